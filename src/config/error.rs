@@ -1,0 +1,89 @@
+//! What is wrong with a configuration.
+
+use serde_path_to_error::Segment;
+
+use crate::manifest::{self, Document};
+use crate::model::Path;
+
+/// A configuration that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {}{}{problem}", place, if place.is_empty() { "" } else { ": " })]
+pub struct Error {
+    /// The line in the file, from 1.
+    pub line: usize,
+    /// The field, as people write it.
+    pub place: String,
+    /// What is wrong, with the value.
+    pub problem: String,
+}
+
+impl From<manifest::Error> for Error {
+    fn from(error: manifest::Error) -> Self {
+        Self::new(error.line, "", &error.problem)
+    }
+}
+
+impl Error {
+    pub(super) fn new(line: usize, place: &str, problem: &str) -> Self {
+        Self { line, place: place.to_owned(), problem: problem.to_owned() }
+    }
+
+    /// Something is wrong at this place of the document: names of fields, and positions in lists.
+    pub(super) fn at(document: &Document, place: &[&str], problem: impl Into<String>) -> Self {
+        let mut path = Path::root();
+        let mut shown = String::new();
+        for step in place {
+            if let Ok(position) = step.parse() {
+                path = path.index(position);
+                shown.push_str(&format!("[{step}]"));
+            } else {
+                path = path.key(step);
+                shown.push_str(if shown.is_empty() { "" } else { "." });
+                shown.push_str(step);
+            }
+        }
+        Self { line: document.line_of(&path), place: shown, problem: problem.into() }
+    }
+
+    pub(super) fn from_serde(document: &Document, error: &serde_path_to_error::Error<serde_json::Error>) -> Self {
+        let place = place_of(error.path());
+        let place: Vec<&str> = place.iter().map(String::as_str).collect();
+        Self::at(document, &place, Self::describe(error))
+    }
+
+    /// The problem in words that fit the place, which already names the field.
+    pub(super) fn describe(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
+        let text = error.inner().to_string();
+        let quoted: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+        match quoted.split_first() {
+            Some((name, known)) if text.starts_with("unknown field") => {
+                format!("there is no such field{}", suggest(name, known.iter().copied()))
+            }
+            Some((name, known)) if text.starts_with("unknown variant") => {
+                format!("`{name}` is no such value; there are: {}", known.join(", "))
+            }
+            _ => text,
+        }
+    }
+}
+
+/// The steps of a place, as `serde_path_to_error` counts them.
+pub(super) fn place_of(path: &serde_path_to_error::Path) -> Vec<String> {
+    path.iter()
+        .filter_map(|segment| match segment {
+            Segment::Seq { index } => Some(index.to_string()),
+            Segment::Map { key } => Some(key.clone()),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        })
+        .collect()
+}
+
+/// "; did you mean …?", if one of the names is near.
+pub(super) fn suggest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> String {
+    known
+        .map(|name| (strsim::damerau_levenshtein(written, name), name))
+        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
+        .min()
+        .map(|(_, name)| format!("; did you mean `{name}`?"))
+        .unwrap_or_default()
+}

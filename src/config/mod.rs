@@ -1,0 +1,343 @@
+//! The configuration: what is said about the cluster, and what follows from each rule.
+//!
+//! What ships is `policies/portcullis.yaml`, which is built in. A file is laid over it, so that it only has to say
+//! what is different.
+
+mod error;
+mod written;
+
+pub use error::Error;
+
+use serde_json::Value;
+
+use crate::manifest::{self, Document};
+use crate::model::{Labels, Selector};
+use crate::rules::{Definition, Mode, RULES, Rule};
+use crate::view::{NamePattern, Site};
+
+use error::{place_of, suggest};
+use written::Written;
+
+/// The configuration that ships.
+pub const SHIPPED: &str = include_str!("../../policies/portcullis.yaml");
+
+/// A configuration that holds together.
+pub struct Configuration {
+    /// What is said about the cluster.
+    pub site: Site,
+    /// In the order of the list of rules.
+    rules: Vec<Configured>,
+    overrides: Vec<Override>,
+}
+
+/// A rule with its settings, and what follows from it.
+struct Configured {
+    definition: &'static Definition,
+    mode: Mode,
+    settings: Value,
+    rule: Box<dyn Rule>,
+}
+
+/// What is different in some namespaces.
+struct Override {
+    namespaces: NamespaceSelector,
+    /// By position in the list of rules.
+    rules: Vec<(usize, Option<Mode>, Option<Box<dyn Rule>>)>,
+}
+
+/// The namespaces of an override. All that is said has to hold.
+struct NamespaceSelector {
+    names: Option<Vec<NamePattern>>,
+    platform: Option<bool>,
+    labels: Option<Selector>,
+}
+
+/// A rule as it is to be asked in one namespace.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// Its position in the list of rules.
+    pub position: usize,
+    /// What it says of itself.
+    pub definition: &'static Definition,
+    /// What follows from a finding. Never [`Mode::Off`].
+    pub mode: Mode,
+    /// The rule with its settings.
+    pub rule: &'a dyn Rule,
+}
+
+impl Configuration {
+    /// The configuration that ships.
+    ///
+    /// # Errors
+    /// None, unless the build is broken: a test reads it.
+    pub fn shipped() -> Result<Self, Error> {
+        Self::from_value(&Document::from_value(Value::Null), defaults()?)
+    }
+
+    /// A configuration file, laid over what ships.
+    ///
+    /// # Errors
+    /// The first thing in it that cannot be, with its line.
+    pub fn read(text: &str) -> Result<Self, Error> {
+        let mut documents = manifest::read(text)?.into_iter().filter(|document| !document.value.is_null());
+        let Some(mut document) = documents.next() else {
+            return Err(Error::new(1, "", "the file is empty; `apiVersion` and `kind` are needed"));
+        };
+        if let Some(another) = documents.next() {
+            return Err(Error::new(another.line, "", "a configuration is one document, and here starts another"));
+        }
+        if !document.value.is_object() {
+            return Err(Error::new(document.line, "", "a configuration is a map with `apiVersion` and `kind`"));
+        }
+        for (field, expected) in [("apiVersion", "portcullis.dev/v1alpha1"), ("kind", "Configuration")] {
+            match document.value.get(field).and_then(Value::as_str) {
+                Some(found) if found == expected => {}
+                Some(found) => {
+                    let problem = format!("`{found}` is not understood, only `{expected}`");
+                    return Err(Error::at(&document, &[field], problem));
+                }
+                None => return Err(Error::at(&document, &[field], format!("it has to be `{expected}`"))),
+            }
+        }
+        written::normalise(&mut document.value);
+        let mut value = defaults()?;
+        lay_over(&mut value, document.value.clone());
+        Self::from_value(&document, value)
+    }
+
+    fn from_value(document: &Document, value: Value) -> Result<Self, Error> {
+        let written: Written =
+            serde_path_to_error::deserialize(value).map_err(|error| Error::from_serde(document, &error))?;
+        let site = written.site(document)?;
+        let mut rules = Vec::with_capacity(RULES.len());
+        for (name, _) in &written.rules {
+            position(document, &["rules"], name)?;
+        }
+        for definition in RULES {
+            let entry = written.rules.get(definition.name);
+            let settings = entry.map(|entry| entry.settings.clone()).unwrap_or_default();
+            rules.push(Configured {
+                definition,
+                mode: entry.and_then(|entry| entry.mode).unwrap_or(definition.mode),
+                rule: configure(document, &["rules", definition.name, "settings"], definition, settings.clone())?,
+                settings,
+            });
+        }
+        let mut overrides = Vec::with_capacity(written.overrides.len());
+        for (at, written) in written.overrides.into_iter().enumerate() {
+            let at = at.to_string();
+            let mut changed = Vec::with_capacity(written.rules.len());
+            for (name, entry) in written.rules {
+                let position = position(document, &["overrides", &at, "rules"], &name)?;
+                let place = ["overrides", &at, "rules", &name, "settings"];
+                let rule = match (entry.settings, rules.get(position)) {
+                    (Value::Null, _) | (_, None) => None,
+                    (settings, Some(base)) => {
+                        let mut merged = base.settings.clone();
+                        lay_over(&mut merged, settings);
+                        Some(configure(document, &place, base.definition, merged)?)
+                    }
+                };
+                changed.push((position, entry.mode, rule));
+            }
+            let labels = match written.namespaces.labels() {
+                Ok(labels) => labels,
+                Err(problem) => return Err(Error::at(document, &["overrides", &at, "namespaces"], problem)),
+            };
+            let namespaces =
+                NamespaceSelector { names: written.namespaces.names, platform: written.namespaces.platform, labels };
+            overrides.push(Override { namespaces, rules: changed });
+        }
+        Ok(Self { site, rules, overrides })
+    }
+
+    /// The rules to ask about an object of this namespace, which has these labels if they are known.
+    pub fn asked<'a>(&'a self, namespace: Option<&str>, labels: Option<&Labels>) -> impl Iterator<Item = Asked<'a>> {
+        let applying: Vec<&Override> = match namespace {
+            Some(namespace) => {
+                self.overrides.iter().filter(|one| one.namespaces.matches(namespace, labels, &self.site)).collect()
+            }
+            None => Vec::new(),
+        };
+        self.rules.iter().enumerate().filter_map(move |(position, configured)| {
+            let (mut mode, mut rule) = (configured.mode, &configured.rule);
+            for (_, changed_mode, changed_rule) in
+                applying.iter().flat_map(|one| &one.rules).filter(|(changed, ..)| *changed == position)
+            {
+                mode = changed_mode.unwrap_or(mode);
+                rule = changed_rule.as_ref().unwrap_or(rule);
+            }
+            let asked = Asked { position, definition: configured.definition, mode, rule: &**rule };
+            (mode != Mode::Off).then_some(asked)
+        })
+    }
+}
+
+impl NamespaceSelector {
+    fn matches(&self, namespace: &str, labels: Option<&Labels>, site: &Site) -> bool {
+        self.names.as_ref().is_none_or(|names| names.iter().any(|pattern| pattern.matches(namespace)))
+            && self.platform.is_none_or(|platform| site.is_platform(namespace) == platform)
+            && self.labels.as_ref().is_none_or(|selector| labels.is_some_and(|labels| selector.matches(labels)))
+    }
+}
+
+fn defaults() -> Result<Value, Error> {
+    let mut value = manifest::read(SHIPPED)?.into_iter().next().map(|document| document.value).unwrap_or_default();
+    written::normalise(&mut value);
+    Ok(value)
+}
+
+/// Lays one value over another: maps are merged, everything else is replaced.
+fn lay_over(base: &mut Value, over: Value) {
+    match (base, over) {
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                lay_over(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over,
+    }
+}
+
+fn position(document: &Document, place: &[&str], name: &str) -> Result<usize, Error> {
+    RULES.iter().position(|rule| rule.name == name).ok_or_else(|| {
+        let names = RULES.iter().map(|rule| rule.name);
+        let problem = format!("there is no rule `{name}`{}; `portcullis rules` lists them", suggest(name, names));
+        Error::at(document, &[place, &[name]].concat(), problem)
+    })
+}
+
+fn configure(
+    document: &Document,
+    place: &[&str],
+    definition: &Definition,
+    settings: Value,
+) -> Result<Box<dyn Rule>, Error> {
+    definition.configure(settings).map_err(|error| {
+        let inner = place_of(error.path());
+        let place: Vec<&str> = place.iter().copied().chain(inner.iter().map(String::as_str)).collect();
+        Error::at(document, &place, Error::describe(&error))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n";
+
+    fn read(rest: &str) -> Result<Configuration, Error> {
+        Configuration::read(&format!("{HEAD}{rest}"))
+    }
+
+    fn fault(rest: &str) -> String {
+        read(rest).err().expect("a fault").to_string()
+    }
+
+    fn mode(configuration: &Configuration, rule: &str, namespace: &str, labels: &[(&str, &str)]) -> Option<Mode> {
+        let labels: Labels = labels.iter().copied().collect();
+        configuration
+            .asked(Some(namespace), Some(&labels))
+            .find(|asked| asked.definition.name == rule)
+            .map(|asked| asked.mode)
+    }
+
+    #[test]
+    fn what_ships_says_what_the_rules_say() {
+        let shipped = Configuration::shipped().unwrap();
+        for (configured, definition) in shipped.rules.iter().zip(RULES) {
+            assert_eq!(configured.definition.name, definition.name);
+            assert_eq!(configured.mode, definition.mode, "{}", definition.name);
+        }
+        let written = defaults().unwrap();
+        for definition in RULES {
+            assert!(
+                written["rules"].get(definition.name).is_some(),
+                "{} is not in the file that ships",
+                definition.name
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_keeps_its_default() {
+        let configuration =
+            read("labelDomain: network-policy.homelab\nplatformNamespaces: [kube-system, 'mon*']\n").unwrap();
+        assert_eq!(configuration.site.profile_label(), "network-policy.homelab/profile");
+        assert!(configuration.site.is_platform("monitoring") && !configuration.site.is_platform("kube-public"));
+        assert_eq!(configuration.site.profiles.names.len(), 4);
+        assert_eq!(configuration.site.cluster_dns[0].port(), 53);
+    }
+
+    #[test]
+    fn modes_can_be_written_short_and_overridden_by_namespace() {
+        let configuration = read(
+            "rules: {any-port: warn, open-ingress: {mode: 'off'}}\noverrides:\n- namespaces: {names: [legacy]}\n  rules: {any-port: audit}\n\
+             - namespaces: {matchLabels: {team: web}}\n  rules: {any-port: {mode: deny, settings: {sameNamespace: true}}}\n",
+        )
+        .unwrap();
+        assert_eq!(mode(&configuration, "any-port", "shop", &[]), Some(Mode::Warn));
+        assert_eq!(mode(&configuration, "any-port", "legacy", &[]), Some(Mode::Audit));
+        assert_eq!(
+            mode(&configuration, "any-port", "legacy", &[("team", "web")]),
+            Some(Mode::Deny),
+            "the last one counts"
+        );
+        assert_eq!(mode(&configuration, "open-ingress", "shop", &[]), None);
+        assert!(
+            configuration.asked(Some("legacy"), None).any(|asked| asked.mode == Mode::Audit),
+            "unknown labels match no selector"
+        );
+    }
+
+    #[test]
+    fn the_word_off_is_a_mode_even_where_yaml_reads_a_boolean() {
+        let configuration = read("rules: {open-ingress: off, any-port: {mode: off}}\n").unwrap();
+        assert_eq!(mode(&configuration, "open-ingress", "shop", &[]), None);
+        assert_eq!(mode(&configuration, "any-port", "shop", &[]), None);
+    }
+
+    #[test]
+    fn faults_name_line_place_and_what_was_probably_meant() {
+        assert_eq!(
+            fault("labelDomian: x.y\n"),
+            "line 3: labelDomian: there is no such field; did you mean `labelDomain`?"
+        );
+        assert_eq!(
+            fault("rules:\n  any-prot: warn\n"),
+            "line 4: rules.any-prot: there is no rule `any-prot`; did you mean `any-port`?; `portcullis rules` lists them"
+        );
+        assert_eq!(
+            fault("rules:\n  any-port:\n    settings:\n      sameNamespaces: true\n"),
+            "line 6: rules.any-port.settings.sameNamespaces: there is no such field; did you mean `sameNamespace`?"
+        );
+        assert!(
+            fault("rules:\n  any-port: maybe\n").starts_with("line 4: rules.any-port.mode: `maybe` is no such"),
+            "{}",
+            fault("rules:\n  any-port: maybe\n")
+        );
+        assert_eq!(
+            fault("profiles: {names: [open]}\n"),
+            "line 3: profiles.default: `standard` is not one of profiles.names"
+        );
+        assert!(fault("labelDomain: Not_A_Domain\n").starts_with("line 3: labelDomain: `Not_A_Domain` is not"));
+        assert!(
+            fault("clusterDNS: [{addresses: []}]\n").starts_with("line 3: clusterDNS[0]: an entry of"),
+            "{}",
+            fault("clusterDNS: [{addresses: []}]\n")
+        );
+        assert!(fault("clusterDNS: []\n").contains("at least one"));
+        assert!(fault("overrides: [{namespaces: {}, rules: {any-port: warn}}]\n").contains("names, platform"));
+        assert_eq!(
+            Configuration::read("").err().unwrap().to_string(),
+            "line 1: the file is empty; `apiVersion` and `kind` are needed"
+        );
+        assert!(
+            Configuration::read("apiVersion: v1\nkind: Configuration\n")
+                .err()
+                .unwrap()
+                .to_string()
+                .starts_with("line 1: apiVersion: `v1`")
+        );
+    }
+}

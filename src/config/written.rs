@@ -1,0 +1,178 @@
+//! The configuration as it is written.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Error;
+use crate::manifest::Document;
+use crate::model::{Operator, Selector};
+use crate::rules::Mode;
+use crate::view::{ClusterDns, NamePattern, Profiles, Site};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Written {
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    #[serde(rename = "kind")]
+    _kind: String,
+    label_domain: String,
+    #[serde(rename = "clusterDNS")]
+    cluster_dns: Vec<ClusterDns>,
+    platform_namespaces: Vec<NamePattern>,
+    excluded_namespaces: Vec<NamePattern>,
+    profiles: Profiles,
+    access: Vec<String>,
+    pub(super) rules: BTreeMap<String, Entry>,
+    #[serde(default)]
+    pub(super) overrides: Vec<Override>,
+}
+
+/// What is written about a rule.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Entry {
+    pub(super) mode: Option<Mode>,
+    #[serde(default)]
+    pub(super) settings: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Override {
+    pub(super) namespaces: Namespaces,
+    pub(super) rules: BTreeMap<String, Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Namespaces {
+    pub(super) names: Option<Vec<NamePattern>>,
+    pub(super) platform: Option<bool>,
+    match_labels: Option<BTreeMap<String, String>>,
+    match_expressions: Option<Vec<Expression>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expression {
+    key: String,
+    operator: ExpressionOperator,
+    #[serde(default)]
+    values: Vec<Box<str>>,
+}
+
+#[derive(Deserialize)]
+enum ExpressionOperator {
+    In,
+    NotIn,
+    Exists,
+    DoesNotExist,
+}
+
+impl Namespaces {
+    /// The selector of labels, if one is written.
+    pub(super) fn labels(&self) -> Result<Option<Selector>, String> {
+        if self.match_labels.is_none() && self.match_expressions.is_none() {
+            return if self.names.is_none() && self.platform.is_none() {
+                Err("say which: one or more of names, platform, matchLabels, matchExpressions".into())
+            } else {
+                Ok(None)
+            };
+        }
+        let labels = self.match_labels.iter().flatten().map(|(key, value)| Selector::equals(key, value));
+        let expressions = self.match_expressions.iter().flatten().map(|expression| {
+            let values = expression.values.clone();
+            let operator = match expression.operator {
+                ExpressionOperator::In => Operator::In(values),
+                ExpressionOperator::NotIn => Operator::NotIn(values),
+                ExpressionOperator::Exists => Operator::Exists,
+                ExpressionOperator::DoesNotExist => Operator::Absent,
+            };
+            Selector::label(&expression.key, operator)
+        });
+        Ok(Some(Selector::All(labels.chain(expressions).collect())))
+    }
+}
+
+impl Written {
+    /// What is said about the cluster, if it holds together.
+    pub(super) fn site(&self, document: &Document) -> Result<Site, Error> {
+        let domain = &self.label_domain;
+        if !is_label_domain(domain) {
+            let problem = format!("`{domain}` is not a DNS name in lower case, such as network-policy.example.com");
+            return Err(Error::at(document, &["labelDomain"], problem));
+        }
+        if self.cluster_dns.is_empty() {
+            return Err(Error::at(document, &["clusterDNS"], "at least one way to the cluster's DNS is needed"));
+        }
+        let profiles = self.profiles.clone();
+        if let Some(default) = profiles.default.as_ref().filter(|default| !profiles.names.contains(default)) {
+            let problem = format!("`{default}` is not one of profiles.names");
+            return Err(Error::at(document, &["profiles", "default"], problem));
+        }
+        for (place, names) in [(&["profiles", "names"][..], &profiles.names), (&["access"], &self.access)] {
+            if let Some(name) = names.iter().find(|name| !is_label_value(name)) {
+                return Err(Error::at(document, place, format!("`{name}` cannot be the value of a label")));
+            }
+        }
+        Ok(Site {
+            label_domain: domain.clone(),
+            cluster_dns: self.cluster_dns.clone(),
+            platform_namespaces: self.platform_namespaces.clone(),
+            excluded_namespaces: self.excluded_namespaces.clone(),
+            profiles,
+            access: self.access.clone(),
+        })
+    }
+}
+
+/// The prefix of a label's key: a DNS subdomain (RFC 1123), with room for `access.` before it.
+fn is_label_domain(text: &str) -> bool {
+    let part = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 63
+            && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    text.len() <= 246 && text.split('.').all(part)
+}
+
+fn is_label_value(text: &str) -> bool {
+    let end = |c: char| c.is_ascii_alphanumeric();
+    text.len() <= 63
+        && text.starts_with(end)
+        && text.ends_with(end)
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+}
+
+/// Writes out what may be written short: `any-port: warn` for `any-port: {mode: warn}`. YAML 1.1 reads `off` as false.
+pub(super) fn normalise(value: &mut Value) {
+    let mut rules: Vec<&mut Value> = Vec::new();
+    if let Some(root) = value.as_object_mut() {
+        for (key, value) in root {
+            match key.as_str() {
+                "rules" => rules.push(value),
+                "overrides" => {
+                    rules.extend(value.as_array_mut().into_iter().flatten().filter_map(|one| one.get_mut("rules")));
+                }
+                _ => {}
+            }
+        }
+    }
+    for entry in rules.into_iter().filter_map(Value::as_object_mut).flat_map(|rules| rules.values_mut()) {
+        match entry {
+            Value::Bool(false) => *entry = json!({"mode": "off"}),
+            Value::String(mode) => *entry = json!({ "mode": mode }),
+            Value::Object(fields) => {
+                if let Some(mode @ Value::Bool(false)) = fields.get_mut("mode") {
+                    *mode = json!("off");
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What is wrong with a manifest that cannot be read.
+
+use serde::de::DeserializeOwned;
+
+use super::Manifest;
+use crate::model::Path;
+
+/// A manifest is not what its kind may be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {problem}")]
+pub struct ReadError {
+    /// The place in the manifest, as people write it.
+    pub place: String,
+    /// What is wrong there, with the value.
+    pub problem: String,
+}
+
+impl ReadError {
+    /// Something is wrong at this place.
+    #[must_use]
+    pub fn at(path: &Path, problem: impl Into<String>) -> Self {
+        Self { place: path.to_string(), problem: problem.into() }
+    }
+
+    pub(super) fn version(manifest: &Manifest<'_>, versions: &[&str]) -> Self {
+        let Manifest { api_version, kind, .. } = manifest;
+        Self::at(
+            &Path::root().field("apiVersion"),
+            format!("`{api_version}` of {kind} is not understood, only {}", versions.join(", ")),
+        )
+    }
+}
+
+/// Reads JSON into a wire struct; what does not fit is named with its place.
+pub(super) fn parse<T: DeserializeOwned>(json: &str) -> Result<T, ReadError> {
+    serde_json::from_str(json).map_err(|first| {
+        // The place costs time, so it is looked for only once something is known to be wrong.
+        let mut deserializer = serde_json::Deserializer::from_str(json);
+        let (place, problem) = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+            Err(error) => (error.path().to_string(), error.into_inner().to_string()),
+            Ok(_) => (".".to_owned(), first.to_string()),
+        };
+        // "… at line 1 column 87": of the JSON in hand, which the author never saw.
+        let problem = problem.rsplit_once(" at line ").map_or(problem.as_str(), |(problem, _)| problem).to_owned();
+        ReadError { place: if place == "." { "the manifest".to_owned() } else { place }, problem }
+    })
+}

@@ -1,0 +1,37 @@
+//! `networking.k8s.io/v1` NetworkPolicy.
+//!
+//! Meaning: the [API reference](https://kubernetes.io/docs/reference/kubernetes-api/policy-resources/network-policy-v1/)
+//! and `pkg/apis/networking/v1/defaults.go` of Kubernetes: `protocol` is TCP where it is left out; `policyTypes` is
+//! Ingress, and Egress too where there are egress rules.
+
+mod fix;
+mod read;
+mod wire;
+
+use json_patch::Patch;
+use serde_json::Value;
+
+use super::{Dialect, Kind, Manifest, ReadError};
+use crate::model::{Fix, Object};
+
+/// The dialect.
+#[derive(Debug)]
+pub struct Kubernetes;
+
+impl Dialect for Kubernetes {
+    fn name(&self) -> &'static str {
+        "kubernetes"
+    }
+
+    fn kinds(&self) -> &'static [Kind] {
+        &[Kind { group: "networking.k8s.io", versions: &["v1"], kind: "NetworkPolicy" }]
+    }
+
+    fn read(&self, manifest: &Manifest<'_>) -> Result<Object, ReadError> {
+        read::object(manifest)
+    }
+
+    fn fix(&self, fix: &Fix, manifest: &Value) -> Option<Patch> {
+        fix::patch(fix, manifest)
+    }
+}

@@ -1,0 +1,117 @@
+//! What a manifest looks like, as far as it has a meaning here. Field names are those of the API.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::dialect::label_selector::LabelSelector;
+use crate::dialect::meta::{Meta, list};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct NetworkPolicy {
+    pub(super) metadata: Meta,
+    pub(super) spec: Option<Spec>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Spec {
+    pub(super) pod_selector: Option<LabelSelector>,
+    #[serde(deserialize_with = "list")]
+    pub(super) policy_types: Option<Vec<Box<str>>>,
+    #[serde(deserialize_with = "list")]
+    pub(super) ingress: Option<Vec<Rule>>,
+    #[serde(deserialize_with = "list")]
+    pub(super) egress: Option<Vec<Rule>>,
+}
+
+/// An ingress rule has `from`, an egress rule has `to`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Rule {
+    #[serde(deserialize_with = "list")]
+    pub(super) from: Option<Vec<Peer>>,
+    #[serde(deserialize_with = "list")]
+    pub(super) to: Option<Vec<Peer>>,
+    #[serde(deserialize_with = "list")]
+    pub(super) ports: Option<Vec<Port>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Peer {
+    pub(super) pod_selector: Option<LabelSelector>,
+    pub(super) namespace_selector: Option<LabelSelector>,
+    pub(super) ip_block: Option<IpBlock>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct IpBlock {
+    pub(super) cidr: Box<str>,
+    #[serde(deserialize_with = "list")]
+    pub(super) except: Option<Vec<Box<str>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Port {
+    pub(super) protocol: Option<Box<str>>,
+    pub(super) port: Option<IntOrString>,
+    pub(super) end_port: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum IntOrString {
+    Number(i64),
+    Name(Box<str>),
+}
+
+/// The parts of the metadata that tell what the author wrote before the API server filled in defaults.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Authored<'a> {
+    #[serde(borrow)]
+    pub(super) metadata: AuthoredMeta<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct AuthoredMeta<'a> {
+    pub(super) annotations: Option<Annotations>,
+    #[serde(borrow)]
+    pub(super) managed_fields: Option<Vec<ManagedFields<'a>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Annotations {
+    #[serde(rename = "kubectl.kubernetes.io/last-applied-configuration")]
+    pub(super) last_applied: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct ManagedFields<'a> {
+    pub(super) operation: Box<str>,
+    #[serde(borrow)]
+    pub(super) fields_v1: Option<&'a RawValue>,
+}
+
+/// `fieldsV1`, as far as it names fields of the spec.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct OwnedFields<'a> {
+    #[serde(rename = "f:spec", borrow)]
+    pub(super) spec: Option<OwnedSpec<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct OwnedSpec<'a> {
+    #[serde(rename = "f:policyTypes", borrow)]
+    pub(super) policy_types: Option<&'a RawValue>,
+    #[serde(rename = "f:egress", borrow)]
+    pub(super) egress: Option<&'a RawValue>,
+}

@@ -1,0 +1,127 @@
+//! `metav1.LabelSelector`, which most dialects share.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::ReadError;
+use super::meta::{LabelMap, list};
+use crate::model::{Operator, Path, Selector};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct LabelSelector {
+    match_labels: Option<LabelMap>,
+    #[serde(deserialize_with = "list")]
+    match_expressions: Option<Vec<Expression>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Expression {
+    key: Box<str>,
+    operator: Box<str>,
+    #[serde(deserialize_with = "list")]
+    values: Option<Vec<Box<str>>>,
+}
+
+impl LabelSelector {
+    /// What it means. All its parts have to hold; with none of them it means everything.
+    pub(super) fn read(&self, path: &Path) -> Result<Selector, ReadError> {
+        let labels = self.match_labels.iter().flat_map(|LabelMap(labels)| labels.iter());
+        let mut parts: Vec<Selector> = labels.map(|(key, value)| Selector::equals(key, value)).collect();
+        for (position, expression) in self.match_expressions.iter().flatten().enumerate() {
+            let place = || path.field("matchExpressions").index(position);
+            let values = expression.values.clone().unwrap_or_default();
+            let operator = match &*expression.operator {
+                "In" | "NotIn" if values.is_empty() => {
+                    return Err(ReadError::at(&place().field("values"), "`In` and `NotIn` need at least one value"));
+                }
+                "In" => Operator::In(values),
+                "NotIn" => Operator::NotIn(values),
+                "Exists" => Operator::Exists,
+                "DoesNotExist" => Operator::Absent,
+                other => {
+                    let problem = format!("`{other}` is none of In, NotIn, Exists and DoesNotExist");
+                    return Err(ReadError::at(&place().field("operator"), problem));
+                }
+            };
+            parts.push(Selector::label(&expression.key, operator));
+        }
+        Ok(match <[Selector; 1]>::try_from(parts) {
+            Ok([only]) => only,
+            Err(parts) => Selector::All(parts),
+        })
+    }
+}
+
+/// A selector written as a LabelSelector. None where it cannot say it.
+pub(super) fn write(selector: &Selector) -> Option<Value> {
+    let parts = match selector {
+        Selector::All(parts) => parts.as_slice(),
+        Selector::Label(_) => std::slice::from_ref(selector),
+        Selector::Any(_) | Selector::Not(_) => return None,
+    };
+    let (mut labels, mut expressions) = (Map::new(), Vec::new());
+    for part in parts {
+        let Selector::Label(label) = part else { return None };
+        let key = &label.key;
+        match &label.operator {
+            Operator::In(values) => match values.as_slice() {
+                [value] if !labels.contains_key(&**key) => {
+                    labels.insert(key.to_string(), json!(value));
+                }
+                _ => expressions.push(json!({"key": key, "operator": "In", "values": values})),
+            },
+            Operator::NotIn(values) => expressions.push(json!({"key": key, "operator": "NotIn", "values": values})),
+            Operator::Exists => expressions.push(json!({"key": key, "operator": "Exists"})),
+            Operator::Absent => expressions.push(json!({"key": key, "operator": "DoesNotExist"})),
+            Operator::Contains(_) | Operator::StartsWith(_) | Operator::EndsWith(_) => return None,
+        }
+    }
+    let mut written = Map::new();
+    if !labels.is_empty() {
+        written.insert("matchLabels".into(), Value::Object(labels));
+    }
+    if !expressions.is_empty() {
+        written.insert("matchExpressions".into(), Value::Array(expressions));
+    }
+    Some(Value::Object(written))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &Value) -> Result<Selector, ReadError> {
+        serde_json::from_value::<LabelSelector>(json.clone()).unwrap().read(&Path::root().field("podSelector"))
+    }
+
+    #[test]
+    fn what_is_written_reads_as_the_same() {
+        for json in [
+            json!({}),
+            json!({"matchLabels": {"a": "1", "b": "2"}}),
+            json!({"matchLabels": {"a": "1"}, "matchExpressions": [
+                {"key": "b", "operator": "In", "values": ["x", "y"]},
+                {"key": "c", "operator": "NotIn", "values": ["z"]},
+                {"key": "d", "operator": "Exists"},
+                {"key": "e", "operator": "DoesNotExist"},
+            ]}),
+        ] {
+            assert_eq!(write(&read(&json).unwrap()), Some(json));
+        }
+    }
+
+    #[test]
+    fn faults_name_their_place() {
+        let fault = |json: Value| read(&json).unwrap_err().to_string();
+        assert_eq!(
+            fault(json!({"matchExpressions": [{"key": "a", "operator": "Exists"}, {"key": "a", "operator": "Is"}]})),
+            "podSelector.matchExpressions[1].operator: `Is` is none of In, NotIn, Exists and DoesNotExist"
+        );
+        assert_eq!(
+            fault(json!({"matchExpressions": [{"key": "a", "operator": "In"}]})),
+            "podSelector.matchExpressions[0].values: `In` and `NotIn` need at least one value"
+        );
+    }
+}

@@ -1,0 +1,153 @@
+//! The spellings of network policy, and of the objects that it concerns.
+//!
+//! One folder a dialect: what its manifests look like, how they are read into the [model](crate::model), and how a
+//! [`Fix`] is written in it. No other module knows the names of YAML fields.
+
+mod error;
+mod label_selector;
+mod meta;
+
+pub mod kubernetes;
+pub mod namespace;
+pub mod workload;
+
+pub use error::ReadError;
+
+use json_patch::Patch;
+use serde_json::Value;
+
+use crate::model::{Fix, Object};
+
+/// Every dialect there is.
+pub const DIALECTS: &[&dyn Dialect] = &[&kubernetes::Kubernetes, &namespace::Namespaces, &workload::Workloads];
+
+/// One way to write objects of a cluster.
+pub trait Dialect: Sync {
+    /// The name in the documentation, and of the folder.
+    fn name(&self) -> &'static str;
+
+    /// The kinds that are written in it.
+    fn kinds(&self) -> &'static [Kind];
+
+    /// Reads a manifest of one of its kinds.
+    ///
+    /// # Errors
+    /// The first place at which the manifest is not what the kind may be.
+    fn read(&self, manifest: &Manifest<'_>) -> Result<Object, ReadError>;
+
+    /// Writes a fix as a JSON patch for the manifest. None where the dialect cannot say it.
+    fn fix(&self, fix: &Fix, manifest: &Value) -> Option<Patch>;
+}
+
+/// A kind of object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// The API group; empty for the core.
+    pub group: &'static str,
+    /// The versions of it that are understood.
+    pub versions: &'static [&'static str],
+    /// The kind.
+    pub kind: &'static str,
+}
+
+/// An object as it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Manifest<'a> {
+    /// Group and version.
+    pub api_version: &'a str,
+    /// The kind.
+    pub kind: &'a str,
+    /// The whole object as JSON.
+    pub json: &'a str,
+    /// Who wrote it so.
+    pub origin: Origin<'a>,
+}
+
+/// Who wrote a manifest so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin<'a> {
+    /// Its author: nothing is defaulted.
+    Author,
+    /// The API server, for this namespace: defaults are filled in.
+    Server {
+        /// The namespace of the request, if it has one.
+        namespace: Option<&'a str>,
+    },
+}
+
+/// What is known about a kind.
+#[derive(Clone, Copy)]
+pub enum Claim {
+    /// It is read by this dialect.
+    Known(&'static dyn Dialect),
+    /// A dialect reads the kind, but only in these versions.
+    OtherVersions(&'static [&'static str]),
+    /// No dialect reads it.
+    Unknown,
+}
+
+/// Who reads objects of this kind.
+#[must_use]
+pub fn claim(api_version: &str, kind: &str) -> Claim {
+    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+    for dialect in DIALECTS {
+        if let Some(known) = dialect.kinds().iter().find(|known| known.kind == kind && known.group == group) {
+            return if known.versions.contains(&version) {
+                Claim::Known(*dialect)
+            } else {
+                Claim::OtherVersions(known.versions)
+            };
+        }
+    }
+    Claim::Unknown
+}
+
+/// Reads a manifest, if a dialect reads its kind.
+///
+/// # Errors
+/// The manifest is of a version that is not understood, or is not what its kind may be.
+pub fn read(manifest: &Manifest<'_>) -> Result<Option<Object>, ReadError> {
+    match claim(manifest.api_version, manifest.kind) {
+        Claim::Known(dialect) => dialect.read(manifest).map(Some),
+        Claim::OtherVersions(versions) => Err(ReadError::version(manifest, versions)),
+        Claim::Unknown => Ok(None),
+    }
+}
+
+/// Writes a fix for a manifest as a JSON patch, if its dialect can say it.
+#[must_use]
+pub fn fix(fix: &Fix, manifest: &Value) -> Option<Patch> {
+    let field = |name: &str| manifest.get(name).and_then(Value::as_str);
+    match claim(field("apiVersion")?, field("kind")?) {
+        Claim::Known(dialect) => dialect.fix(fix, manifest),
+        Claim::OtherVersions(_) | Claim::Unknown => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_one_dialect() {
+        let mut kinds: Vec<(&str, &str)> =
+            DIALECTS.iter().flat_map(|dialect| dialect.kinds()).map(|kind| (kind.group, kind.kind)).collect();
+        let before = kinds.len();
+        kinds.sort_unstable();
+        kinds.dedup();
+        assert_eq!(kinds.len(), before);
+    }
+
+    #[test]
+    fn a_version_that_is_not_understood_is_an_error_and_not_a_pass() {
+        assert!(matches!(claim("networking.k8s.io/v1", "NetworkPolicy"), Claim::Known(_)));
+        assert!(matches!(claim("networking.k8s.io/v9", "NetworkPolicy"), Claim::OtherVersions(["v1"])));
+        assert!(matches!(claim("example.com/v1", "NetworkPolicy"), Claim::Unknown));
+        let manifest =
+            Manifest { api_version: "networking.k8s.io/v9", kind: "NetworkPolicy", json: "{}", origin: Origin::Author };
+        assert_eq!(
+            read(&manifest).unwrap_err().to_string(),
+            "apiVersion: `networking.k8s.io/v9` of NetworkPolicy is not understood, only v1"
+        );
+    }
+}

@@ -1,0 +1,106 @@
+//! From findings to a verdict: which rules are asked, and what follows from what they find.
+
+use crate::config::{Asked, Configuration};
+use crate::model::{Body, Finding, Fix, Labels, Object};
+use crate::rules::{Case, Change, Findings, Mode};
+use crate::view::View;
+
+/// What was found, and what follows from it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// In the order of their places in the object, and there in the order of the list of rules.
+    pub judgements: Vec<Judgement>,
+}
+
+/// A finding, and what follows from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// What was found.
+    pub finding: Finding,
+    /// What follows. Never [`Mode::Off`].
+    pub action: Mode,
+    /// Whether it would deny, had the object not had the same fault before.
+    pub was_there_before: bool,
+}
+
+impl Verdict {
+    /// Whether the change is to be refused.
+    #[must_use]
+    pub fn denies(&self) -> bool {
+        self.with(Mode::Deny).next().is_some()
+    }
+
+    /// The judgements from which this follows.
+    pub fn with(&self, action: Mode) -> impl Iterator<Item = &Judgement> {
+        self.judgements.iter().filter(move |judgement| judgement.action == action)
+    }
+}
+
+/// Judges one change of one object.
+///
+/// On a change of an object that was there, what it was already guilty of is shown and does not deny: whoever has to
+/// change an old object is not held up by what others left in it.
+#[must_use]
+pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>) -> Verdict {
+    let case = Case { site: &configuration.site, view, change };
+    let mut judgements = ask(configuration, &case);
+    if let Change::Write { old: Some(old), .. } = change
+        && judgements.iter().any(|judgement| judgement.action == Mode::Deny)
+    {
+        let before = Case { change: Change::Write { new: old, old: None }, ..case };
+        let mut before: Vec<Finding> =
+            ask(configuration, &before).into_iter().map(|judgement| judgement.finding).collect();
+        for judgement in judgements.iter_mut().filter(|judgement| judgement.action == Mode::Deny) {
+            if let Some(at) = before.iter().position(|finding| finding.is_same_fault(&judgement.finding)) {
+                before.swap_remove(at);
+                judgement.action = Mode::Warn;
+                judgement.was_there_before = true;
+            }
+        }
+    }
+    Verdict { judgements }
+}
+
+/// What can be put right mechanically before an object is stored, by the rules that are set to do so.
+#[must_use]
+pub fn repairs(configuration: &Configuration, view: &View, change: Change<'_>) -> Vec<Fix> {
+    let case = Case { site: &configuration.site, view, change };
+    let mut findings = Findings::default();
+    for asked in asked(configuration, &case).filter(|asked| asked.rule.repairs() && asked.mode <= Mode::Warn) {
+        asked.rule.check(&case, &mut findings);
+    }
+    findings.into_vec().into_iter().filter_map(|finding| finding.fix).collect()
+}
+
+fn ask(configuration: &Configuration, case: &Case<'_>) -> Vec<Judgement> {
+    let mut judgements = Vec::new();
+    for asked in asked(configuration, case) {
+        let mut findings = Findings::default();
+        asked.rule.check(case, &mut findings);
+        judgements.extend(findings.into_vec().into_iter().map(|finding| Judgement {
+            finding,
+            action: asked.mode,
+            was_there_before: false,
+        }));
+    }
+    // Stable: what stands at one place stays in the order of the rules.
+    judgements.sort_by(|a, b| a.finding.path.cmp(&b.finding.path));
+    judgements
+}
+
+/// The rules to ask in the namespace of the case.
+fn asked<'a>(configuration: &'a Configuration, case: &Case<'_>) -> impl Iterator<Item = Asked<'a>> {
+    let object = case.change.object();
+    let namespace = object.namespace();
+    // Labels that a change is only about to set do not choose the rules for that change.
+    let own = labels(case.change.old().unwrap_or(object));
+    let known = own.or_else(|| case.view.all_labels(namespace?));
+    configuration.asked(namespace, known)
+}
+
+fn labels(object: &Object) -> Option<&Labels> {
+    match &object.body {
+        Body::Namespace(namespace) => Some(&namespace.labels),
+        Body::Policies(_) | Body::Workload(_) => None,
+    }
+}

@@ -1,0 +1,9 @@
+//! Admission control for Kubernetes network policy.
+
+pub mod config;
+pub mod dialect;
+pub mod engine;
+pub mod manifest;
+pub mod model;
+pub mod rules;
+pub mod view;

@@ -1,0 +1,427 @@
+//! Files of manifests, read as `kubectl` reads them, with the line of every part.
+//!
+//! `kubectl` converts YAML to JSON by the rules of YAML 1.1: `hostNetwork: yes` is true. A reader of YAML 1.2
+//! would take it for a string and let the pod pass, so plain scalars are resolved here by those same rules
+//! (sigs.k8s.io/yaml, which is a fork of go-yaml 2). Unlike there, a key that stands twice is an error.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, SpannedEventReceiver, Tag};
+use serde_json::{Map, Number, Value};
+
+use crate::model::{Path, Step};
+
+/// How deep a document may nest, as in `serde_json`.
+const DEPTH: usize = 128;
+/// How many nodes a document may have once its aliases are written out.
+const NODES: usize = 1_000_000;
+
+/// One document of a file.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// What it says. Null for an empty document.
+    pub value: Value,
+    /// The line on which it starts, from 1.
+    pub line: usize,
+    lines: HashMap<String, usize>,
+}
+
+/// Why a text could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {problem}")]
+pub struct Error {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong there.
+    pub problem: String,
+}
+
+impl Document {
+    /// A document that was not read from a file.
+    #[must_use]
+    pub fn from_value(value: Value) -> Self {
+        Self { value, line: 1, lines: HashMap::new() }
+    }
+
+    /// The line on which a part of the document is written: of the nearest enclosing part that is written at all.
+    #[must_use]
+    pub fn line_of(&self, path: &Path) -> usize {
+        let mut line = self.line;
+        let mut place = Path::root();
+        for step in path.steps() {
+            place = match step {
+                Step::Field(name) => place.field(name),
+                Step::Key(key) => place.key(key),
+                Step::Index(index) => place.index(*index),
+            };
+            match self.lines.get(&place.pointer()) {
+                Some(found) => line = *found,
+                None => break,
+            }
+        }
+        line
+    }
+
+    /// The documents in this one: the items of a `List`, or itself.
+    #[must_use]
+    pub fn items(self) -> Vec<Self> {
+        let is_list = self.value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
+        let Some(items) = self.value.get("items").and_then(Value::as_array).filter(|_| is_list) else {
+            return vec![self];
+        };
+        items
+            .iter()
+            .enumerate()
+            .map(|(position, value)| {
+                let root = format!("/items/{position}");
+                let lines: HashMap<String, usize> = self
+                    .lines
+                    .iter()
+                    .filter_map(|(place, line)| place.strip_prefix(&root).map(|rest| (rest.to_owned(), *line)))
+                    .filter(|(place, _)| place.is_empty() || place.starts_with('/'))
+                    .collect();
+                Self { value: value.clone(), line: lines.get("").copied().unwrap_or(self.line), lines }
+            })
+            .collect()
+    }
+}
+
+/// Reads every document of a YAML or JSON text.
+///
+/// # Errors
+/// The first place at which the text is not YAML, has a key twice, nests too deep, or is not what it may be.
+pub fn read(text: &str) -> Result<Vec<Document>, Error> {
+    let mut builder = Builder::default();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    Parser::new_from_str(text).load(&mut builder, true).map_err(|error| from_scan(&error))?;
+    match builder.error {
+        Some(error) => Err(error),
+        None => Ok(builder.documents),
+    }
+}
+
+fn from_scan(error: &ScanError) -> Error {
+    Error { line: error.marker().line(), problem: format!("not YAML: {}", error.info()) }
+}
+
+/// A part of a document as it is written.
+#[derive(Clone, Debug)]
+struct Node {
+    line: usize,
+    content: Content,
+}
+
+#[derive(Clone, Debug)]
+enum Content {
+    Scalar(Value),
+    List(Vec<Node>),
+    Map(Vec<(String, Node)>),
+}
+
+/// A list or a map that is not closed yet.
+#[derive(Debug)]
+struct Open {
+    node: Node,
+    anchor: usize,
+    /// The key whose value comes next.
+    key: Option<(String, usize)>,
+}
+
+#[derive(Debug, Default)]
+struct Builder {
+    documents: Vec<Document>,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Node>,
+    root: Option<Node>,
+    nodes: usize,
+    error: Option<Error>,
+}
+
+impl<'input> SpannedEventReceiver<'input> for Builder {
+    fn on_event(&mut self, event: Event<'input>, span: Span) {
+        if self.error.is_some() {
+            return;
+        }
+        let line = span.start.line();
+        if let Err(problem) = self.event(event, line) {
+            self.error = Some(Error { line, problem });
+        }
+    }
+}
+
+impl Builder {
+    fn event(&mut self, event: Event<'_>, line: usize) -> Result<(), String> {
+        match event {
+            Event::DocumentStart(_) => {
+                self.anchors.clear();
+                self.nodes = 0;
+                self.root = None;
+            }
+            Event::DocumentEnd => {
+                let root = self.root.take().unwrap_or(Node { line, content: Content::Scalar(Value::Null) });
+                let mut lines = HashMap::new();
+                let value = root.value(&mut String::new(), &mut lines);
+                self.documents.push(Document { value, line: root.line, lines });
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let value = scalar(&text, style, tag.as_deref())?;
+                self.close(Node { line, content: Content::Scalar(value) }, anchor)?;
+            }
+            Event::SequenceStart(anchor, _) => self.start(line, Content::List(Vec::new()), anchor)?,
+            Event::MappingStart(anchor, _) => self.start(line, Content::Map(Vec::new()), anchor)?,
+            Event::SequenceEnd | Event::MappingEnd => {
+                if let Some(open) = self.open.pop() {
+                    self.close(open.node, open.anchor)?;
+                }
+            }
+            Event::Alias(anchor) => {
+                let mut node = self.anchors.get(&anchor).ok_or("an alias to nothing that is complete")?.clone();
+                node.line = line;
+                self.count(node.size())?;
+                self.close(node, 0)?;
+            }
+            Event::Nothing | Event::StreamStart | Event::StreamEnd => {}
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, line: usize, content: Content, anchor: usize) -> Result<(), String> {
+        if self.open.len() >= DEPTH {
+            return Err(format!("nested deeper than {DEPTH} levels"));
+        }
+        self.open.push(Open { node: Node { line, content }, anchor, key: None });
+        Ok(())
+    }
+
+    fn count(&mut self, nodes: usize) -> Result<(), String> {
+        self.nodes += nodes;
+        if self.nodes > NODES { Err(format!("more than {NODES} values")) } else { Ok(()) }
+    }
+
+    /// Puts a complete node where it belongs.
+    fn close(&mut self, node: Node, anchor: usize) -> Result<(), String> {
+        self.count(1)?;
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        let Some(parent) = self.open.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        match (&mut parent.node.content, parent.key.take()) {
+            (Content::List(items), _) => items.push(node),
+            (Content::Map(_), None) => parent.key = Some((key(&node)?, node.line)),
+            (Content::Map(entries), Some((key, _))) if key == "<<" => merge(entries, node)?,
+            (Content::Map(entries), Some((key, line))) => {
+                if entries.iter().any(|(other, _)| *other == key) {
+                    return Err(format!("the key `{key}` stands twice in one map"));
+                }
+                entries.push((key, Node { line, ..node }));
+            }
+            (Content::Scalar(_), _) => {}
+        }
+        Ok(())
+    }
+}
+
+/// The merge key of YAML 1.1: what is written beside it wins, if it is written before or after.
+fn merge(entries: &mut Vec<(String, Node)>, from: Node) -> Result<(), String> {
+    match from.content {
+        Content::Map(merged) => {
+            for (key, node) in merged {
+                if !entries.iter().any(|(other, _)| *other == key) {
+                    entries.push((key, node));
+                }
+            }
+            Ok(())
+        }
+        Content::List(maps) => maps.into_iter().try_for_each(|map| merge(entries, map)),
+        Content::Scalar(_) => Err("`<<` takes a map or a list of maps".into()),
+    }
+}
+
+fn key(node: &Node) -> Result<String, String> {
+    match &node.content {
+        Content::Scalar(Value::String(key)) => Ok(key.clone()),
+        Content::Scalar(value) => Ok(value.to_string()),
+        Content::List(_) | Content::Map(_) => Err("a key has to be a plain value".into()),
+    }
+}
+
+impl Node {
+    fn size(&self) -> usize {
+        match &self.content {
+            Content::Scalar(_) => 1,
+            Content::List(items) => 1 + items.iter().map(Self::size).sum::<usize>(),
+            Content::Map(entries) => 1 + entries.iter().map(|(_, node)| node.size()).sum::<usize>(),
+        }
+    }
+
+    fn value(&self, place: &mut String, lines: &mut HashMap<String, usize>) -> Value {
+        lines.insert(place.clone(), self.line);
+        let length = place.len();
+        match &self.content {
+            Content::Scalar(value) => value.clone(),
+            Content::List(items) => Value::Array(
+                items
+                    .iter()
+                    .enumerate()
+                    .map(|(position, item)| {
+                        place.push_str(&format!("/{position}"));
+                        let value = item.value(place, lines);
+                        place.truncate(length);
+                        value
+                    })
+                    .collect(),
+            ),
+            Content::Map(entries) => {
+                let mut map = Map::new();
+                for (key, node) in entries {
+                    place.push('/');
+                    place.push_str(&key.replace('~', "~0").replace('/', "~1"));
+                    map.insert(key.clone(), node.value(place, lines));
+                    place.truncate(length);
+                }
+                Value::Object(map)
+            }
+        }
+    }
+}
+
+/// What a scalar means.
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
+    let core = tag.filter(|tag| tag.is_yaml_core_schema()).map(|tag| tag.suffix.as_str());
+    match core {
+        Some("str" | "binary" | "timestamp") => return Ok(Value::String(text.to_owned())),
+        Some("int" | "float" | "bool" | "null") => {
+            let value = plain(text);
+            return if value.is_string() { Err(format!("`{text}` does not fit its tag")) } else { Ok(value) };
+        }
+        _ => {}
+    }
+    if style == ScalarStyle::Plain && tag.is_none() { Ok(plain(text)) } else { Ok(Value::String(text.to_owned())) }
+}
+
+/// A plain scalar, by the rules of YAML 1.1 as go-yaml 2 has them.
+fn plain(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => return Value::Bool(true),
+        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
+            return Value::Bool(false);
+        }
+        _ => {}
+    }
+    if !text.starts_with(|first: char| first.is_ascii_digit() || matches!(first, '-' | '+' | '.')) {
+        return Value::String(text.to_owned());
+    }
+    integer(&text.replace('_', ""))
+        .or_else(|| float(text))
+        .map_or_else(|| Value::String(text.to_owned()), Value::Number)
+}
+
+fn integer(text: &str) -> Option<Number> {
+    let (negative, digits) = match text.strip_prefix(['-', '+']) {
+        Some(digits) => (text.starts_with('-'), digits),
+        None => (false, text),
+    };
+    let (base, digits) = match digits.as_bytes() {
+        [b'0', b'x' | b'X', ..] => (16, digits.get(2..)?),
+        [b'0', b'b' | b'B', ..] => (2, digits.get(2..)?),
+        [b'0', b'o' | b'O', ..] => (8, digits.get(2..)?),
+        [b'0', _, ..] => (8, digits.get(1..)?),
+        _ => (10, digits),
+    };
+    if digits.starts_with(['-', '+']) {
+        return None;
+    }
+    if negative {
+        i64::from_str_radix(&format!("-{digits}"), base).ok().map(Number::from)
+    } else {
+        u64::from_str_radix(digits, base).ok().map(Number::from)
+    }
+}
+
+fn float(text: &str) -> Option<Number> {
+    let allowed = |c: char| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '-' | '+');
+    if !text.chars().all(allowed) || !text.contains(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    Number::from_f64(text.parse().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn one(text: &str) -> Value {
+        read(text).unwrap().remove(0).value
+    }
+
+    #[test]
+    fn plain_scalars_mean_what_they_mean_to_kubectl() {
+        assert_eq!(
+            one("a: yes\nb: off\nc: 'yes'\nd: 0x1F\ne: 010\nf: 1_000\ng: 1.5\nh: ~\ni: 1e3\nj: -5"),
+            json!({
+                "a": true, "b": false, "c": "yes", "d": 31, "e": 8, "f": 1000, "g": 1.5, "h": null, "i": 1000.0, "j": -5
+            })
+        );
+        assert_eq!(
+            one("a: 10.0.0.0/8\nb: 1.2.3\nc: !!str 53\nd: 2026-11-21\ne: -\n"),
+            json!({
+                "a": "10.0.0.0/8", "b": "1.2.3", "c": "53", "d": "2026-11-21", "e": [null]
+            })
+        );
+    }
+
+    #[test]
+    fn every_part_knows_its_line() {
+        let text = "# a comment\nkind: NetworkPolicy\nspec:\n  ingress:\n  - from:\n    - podSelector: {}\n  - {}\n";
+        let document = read(text).unwrap().remove(0);
+        let rules = Path::root().field("spec").field("ingress");
+        assert_eq!(document.line_of(&Path::root().field("spec")), 3);
+        assert_eq!(document.line_of(&rules.index(0).field("from").index(0)), 6);
+        assert_eq!(document.line_of(&rules.index(1)), 7);
+        assert_eq!(document.line_of(&rules.index(1).field("ports")), 7, "what is not there is where it would be");
+    }
+
+    #[test]
+    fn documents_and_lists_come_apart() {
+        let text = "a: 1\n---\n---\nkind: List\nitems:\n- b: 2\n- c: 3\n";
+        let documents: Vec<Document> = read(text).unwrap().into_iter().flat_map(Document::items).collect();
+        let values: Vec<&Value> = documents.iter().map(|document| &document.value).collect();
+        assert_eq!(values, [&json!({"a": 1}), &json!(null), &json!({"b": 2}), &json!({"c": 3})]);
+        assert_eq!(documents.iter().map(|document| document.line).collect::<Vec<_>>(), [1, 3, 6, 7]);
+    }
+
+    #[test]
+    fn anchors_aliases_and_merges_are_written_out() {
+        assert_eq!(
+            one("a: &x {k: 1, l: 2}\nb: *x\nc: {<<: *x, k: 3}\nd: {k: 3, <<: *x}\n"),
+            json!({
+                "a": {"k": 1, "l": 2}, "b": {"k": 1, "l": 2}, "c": {"k": 3, "l": 2}, "d": {"k": 3, "l": 2}
+            })
+        );
+    }
+
+    #[test]
+    fn json_is_read_too() {
+        assert_eq!(
+            one(r#"{"a": [1, "yes", true, null], "b": "\u00e9\n"}"#),
+            json!({"a": [1, "yes", true, null], "b": "é\n"})
+        );
+    }
+
+    #[test]
+    fn faults_name_their_line() {
+        let fault = |text: &str| read(text).unwrap_err().to_string();
+        assert_eq!(fault("a: 1\nb: 2\na: 3\n"), "line 3: the key `a` stands twice in one map");
+        assert!(fault("a: [1, 2\nb: 3").starts_with("line "), "{}", fault("a: [1, 2\nb: 3"));
+        assert!(fault(&"[".repeat(200)).contains("deeper than 128"), "{}", fault(&"[".repeat(200)));
+        let bomb = (1..12).fold("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned(), |text, n| {
+            format!("{text}a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(","))
+        });
+        assert!(fault(&bomb).contains("more than 1000000 values"), "{}", fault(&bomb));
+    }
+}

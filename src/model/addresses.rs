@@ -1,0 +1,164 @@
+//! Address blocks, and the sets of addresses that they make.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::Ranges;
+
+/// A CIDR less the parts that it leaves out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Block {
+    /// The block.
+    pub net: IpNet,
+    /// The parts of it that do not count.
+    pub except: Vec<IpNet>,
+}
+
+impl Block {
+    /// A block with nothing left out.
+    #[must_use]
+    pub fn whole(net: IpNet) -> Self {
+        Self { net, except: Vec::new() }
+    }
+
+    /// The addresses that are in the block and in none of its exceptions.
+    #[must_use]
+    pub fn addresses(&self) -> AddressSet {
+        let mut set = AddressSet::from(self.net);
+        for net in &self.except {
+            set.subtract(&AddressSet::from(*net));
+        }
+        set
+    }
+
+    /// Whether this is every address of a family, nothing left out.
+    #[must_use]
+    pub fn is_everywhere(&self) -> bool {
+        self.net.prefix_len() == 0 && self.except.is_empty()
+    }
+}
+
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.net)?;
+        for (position, net) in self.except.iter().enumerate() {
+            write!(f, "{}{net}", if position == 0 { " except " } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+/// A set of IPv4 and IPv6 addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AddressSet {
+    v4: Ranges<u32>,
+    v6: Ranges<u128>,
+}
+
+impl AddressSet {
+    /// Adds the addresses of `other`.
+    pub fn extend(&mut self, other: &Self) {
+        self.v4.extend(&other.v4);
+        self.v6.extend(&other.v6);
+    }
+
+    /// Takes the addresses of `other` away.
+    pub fn subtract(&mut self, other: &Self) {
+        self.v4.subtract(&other.v4);
+        self.v6.subtract(&other.v6);
+    }
+
+    /// Whether the address is in the set. An IPv4-mapped IPv6 address counts as the IPv4 address.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => self.v4.contains(v4.into()),
+            IpAddr::V6(v6) => self.v6.contains(v6.into()),
+        }
+    }
+
+    /// Whether every address of `other` is in this set.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.v4.covers(&other.v4) && self.v6.covers(&other.v6)
+    }
+
+    /// Whether every IPv4 address, or every IPv6 address, is in the set.
+    #[must_use]
+    pub fn is_all_of_a_family(&self) -> bool {
+        self.v4.is_all() || self.v6.is_all()
+    }
+}
+
+impl From<IpNet> for AddressSet {
+    fn from(net: IpNet) -> Self {
+        match net {
+            IpNet::V4(net) => {
+                Self { v4: Ranges::between(net.network().into(), net.broadcast().into()), v6: Ranges::none() }
+            }
+            IpNet::V6(net) => {
+                Self { v4: Ranges::none(), v6: Ranges::between(net.network().into(), net.broadcast().into()) }
+            }
+        }
+    }
+}
+
+impl From<IpAddr> for AddressSet {
+    fn from(address: IpAddr) -> Self {
+        IpNet::from(address).into()
+    }
+}
+
+/// Whether all of the block is link-local (RFC 3927, RFC 4291 §2.5.6): addresses that never leave the node.
+#[must_use]
+pub fn is_link_local(net: IpNet) -> bool {
+    match net {
+        IpNet::V4(net) => net.prefix_len() >= 16 && net.network().is_link_local(),
+        IpNet::V6(net) => net.prefix_len() >= 10 && net.network().is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn exceptions_are_left_out() {
+        let block = Block { net: net("10.0.0.0/8"), except: vec![net("10.1.0.0/16")] };
+        let set = block.addresses();
+        assert!(set.contains("10.0.0.1".parse().unwrap()));
+        assert!(!set.contains("10.1.0.1".parse().unwrap()));
+        assert!(set.contains("::ffff:10.2.0.1".parse().unwrap()), "a mapped address is the IPv4 address");
+        assert_eq!(block.to_string(), "10.0.0.0/8 except 10.1.0.0/16");
+    }
+
+    #[test]
+    fn two_halves_are_everything() {
+        let mut set = AddressSet::from(net("0.0.0.0/1"));
+        assert!(!set.is_all_of_a_family());
+        set.extend(&net("128.0.0.0/1").into());
+        assert!(set.is_all_of_a_family());
+        assert!(set.covers(&net("169.254.169.254/32").into()));
+    }
+
+    #[test]
+    fn short_ipv6_prefixes_do_not_overflow() {
+        assert!(AddressSet::from(net("::/0")).is_all_of_a_family());
+        assert!(AddressSet::from(net("fd00::/8")).contains("fd00:ec2::254".parse().unwrap()));
+    }
+
+    #[test]
+    fn link_local_is_the_whole_block() {
+        assert!(is_link_local(net("169.254.0.0/16")));
+        assert!(is_link_local(net("169.254.20.10/32")));
+        assert!(is_link_local(net("fe80::/10")));
+        assert!(!is_link_local(net("169.0.0.0/8")));
+        assert!(!is_link_local(net("10.0.0.0/8")));
+    }
+}

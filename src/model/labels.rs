@@ -1,0 +1,62 @@
+//! The labels of an object, and how much of them is known.
+
+use std::fmt;
+
+/// Labels, sorted by key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Labels(Box<[(Box<str>, Box<str>)]>);
+
+impl Labels {
+    /// The value of a label.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let at = self.0.binary_search_by(|(other, _)| (**other).cmp(key)).ok()?;
+        self.0.get(at).map(|(_, value)| &**value)
+    }
+
+    /// Every label, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (&**key, &**value))
+    }
+
+    /// The same labels with one more, or with another value for one.
+    #[must_use]
+    pub fn with(&self, key: &str, value: &str) -> Self {
+        self.iter().chain([(key, value)]).collect()
+    }
+}
+
+impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Labels {
+    /// Of two values for one key the later stays.
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(labels: I) -> Self {
+        let mut labels: Vec<(Box<str>, Box<str>)> =
+            labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        labels.reverse();
+        labels.sort_by(|(a, _), (b, _)| a.cmp(b));
+        labels.dedup_by(|(a, _), (b, _)| a == b);
+        Self(labels.into_boxed_slice())
+    }
+}
+
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, (key, value)) in self.iter().enumerate() {
+            let comma = if position == 0 { "" } else { "," };
+            write!(f, "{comma}{key}={value}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_later_of_two_values_stays() {
+        let labels: Labels = [("b", "1"), ("a", "2"), ("b", "3")].into_iter().collect();
+        assert_eq!(labels.get("b"), Some("3"));
+        assert_eq!(labels.with("a", "4").to_string(), "a=4,b=3");
+        assert_eq!(labels.get("c"), None);
+    }
+}

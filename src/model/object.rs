@@ -1,0 +1,105 @@
+//! What is judged: an object of a cluster, read into the terms that the rules speak.
+
+use std::fmt;
+
+use super::{Labels, Path, Policy};
+
+/// The label that every namespace carries with its own name as the value, known or not (Kubernetes 1.22).
+pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// Which object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectRef {
+    /// Group and version, as in a manifest.
+    pub api_version: Box<str>,
+    /// Its kind.
+    pub kind: Box<str>,
+    /// Its namespace. None for objects of the cluster, and where a manifest does not say.
+    pub namespace: Option<Box<str>>,
+    /// Its name. Empty where the API server is still to make one up.
+    pub name: Box<str>,
+}
+
+impl ObjectRef {
+    /// Whether both are the same object of a cluster, whatever version of its kind they are written in.
+    #[must_use]
+    pub fn is_same_object(&self, other: &Self) -> bool {
+        let group = |object: &Self| object.api_version.rsplit_once('/').map(|(group, _)| group.to_owned());
+        self.name == other.name
+            && self.namespace == other.namespace
+            && self.kind == other.kind
+            && group(self) == group(other)
+    }
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = if self.name.is_empty() { "(unnamed)" } else { &self.name };
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} {namespace}/{name}", self.kind),
+            None => write!(f, "{} {name}", self.kind),
+        }
+    }
+}
+
+/// An object that rules can judge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Which one it is.
+    pub id: ObjectRef,
+    /// Whether it is being deleted already: it has a deletionTimestamp.
+    pub deleting: bool,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What an object says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Network policies: one, or several in one object.
+    Policies(Vec<Policy>),
+    /// A namespace.
+    Namespace(Namespace),
+    /// A pod, or something that makes pods.
+    Workload(Workload),
+}
+
+impl Object {
+    /// The network policies that it holds.
+    #[must_use]
+    pub fn policies(&self) -> &[Policy] {
+        match &self.body {
+            Body::Policies(policies) => policies,
+            Body::Namespace(_) | Body::Workload(_) => &[],
+        }
+    }
+
+    /// The namespace that the object is in, or is.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        match &self.body {
+            Body::Namespace(_) => Some(&self.id.name),
+            Body::Policies(_) | Body::Workload(_) => self.id.namespace.as_deref(),
+        }
+    }
+}
+
+/// A namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its labels, as written and with `kubernetes.io/metadata.name`.
+    pub labels: Labels,
+    /// Where its labels are written.
+    pub labels_path: Path,
+}
+
+/// A pod, or the template from which a controller makes pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// The labels of the pods.
+    pub labels: Labels,
+    /// Where `hostNetwork: true` is written, if it is.
+    pub host_network: Option<Path>,
+    /// The service account that the pods run as.
+    pub service_account: Box<str>,
+}

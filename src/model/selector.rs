@@ -1,0 +1,417 @@
+//! Label selectors of every dialect, and what can be proved about them.
+//!
+//! A selector is a boolean expression over single labels. Questions about two selectors ("does this one
+//! cover that one?") are answered by refutation: `a` covers `b` if no labels can satisfy `b` and not `a`.
+//! The search is a tableau: it opens one branch for each alternative and closes a branch when the
+//! demands on one key contradict each other. It is sound always, and complete for the operators of
+//! Kubernetes; past [`BRANCHES`] alternatives it gives up, and an unproved answer is "no".
+
+use std::fmt;
+
+use super::Labels;
+
+/// How many alternatives a proof may open. Real selectors need a handful.
+const BRANCHES: usize = 2048;
+
+/// Which label sets are meant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Selector {
+    /// Those that satisfy each of these; with none of them, every label set.
+    All(Vec<Selector>),
+    /// Those that satisfy at least one of these; with none of them, no label set.
+    Any(Vec<Selector>),
+    /// Those that do not satisfy this.
+    Not(Box<Selector>),
+    /// Those of which this is true.
+    Label(Requirement),
+}
+
+/// What one label has to be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Requirement {
+    /// The label's key.
+    pub key: Box<str>,
+    /// What is asked of its value.
+    pub operator: Operator,
+}
+
+/// What is asked of the value of a label. Only [`Operator::NotIn`] and [`Operator::Absent`] hold where the label is absent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Operator {
+    /// It is one of these.
+    In(Vec<Box<str>>),
+    /// It is none of these, or there is no such label.
+    NotIn(Vec<Box<str>>),
+    /// There is such a label.
+    Exists,
+    /// There is no such label.
+    Absent,
+    /// It contains this text.
+    Contains(Box<str>),
+    /// It starts with this text.
+    StartsWith(Box<str>),
+    /// It ends with this text.
+    EndsWith(Box<str>),
+}
+
+impl Selector {
+    /// The selector that every label set satisfies.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self::All(Vec::new())
+    }
+
+    /// The selector of `key` = `value`.
+    #[must_use]
+    pub fn equals(key: &str, value: &str) -> Self {
+        Self::label(key, Operator::In(vec![value.into()]))
+    }
+
+    /// A selector of one label.
+    #[must_use]
+    pub fn label(key: &str, operator: Operator) -> Self {
+        Self::Label(Requirement { key: key.into(), operator })
+    }
+
+    /// The selector that asks for each of these labels.
+    #[must_use]
+    pub fn of(labels: &Labels) -> Self {
+        Self::All(labels.iter().map(|(key, value)| Self::equals(key, value)).collect())
+    }
+
+    /// Whether it is written so that it asks for nothing. Cheaper than a proof, and what an author means by `{}`.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::All(parts) if parts.is_empty())
+    }
+
+    /// Whether an object with exactly these labels is meant.
+    #[must_use]
+    pub fn matches(&self, labels: &Labels) -> bool {
+        match self {
+            Self::All(parts) => parts.iter().all(|part| part.matches(labels)),
+            Self::Any(parts) => parts.iter().any(|part| part.matches(labels)),
+            Self::Not(part) => !part.matches(labels),
+            Self::Label(label) => label.operator.accepts(labels.get(&label.key)),
+        }
+    }
+
+    /// Whether every object that has these labels, and maybe others, is meant.
+    #[must_use]
+    pub fn matches_all_with(&self, known: &Labels) -> bool {
+        self.covers(&Self::of(known))
+    }
+
+    /// Whether an object that has these labels, and maybe others, may be meant.
+    #[must_use]
+    pub fn may_match_with(&self, known: &Labels) -> bool {
+        !self.excludes(&Self::of(known))
+    }
+
+    /// Whether it is proved that whatever `other` means, this means too.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.is_empty() || contradictory(&[(other, true), (self, false)])
+    }
+
+    /// Whether it is proved that whatever `other` means, at least one of `selectors` means too.
+    #[must_use]
+    pub fn cover_together(selectors: &[&Self], other: &Self) -> bool {
+        let mut demands = vec![(other, true)];
+        demands.extend(selectors.iter().map(|selector| (*selector, false)));
+        contradictory(&demands)
+    }
+
+    /// Whether it is proved that nothing is meant by both.
+    #[must_use]
+    pub fn excludes(&self, other: &Self) -> bool {
+        contradictory(&[(self, true), (other, true)])
+    }
+}
+
+impl Operator {
+    /// Whether a label with this value, or the absence of the label, satisfies it.
+    #[must_use]
+    pub fn accepts(&self, value: Option<&str>) -> bool {
+        match (self, value) {
+            (Self::In(values), Some(value)) => values.iter().any(|other| **other == *value),
+            (Self::NotIn(values), Some(value)) => values.iter().all(|other| **other != *value),
+            (Self::Contains(part), Some(value)) => value.contains(&**part),
+            (Self::StartsWith(part), Some(value)) => value.starts_with(&**part),
+            (Self::EndsWith(part), Some(value)) => value.ends_with(&**part),
+            (Self::Exists, value) => value.is_some(),
+            (Self::Absent, value) => value.is_none(),
+            (Self::NotIn(_), None) => true,
+            (Self::In(_) | Self::Contains(_) | Self::StartsWith(_) | Self::EndsWith(_), None) => false,
+        }
+    }
+}
+
+/// A selector, and whether it has to hold or has to fail.
+type Demand<'a> = (&'a Selector, bool);
+
+/// Whether it is proved that no label set meets all the demands.
+fn contradictory(demands: &[Demand<'_>]) -> bool {
+    let mut budget = BRANCHES;
+    Branch { open: demands.to_vec(), ..Branch::default() }.closes(&mut budget)
+}
+
+/// A branch of the tableau: what has still to be met, and what has been asked of single labels.
+#[derive(Clone, Default)]
+struct Branch<'a> {
+    open: Vec<Demand<'a>>,
+    /// Lists of which one part has to hold, or has to fail.
+    choices: Vec<(&'a [Selector], bool)>,
+    literals: Vec<(&'a Requirement, bool)>,
+}
+
+impl<'a> Branch<'a> {
+    /// Whether every way to meet the demands ends in a contradiction.
+    fn closes(mut self, budget: &mut usize) -> bool {
+        while let Some((selector, holds)) = self.open.pop() {
+            match (selector, holds) {
+                (Selector::Not(inner), holds) => self.open.push((inner, !holds)),
+                (Selector::Label(label), holds) => {
+                    self.literals.push((label, holds));
+                    if self.contradicts(&label.key) {
+                        return true;
+                    }
+                }
+                (Selector::All(parts), true) | (Selector::Any(parts), false) => {
+                    self.open.extend(parts.iter().map(|part| (part, holds)));
+                }
+                (Selector::All(parts), false) | (Selector::Any(parts), true) => match parts.as_slice() {
+                    [] => return true,
+                    [only] => self.open.push((only, holds)),
+                    several => self.choices.push((several, holds)),
+                },
+            }
+        }
+        let Some((parts, holds)) = self.choices.pop() else { return false };
+        parts.iter().all(|part| {
+            let Some(left) = budget.checked_sub(1) else { return false };
+            *budget = left;
+            let mut branch = self.clone();
+            branch.open.push((part, holds));
+            branch.closes(budget)
+        })
+    }
+
+    /// Whether what has been asked of one label cannot be met.
+    fn contradicts(&self, key: &str) -> bool {
+        let asked: Vec<(&Operator, bool)> = self
+            .literals
+            .iter()
+            .filter(|(label, _)| *label.key == *key)
+            .map(|(label, holds)| (&label.operator, *holds))
+            .collect();
+        let meets = |value: Option<&str>| asked.iter().all(|(operator, holds)| operator.accepts(value) == *holds);
+        if meets(None) {
+            return false;
+        }
+        // The label has to be there. If only some values are possible, try each of them.
+        let possible = asked.iter().find_map(|(operator, holds)| match (operator, holds) {
+            (Operator::In(values), true) | (Operator::NotIn(values), false) => Some(values),
+            _ => None,
+        });
+        if let Some(values) = possible {
+            return !values.iter().any(|value| meets(Some(value)));
+        }
+        // Otherwise any of endlessly many values will do, unless the label may not be there at all, or one
+        // and the same question about its text has to be answered both ways.
+        asked.iter().enumerate().any(|(at, (operator, holds))| match (operator, holds) {
+            (Operator::Absent, true) | (Operator::Exists, false) => true,
+            (Operator::Contains(_) | Operator::StartsWith(_) | Operator::EndsWith(_), _) => {
+                asked.iter().skip(at + 1).any(|(other, other_holds)| other == operator && other_holds != holds)
+            }
+            _ => false,
+        })
+    }
+}
+
+impl fmt::Display for Selector {
+    /// As `kubectl -l` writes it where that can be: `app=web,tier in (a,b),!legacy`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All(parts) => join(f, parts, ","),
+            Self::Any(parts) if parts.is_empty() => f.write_str("nothing"),
+            Self::Any(parts) => {
+                f.write_str("(")?;
+                join(f, parts, " or ")?;
+                f.write_str(")")
+            }
+            Self::Not(part) => write!(f, "not ({part})"),
+            Self::Label(label) => label.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = &self.key;
+        match &self.operator {
+            Operator::In(values) => match values.as_slice() {
+                [value] => write!(f, "{key}={value}"),
+                _ => write!(f, "{key} in ({})", values.join(",")),
+            },
+            Operator::NotIn(values) => match values.as_slice() {
+                [value] => write!(f, "{key}!={value}"),
+                _ => write!(f, "{key} notin ({})", values.join(",")),
+            },
+            Operator::Exists => f.write_str(key),
+            Operator::Absent => write!(f, "!{key}"),
+            Operator::Contains(part) => write!(f, "{key} contains {part:?}"),
+            Operator::StartsWith(part) => write!(f, "{key} starts with {part:?}"),
+            Operator::EndsWith(part) => write!(f, "{key} ends with {part:?}"),
+        }
+    }
+}
+
+fn join(f: &mut fmt::Formatter<'_>, parts: &[Selector], between: &str) -> fmt::Result {
+    for (position, part) in parts.iter().enumerate() {
+        write!(f, "{}{part}", if position == 0 { "" } else { between })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn is_in(key: &str, values: &[&str]) -> Selector {
+        Selector::label(key, Operator::In(values.iter().map(|value| Box::from(*value)).collect()))
+    }
+
+    fn not_in(key: &str, values: &[&str]) -> Selector {
+        Selector::label(key, Operator::NotIn(values.iter().map(|value| Box::from(*value)).collect()))
+    }
+
+    #[test]
+    fn everything_covers_all_and_is_covered_by_nothing_less() {
+        let web = Selector::equals("app", "web");
+        assert!(Selector::everything().covers(&web));
+        assert!(!web.covers(&Selector::everything()));
+        assert!(web.covers(&Selector::Any(vec![])), "nothing is covered by anything");
+    }
+
+    #[test]
+    fn fewer_demands_cover_more_demands() {
+        let web = Selector::equals("app", "web");
+        let web_prod = Selector::All(vec![web.clone(), Selector::equals("env", "prod")]);
+        assert!(web.covers(&web_prod));
+        assert!(!web_prod.covers(&web));
+        assert!(is_in("app", &["web", "api"]).covers(&web));
+        assert!(Selector::label("app", Operator::Exists).covers(&web));
+        assert!(not_in("app", &["db"]).covers(&web));
+        assert!(!not_in("app", &["web"]).covers(&web));
+    }
+
+    #[test]
+    fn two_selectors_together_cover_what_neither_does_alone() {
+        let both = is_in("app", &["web", "api"]);
+        let (web, api) = (Selector::equals("app", "web"), Selector::equals("app", "api"));
+        assert!(!web.covers(&both) && !api.covers(&both));
+        assert!(Selector::cover_together(&[&web, &api], &both));
+        let (with, without) = (Selector::label("x", Operator::Exists), Selector::label("x", Operator::Absent));
+        assert!(Selector::cover_together(&[&with, &without], &Selector::everything()));
+    }
+
+    #[test]
+    fn an_absent_label_is_not_in_any_set() {
+        assert!(not_in("app", &["web"]).matches(&Labels::default()));
+        assert!(!is_in("app", &["web"]).matches(&Labels::default()));
+        assert!(not_in("app", &["web"]).covers(&Selector::label("app", Operator::Absent)));
+    }
+
+    #[test]
+    fn unknown_labels_are_not_guessed() {
+        let known: Labels = [("kubernetes.io/metadata.name", "kube-system")].into_iter().collect();
+        assert!(Selector::equals("kubernetes.io/metadata.name", "kube-system").matches_all_with(&known));
+        let other = Selector::equals("name", "kube-system");
+        assert!(!other.matches_all_with(&known) && other.may_match_with(&known));
+        assert!(!Selector::equals("kubernetes.io/metadata.name", "apps").may_match_with(&known));
+    }
+
+    #[test]
+    fn a_proof_past_its_budget_is_no_proof() {
+        let wide = |prefix: &str| {
+            Selector::All(
+                (0..14)
+                    .map(|n| {
+                        let key = format!("{prefix}{n}");
+                        Selector::Any(vec![Selector::equals(&key, "a"), Selector::equals(&key, "b")])
+                    })
+                    .collect(),
+            )
+        };
+        let (a, b) = (wide("k"), Selector::Not(Box::new(wide("k"))));
+        assert!(!Selector::everything().excludes(&a));
+        // True, but only after more branches than are allowed: the answer has to be "not proved".
+        assert!(!b.excludes(&Selector::All(vec![a])));
+    }
+
+    fn selector() -> impl Strategy<Value = Selector> {
+        let key = prop::sample::select(vec!["a", "b"]);
+        let values = prop::collection::vec(prop::sample::select(vec!["x", "y", "xy"]), 1..3);
+        let label = (key, values, 0..7).prop_map(|(key, values, operator)| {
+            let values: Vec<Box<str>> = values.into_iter().map(Box::from).collect();
+            let first = values[0].clone();
+            let operator = match operator {
+                0 => Operator::In(values),
+                1 => Operator::NotIn(values),
+                2 => Operator::Exists,
+                3 => Operator::Absent,
+                4 => Operator::Contains(first),
+                5 => Operator::StartsWith(first),
+                _ => Operator::EndsWith(first),
+            };
+            Selector::label(key, operator)
+        });
+        label.prop_recursive(3, 12, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Selector::All),
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Selector::Any),
+                inner.prop_map(|part| Selector::Not(Box::new(part))),
+            ]
+        })
+    }
+
+    /// Every label set over the keys and over more values than the selectors can name.
+    fn every_label_set() -> Vec<Labels> {
+        let values = [None, Some("x"), Some("y"), Some("xy"), Some("yx"), Some("z")];
+        values
+            .iter()
+            .flat_map(|a| {
+                values.iter().map(|b| {
+                    a.map(|value| ("a", value)).into_iter().chain(b.map(|value| ("b", value))).collect::<Labels>()
+                })
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_proved_is_true(a in selector(), b in selector(), c in selector()) {
+            for labels in every_label_set() {
+                let [in_a, in_b, in_c] = [&a, &b, &c].map(|selector| selector.matches(&labels));
+                if a.covers(&b) {
+                    prop_assert!(in_a || !in_b, "{a} does not cover {b}: {labels}");
+                }
+                if a.excludes(&b) {
+                    prop_assert!(!(in_a && in_b), "{a} and {b} both mean {labels}");
+                }
+                if Selector::cover_together(&[&a, &b], &c) {
+                    prop_assert!(in_a || in_b || !in_c, "{a} and {b} do not cover {c}: {labels}");
+                }
+            }
+        }
+
+        #[test]
+        fn a_selector_covers_itself_and_all_that_it_is_a_part_of(a in selector(), b in selector()) {
+            prop_assert!(a.covers(&a));
+            prop_assert!(a.covers(&Selector::All(vec![a.clone(), b.clone()])));
+            prop_assert!(Selector::Any(vec![a.clone(), b]).covers(&a));
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! See [`AnyPort`].
+
+use super::{Case, Findings, Rule};
+use crate::model::{Action, Direction, Namespaces, Peers, Ports, Protocol, Who, is_link_local};
+
+rule! {
+    /// A rule allows every port.
+    ///
+    /// ## Why
+    ///
+    /// A rule without ports opens whatever the pods listen on: debug endpoints, admin ports, side cars, and all that is
+    /// added later. It is rarely meant, and it is what is left out first.
+    ///
+    /// ## What it looks at
+    ///
+    /// Each rule that allows something, on its own: no list of ports; an entry with a protocol and no port; ranges that
+    /// add up to more than `most` ports of one protocol. Rules that concern ICMP alone do not count, and rules that deny
+    /// do not either. Not concerned as shipped: ingress from the node's side, which kubelets need for probes: link-local
+    /// addresses.
+    ///
+    /// ## Fires
+    ///
+    /// ```yaml
+    /// apiVersion: networking.k8s.io/v1
+    /// kind: NetworkPolicy
+    /// metadata:
+    ///   name: allow-frontend
+    ///   namespace: shop
+    /// spec:
+    ///   podSelector:
+    ///     matchLabels:
+    ///       app: backend
+    ///   policyTypes: [Ingress]
+    ///   ingress:
+    ///   - from:
+    ///     - podSelector:
+    ///         matchLabels:
+    ///           app: frontend
+    /// ```
+    ///
+    /// ## Passes
+    ///
+    /// ```yaml
+    /// apiVersion: networking.k8s.io/v1
+    /// kind: NetworkPolicy
+    /// metadata:
+    ///   name: allow-frontend
+    ///   namespace: shop
+    /// spec:
+    ///   podSelector:
+    ///     matchLabels:
+    ///       app: backend
+    ///   policyTypes: [Ingress]
+    ///   ingress:
+    ///   - from:
+    ///     - podSelector:
+    ///         matchLabels:
+    ///           app: frontend
+    ///     ports:
+    ///     - protocol: TCP
+    ///       port: 8080
+    /// ```
+    ///
+    /// ## Settings
+    ///
+    /// - `sameNamespace`: `true` lets pods of one namespace talk to each other on any port. `false` by default.
+    /// - `nodeIngress`: `false` asks for ports on ingress from the node's side too. `true` by default.
+    /// - `most`: how many ports of one protocol a rule may allow; more counts as any port. 60000 by default.
+    "any-port", Deny,
+    pub struct AnyPort {
+        same_namespace: bool,
+        node_ingress: bool,
+        most: u16,
+    }
+}
+
+impl Default for AnyPort {
+    fn default() -> Self {
+        Self { same_namespace: false, node_ingress: true, most: 60_000 }
+    }
+}
+
+impl Rule for AnyPort {
+    fn check(&self, case: &Case<'_>, findings: &mut Findings) {
+        for (direction, rule) in case.policies().iter().flat_map(|policy| policy.allow_rules()) {
+            let Some(what) = self.every_port(&rule.ports) else { continue };
+            if rule.action != Action::Allow || self.is_exempt(direction, &rule.peers) {
+                continue;
+            }
+            let preposition = if direction == Direction::Ingress { "from" } else { "to" };
+            let message = format!("{direction} {preposition} {} is allowed on {what}", rule.peers);
+            let help = "list the ports that are needed, each with its protocol".to_owned();
+            findings.add::<Self>(case, rule.path.clone(), message, help, None);
+        }
+    }
+}
+
+impl AnyPort {
+    /// How the ports amount to every port, if they do.
+    fn every_port(&self, ports: &Ports) -> Option<String> {
+        if *ports == Ports::Any {
+            return Some("every port".into());
+        }
+        Protocol::ALL.into_iter().find_map(|protocol| {
+            let numbers = ports.known_numbers(protocol);
+            if numbers.count() <= usize::from(self.most) {
+                None
+            } else if numbers.contains(1) && numbers.count() >= 65_535 {
+                Some(format!("every {protocol} port"))
+            } else {
+                Some(format!("{} of the 65535 {protocol} ports", numbers.count()))
+            }
+        })
+    }
+
+    fn is_exempt(&self, direction: Direction, peers: &Peers) -> bool {
+        let Peers::Only(peers) = peers else { return false };
+        !peers.is_empty()
+            && peers.iter().all(|peer| match &peer.who {
+                Who::Pods(pods) => self.same_namespace && matches!(pods.namespaces, Namespaces::Own(_)),
+                Who::Addresses(block) => {
+                    self.node_ingress && direction == Direction::Ingress && is_link_local(block.net)
+                }
+            })
+    }
+}

@@ -1,0 +1,132 @@
+//! What a rule is asked about.
+
+use crate::model::{Body, Finding, Fix, Namespace, Object, Path, Policy, Workload};
+use crate::view::{Scene, Site, View};
+
+use super::Defined;
+
+/// One change of one object, and all that is known around it.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    /// What the people who run the cluster said about it.
+    pub site: &'a Site,
+    /// What is known of the cluster. It may hold the object in any state, or not at all.
+    pub view: &'a View,
+    /// What happens to the object.
+    pub change: Change<'a>,
+}
+
+/// What happens to an object.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'a> {
+    /// It is made, or changed.
+    Write {
+        /// As it will be.
+        new: &'a Object,
+        /// As it was, if it was there.
+        old: Option<&'a Object>,
+    },
+    /// It is deleted.
+    Delete {
+        /// As it was.
+        old: &'a Object,
+    },
+}
+
+impl<'a> Change<'a> {
+    /// The object, in its latest state.
+    #[must_use]
+    pub fn object(self) -> &'a Object {
+        match self {
+            Self::Write { new, .. } => new,
+            Self::Delete { old } => old,
+        }
+    }
+
+    /// The object as it was, if it was there.
+    #[must_use]
+    pub fn old(self) -> Option<&'a Object> {
+        match self {
+            Self::Write { old, .. } => old,
+            Self::Delete { old } => Some(old),
+        }
+    }
+}
+
+impl<'a> Case<'a> {
+    /// The object as it will be; none if it is deleted.
+    #[must_use]
+    pub fn written(&self) -> Option<&'a Object> {
+        match self.change {
+            Change::Write { new, .. } => Some(new),
+            Change::Delete { .. } => None,
+        }
+    }
+
+    /// The policies that the object will hold.
+    #[must_use]
+    pub fn policies(&self) -> &'a [Policy] {
+        self.written().map(Object::policies).unwrap_or_default()
+    }
+
+    /// The namespace that the object will be, if it is one.
+    #[must_use]
+    pub fn namespace(&self) -> Option<(&'a str, &'a Namespace)> {
+        let object = self.written()?;
+        match &object.body {
+            Body::Namespace(namespace) => Some((&object.id.name, namespace)),
+            Body::Policies(_) | Body::Workload(_) => None,
+        }
+    }
+
+    /// The workload that the object will be, if it is one.
+    #[must_use]
+    pub fn workload(&self) -> Option<&'a Workload> {
+        match &self.written()?.body {
+            Body::Workload(workload) => Some(workload),
+            Body::Namespace(_) | Body::Policies(_) => None,
+        }
+    }
+
+    /// The cluster as it will be.
+    #[must_use]
+    pub fn after(&self) -> Scene<'a> {
+        match self.change {
+            Change::Write { new, .. } => Scene::with(self.view, new),
+            Change::Delete { old } => Scene::without(self.view, old),
+        }
+    }
+
+    /// The cluster as it was.
+    #[must_use]
+    pub fn before(&self) -> Scene<'a> {
+        match self.change.old() {
+            Some(old) => Scene::with(self.view, old),
+            None => Scene::without(self.view, self.change.object()),
+        }
+    }
+}
+
+/// What the rules found, in the order in which they found it.
+#[derive(Debug, Default)]
+pub struct Findings(Vec<Finding>);
+
+impl Findings {
+    /// Adds a finding of rule `R` about the object of the case.
+    pub(super) fn add<R: Defined>(
+        &mut self,
+        case: &Case<'_>,
+        path: Path,
+        message: String,
+        help: String,
+        fix: Option<Fix>,
+    ) {
+        self.0.push(Finding { rule: R::NAME, object: case.change.object().id.clone(), path, message, help, fix });
+    }
+
+    /// The findings.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<Finding> {
+        self.0
+    }
+}

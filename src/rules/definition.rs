@@ -1,0 +1,125 @@
+//! What a rule is, and what is said about it.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Case, Findings};
+
+/// A rule with its settings.
+pub trait Rule: Send + Sync {
+    /// Adds what is wrong in this case.
+    fn check(&self, case: &Case<'_>, findings: &mut Findings);
+
+    /// Whether `/mutate` is to put right what this rule finds.
+    fn repairs(&self) -> bool {
+        false
+    }
+}
+
+/// What a rule says of itself. Its value with default settings is the rule as shipped.
+pub trait Defined: Rule + Default + DeserializeOwned + 'static {
+    /// The name in configuration, messages, metrics and reports. It never changes.
+    const NAME: &'static str;
+    /// What follows from a finding, as shipped.
+    const MODE: Mode;
+    /// The documentation, in Markdown, of which the first paragraph is the summary.
+    const DOC: &'static [&'static str];
+}
+
+/// What follows from a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The request is refused.
+    Deny,
+    /// The request is answered with a warning.
+    Warn,
+    /// It is recorded, and not shown.
+    Audit,
+    /// The rule is not asked.
+    Off,
+}
+
+impl Mode {
+    /// The name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Warn => "warn",
+            Self::Audit => "audit",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// A rule's entry in the list of rules.
+#[derive(Clone, Copy, Debug)]
+pub struct Definition {
+    /// Its name.
+    pub name: &'static str,
+    /// What follows from a finding, as shipped.
+    pub mode: Mode,
+    doc: &'static [&'static str],
+    configure: fn(Value) -> Result<Box<dyn Rule>, serde_path_to_error::Error<serde_json::Error>>,
+}
+
+impl Definition {
+    /// The entry of a rule.
+    pub(super) const fn of<R: Defined>() -> Self {
+        Self { name: R::NAME, mode: R::MODE, doc: R::DOC, configure: configure::<R> }
+    }
+
+    /// The rule with these settings.
+    ///
+    /// # Errors
+    /// A setting that the rule does not have, or a value that it cannot have.
+    pub fn configure(&self, settings: Value) -> Result<Box<dyn Rule>, serde_path_to_error::Error<serde_json::Error>> {
+        (self.configure)(settings)
+    }
+
+    /// The documentation, in Markdown.
+    #[must_use]
+    pub fn doc(&self) -> String {
+        let lines: Vec<&str> = self.doc.iter().map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+        lines.join("\n")
+    }
+
+    /// What the rule is about, in one sentence.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let lines: Vec<&str> = self.doc.iter().map(|line| line.trim()).take_while(|line| !line.is_empty()).collect();
+        lines.join(" ")
+    }
+}
+
+fn configure<R: Defined>(settings: Value) -> Result<Box<dyn Rule>, serde_path_to_error::Error<serde_json::Error>> {
+    if settings.is_null() {
+        return Ok(Box::new(R::default()));
+    }
+    serde_path_to_error::deserialize::<_, R>(settings).map(|rule| Box::new(rule) as Box<dyn Rule>)
+}
+
+/// Defines a rule: its documentation, its name, its mode as shipped, and its settings. The documentation comments are
+/// kept as text too, for `portcullis rules` and for the pages of the reference.
+macro_rules! rule {
+    (
+        $(#[doc = $doc:literal])+
+        $name:literal, $mode:ident,
+        $(#[$attribute:meta])*
+        pub struct $rule:ident { $($(#[$about:meta])* $setting:ident: $type:ty),* $(,)? }
+    ) => {
+        $(#[doc = $doc])+
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+        $(#[$attribute])*
+        pub(super) struct $rule { $($(#[$about])* $setting: $type),* }
+
+        impl $crate::rules::Defined for $rule {
+            const NAME: &'static str = $name;
+            const MODE: $crate::rules::Mode = $crate::rules::Mode::$mode;
+            const DOC: &'static [&'static str] = &[$($doc),+];
+        }
+    };
+}

@@ -1,0 +1,218 @@
+//! See [`DnsBlocked`].
+
+use serde::Deserialize;
+
+use super::{Case, Change, Findings, Rule};
+use crate::model::{
+    Direction, Fix, NAME_LABEL, Namespaces, Numbers, Path, Peer, Pods, Policy, Port, Protocol, Selector, Who,
+};
+use crate::view::{ClusterDns, Scene, Site, lets_through};
+
+rule! {
+    /// Pods are isolated for egress, and nothing lets them ask the cluster's DNS over UDP.
+    ///
+    /// ## Why
+    ///
+    /// The first thing that nearly every connection does is look up a name. A policy that isolates pods for egress and
+    /// forgets DNS cuts them off from everything they talk to by name, and it looks like an outage of all of that.
+    ///
+    /// ## What it looks at
+    ///
+    /// All policies that concern the pods, added up: DNS may come from the policy itself, from a baseline, or from any
+    /// other policy whose selector is proved to cover the same pods. It also looks at the deletion or the change of a
+    /// policy that takes the last allowance from pods which another policy isolates. A policy that does not isolate
+    /// egress is never concerned.
+    ///
+    /// The ways to the cluster's DNS are those of `clusterDNS` in the configuration, and any one of them is enough. A
+    /// block of all addresses counts as reaching the DNS pods, since every implementation that compares the addresses
+    /// of pods with blocks lets it through; any smaller block does not, since nobody knows what it holds tomorrow.
+    ///
+    /// ## Fires
+    ///
+    /// ```yaml
+    /// apiVersion: networking.k8s.io/v1
+    /// kind: NetworkPolicy
+    /// metadata:
+    ///   name: backend-to-database
+    ///   namespace: shop
+    /// spec:
+    ///   podSelector:
+    ///     matchLabels:
+    ///       app: backend
+    ///   policyTypes: [Egress]
+    ///   egress:
+    ///   - to:
+    ///     - podSelector:
+    ///         matchLabels:
+    ///           app: postgres
+    ///     ports:
+    ///     - protocol: TCP
+    ///       port: 5432
+    /// ```
+    ///
+    /// ## Passes
+    ///
+    /// ```yaml
+    /// apiVersion: networking.k8s.io/v1
+    /// kind: NetworkPolicy
+    /// metadata:
+    ///   name: backend-to-database
+    ///   namespace: shop
+    /// spec:
+    ///   podSelector:
+    ///     matchLabels:
+    ///       app: backend
+    ///   policyTypes: [Egress]
+    ///   egress:
+    ///   - to:
+    ///     - podSelector:
+    ///         matchLabels:
+    ///           app: postgres
+    ///     ports:
+    ///     - protocol: TCP
+    ///       port: 5432
+    ///   - to:
+    ///     - namespaceSelector:
+    ///         matchLabels:
+    ///           kubernetes.io/metadata.name: kube-system
+    ///       podSelector:
+    ///         matchLabels:
+    ///           k8s-app: kube-dns
+    ///     ports:
+    ///     - protocol: UDP
+    ///       port: 53
+    ///     - protocol: TCP
+    ///       port: 53
+    /// ```
+    ///
+    /// ## Settings
+    ///
+    /// - `scope`: `union` (the default) counts all policies; `policy` asks each policy to carry DNS itself.
+    /// - `inject`: `true` lets `/mutate` add the missing rule, so that the policy is not denied. `false` by default.
+    "dns-blocked", Deny,
+    #[derive(Default)]
+    pub struct DnsBlocked {
+        scope: Scope,
+        inject: bool,
+    }
+}
+
+/// Whose allowances count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Scope {
+    /// Those of all policies.
+    #[default]
+    Union,
+    /// Those of the policy at hand only.
+    Policy,
+}
+
+impl Rule for DnsBlocked {
+    fn check(&self, case: &Case<'_>, findings: &mut Findings) {
+        for policy in case.policies().iter().filter(|policy| policy.egress.isolates) {
+            let served = match self.scope {
+                Scope::Union => serves(case.after(), case.site, policy, &[Protocol::Udp], |_| true),
+                Scope::Policy => serves(case.after(), case.site, policy, &[Protocol::Udp], |other| {
+                    other.object.is_same_object(&policy.object)
+                }),
+            };
+            if !served {
+                let message = format!(
+                    "{} are isolated for egress and nothing lets them ask the cluster's DNS ({}) over UDP, so they can \
+                     resolve no name",
+                    policy.subject,
+                    ways(case.site)
+                );
+                let help =
+                    "add an egress rule to it on UDP and TCP, or cover the same pods by another policy that has one";
+                let fix = allow(case.site, &[Protocol::Udp, Protocol::Tcp], policy.egress.path.clone());
+                findings.add::<Self>(case, policy.egress.path.clone(), message, help.into(), fix);
+            }
+        }
+        if self.scope == Scope::Union {
+            self.check_others(case, findings);
+        }
+    }
+
+    fn repairs(&self) -> bool {
+        self.inject
+    }
+}
+
+impl DnsBlocked {
+    /// Other policies whose pods had DNS from the object before the change, and have it from nowhere after.
+    #[allow(clippy::unused_self, reason = "it is a part of the check, which is asked of a configured rule")]
+    fn check_others(&self, case: &Case<'_>, findings: &mut Findings) {
+        let Some(old) = case.change.old() else { return };
+        if !old.policies().iter().any(|policy| !policy.egress.rules.is_empty()) {
+            return;
+        }
+        let Some(namespace) = old.namespace() else { return };
+        let verb = match case.change {
+            Change::Write { .. } => "changing",
+            Change::Delete { .. } => "deleting",
+        };
+        for policy in case.after().policies(namespace) {
+            if !policy.egress.isolates || policy.object.is_same_object(&old.id) {
+                continue;
+            }
+            let has = |scene| serves(scene, case.site, policy, &[Protocol::Udp], |_| true);
+            if has(case.before()) && !has(case.after()) {
+                let message = format!(
+                    "{verb} it takes the last way to the cluster's DNS ({}) from {}, which {} isolates for egress",
+                    ways(case.site),
+                    policy.subject,
+                    policy.object
+                );
+                let help = "let another policy allow DNS to these pods first, or remove the one that isolates them";
+                findings.add::<Self>(case, Path::root().field("spec"), message, help.into(), None);
+            }
+        }
+    }
+}
+
+/// Whether one way to the cluster's DNS is open for all pods of the policy's subject, over each of the protocols.
+pub(super) fn serves<'a>(
+    scene: Scene<'a>,
+    site: &Site,
+    policy: &'a Policy,
+    protocols: &[Protocol],
+    counts: impl Fn(&Policy) -> bool,
+) -> bool {
+    site.cluster_dns.iter().any(|dns| {
+        protocols.iter().all(|protocol| lets_through(scene, &policy.subject, &dns.target(*protocol), &counts))
+    })
+}
+
+/// The ways to the cluster's DNS, for a message.
+pub(super) fn ways(site: &Site) -> String {
+    let ways: Vec<String> = site.cluster_dns.iter().map(ClusterDns::to_string).collect();
+    ways.join("; or ")
+}
+
+/// The rule that opens the first way to the cluster's DNS.
+pub(super) fn allow(site: &Site, protocols: &[Protocol], rules: Path) -> Option<Fix> {
+    let dns = site.cluster_dns.first()?;
+    let peer = |who| Peer { path: Path::root(), who };
+    let peers = match dns.pods() {
+        Some((namespace, labels)) => vec![peer(Who::Pods(Pods {
+            namespaces: Namespaces::Matching(Selector::equals(NAME_LABEL, namespace)),
+            labels: Some(Selector::of(labels)),
+        }))],
+        None => dns
+            .addresses()
+            .iter()
+            .map(|address| peer(Who::Addresses(crate::model::Block::whole((*address).into()))))
+            .collect(),
+    };
+    let ports = protocols
+        .iter()
+        .map(|protocol| Port {
+            path: Path::root(),
+            protocol: Some(*protocol),
+            numbers: Numbers::Range(dns.port(), dns.port()),
+        })
+        .collect();
+    Some(Fix::Allow { rules, direction: Direction::Egress, peers, ports })
+}

@@ -1,0 +1,94 @@
+//! See [`HardcodedAddress`].
+
+use super::{Case, Findings, Rule};
+use crate::model::{Direction, is_link_local};
+
+rule! {
+    /// A peer is an address, which is the address of something that moves.
+    ///
+    /// ## Why
+    ///
+    /// Pods, nodes, load balancers and managed services get new addresses. A rule by address then either cuts what it
+    /// was to allow, or allows whoever has the address next. A selector moves with what it selects.
+    ///
+    /// ## What it looks at
+    ///
+    /// Each block among the peers of an allowing rule. Not concerned: all addresses (which are no address in
+    /// particular), and link-local addresses (which mean the node, wherever that is).
+    ///
+    /// ## Fires
+    ///
+    /// ```yaml
+    /// apiVersion: networking.k8s.io/v1
+    /// kind: NetworkPolicy
+    /// metadata:
+    ///   name: allow-proxy
+    ///   namespace: shop
+    /// spec:
+    ///   podSelector: {}
+    ///   policyTypes: [Ingress]
+    ///   ingress:
+    ///   - from:
+    ///     - ipBlock:
+    ///         cidr: 10.4.7.12/32
+    ///     ports:
+    ///     - protocol: TCP
+    ///       port: 8080
+    /// ```
+    ///
+    /// ## Passes
+    ///
+    /// ```yaml
+    /// apiVersion: networking.k8s.io/v1
+    /// kind: NetworkPolicy
+    /// metadata:
+    ///   name: allow-proxy
+    ///   namespace: shop
+    /// spec:
+    ///   podSelector: {}
+    ///   policyTypes: [Ingress]
+    ///   ingress:
+    ///   - from:
+    ///     - namespaceSelector:
+    ///         matchLabels:
+    ///           kubernetes.io/metadata.name: proxy
+    ///       podSelector:
+    ///         matchLabels:
+    ///           app: proxy
+    ///     ports:
+    ///     - protocol: TCP
+    ///       port: 8080
+    /// ```
+    ///
+    /// ## Settings
+    ///
+    /// - `allowed`: blocks that may be named, such as the network of an office: a block inside one of these is not
+    ///   reported. None by default.
+    "hardcoded-address", Warn,
+    #[derive(Default)]
+    pub struct HardcodedAddress {
+        allowed: Vec<ipnet::IpNet>,
+    }
+}
+
+impl Rule for HardcodedAddress {
+    fn check(&self, case: &Case<'_>, findings: &mut Findings) {
+        for (direction, rule) in case.policies().iter().flat_map(|policy| policy.allow_rules()) {
+            for (peer, block) in rule.blocks() {
+                let net = block.net;
+                if net.prefix_len() == 0
+                    || is_link_local(net)
+                    || self.allowed.iter().any(|allowed| allowed.contains(&net))
+                {
+                    continue;
+                }
+                let preposition = if direction == Direction::Ingress { "from" } else { "to" };
+                let message = format!(
+                    "{direction} {preposition} {block} is allowed by address, and what has the address today may move"
+                );
+                let help = "select pods and namespaces by their labels where it is in the cluster".to_owned();
+                findings.add::<Self>(case, peer.path.clone(), message, help, None);
+            }
+        }
+    }
+}

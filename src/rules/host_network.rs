@@ -1,0 +1,124 @@
+//! See [`HostNetwork`].
+
+use super::{Case, Findings, Rule};
+use crate::model::{Body, Policy};
+
+rule! {
+    /// A pod uses the network of its node, in a namespace that is isolated.
+    ///
+    /// ## Why
+    ///
+    /// A pod with `hostNetwork: true` has the address of its node. Network policies do not select it: it reaches
+    /// whatever the node reaches, cloud metadata and the kubelet included, and everything that may talk to the node may
+    /// talk to it. In an isolated namespace that is the way out.
+    ///
+    /// ## What it looks at
+    ///
+    /// Pods, and the templates of everything that makes pods: Deployment, ReplicaSet, StatefulSet, DaemonSet, Job,
+    /// CronJob, ReplicationController, PodTemplate. The namespace is isolated if it carries the label of a profile
+    /// that isolates, or if a policy isolates all its pods. A namespace of which nothing is known is not isolated.
+    ///
+    /// ## Fires
+    ///
+    /// ```yaml
+    /// apiVersion: v1
+    /// kind: Namespace
+    /// metadata:
+    ///   name: batch
+    ///   labels:
+    ///     network-policy.portcullis.dev/profile: isolated
+    /// ---
+    /// apiVersion: v1
+    /// kind: Pod
+    /// metadata:
+    ///   name: agent
+    ///   namespace: batch
+    /// spec:
+    ///   hostNetwork: true
+    ///   containers:
+    ///   - name: agent
+    ///     image: agent:1
+    /// ```
+    ///
+    /// ## Passes
+    ///
+    /// ```yaml
+    /// apiVersion: v1
+    /// kind: Namespace
+    /// metadata:
+    ///   name: batch
+    ///   labels:
+    ///     network-policy.portcullis.dev/profile: isolated
+    /// ---
+    /// apiVersion: v1
+    /// kind: Pod
+    /// metadata:
+    ///   name: agent
+    ///   namespace: batch
+    /// spec:
+    ///   containers:
+    ///   - name: agent
+    ///     image: agent:1
+    /// ```
+    ///
+    /// ## Settings
+    ///
+    /// - `profiles`: the profiles that isolate. All four that ship by default, since the baseline denies what it does
+    ///   not allow.
+    /// - `policies`: whether a policy that isolates all pods of the namespace counts too. `true` by default.
+    /// - `exemptServiceAccounts`: service accounts, as `namespace/name`, whose pods may use the node's network. None by
+    ///   default.
+    "host-network", Deny,
+    pub struct HostNetwork {
+        profiles: Vec<String>,
+        policies: bool,
+        exempt_service_accounts: Vec<String>,
+    }
+}
+
+impl Default for HostNetwork {
+    fn default() -> Self {
+        let profiles = ["isolated", "internal", "internal-egress", "standard"].map(String::from);
+        Self { profiles: profiles.into(), policies: true, exempt_service_accounts: Vec::new() }
+    }
+}
+
+impl Rule for HostNetwork {
+    fn check(&self, case: &Case<'_>, findings: &mut Findings) {
+        let Some(workload) = case.workload() else { return };
+        let Some(path) = &workload.host_network else { return };
+        let object = case.change.object();
+        let namespace = object.namespace().unwrap_or_default();
+        let account = format!("{namespace}/{}", workload.service_account);
+        if self.exempt_service_accounts.contains(&account) {
+            return;
+        }
+        let Some(why) = self.isolated_by(case, namespace) else { return };
+        let what = if matches!(&object.body, Body::Workload(_)) && &*object.id.kind == "Pod" {
+            "the pod uses"
+        } else {
+            "its pods use"
+        };
+        let message = format!(
+            "{what} the network of the node (service account {account}), where no policy holds, but namespace \
+             {namespace} is isolated {why}"
+        );
+        let help = "remove `hostNetwork`, or run it in a namespace of the platform".to_owned();
+        findings.add::<Self>(case, path.clone(), message, help, None);
+    }
+}
+
+impl HostNetwork {
+    /// What isolates the namespace, if anything is known to.
+    fn isolated_by(&self, case: &Case<'_>, namespace: &str) -> Option<String> {
+        let label = case.site.profile_label();
+        let profile = case.view.all_labels(namespace).and_then(|labels| labels.get(&label));
+        if let Some(profile) = profile.filter(|profile| self.profiles.iter().any(|isolating| isolating == profile)) {
+            return Some(format!("by its profile {profile}"));
+        }
+        let isolates_all =
+            |policy: &&Policy| policy.subject.all_pods() && policy.sides().any(|(_, side)| side.isolates);
+        let policy = case.after().policies(namespace).filter(|_| self.policies).find(isolates_all)?;
+        Some(format!("by {}", policy.object))
+    }
+}

@@ -1,0 +1,108 @@
+//! See [`ImplicitPolicyTypes`].
+
+use super::{Case, Findings, Rule};
+use crate::model::{Direction, Fix, Path, Policy, Types};
+
+rule! {
+    /// A policy leaves out policyTypes, or has rules in a direction that it does not isolate.
+    ///
+    /// ## Why
+    ///
+    /// Where `policyTypes` is left out, the API server fills in Ingress always, and Egress only if there are egress
+    /// rules. A policy with nothing but egress rules then also stops all ingress, silently. And `egress: []`, which
+    /// reads like "nothing out", is dropped: egress stays wide open.
+    ///
+    /// ## What it looks at
+    ///
+    /// Policies with egress rules and without `policyTypes`; an empty list of egress rules, or rules, in a direction
+    /// that `policyTypes` does not name. In a file that is what is written there. In a request the defaults are filled in
+    /// already, so it is read from what `kubectl apply` recorded, or from the fields that a server-side apply
+    /// owns; where neither is there, nothing is said. A policy that has only ingress rules is not concerned: what is
+    /// filled in is what it says.
+    ///
+    /// ## Fires
+    ///
+    /// ```yaml
+    /// apiVersion: networking.k8s.io/v1
+    /// kind: NetworkPolicy
+    /// metadata:
+    ///   name: allow-dns
+    ///   namespace: shop
+    /// spec:
+    ///   podSelector: {}
+    ///   egress:
+    ///   - ports:
+    ///     - protocol: UDP
+    ///       port: 53
+    ///     - protocol: TCP
+    ///       port: 53
+    /// ```
+    ///
+    /// ## Passes
+    ///
+    /// ```yaml
+    /// apiVersion: networking.k8s.io/v1
+    /// kind: NetworkPolicy
+    /// metadata:
+    ///   name: allow-dns
+    ///   namespace: shop
+    /// spec:
+    ///   podSelector: {}
+    ///   policyTypes: [Egress]
+    ///   egress:
+    ///   - ports:
+    ///     - protocol: UDP
+    ///       port: 53
+    ///     - protocol: TCP
+    ///       port: 53
+    /// ```
+    ///
+    /// ## Settings
+    ///
+    /// None.
+    "implicit-policy-types", Warn,
+    #[derive(Default)]
+    pub struct ImplicitPolicyTypes {}
+}
+
+impl Rule for ImplicitPolicyTypes {
+    fn check(&self, case: &Case<'_>, findings: &mut Findings) {
+        for policy in case.policies() {
+            if let Some((path, message, help, fix)) = fault(policy) {
+                findings.add::<Self>(case, path, message.into(), help.into(), fix);
+            }
+        }
+    }
+}
+
+fn fault(policy: &Policy) -> Option<(Path, &'static str, &'static str, Option<Fix>)> {
+    let types = || Path::root().field("spec").field("policyTypes");
+    let has_rules = |direction| policy.side(direction).written.is_some_and(|rules| rules > 0);
+    let inert = |direction| !policy.side(direction).isolates && has_rules(direction);
+    if policy.types == Types::Inferred && has_rules(Direction::Egress) {
+        let message = if has_rules(Direction::Ingress) {
+            "policyTypes is left out: that both directions are isolated follows only from the rules that happen to be there"
+        } else {
+            "policyTypes is left out, so ingress is isolated too, although there are only egress rules: nothing may connect to \
+             the pods"
+        };
+        let help = "write the directions that are meant: [Egress], [Ingress] or [Ingress, Egress]";
+        let fix = Fix::DeclareTypes { directions: Direction::ALL.into() };
+        return Some((types(), message, help, Some(fix)));
+    }
+    if policy.egress.written == Some(0) && !policy.egress.isolates {
+        let message = "`egress: []` has no effect, since policyTypes does not say Egress: the pods may send anywhere";
+        let help = "write policyTypes with Egress to stop what they send, or leave the list out";
+        return Some((policy.egress.path.clone(), message, help, None));
+    }
+    if inert(Direction::Egress) {
+        let message =
+            "the egress rules have no effect, since policyTypes does not say Egress: the pods may send anywhere";
+        return Some((policy.egress.path.clone(), message, "add Egress to policyTypes, or remove the rules", None));
+    }
+    if inert(Direction::Ingress) {
+        let message = "the ingress rules have no effect, since policyTypes does not say Ingress: anything may connect";
+        return Some((policy.ingress.path.clone(), message, "add Ingress to policyTypes, or remove the rules", None));
+    }
+    None
+}

@@ -1,0 +1,115 @@
+//! See [`InvalidProfile`].
+
+use super::{Case, Findings, Rule};
+use crate::model::Path;
+
+rule! {
+    /// A namespace asks for a profile or an access that does not exist, or that it cannot have.
+    ///
+    /// ## Why
+    ///
+    /// Policies are chosen by these labels. A value that nothing selects gives the namespace no policies at all, and
+    /// nobody notices: it looks as if it had asked for some.
+    ///
+    /// ## What it looks at
+    ///
+    /// Labels of namespaces: a profile that is none of those in the configuration; a profile on a namespace of the
+    /// platform, which has policies of its own; an access label with a name that the configuration does not have, or
+    /// with a value other than `"true"`.
+    ///
+    /// ## Fires
+    ///
+    /// ```yaml
+    /// apiVersion: v1
+    /// kind: Namespace
+    /// metadata:
+    ///   name: shop
+    ///   labels:
+    ///     network-policy.portcullis.dev/profile: standart
+    /// ```
+    ///
+    /// ## Passes
+    ///
+    /// ```yaml
+    /// apiVersion: v1
+    /// kind: Namespace
+    /// metadata:
+    ///   name: shop
+    ///   labels:
+    ///     network-policy.portcullis.dev/profile: standard
+    ///     access.network-policy.portcullis.dev/postgres: "true"
+    /// ```
+    ///
+    /// ## Settings
+    ///
+    /// None. The names are `profiles.names`, `access` and `platformNamespaces` of the configuration.
+    "invalid-profile", Deny,
+    #[derive(Default)]
+    pub struct InvalidProfile {}
+}
+
+impl Rule for InvalidProfile {
+    fn check(&self, case: &Case<'_>, findings: &mut Findings) {
+        let Some((name, namespace)) = case.namespace() else { return };
+        let site = case.site;
+        let mut add = |label: &str, message: String, help: String| {
+            findings.add::<Self>(case, namespace.labels_path.key(label), message, help, None);
+        };
+        let label = site.profile_label();
+        if let Some(profile) = namespace.labels.get(&label) {
+            let known = &site.profiles.names;
+            if site.is_platform(name) {
+                let message = format!("{name} is a namespace of the platform and cannot have the profile {profile:?}");
+                add(&label, message, "remove the label: the platform's namespaces have policies of their own".into());
+            } else if !known.iter().any(|other| other == profile) {
+                let message = format!("there is no profile {profile:?}, so the namespace would get no policies");
+                add(&label, message, choose(profile, known));
+            }
+        }
+        for (label, value) in namespace.labels.iter() {
+            let Some(access) = site.access_name(label) else { continue };
+            if !site.access.iter().any(|other| other == access) {
+                add(
+                    label,
+                    format!("there is no access {access:?}, so the label grants nothing"),
+                    choose(access, &site.access),
+                );
+            } else if value != "true" {
+                let message = format!("the access {access:?} is asked for with {value:?}, which grants nothing");
+                add(label, message, "write \"true\", or remove the label".into());
+            }
+        }
+    }
+}
+
+/// Advice to take one of the known names, the nearest first if one is near.
+fn choose(written: &str, known: &[String]) -> String {
+    let nearest = known
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(written, name), name))
+        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
+        .min();
+    let all = known.join(", ");
+    match nearest {
+        Some((_, name)) => format!("did you mean {name:?}? There are: {all}"),
+        None => format!("choose one of: {all}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_near_name_is_proposed() {
+        let known = ["isolated", "internal", "standard"].map(String::from);
+        assert!(choose("standart", &known).starts_with("did you mean \"standard\"?"));
+        assert_eq!(choose("open", &known), "choose one of: isolated, internal, standard");
+    }
+
+    #[test]
+    fn labels_are_kept_apart_by_their_path() {
+        let labels = Path::root().field("metadata").field("labels");
+        assert_eq!(labels.key("a/b").to_string(), r#"metadata.labels["a/b"]"#);
+    }
+}

@@ -1,0 +1,74 @@
+//! The rules: one file each, and the one ordered list of them.
+//!
+//! A rule is a value whose fields are its settings. It is asked about a [`Case`] and adds what it finds to
+//! [`Findings`]. Rules speak of the model only: none of them knows how a dialect spells things.
+
+#[macro_use]
+mod definition;
+mod case;
+
+mod any_port;
+mod dns_blocked;
+mod dns_udp_only;
+mod hardcoded_address;
+mod host_network;
+mod implicit_policy_types;
+mod invalid_profile;
+mod metadata_egress;
+mod open_ingress;
+mod split_peer;
+
+pub use case::{Case, Change, Findings};
+pub use definition::{Defined, Definition, Mode, Rule};
+
+/// Every rule, in the order in which they are listed and reported: what denies comes before what warns.
+pub const RULES: &[Definition] = &[
+    Definition::of::<dns_blocked::DnsBlocked>(),
+    Definition::of::<dns_udp_only::DnsUdpOnly>(),
+    Definition::of::<any_port::AnyPort>(),
+    Definition::of::<host_network::HostNetwork>(),
+    Definition::of::<invalid_profile::InvalidProfile>(),
+    Definition::of::<split_peer::SplitPeer>(),
+    Definition::of::<open_ingress::OpenIngress>(),
+    Definition::of::<metadata_egress::MetadataEgress>(),
+    Definition::of::<hardcoded_address::HardcodedAddress>(),
+    Definition::of::<implicit_policy_types::ImplicitPolicyTypes>(),
+];
+
+/// The rule with this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Definition> {
+    RULES.iter().find(|rule| rule.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_name_the_bad_thing() {
+        for (position, rule) in RULES.iter().enumerate() {
+            assert!(RULES.iter().skip(position + 1).all(|other| other.name != rule.name), "{} twice", rule.name);
+            for cure in ["no-", "require-", "disallow-", "must-", "enforce-", "check-", "missing-"] {
+                assert!(!rule.name.starts_with(cure), "\"allow {}\" has to read right", rule.name);
+            }
+            assert!(rule.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{}", rule.name);
+        }
+    }
+
+    #[test]
+    fn every_rule_is_documented() {
+        for rule in RULES {
+            for heading in ["## Why", "## What it looks at", "## Fires", "## Passes", "## Settings"] {
+                assert!(rule.doc().contains(heading), "{} has no {heading}", rule.name);
+            }
+            assert!(rule.summary().ends_with('.') && rule.summary().len() <= 110, "{}: {}", rule.name, rule.summary());
+        }
+    }
+
+    #[test]
+    fn a_rule_can_be_found_by_its_name() {
+        assert!(RULES.iter().all(|rule| find(rule.name).is_some_and(|found| found.name == rule.name)));
+        assert!(find("any-prot").is_none());
+    }
+}

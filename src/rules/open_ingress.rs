@@ -1,0 +1,85 @@
+//! See [`OpenIngress`].
+
+use super::{Case, Findings, Rule};
+use crate::model::{Direction, Peers};
+
+rule! {
+    /// Ingress is allowed from anywhere.
+    ///
+    /// ## Why
+    ///
+    /// `0.0.0.0/0` and a missing `from` let in every pod of the cluster and every machine that can reach the pod's
+    /// network. For a public entry that is right; for anything behind one it takes the policy's point away.
+    ///
+    /// ## What it looks at
+    ///
+    /// Each rule for ingress, on its own: no peers; a block of all IPv4 or all IPv6 addresses without exceptions.
+    ///
+    /// ## Fires
+    ///
+    /// ```yaml
+    /// apiVersion: networking.k8s.io/v1
+    /// kind: NetworkPolicy
+    /// metadata:
+    ///   name: allow-web
+    ///   namespace: shop
+    /// spec:
+    ///   podSelector:
+    ///     matchLabels:
+    ///       app: web
+    ///   policyTypes: [Ingress]
+    ///   ingress:
+    ///   - ports:
+    ///     - protocol: TCP
+    ///       port: 8080
+    /// ```
+    ///
+    /// ## Passes
+    ///
+    /// ```yaml
+    /// apiVersion: networking.k8s.io/v1
+    /// kind: NetworkPolicy
+    /// metadata:
+    ///   name: allow-web
+    ///   namespace: shop
+    /// spec:
+    ///   podSelector:
+    ///     matchLabels:
+    ///       app: web
+    ///   policyTypes: [Ingress]
+    ///   ingress:
+    ///   - from:
+    ///     - namespaceSelector:
+    ///         matchLabels:
+    ///           kubernetes.io/metadata.name: gateway
+    ///     ports:
+    ///     - protocol: TCP
+    ///       port: 8080
+    /// ```
+    ///
+    /// ## Settings
+    ///
+    /// None.
+    "open-ingress", Warn,
+    #[derive(Default)]
+    pub struct OpenIngress {}
+}
+
+impl Rule for OpenIngress {
+    fn check(&self, case: &Case<'_>, findings: &mut Findings) {
+        let rules = case.policies().iter().flat_map(|policy| policy.allow_rules());
+        for (_, rule) in rules.filter(|(direction, _)| *direction == Direction::Ingress) {
+            let (path, from) = match &rule.peers {
+                Peers::Any => (rule.path.clone(), "anywhere".to_owned()),
+                Peers::Only(_) => match rule.blocks().find(|(_, block)| block.is_everywhere()) {
+                    Some((peer, block)) => (peer.path.clone(), block.to_string()),
+                    None => continue,
+                },
+            };
+            let message =
+                format!("ingress from {from} is allowed on {}: anything that reaches the pods may connect", rule.ports);
+            let help = "name the pods, the namespaces or the addresses that have to get in".to_owned();
+            findings.add::<Self>(case, path, message, help, None);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! See [`SplitPeer`].
+
+use super::{Case, Findings, Rule};
+use crate::model::{Direction, Fix, Namespaces, Path, Peers, Pods, Who};
+
+rule! {
+    /// A rule lists a namespaceSelector and a podSelector as two peers: either is enough, where both were probably meant.
+    ///
+    /// ## Why
+    ///
+    /// `- namespaceSelector` and `- podSelector` as two items of a list let in all pods of those namespaces, and
+    /// those pods of the own namespace. As one item they let in only those pods in those namespaces. One dash is the
+    /// difference, and the policy that looked strict opens a whole namespace.
+    ///
+    /// ## What it looks at
+    ///
+    /// Rules with a peer that selects namespaces and says nothing of pods, and a peer that selects some pods and says
+    /// nothing of namespaces. Not concerned: a podSelector that selects every pod, which is how "my own namespace, and
+    /// that other one" is written; a peer that has both selectors.
+    ///
+    /// ## Fires
+    ///
+    /// ```yaml
+    /// apiVersion: networking.k8s.io/v1
+    /// kind: NetworkPolicy
+    /// metadata:
+    ///   name: allow-frontend
+    ///   namespace: shop
+    /// spec:
+    ///   podSelector: {}
+    ///   policyTypes: [Ingress]
+    ///   ingress:
+    ///   - from:
+    ///     - namespaceSelector:
+    ///         matchLabels:
+    ///           team: web
+    ///     - podSelector:
+    ///         matchLabels:
+    ///           app: frontend
+    ///     ports:
+    ///     - protocol: TCP
+    ///       port: 8080
+    /// ```
+    ///
+    /// ## Passes
+    ///
+    /// ```yaml
+    /// apiVersion: networking.k8s.io/v1
+    /// kind: NetworkPolicy
+    /// metadata:
+    ///   name: allow-frontend
+    ///   namespace: shop
+    /// spec:
+    ///   podSelector: {}
+    ///   policyTypes: [Ingress]
+    ///   ingress:
+    ///   - from:
+    ///     - namespaceSelector:
+    ///         matchLabels:
+    ///           team: web
+    ///       podSelector:
+    ///         matchLabels:
+    ///           app: frontend
+    ///     ports:
+    ///     - protocol: TCP
+    ///       port: 8080
+    /// ```
+    ///
+    /// ## Settings
+    ///
+    /// None.
+    "split-peer", Warn,
+    #[derive(Default)]
+    pub struct SplitPeer {}
+}
+
+impl Rule for SplitPeer {
+    fn check(&self, case: &Case<'_>, findings: &mut Findings) {
+        for (direction, rule) in case.policies().iter().flat_map(|policy| policy.allow_rules()) {
+            let Peers::Only(peers) = &rule.peers else { continue };
+            let bare = |is_bare: fn(&Pods) -> bool| -> Vec<(&Path, &Pods)> {
+                let pods = peers.iter().filter_map(|peer| match &peer.who {
+                    Who::Pods(pods) => Some((&peer.path, pods)),
+                    Who::Addresses(_) => None,
+                });
+                pods.filter(|(_, pods)| is_bare(pods)).collect()
+            };
+            let namespaces = bare(|pods| matches!(pods.namespaces, Namespaces::Matching(_)) && pods.labels.is_none());
+            let pods = bare(|pods| matches!(pods.namespaces, Namespaces::Own(_)) && !pods.all_pods());
+            let (Some((namespaces_path, all_of)), Some((pods_path, some_of))) = (namespaces.first(), pods.first())
+            else {
+                continue;
+            };
+            let preposition = if direction == Direction::Ingress { "from" } else { "to" };
+            let message = format!(
+                "{direction} is allowed {preposition} {all_of}, and {preposition} {some_of}: two peers, of which either \
+                 is enough"
+            );
+            let help = "if both have to hold, write namespaceSelector and podSelector in one item of the list; if not, \
+                        give the two a rule each";
+            let fix = (namespaces.len() == 1 && pods.len() == 1)
+                .then(|| Fix::JoinPeers { namespaces: (*namespaces_path).clone(), pods: (*pods_path).clone() });
+            let path = namespaces_path.parent();
+            findings.add::<Self>(case, path, message, help.into(), fix);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What the people who run the cluster said about it: names, DNS, platform namespaces.
+
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+use super::reach::{Place, Target};
+use crate::model::{AddressSet, Labels, Protocol};
+
+/// What is said about the cluster in the configuration. All names in it are resolved.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The domain of the labels of namespaces.
+    pub label_domain: String,
+    /// Where pods resolve names. Any one of these will do.
+    pub cluster_dns: Vec<ClusterDns>,
+    /// Namespaces of the platform itself.
+    pub platform_namespaces: Vec<NamePattern>,
+    /// Namespaces that get no labels of their own accord.
+    pub excluded_namespaces: Vec<NamePattern>,
+    /// The profiles.
+    pub profiles: Profiles,
+    /// The names that may stand in an access label.
+    pub access: Vec<String>,
+}
+
+/// The profiles that namespaces can have.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profiles {
+    /// Their names.
+    pub names: Vec<String>,
+    /// The one that a new namespace gets. None: it gets none.
+    pub default: Option<String>,
+}
+
+/// A name, or the start of one with a `*` after it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct NamePattern(String);
+
+impl NamePattern {
+    /// Whether this name is meant.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(start) => name.starts_with(start),
+            None => self.0 == name,
+        }
+    }
+}
+
+impl From<&str> for NamePattern {
+    fn from(pattern: &str) -> Self {
+        Self(pattern.to_owned())
+    }
+}
+
+/// One way to the cluster's DNS.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "WrittenDns")]
+pub struct ClusterDns {
+    place: DnsPlace,
+    port: u16,
+    port_names: Vec<Box<str>>,
+}
+
+/// Where DNS is served.
+#[derive(Clone, Debug)]
+enum DnsPlace {
+    Pods { namespace: String, labels: Labels },
+    Addresses(AddressSet, Vec<IpAddr>),
+}
+
+/// As it is written in the configuration.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WrittenDns {
+    namespace: Option<String>,
+    pod_labels: Option<std::collections::BTreeMap<String, String>>,
+    addresses: Option<Vec<IpAddr>>,
+    port: Option<u16>,
+    #[serde(default)]
+    port_names: Vec<Box<str>>,
+}
+
+/// What is said about the cluster does not hold together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SiteError {
+    /// Neither pods nor addresses, or both.
+    #[error("an entry of `clusterDNS` needs either `namespace` with `podLabels`, or `addresses`")]
+    DnsPlace,
+    /// No port can have this number.
+    #[error("`port: 0` of an entry of `clusterDNS` is not a port number from 1 to 65535")]
+    DnsPort,
+}
+
+impl TryFrom<WrittenDns> for ClusterDns {
+    type Error = SiteError;
+
+    fn try_from(written: WrittenDns) -> Result<Self, SiteError> {
+        let place = match (written.namespace, written.pod_labels, written.addresses) {
+            (Some(namespace), Some(labels), None) if !labels.is_empty() => {
+                DnsPlace::Pods { namespace, labels: labels.into_iter().collect() }
+            }
+            (None, None, Some(addresses)) if !addresses.is_empty() => {
+                let mut set = AddressSet::default();
+                for address in &addresses {
+                    set.extend(&(*address).into());
+                }
+                DnsPlace::Addresses(set, addresses)
+            }
+            _ => return Err(SiteError::DnsPlace),
+        };
+        match written.port.unwrap_or(53) {
+            0 => Err(SiteError::DnsPort),
+            port => Ok(Self { place, port, port_names: written.port_names }),
+        }
+    }
+}
+
+impl ClusterDns {
+    /// It as a target of traffic.
+    #[must_use]
+    pub fn target(&self, protocol: Protocol) -> Target<'_> {
+        let place = match &self.place {
+            DnsPlace::Pods { namespace, labels } => Place::Pods { namespace, labels },
+            DnsPlace::Addresses(set, _) => Place::Addresses(set),
+        };
+        Target { place, protocol, port: self.port, port_names: &self.port_names }
+    }
+
+    /// The port on which it answers.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The namespace and the labels of its pods, where it is pods.
+    #[must_use]
+    pub fn pods(&self) -> Option<(&str, &Labels)> {
+        match &self.place {
+            DnsPlace::Pods { namespace, labels } => Some((namespace, labels)),
+            DnsPlace::Addresses(..) => None,
+        }
+    }
+
+    /// Its addresses, where it is not pods.
+    #[must_use]
+    pub fn addresses(&self) -> &[IpAddr] {
+        match &self.place {
+            DnsPlace::Pods { .. } => &[],
+            DnsPlace::Addresses(_, addresses) => addresses,
+        }
+    }
+}
+
+impl std::fmt::Display for ClusterDns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.place {
+            DnsPlace::Pods { namespace, labels } => write!(f, "pods with {labels} in {namespace}, port {}", self.port),
+            DnsPlace::Addresses(_, addresses) => {
+                let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                write!(f, "{}, port {}", addresses.join(" and "), self.port)
+            }
+        }
+    }
+}
+
+impl Site {
+    /// The label with a namespace's profile.
+    #[must_use]
+    pub fn profile_label(&self) -> String {
+        format!("{}/profile", self.label_domain)
+    }
+
+    /// The label that tells how far a namespace's baseline is.
+    #[must_use]
+    pub fn baseline_label(&self) -> String {
+        format!("{}/baseline", self.label_domain)
+    }
+
+    /// The label that grants access to something by name.
+    #[must_use]
+    pub fn access_label(&self, name: &str) -> String {
+        format!("access.{}/{name}", self.label_domain)
+    }
+
+    /// What a label grants access to, if it is an access label.
+    #[must_use]
+    pub fn access_name<'a>(&self, label: &'a str) -> Option<&'a str> {
+        label.strip_prefix("access.")?.strip_prefix(&*self.label_domain)?.strip_prefix('/')
+    }
+
+    /// Whether the namespace belongs to the platform.
+    #[must_use]
+    pub fn is_platform(&self, namespace: &str) -> bool {
+        self.platform_namespaces.iter().any(|pattern| pattern.matches(namespace))
+    }
+
+    /// Whether the namespace gets no labels of its own accord.
+    #[must_use]
+    pub fn is_excluded(&self, namespace: &str) -> bool {
+        self.excluded_namespaces.iter().any(|pattern| pattern.matches(namespace))
+    }
+}
