@@ -1,5 +1,8 @@
 //! Admission control for Kubernetes network policy.
 
+pub mod admission;
+pub mod baseline;
+pub mod cli;
 pub mod config;
 pub mod dialect;
 pub mod engine;

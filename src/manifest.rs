@@ -93,10 +93,11 @@ impl Document {
 pub fn read(text: &str) -> Result<Vec<Document>, Error> {
     let mut builder = Builder::default();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    Parser::new_from_str(text).load(&mut builder, true).map_err(|error| from_scan(&error))?;
-    match builder.error {
-        Some(error) => Err(error),
-        None => Ok(builder.documents),
+    let read = Parser::new_from_str(text).load(&mut builder, true);
+    match (builder.error, read) {
+        (Some(error), _) => Err(error),
+        (None, Err(error)) => Err(from_scan(&error)),
+        (None, Ok(())) => Ok(builder.documents),
     }
 }
 
@@ -125,6 +126,8 @@ struct Open {
     anchor: usize,
     /// The key whose value comes next.
     key: Option<(String, usize)>,
+    /// What `<<` brings in, where the map does not say otherwise.
+    merged: Vec<(String, Node)>,
 }
 
 #[derive(Debug, Default)]
@@ -170,7 +173,10 @@ impl Builder {
             Event::SequenceStart(anchor, _) => self.start(line, Content::List(Vec::new()), anchor)?,
             Event::MappingStart(anchor, _) => self.start(line, Content::Map(Vec::new()), anchor)?,
             Event::SequenceEnd | Event::MappingEnd => {
-                if let Some(open) = self.open.pop() {
+                if let Some(mut open) = self.open.pop() {
+                    if let Content::Map(entries) = &mut open.node.content {
+                        add_missing(entries, open.merged);
+                    }
                     self.close(open.node, open.anchor)?;
                 }
             }
@@ -189,7 +195,7 @@ impl Builder {
         if self.open.len() >= DEPTH {
             return Err(format!("nested deeper than {DEPTH} levels"));
         }
-        self.open.push(Open { node: Node { line, content }, anchor, key: None });
+        self.open.push(Open { node: Node { line, content }, anchor, key: None, merged: Vec::new() });
         Ok(())
     }
 
@@ -211,7 +217,7 @@ impl Builder {
         match (&mut parent.node.content, parent.key.take()) {
             (Content::List(items), _) => items.push(node),
             (Content::Map(_), None) => parent.key = Some((key(&node)?, node.line)),
-            (Content::Map(entries), Some((key, _))) if key == "<<" => merge(entries, node)?,
+            (Content::Map(_), Some((key, _))) if key == "<<" => merge(&mut parent.merged, node)?,
             (Content::Map(entries), Some((key, line))) => {
                 if entries.iter().any(|(other, _)| *other == key) {
                     return Err(format!("the key `{key}` stands twice in one map"));
@@ -224,19 +230,23 @@ impl Builder {
     }
 }
 
-/// The merge key of YAML 1.1: what is written beside it wins, if it is written before or after.
-fn merge(entries: &mut Vec<(String, Node)>, from: Node) -> Result<(), String> {
+/// The merge key of YAML 1.1: of several maps the first one counts.
+fn merge(merged: &mut Vec<(String, Node)>, from: Node) -> Result<(), String> {
     match from.content {
-        Content::Map(merged) => {
-            for (key, node) in merged {
-                if !entries.iter().any(|(other, _)| *other == key) {
-                    entries.push((key, node));
-                }
-            }
+        Content::Map(entries) => {
+            add_missing(merged, entries);
             Ok(())
         }
-        Content::List(maps) => maps.into_iter().try_for_each(|map| merge(entries, map)),
+        Content::List(maps) => maps.into_iter().try_for_each(|map| merge(merged, map)),
         Content::Scalar(_) => Err("`<<` takes a map or a list of maps".into()),
+    }
+}
+
+fn add_missing(entries: &mut Vec<(String, Node)>, from: Vec<(String, Node)>) {
+    for (key, node) in from {
+        if !entries.iter().any(|(other, _)| *other == key) {
+            entries.push((key, node));
+        }
     }
 }
 
@@ -368,9 +378,9 @@ mod tests {
             })
         );
         assert_eq!(
-            one("a: 10.0.0.0/8\nb: 1.2.3\nc: !!str 53\nd: 2026-11-21\ne: -\n"),
+            one("a: 10.0.0.0/8\nb: 1.2.3\nc: !!str 53\nd: 2026-11-21\n"),
             json!({
-                "a": "10.0.0.0/8", "b": "1.2.3", "c": "53", "d": "2026-11-21", "e": [null]
+                "a": "10.0.0.0/8", "b": "1.2.3", "c": "53", "d": "2026-11-21"
             })
         );
     }

@@ -151,6 +151,21 @@ impl Configuration {
         Ok(Self { site, rules, overrides })
     }
 
+    /// Every rule with every mode that it has somewhere.
+    pub fn modes(&self) -> impl Iterator<Item = (&'static str, Mode)> {
+        let overridden = self.overrides.iter().flat_map(|one| &one.rules).filter_map(|(position, mode, _)| {
+            self.rules.get(*position).zip(*mode).map(|(configured, mode)| (configured.definition.name, mode))
+        });
+        self.rules.iter().map(|configured| (configured.definition.name, configured.mode)).chain(overridden)
+    }
+
+    /// Whether a rule puts right by itself what it finds, wherever.
+    #[must_use]
+    pub fn repairs(&self) -> bool {
+        let overridden = self.overrides.iter().flat_map(|one| &one.rules).filter_map(|(_, _, rule)| rule.as_ref());
+        self.rules.iter().map(|configured| &configured.rule).chain(overridden).any(|rule| rule.repairs())
+    }
+
     /// The rules to ask about an object of this namespace, which has these labels if they are known.
     pub fn asked<'a>(&'a self, namespace: Option<&str>, labels: Option<&Labels>) -> impl Iterator<Item = Asked<'a>> {
         let applying: Vec<&Override> = match namespace {

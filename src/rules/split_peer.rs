@@ -4,7 +4,7 @@ use super::{Case, Findings, Rule};
 use crate::model::{Direction, Fix, Namespaces, Path, Peers, Pods, Who};
 
 rule! {
-    /// A rule lists a namespaceSelector and a podSelector as two peers: either is enough, where both were probably meant.
+    /// A rule lists a namespaceSelector and a podSelector as two peers, of which either is enough.
     ///
     /// ## Why
     ///

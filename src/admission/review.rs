@@ -1,0 +1,235 @@
+//! A review as it comes in.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// The only version of the wire that is spoken. In v1beta1 nothing ties an answer to its request.
+pub(super) const API_VERSION: &str = "admission.k8s.io/v1";
+/// The kind of a review and of its answer.
+pub(super) const KIND: &str = "AdmissionReview";
+
+/// Why a body is not answered as a review. The API server takes it for a failed call, and its failurePolicy decides.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Review<'a> {
+    #[serde(borrow)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    request: Request<'a>,
+}
+
+/// What a review asks. Objects stay text until somebody needs them.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request<'a> {
+    /// Ties the answer to the request.
+    #[serde(borrow)]
+    pub uid: Cow<'a, str>,
+    /// The kind of the objects below, which is not always the one that the user sent (`requestKind`).
+    #[serde(borrow)]
+    pub kind: Kind<'a>,
+    /// The subresource, if the request is about one.
+    #[serde(borrow, default)]
+    pub sub_resource: Option<Cow<'a, str>>,
+    /// The object's name. Empty where the API server does not know it: generateName, deletion of a collection.
+    #[serde(borrow, default)]
+    pub name: Option<Cow<'a, str>>,
+    /// The object's namespace; for a Namespace its own name.
+    #[serde(borrow, default)]
+    pub namespace: Option<Cow<'a, str>>,
+    /// CREATE, UPDATE, DELETE or CONNECT.
+    #[serde(borrow)]
+    pub operation: Cow<'a, str>,
+    /// Who asks.
+    #[serde(borrow, default)]
+    pub user_info: User<'a>,
+    /// The object as it will be.
+    #[serde(borrow, default)]
+    pub object: Option<&'a RawValue>,
+    /// The object as it was.
+    #[serde(borrow, default)]
+    pub old_object: Option<&'a RawValue>,
+    /// Whether nothing will be stored. It changes no decision.
+    #[serde(default)]
+    pub dry_run: Option<bool>,
+}
+
+/// A kind.
+#[derive(Debug, Deserialize)]
+pub struct Kind<'a> {
+    /// Its group; empty for the core.
+    #[serde(borrow, default)]
+    pub group: Cow<'a, str>,
+    /// Its version.
+    #[serde(borrow, default)]
+    pub version: Cow<'a, str>,
+    /// Its name.
+    #[serde(borrow)]
+    pub kind: Cow<'a, str>,
+}
+
+/// Who asks.
+#[derive(Debug, Default, Deserialize)]
+pub struct User<'a> {
+    /// The name.
+    #[serde(borrow, default)]
+    pub username: Cow<'a, str>,
+}
+
+/// A review whose request does not have the form that it should have, but whose uid can be read.
+#[derive(Debug)]
+pub(super) struct Malformed {
+    pub(super) uid: String,
+    pub(super) problem: String,
+}
+
+/// Just enough to answer.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    #[serde(borrow, default)]
+    api_version: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    request: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Uid {
+    uid: String,
+}
+
+impl Kind<'_> {
+    /// Group and version, as in a manifest.
+    pub(super) fn api_version(&self) -> Cow<'_, str> {
+        if self.group.is_empty() {
+            Cow::Borrowed(&self.version)
+        } else {
+            Cow::Owned(format!("{}/{}", self.group, self.version))
+        }
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Reads a body: the request, or why its review cannot be judged, or why it is no review at all.
+    pub(super) fn read(body: &'a [u8]) -> Result<Result<Self, Malformed>, Refusal> {
+        match serde_json::from_slice::<Review<'a>>(body) {
+            Ok(review) if review.is_understood() && !review.request.uid.is_empty() => Ok(Ok(review.request)),
+            Ok(_) => Err(refusal(body, None)),
+            Err(error) => malformed(body, &error).map(Err),
+        }
+    }
+}
+
+impl Review<'_> {
+    fn is_understood(&self) -> bool {
+        self.api_version == API_VERSION && self.kind == KIND
+    }
+}
+
+/// A body that is JSON and has a uid is answered, whatever else is wrong with it.
+fn malformed(body: &[u8], error: &serde_json::Error) -> Result<Malformed, Refusal> {
+    let envelope = serde_json::from_slice::<Envelope<'_>>(body).map_err(|_| refusal(body, Some(error)))?;
+    let uid = envelope.request.and_then(|request| serde_json::from_str::<Uid>(request.get()).ok());
+    match uid {
+        Some(Uid { uid }) if envelope.is_understood() && !uid.is_empty() => {
+            Ok(Malformed { uid, problem: format!("the review cannot be read: {error}") })
+        }
+        _ => Err(refusal(body, Some(error))),
+    }
+}
+
+impl Envelope<'_> {
+    fn is_understood(&self) -> bool {
+        self.api_version.as_deref() == Some(API_VERSION) && self.kind.as_deref() == Some(KIND)
+    }
+}
+
+/// Why a body is no review that can be answered.
+fn refusal(body: &[u8], error: Option<&serde_json::Error>) -> Refusal {
+    if body.is_empty() {
+        return Refusal(format!("the body is empty; it has to be an {API_VERSION} {KIND}"));
+    }
+    Refusal(match serde_json::from_slice::<Envelope<'_>>(body) {
+        Err(error) => format!("the body is not an {API_VERSION} {KIND}: {error}"),
+        Ok(envelope) if !envelope.is_understood() => {
+            let api_version = envelope.api_version.as_deref().unwrap_or("none");
+            let kind = envelope.kind.as_deref().unwrap_or("none");
+            format!("apiVersion is {api_version} and kind is {kind}; only {API_VERSION} {KIND} is understood")
+        }
+        Ok(Envelope { request: None, .. }) => "the review has no request".to_owned(),
+        Ok(_) => match error {
+            Some(error) => format!("the request has no uid: {error}"),
+            None => "the request has no uid".to_owned(),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn refused(body: &[u8]) -> String {
+        Request::read(body).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_no_review_is_refused_with_the_reason() {
+        assert_eq!(refused(b""), "the body is empty; it has to be an admission.k8s.io/v1 AdmissionReview");
+        assert!(refused(b"{\"kind\": ").starts_with("the body is not an admission.k8s.io/v1 AdmissionReview: EOF"));
+        assert!(refused(b"\xff\xfe{}").contains("expected value"));
+        assert!(refused(b"[]").starts_with("apiVersion is none and kind is none; only admission.k8s.io/v1"));
+        assert_eq!(
+            refused(br#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","request":{"uid":"1"}}"#),
+            "apiVersion is admission.k8s.io/v1beta1 and kind is AdmissionReview; only admission.k8s.io/v1 AdmissionReview is understood"
+        );
+        assert_eq!(
+            refused(br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#),
+            "the review has no request"
+        );
+        let no_uid = br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"","kind":{"kind":"Pod"},"operation":"CREATE"}}"#;
+        assert_eq!(refused(no_uid), "the request has no uid");
+    }
+
+    #[test]
+    fn a_uid_is_saved_from_a_request_of_the_wrong_form() {
+        let body = br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1","operation":5,"kind":[]}}"#;
+        let malformed = Request::read(body).unwrap().unwrap_err();
+        assert_eq!(malformed.uid, "u-1");
+        assert!(malformed.problem.contains("invalid type"), "{}", malformed.problem);
+    }
+
+    #[test]
+    fn deep_nesting_is_read_without_deep_recursion() {
+        let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+        let body = format!(
+            r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"uid":"u","kind":{{"kind":"Pod"}},"operation":"CREATE","object":{deep}}}}}"#
+        );
+        assert_eq!(Request::read(body.as_bytes()).unwrap().unwrap().uid, "u");
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_it_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Request::read(&body);
+        }
+
+        #[test]
+        fn no_cut_of_a_review_is_taken_for_a_whole_one(cut in 0usize..400) {
+            let body = br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1","kind":{"group":"","version":"v1","kind":"Pod"},"operation":"CREATE","object":{"spec":{"hostNetwork":true}}}}"#;
+            if cut < body.len() {
+                prop_assert!(Request::read(&body[..cut]).is_err());
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What people read: the message of a denial, and warnings within the limits of the API server.
+
+use std::fmt::Write as _;
+
+use json_patch::Patch;
+use serde_json::Value;
+
+use super::answer::{Cause, Denial};
+use crate::dialect;
+use crate::engine::Judgement;
+use crate::rules::Mode;
+
+/// How many lines a denial has at most.
+const LINES: usize = 12;
+/// How long a patch may be to stand in a denial.
+const PATCH: usize = 600;
+/// How long a warning is at most. The API server cuts at 256 where all of them together are too long, and terminals do earlier.
+const WARNING: usize = 120;
+/// How much the API server takes of all warnings together, less room for those of others.
+const WARNINGS: usize = 3072;
+
+/// The denial that follows from the judgements, if one does. The object is read again only if something can be fixed.
+pub(super) fn denial(judgements: &[Judgement], object: impl Fn() -> Option<Value>) -> Option<Denial> {
+    let denying: Vec<&Judgement> = judgements.iter().filter(|judgement| judgement.action == Mode::Deny).collect();
+    if denying.is_empty() {
+        return None;
+    }
+    let fixable = denying.iter().any(|judgement| judgement.finding.fix.is_some());
+    let object = if fixable { object() } else { None };
+    let patches: Vec<(&str, String)> = denying
+        .iter()
+        .filter_map(|judgement| {
+            let patch = dialect::fix(judgement.finding.fix.as_ref()?, object.as_ref()?)?;
+            Some((judgement.finding.rule, serde_json::to_string(&patch).ok()?))
+        })
+        .filter(|(_, patch)| patch.len() <= PATCH)
+        .collect();
+    let mut lines: Vec<String> = Vec::new();
+    let room = LINES.saturating_sub(patches.len().min(2));
+    let shown = if denying.len() <= room { denying.len() } else { room.saturating_sub(1) };
+    for judgement in denying.iter().take(shown) {
+        let finding = &judgement.finding;
+        lines.push(format!("{} at {}: {}; {}", finding.rule, finding.path, finding.message, finding.help));
+    }
+    if shown < denying.len() {
+        lines.push(format!("and {} more", denying.len() - shown));
+    }
+    for (rule, patch) in patches.iter().take(LINES.saturating_sub(lines.len())) {
+        lines.push(format!("JSON patch that puts {rule} right: {patch}"));
+    }
+    let causes = denying
+        .iter()
+        .map(|judgement| Cause {
+            reason: judgement.finding.rule,
+            message: format!("{}; {}", judgement.finding.message, judgement.finding.help),
+            field: judgement.finding.path.to_string(),
+        })
+        .collect();
+    Some(Denial { code: 403, reason: "Forbidden", message: lines.join("\n"), causes })
+}
+
+/// The warnings that follow from the judgements.
+pub(super) fn warnings(judgements: &[Judgement]) -> Vec<String> {
+    let mut total = 0;
+    let mut warnings: Vec<String> = Vec::new();
+    let shown = judgements.iter().filter(|judgement| judgement.action == Mode::Warn);
+    // What would deny, had it not been there before, matters more than what only warns.
+    let (before, others): (Vec<_>, Vec<_>) = shown.partition(|judgement| judgement.was_there_before);
+    for judgement in before.iter().chain(&others) {
+        let finding = &judgement.finding;
+        let note = if judgement.was_there_before { " (was there before)" } else { "" };
+        let warning = line(&format!("{}{note} at {}: {}", finding.rule, finding.path, finding.message));
+        total += warning.len();
+        if total > WARNINGS {
+            break;
+        }
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+    warnings
+}
+
+/// A text as one warning: on one line, and short. One with a line break or a control character would be dropped whole.
+pub(super) fn line(text: &str) -> String {
+    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut line: String = clean.clone().take(WARNING).collect();
+    if clean.count() > WARNING {
+        line.pop();
+        line.push('…');
+    }
+    line
+}
+
+/// Every rule that found something, with what follows, for the audit log.
+pub(super) fn audit(judgements: &[Judgement]) -> Option<String> {
+    if judgements.is_empty() {
+        return None;
+    }
+    let mut text = String::new();
+    for judgement in judgements {
+        let comma = if text.is_empty() { "" } else { "," };
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{comma}{}={}", judgement.finding.rule, judgement.action.name());
+    }
+    Some(text)
+}
+
+/// Whether a patch can be applied to what it is for. One that cannot is an error that no failurePolicy forgives.
+pub(super) fn applies(patch: &Patch, object: &Value) -> bool {
+    let mut object = object.clone();
+    json_patch::patch(&mut object, patch).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Finding, ObjectRef, Path};
+
+    fn judgement(message: &str, action: Mode, position: usize) -> Judgement {
+        let finding = Finding {
+            rule: "any-port",
+            object: ObjectRef::default(),
+            path: Path::root().field("spec").field("ingress").index(position),
+            message: message.into(),
+            help: "list the ports".into(),
+            fix: None,
+        };
+        Judgement { finding, action, was_there_before: false }
+    }
+
+    #[test]
+    fn a_denial_has_one_line_a_finding_and_not_too_many() {
+        let many: Vec<Judgement> = (0..30).map(|n| judgement("open", Mode::Deny, n)).collect();
+        let denial = denial(&many, || None).unwrap();
+        let lines: Vec<&str> = denial.message.lines().collect();
+        assert_eq!(lines.len(), LINES);
+        assert_eq!(lines[0], "any-port at spec.ingress[0]: open; list the ports");
+        assert_eq!(lines[11], "and 19 more");
+        assert_eq!(denial.causes.len(), 30, "those that read causes get all of them");
+        assert_eq!(denial.causes[29].field, "spec.ingress[29]");
+    }
+
+    #[test]
+    fn warnings_stay_within_the_limits_of_the_api_server() {
+        let many: Vec<Judgement> = (0..200).map(|n| judgement(&"ü\n".repeat(300), Mode::Warn, n)).collect();
+        let warnings = warnings(&many);
+        assert!(!warnings.is_empty());
+        assert!(warnings.iter().map(String::len).sum::<usize>() <= 4096);
+        for warning in &warnings {
+            assert!(warning.chars().count() <= 120 && !warning.contains(char::is_control), "{warning}");
+            assert!(warning.ends_with('…'));
+        }
+    }
+}

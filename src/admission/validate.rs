@@ -1,0 +1,214 @@
+//! `/validate`: may this request go on?
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::answer::{self, Denial, Outcome};
+use super::review::{Malformed, Refusal, Request};
+use super::{Answer, Decision, Knowledge, text};
+use crate::dialect::{self, Claim, Manifest, Origin, ReadError};
+use crate::engine::{self, Judgement};
+use crate::model::{Body, Object};
+use crate::rules::Change;
+
+/// Answers a review.
+///
+/// # Errors
+/// The body is not a review that could be answered.
+pub fn validate<'a>(knowledge: &Knowledge, body: &'a [u8]) -> Result<Answer<'a>, Refusal> {
+    let request = match Request::read(body)? {
+        Ok(request) => request,
+        Err(malformed) => return Ok(answer_malformed(malformed)),
+    };
+    let judged = judge(knowledge, &request);
+    Ok(answer(request, judged))
+}
+
+/// What comes of judging a request.
+#[derive(Debug, Default)]
+pub(super) struct Judged {
+    pub(super) outcome: Outcome,
+    pub(super) judgements: Vec<Judgement>,
+    pub(super) unreadable: Option<String>,
+}
+
+impl Judged {
+    /// There is nothing to say.
+    pub(super) fn nothing() -> Self {
+        Self::default()
+    }
+
+    fn refused(denial: Denial) -> Self {
+        let unreadable = Some(denial.message.clone());
+        Self { outcome: Outcome { denial: Some(denial), ..Outcome::default() }, unreadable, ..Self::default() }
+    }
+
+    fn warned(message: &str) -> Self {
+        let warnings = vec![text::line(message)];
+        Self {
+            outcome: Outcome { warnings, ..Outcome::default() },
+            unreadable: Some(message.to_owned()),
+            ..Self::default()
+        }
+    }
+}
+
+/// The answer to a request.
+pub(super) fn answer(request: Request<'_>, judged: Judged) -> Answer<'_> {
+    let Judged { outcome, judgements, unreadable } = judged;
+    let body = answer::write(&request.uid, &outcome);
+    let (allowed, patched) = (outcome.denial.is_none(), outcome.patch.is_some());
+    Answer { body, decision: Decision { request, allowed, patched, judgements, unreadable } }
+}
+
+/// The answer to a review of which no more than the uid could be read.
+pub(super) fn answer_malformed<'a>(malformed: Malformed) -> Answer<'a> {
+    let request = Request {
+        uid: Cow::Owned(malformed.uid),
+        kind: super::review::Kind { group: "".into(), version: "".into(), kind: "".into() },
+        sub_resource: None,
+        name: None,
+        namespace: None,
+        operation: "".into(),
+        user_info: super::review::User::default(),
+        object: None,
+        old_object: None,
+        dry_run: None,
+    };
+    answer(request, Judged::refused(Denial::malformed(malformed.problem)))
+}
+
+/// A request about an object that a dialect reads.
+pub(super) struct Subject {
+    pub(super) new: Option<Object>,
+    pub(super) old: Option<Object>,
+}
+
+/// Reads the objects of a request. Where there is nothing to judge, or nothing that can be judged, the answer is given.
+pub(super) fn subject(request: &Request<'_>) -> Result<Subject, Judged> {
+    // Status, scale, finalize and the like cannot change what is judged here.
+    if request.sub_resource.as_deref().is_some_and(|sub| !sub.is_empty()) {
+        return Err(Judged::nothing());
+    }
+    let api_version = request.kind.api_version();
+    if matches!(dialect::claim(&api_version, &request.kind.kind), Claim::Unknown) {
+        return Err(Judged::nothing());
+    }
+    let read = |raw: &RawValue| -> Result<Option<Object>, ReadError> {
+        let manifest = Manifest {
+            api_version: &api_version,
+            kind: &request.kind.kind,
+            json: raw.get(),
+            origin: Origin::Server { namespace: request.namespace.as_deref() },
+        };
+        dialect::read(&manifest)
+    };
+    let kind = &request.kind.kind;
+    match &*request.operation {
+        "DELETE" => {
+            let Some(old) = request.old_object else {
+                let problem = format!("the review of a DELETE of {kind} has no oldObject");
+                return Err(Judged::refused(Denial::malformed(problem)));
+            };
+            // What cannot be read has no effect that its deletion could take away.
+            match read(old) {
+                Ok(Some(old)) => Ok(Subject { new: None, old: Some(old) }),
+                Ok(None) => Err(Judged::nothing()),
+                Err(error) => Err(Judged::warned(&format!("{kind} cannot be read and was not judged: {error}"))),
+            }
+        }
+        "CREATE" | "UPDATE" => {
+            let Some(new) = request.object else {
+                let problem = format!("the review of {} of {kind} has no object", with_article(&request.operation));
+                return Err(Judged::refused(Denial::malformed(problem)));
+            };
+            let old = request.old_object.map(read);
+            match read(new) {
+                Ok(Some(new)) => Ok(Subject { new: Some(new), old: old.and_then(Result::ok).flatten() }),
+                Ok(None) => Err(Judged::nothing()),
+                // Whoever has to change an object that was unreadable before is not held up by that.
+                Err(error) if old == Some(Err(error.clone())) => {
+                    Err(Judged::warned(&format!("{kind} cannot be read and was not judged: {error}")))
+                }
+                Err(error) => Err(Judged::refused(Denial::unreadable(format!("{kind} cannot be read: {error}")))),
+            }
+        }
+        "CONNECT" => Err(Judged::nothing()),
+        other => Err(Judged::refused(Denial::malformed(format!("the operation {other:?} is not understood")))),
+    }
+}
+
+fn with_article(operation: &str) -> String {
+    format!("{} {operation}", if operation.starts_with('U') { "an" } else { "a" })
+}
+
+fn judge(knowledge: &Knowledge, request: &Request<'_>) -> Judged {
+    let subject = match subject(request) {
+        Ok(subject) => subject,
+        Err(judged) => return judged,
+    };
+    let change = match (&subject.new, &subject.old) {
+        // What is being deleted has to be able to lose its finalizers.
+        (Some(new), _) if new.deleting => return Judged::nothing(),
+        (Some(_), _) if is_mirror_pod(request) => return Judged::nothing(),
+        (Some(new), old) => Change::Write { new, old: old.as_ref() },
+        (None, Some(old)) => Change::Delete { old },
+        (None, None) => return Judged::nothing(),
+    };
+    let judgements = engine::judge(&knowledge.configuration, &knowledge.view, change).judgements;
+    if judgements.is_empty() || is_metadata_only(request, change) {
+        return Judged::nothing();
+    }
+    let object = || serde_json::from_str(request.object?.get()).ok();
+    let outcome = Outcome {
+        denial: text::denial(&judgements, object),
+        warnings: text::warnings(&judgements),
+        audit: text::audit(&judgements),
+        patch: None,
+    };
+    Judged { outcome, judgements, unreadable: None }
+}
+
+/// Whether a static pod shows itself to the API server. It runs whatever the answer is, and only its kubelet may do this.
+fn is_mirror_pod(request: &Request<'_>) -> bool {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Pod {
+        metadata: Meta,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Meta {
+        annotations: BTreeMap<String, String>,
+    }
+    request.user_info.username.starts_with("system:node:")
+        && request.object.is_some_and(|object| {
+            serde_json::from_str::<Pod>(object.get())
+                .is_ok_and(|pod| pod.metadata.annotations.contains_key("kubernetes.io/config.mirror"))
+        })
+}
+
+/// Whether a change leaves all but metadata and status as it was. Labels of a namespace are what is judged of it, so it
+/// is never only that.
+fn is_metadata_only(request: &Request<'_>, change: Change<'_>) -> bool {
+    if matches!(change.object().body, Body::Namespace(_)) {
+        return false;
+    }
+    let (Some(new), Some(old)) = (request.object, request.old_object) else { return false };
+    match (essence(new), essence(old)) {
+        (Some(new), Some(old)) => {
+            new.len() == old.len() && new.iter().zip(&old).all(|((a, x), (b, y))| a == b && x.get() == y.get())
+        }
+        _ => false,
+    }
+}
+
+/// The fields of an object that are neither metadata nor status, as they are written.
+fn essence(object: &RawValue) -> Option<BTreeMap<Cow<'_, str>, &RawValue>> {
+    let mut fields: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(object.get()).ok()?;
+    fields.retain(|name, _| !matches!(&**name, "metadata" | "status"));
+    Some(fields)
+}

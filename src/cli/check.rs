@@ -1,0 +1,94 @@
+//! `portcullis check`: manifests judged as the webhook would judge them.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use super::report::{self, Entry, Report};
+use super::sources::{Sources, documents, read_manifests};
+use super::{DENIED, FAILED, OK};
+use crate::dialect;
+use crate::engine;
+use crate::model::Object;
+use crate::rules::Change;
+use crate::view::View;
+
+/// Judge manifests, as the webhook would.
+///
+/// Each manifest is judged against all the others given, and against those of --context: DNS that one policy allows
+/// counts for the pods of another.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 nothing is denied, 1 something is denied, 2 something could not be judged.\n\n\
+    Examples:\n  portcullis check manifests/\n  kustomize build . | portcullis check --output json -\n  \
+    portcullis check --context cluster-dump.yaml new-policy.yaml")]
+pub(super) struct Arguments {
+    /// Manifests, folders of them, or - for standard input.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// The configuration [default: the one that ships].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Manifests that are there already: they count, and are not judged themselves.
+    #[arg(long, value_name = "PATH")]
+    context: Vec<PathBuf>,
+    /// How to print what was found.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// How to print what was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs: one JSON object.
+    Json,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<u8> {
+    let sources =
+        Sources { config: arguments.config.clone(), policies: None, context: arguments.context.clone() }.read()?;
+    let configuration = sources.configuration()?;
+    let mut report = Report::default();
+    let mut read: Vec<(super::sources::Found, Object)> = Vec::new();
+    for (file, text) in read_manifests(&arguments.paths)? {
+        match documents(&file, &text) {
+            Ok(found) => {
+                for found in found {
+                    match found.read() {
+                        Ok(Some(object)) => read.push((found, object)),
+                        Ok(None) => report.passed_over += 1,
+                        Err(error) => report.errors.push(format!("{}: {error}", found.place())),
+                    }
+                }
+            }
+            Err(error) => report.errors.push(format!("{error:#}")),
+        }
+    }
+    let mut around = sources.context_objects()?;
+    around.extend(read.iter().map(|(_, object)| object.clone()));
+    let view = View::of(around);
+    report.resources = read.len();
+    for (found, object) in &read {
+        let verdict = engine::judge(&configuration, &view, Change::Write { new: object, old: None });
+        report.entries.extend(verdict.judgements.into_iter().map(|judgement| Entry {
+            file: found.file.clone(),
+            line: found.document.line_of(&judgement.finding.path),
+            fix: judgement.finding.fix.as_ref().and_then(|fix| dialect::fix(fix, &found.document.value)),
+            judgement,
+        }));
+    }
+    match arguments.output {
+        Output::Text => report::text::print(&report)?,
+        Output::Json => report::json::print(&report)?,
+    }
+    for error in &report.errors {
+        anstream::eprintln!("{}error{:#}: {error}", super::RED, super::RED);
+    }
+    Ok(match (report.errors.is_empty(), report.denies()) {
+        (false, _) => FAILED,
+        (true, true) => DENIED,
+        (true, false) => OK,
+    })
+}

@@ -1,0 +1,107 @@
+//! The command line: one file a command. Only this module talks to the terminal.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what commands print is what they are for")]
+
+mod check;
+mod completions;
+mod demo;
+mod report;
+mod review;
+mod rules;
+mod serve;
+mod sources;
+mod webhooks;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Admission control for Kubernetes network policy.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    long_about = "Admission control for Kubernetes network policy.\n\n\
+        Portcullis refuses policies that leave pods without DNS or open every port, keeps pods on the network of their \
+        node out of isolated namespaces, and gives every new namespace a working baseline. It decides on what policies \
+        mean, with all of them added up.",
+    after_help = "Exit status: 0 all is well, 1 something is denied, 2 something could not be done.",
+    disable_help_subcommand = true,
+    propagate_version = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer the reviews of an API server, over TLS.
+    Serve(serve::Arguments),
+    /// Judge manifests, as the webhook would.
+    Check(check::Arguments),
+    /// Answer one AdmissionReview: from standard input to standard output.
+    Review(review::Arguments),
+    /// Say what the rules are for, what follows from them, and their settings.
+    Rules(rules::Arguments),
+    /// Print the webhook configurations for a cluster.
+    Webhooks(webhooks::Arguments),
+    /// Start a server on loopback, send it real reviews and show what it decides. Needs no cluster.
+    Demo(demo::Arguments),
+    /// Print a script that completes this command in a shell.
+    Completions(completions::Arguments),
+}
+
+/// Everything is in order.
+const OK: u8 = 0;
+/// Something is denied.
+const DENIED: u8 = 1;
+/// Something could not be done.
+const FAILED: u8 = 2;
+
+/// Runs the command that the arguments of the process name.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Review(arguments) => review::run(&arguments),
+        Command::Rules(arguments) => rules::run(&arguments),
+        Command::Webhooks(arguments) => webhooks::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(OK),
+        Err(error) => {
+            anstream::eprintln!("{RED}error{RED:#}: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Whether the reader of our output went away, as `head` does.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+const RED: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
+const YELLOW: anstyle::Style = anstyle::AnsiColor::Yellow.on_default().bold();
+const GREEN: anstyle::Style = anstyle::AnsiColor::Green.on_default().bold();
+const BOLD: anstyle::Style = anstyle::Style::new().bold();
+const FAINT: anstyle::Style = anstyle::Style::new().dimmed();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_hold_together() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,88 @@
+//! For programs.
+
+use std::io::Write as _;
+
+use anyhow::Result;
+use json_patch::Patch;
+use serde::Serialize;
+
+use super::Report;
+use crate::rules::Mode;
+
+#[derive(Serialize)]
+struct Output<'a> {
+    findings: Vec<Finding<'a>>,
+    summary: Summary,
+}
+
+#[derive(Serialize)]
+struct Finding<'a> {
+    rule: &'a str,
+    action: Mode,
+    resource: Resource<'a>,
+    file: &'a str,
+    line: usize,
+    path: String,
+    message: &'a str,
+    help: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fix: Option<&'a Patch>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Resource<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+    namespace: Option<&'a str>,
+    name: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    resources: usize,
+    deny: usize,
+    warn: usize,
+    audit: usize,
+    passed_over: usize,
+    errors: usize,
+}
+
+pub(in crate::cli) fn print(report: &Report) -> Result<()> {
+    let findings = report
+        .entries
+        .iter()
+        .map(|entry| {
+            let finding = &entry.judgement.finding;
+            Finding {
+                rule: finding.rule,
+                action: entry.judgement.action,
+                resource: Resource {
+                    api_version: &finding.object.api_version,
+                    kind: &finding.object.kind,
+                    namespace: finding.object.namespace.as_deref(),
+                    name: &finding.object.name,
+                },
+                file: &entry.file,
+                line: entry.line,
+                path: finding.path.to_string(),
+                message: &finding.message,
+                help: &finding.help,
+                fix: entry.fix.as_ref(),
+            }
+        })
+        .collect();
+    let summary = Summary {
+        resources: report.resources,
+        deny: report.count(Mode::Deny),
+        warn: report.count(Mode::Warn),
+        audit: report.count(Mode::Audit),
+        passed_over: report.passed_over,
+        errors: report.errors.len(),
+    };
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, &Output { findings, summary })?;
+    writeln!(out)?;
+    Ok(())
+}

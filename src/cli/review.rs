@@ -1,0 +1,46 @@
+//! `portcullis review`: one AdmissionReview, answered.
+
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::sources::Sources;
+use super::{DENIED, OK};
+use crate::admission;
+
+/// Answer one AdmissionReview: from standard input to standard output.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 allowed, 1 denied, 2 the body is no AdmissionReview.")]
+pub(super) struct Arguments {
+    /// The configuration [default: the one that ships].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder of policies [default: the one that ships].
+    #[arg(long, value_name = "DIR")]
+    policies: Option<PathBuf>,
+    /// Manifests of what is in the cluster.
+    #[arg(long, value_name = "PATH")]
+    context: Vec<PathBuf>,
+    /// Answer as /mutate does, not as /validate.
+    #[arg(long)]
+    mutate: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<u8> {
+    let sources = Sources {
+        config: arguments.config.clone(),
+        policies: arguments.policies.clone(),
+        context: arguments.context.clone(),
+    };
+    let knowledge = sources.load()?;
+    let mut body = Vec::new();
+    std::io::stdin().read_to_end(&mut body).context("standard input")?;
+    let answer =
+        if arguments.mutate { admission::mutate(&knowledge, &body)? } else { admission::validate(&knowledge, &body)? };
+    let mut out = std::io::stdout().lock();
+    out.write_all(&answer.body)?;
+    writeln!(out)?;
+    Ok(if answer.decision.allowed { OK } else { DENIED })
+}

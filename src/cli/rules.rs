@@ -1,0 +1,36 @@
+//! `portcullis rules`: what the rules are for.
+
+use std::io::Write as _;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use super::{BOLD, OK};
+use crate::rules::{RULES, find};
+
+/// Say what the rules are for, what follows from them, and their settings.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Explain this rule. Without a name all rules are listed.
+    name: Option<String>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<u8> {
+    let mut out = anstream::stdout().lock();
+    let Some(name) = &arguments.name else {
+        let width = RULES.iter().map(|rule| rule.name.len()).max().unwrap_or_default();
+        for rule in RULES {
+            writeln!(out, "{BOLD}{:width$}{BOLD:#}  {:5}  {}", rule.name, rule.mode.name(), rule.summary())?;
+        }
+        return Ok(OK);
+    };
+    let Some(rule) = find(name) else {
+        let near = RULES.iter().min_by_key(|rule| strsim::damerau_levenshtein(name, rule.name));
+        match near.filter(|rule| strsim::damerau_levenshtein(name, rule.name) <= 3) {
+            Some(near) => bail!("there is no rule `{name}`; did you mean `{}`?", near.name),
+            None => bail!("there is no rule `{name}`; `portcullis rules` lists them"),
+        }
+    };
+    writeln!(out, "{BOLD}# {}{BOLD:#}\n\nMode as shipped: {}\n\n{}", rule.name, rule.mode.name(), rule.doc())?;
+    Ok(OK)
+}

@@ -1,0 +1,213 @@
+//! Files: the configuration, the folder of policies, manifests.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use crate::admission::Knowledge;
+use crate::baseline::PolicySet;
+use crate::config::Configuration;
+use crate::dialect::{self, Manifest, Origin, ReadError};
+use crate::manifest::{self, Document};
+use crate::model::Object;
+use crate::view::View;
+
+/// The name that stands for standard input.
+pub(super) const STDIN: &str = "-";
+
+/// Where to read from.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sources {
+    pub(super) config: Option<PathBuf>,
+    pub(super) policies: Option<PathBuf>,
+    pub(super) context: Vec<PathBuf>,
+}
+
+/// All that was read, before anybody looked into it. Equal texts mean that nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Texts {
+    config: Option<(PathBuf, String)>,
+    policies: Option<(PathBuf, Vec<(String, String)>)>,
+    context: Vec<(String, String)>,
+}
+
+impl Sources {
+    /// Reads everything.
+    pub(super) fn read(&self) -> Result<Texts> {
+        let config = match &self.config {
+            Some(path) => Some((path.clone(), read_file(path)?)),
+            None => None,
+        };
+        let policies = match &self.policies {
+            Some(folder) => Some((folder.clone(), read_folder(folder)?)),
+            None => None,
+        };
+        Ok(Texts { config, policies, context: read_manifests(&self.context)? })
+    }
+
+    /// Reads everything, and makes out what it says.
+    pub(super) fn load(&self) -> Result<Knowledge> {
+        self.read()?.understand()
+    }
+}
+
+impl Texts {
+    /// Makes out what the texts say.
+    pub(super) fn understand(&self) -> Result<Knowledge> {
+        let configuration = self.configuration()?;
+        let policies = match &self.policies {
+            Some((folder, files)) => {
+                PolicySet::read(files.iter().cloned()).with_context(|| format!("policies in {}", folder.display()))?
+            }
+            None => PolicySet::shipped()?,
+        };
+        policies.check(&configuration.site).with_context(|| match &self.policies {
+            Some((folder, _)) => format!("policies in {}", folder.display()),
+            None => "the policies that ship (give your own with --policies)".to_owned(),
+        })?;
+        Ok(Knowledge { configuration, view: self.view()?, policies })
+    }
+
+    /// The configuration alone.
+    pub(super) fn configuration(&self) -> Result<Configuration> {
+        match &self.config {
+            Some((path, text)) => {
+                Configuration::read(text).with_context(|| format!("configuration {}", path.display()))
+            }
+            None => Ok(Configuration::shipped()?),
+        }
+    }
+
+    fn view(&self) -> Result<View> {
+        Ok(View::of(self.context_objects()?))
+    }
+
+    /// The objects of the context.
+    pub(super) fn context_objects(&self) -> Result<Vec<Object>> {
+        let mut objects = Vec::new();
+        for (file, text) in &self.context {
+            for document in documents(file, text)? {
+                let read = document.read().with_context(|| document.place())?;
+                objects.extend(read);
+            }
+        }
+        Ok(objects)
+    }
+}
+
+/// One manifest, and where it was found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) file: String,
+    pub(super) document: Document,
+    api_version: String,
+    kind: String,
+}
+
+impl Found {
+    /// The object, if a dialect reads its kind.
+    pub(super) fn read(&self) -> Result<Option<Object>, ReadError> {
+        let json = self.document.value.to_string();
+        dialect::read(&Manifest {
+            api_version: &self.api_version,
+            kind: &self.kind,
+            json: &json,
+            origin: Origin::Author,
+        })
+    }
+
+    /// File and line, for messages.
+    pub(super) fn place(&self) -> String {
+        format!("{}:{}", self.file, self.document.line)
+    }
+}
+
+/// The manifests in a text. Empty documents are none.
+///
+/// # Errors
+/// The text is not YAML, or something in it is no object of a cluster.
+pub(super) fn documents(file: &str, text: &str) -> Result<Vec<Found>> {
+    let read = manifest::read(text).with_context(|| file.to_owned())?;
+    let mut found = Vec::new();
+    for document in read.into_iter().flat_map(Document::items).filter(|document| !document.value.is_null()) {
+        let field = |name: &str| document.value.get(name).and_then(Value::as_str).map(str::to_owned);
+        let (Some(api_version), Some(kind)) = (field("apiVersion"), field("kind")) else {
+            bail!("{file}:{}: this is no Kubernetes object: `apiVersion` and `kind` are needed", document.line);
+        };
+        found.push(Found { file: file.to_owned(), document, api_version, kind });
+    }
+    Ok(found)
+}
+
+/// The names and texts of all manifests at these paths: files, folders with all that is in them, `-`.
+pub(super) fn read_manifests(paths: &[PathBuf]) -> Result<Vec<(String, String)>> {
+    let mut texts = Vec::new();
+    for path in paths {
+        if path.as_os_str() == STDIN {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).context("standard input")?;
+            texts.push(("<stdin>".to_owned(), text));
+        } else if path.is_dir() {
+            let files = files_below(path)?;
+            let manifests = files.into_iter().filter(|file| is_manifest(file));
+            for file in manifests {
+                texts.push((file.display().to_string(), read_file(&file)?));
+            }
+        } else {
+            texts.push((path.display().to_string(), read_file(path)?));
+        }
+    }
+    Ok(texts)
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json")
+}
+
+/// Paths below a folder with `/` between their parts, and texts.
+fn read_folder(folder: &Path) -> Result<Vec<(String, String)>> {
+    if !folder.is_dir() {
+        bail!("{}: this is no folder", folder.display());
+    }
+    files_below(folder)?
+        .into_iter()
+        .filter(|file| is_manifest(file))
+        .map(|file| {
+            let inner = file.strip_prefix(folder).unwrap_or(&file);
+            let parts: Vec<_> = inner.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+            Ok((parts.join("/"), read_file(&file)?))
+        })
+        .collect()
+}
+
+/// Every file below a folder, in the order of their paths. What starts with a dot is left out: a mounted ConfigMap keeps
+/// its versions in such folders and links to them.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut entries: Vec<PathBuf> = fs::read_dir(folder)
+        .with_context(|| folder.display().to_string())?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<_>>()
+        .with_context(|| folder.display().to_string())?;
+    entries.retain(|path| !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')));
+    entries.sort();
+    let mut files = Vec::new();
+    for path in entries {
+        if path.is_dir() {
+            files.extend(files_below(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+fn read_file(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        Err(error) => bail!("{}: not UTF-8 at byte {}", path.display(), error.utf8_error().valid_up_to()),
+    }
+}

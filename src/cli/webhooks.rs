@@ -1,0 +1,128 @@
+//! `portcullis webhooks`: the webhook configurations for a cluster.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::OK;
+use super::sources::Sources;
+use crate::config::Configuration;
+use crate::manifest;
+use crate::rules::Mode;
+
+/// What ships for the Service `portcullis-system/portcullis`.
+const SHIPPED: &str = include_str!("../../deploy/webhooks.yaml");
+/// The label domain in it.
+const DOMAIN: &str = "network-policy.portcullis.dev/";
+
+/// Print the webhook configurations for a cluster, as one JSON list for `kubectl apply -f -`.
+///
+/// The failure policies follow the modes of the rules: a webhook behind which nothing denies is ignored when it does not
+/// answer. The policies webhook of /mutate is there only if a rule is set to put things right by itself.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    portcullis webhooks --url https://10.0.0.7:8443 --ca certs/ca.pem | kubectl apply -f -\n  \
+    portcullis webhooks --service portcullis-system/portcullis --ca certs/ca.pem | kubectl apply -f -\n\n\
+    The way out, if the server is down and something has to be changed now:\n  \
+    kubectl delete validatingwebhookconfiguration,mutatingwebhookconfiguration portcullis")]
+pub(super) struct Arguments {
+    /// Where the API server reaches Portcullis: https, a host, a port.
+    #[arg(long, value_name = "URL", conflicts_with = "service")]
+    url: Option<String>,
+    /// Through which Service it does, as NAMESPACE/NAME [default: portcullis-system/portcullis].
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    service: Option<String>,
+    /// The port of the Service.
+    #[arg(long, default_value_t = 443, conflicts_with = "url")]
+    port: u16,
+    /// The CA that signed the serving certificate, as PEM.
+    #[arg(long, value_name = "PEM")]
+    ca: Option<PathBuf>,
+    /// The configuration [default: the one that ships].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<u8> {
+    let sources = Sources { config: arguments.config.clone(), ..Sources::default() };
+    let configuration = sources.read()?.configuration()?;
+    let ca = match &arguments.ca {
+        Some(path) => Some(STANDARD.encode(std::fs::read(path).with_context(|| path.display().to_string())?)),
+        None => None,
+    };
+    let text = SHIPPED.replace(DOMAIN, &format!("{}/", configuration.site.label_domain));
+    let mut items = Vec::new();
+    for mut document in manifest::read(&text)? {
+        let webhooks = document.value.get_mut("webhooks").and_then(Value::as_array_mut).context("no webhooks")?;
+        webhooks.retain(|webhook| is_needed(webhook, &configuration));
+        for webhook in webhooks {
+            let path = webhook.pointer("/clientConfig/service/path").and_then(Value::as_str).unwrap_or_default();
+            let mut client = client(arguments, path)?;
+            if let Some(ca) = &ca {
+                client["caBundle"] = json!(ca);
+            }
+            let fails = webhook.get("failurePolicy") == Some(&json!("Fail")) && denies(webhook, &configuration);
+            webhook["failurePolicy"] = json!(if fails { "Fail" } else { "Ignore" });
+            webhook["clientConfig"] = client;
+        }
+        items.push(document.value);
+    }
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, &list)?;
+    writeln!(out)?;
+    Ok(OK)
+}
+
+fn client(arguments: &Arguments, path: &str) -> Result<Value> {
+    if let Some(url) = &arguments.url {
+        if !url.starts_with("https://") {
+            bail!("--url `{url}`: an API server calls webhooks by https only");
+        }
+        if url.contains(['?', '#', '@']) {
+            bail!("--url `{url}`: an API server takes no query, fragment or user in it");
+        }
+        return Ok(json!({"url": format!("{}{path}", url.trim_end_matches('/'))}));
+    }
+    let service = arguments.service.as_deref().unwrap_or("portcullis-system/portcullis");
+    match service.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok(json!({"service": {"namespace": namespace, "name": name, "path": path, "port": arguments.port}}))
+        }
+        _ => bail!("--service `{service}`: it has to be NAMESPACE/NAME"),
+    }
+}
+
+/// The rules that a webhook is there for.
+fn rules(webhook: &Value) -> &'static [&'static str] {
+    match webhook.get("name").and_then(Value::as_str) {
+        Some("namespaces.portcullis.dev") => &["invalid-profile"],
+        Some("pods.portcullis.dev" | "workloads.portcullis.dev") => &["host-network"],
+        _ => &[],
+    }
+}
+
+/// Whether a rule behind the webhook denies, wherever.
+fn denies(webhook: &Value, configuration: &Configuration) -> bool {
+    let behind = rules(webhook);
+    configuration.modes().any(|(rule, mode)| {
+        let is_behind = if behind.is_empty() {
+            !["invalid-profile", "host-network"].contains(&rule)
+        } else {
+            behind.contains(&rule)
+        };
+        is_behind && mode == Mode::Deny
+    })
+}
+
+/// Whether there is anything that the webhook could do.
+fn is_needed(webhook: &Value, configuration: &Configuration) -> bool {
+    let mutates_policies = webhook.get("name") == Some(&json!("policies.portcullis.dev"))
+        && webhook.pointer("/clientConfig/service/path") == Some(&json!("/mutate"));
+    !mutates_policies || configuration.repairs()
+}

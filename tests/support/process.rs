@@ -1,0 +1,71 @@
+//! Processes that do not outlive the test that started them.
+
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a process may take to stop before it is killed.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A running process, whose output lies in a file. It is stopped when this is dropped, by a panic too.
+pub(crate) struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts it. What it prints is added to the log.
+    pub(crate) fn start(command: &mut Command, log: &Path) -> Self {
+        let output = OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+        Self { child, log: log.into() }
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Asks it to stop, and kills it if it does not. Never panics, since it runs while a panic unwinds.
+    pub(crate) fn stop(&mut self) -> Option<ExitStatus> {
+        if let Some(status) = self.ended() {
+            return Some(status);
+        }
+        // `kill` of the shell, which is there where the program of that name is not.
+        let _ = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()]).status();
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.ended() {
+                return Some(status);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        self.child.wait().ok()
+    }
+
+    /// The end of what it printed.
+    pub(crate) fn log_tail(&self) -> String {
+        tail(&self.log)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The last lines of a log.
+pub(crate) fn tail(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_else(|error| format!("{}: {error}", log.display()));
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
