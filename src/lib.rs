@@ -8,5 +8,8 @@ pub mod dialect;
 pub mod engine;
 pub mod manifest;
 pub mod model;
+pub mod pki;
 pub mod rules;
+pub mod server;
+pub mod telemetry;
 pub mod view;

@@ -1,5 +1,279 @@
-#[derive(Debug, clap::Args)]
-pub(super) struct Arguments {}
-pub(super) fn run(_a: Arguments) -> anyhow::Result<u8> {
-    Ok(0)
+//! `portcullis serve`: the webhook.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::OK;
+use super::sources::{Sources, Texts};
+use crate::pki;
+use crate::server::{Certificates, Limits, Readiness, Server, Shared, Stop};
+use crate::telemetry::{self, Metrics};
+
+/// Answer the reviews of an API server, over TLS.
+///
+/// The configuration, the folder of policies, the context and the certificate are read again when they change. What is
+/// broken then is reported in the log, in /readyz and in metrics, and the last good state stays in force.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    portcullis serve --self-signed\n  \
+    portcullis serve --tls-cert tls.crt --tls-key tls.key --config portcullis.yaml --context namespaces.yaml\n\n\
+    On SIGTERM the server says that it is not ready, serves on for --stop-after, ends its connections in order (GOAWAY, \
+    Connection: close) and answers what is under way. A second signal ends it at once.")]
+pub(super) struct Arguments {
+    /// The configuration [default: the one that ships].
+    #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG")]
+    config: Option<PathBuf>,
+    /// The folder of policies that namespaces are due [default: the one that ships].
+    #[arg(long, value_name = "DIR", env = "PORTCULLIS_POLICIES")]
+    policies: Option<PathBuf>,
+    /// Manifests of what is in the cluster.
+    #[arg(long, value_name = "PATH")]
+    context: Vec<PathBuf>,
+    /// Where to answer reviews.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8443", env = "PORTCULLIS_LISTEN")]
+    listen: SocketAddr,
+    /// Where to answer probes and Prometheus: /livez, /readyz, /metrics, over plain HTTP.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080", env = "PORTCULLIS_ADMIN_LISTEN")]
+    admin_listen: SocketAddr,
+    /// The serving certificate, with its chain.
+    #[arg(long, value_name = "PEM", requires = "tls_key", env = "PORTCULLIS_TLS_CERT")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key.
+    #[arg(long, value_name = "PEM", requires = "tls_cert", env = "PORTCULLIS_TLS_KEY")]
+    tls_key: Option<PathBuf>,
+    /// Make a CA and a serving certificate under --certs, unless they are there, and use them.
+    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
+    self_signed: bool,
+    /// The folder for --self-signed.
+    #[arg(long, value_name = "DIR", default_value = "certs")]
+    certs: PathBuf,
+    /// A name or an address for --self-signed, besides localhost and those of the Service portcullis-system/portcullis.
+    #[arg(long, value_name = "NAME")]
+    tls_name: Vec<String>,
+    /// Use no cluster, even if there is one: only what --context says is known.
+    #[arg(long)]
+    standalone: bool,
+    /// How many requests may be under way at once. More are refused with 429.
+    #[arg(long, value_name = "N", default_value_t = Limits::default().in_flight)]
+    max_in_flight: usize,
+    /// How long to serve on after SIGTERM, until everybody has heard that the server is not ready.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    stop_after: Duration,
+    /// How often to look whether files have changed.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    reload_every: Duration,
+    /// How a line of the log looks.
+    #[arg(long, value_enum, default_value_t = LogFormat::Json)]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug (one line a decision), or a filter such as info,hyper=debug.
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "PORTCULLIS_LOG")]
+    log_level: String,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<u8> {
+    let format = match arguments.log_format {
+        LogFormat::Json => telemetry::Format::Json,
+        LogFormat::Text => telemetry::Format::Text,
+    };
+    telemetry::init(format, &arguments.log_level).map_err(anyhow::Error::msg)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    runtime.block_on(serve(arguments))
+}
+
+async fn serve(arguments: Arguments) -> Result<u8> {
+    let sources = Sources {
+        config: arguments.config.clone(),
+        policies: arguments.policies.clone(),
+        context: arguments.context.clone(),
+    };
+    let texts = sources.read()?;
+    let limits = Limits { in_flight: arguments.max_in_flight, stop_after: arguments.stop_after, ..Limits::default() };
+    let shared = Arc::new(Shared {
+        knowledge: ArcSwap::from_pointee(texts.understand()?),
+        readiness: Readiness::default(),
+        metrics: Metrics::default(),
+        limits,
+    });
+    let (certificate, key) = certificate_files(&arguments)?;
+    let certificates = Arc::new(Certificates::from_files(&certificate, &key, &shared)?);
+    let server =
+        Server::bind(Arc::clone(&shared), Arc::clone(&certificates), arguments.listen, arguments.admin_listen).await?;
+    let (address, admin) = server.addresses()?;
+    if !arguments.standalone {
+        tracing::info!("no cluster is watched in this version: only what --context says is known");
+    }
+    if arguments.self_signed {
+        introduce(&arguments, address)?;
+    }
+    tracing::info!(%address, %admin, version = env!("CARGO_PKG_VERSION"), "serving");
+
+    let end = CancellationToken::new();
+    let every = arguments.reload_every.max(Duration::from_millis(50));
+    let watching = {
+        let (shared, end) = (Arc::clone(&shared), end.clone());
+        tokio::spawn(async move { certificates.watch(every, &shared, end).await })
+    };
+    let reloading = {
+        let (shared, end) = (Arc::clone(&shared), end.clone());
+        tokio::spawn(async move { reload(&sources, texts, every, &shared, end).await })
+    };
+    server.run(stop()?).await;
+    end.cancel();
+    let _ = tokio::join!(watching, reloading);
+    Ok(OK)
+}
+
+/// Reads the files again at an interval, and puts what is new in force if it holds together.
+async fn reload(sources: &Sources, mut seen: Texts, every: Duration, shared: &Shared, end: CancellationToken) {
+    let mut unreadable = false;
+    while end.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+        let understood = match sources.read() {
+            Ok(texts) if texts == seen && !unreadable => continue,
+            Ok(texts) => {
+                unreadable = false;
+                let understood = texts.understand();
+                seen = texts;
+                understood
+            }
+            // A file that is away is reported once, and read when it is back.
+            Err(_) if unreadable => continue,
+            Err(error) => {
+                unreadable = true;
+                Err(error)
+            }
+        };
+        shared.metrics.configuration_reloaded(understood.is_ok());
+        match understood {
+            Ok(knowledge) => {
+                shared.knowledge.store(Arc::new(knowledge));
+                shared.readiness.configuration(None);
+                tracing::info!("changed files are in force");
+            }
+            Err(error) => {
+                let fault = format!("{error:#}");
+                tracing::error!(%fault, "changed files cannot be used; the last good state stays in force");
+                shared.readiness.configuration(Some(fault));
+            }
+        }
+    }
+}
+
+/// Ends with the first signal. A second one ends the process.
+fn stop() -> Result<impl Future<Output = Stop>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    Ok(async move {
+        let stop = tokio::select! {
+            _ = terminate.recv() => Stop::Gracefully,
+            _ = interrupt.recv() => Stop::Soon,
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {},
+                _ = interrupt.recv() => {},
+            }
+            tracing::warn!("a second signal: ending at once");
+            #[allow(clippy::exit, reason = "whoever sends a second signal does not want to wait")]
+            std::process::exit(130);
+        });
+        stop
+    })
+}
+
+/// The files of the serving certificate. With --self-signed they are made if they are not there.
+fn certificate_files(arguments: &Arguments) -> Result<(PathBuf, PathBuf)> {
+    match (&arguments.tls_cert, &arguments.tls_key) {
+        (Some(certificate), Some(key)) => return Ok((certificate.clone(), key.clone())),
+        _ if !arguments.self_signed => {
+            bail!("an API server talks TLS only: give --tls-cert and --tls-key, or --self-signed to have them made")
+        }
+        _ => {}
+    }
+    let file = |name: &str| arguments.certs.join(name);
+    let (certificate, key) = (file("tls.pem"), file("tls.key"));
+    if certificate.exists() && key.exists() && arguments.tls_name.is_empty() {
+        return Ok((certificate, key));
+    }
+    std::fs::create_dir_all(&arguments.certs).with_context(|| arguments.certs.display().to_string())?;
+    let ca = if file("ca.pem").exists() && file("ca.key").exists() {
+        let read = |name: &str| std::fs::read_to_string(file(name)).with_context(|| file(name).display().to_string());
+        pki::Pem { certificate: read("ca.pem")?, key: read("ca.key")? }
+    } else {
+        let ca = pki::new_ca("portcullis")?;
+        write_private(&file("ca.key"), &ca.key)?;
+        std::fs::write(file("ca.pem"), &ca.certificate).with_context(|| file("ca.pem").display().to_string())?;
+        ca
+    };
+    let service = "portcullis.portcullis-system";
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
+    names.extend([service.to_owned(), format!("{service}.svc"), format!("{service}.svc.cluster.local")]);
+    names.extend(arguments.tls_name.iter().cloned());
+    let leaf = pki::new_leaf(&ca, &names)?;
+    write_private(&key, &leaf.key)?;
+    std::fs::write(&certificate, &leaf.certificate).with_context(|| certificate.display().to_string())?;
+    Ok((certificate, key))
+}
+
+/// Writes a file that only its owner can read, from its first byte on.
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let write = || -> std::io::Result<()> {
+        // A file that is there already would keep its mode.
+        if path.exists() {
+            std::fs::remove_file(path)?;
+        }
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())
+    };
+    write().with_context(|| path.display().to_string())
+}
+
+/// What to do with a certificate of our own: the caBundle for a webhook configuration, and a line to try the server with.
+fn introduce(arguments: &Arguments, address: SocketAddr) -> Result<()> {
+    let ca = arguments.certs.join("ca.pem");
+    let bundle = std::fs::read(&ca).with_context(|| ca.display().to_string())?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "caBundle: {}\n", STANDARD.encode(bundle))?;
+    writeln!(out, "Try it:\n  {}\n", curl(&ca, address, "@review.json"))?;
+    writeln!(
+        out,
+        "For a cluster that reaches this machine as HOST (add --tls-name HOST to this command first):\n  \
+         portcullis webhooks --url https://HOST:{} --ca {} | kubectl apply -f -",
+        address.port(),
+        ca.display()
+    )?;
+    Ok(())
+}
+
+/// A line that sends a review to the server.
+pub(super) fn curl(ca: &Path, address: SocketAddr, data: &str) -> String {
+    format!(
+        "curl --cacert {} -H 'Content-Type: application/json' --data-binary {data} https://localhost:{}/validate",
+        ca.display(),
+        address.port()
+    )
 }

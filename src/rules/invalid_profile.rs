@@ -1,7 +1,6 @@
 //! See [`InvalidProfile`].
 
 use super::{Case, Findings, Rule};
-use crate::model::Path;
 
 rule! {
     /// A namespace asks for a profile or an access that does not exist, or that it cannot have.
@@ -105,11 +104,5 @@ mod tests {
         let known = ["isolated", "internal", "standard"].map(String::from);
         assert!(choose("standart", &known).starts_with("did you mean \"standard\"?"));
         assert_eq!(choose("open", &known), "choose one of: isolated, internal, standard");
-    }
-
-    #[test]
-    fn labels_are_kept_apart_by_their_path() {
-        let labels = Path::root().field("metadata").field("labels");
-        assert_eq!(labels.key("a/b").to_string(), r#"metadata.labels["a/b"]"#);
     }
 }

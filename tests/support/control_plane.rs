@@ -218,7 +218,9 @@ impl Binaries {
         let assets = env::var_os("KUBEBUILDER_ASSETS").map_or_else(|| ASSETS.into(), PathBuf::from);
         let here = |name: &str| Some(assets.join(name)).filter(|path| path.is_file());
         let need = |name: &str| {
-            here(name).ok_or_else(|| format!("no {name} in {} (or in KUBEBUILDER_ASSETS)", assets.display()))
+            here(name).ok_or_else(|| {
+                format!("no {name} in {} (KUBEBUILDER_ASSETS may name another folder)", assets.display())
+            })
         };
         let path = env::var_os("PATH").unwrap_or_default();
         let kubectl = || env::split_paths(&path).map(|dir| dir.join("kubectl")).find(|path| path.is_file());

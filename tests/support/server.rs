@@ -69,14 +69,15 @@ impl Server {
         let address = self.admin_address();
         let mut command = portcullis();
         command
-            .args(["serve", "--standalone"])
+            // Nobody but the test has to hear that it is going to stop.
+            .args(["serve", "--standalone", "--stop-after", "0.1"])
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
             .args(["--admin-listen", &address.to_string()])
             .arg("--tls-cert")
             .arg(&self.identity.certificate)
             .arg("--tls-key")
             .arg(&self.identity.key);
-        for config in &self.config {
+        if let Some(config) = &self.config {
             command.arg("--config").arg(config);
         }
         for context in &self.context {
@@ -103,6 +104,11 @@ impl Server {
         self.port
     }
 
+    /// The address by which an API server reaches it without a Service.
+    pub(crate) fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
     /// Where probes and metrics are.
     pub(crate) fn admin_address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.admin_port))
@@ -126,7 +132,7 @@ impl Server {
     pub(crate) fn webhooks(&self, way: &[&str]) -> String {
         let mut command = portcullis();
         command.arg("webhooks").args(way).arg("--ca").arg(self.ca());
-        for config in &self.config {
+        if let Some(config) = &self.config {
             command.arg("--config").arg(config);
         }
         let output = command.output().unwrap();

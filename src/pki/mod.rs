@@ -1,0 +1,157 @@
+//! Certificates: making them, reading them, when they expire.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// How long a CA of our own is valid.
+const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// How long a serving certificate of our own is valid.
+const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// A certificate and its key, as PEM.
+#[derive(Clone)]
+pub struct Pem {
+    /// The certificate, with its chain if there is one.
+    pub certificate: String,
+    /// The private key.
+    pub key: String,
+}
+
+/// A certificate that cannot be used, or made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The PEM does not hold what it should.
+    #[error("the {what} is not PEM: {problem}")]
+    Pem {
+        /// Certificate or key.
+        what: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// There is no certificate in the file.
+    #[error("there is no certificate in it")]
+    NoCertificate,
+    /// Certificate and key cannot be served.
+    #[error("certificate and key cannot be used together: {0}")]
+    Pair(#[from] rustls::Error),
+    /// A certificate could not be read.
+    #[error("the certificate cannot be read: {0}")]
+    X509(String),
+    /// A certificate could not be made.
+    #[error("a certificate could not be made: {0}")]
+    Make(#[from] rcgen::Error),
+}
+
+/// A new CA.
+///
+/// # Errors
+/// The system has no randomness, or no such algorithm.
+pub fn new_ca(name: &str) -> Result<Pem, Error> {
+    let key = KeyPair::generate()?;
+    let mut params = params(name, CA_LIFETIME);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let certificate = params.self_signed(&key)?;
+    Ok(Pem { certificate: certificate.pem(), key: key.serialize_pem() })
+}
+
+/// A new serving certificate of this CA for these names and addresses.
+///
+/// # Errors
+/// The CA cannot be read, or a name cannot stand in a certificate.
+pub fn new_leaf(ca: &Pem, names: &[String]) -> Result<Pem, Error> {
+    let ca_key = KeyPair::from_pem(&ca.key)?;
+    let issuer = Issuer::from_ca_cert_pem(&ca.certificate, ca_key)?;
+    let key = KeyPair::generate()?;
+    let mut params = params("portcullis", LEAF_LIFETIME);
+    for name in names {
+        params.subject_alt_names.push(match name.parse::<IpAddr>() {
+            Ok(address) => rcgen::SanType::IpAddress(address),
+            Err(_) => rcgen::SanType::DnsName(name.as_str().try_into()?),
+        });
+    }
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let certificate = params.signed_by(&key, &issuer)?;
+    Ok(Pem { certificate: certificate.pem(), key: key.serialize_pem() })
+}
+
+fn params(name: &str, lifetime: Duration) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    // Clocks differ: a certificate that is valid only from now on is refused by a machine that is behind.
+    let now = SystemTime::now();
+    params.not_before = (now - Duration::from_secs(3600)).into();
+    params.not_after = (now + lifetime).into();
+    params
+}
+
+/// A pair that can be served.
+#[derive(Debug)]
+pub struct Identity {
+    /// The certificate first, then its chain.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key.
+    pub key: PrivateKeyDer<'static>,
+    /// When the certificate expires.
+    pub not_after: SystemTime,
+}
+
+impl Identity {
+    /// Reads a pair.
+    ///
+    /// # Errors
+    /// One of the two is not PEM, or there is no certificate. Whether the two belong together is found out when they
+    /// are served.
+    pub fn read(certificate: &[u8], key: &[u8]) -> Result<Self, Error> {
+        let fault = |what| move |error: rustls::pki_types::pem::Error| Error::Pem { what, problem: error.to_string() };
+        let chain: Vec<CertificateDer<'static>> =
+            CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().map_err(fault("certificate"))?;
+        let first = chain.first().ok_or(Error::NoCertificate)?;
+        let not_after = expiry(first)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(fault("key"))?;
+        Ok(Self { chain, key, not_after })
+    }
+}
+
+/// When a certificate expires.
+fn expiry(certificate: &CertificateDer<'_>) -> Result<SystemTime, Error> {
+    let (_, parsed) =
+        x509_parser::parse_x509_certificate(certificate).map_err(|error| Error::X509(error.to_string()))?;
+    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or_default();
+    Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaf_is_read_back_with_its_names_and_expiry() {
+        let ca = new_ca("test CA").unwrap();
+        let leaf =
+            new_leaf(&ca, &["portcullis.portcullis-system.svc".into(), "127.0.0.1".into(), "::1".into()]).unwrap();
+        let identity = Identity::read(leaf.certificate.as_bytes(), leaf.key.as_bytes()).unwrap();
+        let left = identity.not_after.duration_since(SystemTime::now()).unwrap();
+        assert!(left > LEAF_LIFETIME - Duration::from_secs(60) && left <= LEAF_LIFETIME);
+        let (_, parsed) = x509_parser::parse_x509_certificate(&identity.chain[0]).unwrap();
+        let names = format!("{:?}", parsed.subject_alternative_name().unwrap().unwrap().value.general_names);
+        assert!(names.contains("portcullis.portcullis-system.svc"), "{names}");
+    }
+
+    #[test]
+    fn half_a_pair_is_no_pair() {
+        let ca = new_ca("test CA").unwrap();
+        let leaf = new_leaf(&ca, &["localhost".into()]).unwrap();
+        let half = &leaf.certificate.as_bytes()[..leaf.certificate.len() / 2];
+        assert!(Identity::read(half, leaf.key.as_bytes()).is_err());
+        assert!(Identity::read(leaf.certificate.as_bytes(), b"").is_err());
+        assert!(matches!(Identity::read(b"", leaf.key.as_bytes()), Err(Error::NoCertificate)));
+    }
+}

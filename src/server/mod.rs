@@ -1,0 +1,155 @@
+//! The server: TLS, HTTP/1.1 and HTTP/2, limits, the admin address, and an end that loses nothing.
+//!
+//! ```text
+//! listener ─ tls ─▶ connection ─ routes ─▶ admission
+//!     │                                        │
+//!  shutdown ◀── signals        readiness ◀─────┴── reloads        admin: /livez /readyz /metrics
+//! ```
+
+mod admin;
+mod listener;
+mod readiness;
+mod routes;
+mod tls;
+
+pub use readiness::Readiness;
+pub use tls::Certificates;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::Knowledge;
+use crate::telemetry::Metrics;
+
+/// What a server may use, and how it ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How large a body may be.
+    pub body: usize,
+    /// How many requests may be under way at once.
+    pub in_flight: usize,
+    /// How many connections may be open at once.
+    pub connections: usize,
+    /// How long the server goes on after it was asked to stop and has said that it is not ready: until everybody who
+    /// sends requests has heard of it.
+    pub stop_after: Duration,
+    /// How long requests that are under way may take then.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: 8 * 1024 * 1024,
+            in_flight: 256,
+            connections: 4096,
+            stop_after: Duration::from_secs(5),
+            drain: Duration::from_secs(20),
+        }
+    }
+}
+
+/// What the parts of a server share.
+pub struct Shared {
+    /// What decisions are made from. It is replaced whole.
+    pub knowledge: ArcSwap<Knowledge>,
+    /// Whether requests should come here.
+    pub readiness: Readiness,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What the server may use.
+    pub limits: Limits,
+}
+
+/// A server that listens already.
+pub struct Server {
+    shared: Arc<Shared>,
+    certificates: Arc<Certificates>,
+    listener: TcpListener,
+    admin: TcpListener,
+}
+
+/// How urgently the server has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// After everybody who sends requests has heard of it.
+    Gracefully,
+    /// As soon as the requests that are under way are answered.
+    Soon,
+}
+
+impl Server {
+    /// Listens on both addresses.
+    ///
+    /// # Errors
+    /// An address cannot be listened on.
+    pub async fn bind(
+        shared: Arc<Shared>,
+        certificates: Arc<Certificates>,
+        listen: SocketAddr,
+        admin: SocketAddr,
+    ) -> Result<Self, BindError> {
+        let bind = async |address: SocketAddr| {
+            TcpListener::bind(address).await.map_err(|source| BindError { address, source })
+        };
+        Ok(Self { shared, certificates, listener: bind(listen).await?, admin: bind(admin).await? })
+    }
+
+    /// The address of the webhook, and the admin address, as they are.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn addresses(&self) -> std::io::Result<(SocketAddr, SocketAddr)> {
+        Ok((self.listener.local_addr()?, self.admin.local_addr()?))
+    }
+
+    /// Serves until `stop` says so, then ends in order: not ready, serving on, no new connections, the last answers.
+    pub async fn run(self, stop: impl Future<Output = Stop>) {
+        let Self { shared, certificates, listener, admin } = self;
+        let (closing, connections) = (CancellationToken::new(), TaskTracker::new());
+        let admin_closing = CancellationToken::new();
+        let admin = tokio::spawn(admin::serve(admin, Arc::clone(&shared), admin_closing.clone()));
+        let accept = tokio::spawn(listener::accept(
+            listener,
+            certificates,
+            Arc::clone(&shared),
+            closing.clone(),
+            connections.clone(),
+        ));
+        shared.readiness.start();
+
+        let stop = stop.await;
+        shared.readiness.stop();
+        if stop == Stop::Gracefully {
+            tracing::info!(seconds = shared.limits.stop_after.as_secs_f64(), "stopping: not ready, serving on");
+            tokio::time::sleep(shared.limits.stop_after).await;
+        }
+        closing.cancel();
+        // The listener goes first, so that no connection is taken that nobody will serve.
+        let _ = accept.await;
+        connections.close();
+        if tokio::time::timeout(shared.limits.drain, connections.wait()).await.is_err() {
+            tracing::warn!(connections = connections.len(), "requests were still under way at the end");
+        }
+        admin_closing.cancel();
+        let _ = admin.await;
+        tracing::info!("stopped");
+    }
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}")]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// Why not.
+    #[source]
+    pub source: std::io::Error,
+}

@@ -1,0 +1,281 @@
+//! `/validate` and `/mutate` over HTTP: the body, its limits, its deadline, and what the answer says in a log.
+//!
+//! What could be judged is answered 200 with a review. Everything else is 4xx or 5xx, so that the API server's
+//! failurePolicy decides: nothing that goes wrong here is ever an allowance.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, Uri, Version, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::sync::Semaphore;
+
+use super::Shared;
+use crate::admission::{self, Answer, Decision, Knowledge, Refusal};
+use crate::dialect::DIALECTS;
+use crate::rules::Mode;
+use crate::telemetry::Counted;
+
+/// The deadline where the API server does not say one: its own default.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How much before the API server gives up we do. It rounds its deadline up to a second.
+const MARGIN: Duration = Duration::from_millis(250);
+/// From which size on a body is judged away from the tasks that serve others.
+const LARGE: usize = 256 * 1024;
+
+/// What answers a body.
+type Endpoint = for<'a> fn(&Knowledge, &'a [u8]) -> Result<Answer<'a>, Refusal>;
+
+#[derive(Clone)]
+struct Handler {
+    name: &'static str,
+    endpoint: Endpoint,
+    shared: Arc<Shared>,
+    places: Arc<Semaphore>,
+}
+
+/// The routes of the webhook.
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    let places = Arc::new(Semaphore::new(shared.limits.in_flight));
+    let handler = |name, endpoint| Handler { name, endpoint, shared: Arc::clone(&shared), places: Arc::clone(&places) };
+    Router::new()
+        .route("/validate", post(handle).with_state(handler("validate", admission::validate)))
+        .route("/mutate", post(handle).with_state(handler("mutate", admission::mutate)))
+        .fallback(|uri: Uri| async move {
+            (
+                StatusCode::NOT_FOUND,
+                format!("there is nothing at {}; POST an AdmissionReview to /validate or /mutate\n", uri.path()),
+            )
+        })
+}
+
+/// Why a request is not answered with a review.
+struct Failure {
+    status: StatusCode,
+    /// For metrics.
+    reason: &'static str,
+    message: String,
+}
+
+async fn handle(State(handler): State<Handler>, request: Request) -> Response {
+    let version = request.version();
+    let mut response = match handler.answer(request).await {
+        Ok(body) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
+        Err(failure) => {
+            handler.shared.metrics.refused(failure.reason);
+            tracing::warn!(
+                endpoint = handler.name,
+                status = failure.status.as_u16(),
+                reason = failure.reason,
+                "{}",
+                failure.message
+            );
+            (failure.status, format!("{}\n", failure.message)).into_response()
+        }
+    };
+    // A client of HTTP/1.1 is told with each answer; HTTP/2 has GOAWAY for it.
+    if version < Version::HTTP_2 && handler.shared.readiness.is_stopping() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+impl Handler {
+    async fn answer(&self, request: Request) -> Result<Vec<u8>, Failure> {
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(Failure {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                reason: "overload",
+                message: format!(
+                    "{} requests are under way already, which is as many as are allowed",
+                    self.shared.limits.in_flight
+                ),
+            });
+        };
+        let _counted = self.shared.metrics.request();
+        let deadline = Instant::now() + budget(request.uri().query());
+        let body = self.body(request.into_body(), deadline).await?;
+        if body.len() < LARGE {
+            return self.judge(&body);
+        }
+        let handler = self.clone();
+        tokio::task::spawn_blocking(move || handler.judge(&body)).await.unwrap_or_else(|_| Err(panicked()))
+    }
+
+    async fn body(&self, body: Body, deadline: Instant) -> Result<Bytes, Failure> {
+        let limit = self.shared.limits.body;
+        let collected = tokio::time::timeout_at(deadline.into(), Limited::new(body, limit).collect()).await;
+        match collected {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure {
+                status: StatusCode::PAYLOAD_TOO_LARGE,
+                reason: "too-large",
+                message: format!("the body is larger than {limit} bytes, which is as large as it may be"),
+            }),
+            Ok(Err(error)) => Err(Failure {
+                status: StatusCode::BAD_REQUEST,
+                reason: "broken",
+                message: format!("the body ended before it was whole: {error}"),
+            }),
+            Err(_) => Err(Failure {
+                status: StatusCode::GATEWAY_TIMEOUT,
+                reason: "deadline",
+                message: "the body was not whole in time: the deadline of the request is about to pass".to_owned(),
+            }),
+        }
+    }
+
+    fn judge(&self, body: &[u8]) -> Result<Vec<u8>, Failure> {
+        let started = Instant::now();
+        let knowledge = self.shared.knowledge.load();
+        let judged = std::panic::catch_unwind(AssertUnwindSafe(|| (self.endpoint)(&knowledge, body)));
+        match judged {
+            Ok(Ok(Answer { body, decision })) => {
+                self.record(&decision, started.elapsed());
+                Ok(body)
+            }
+            Ok(Err(Refusal(message))) => {
+                Err(Failure { status: StatusCode::BAD_REQUEST, reason: "not-a-review", message })
+            }
+            Err(_) => Err(panicked()),
+        }
+    }
+
+    /// One line a decision for those who want to know it all, and one a denial for everybody.
+    fn record(&self, decision: &Decision<'_>, took: Duration) {
+        let metrics = &self.shared.metrics;
+        let request = &decision.request;
+        let counted = Counted {
+            endpoint: self.name,
+            operation: operation(&request.operation),
+            kind: kind(&request.kind.kind),
+            decision: decision.word(),
+        };
+        metrics.answered(counted, took);
+        for judgement in &decision.judgements {
+            metrics.found(judgement.finding.rule, judgement.action.name());
+        }
+        macro_rules! line {
+            ($level:ident, $message:literal $(, $name:ident = $value:expr)*) => {
+                tracing::$level!(
+                    endpoint = self.name,
+                    uid = &*request.uid,
+                    operation = &*request.operation,
+                    kind = &*request.kind.kind,
+                    namespace = request.namespace.as_deref().unwrap_or_default(),
+                    name = request.name.as_deref().unwrap_or_default(),
+                    user = &*request.user_info.username,
+                    dry_run = request.dry_run.unwrap_or_default(),
+                    decision = counted.decision,
+                    micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+                    $($name = $value,)*
+                    $message
+                )
+            };
+        }
+        if decision.allowed {
+            line!(debug, "decided", rules = rules(decision, None));
+        } else {
+            let why = decision.unreadable.as_deref().unwrap_or_default();
+            line!(info, "denied", rules = rules(decision, Some(Mode::Deny)), why = why);
+        }
+    }
+}
+
+/// What rules found, as `rule at path`.
+fn rules(decision: &Decision<'_>, action: Option<Mode>) -> String {
+    let judgements =
+        decision.judgements.iter().filter(|judgement| action.is_none_or(|action| judgement.action == action));
+    let found: Vec<String> =
+        judgements.map(|judgement| format!("{} at {}", judgement.finding.rule, judgement.finding.path)).collect();
+    found.join(", ")
+}
+
+fn panicked() -> Failure {
+    Failure {
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        reason: "panic",
+        message: "the decision failed inside; this is a defect of Portcullis".to_owned(),
+    }
+}
+
+/// How long this request may take: the API server's own deadline, which it sends as `?timeout=`, less a margin.
+fn budget(query: Option<&str>) -> Duration {
+    let asked = query
+        .into_iter()
+        .flat_map(|query| query.split('&'))
+        .find_map(|pair| pair.strip_prefix("timeout="))
+        .and_then(go_duration)
+        .unwrap_or(DEADLINE);
+    let asked = asked.min(Duration::from_secs(30));
+    asked.saturating_sub(MARGIN).max(asked / 2)
+}
+
+/// A duration as Go writes it, such as `10s`, `1m30s` or `500ms`.
+fn go_duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at_checked(digits)?;
+        let unit_end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, left) = after.split_at_checked(unit_end)?;
+        let seconds = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" | "%C2%B5s" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        total += Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
+        rest = left;
+    }
+    (!total.is_zero()).then_some(total)
+}
+
+/// The operation as a label: one of few.
+fn operation(operation: &str) -> &'static str {
+    match operation {
+        "CREATE" => "create",
+        "UPDATE" => "update",
+        "DELETE" => "delete",
+        "CONNECT" => "connect",
+        _ => "other",
+    }
+}
+
+/// The kind as a label: one of those that a dialect reads.
+fn kind(kind: &str) -> &'static str {
+    let known = DIALECTS.iter().flat_map(|dialect| dialect.kinds()).find(|known| known.kind == kind);
+    known.map_or("other", |known| known.kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deadline_is_the_api_servers_less_a_margin() {
+        assert_eq!(budget(Some("timeout=10s")), Duration::from_millis(9750));
+        assert_eq!(budget(Some("a=b&timeout=1s")), Duration::from_millis(750));
+        assert_eq!(budget(Some("timeout=1m30s")), Duration::from_millis(29_750), "no request is that long");
+        assert_eq!(budget(Some("timeout=200ms")), Duration::from_millis(100));
+        for unread in [None, Some(""), Some("timeout="), Some("timeout=x"), Some("timeout=5"), Some("timeout=0s")] {
+            assert_eq!(budget(unread), Duration::from_millis(9750), "{unread:?}");
+        }
+    }
+
+    #[test]
+    fn labels_have_few_values() {
+        assert_eq!((kind("NetworkPolicy"), kind("Anything")), ("NetworkPolicy", "other"));
+        assert_eq!((operation("CREATE"), operation("anything")), ("create", "other"));
+    }
+}

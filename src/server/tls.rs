@@ -1,0 +1,176 @@
+//! The serving certificate, replaced while the server runs.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use crate::pki::{self, Identity};
+
+/// The certificate that is served, and the files that it comes from.
+///
+/// The files are read again at an interval and their bytes compared. Watching them with inotify misses what a kubelet
+/// does: it swaps a link to a folder, so that a watch on a file sees the file go and never again anything. And a pair of
+/// which one half is new does not fit together, so the old pair stays in use until the other half is there too.
+pub struct Certificates {
+    provider: Arc<CryptoProvider>,
+    config: ArcSwap<ServerConfig>,
+    files: Option<(PathBuf, PathBuf)>,
+    /// The bytes that are in use, and the ones that were refused last.
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    in_use: Option<(Vec<u8>, Vec<u8>)>,
+    refused: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A certificate that cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// What is in the files cannot be served.
+    #[error("{certificate} and {key}: {source}")]
+    Pair {
+        /// The file of the certificate.
+        certificate: String,
+        /// The file of the key.
+        key: String,
+        /// Why not.
+        source: pki::Error,
+    },
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificates").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Certificates {
+    /// Serves the pair in these files.
+    ///
+    /// # Errors
+    /// The files cannot be read, or what is in them cannot be served.
+    pub fn from_files(certificate: &Path, key: &Path, shared: &Shared) -> Result<Self, Error> {
+        let (certificate, key) = (certificate.to_owned(), key.to_owned());
+        let bytes = read(&certificate, &key)?;
+        let provider = provider();
+        let (config, expires) = configure(&provider, &bytes.0, &bytes.1).map_err(|source| Error::Pair {
+            certificate: certificate.display().to_string(),
+            key: key.display().to_string(),
+            source,
+        })?;
+        in_use(shared, expires);
+        let seen = Seen { in_use: Some(bytes), refused: None };
+        let files = Some((certificate, key));
+        Ok(Self { provider, config: ArcSwap::from(config), files, seen: Mutex::new(seen) })
+    }
+
+    /// Serves this pair, which is in no file.
+    ///
+    /// # Errors
+    /// It cannot be served.
+    pub fn from_pem(pem: &pki::Pem, shared: &Shared) -> Result<Self, pki::Error> {
+        let provider = provider();
+        let (config, expires) = configure(&provider, pem.certificate.as_bytes(), pem.key.as_bytes())?;
+        in_use(shared, expires);
+        Ok(Self { provider, config: ArcSwap::from(config), files: None, seen: Mutex::default() })
+    }
+
+    /// What a connection that comes in now is to be served with.
+    #[must_use]
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.config.load_full()
+    }
+
+    /// Reads the files again at this interval, until the end.
+    pub async fn watch(&self, every: Duration, shared: &Shared, end: CancellationToken) {
+        while end.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+            self.refresh(shared);
+        }
+    }
+
+    /// Reads the files again, and serves what is in them if that is new and can be served.
+    pub fn refresh(&self, shared: &Shared) {
+        let Some((certificate, key)) = &self.files else { return };
+        let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let fault = match read(certificate, key) {
+            Ok(bytes) if seen.in_use.as_ref() == Some(&bytes) => {
+                // What was refused meanwhile is gone again.
+                if seen.refused.take().is_some()
+                    && let Ok(identity) = Identity::read(&bytes.0, &bytes.1)
+                {
+                    in_use(shared, identity.not_after);
+                }
+                return;
+            }
+            Ok(bytes) if seen.refused.as_ref() == Some(&bytes) => return,
+            Ok(bytes) => match configure(&self.provider, &bytes.0, &bytes.1) {
+                Ok((config, expires)) => {
+                    self.config.store(config);
+                    seen.in_use = Some(bytes);
+                    seen.refused = None;
+                    drop(seen);
+                    in_use(shared, expires);
+                    shared.metrics.certificate_reloaded(true);
+                    tracing::info!(certificate = %certificate.display(), "serving a new certificate");
+                    return;
+                }
+                Err(error) => {
+                    seen.refused = Some(bytes);
+                    error.to_string()
+                }
+            },
+            // Between two states of a link neither is there.
+            Err(error) => error.to_string(),
+        };
+        drop(seen);
+        shared.metrics.certificate_reloaded(false);
+        tracing::warn!(%fault, "the certificate cannot be used; the last good one stays in use");
+        shared.readiness.certificate_fault(fault);
+    }
+}
+
+fn in_use(shared: &Shared, expires: SystemTime) {
+    shared.readiness.certificate(expires);
+    shared.metrics.certificate_expires(expires);
+}
+
+fn read(certificate: &Path, key: &Path) -> Result<(Vec<u8>, Vec<u8>), Error> {
+    let read = |path: &Path| std::fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source });
+    Ok((read(certificate)?, read(key)?))
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// How to serve a pair. Here it is found out whether the two belong together.
+fn configure(
+    provider: &Arc<CryptoProvider>,
+    certificate: &[u8],
+    key: &[u8],
+) -> Result<(Arc<ServerConfig>, SystemTime), pki::Error> {
+    let Identity { chain, key, not_after } = Identity::read(certificate, key)?;
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok((Arc::new(config), not_after))
+}

@@ -1,0 +1,29 @@
+//! Logs on standard error.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt;
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Sends the log of this process to standard error. `filter` is a level, or a list such as `info,portcullis=debug`.
+///
+/// # Errors
+/// The filter cannot be read, or there is a log already.
+pub fn init(format: Format, filter: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log level `{filter}`: {error}"))?;
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let done = match format {
+        Format::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
+    };
+    done.map_err(|error| error.to_string())
+}

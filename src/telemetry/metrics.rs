@@ -1,0 +1,221 @@
+//! Metrics, in seconds and totals. No label has values that a user can multiply.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The bounds of the histogram of decisions: from ten microseconds to ten seconds.
+const BUCKETS: [f64; 13] =
+    [0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0];
+
+/// What is counted about one decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Counted {
+    /// `validate` or `mutate`.
+    pub endpoint: &'static str,
+    /// The operation, in lower case.
+    pub operation: &'static str,
+    /// The kind, if a dialect reads it; `other` if not.
+    pub kind: &'static str,
+    /// `allowed`, `warned`, `denied` or `patched`.
+    pub decision: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FindingLabels {
+    rule: &'static str,
+    action: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndpointLabel {
+    endpoint: &'static str,
+}
+
+/// Every metric of the server.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Counted, Counter>,
+    durations: Family<EndpointLabel, Histogram, fn() -> Histogram>,
+    findings: Family<FindingLabels, Counter>,
+    refused: Family<ReasonLabel, Counter>,
+    in_flight: Gauge,
+    connections: Gauge,
+    configuration_reloads: Family<ResultLabel, Counter>,
+    configuration_good: Gauge,
+    certificate_reloads: Family<ResultLabel, Counter>,
+    certificate_expiry: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("portcullis");
+        registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        let metrics = Self {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            findings: Family::default(),
+            refused: Family::default(),
+            in_flight: Gauge::default(),
+            connections: Gauge::default(),
+            configuration_reloads: Family::default(),
+            configuration_good: Gauge::default(),
+            certificate_reloads: Family::default(),
+            certificate_expiry: Gauge::default(),
+            registry: Registry::default(),
+        };
+        metrics.configuration_good.set(1);
+        let admission = registry.sub_registry_with_prefix("admission");
+        admission.register("requests", "Reviews that were answered", metrics.requests.clone());
+        admission.register_with_unit(
+            "duration",
+            "Time from the whole body to the answer",
+            Unit::Seconds,
+            metrics.durations.clone(),
+        );
+        admission.register("findings", "What rules found, by what follows from it", metrics.findings.clone());
+        admission.register("refused", "Requests that were not answered as reviews", metrics.refused.clone());
+        admission.register("in_flight", "Requests that are being answered now", metrics.in_flight.clone());
+        registry.register("connections", "Connections that are open now", metrics.connections.clone());
+        let configuration = registry.sub_registry_with_prefix("configuration");
+        configuration.register(
+            "reloads",
+            "Attempts to read changed configuration, policies or context",
+            metrics.configuration_reloads.clone(),
+        );
+        configuration.register(
+            "good",
+            "1 if what is in the files is in force, 0 if they are broken and the last good state is",
+            metrics.configuration_good.clone(),
+        );
+        let certificate = registry.sub_registry_with_prefix("certificate");
+        certificate.register("reloads", "Attempts to read a changed certificate", metrics.certificate_reloads.clone());
+        certificate.register(
+            "expiry_timestamp_seconds",
+            "When the serving certificate expires, in seconds since 1970",
+            metrics.certificate_expiry.clone(),
+        );
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// A review was answered, in this time.
+    pub fn answered(&self, counted: Counted, took: Duration) {
+        self.requests.get_or_create(&counted).inc();
+        self.durations.get_or_create(&EndpointLabel { endpoint: counted.endpoint }).observe(took.as_secs_f64());
+    }
+
+    /// A rule found something.
+    pub fn found(&self, rule: &'static str, action: &'static str) {
+        self.findings.get_or_create(&FindingLabels { rule, action }).inc();
+    }
+
+    /// A request was not answered as a review.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// A request is being answered, until what this returns is dropped.
+    #[must_use]
+    pub fn request(&self) -> impl Drop + use<> {
+        Held::new(&self.in_flight)
+    }
+
+    /// A connection is open, until what this returns is dropped.
+    #[must_use]
+    pub fn connection(&self) -> impl Drop + use<> {
+        Held::new(&self.connections)
+    }
+
+    /// Changed configuration was read.
+    pub fn configuration_reloaded(&self, good: bool) {
+        self.configuration_reloads.get_or_create(&ResultLabel { result: word(good) }).inc();
+        self.configuration_good.set(i64::from(good));
+    }
+
+    /// A changed certificate was read.
+    pub fn certificate_reloaded(&self, good: bool) {
+        self.certificate_reloads.get_or_create(&ResultLabel { result: word(good) }).inc();
+    }
+
+    /// A certificate that expires then is in use.
+    pub fn certificate_expires(&self, at: SystemTime) {
+        let seconds = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.certificate_expiry.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+    }
+
+    /// Everything in the text format of OpenMetrics.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+fn word(good: bool) -> &'static str {
+    if good { "success" } else { "failure" }
+}
+
+/// One more in a gauge, as long as it lives.
+struct Held(Gauge);
+
+impl Held {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_in_seconds_and_totals() {
+        let metrics = Metrics::default();
+        let counted = Counted { endpoint: "validate", operation: "create", kind: "Pod", decision: "denied" };
+        metrics.answered(counted, Duration::from_micros(30));
+        metrics.found("any-port", "deny");
+        let held = metrics.request();
+        let text = metrics.text();
+        for line in [
+            r#"portcullis_admission_requests_total{endpoint="validate",operation="create",kind="Pod",decision="denied"} 1"#,
+            r#"portcullis_admission_findings_total{rule="any-port",action="deny"} 1"#,
+            r#"portcullis_admission_duration_seconds_count{endpoint="validate"} 1"#,
+            "portcullis_admission_in_flight 1",
+            "portcullis_configuration_good 1",
+            "# EOF",
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+        drop(held);
+        assert!(metrics.text().contains("portcullis_admission_in_flight 0"));
+    }
+}

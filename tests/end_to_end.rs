@@ -1,0 +1,861 @@
+//! What becomes of requests when a real kube-apiserver asks a real Portcullis.
+//!
+//! One control plane serves all scenarios, since it takes seconds to start; each scenario has namespaces of its own. A
+//! scenario never asserts that something was refused without asserting by which webhook and rule, at which place, and
+//! what is stored afterwards: an API server has reasons of its own to refuse things.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test may"
+)]
+
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::control_plane::{ControlPlane, Output};
+use support::server::Server;
+
+/// How long an API server may take to notice a webhook configuration.
+const NOTICE: Duration = Duration::from_secs(20);
+
+/// A control plane, and a server that it asks.
+struct Cluster {
+    plane: ControlPlane,
+    server: Server,
+}
+
+type Scenario = (&'static str, fn(&mut Cluster));
+
+/// Scenarios, by the names of their functions.
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => { [$((stringify!($name), $name as fn(&mut Cluster))),*] };
+}
+
+#[test]
+fn an_api_server_asks_portcullis() {
+    let Some(plane) = ControlPlane::start() else { return };
+    let mut cluster = Cluster { plane, server: Server::new() };
+    let mut failed = Vec::new();
+
+    accepted(&cluster.plane.apply(KNOWN, &[]));
+    accepted(&cluster.plane.apply(OLD, &[]));
+    cluster.server.add_context(KNOWN);
+    cluster.server.start();
+    let url = cluster.server.url();
+    cluster.install(&["--url", &url]);
+    failed.extend(cluster.run(&scenarios![
+        a_good_policy_is_stored_without_a_word,
+        a_policy_without_dns_is_denied,
+        a_policy_on_any_port_is_denied,
+        all_faults_are_named_at_once,
+        a_change_for_the_worse_is_denied,
+        a_split_peer_is_warned_about,
+        server_side_apply_gets_the_same_answers,
+        what_was_inferred_is_warned_about,
+        a_dry_run_of_a_policy_gets_the_same_answers,
+        a_dry_run_of_a_namespace_shows_its_labels,
+        the_metadata_of_an_old_policy_can_change,
+        the_spec_of_an_old_policy_can_change_with_a_warning,
+        an_old_policy_cannot_get_worse,
+        what_is_being_deleted_can_let_go,
+        a_profile_has_to_exist,
+        access_has_to_exist,
+        an_old_namespace_is_left_alone,
+        an_outage_stops_no_other_label,
+        a_new_namespace_gets_labels,
+        a_namespace_keeps_the_profile_it_brings,
+        a_namespace_with_a_generated_name_gets_labels,
+        an_outage_stops_no_new_namespace,
+        policies_can_be_deleted,
+        the_last_way_to_dns_cannot_be_deleted,
+        a_namespace_can_be_deleted,
+        a_pod_on_the_network_of_the_node_is_denied,
+        an_outage_stops_no_ordinary_pod,
+        a_template_on_the_network_of_the_node_is_denied,
+        an_old_workload_can_change,
+    ]));
+
+    cluster.uninstall();
+    cluster.restart(Some(INJECTS));
+    cluster.install(&["--url", &url]);
+    failed.extend(cluster.run(&scenarios![
+        dns_is_added_once,
+        dns_is_added_where_no_egress_is_written,
+        other_faults_are_not_put_right,
+    ]));
+
+    cluster.uninstall();
+    cluster.restart(None);
+    accepted(&cluster.plane.apply(SERVICE, &[]));
+    let port = cluster.server.port().to_string();
+    cluster.install(&["--service", "portcullis-system/portcullis", "--port", &port]);
+    failed.extend(cluster.run(&scenarios![a_service_is_asked_too, an_outage_stops_policies_until_the_way_out]));
+
+    let log = cluster.server.log_tail();
+    assert!(failed.is_empty(), "{} scenarios failed: {}\n--- portcullis ---\n{log}", failed.len(), failed.join(", "));
+}
+
+impl Cluster {
+    /// Runs scenarios in order, each with the server up, and names those that failed.
+    fn run(&mut self, scenarios: &[Scenario]) -> Vec<&'static str> {
+        let mut failed = Vec::new();
+        for (name, scenario) in scenarios {
+            let start = Instant::now();
+            let run = AssertUnwindSafe(|| {
+                self.server.start();
+                scenario(self);
+            });
+            if catch_unwind(run).is_err() {
+                failed.push(*name);
+            }
+            let outcome = if failed.last() == Some(name) { "FAILED" } else { "ok" };
+            eprintln!("{outcome:6} {:5.1} s  {name}", start.elapsed().as_secs_f64());
+        }
+        failed
+    }
+
+    /// Starts the server anew, with another configuration.
+    fn restart(&mut self, config: Option<&str>) {
+        self.server.stop();
+        self.server.set_config(config);
+        self.server.start();
+    }
+
+    /// Stops the server as a node that shuts down would.
+    fn stop(&mut self) {
+        let status = self.server.stop().expect("the server runs until it is stopped");
+        assert!(status.success(), "portcullis ended with {status}:\n{}", self.server.log_tail());
+    }
+
+    /// Has the API server ask the server, and waits until it does.
+    fn install(&self, way: &[&str]) {
+        let configurations = self.server.webhooks(way);
+        let applied = self.plane.apply(&configurations, &[]);
+        accepted(&applied);
+        for kind in ["validating", "mutating"] {
+            let line = format!("{kind}webhookconfiguration.admissionregistration.k8s.io/portcullis");
+            assert!(applied.stdout.contains(&line), "{applied}");
+        }
+        self.wait_for("being asked", |answers| answers.iter().all(|asked| *asked));
+    }
+
+    /// Takes the webhook configurations away, as it is written in `deploy/webhooks.yaml`.
+    fn uninstall(&self) {
+        let kinds = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
+        accepted(&self.plane.kubectl(&["delete", kinds, "portcullis"]));
+        self.wait_for("not being asked", |answers| answers.iter().all(|asked| !asked));
+    }
+
+    /// Waits until the API server asks both endpoints, or neither, as dry runs show.
+    fn wait_for(&self, what: &str, holds: fn(&[bool]) -> bool) {
+        let deadline = Instant::now() + NOTICE;
+        loop {
+            let bad = policy("probe", "default", &ingress(&[FROM_BATCH_ON_ANY_PORT]));
+            let validated = self.plane.apply(&bad, &["--dry-run=server"]);
+            let mutated = self.plane.kubectl(&["create", "namespace", "probe", "--dry-run=server", "--output=yaml"]);
+            if holds(&[validated.stderr.contains("any-port"), mutated.stdout.contains(PROFILE)]) {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "no sign of {what} after {} s: {validated}{mutated}\n--- portcullis ---\n{}",
+                NOTICE.as_secs(),
+                self.server.log_tail()
+            );
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Makes a namespace.
+    fn namespace(&self, name: &str) {
+        accepted(&self.plane.kubectl(&["create", "namespace", name]));
+    }
+
+    /// A policy as it is stored.
+    fn policy(&self, name: &str, namespace: &str) -> Option<Value> {
+        self.plane.stored(&["networkpolicy", name, "--namespace", namespace])
+    }
+
+    /// The labels of a namespace as they are stored.
+    fn labels(&self, namespace: &str) -> Value {
+        let stored = self.plane.stored(&["namespace", namespace]).expect("the namespace is stored");
+        stored["metadata"]["labels"].clone()
+    }
+}
+
+// === Policies ===
+
+fn a_good_policy_is_stored_without_a_word(cluster: &mut Cluster) {
+    cluster.namespace("good");
+    // Not as an administrator, whom nothing but a webhook would stop.
+    let role = ["create", "role", "editor", "--verb=*", "--resource=networkpolicies.networking.k8s.io", "-n", "good"];
+    accepted(&cluster.plane.kubectl(&role));
+    let binding = ["create", "rolebinding", "editor", "--role=editor", "--group=developers", "-n", "good"];
+    accepted(&cluster.plane.kubectl(&binding));
+    let developer = cluster.plane.as_user("ada", &["developers"]);
+
+    let applied = developer.apply(&policy("web", "good", &both(&[FROM_FRONTEND], &[TO_DB, TO_DNS])), &[]);
+    accepted(&applied);
+    assert!(!applied.stderr.contains("Warning"), "{applied}");
+    let stored = cluster.policy("web", "good").expect("it is stored");
+    assert_eq!(stored["spec"]["egress"][0]["ports"][0]["port"], 5432);
+
+    let applied = developer.apply(&policy("job", "good", &ingress(&[FROM_BATCH_ON_ANY_PORT])), &[]);
+    denied(&applied, POLICIES, "any-port", "spec.ingress[0]");
+    assert_eq!(cluster.policy("job", "good"), None);
+}
+
+fn a_policy_without_dns_is_denied(cluster: &mut Cluster) {
+    cluster.namespace("no-dns");
+    let applied = cluster.plane.apply(&policy("web", "no-dns", &egress(&[TO_DB])), &[]);
+    denied(&applied, POLICIES, "dns-blocked", "spec.egress");
+    assert_eq!(cluster.policy("web", "no-dns"), None);
+}
+
+fn a_policy_on_any_port_is_denied(cluster: &mut Cluster) {
+    cluster.namespace("any-port");
+    let applied = cluster.plane.apply(&policy("web", "any-port", &ingress(&[FROM_BATCH_ON_ANY_PORT])), &[]);
+    denied(&applied, POLICIES, "any-port", "spec.ingress[0]");
+    assert_eq!(cluster.policy("web", "any-port"), None);
+
+    let last = [FROM_FRONTEND, FROM_BATCH_ON_ANY_PORT];
+    let applied = cluster.plane.apply(&policy("web", "any-port", &ingress(&last)), &[]);
+    denied(&applied, POLICIES, "any-port", "spec.ingress[1]");
+    assert_eq!(cluster.policy("web", "any-port"), None);
+}
+
+fn all_faults_are_named_at_once(cluster: &mut Cluster) {
+    cluster.namespace("all-faults");
+    let applied = cluster.plane.apply(&policy("web", "all-faults", &both(&[FROM_BATCH_ON_ANY_PORT], &[TO_DB])), &[]);
+    denied(&applied, POLICIES, "any-port", "spec.ingress[0]");
+    denied(&applied, POLICIES, "dns-blocked", "spec.egress");
+    assert_eq!(cluster.policy("web", "all-faults"), None);
+}
+
+fn a_change_for_the_worse_is_denied(cluster: &mut Cluster) {
+    cluster.namespace("worse");
+    accepted(&cluster.plane.apply(&policy("web", "worse", &both(&[FROM_FRONTEND], &[TO_DB, TO_DNS])), &[]));
+    let before = cluster.policy("web", "worse").expect("it is stored");
+
+    let applied = cluster.plane.apply(&policy("web", "worse", &both(&[FROM_FRONTEND], &[TO_DB])), &[]);
+    denied(&applied, POLICIES, "dns-blocked", "spec.egress");
+    let patch = json!([{"op": "remove", "path": "/spec/ingress/0/ports"}]).to_string();
+    let patched =
+        cluster.plane.kubectl(&["patch", "networkpolicy", "web", "-n", "worse", "--type=json", "--patch", &patch]);
+    denied(&patched, POLICIES, "any-port", "spec.ingress[0]");
+    assert_eq!(cluster.policy("web", "worse"), Some(before));
+}
+
+fn a_split_peer_is_warned_about(cluster: &mut Cluster) {
+    cluster.namespace("split");
+    let split = "{from: [{namespaceSelector: {matchLabels: {team: a}}}, {podSelector: {matchLabels: {app: b}}}], \
+                 ports: [{protocol: TCP, port: 8080}]}";
+    let applied = cluster.plane.apply(&policy("web", "split", &ingress(&[FROM_FRONTEND, split])), &[]);
+    warned(&applied, "split-peer", "spec.ingress[1].from");
+    let stored = cluster.policy("web", "split").expect("it is stored");
+    assert_eq!(stored["spec"]["ingress"][1]["from"].as_array().map(Vec::len), Some(2), "{stored}");
+}
+
+fn server_side_apply_gets_the_same_answers(cluster: &mut Cluster) {
+    cluster.namespace("server-side");
+    let server_side = ["--server-side"];
+    let good = policy("web", "server-side", &both(&[FROM_FRONTEND], &[TO_DNS]));
+    let applied = cluster.plane.apply(&good, &server_side);
+    accepted(&applied);
+    assert!(!applied.stderr.contains("Warning"), "{applied}");
+    let before = cluster.policy("web", "server-side");
+    assert!(before.is_some());
+
+    let worse = policy("web", "server-side", &both(&[FROM_BATCH_ON_ANY_PORT], &[TO_DB]));
+    let applied = cluster.plane.apply(&worse, &server_side);
+    denied(&applied, POLICIES, "any-port", "spec.ingress[0]");
+    denied(&applied, POLICIES, "dns-blocked", "spec.egress");
+    assert_eq!(cluster.policy("web", "server-side"), before);
+
+    let applied = cluster.plane.apply(&policy("job", "server-side", &egress(&[TO_DB])), &server_side);
+    denied(&applied, POLICIES, "dns-blocked", "spec.egress");
+    assert_eq!(cluster.policy("job", "server-side"), None);
+}
+
+/// The API server writes `policyTypes` before it asks, so that only what it records of the author tells.
+fn what_was_inferred_is_warned_about(cluster: &mut Cluster) {
+    cluster.namespace("inferred");
+    let spec = format!("{{podSelector: {{}}, egress: [{TO_DNS}]}}");
+    for (name, arguments) in [("client-side", [].as_slice()), ("server-side", &["--server-side"])] {
+        let applied = cluster.plane.apply(&policy(name, "inferred", &spec), arguments);
+        warned(&applied, "implicit-policy-types", "spec.policyTypes");
+        let stored = cluster.policy(name, "inferred").expect("it is stored");
+        assert_eq!(stored["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
+
+        let written = format!("written-{name}");
+        let applied = cluster.plane.apply(&policy(&written, "inferred", &both(&[], &[TO_DNS])), arguments);
+        accepted(&applied);
+        assert!(!applied.stderr.contains("implicit-policy-types"), "{applied}");
+    }
+}
+
+fn a_dry_run_of_a_policy_gets_the_same_answers(cluster: &mut Cluster) {
+    cluster.namespace("dry");
+    for arguments in [["--dry-run=server"].as_slice(), &["--dry-run=server", "--server-side"]] {
+        let applied = cluster.plane.apply(&policy("web", "dry", &both(&[FROM_FRONTEND], &[TO_DNS])), arguments);
+        accepted(&applied);
+        assert_eq!(cluster.policy("web", "dry"), None);
+
+        let applied = cluster.plane.apply(&policy("web", "dry", &egress(&[TO_DB])), arguments);
+        denied(&applied, POLICIES, "dns-blocked", "spec.egress");
+        assert_eq!(cluster.policy("web", "dry"), None);
+    }
+}
+
+fn a_dry_run_of_a_namespace_shows_its_labels(cluster: &mut Cluster) {
+    let created = cluster.plane.kubectl(&["create", "namespace", "dry-too", "--dry-run=server", "--output=json"]);
+    accepted(&created);
+    let shown: Value = serde_json::from_str(&created.stdout).unwrap();
+    assert_eq!(shown["metadata"]["labels"][PROFILE], "standard", "{created}");
+    assert_eq!(shown["metadata"]["labels"][BASELINE], "pending", "{created}");
+    assert_eq!(cluster.plane.stored(&["namespace", "dry-too"]), None);
+}
+
+// === What was stored before anybody was asked ===
+
+fn the_metadata_of_an_old_policy_can_change(cluster: &mut Cluster) {
+    let change = |arguments: &[&str]| {
+        accepted(&cluster.plane.kubectl(&[arguments, &["--namespace", "old"]].concat()));
+    };
+    change(&["label", "networkpolicy", "labelled", "team=a"]);
+    change(&["annotate", "networkpolicy", "labelled", "example.com/note=seen"]);
+    change(&["patch", "networkpolicy", "labelled", "--patch", "metadata: {labels: {tier: web}}"]);
+    change(&["label", "networkpolicy", "labelled", "team-"]);
+    let stored = cluster.policy("labelled", "old").expect("it is stored");
+    assert_eq!(stored["metadata"]["labels"], json!({"tier": "web"}));
+    assert_eq!(stored["metadata"]["annotations"]["example.com/note"], "seen");
+}
+
+fn the_spec_of_an_old_policy_can_change_with_a_warning(cluster: &mut Cluster) {
+    // The fault moves to another place of the list, and stays the same fault.
+    let applied =
+        cluster.plane.apply(&policy("extended", "old", &ingress(&[FROM_FRONTEND, FROM_BATCH_ON_ANY_PORT])), &[]);
+    warned(&applied, "any-port", "spec.ingress[1]");
+    let stored = cluster.policy("extended", "old").expect("it is stored");
+    assert_eq!(stored["spec"]["ingress"].as_array().map(Vec::len), Some(2), "{stored}");
+}
+
+fn an_old_policy_cannot_get_worse(cluster: &mut Cluster) {
+    let before = cluster.policy("worsened", "old").expect("it is stored");
+    let also = "{from: [{podSelector: {matchLabels: {app: other}}}]}";
+    let applied = cluster.plane.apply(&policy("worsened", "old", &ingress(&[also, FROM_BATCH_ON_ANY_PORT])), &[]);
+    denied(&applied, POLICIES, "any-port", "spec.ingress[0]");
+    let applied = cluster.plane.apply(&policy("worsened", "old", &both(&[FROM_BATCH_ON_ANY_PORT], &[TO_DB])), &[]);
+    denied(&applied, POLICIES, "dns-blocked", "spec.egress");
+    assert_eq!(cluster.policy("worsened", "old"), Some(before));
+}
+
+fn what_is_being_deleted_can_let_go(cluster: &mut Cluster) {
+    let held = ["networkpolicy", "held", "--namespace", "old"];
+    accepted(&cluster.plane.kubectl(&[&["delete", "--wait=false"], held.as_slice()].concat()));
+    let stored = cluster.policy("held", "old").expect("its finalizer holds it");
+    assert!(stored["metadata"]["deletionTimestamp"].is_string(), "{stored}");
+    let patch = "metadata: {finalizers: null}";
+    accepted(&cluster.plane.kubectl(&[&["patch", "--type=merge", "--patch", patch], held.as_slice()].concat()));
+    assert_eq!(cluster.policy("held", "old"), None);
+}
+
+// === Namespaces ===
+
+fn a_profile_has_to_exist(cluster: &mut Cluster) {
+    cluster.namespace("profiles");
+    let label = |profile: &str| {
+        let label = format!("{PROFILE}={profile}");
+        cluster.plane.kubectl(&["label", "--overwrite", "namespace", "profiles", &label])
+    };
+    let path = format!("metadata.labels[\"{PROFILE}\"]");
+    let labelled = label("isolatd");
+    denied(&labelled, NAMESPACES, "invalid-profile", &path);
+    assert!(labelled.stderr.contains("isolated"), "the nearest profile is proposed: {labelled}");
+    assert_eq!(cluster.labels("profiles")[PROFILE], "standard");
+    accepted(&label("isolated"));
+    assert_eq!(cluster.labels("profiles")[PROFILE], "isolated");
+
+    let created = cluster.plane.apply(&namespace("unknown-profile", &format!("{{{PROFILE}: open}}")), &[]);
+    denied(&created, NAMESPACES, "invalid-profile", &path);
+    assert_eq!(cluster.plane.stored(&["namespace", "unknown-profile"]), None);
+}
+
+fn access_has_to_exist(cluster: &mut Cluster) {
+    cluster.namespace("accesses");
+    let label = |label: &str| {
+        let label = format!("access.network-policy.portcullis.dev/{label}");
+        cluster.plane.kubectl(&["label", "--overwrite", "namespace", "accesses", &label])
+    };
+    let place = |name: &str| format!("metadata.labels[\"access.network-policy.portcullis.dev/{name}\"]");
+    denied(&label("mongo=true"), NAMESPACES, "invalid-profile", &place("mongo"));
+    denied(&label("postgres=yes"), NAMESPACES, "invalid-profile", &place("postgres"));
+    accepted(&label("postgres=true"));
+    let labels = cluster.labels("accesses");
+    assert_eq!(labels["access.network-policy.portcullis.dev/postgres"], "true");
+    assert_eq!(labels.get("access.network-policy.portcullis.dev/mongo"), None);
+}
+
+fn an_old_namespace_is_left_alone(cluster: &mut Cluster) {
+    let label = |label: &str| cluster.plane.kubectl(&["label", "--overwrite", "namespace", "old-labels", label]);
+    accepted(&label("team=a"));
+    let labels = cluster.labels("old-labels");
+    assert_eq!((&labels["team"], &labels[PROFILE]), (&json!("a"), &json!("open")));
+
+    let labelled = label("access.network-policy.portcullis.dev/postgres=true");
+    warned(&labelled, "invalid-profile", &format!("metadata.labels[\"{PROFILE}\"]"));
+    assert_eq!(cluster.labels("old-labels")["access.network-policy.portcullis.dev/postgres"], "true");
+}
+
+fn an_outage_stops_no_other_label(cluster: &mut Cluster) {
+    cluster.namespace("labels");
+    cluster.stop();
+    accepted(&cluster.plane.kubectl(&["label", "namespace", "labels", "team=a"]));
+    accepted(&cluster.plane.kubectl(&["annotate", "namespace", "labels", "example.com/note=seen"]));
+    assert_eq!(cluster.labels("labels")["team"], "a");
+
+    let guarded = format!("{PROFILE}=isolated");
+    let labelled = cluster.plane.kubectl(&["label", "--overwrite", "namespace", "labels", &guarded]);
+    not_reached(&labelled, NAMESPACES);
+    assert_eq!(cluster.labels("labels")[PROFILE], "standard");
+}
+
+fn a_new_namespace_gets_labels(cluster: &mut Cluster) {
+    cluster.namespace("new");
+    let labels = json!({"kubernetes.io/metadata.name": "new", PROFILE: "standard", BASELINE: "pending"});
+    assert_eq!(cluster.labels("new"), labels);
+}
+
+fn a_namespace_keeps_the_profile_it_brings(cluster: &mut Cluster) {
+    for (name, arguments) in [("brings", [].as_slice()), ("brings-too", &["--server-side"])] {
+        let labels = format!("{{{PROFILE}: internal, team: a}}");
+        accepted(&cluster.plane.apply(&namespace(name, &labels), arguments));
+        let labels =
+            json!({"kubernetes.io/metadata.name": name, PROFILE: "internal", BASELINE: "pending", "team": "a"});
+        assert_eq!(cluster.labels(name), labels);
+    }
+}
+
+fn a_namespace_with_a_generated_name_gets_labels(cluster: &mut Cluster) {
+    let manifest = "{apiVersion: v1, kind: Namespace, metadata: {generateName: tenant-}}";
+    let create = ["create", "--filename=-", "--output=json"];
+    let created = cluster.plane.admin().run_with_input(&create, manifest);
+    accepted(&created);
+    let created: Value = serde_json::from_str(&created.stdout).unwrap();
+    let labels = cluster.labels(created["metadata"]["name"].as_str().expect("the API server gave it a name"));
+    assert_eq!((&labels[PROFILE], &labels[BASELINE]), (&json!("standard"), &json!("pending")));
+}
+
+fn an_outage_stops_no_new_namespace(cluster: &mut Cluster) {
+    cluster.stop();
+    cluster.namespace("during-an-outage");
+    assert_eq!(cluster.labels("during-an-outage"), json!({"kubernetes.io/metadata.name": "during-an-outage"}));
+}
+
+// === Deletion ===
+
+fn policies_can_be_deleted(cluster: &mut Cluster) {
+    cluster.namespace("deletion");
+    let names = ["a", "b", "c", "d"];
+    for name in names {
+        accepted(&cluster.plane.apply(&policy(name, "deletion", &both(&[FROM_FRONTEND], &[TO_DNS])), &[]));
+    }
+    let rest = |cluster: &Cluster| names.into_iter().filter(|name| cluster.policy(name, "deletion").is_some()).count();
+    accepted(&cluster.plane.kubectl(&["delete", "networkpolicy", "a", "--namespace", "deletion", "--dry-run=server"]));
+    assert_eq!(rest(cluster), 4);
+    accepted(&cluster.plane.kubectl(&["delete", "networkpolicy", "a", "--namespace", "deletion"]));
+    assert_eq!(rest(cluster), 3);
+    accepted(&cluster.plane.kubectl(&["delete", "--raw", &collection("deletion")]));
+    assert_eq!(rest(cluster), 0);
+
+    accepted(&cluster.plane.apply(&policy("a", "deletion", &ingress(&[FROM_FRONTEND])), &[]));
+    accepted(&cluster.plane.kubectl(&["delete", "networkpolicy", "--all", "--namespace", "deletion"]));
+    assert_eq!(rest(cluster), 0);
+}
+
+/// A deletecollection is one call for each item, without its name.
+fn the_last_way_to_dns_cannot_be_deleted(cluster: &mut Cluster) {
+    let delete = ["delete", "networkpolicy", "allow-dns", "--namespace", "resolving"];
+    denied(&cluster.plane.kubectl(&delete), POLICIES, "dns-blocked", "spec");
+    denied(&cluster.plane.kubectl(&["delete", "--raw", &collection("resolving")]), POLICIES, "dns-blocked", "spec");
+    let stored = cluster.policy("allow-dns", "resolving").expect("it is still there");
+    assert!(stored["metadata"]["deletionTimestamp"].is_null(), "{stored}");
+}
+
+/// The controllers that empty a namespace and then let it go are not there, so the test does their work.
+fn a_namespace_can_be_deleted(cluster: &mut Cluster) {
+    cluster.namespace("doomed");
+    accepted(&cluster.plane.apply(&policy("web", "doomed", &both(&[FROM_FRONTEND], &[TO_DNS])), &[]));
+    accepted(&cluster.plane.kubectl(&["delete", "namespace", "doomed", "--wait=false"]));
+    let mut terminating = cluster.plane.stored(&["namespace", "doomed"]).expect("its finalizer holds it");
+    assert_eq!(terminating["status"]["phase"], "Terminating");
+
+    accepted(&cluster.plane.kubectl(&["delete", "--raw", &collection("doomed")]));
+    assert_eq!(cluster.policy("web", "doomed"), None);
+    terminating["spec"]["finalizers"] = json!([]);
+    let finalize = ["replace", "--raw", "/api/v1/namespaces/doomed/finalize", "--filename=-"];
+    accepted(&cluster.plane.admin().run_with_input(&finalize, &terminating.to_string()));
+    assert_eq!(cluster.plane.stored(&["namespace", "doomed"]), None);
+}
+
+// === Pods, and what makes them ===
+
+fn a_pod_on_the_network_of_the_node_is_denied(cluster: &mut Cluster) {
+    let created = cluster.plane.apply(&object("v1", "Pod", "agent", "guarded", ON_THE_NODE), &[]);
+    denied(&created, PODS, "host-network", "spec.hostNetwork");
+    assert_eq!(cluster.plane.stored(&["pod", "agent", "--namespace", "guarded"]), None);
+    accepted(&cluster.plane.apply(&object("v1", "Pod", "plain", "guarded", ORDINARY), &[]));
+
+    cluster.namespace("free");
+    accepted(&cluster.plane.apply(&object("v1", "Pod", "agent", "free", ON_THE_NODE), &[]));
+    let stored = cluster.plane.stored(&["pod", "agent", "--namespace", "free"]).expect("it is stored");
+    assert_eq!(stored["spec"]["hostNetwork"], true);
+}
+
+fn an_outage_stops_no_ordinary_pod(cluster: &mut Cluster) {
+    cluster.stop();
+    accepted(&cluster.plane.apply(&object("v1", "Pod", "ordinary", "guarded", ORDINARY), &[]));
+    assert!(cluster.plane.stored(&["pod", "ordinary", "--namespace", "guarded"]).is_some());
+    let workers = object("apps/v1", "Deployment", "workers", "guarded", &deployment(ORDINARY));
+    accepted(&cluster.plane.apply(&workers, &[]));
+    assert!(cluster.plane.stored(&["deployment", "workers", "--namespace", "guarded"]).is_some());
+    accepted(&cluster.plane.apply(&object("v1", "Pod", "proxy", "kube-system", ON_THE_NODE), &[]));
+    assert!(cluster.plane.stored(&["pod", "proxy", "--namespace", "kube-system"]).is_some());
+
+    let created = cluster.plane.apply(&object("v1", "Pod", "agent", "guarded", ON_THE_NODE), &[]);
+    not_reached(&created, PODS);
+    assert_eq!(cluster.plane.stored(&["pod", "agent", "--namespace", "guarded"]), None);
+}
+
+fn a_template_on_the_network_of_the_node_is_denied(cluster: &mut Cluster) {
+    let created = cluster
+        .plane
+        .apply(&object("apps/v1", "Deployment", "denied", "guarded", &deployment(ON_THE_NODE)), &["--server-side"]);
+    denied(&created, WORKLOADS, "host-network", "spec.template.spec.hostNetwork");
+    assert_eq!(cluster.plane.stored(&["deployment", "denied", "--namespace", "guarded"]), None);
+
+    let pod = ON_THE_NODE.replacen('{', "{restartPolicy: Never, ", 1);
+    let cron = format!("{{schedule: '0 0 * * *', jobTemplate: {{spec: {{template: {{spec: {pod}}}}}}}}}");
+    let created = cluster.plane.apply(&object("batch/v1", "CronJob", "denied", "guarded", &cron), &[]);
+    denied(&created, WORKLOADS, "host-network", "spec.jobTemplate.spec.template.spec.hostNetwork");
+    assert_eq!(cluster.plane.stored(&["cronjob", "denied", "--namespace", "guarded"]), None);
+
+    // One that was ordinary so far.
+    let name = ["deployment", "turned", "--namespace", "guarded"];
+    accepted(&cluster.plane.apply(&object("apps/v1", "Deployment", "turned", "guarded", &deployment(ORDINARY)), &[]));
+    let patch = "spec: {template: {spec: {hostNetwork: true}}}";
+    let patched = cluster.plane.kubectl(&[&["patch", "--patch", patch], name.as_slice()].concat());
+    denied(&patched, WORKLOADS, "host-network", "spec.template.spec.hostNetwork");
+    let stored = cluster.plane.stored(&name).expect("it is stored");
+    assert_eq!(stored["spec"]["template"]["spec"].get("hostNetwork"), None);
+}
+
+fn an_old_workload_can_change(cluster: &mut Cluster) {
+    let name = ["deployment", "old", "--namespace", "guarded"];
+    let change = |arguments: &[&str]| cluster.plane.kubectl(&[arguments, &name].concat());
+    accepted(&change(&["scale", "--replicas=3"]));
+    accepted(&change(&["patch", "--subresource=status", "--type=merge", "--patch", "status: {replicas: 3}"]));
+    accepted(&change(&["patch", "--patch", "metadata: {labels: {team: a}}"]));
+    let patched = change(&["patch", "--patch", "spec: {template: {metadata: {labels: {version: '2'}}}}"]);
+    warned(&patched, "host-network", "spec.template.spec.hostNetwork");
+
+    let stored = cluster.plane.stored(&name).expect("it is stored");
+    assert_eq!((&stored["spec"]["replicas"], &stored["status"]["replicas"]), (&json!(3), &json!(3)));
+    assert_eq!(stored["metadata"]["labels"]["team"], "a");
+    assert_eq!(stored["spec"]["template"]["metadata"]["labels"]["version"], "2");
+}
+
+// === With dns-blocked set to inject ===
+
+fn dns_is_added_once(cluster: &mut Cluster) {
+    cluster.namespace("inject");
+    for (name, arguments) in [("client-side", [].as_slice()), ("server-side", &["--server-side"])] {
+        let manifest = policy(name, "inject", &egress(&[TO_DB]));
+        let dry = cluster.plane.apply(&manifest, &[arguments, &["--dry-run=server", "--output=json"]].concat());
+        accepted(&dry);
+        let shown: Value = serde_json::from_str(&dry.stdout).unwrap();
+        assert_eq!(cluster.policy(name, "inject"), None);
+
+        accepted(&cluster.plane.apply(&manifest, arguments));
+        let stored = cluster.policy(name, "inject").expect("it is stored");
+        assert_eq!(stored["spec"], shown["spec"], "the dry run showed what was going to be stored");
+        let egress = stored["spec"]["egress"].as_array().expect("a list");
+        assert_eq!(egress.len(), 2, "{stored}");
+        assert_eq!(egress[0]["ports"][0]["port"], 5432, "what was written stays");
+        allows_dns(&egress[1]);
+
+        accepted(&cluster.plane.apply(&manifest, arguments));
+        let again = cluster.policy(name, "inject").expect("it is stored");
+        assert_eq!(again["metadata"]["resourceVersion"], stored["metadata"]["resourceVersion"], "{again}\n{stored}");
+    }
+}
+
+fn dns_is_added_where_no_egress_is_written(cluster: &mut Cluster) {
+    cluster.namespace("inject-parents");
+    accepted(&cluster.plane.apply(&policy("web", "inject-parents", "{podSelector: {}, policyTypes: [Egress]}"), &[]));
+    let stored = cluster.policy("web", "inject-parents").expect("it is stored");
+    assert_eq!(stored["spec"]["egress"].as_array().map(Vec::len), Some(1), "{stored}");
+    allows_dns(&stored["spec"]["egress"][0]);
+}
+
+fn other_faults_are_not_put_right(cluster: &mut Cluster) {
+    cluster.namespace("inject-others");
+    let applied = cluster.plane.apply(&policy("web", "inject-others", &both(&[FROM_BATCH_ON_ANY_PORT], &[TO_DB])), &[]);
+    denied(&applied, POLICIES, "any-port", "spec.ingress[0]");
+    assert!(!applied.stderr.contains("dns-blocked"), "{applied}");
+    assert_eq!(cluster.policy("web", "inject-others"), None);
+}
+
+// === Through a Service ===
+
+fn a_service_is_asked_too(cluster: &mut Cluster) {
+    let configuration = cluster.plane.stored(&["validatingwebhookconfiguration", "portcullis"]).expect("it is stored");
+    for webhook in configuration["webhooks"].as_array().expect("a list") {
+        let client = &webhook["clientConfig"];
+        assert_eq!((&client["url"], &client["service"]["name"]), (&Value::Null, &json!("portcullis")), "{webhook}");
+    }
+
+    cluster.namespace("service");
+    assert_eq!(cluster.labels("service")[PROFILE], "standard");
+    accepted(&cluster.plane.apply(&policy("web", "service", &both(&[FROM_FRONTEND], &[TO_DB, TO_DNS])), &[]));
+    assert!(cluster.policy("web", "service").is_some());
+    let applied = cluster.plane.apply(&policy("job", "service", &both(&[FROM_BATCH_ON_ANY_PORT], &[TO_DB])), &[]);
+    denied(&applied, POLICIES, "any-port", "spec.ingress[0]");
+    denied(&applied, POLICIES, "dns-blocked", "spec.egress");
+    assert_eq!(cluster.policy("job", "service"), None);
+    let created = cluster.plane.apply(&object("v1", "Pod", "agent", "guarded", ON_THE_NODE), &[]);
+    denied(&created, PODS, "host-network", "spec.hostNetwork");
+}
+
+fn an_outage_stops_policies_until_the_way_out(cluster: &mut Cluster) {
+    cluster.namespace("way-out");
+    cluster.stop();
+    let manifest = policy("web", "way-out", &both(&[FROM_FRONTEND], &[TO_DNS]));
+    not_reached(&cluster.plane.apply(&manifest, &[]), POLICIES);
+    assert_eq!(cluster.policy("web", "way-out"), None);
+    cluster.uninstall();
+    accepted(&cluster.plane.apply(&manifest, &[]));
+    assert!(cluster.policy("web", "way-out").is_some());
+}
+
+// === What is said of an answer ===
+
+const POLICIES: &str = "policies.portcullis.dev";
+const NAMESPACES: &str = "namespaces.portcullis.dev";
+const PODS: &str = "pods.portcullis.dev";
+const WORKLOADS: &str = "workloads.portcullis.dev";
+
+#[track_caller]
+fn accepted(output: &Output) {
+    assert!(output.ok, "{output}");
+}
+
+/// Accepted, with a warning that names this rule and this place.
+#[track_caller]
+fn warned(output: &Output, rule: &str, place: &str) {
+    accepted(output);
+    let says = |line: &str| line.starts_with("Warning: ") && names(line, rule) && names(line, place);
+    assert!(output.stderr.lines().any(says), "no warning of {rule} at {place}: {output}");
+}
+
+/// Denied by this webhook, in a line that names this rule and this place.
+#[track_caller]
+fn denied(output: &Output, webhook: &str, rule: &str, place: &str) {
+    let denial = format!("admission webhook \"{webhook}\" denied the request");
+    let says = |line: &str| !line.starts_with("Warning: ") && names(line, rule) && names(line, place);
+    assert!(!output.ok && output.stderr.contains(&denial), "not denied by {webhook}: {output}");
+    assert!(output.stderr.lines().any(says), "no denial by {rule} at {place}: {output}");
+}
+
+/// Refused by the API server, since nobody answered where it had to ask this webhook.
+#[track_caller]
+fn not_reached(output: &Output, webhook: &str) {
+    let failure = format!("failed calling webhook \"{webhook}\"");
+    assert!(!output.ok && output.stderr.contains(&failure), "not refused for want of {webhook}: {output}");
+    assert!(output.stderr.contains("connection refused"), "{output}");
+}
+
+/// Whether a line names a rule or a place, and not just one whose name starts or ends like it.
+fn names(line: &str, what: &str) -> bool {
+    let inside = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '/');
+    line.match_indices(what).any(|(at, _)| {
+        let (before, after) = (&line[..at], &line[at + what.len()..]);
+        let longer = after.starts_with('[') || after.strip_prefix('.').is_some_and(|rest| rest.starts_with(inside));
+        !before.ends_with(|c| inside(c) || matches!(c, '.' | ']')) && !after.starts_with(inside) && !longer
+    })
+}
+
+/// Whether this egress rule allows the cluster's DNS over UDP and TCP, and nothing else.
+#[track_caller]
+fn allows_dns(rule: &Value) {
+    let expected = json!({
+        "to": [{
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+        }],
+        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+    });
+    assert_eq!(*rule, expected);
+}
+
+// === Manifests ===
+
+const PROFILE: &str = "network-policy.portcullis.dev/profile";
+const BASELINE: &str = "network-policy.portcullis.dev/baseline";
+
+/// An egress rule to the cluster's DNS.
+const TO_DNS: &str = "{to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}, \
+    podSelector: {matchLabels: {k8s-app: kube-dns}}}], ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]}";
+/// An egress rule to a database.
+const TO_DB: &str = "{to: [{podSelector: {matchLabels: {app: db}}}], ports: [{protocol: TCP, port: 5432}]}";
+/// An ingress rule on one port.
+const FROM_FRONTEND: &str =
+    "{from: [{podSelector: {matchLabels: {app: frontend}}}], ports: [{protocol: TCP, port: 8080}]}";
+/// An ingress rule on every port.
+const FROM_BATCH_ON_ANY_PORT: &str = "{from: [{podSelector: {matchLabels: {app: batch}}}]}";
+
+/// The spec of a pod.
+const ORDINARY: &str = "{containers: [{name: main, image: main:1}]}";
+/// The spec of a pod that uses the network of its node.
+const ON_THE_NODE: &str = "{hostNetwork: true, containers: [{name: main, image: main:1}]}";
+
+/// A configuration that adds the missing DNS rule instead of denying.
+const INJECTS: &str = "
+apiVersion: portcullis.dev/v1alpha1
+kind: Configuration
+rules:
+  dns-blocked:
+    mode: deny
+    settings: {inject: true}
+";
+
+/// What is stored before anybody is asked and the server is told of.
+const KNOWN: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: guarded, labels: {network-policy.portcullis.dev/profile: isolated}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: resolving}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: isolate, namespace: resolving}
+spec: {podSelector: {}, policyTypes: [Egress]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: allow-dns, namespace: resolving}
+spec:
+  podSelector: {}
+  policyTypes: [Egress]
+  egress:
+  - to:
+    - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}
+      podSelector: {matchLabels: {k8s-app: kube-dns}}
+    ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]
+";
+
+/// What is stored before anybody is asked, and would have been denied.
+const OLD: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: old}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: old-labels, labels: {network-policy.portcullis.dev/profile: open}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: labelled, namespace: old}
+spec: {podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {matchLabels: {app: batch}}}]}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: extended, namespace: old}
+spec: {podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {matchLabels: {app: batch}}}]}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: worsened, namespace: old}
+spec: {podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {matchLabels: {app: batch}}}]}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: held, namespace: old, finalizers: [example.com/held]}
+spec: {podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {matchLabels: {app: batch}}}]}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: old, namespace: guarded}
+spec:
+  selector: {matchLabels: {app: main}}
+  template:
+    metadata: {labels: {app: main}}
+    spec: {hostNetwork: true, containers: [{name: main, image: main:1}]}
+";
+
+/// A Service that leads to this machine. The API server resolves it by itself, without a network of a cluster.
+const SERVICE: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: portcullis-system}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: portcullis, namespace: portcullis-system}
+spec: {type: ExternalName, externalName: localhost}
+";
+
+/// A policy.
+fn policy(name: &str, namespace: &str, spec: &str) -> String {
+    object("networking.k8s.io/v1", "NetworkPolicy", name, namespace, spec)
+}
+
+/// The spec of a policy with these ingress rules, for all pods.
+fn ingress(rules: &[&str]) -> String {
+    format!("{{podSelector: {{}}, policyTypes: [Ingress], ingress: [{}]}}", rules.join(", "))
+}
+
+/// The spec of a policy with these egress rules, for all pods.
+fn egress(rules: &[&str]) -> String {
+    format!("{{podSelector: {{}}, policyTypes: [Egress], egress: [{}]}}", rules.join(", "))
+}
+
+/// The spec of a policy with these ingress and egress rules, for all pods.
+fn both(ingress: &[&str], egress: &[&str]) -> String {
+    let (ingress, egress) = (ingress.join(", "), egress.join(", "));
+    format!("{{podSelector: {{}}, policyTypes: [Ingress, Egress], ingress: [{ingress}], egress: [{egress}]}}")
+}
+
+/// A namespace.
+fn namespace(name: &str, labels: &str) -> String {
+    format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}, labels: {labels}}}}}")
+}
+
+/// An object with a spec.
+fn object(api_version: &str, kind: &str, name: &str, namespace: &str, spec: &str) -> String {
+    let metadata = format!("{{name: {name}, namespace: {namespace}}}");
+    format!("{{apiVersion: {api_version}, kind: {kind}, metadata: {metadata}, spec: {spec}}}")
+}
+
+/// The spec of a Deployment of these pods.
+fn deployment(pod: &str) -> String {
+    let labels = "{app: main}";
+    format!("{{selector: {{matchLabels: {labels}}}, template: {{metadata: {{labels: {labels}}}, spec: {pod}}}}}")
+}
+
+/// The path of all policies of a namespace.
+fn collection(namespace: &str) -> String {
+    format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies")
+}
