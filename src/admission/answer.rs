@@ -2,10 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use json_patch::Patch;
 use serde::Serialize;
 
 use super::review::{API_VERSION, KIND};
+use crate::dialect::Patch;
 
 /// What is answered.
 #[derive(Debug, Default)]

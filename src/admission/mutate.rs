@@ -3,15 +3,13 @@
 //! Patches are computed on the JSON as it came, so that fields nobody here knows stay, and are empty where nothing is
 //! missing: applied twice they change nothing twice.
 
-use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, Patch, PatchOperation};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::answer::Outcome;
 use super::review::{Refusal, Request};
-use super::validate::{Judged, answer, answer_malformed, subject};
-use super::{Answer, Knowledge, text};
-use crate::dialect;
+use super::validate::{Judged, answer, answer_malformed, manifest, subject};
+use super::{Answer, Knowledge};
+use crate::dialect::{self, Manifest, Patch};
 use crate::engine;
 use crate::model::{Body, Labels, Object, Path};
 use crate::rules::Change;
@@ -40,47 +38,39 @@ pub fn mutate<'a>(knowledge: &Knowledge, body: &'a [u8]) -> Result<Answer<'a>, R
 }
 
 fn patch(knowledge: &Knowledge, request: &Request<'_>, new: &Object, old: Option<&Object>) -> Option<Patch> {
+    let json = request.object?;
     let patch = match &new.body {
         Body::Namespace(namespace) if request.operation == "CREATE" => {
-            let object: Value = serde_json::from_str(request.object?.get()).ok()?;
+            let object: Value = serde_json::from_str(json.get()).ok()?;
             labels(knowledge, &new.id.name, &namespace.labels, &object)
         }
         Body::Policies(_) => {
             let change = Change::Write { new, old };
             let fixes = engine::repairs(&knowledge.configuration, &knowledge.view, change);
-            if fixes.is_empty() {
-                return None;
-            }
-            let object: Value = with_kind(request)?;
-            let mut operations = Vec::new();
-            let mut patched = object.clone();
+            let mut patched: Value = serde_json::from_str(json.get()).ok()?;
+            let mut all = Patch::default();
             for fix in &fixes {
-                let patch = dialect::fix(fix, &patched)?;
-                json_patch::patch(&mut patched, &patch).ok()?;
-                operations.extend(patch.0);
+                // A patch that cannot be applied is an error that no failurePolicy forgives, so each is tried here, on
+                // what the ones before it leave.
+                let text = patched.to_string();
+                let api_version = request.kind.api_version();
+                let patch = dialect::fix(fix, &Manifest { json: &text, ..manifest(request, &api_version, json) })?;
+                patched = patch.applied_to(&patched)?;
+                all.extend(patch);
             }
-            let patch = Patch(operations);
-            text::applies(&patch, &object).then_some(patch)?
+            all
         }
         Body::Namespace(_) | Body::Workload(_) => return None,
     };
-    (!patch.0.is_empty()).then_some(patch)
-}
-
-/// The object, with the kind and version that the request says it has.
-fn with_kind(request: &Request<'_>) -> Option<Value> {
-    let mut object: Value = serde_json::from_str(request.object?.get()).ok()?;
-    let fields = object.as_object_mut()?;
-    fields.insert("apiVersion".into(), json!(request.kind.api_version()));
-    fields.insert("kind".into(), json!(request.kind.kind));
-    Some(object)
+    (!patch.is_empty()).then_some(patch)
 }
 
 /// The labels that a new namespace lacks.
 fn labels(knowledge: &Knowledge, name: &str, written: &Labels, object: &Value) -> Patch {
+    let mut patch = Patch::default();
     let site = &knowledge.configuration.site;
     if site.is_platform(name) || site.is_excluded(name) {
-        return Patch(Vec::new());
+        return patch;
     }
     let mut missing: Vec<(String, &str)> = Vec::new();
     let mut after = written.clone();
@@ -95,23 +85,17 @@ fn labels(knowledge: &Knowledge, name: &str, written: &Labels, object: &Value) -
         missing.push((baseline, "pending"));
     }
     if missing.is_empty() {
-        return Patch(Vec::new());
+        return patch;
     }
     let metadata = Path::root().field("metadata");
-    let mut operations = Vec::new();
-    let mut add = |path: &Path, value: Value| {
-        if let Ok(path) = PointerBuf::parse(path.pointer()) {
-            operations.push(PatchOperation::Add(AddOperation { path, value }));
-        }
-    };
-    let is_there = |path: &Path| object.pointer(&path.pointer()).is_some_and(|value| !value.is_null());
-    for parent in [metadata.clone(), metadata.field("labels")] {
-        if !is_there(&parent) {
-            add(&parent, json!({}));
+    let labels = metadata.field("labels");
+    for parent in [&metadata, &labels] {
+        if object.pointer(&parent.pointer()).is_none_or(Value::is_null) {
+            patch.add(parent, &serde_json::Map::new());
         }
     }
     for (label, value) in missing {
-        add(&metadata.field("labels").key(&label), json!(value));
+        patch.add(&labels.key(&label), &value);
     }
-    Patch(operations)
+    patch
 }

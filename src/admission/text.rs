@@ -2,11 +2,8 @@
 
 use std::fmt::Write as _;
 
-use json_patch::Patch;
-use serde_json::Value;
-
 use super::answer::{Cause, Denial};
-use crate::dialect;
+use crate::dialect::{self, Manifest};
 use crate::engine::Judgement;
 use crate::rules::Mode;
 
@@ -19,18 +16,16 @@ const WARNING: usize = 120;
 /// How much the API server takes of all warnings together, less room for those of others.
 const WARNINGS: usize = 3072;
 
-/// The denial that follows from the judgements, if one does. The object is read again only if something can be fixed.
-pub(super) fn denial(judgements: &[Judgement], object: impl Fn() -> Option<Value>) -> Option<Denial> {
+/// The denial of this object that follows from the judgements, if one does.
+pub(super) fn denial(judgements: &[Judgement], object: Option<&Manifest<'_>>) -> Option<Denial> {
     let denying: Vec<&Judgement> = judgements.iter().filter(|judgement| judgement.action == Mode::Deny).collect();
     if denying.is_empty() {
         return None;
     }
-    let fixable = denying.iter().any(|judgement| judgement.finding.fix.is_some());
-    let object = if fixable { object() } else { None };
     let patches: Vec<(&str, String)> = denying
         .iter()
         .filter_map(|judgement| {
-            let patch = dialect::fix(judgement.finding.fix.as_ref()?, object.as_ref()?)?;
+            let patch = dialect::fix(judgement.finding.fix.as_ref()?, object?)?;
             Some((judgement.finding.rule, serde_json::to_string(&patch).ok()?))
         })
         .filter(|(_, patch)| patch.len() <= PATCH)
@@ -52,7 +47,7 @@ pub(super) fn denial(judgements: &[Judgement], object: impl Fn() -> Option<Value
         .iter()
         .map(|judgement| Cause {
             reason: judgement.finding.rule,
-            message: format!("{}; {}", judgement.finding.message, judgement.finding.help),
+            message: judgement.finding.message.clone(),
             field: judgement.finding.path.to_string(),
         })
         .collect();
@@ -106,12 +101,6 @@ pub(super) fn audit(judgements: &[Judgement]) -> Option<String> {
     Some(text)
 }
 
-/// Whether a patch can be applied to what it is for. One that cannot is an error that no failurePolicy forgives.
-pub(super) fn applies(patch: &Patch, object: &Value) -> bool {
-    let mut object = object.clone();
-    json_patch::patch(&mut object, patch).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,7 +121,7 @@ mod tests {
     #[test]
     fn a_denial_has_one_line_a_finding_and_not_too_many() {
         let many: Vec<Judgement> = (0..30).map(|n| judgement("open", Mode::Deny, n)).collect();
-        let denial = denial(&many, || None).unwrap();
+        let denial = denial(&many, None).unwrap();
         let lines: Vec<&str> = denial.message.lines().collect();
         assert_eq!(lines.len(), LINES);
         assert_eq!(lines[0], "any-port at spec.ingress[0]: open; list the ports");

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::answer::{self, Denial, Outcome};
 use super::review::{Malformed, Refusal, Request};
 use super::{Answer, Decision, Knowledge, text};
-use crate::dialect::{self, Claim, Manifest, Origin, ReadError};
+use crate::dialect::{self, Claim, Manifest, Origin};
 use crate::engine::{self, Judgement};
 use crate::model::{Body, Object};
 use crate::rules::Change;
@@ -97,15 +97,7 @@ pub(super) fn subject(request: &Request<'_>) -> Result<Subject, Judged> {
     if matches!(dialect::claim(&api_version, &request.kind.kind), Claim::Unknown) {
         return Err(Judged::nothing());
     }
-    let read = |raw: &RawValue| -> Result<Option<Object>, ReadError> {
-        let manifest = Manifest {
-            api_version: &api_version,
-            kind: &request.kind.kind,
-            json: raw.get(),
-            origin: Origin::Server { namespace: request.namespace.as_deref() },
-        };
-        dialect::read(&manifest)
-    };
+    let read = |raw: &RawValue| dialect::read(&manifest(request, &api_version, raw));
     let kind = &request.kind.kind;
     match &*request.operation {
         "DELETE" => {
@@ -141,6 +133,16 @@ pub(super) fn subject(request: &Request<'_>) -> Result<Subject, Judged> {
     }
 }
 
+/// An object of the request, as a manifest.
+pub(super) fn manifest<'a>(request: &'a Request<'_>, api_version: &'a str, object: &'a RawValue) -> Manifest<'a> {
+    Manifest {
+        api_version,
+        kind: &request.kind.kind,
+        json: object.get(),
+        origin: Origin::Server { namespace: request.namespace.as_deref() },
+    }
+}
+
 fn with_article(operation: &str) -> String {
     format!("{} {operation}", if operation.starts_with('U') { "an" } else { "a" })
 }
@@ -162,9 +164,10 @@ fn judge(knowledge: &Knowledge, request: &Request<'_>) -> Judged {
     if judgements.is_empty() || is_metadata_only(request, change) {
         return Judged::nothing();
     }
-    let object = || serde_json::from_str(request.object?.get()).ok();
+    let api_version = request.kind.api_version();
+    let object = request.object.map(|object| manifest(request, &api_version, object));
     let outcome = Outcome {
-        denial: text::denial(&judgements, object),
+        denial: text::denial(&judgements, object.as_ref()),
         warnings: text::warnings(&judgements),
         audit: text::audit(&judgements),
         patch: None,

@@ -8,7 +8,6 @@ use clap::{Args, ValueEnum};
 use super::report::{self, Entry, Report};
 use super::sources::{Sources, documents, read_manifests};
 use super::{DENIED, FAILED, OK};
-use crate::dialect;
 use crate::engine;
 use crate::model::Object;
 use crate::rules::Change;
@@ -75,7 +74,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         report.entries.extend(verdict.judgements.into_iter().map(|judgement| Entry {
             file: found.file.clone(),
             line: found.document.line_of(&judgement.finding.path),
-            fix: judgement.finding.fix.as_ref().and_then(|fix| dialect::fix(fix, &found.document.value)),
+            fix: judgement.finding.fix.as_ref().and_then(|fix| found.fix(fix)),
             judgement,
         }));
     }

@@ -10,9 +10,9 @@ use serde_json::Value;
 use crate::admission::Knowledge;
 use crate::baseline::PolicySet;
 use crate::config::Configuration;
-use crate::dialect::{self, Manifest, Origin, ReadError};
+use crate::dialect::{self, Manifest, Origin, Patch, ReadError};
 use crate::manifest::{self, Document};
-use crate::model::Object;
+use crate::model::{Fix, Object};
 use crate::view::View;
 
 /// The name that stands for standard input.
@@ -110,13 +110,16 @@ pub(super) struct Found {
 impl Found {
     /// The object, if a dialect reads its kind.
     pub(super) fn read(&self) -> Result<Option<Object>, ReadError> {
-        let json = self.document.value.to_string();
-        dialect::read(&Manifest {
-            api_version: &self.api_version,
-            kind: &self.kind,
-            json: &json,
-            origin: Origin::Author,
-        })
+        dialect::read(&self.manifest(&self.document.value.to_string()))
+    }
+
+    /// A fix as a patch for the manifest, if its dialect can say it.
+    pub(super) fn fix(&self, fix: &Fix) -> Option<Patch> {
+        dialect::fix(fix, &self.manifest(&self.document.value.to_string()))
+    }
+
+    fn manifest<'a>(&'a self, json: &'a str) -> Manifest<'a> {
+        Manifest { api_version: &self.api_version, kind: &self.kind, json, origin: Origin::Author }
     }
 
     /// File and line, for messages.

@@ -1,7 +1,8 @@
 //! `metav1.LabelSelector`, which most dialects share.
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use super::ReadError;
 use super::meta::{LabelMap, list};
@@ -54,43 +55,57 @@ impl LabelSelector {
     }
 }
 
+/// A LabelSelector as it is written.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Written<'a> {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    match_labels: BTreeMap<&'a str, &'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    match_expressions: Vec<WrittenExpression<'a>>,
+}
+
+#[derive(Serialize)]
+struct WrittenExpression<'a> {
+    key: &'a str,
+    operator: &'static str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    values: &'a [Box<str>],
+}
+
 /// A selector written as a LabelSelector. None where it cannot say it.
-pub(super) fn write(selector: &Selector) -> Option<Value> {
+pub(super) fn write(selector: &Selector) -> Option<Written<'_>> {
     let parts = match selector {
         Selector::All(parts) => parts.as_slice(),
         Selector::Label(_) => std::slice::from_ref(selector),
         Selector::Any(_) | Selector::Not(_) => return None,
     };
-    let (mut labels, mut expressions) = (Map::new(), Vec::new());
+    let mut written = Written { match_labels: BTreeMap::new(), match_expressions: Vec::new() };
     for part in parts {
         let Selector::Label(label) = part else { return None };
-        let key = &label.key;
-        match &label.operator {
+        let key = &*label.key;
+        let (operator, values): (_, &[Box<str>]) = match &label.operator {
             Operator::In(values) => match values.as_slice() {
-                [value] if !labels.contains_key(&**key) => {
-                    labels.insert(key.to_string(), json!(value));
+                [value] if !written.match_labels.contains_key(key) => {
+                    written.match_labels.insert(key, value);
+                    continue;
                 }
-                _ => expressions.push(json!({"key": key, "operator": "In", "values": values})),
+                _ => ("In", values),
             },
-            Operator::NotIn(values) => expressions.push(json!({"key": key, "operator": "NotIn", "values": values})),
-            Operator::Exists => expressions.push(json!({"key": key, "operator": "Exists"})),
-            Operator::Absent => expressions.push(json!({"key": key, "operator": "DoesNotExist"})),
+            Operator::NotIn(values) => ("NotIn", values),
+            Operator::Exists => ("Exists", &[]),
+            Operator::Absent => ("DoesNotExist", &[]),
             Operator::Contains(_) | Operator::StartsWith(_) | Operator::EndsWith(_) => return None,
-        }
+        };
+        written.match_expressions.push(WrittenExpression { key, operator, values });
     }
-    let mut written = Map::new();
-    if !labels.is_empty() {
-        written.insert("matchLabels".into(), Value::Object(labels));
-    }
-    if !expressions.is_empty() {
-        written.insert("matchExpressions".into(), Value::Array(expressions));
-    }
-    Some(Value::Object(written))
+    Some(written)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
 
     fn read(json: &Value) -> Result<Selector, ReadError> {
         serde_json::from_value::<LabelSelector>(json.clone()).unwrap().read(&Path::root().field("podSelector"))
@@ -108,7 +123,8 @@ mod tests {
                 {"key": "e", "operator": "DoesNotExist"},
             ]}),
         ] {
-            assert_eq!(write(&read(&json).unwrap()), Some(json));
+            let selector = read(&json).unwrap();
+            assert_eq!(serde_json::to_value(write(&selector).unwrap()).unwrap(), json);
         }
     }
 

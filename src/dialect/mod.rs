@@ -6,15 +6,14 @@
 mod error;
 mod label_selector;
 mod meta;
+mod patch;
 
 pub mod kubernetes;
 pub mod namespace;
 pub mod workload;
 
 pub use error::ReadError;
-
-use json_patch::Patch;
-use serde_json::Value;
+pub use patch::Patch;
 
 use crate::model::{Fix, Object};
 
@@ -35,8 +34,8 @@ pub trait Dialect: Sync {
     /// The first place at which the manifest is not what the kind may be.
     fn read(&self, manifest: &Manifest<'_>) -> Result<Object, ReadError>;
 
-    /// Writes a fix as a JSON patch for the manifest. None where the dialect cannot say it.
-    fn fix(&self, fix: &Fix, manifest: &Value) -> Option<Patch>;
+    /// Writes a fix as a JSON patch for the manifest, which is JSON. None where the dialect cannot say it.
+    fn fix(&self, fix: &Fix, manifest: &str) -> Option<Patch>;
 }
 
 /// A kind of object.
@@ -116,10 +115,9 @@ pub fn read(manifest: &Manifest<'_>) -> Result<Option<Object>, ReadError> {
 
 /// Writes a fix for a manifest as a JSON patch, if its dialect can say it.
 #[must_use]
-pub fn fix(fix: &Fix, manifest: &Value) -> Option<Patch> {
-    let field = |name: &str| manifest.get(name).and_then(Value::as_str);
-    match claim(field("apiVersion")?, field("kind")?) {
-        Claim::Known(dialect) => dialect.fix(fix, manifest),
+pub fn fix(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
+    match claim(manifest.api_version, manifest.kind) {
+        Claim::Known(dialect) => dialect.fix(fix, manifest.json),
         Claim::OtherVersions(_) | Claim::Unknown => None,
     }
 }

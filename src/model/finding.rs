@@ -35,6 +35,8 @@ pub enum Fix {
     Allow {
         /// Where the rules of the direction are, or would be, written.
         rules: Path,
+        /// Whether rules of the direction are written there already.
+        has_rules: bool,
         /// The direction.
         direction: Direction,
         /// The other side. Paths in it mean nothing.

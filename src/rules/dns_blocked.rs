@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::{Case, Change, Findings, Rule};
 use crate::model::{
-    Direction, Fix, NAME_LABEL, Namespaces, Numbers, Path, Peer, Pods, Policy, Port, Protocol, Selector, Who,
+    Direction, Fix, NAME_LABEL, Namespaces, Numbers, Path, Peer, Pods, Policy, Port, Protocol, Selector, Side, Who,
 };
 use crate::view::{ClusterDns, Scene, Site, lets_through};
 
@@ -119,15 +119,16 @@ impl Rule for DnsBlocked {
             };
             if !served {
                 let message = format!(
-                    "{} are isolated for egress and nothing lets them ask the cluster's DNS ({}) over UDP, so they can \
-                     resolve no name",
-                    policy.subject,
+                    "{} are isolated for egress and nothing lets them ask the cluster's DNS over UDP: they can resolve \
+                     no name",
+                    policy.subject
+                );
+                let help = format!(
+                    "add an egress rule on UDP and TCP to {}, or cover the same pods by another policy that has one",
                     ways(case.site)
                 );
-                let help =
-                    "add an egress rule to it on UDP and TCP, or cover the same pods by another policy that has one";
-                let fix = allow(case.site, &[Protocol::Udp, Protocol::Tcp], policy.egress.path.clone());
-                findings.add::<Self>(case, policy.egress.path.clone(), message, help.into(), fix);
+                let fix = allow(case.site, &[Protocol::Udp, Protocol::Tcp], &policy.egress);
+                findings.add::<Self>(case, policy.egress.path.clone(), message, help, fix);
             }
         }
         if self.scope == Scope::Union {
@@ -160,10 +161,8 @@ impl DnsBlocked {
             let has = |scene| serves(scene, case.site, policy, &[Protocol::Udp], |_| true);
             if has(case.before()) && !has(case.after()) {
                 let message = format!(
-                    "{verb} it takes the last way to the cluster's DNS ({}) from {}, which {} isolates for egress",
-                    ways(case.site),
-                    policy.subject,
-                    policy.object
+                    "{verb} it takes the last way to the cluster's DNS from {}, which {} isolates for egress",
+                    policy.subject, policy.object
                 );
                 let help = "let another policy allow DNS to these pods first, or remove the one that isolates them";
                 findings.add::<Self>(case, Path::root().field("spec"), message, help.into(), None);
@@ -185,14 +184,14 @@ pub(super) fn serves<'a>(
     })
 }
 
-/// The ways to the cluster's DNS, for a message.
+/// The ways to the cluster's DNS, for advice.
 pub(super) fn ways(site: &Site) -> String {
     let ways: Vec<String> = site.cluster_dns.iter().map(ClusterDns::to_string).collect();
     ways.join("; or ")
 }
 
 /// The rule that opens the first way to the cluster's DNS.
-pub(super) fn allow(site: &Site, protocols: &[Protocol], rules: Path) -> Option<Fix> {
+pub(super) fn allow(site: &Site, protocols: &[Protocol], side: &Side) -> Option<Fix> {
     let dns = site.cluster_dns.first()?;
     let peer = |who| Peer { path: Path::root(), who };
     let peers = match dns.pods() {
@@ -214,5 +213,6 @@ pub(super) fn allow(site: &Site, protocols: &[Protocol], rules: Path) -> Option<
             numbers: Numbers::Range(dns.port(), dns.port()),
         })
         .collect();
-    Some(Fix::Allow { rules, direction: Direction::Egress, peers, ports })
+    let has_rules = !side.rules.is_empty();
+    Some(Fix::Allow { rules: side.path.clone(), has_rules, direction: Direction::Egress, peers, ports })
 }

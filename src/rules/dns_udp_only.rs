@@ -79,18 +79,16 @@ impl Rule for DnsUdpOnly {
                 continue;
             }
             let message = format!(
-                "{} may ask the cluster's DNS ({}) over UDP but not over TCP, so answers that do not fit into a datagram \
-                 are lost",
-                policy.subject,
-                ways(case.site)
+                "{} may ask the cluster's DNS over UDP but not over TCP: answers that do not fit into a datagram are lost",
+                policy.subject
             );
             let udp = udp_entry(policy, case.site);
             let path = udp.map_or_else(|| policy.egress.path.clone(), |port| port.path.clone());
             let fix = match udp {
                 Some(port) => Some(Fix::RepeatPort { port: port.path.clone(), protocol: Protocol::Tcp }),
-                None => allow(case.site, &[Protocol::Tcp], policy.egress.path.clone()),
+                None => allow(case.site, &[Protocol::Tcp], &policy.egress),
             };
-            let help = "allow the same port over TCP too".to_owned();
+            let help = format!("allow TCP too to {}", ways(case.site));
             findings.add::<Self>(case, path, message, help, fix);
         }
     }

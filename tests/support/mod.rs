@@ -9,10 +9,14 @@
     reason = "a test that cannot go on says so by a panic"
 )]
 
+pub(crate) mod client;
 pub(crate) mod control_plane;
 pub(crate) mod pki;
 pub(crate) mod process;
+pub(crate) mod reviews;
 pub(crate) mod server;
+pub(crate) mod verdict;
+pub(crate) mod wire;
 
 use std::net::TcpListener;
 

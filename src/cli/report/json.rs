@@ -3,10 +3,10 @@
 use std::io::Write as _;
 
 use anyhow::Result;
-use json_patch::Patch;
 use serde::Serialize;
 
 use super::Report;
+use crate::dialect::Patch;
 use crate::rules::Mode;
 
 #[derive(Serialize)]

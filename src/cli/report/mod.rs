@@ -3,8 +3,7 @@
 pub(super) mod json;
 pub(super) mod text;
 
-use json_patch::Patch;
-
+use crate::dialect::Patch;
 use crate::engine::Judgement;
 use crate::rules::Mode;
 

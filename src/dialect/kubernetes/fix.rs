@@ -3,128 +3,137 @@
 //! Patches are made for the manifest as it is written, not for what was read from it: parents that are missing are
 //! added, and fields that are not understood stay.
 
-use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
 
-use crate::dialect::label_selector;
+use crate::dialect::label_selector::{self, Written};
+use crate::dialect::patch::{Patch, find};
 use crate::model::{Direction, Fix, Namespaces, Numbers, Path, Peer, Port, Who};
 
-pub(super) fn patch(fix: &Fix, manifest: &Value) -> Option<Patch> {
-    let operations = match fix {
-        Fix::Allow { rules, direction, peers, ports } => {
-            let mut rule = Map::new();
-            if !peers.is_empty() {
-                let field = if *direction == Direction::Ingress { "from" } else { "to" };
-                rule.insert(field.into(), peers.iter().map(write_peer).collect::<Option<Value>>()?);
+/// A rule as it is written.
+#[derive(Serialize)]
+struct Rule<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    from: &'a [WrittenPeer<'a>],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    to: &'a [WrittenPeer<'a>],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ports: Vec<WrittenPort<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenPeer<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace_selector: Option<Written<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod_selector: Option<Written<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ip_block: Option<WrittenBlock>,
+}
+
+#[derive(Serialize)]
+struct WrittenBlock {
+    cidr: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    except: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WrittenPort<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<IntOrString<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_port: Option<u16>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum IntOrString<'a> {
+    Number(u16),
+    Name(&'a str),
+}
+
+pub(super) fn patch(fix: &Fix, manifest: &str) -> Option<Patch> {
+    let mut patch = Patch::default();
+    match fix {
+        Fix::Allow { rules, has_rules, direction, peers, ports } => {
+            let peers: Vec<WrittenPeer<'_>> = peers.iter().map(write_peer).collect::<Option<_>>()?;
+            let (from, to) = match direction {
+                Direction::Ingress => (peers.as_slice(), &[][..]),
+                Direction::Egress => (&[][..], peers.as_slice()),
+            };
+            let rule = Rule { from, to, ports: ports.iter().map(write_port).collect() };
+            // What was read already need not be looked for again.
+            if *has_rules {
+                patch.push_item(rules, &rule);
+            } else {
+                patch.append(manifest, rules, &rule)?;
             }
-            if !ports.is_empty() {
-                rule.insert("ports".into(), ports.iter().map(write_port).collect());
-            }
-            append(manifest, rules, Value::Object(rule))?
         }
         Fix::RepeatPort { port, protocol } => {
-            let mut entry = manifest.pointer(&port.pointer())?.as_object()?.clone();
-            entry.insert("protocol".into(), json!(protocol.name()));
-            append(manifest, &port.parent(), Value::Object(entry))?
+            let mut entry: Value = serde_json::from_str(find(manifest, port)?.get()).ok()?;
+            entry.as_object_mut()?.insert("protocol".into(), protocol.name().into());
+            patch.append(manifest, &port.parent(), &entry)?;
         }
         Fix::JoinPeers { namespaces, pods } => {
-            let selector = manifest.pointer(&pods.field("podSelector").pointer())?.clone();
-            vec![add(&namespaces.field("podSelector"), selector)?, remove(pods)?]
+            let selector: &RawValue = find(manifest, &pods.field("podSelector"))?;
+            patch.add(&namespaces.field("podSelector"), selector);
+            patch.remove(pods);
         }
         Fix::LeaveOut { peer, net } => {
-            append(manifest, &peer.field("ipBlock").field("except"), json!(net.to_string()))?
+            patch.append(manifest, &peer.field("ipBlock").field("except"), &net.to_string())?;
         }
         Fix::DeclareTypes { directions } => {
             let types: Vec<&str> = directions
                 .iter()
                 .map(|direction| if *direction == Direction::Ingress { "Ingress" } else { "Egress" })
                 .collect();
-            vec![add(&Path::root().field("spec").field("policyTypes"), json!(types))?]
+            patch.add(&Path::root().field("spec").field("policyTypes"), &types);
         }
-    };
-    Some(Patch(operations))
-}
-
-/// Adds an item to a list, with the list and what it is in where they are missing.
-fn append(manifest: &Value, list: &Path, item: Value) -> Option<Vec<PatchOperation>> {
-    let at = |path: &Path| manifest.pointer(&path.pointer()).filter(|value| !value.is_null());
-    let mut operations = Vec::new();
-    if at(&list.parent()).is_none() {
-        operations.push(add(&list.parent(), json!({}))?);
     }
-    match at(list) {
-        Some(Value::Array(_)) => {
-            let end = format!("{}/-", list.pointer());
-            operations.push(PatchOperation::Add(AddOperation { path: PointerBuf::parse(end).ok()?, value: item }));
-        }
-        Some(_) => return None,
-        None => operations.push(add(list, Value::Array(vec![item]))?),
-    }
-    Some(operations)
+    Some(patch)
 }
 
-fn add(path: &Path, value: Value) -> Option<PatchOperation> {
-    Some(PatchOperation::Add(AddOperation { path: PointerBuf::parse(path.pointer()).ok()?, value }))
-}
-
-fn remove(path: &Path) -> Option<PatchOperation> {
-    Some(PatchOperation::Remove(RemoveOperation { path: PointerBuf::parse(path.pointer()).ok()? }))
-}
-
-fn write_peer(peer: &Peer) -> Option<Value> {
-    let mut written = Map::new();
+fn write_peer(peer: &Peer) -> Option<WrittenPeer<'_>> {
+    let mut written = WrittenPeer { namespace_selector: None, pod_selector: None, ip_block: None };
     match &peer.who {
         Who::Pods(pods) => {
             if let Namespaces::Matching(namespaces) = &pods.namespaces {
-                written.insert("namespaceSelector".into(), label_selector::write(namespaces)?);
+                written.namespace_selector = Some(label_selector::write(namespaces)?);
             }
             if let Some(labels) = &pods.labels {
-                written.insert("podSelector".into(), label_selector::write(labels)?);
+                written.pod_selector = Some(label_selector::write(labels)?);
             }
         }
         Who::Addresses(block) => {
-            let mut ip_block = Map::new();
-            ip_block.insert("cidr".into(), json!(block.net.to_string()));
-            if !block.except.is_empty() {
-                ip_block.insert("except".into(), block.except.iter().map(ToString::to_string).collect());
-            }
-            written.insert("ipBlock".into(), Value::Object(ip_block));
+            let except = block.except.iter().map(ToString::to_string).collect();
+            written.ip_block = Some(WrittenBlock { cidr: block.net.to_string(), except });
         }
     }
-    Some(Value::Object(written))
+    Some(written)
 }
 
-fn write_port(port: &Port) -> Value {
-    let mut written = Map::new();
-    if let Some(protocol) = port.protocol {
-        written.insert("protocol".into(), json!(protocol.name()));
-    }
-    match &port.numbers {
-        Numbers::All => {}
-        Numbers::Range(first, last) => {
-            written.insert("port".into(), json!(first));
-            if last != first {
-                written.insert("endPort".into(), json!(last));
-            }
-        }
-        Numbers::Named(name) => {
-            written.insert("port".into(), json!(name));
-        }
-    }
-    Value::Object(written)
+fn write_port(port: &Port) -> WrittenPort<'_> {
+    let (number, end_port) = match &port.numbers {
+        Numbers::All => (None, None),
+        Numbers::Range(first, last) => (Some(IntOrString::Number(*first)), (first != last).then_some(*last)),
+        Numbers::Named(name) => (Some(IntOrString::Name(name)), None),
+    };
+    WrittenPort { protocol: port.protocol.map(|protocol| protocol.name()), port: number, end_port }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{Pods, Protocol, Selector};
+    use serde_json::json;
 
     fn fixed(fix: &Fix, manifest: &Value) -> Value {
-        let mut manifest = manifest.clone();
-        let patch = patch(fix, &manifest).unwrap();
-        json_patch::patch(&mut manifest, &patch).unwrap();
-        manifest
+        patch(fix, &manifest.to_string()).unwrap().applied_to(manifest).unwrap()
     }
 
     fn spec() -> Path {
@@ -137,6 +146,7 @@ mod tests {
             Pods { namespaces: Namespaces::Matching(namespace), labels: Some(Selector::equals("k8s-app", "kube-dns")) };
         Fix::Allow {
             rules: spec().field("egress"),
+            has_rules: false,
             direction: Direction::Egress,
             peers: vec![Peer { path: Path::root(), who: Who::Pods(pods) }],
             ports: vec![Port { path: Path::root(), protocol: Some(Protocol::Udp), numbers: Numbers::Range(53, 53) }],
@@ -161,7 +171,7 @@ mod tests {
         ] {
             assert_eq!(fixed(&allow_dns(), &before), after);
         }
-        assert_eq!(patch(&allow_dns(), &json!({"spec": {"egress": "text"}})), None, "what is no list is left alone");
+        assert!(patch(&allow_dns(), r#"{"spec": {"egress": "text"}}"#).is_none(), "what is no list is left alone");
     }
 
     #[test]

@@ -8,10 +8,7 @@ mod fix;
 mod read;
 mod wire;
 
-use json_patch::Patch;
-use serde_json::Value;
-
-use super::{Dialect, Kind, Manifest, ReadError};
+use super::{Dialect, Kind, Manifest, Patch, ReadError};
 use crate::model::{Fix, Object};
 
 /// The dialect.
@@ -31,7 +28,7 @@ impl Dialect for Kubernetes {
         read::object(manifest)
     }
 
-    fn fix(&self, fix: &Fix, manifest: &Value) -> Option<Patch> {
+    fn fix(&self, fix: &Fix, manifest: &str) -> Option<Patch> {
         fix::patch(fix, manifest)
     }
 }

@@ -1,12 +1,10 @@
 //! `v1` Namespace.
 
-use json_patch::Patch;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::error::parse;
 use super::meta::Meta;
-use super::{Dialect, Kind, Manifest, ReadError};
+use super::{Dialect, Kind, Manifest, Patch, ReadError};
 use crate::model::{Body, Fix, NAME_LABEL, Namespace, Object, ObjectRef, Path};
 
 /// The dialect.
@@ -38,7 +36,7 @@ impl Dialect for Namespaces {
         Ok(Object { id, deleting, body: Body::Namespace(Namespace { labels, labels_path }) })
     }
 
-    fn fix(&self, _fix: &Fix, _manifest: &Value) -> Option<Patch> {
+    fn fix(&self, _fix: &Fix, _manifest: &str) -> Option<Patch> {
         None
     }
 }

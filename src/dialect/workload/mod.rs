@@ -1,13 +1,11 @@
 //! Pods, and the kinds that make pods: where the pod's spec is differs, what it says does not.
 
-use json_patch::Patch;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::error::parse;
 use super::meta::Meta;
-use super::{Dialect, Kind, Manifest, ReadError};
+use super::{Dialect, Kind, Manifest, Patch, ReadError};
 use crate::model::{Body, Fix, Object, Path, Workload};
 
 /// The dialect.
@@ -114,7 +112,7 @@ impl Dialect for Workloads {
         }
     }
 
-    fn fix(&self, _fix: &Fix, _manifest: &Value) -> Option<Patch> {
+    fn fix(&self, _fix: &Fix, _manifest: &str) -> Option<Patch> {
         None
     }
 }
@@ -148,7 +146,7 @@ fn object(manifest: &Manifest<'_>, metadata: &Meta, pod: Option<Pod>, path: &Pat
 mod tests {
     use super::*;
     use crate::dialect::{Origin, claim};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn workload(kind: &Kind, manifest: &Value) -> Workload {
         let api_version = if kind.group.is_empty() { "v1".to_owned() } else { format!("{}/v1", kind.group) };

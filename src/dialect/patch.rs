@@ -1,0 +1,168 @@
+//! JSON patches (RFC 6902), made for a manifest as it is written.
+//!
+//! They are made on the text of the manifest: nothing but the parts that a fix asks for is read, so that a denial with a
+//! fix costs little more than one without.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::ser::Serialize;
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::model::{Path, Step};
+
+/// A change of a manifest, as operations in their order.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+#[serde(transparent)]
+pub struct Patch(Vec<Operation>);
+
+#[derive(Clone, Debug, serde::Serialize)]
+struct Operation {
+    op: &'static str,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Box<RawValue>>,
+}
+
+impl Patch {
+    /// Puts a value there: a field of an object, or before an item of an array.
+    pub fn add(&mut self, path: &Path, value: &(impl Serialize + ?Sized)) {
+        self.push("add", path.pointer(), value);
+    }
+
+    /// Puts a value at the end of a list that is there.
+    pub(super) fn push_item(&mut self, list: &Path, value: &impl Serialize) {
+        self.push("add", format!("{}/-", list.pointer()), value);
+    }
+
+    /// Puts a value at the end of a list. The list, and what it is in, are made where they are missing. None, if what is
+    /// there is no list.
+    pub(super) fn append(&mut self, manifest: &str, list: &Path, value: &impl Serialize) -> Option<()> {
+        let found = find(manifest, list);
+        match found.map(|found| found.get()) {
+            Some(text) if text.starts_with('[') => self.push_item(list, value),
+            Some("null") | None => {
+                let parent = list.parent();
+                if find(manifest, &parent).is_none_or(|parent| parent.get() == "null") {
+                    self.push("add", parent.pointer(), &serde_json::Map::new());
+                }
+                self.push("add", list.pointer(), &[value]);
+            }
+            Some(_) => return None,
+        }
+        Some(())
+    }
+
+    /// Takes away what is there.
+    pub(super) fn remove(&mut self, path: &Path) {
+        self.0.push(Operation { op: "remove", path: path.pointer(), value: None });
+    }
+
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Goes on with another patch.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// What a manifest becomes by it. None, if it cannot be applied to this one.
+    #[must_use]
+    pub fn applied_to(&self, manifest: &Value) -> Option<Value> {
+        let patch: json_patch::Patch = serde_json::from_value(serde_json::to_value(self).ok()?).ok()?;
+        let mut manifest = manifest.clone();
+        json_patch::patch(&mut manifest, &patch).ok()?;
+        Some(manifest)
+    }
+
+    fn push(&mut self, op: &'static str, path: String, value: &(impl Serialize + ?Sized)) {
+        // Nothing that is put in a patch can fail to be written: maps have text for keys.
+        if let Ok(value) = to_raw_value(value) {
+            self.0.push(Operation { op, path, value: Some(value) });
+        }
+    }
+}
+
+/// A part of a JSON text, as it is written.
+pub(super) fn find<'a>(json: &'a str, path: &Path) -> Option<&'a RawValue> {
+    let Some((first, rest)) = path.steps().split_first() else { return serde_json::from_str(json).ok() };
+    let pick = |step, json: &'a str| {
+        Pick { step, of: PhantomData }.deserialize(&mut serde_json::Deserializer::from_str(json)).ok()?
+    };
+    rest.iter().try_fold(pick(first, json)?, |part, step| pick(step, part.get()))
+}
+
+/// Picks one part out of an object or an array, and passes over the rest.
+struct Pick<'s, 'a> {
+    step: &'s Step,
+    of: PhantomData<&'a ()>,
+}
+
+impl<'a> DeserializeSeed<'a> for Pick<'_, 'a> {
+    type Value = Option<&'a RawValue>;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'a> Visitor<'a> for Pick<'_, 'a> {
+    type Value = Option<&'a RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or an array")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let wanted = match self.step {
+            Step::Field(name) => name,
+            Step::Key(key) => &**key,
+            Step::Index(_) => return Err(A::Error::custom("no array")),
+        };
+        let mut found = None;
+        while let Some(key) = map.next_key::<Cow<'a, str>>()? {
+            if key == wanted {
+                found = Some(map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let Step::Index(wanted) = self.step else { return Err(A::Error::custom("no object")) };
+        let mut found = None;
+        let mut position = 0;
+        while let Some(item) = items.next_element::<&'a RawValue>()? {
+            if position == *wanted {
+                found = Some(item);
+            }
+            position += 1;
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_found_as_they_are_written() {
+        let json = r#"{"spec": {"egress": [{"a": 1}, {"b/c":  "é" }]}, "x": null}"#;
+        let egress = Path::root().field("spec").field("egress");
+        let text = |path: &Path| find(json, path).map(|found| found.get());
+        assert_eq!(text(&egress.index(1)), Some(r#"{"b/c":  "é" }"#));
+        assert_eq!(text(&egress.index(1).key("b/c")), Some(r#""é""#));
+        assert_eq!(text(&Path::root().field("x")), Some("null"));
+        assert_eq!(text(&egress.index(2)), None);
+        assert_eq!(text(&egress.field("a")), None);
+    }
+}
