@@ -26,11 +26,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+pub(crate) use super::client::Protocol;
 use super::pki::Authority;
 use super::server::get;
 
 /// How long anything may take that has to happen some time. Only what never happens takes as long.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks again and again until there is something.
 ///
@@ -154,6 +155,11 @@ impl Portcullis {
         until("the end of the process", async || self.child.try_wait().unwrap()).await
     }
 
+    /// A file that lies beside its log: those of its certificate, where it has one of its own.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.log.with_file_name(name)
+    }
+
     /// All that it has logged.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
@@ -197,13 +203,6 @@ pub(crate) fn command() -> Command {
 }
 
 // Clients.
-
-/// What a connection speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    Http1,
-    Http2,
-}
 
 /// Opens connections to a server whose certificate it checks.
 #[derive(Clone)]

@@ -1,0 +1,238 @@
+//! The commands: what they print, where, and how they end.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so by a panic"
+)]
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+struct Done {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn run(arguments: &[&str], input: &str) -> Done {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that does not read its input may be gone before it is written.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    Done {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+const DENIED: &str = "tests/corpus/kubernetes/default-deny-egress.yaml";
+const FINE: &str = "tests/corpus/kubernetes/allow-dns-egress.yaml";
+
+#[test]
+fn check_says_what_is_wrong_where_and_how_to_put_it_right() {
+    let done = run(&["check", DENIED], "");
+    assert_eq!(done.code, 1);
+    assert!(
+        done.out.starts_with("deny[dns-blocked]: all pods in namespace production are isolated for egress"),
+        "{}",
+        done.out
+    );
+    assert!(done.out.contains("--> tests/corpus/kubernetes/default-deny-egress.yaml:6, NetworkPolicy production/default-deny-egress at spec.egress"), "{}", done.out);
+    assert!(done.out.contains(r#"JSON patch: [{"op":"add","path":"/spec/egress","#), "{}", done.out);
+    assert!(done.out.ends_with("1 object judged: 1 denied, 0 warnings\n"), "{}", done.out);
+    assert!(!done.out.contains('\u{1b}'), "colours are for terminals");
+    assert_eq!(run(&["check", FINE], "").code, 0);
+}
+
+#[test]
+fn check_prints_json_for_programs() {
+    let done = run(&["check", "--output", "json", DENIED, FINE], "");
+    let report: Value = serde_json::from_str(&done.out).unwrap();
+    let finding = &report["findings"][0];
+    assert_eq!(finding["rule"], "dns-blocked");
+    assert_eq!(finding["action"], "deny");
+    assert_eq!(finding["resource"]["namespace"], "production");
+    assert_eq!(finding["resource"]["apiVersion"], "networking.k8s.io/v1");
+    assert_eq!(finding["path"], "spec.egress");
+    assert_eq!(finding["file"], DENIED);
+    assert_eq!(finding["line"], 6, "a field that is not there is where it would be: in the spec");
+    assert_eq!(finding["fix"][0]["op"], "add");
+    assert_eq!(report["summary"]["resources"], 2);
+    assert_eq!(report["summary"]["deny"], 1);
+}
+
+#[test]
+fn check_reads_standard_input_and_passes_over_what_it_does_not_know() {
+    let input = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\napiVersion: v1\nkind: List\nitems:\n- apiVersion: networking.k8s.io/v1\n  kind: NetworkPolicy\n  metadata: {name: b}\n  spec: {podSelector: {}, ingress: [{}]}\n";
+    let done = run(&["check", "-"], input);
+    assert_eq!(done.code, 1);
+    assert!(done.out.contains("--> <stdin>:11, NetworkPolicy b at spec.ingress[0]"), "{}", done.out);
+    assert!(
+        done.out.ends_with("1 object judged (1 of other kinds passed over): 1 denied, 1 warning\n"),
+        "{}",
+        done.out
+    );
+}
+
+#[test]
+fn what_cannot_be_judged_is_told_and_the_rest_is_judged_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("a.yaml", "a: [1, 2\n");
+    write("b.yaml", "just: a map\n");
+    write(
+        "c.yaml",
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: c}\nspec: {ingress: [{ports: [{port: 70000}]}]}\n",
+    );
+    write("d.yaml", "apiVersion: networking.k8s.io/v2\nkind: NetworkPolicy\nmetadata: {name: d}\n");
+    write("e.yaml", &std::fs::read_to_string(DENIED).unwrap());
+    write("f.txt", "not a manifest");
+    write("g.yaml", "apiVersion: v1\nkind: Pod\nspec: {hostNetwork: 'yes'}\n");
+    let done = run(&["check", folder.path().to_str().unwrap()], "");
+    assert_eq!(done.code, 2);
+    for expected in [
+        "a.yaml: line 2: not YAML",
+        "b.yaml:1: this is no Kubernetes object: `apiVersion` and `kind` are needed",
+        "c.yaml:1: spec.ingress[0].ports[0].port: `70000` is not a port number from 1 to 65535",
+        "d.yaml:1: apiVersion: `networking.k8s.io/v2` of NetworkPolicy is not understood, only v1",
+        "g.yaml:1: spec.hostNetwork: invalid type: string \"yes\", expected a boolean",
+    ] {
+        assert!(done.err.contains(expected), "{expected} in\n{}", done.err);
+    }
+    assert!(done.out.contains("deny[dns-blocked]"), "{}", done.out);
+    assert_eq!(run(&["check", "no-such-file.yaml"], "").code, 2);
+}
+
+#[test]
+fn review_answers_one_review() {
+    let body = std::fs::read_to_string("tests/admission-reviews/networkpolicy-create.json").unwrap();
+    let done = run(&["review"], &body);
+    assert_eq!(done.code, 1);
+    let answer: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(answer["response"]["allowed"], false);
+    assert!(answer["response"]["status"]["message"].as_str().unwrap().starts_with("dns-blocked at spec.egress: "));
+    let with_dns = run(
+        &["review", "--context", "tests/corpus/kubernetes/allow-dns-egress.yaml"],
+        &body.replace("\"shop\"", "\"apps\""),
+    );
+    assert_eq!(with_dns.code, 0, "{}", with_dns.out);
+    let namespace = std::fs::read_to_string("tests/admission-reviews/namespace-create.json").unwrap();
+    let mutated: Value = serde_json::from_str(&run(&["review", "--mutate"], &namespace).out).unwrap();
+    assert_eq!(mutated["response"]["patchType"], "JSONPatch");
+    let broken = run(&["review"], "{");
+    assert_eq!((broken.code, broken.out.as_str()), (2, ""));
+    assert!(broken.err.contains("the body is not an admission.k8s.io/v1 AdmissionReview"), "{}", broken.err);
+}
+
+#[test]
+fn rules_are_listed_and_explained() {
+    let list = run(&["rules"], "");
+    assert_eq!(list.out.lines().count(), 10, "{}", list.out);
+    assert!(list.out.starts_with("dns-blocked            deny   Pods are isolated for egress"), "{}", list.out);
+    let one = run(&["rules", "any-port"], "");
+    assert!(one.out.contains("Mode as shipped: deny") && one.out.contains("- `sameNamespace`:"), "{}", one.out);
+    let wrong = run(&["rules", "any-prot"], "");
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.err.contains("there is no rule `any-prot`; did you mean `any-port`?"), "{}", wrong.err);
+}
+
+#[test]
+fn a_bad_configuration_is_an_error_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("portcullis.yaml");
+    std::fs::write(
+        &file,
+        "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\nrules:\n  any-port: {mode: deni}\n",
+    )
+    .unwrap();
+    let done = run(&["check", "--config", file.to_str().unwrap(), FINE], "");
+    assert_eq!((done.code, done.out.as_str()), (2, ""));
+    assert!(
+        done.err.contains(
+            "portcullis.yaml: line 4: rules.any-port.mode: `deni` is no such value; there are: deny, warn, audit, off"
+        ),
+        "{}",
+        done.err
+    );
+}
+
+#[test]
+fn webhooks_follow_the_configuration() {
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), "a CA").unwrap();
+    let ca = ca.path().to_str().unwrap();
+    let webhooks = |extra: &[&str]| -> Value {
+        let done = run(&[&["webhooks", "--ca", ca], extra].concat(), "");
+        assert_eq!(done.code, 0, "{}", done.err);
+        serde_json::from_str(&done.out).unwrap()
+    };
+    let shipped = webhooks(&["--url", "https://10.0.0.7:8443/"]);
+    assert_eq!(shipped["items"][0]["webhooks"][0]["clientConfig"]["url"], "https://10.0.0.7:8443/validate");
+    assert_eq!(shipped["items"][0]["webhooks"][0]["clientConfig"]["caBundle"], "YSBDQQ==");
+    assert_eq!(shipped["items"][0]["webhooks"][0]["failurePolicy"], "Fail");
+    assert_eq!(shipped["items"][1]["webhooks"].as_array().unwrap().len(), 1, "nothing injects");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("portcullis.yaml");
+    let rules = "rules: {invalid-profile: warn, host-network: audit, dns-blocked: {settings: {inject: true}}}\n";
+    let head = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\nlabelDomain: network-policy.homelab\n";
+    std::fs::write(&file, format!("{head}{rules}")).unwrap();
+    let changed = webhooks(&["--service", "security/guard", "--port", "8443", "--config", file.to_str().unwrap()]);
+    let policies: Vec<(&str, &str)> = changed["items"][0]["webhooks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|webhook| (webhook["name"].as_str().unwrap(), webhook["failurePolicy"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        policies,
+        [
+            ("policies.portcullis.dev", "Fail"),
+            ("namespaces.portcullis.dev", "Ignore"),
+            ("pods.portcullis.dev", "Ignore"),
+            ("workloads.portcullis.dev", "Ignore"),
+        ]
+    );
+    assert_eq!(changed["items"][1]["webhooks"][1]["clientConfig"]["service"]["path"], "/mutate");
+    let text = changed.to_string();
+    assert!(text.contains("network-policy.homelab/") && !text.contains("network-policy.portcullis.dev/"));
+    assert_eq!(run(&["webhooks", "--url", "http://x"], "").code, 2);
+}
+
+#[test]
+fn shells_get_completions_and_people_get_help() {
+    assert!(run(&["completions", "bash"], "").out.contains("_portcullis()"));
+    for command in ["serve", "check", "review", "rules", "webhooks", "demo", "completions"] {
+        let help = run(&[command, "--help"], "");
+        assert!(help.code == 0 && help.out.contains("Usage: portcullis"), "{}", help.out);
+    }
+    let none = run(&[], "");
+    assert_eq!(none.code, 2);
+    assert!(none.err.contains("Usage: portcullis"), "{}", none.err);
+}
+
+#[test]
+fn the_demo_shows_what_it_decides_and_ends() {
+    let done = run(&["demo", "--once"], "");
+    assert_eq!(done.code, 0, "{}", done.err);
+    for expected in [
+        "dns-blocked at spec.egress",
+        "any-port at spec.egress[0]",
+        "host-network at spec.hostNetwork",
+        "network-policy.portcullis.dev~1profile",
+    ] {
+        assert!(done.out.contains(expected), "{expected} in\n{}", done.out);
+    }
+}

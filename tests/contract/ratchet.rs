@@ -1,0 +1,119 @@
+//! What was wrong before: shown, and held against nobody.
+
+use serde_json::json;
+
+use crate::support::reviews::{
+    PROFILE, Webhook, create, deployment_on_the_node, egress, from, from_on_any_port, ingress, namespace, policy,
+    to_database, to_dns, update,
+};
+use crate::support::verdict::borrowed;
+
+#[test]
+fn an_old_fault_is_warned_about_wherever_it_stands_now() {
+    let mut webhook = Webhook::new();
+    let old = policy(&ingress(&[from_on_any_port("batch")]));
+    let new = policy(&ingress(&[from("frontend"), from_on_any_port("batch")]));
+    let verdict = webhook.validate(&update(&old, &new));
+    verdict.allowed_with(&[("any-port", "spec.ingress[1]")]);
+    assert_eq!(borrowed(&verdict.before), [("any-port", "spec.ingress[1]")], "{verdict}");
+    assert!(verdict.warnings[0].starts_with("any-port (was there before) at spec.ingress[1]: "), "{verdict}");
+
+    let old = policy(&egress(&[to_database()]));
+    let new = policy(&egress(&[to_database(), to_database()]));
+    let verdict = webhook.validate(&update(&old, &new));
+    verdict.allowed_with(&[("dns-blocked", "spec.egress")]);
+    assert_eq!(borrowed(&verdict.before), [("dns-blocked", "spec.egress")], "{verdict}");
+}
+
+#[test]
+fn a_new_fault_is_denied_beside_an_old_one() {
+    let mut webhook = Webhook::new();
+    let old = policy(&ingress(&[from_on_any_port("batch")]));
+    let new = policy(&ingress(&[from_on_any_port("other"), from_on_any_port("batch")]));
+    let verdict = webhook.validate(&update(&old, &new));
+    verdict.denied_by(&[("any-port", "spec.ingress[0]")]);
+    assert_eq!(borrowed(&verdict.before), [("any-port", "spec.ingress[1]")], "{verdict}");
+
+    // The same fault once more is one more fault.
+    let new = policy(&ingress(&[from_on_any_port("batch"), from_on_any_port("batch")]));
+    let verdict = webhook.validate(&update(&old, &new));
+    assert!(!verdict.allowed, "{verdict}");
+    assert_eq!((verdict.denials.len(), verdict.before.len()), (1, 1), "{verdict}");
+
+    let verdict = webhook.validate(&update(&policy(&egress(&[to_dns()])), &policy(&egress(&[to_database()]))));
+    verdict.denied_by(&[("dns-blocked", "spec.egress")]);
+}
+
+#[test]
+fn a_fault_that_goes_away_is_not_mentioned() {
+    let mut webhook = Webhook::new();
+    let old = policy(&egress(&[to_database()]));
+    let new = policy(&egress(&[to_database(), to_dns()]));
+    webhook.validate(&update(&old, &new)).allowed_without_a_word();
+}
+
+#[test]
+fn what_is_being_deleted_is_never_denied() {
+    let mut webhook = Webhook::new();
+    let good = policy(&egress(&[to_dns()]));
+    for mut bad in [policy(&egress(&[to_database()])), policy(&ingress(&[from_on_any_port("batch")]))] {
+        webhook.validate(&update(&good, &bad)).allowed.then(|| panic!("it would be denied otherwise"));
+        bad["metadata"]["deletionTimestamp"] = json!("2026-11-21T00:00:00Z");
+        webhook.validate(&update(&good, &bad)).allowed_without_a_word();
+        // In some encodings a field that is not set is null.
+        bad["metadata"]["deletionTimestamp"] = json!(null);
+        let verdict = webhook.validate(&update(&good, &bad));
+        assert!(!verdict.allowed && !verdict.denials.is_empty(), "{verdict}");
+    }
+    let mut old = namespace("old", &json!({PROFILE: "open"}));
+    old["metadata"]["deletionTimestamp"] = json!("2026-11-21T00:00:00Z");
+    let mut new = old.clone();
+    new["metadata"]["labels"][PROFILE] = json!("wide-open");
+    webhook.validate(&update(&old, &new)).allowed_without_a_word();
+}
+
+#[test]
+fn a_change_of_metadata_alone_is_never_denied() {
+    let mut webhook = Webhook::new();
+    for old in
+        [policy(&egress(&[to_database()])), policy(&ingress(&[from_on_any_port("batch")])), deployment_on_the_node()]
+    {
+        assert!(!webhook.validate(&create(&old)).allowed, "it would be denied otherwise");
+        let mut new = old.clone();
+        new["metadata"]["labels"] = json!({"team": "a"});
+        new["metadata"]["annotations"] = json!({"example.com/note": "seen"});
+        new["metadata"]["resourceVersion"] = json!("2");
+        new["status"] = json!({"seen": true});
+        webhook.validate(&update(&old, &new)).allowed_without_a_word();
+    }
+}
+
+#[test]
+fn a_finalizer_can_be_removed() {
+    let mut webhook = Webhook::new();
+    let new = policy(&egress(&[to_database()]));
+    let mut old = new.clone();
+    old["metadata"]["finalizers"] = json!(["example.com/held"]);
+    webhook.validate(&update(&old, &new)).allowed_without_a_word();
+    let (mut old, mut new) = (old, new);
+    for object in [&mut old, &mut new] {
+        object["metadata"]["deletionTimestamp"] = json!("2026-11-21T00:00:00Z");
+    }
+    webhook.validate(&update(&old, &new)).allowed_without_a_word();
+}
+
+/// The labels of a namespace are what is judged of it.
+#[test]
+fn a_guarded_label_is_more_than_metadata() {
+    let mut webhook = Webhook::new();
+    let old = namespace("shop", &json!({PROFILE: "isolated"}));
+    let place = format!("metadata.labels[\"{PROFILE}\"]");
+    let new = namespace("shop", &json!({PROFILE: "isolatd"}));
+    webhook.validate(&update(&old, &new)).denied_by(&[("invalid-profile", &place)]);
+
+    let (old, new) =
+        (namespace("old", &json!({PROFILE: "open"})), namespace("old", &json!({PROFILE: "open", "a": "b"})));
+    let verdict = webhook.validate(&update(&old, &new));
+    assert!(verdict.allowed, "{verdict}");
+    assert_eq!(verdict.denials, []);
+}

@@ -1,0 +1,353 @@
+//! What the documentation of each rule shows is true: its first example fires, its second one passes, and what can be put
+//! right mechanically is put right by the patch.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so by a panic"
+)]
+
+use portcullis::config::Configuration;
+use portcullis::dialect::{self, Manifest, Origin};
+use portcullis::engine::{Judgement, judge};
+use portcullis::manifest;
+use portcullis::model::Object;
+use portcullis::rules::{Change, Definition, RULES};
+use portcullis::view::View;
+use serde_json::Value;
+
+fn read(value: &Value) -> Object {
+    let json = value.to_string();
+    let [api_version, kind] = ["apiVersion", "kind"].map(|field| value[field].as_str().unwrap());
+    dialect::read(&Manifest { api_version, kind, json: &json, origin: Origin::Author }).unwrap().unwrap()
+}
+
+/// The judgements of one rule on the last of these documents; the others are there already.
+fn judged(configuration: &Configuration, rule: &str, documents: &[Value]) -> Vec<Judgement> {
+    let mut objects: Vec<Object> = documents.iter().map(read).collect();
+    let new = objects.pop().unwrap();
+    let view = View::of(objects);
+    let verdict = judge(configuration, &view, Change::Write { new: &new, old: None });
+    verdict.judgements.into_iter().filter(|judgement| judgement.finding.rule == rule).collect()
+}
+
+/// The YAML below a heading of a rule's documentation.
+fn example(rule: &Definition, heading: &str) -> Vec<Value> {
+    let doc = rule.doc();
+    let (_, section) = doc.split_once(&format!("## {heading}\n")).unwrap();
+    let (_, code) = section.split_once("```yaml\n").unwrap();
+    let (code, _) = code.split_once("```").unwrap();
+    manifest::read(code).unwrap().into_iter().map(|document| document.value).collect()
+}
+
+fn shipped() -> Configuration {
+    Configuration::shipped().unwrap()
+}
+
+#[test]
+fn the_examples_of_every_rule_are_true() {
+    for rule in RULES {
+        let fires = judged(&shipped(), rule.name, &example(rule, "Fires"));
+        assert_eq!(fires.len(), 1, "{}: {fires:#?}", rule.name);
+        assert_eq!(fires[0].action, rule.mode, "{}", rule.name);
+        let passes = judged(&shipped(), rule.name, &example(rule, "Passes"));
+        assert!(passes.is_empty(), "{}: {passes:#?}", rule.name);
+    }
+}
+
+#[test]
+fn what_a_patch_puts_right_is_right_and_a_second_time_there_is_nothing_to_do() {
+    let mut fixed = Vec::new();
+    for rule in RULES {
+        let mut documents = example(rule, "Fires");
+        let judgements = judged(&shipped(), rule.name, &documents);
+        let Some(fix) = &judgements[0].finding.fix else { continue };
+        let before = documents.pop().unwrap();
+        let json = before.to_string();
+        let [api_version, kind] = ["apiVersion", "kind"].map(|field| before[field].as_str().unwrap());
+        let manifest = Manifest { api_version, kind, json: &json, origin: Origin::Author };
+        let patch = dialect::fix(fix, &manifest).unwrap_or_else(|| panic!("{}: no patch", rule.name));
+        let after = patch.applied_to(&before).unwrap();
+        documents.push(after.clone());
+        assert!(judged(&shipped(), rule.name, &documents).is_empty(), "{}: {after:#}", rule.name);
+        serde_json::from_value::<k8s_openapi::api::networking::v1::NetworkPolicy>(after).unwrap();
+        fixed.push(rule.name);
+    }
+    assert_eq!(fixed, ["dns-blocked", "dns-udp-only", "split-peer", "metadata-egress", "implicit-policy-types"]);
+}
+
+#[test]
+fn every_setting_that_a_rule_documents_is_a_setting_that_it_has() {
+    for rule in RULES {
+        let doc = rule.doc();
+        let (_, settings) = doc.split_once("## Settings\n").unwrap();
+        let names: Vec<&str> =
+            settings.lines().filter_map(|line| line.strip_prefix("- `")?.split('`').next()).collect();
+        // A setting that is not there is refused by name; one of the wrong type is refused for its value.
+        for name in names {
+            let error = rule.configure(serde_json::json!({ name: {"no": "value"} })).err().unwrap().to_string();
+            assert!(!error.contains("unknown field"), "{} has no setting {name}: {error}", rule.name);
+        }
+        let unknown = rule.configure(serde_json::json!({"no-such-setting": 1})).err().unwrap().to_string();
+        assert!(unknown.contains("unknown field"), "{}: {unknown}", rule.name);
+    }
+}
+
+/// What a rule must not fire on, and what it must, that is not in its documentation: `rule`, `wanted findings`, manifest.
+const CASES: &[(&str, usize, &str)] = &[
+    // DNS.
+    ("dns-blocked", 0, "{podSelector: {}, policyTypes: [Ingress]}"),
+    ("dns-blocked", 0, "{podSelector: {}, policyTypes: [Egress], egress: [{}]}"),
+    ("dns-blocked", 0, "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0}}]}]}"),
+    (
+        "dns-blocked",
+        0,
+        "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [169.254.169.254/32]}}]}]}",
+    ),
+    (
+        "dns-blocked",
+        1,
+        "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}]}]}",
+    ),
+    ("dns-blocked", 1, "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8}}]}]}"),
+    (
+        "dns-blocked",
+        1,
+        "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {k8s-app: kube-dns}}}]}]}",
+    ),
+    (
+        "dns-blocked",
+        1,
+        "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: {name: kube-system}}}]}]}",
+    ),
+    (
+        "dns-blocked",
+        0,
+        "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: NotIn, values: [a]}]}}]}]}",
+    ),
+    ("dns-blocked", 0, "{podSelector: {}, policyTypes: [Egress], egress: [{ports: [{port: dns, protocol: UDP}]}]}"),
+    (
+        "dns-blocked",
+        0,
+        "{podSelector: {}, policyTypes: [Egress], egress: [{ports: [{port: 50, endPort: 60, protocol: UDP}]}]}",
+    ),
+    ("dns-blocked", 1, "{podSelector: {}, policyTypes: [Egress], egress: [{ports: [{port: 5353, protocol: UDP}]}]}"),
+    ("dns-udp-only", 1, "{podSelector: {}, policyTypes: [Egress], egress: [{ports: [{port: 53, protocol: UDP}]}]}"),
+    ("dns-udp-only", 0, "{podSelector: {}, policyTypes: [Egress], egress: [{ports: [{port: 53}]}]}"),
+    // Ports.
+    ("any-port", 0, "{podSelector: {}, ingress: []}"),
+    ("any-port", 0, "{podSelector: {}, ingress: [{ports: [{port: 30000, endPort: 32767}]}]}"),
+    ("any-port", 1, "{podSelector: {}, ingress: [{ports: [{port: 1024, endPort: 65535}]}]}"),
+    (
+        "any-port",
+        1,
+        "{podSelector: {}, ingress: [{ports: [{port: 1, endPort: 32767}, {port: 32768, endPort: 65535}]}]}",
+    ),
+    (
+        "any-port",
+        0,
+        "{podSelector: {}, ingress: [{ports: [{port: 1, endPort: 32767}, {port: 32768, endPort: 65535, protocol: UDP}]}]}",
+    ),
+    ("any-port", 0, "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 169.254.0.0/16}}]}]}"),
+    ("any-port", 1, "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 169.254.0.0/16}}]}]}"),
+    ("any-port", 1, "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 169.254.0.0/16}}, {podSelector: {}}]}]}"),
+    ("any-port", 0, "{podSelector: {}, policyTypes: [Ingress], egress: [{}]}"),
+    // Peers.
+    (
+        "split-peer",
+        0,
+        "{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {a: b}}}, {podSelector: {}}]}]}",
+    ),
+    (
+        "split-peer",
+        1,
+        "{podSelector: {}, ingress: [{from: [{podSelector: {matchLabels: {a: b}}}, {namespaceSelector: {}}]}]}",
+    ),
+    (
+        "split-peer",
+        0,
+        "{podSelector: {}, ingress: [{from: [{podSelector: {matchLabels: {a: b}}}]}, {from: [{namespaceSelector: {matchLabels: {a: b}}}]}]}",
+    ),
+    (
+        "split-peer",
+        0,
+        "{podSelector: {}, ingress: [{from: [{namespaceSelector: {matchLabels: {a: b}}, podSelector: {}}, {podSelector: {matchLabels: {a: b}}}]}]}",
+    ),
+    ("open-ingress", 1, "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: '::/0'}}], ports: [{port: 80}]}]}"),
+    (
+        "open-ingress",
+        0,
+        "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}], ports: [{port: 80}]}]}",
+    ),
+    ("open-ingress", 0, "{podSelector: {}, ingress: [{from: [{namespaceSelector: {}}], ports: [{port: 80}]}]}"),
+    ("open-ingress", 0, "{podSelector: {}, policyTypes: [Egress], egress: [{}]}"),
+    // Addresses.
+    (
+        "metadata-egress",
+        0,
+        "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0}}], ports: [{port: 443}]}]}",
+    ),
+    ("metadata-egress", 0, "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {}}]}]}"),
+    ("metadata-egress", 1, "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 'fd00::/8'}}]}]}"),
+    (
+        "metadata-egress",
+        1,
+        "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 169.254.0.0/16}}], ports: [{port: 1, endPort: 1000}]}]}",
+    ),
+    ("metadata-egress", 0, "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0}}], ports: [{port: 80}]}]}"),
+    (
+        "hardcoded-address",
+        0,
+        "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}]}]}",
+    ),
+    (
+        "hardcoded-address",
+        2,
+        "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}, {ipBlock: {cidr: 1.2.3.4/32}}]}]}",
+    ),
+    ("hardcoded-address", 0, "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 'fe80::/10'}}]}]}"),
+    // Types.
+    ("implicit-policy-types", 0, "{podSelector: {}, ingress: [{}]}"),
+    ("implicit-policy-types", 0, "{podSelector: {}}"),
+    ("implicit-policy-types", 1, "{podSelector: {}, egress: []}"),
+    ("implicit-policy-types", 1, "{podSelector: {}, policyTypes: [Ingress], egress: []}"),
+    ("implicit-policy-types", 0, "{podSelector: {}, policyTypes: [Ingress, Egress], egress: []}"),
+    ("implicit-policy-types", 1, "{podSelector: {}, policyTypes: [Ingress], egress: [{}]}"),
+    ("implicit-policy-types", 1, "{podSelector: {}, policyTypes: [Egress], ingress: [{}]}"),
+    ("implicit-policy-types", 1, "{podSelector: {}, ingress: [{}], egress: [{}]}"),
+];
+
+#[test]
+fn rules_fire_where_they_must_and_nowhere_else() {
+    for (rule, wanted, spec) in CASES {
+        let found = judged(&shipped(), rule, &[policy("p", spec)]);
+        assert_eq!(found.len(), *wanted, "{rule} on {spec}: {found:#?}");
+    }
+}
+
+fn policy(name: &str, spec: &str) -> Value {
+    let text = format!(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec: {spec}\n"
+    );
+    manifest::read(&text).unwrap().remove(0).value
+}
+
+fn object(api_version: &str, kind: &str, rest: &str) -> Value {
+    manifest::read(&format!("apiVersion: {api_version}\nkind: {kind}\n{rest}\n")).unwrap().remove(0).value
+}
+
+const DNS: &str = "egress: [{to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}}], ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]}]";
+
+#[test]
+fn dns_may_come_from_other_policies_that_cover_the_same_pods() {
+    let isolating = policy(
+        "isolating",
+        "{podSelector: {matchExpressions: [{key: app, operator: In, values: [a, b]}]}, policyTypes: [Egress]}",
+    );
+    let dns_for = |name: &str, selector: &str| {
+        policy(name, &format!("{{podSelector: {selector}, policyTypes: [Egress], {DNS}}}"))
+    };
+    let blocked = |others: &[Value]| {
+        let documents: Vec<Value> = others.iter().cloned().chain([isolating.clone()]).collect();
+        !judged(&shipped(), "dns-blocked", &documents).is_empty()
+    };
+    assert!(blocked(&[]));
+    assert!(!blocked(&[dns_for("all", "{}")]));
+    assert!(blocked(&[dns_for("a", "{matchLabels: {app: a}}")]), "pods with app=b have none");
+    let both = [dns_for("a", "{matchLabels: {app: a}}"), dns_for("b", "{matchLabels: {app: b}}")];
+    assert!(!blocked(&both), "what two policies cover together is covered");
+    let mut elsewhere = dns_for("elsewhere", "{}");
+    elsewhere["metadata"]["namespace"] = "other".into();
+    assert!(blocked(&[elsewhere]), "a policy of another namespace covers no pod of this one");
+}
+
+#[test]
+fn taking_away_the_last_way_to_dns_is_found_on_the_policy_that_takes_it() {
+    let [dns, isolating] = [
+        policy("dns", &format!("{{podSelector: {{}}, policyTypes: [Egress], {DNS}}}")),
+        policy("isolating", "{podSelector: {matchLabels: {app: a}}, policyTypes: [Egress]}"),
+    ]
+    .map(|value| read(&value));
+    let view = View::of([dns.clone(), isolating.clone()]);
+    let found = |change: Change<'_>, view: &View| {
+        let verdict = judge(&shipped(), view, change);
+        verdict.judgements.into_iter().map(|judgement| judgement.finding).collect::<Vec<_>>()
+    };
+    let deleted = found(Change::Delete { old: &dns }, &view);
+    assert_eq!(deleted.len(), 1);
+    assert_eq!((deleted[0].rule, deleted[0].path.to_string().as_str()), ("dns-blocked", "spec"));
+    assert!(deleted[0].message.contains("NetworkPolicy shop/isolating isolates"), "{}", deleted[0].message);
+
+    let narrowed =
+        read(&policy("dns", &format!("{{podSelector: {{matchLabels: {{app: b}}}}, policyTypes: [Egress], {DNS}}}")));
+    let changed = found(Change::Write { new: &narrowed, old: Some(&dns) }, &view);
+    assert_eq!(changed.iter().map(|finding| finding.rule).collect::<Vec<_>>(), ["dns-blocked"], "{changed:#?}");
+
+    assert!(found(Change::Delete { old: &isolating }, &view).is_empty());
+    assert!(found(Change::Delete { old: &dns }, &View::of([dns.clone()])).is_empty(), "nobody is isolated");
+}
+
+#[test]
+fn an_old_fault_does_not_deny_and_a_new_one_does() {
+    let rule = |app: &str| format!("{{from: [{{podSelector: {{matchLabels: {{app: {app}}}}}}}]}}");
+    let with = |rules: &[&str]| {
+        let rules: Vec<String> = rules.iter().map(|app| rule(app)).collect();
+        read(&policy("p", &format!("{{podSelector: {{}}, ingress: [{}]}}", rules.join(", "))))
+    };
+    let denies = |old: &Object, new: &Object| {
+        judge(&shipped(), &View::default(), Change::Write { new, old: Some(old) }).denies()
+    };
+    let one = with(&["a"]);
+    assert!(judge(&shipped(), &View::default(), Change::Write { new: &one, old: None }).denies());
+    assert!(!denies(&one, &one));
+    assert!(denies(&one, &with(&["a", "b"])));
+    assert!(denies(&one, &with(&["b"])), "another peer is another fault");
+    assert!(denies(&one, &with(&["a", "a"])), "the same fault twice is one more");
+    assert!(!denies(&with(&["a", "b"]), &with(&["b", "a"])), "moved is not new");
+    assert!(!denies(&with(&["a", "b"]), &with(&["b"])));
+}
+
+#[test]
+fn the_network_of_the_node_is_kept_out_of_isolated_namespaces_only() {
+    let pod = |namespace: &str, account: &str| {
+        object(
+            "v1",
+            "Pod",
+            &format!(
+                "metadata: {{name: p, namespace: {namespace}}}\nspec: {{hostNetwork: true, serviceAccountName: {account}}}"
+            ),
+        )
+    };
+    let namespace =
+        |name: &str, labels: &str| object("v1", "Namespace", &format!("metadata: {{name: {name}, labels: {labels}}}"));
+    let profile = |profile: &str| format!("{{network-policy.portcullis.dev/profile: {profile}}}");
+    let found = |configuration: &Configuration, around: &[Value], pod: &Value| {
+        let documents: Vec<Value> = around.iter().cloned().chain([pod.clone()]).collect();
+        judged(configuration, "host-network", &documents)
+    };
+    let shop = pod("shop", "agent");
+    assert!(found(&shipped(), &[], &shop).is_empty(), "nothing is known of the namespace");
+    assert!(found(&shipped(), &[namespace("shop", "{}")], &shop).is_empty());
+    assert!(found(&shipped(), &[namespace("shop", &profile("unknown"))], &shop).is_empty());
+    assert_eq!(found(&shipped(), &[namespace("shop", &profile("standard"))], &shop).len(), 1);
+    let by_policy = found(&shipped(), &[policy("deny", "{podSelector: {}}")], &shop);
+    assert!(
+        by_policy[0].finding.message.contains("isolated by NetworkPolicy shop/deny"),
+        "{}",
+        by_policy[0].finding.message
+    );
+    assert!(found(&shipped(), &[policy("some", "{podSelector: {matchLabels: {a: b}}}")], &shop).is_empty());
+
+    let exempting = Configuration::read(
+        "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\nrules: {host-network: {settings: {exemptServiceAccounts: [shop/agent]}}}\n",
+    )
+    .unwrap();
+    let isolated = [namespace("shop", &profile("isolated"))];
+    assert!(found(&exempting, &isolated, &shop).is_empty());
+    assert_eq!(found(&exempting, &isolated, &pod("shop", "other")).len(), 1);
+    let mut deny = policy("deny", "{podSelector: {}}");
+    deny["metadata"]["namespace"] = "kube-system".into();
+    let platform = found(&shipped(), &[deny], &pod("kube-system", "cni"));
+    assert_eq!(platform[0].action.name(), "warn", "the platform needs the network of its nodes");
+}
