@@ -290,13 +290,3 @@ async fn a_log_is_one_json_object_a_line_whatever_users_write_and_keeps_secrets(
     let key = key.lines().find(|line| !line.starts_with("---")).unwrap();
     assert!(!log.contains(key));
 }
-
-/// Not a test: what a start costs. The result is for people to read.
-#[tokio::test]
-async fn a_start_is_measured() {
-    let start = std::time::Instant::now();
-    let server = Portcullis::start(&[]).await;
-    let took = start.elapsed();
-    // Not `eprintln!`, which the harness captures.
-    let _ = writeln!(io::stderr(), "ready after {} ms, {} kB resident", took.as_millis(), server.resident());
-}

@@ -176,13 +176,6 @@ impl Portcullis {
         assert!(lines.iter().all(Value::is_object));
         lines
     }
-
-    /// How much of it is in memory, in kB.
-    pub(crate) fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or_default()
-    }
 }
 
 impl Drop for Portcullis {
