@@ -14,7 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use support::wire::{Answer, Client, Connection, Fault, Portcullis, Protocol, Sent, good, until};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinHandle;
 
 /// Waits until the server says that it is stopping.
 async fn until_stopping(server: &Portcullis) {
@@ -32,8 +35,9 @@ async fn until_refused(client: &Client) {
 
 /// A request whose body is half sent, and the rest of it.
 struct Half {
-    answer: tokio::task::JoinHandle<(Connection, Result<Answer, Fault>)>,
-    rest: Box<dyn FnOnce() + Send>,
+    answer: JoinHandle<(Connection, Result<Answer, Fault>)>,
+    sender: UnboundedSender<Bytes>,
+    rest: String,
 }
 
 impl Half {
@@ -41,20 +45,24 @@ impl Half {
     async fn send(server: &Portcullis, mut connection: Connection, uid: &str) -> Self {
         let before = server.metric("portcullis_admission_in_flight");
         let (sender, body) = Sent::open(None);
-        let (first, second) = good(uid).split_at_checked(100).map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        let mut first = good(uid);
+        let rest = first.split_off(100);
         sender.send(first.into()).unwrap();
         let answer = tokio::spawn(async move {
             let answer = connection.post("/validate?timeout=30s", body).await;
             (connection, answer)
         });
         server.until_metric("portcullis_admission_in_flight", before + 1.0).await;
-        Self { answer, rest: Box::new(move || sender.send(second.into()).unwrap()) }
+        Self { answer, sender, rest }
     }
 
     /// Sends the other half.
     async fn finish(self) -> Answer {
-        (self.rest)();
-        self.answer.await.unwrap().1.expect("a request that is under way is answered")
+        let Self { answer, sender, rest } = self;
+        sender.send(rest.into()).unwrap();
+        // That was all of it.
+        drop(sender);
+        answer.await.unwrap().1.expect("a request that is under way is answered")
     }
 }
 

@@ -32,7 +32,7 @@ pub fn mutate<'a>(knowledge: &Knowledge, body: &'a [u8]) -> Result<Answer<'a>, R
             // A patch on a DELETE is an error that no failurePolicy forgives.
             _ => Judged::nothing(),
         },
-        Err(judged) => judged,
+        Err(judged) => *judged,
     };
     Ok(answer(request, judged))
 }

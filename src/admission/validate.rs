@@ -88,14 +88,14 @@ pub(super) struct Subject {
 }
 
 /// Reads the objects of a request. Where there is nothing to judge, or nothing that can be judged, the answer is given.
-pub(super) fn subject(request: &Request<'_>) -> Result<Subject, Judged> {
+pub(super) fn subject(request: &Request<'_>) -> Result<Subject, Box<Judged>> {
     // Status, scale, finalize and the like cannot change what is judged here.
     if request.sub_resource.as_deref().is_some_and(|sub| !sub.is_empty()) {
-        return Err(Judged::nothing());
+        return Err(Box::default());
     }
     let api_version = request.kind.api_version();
     if matches!(dialect::claim(&api_version, &request.kind.kind), Claim::Unknown) {
-        return Err(Judged::nothing());
+        return Err(Box::default());
     }
     let read = |raw: &RawValue| dialect::read(&manifest(request, &api_version, raw));
     let kind = &request.kind.kind;
@@ -103,33 +103,35 @@ pub(super) fn subject(request: &Request<'_>) -> Result<Subject, Judged> {
         "DELETE" => {
             let Some(old) = request.old_object else {
                 let problem = format!("the review of a DELETE of {kind} has no oldObject");
-                return Err(Judged::refused(Denial::malformed(problem)));
+                return Err(Judged::refused(Denial::malformed(problem)).into());
             };
             // What cannot be read has no effect that its deletion could take away.
             match read(old) {
                 Ok(Some(old)) => Ok(Subject { new: None, old: Some(old) }),
-                Ok(None) => Err(Judged::nothing()),
-                Err(error) => Err(Judged::warned(&format!("{kind} cannot be read and was not judged: {error}"))),
+                Ok(None) => Err(Box::default()),
+                Err(error) => Err(Judged::warned(&format!("{kind} cannot be read and was not judged: {error}")).into()),
             }
         }
         "CREATE" | "UPDATE" => {
             let Some(new) = request.object else {
                 let problem = format!("the review of {} of {kind} has no object", with_article(&request.operation));
-                return Err(Judged::refused(Denial::malformed(problem)));
+                return Err(Judged::refused(Denial::malformed(problem)).into());
             };
             let old = request.old_object.map(read);
             match read(new) {
                 Ok(Some(new)) => Ok(Subject { new: Some(new), old: old.and_then(Result::ok).flatten() }),
-                Ok(None) => Err(Judged::nothing()),
+                Ok(None) => Err(Box::default()),
                 // Whoever has to change an object that was unreadable before is not held up by that.
                 Err(error) if old == Some(Err(error.clone())) => {
-                    Err(Judged::warned(&format!("{kind} cannot be read and was not judged: {error}")))
+                    Err(Judged::warned(&format!("{kind} cannot be read and was not judged: {error}")).into())
                 }
-                Err(error) => Err(Judged::refused(Denial::unreadable(format!("{kind} cannot be read: {error}")))),
+                Err(error) => {
+                    Err(Judged::refused(Denial::unreadable(format!("{kind} cannot be read: {error}"))).into())
+                }
             }
         }
-        "CONNECT" => Err(Judged::nothing()),
-        other => Err(Judged::refused(Denial::malformed(format!("the operation {other:?} is not understood")))),
+        "CONNECT" => Err(Box::default()),
+        other => Err(Judged::refused(Denial::malformed(format!("the operation {other:?} is not understood"))).into()),
     }
 }
 
@@ -150,7 +152,7 @@ fn with_article(operation: &str) -> String {
 fn judge(knowledge: &Knowledge, request: &Request<'_>) -> Judged {
     let subject = match subject(request) {
         Ok(subject) => subject,
-        Err(judged) => return judged,
+        Err(judged) => return *judged,
     };
     let change = match (&subject.new, &subject.old) {
         // What is being deleted has to be able to lose its finalizers.

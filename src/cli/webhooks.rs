@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::OK;
 use super::sources::Sources;
@@ -60,15 +60,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     for mut document in manifest::read(&text)? {
         let webhooks = document.value.get_mut("webhooks").and_then(Value::as_array_mut).context("no webhooks")?;
         webhooks.retain(|webhook| is_needed(webhook, &configuration));
-        for webhook in webhooks {
-            let path = webhook.pointer("/clientConfig/service/path").and_then(Value::as_str).unwrap_or_default();
-            let mut client = client(arguments, path)?;
-            if let Some(ca) = &ca {
-                client["caBundle"] = json!(ca);
-            }
+        for webhook in webhooks.iter_mut().filter_map(Value::as_object_mut) {
             let fails = webhook.get("failurePolicy") == Some(&json!("Fail")) && denies(webhook, &configuration);
-            webhook["failurePolicy"] = json!(if fails { "Fail" } else { "Ignore" });
-            webhook["clientConfig"] = client;
+            webhook.insert("failurePolicy".into(), json!(if fails { "Fail" } else { "Ignore" }));
+            let client = client(arguments, path(webhook), ca.as_deref())?;
+            webhook.insert("clientConfig".into(), client);
         }
         items.push(document.value);
     }
@@ -79,7 +75,21 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     Ok(OK)
 }
 
-fn client(arguments: &Arguments, path: &str) -> Result<Value> {
+/// The path of the server that a webhook calls.
+fn path(webhook: &Map<String, Value>) -> &'static str {
+    let client = webhook.get("clientConfig").unwrap_or(&Value::Null);
+    if client.pointer("/service/path") == Some(&json!("/mutate")) { "/mutate" } else { "/validate" }
+}
+
+fn client(arguments: &Arguments, path: &str, ca: Option<&str>) -> Result<Value> {
+    let mut client = address(arguments, path)?;
+    if let (Some(client), Some(ca)) = (client.as_object_mut(), ca) {
+        client.insert("caBundle".into(), json!(ca));
+    }
+    Ok(client)
+}
+
+fn address(arguments: &Arguments, path: &str) -> Result<Value> {
     if let Some(url) = &arguments.url {
         if !url.starts_with("https://") {
             bail!("--url `{url}`: an API server calls webhooks by https only");
@@ -99,7 +109,7 @@ fn client(arguments: &Arguments, path: &str) -> Result<Value> {
 }
 
 /// The rules that a webhook is there for.
-fn rules(webhook: &Value) -> &'static [&'static str] {
+fn rules(webhook: &Map<String, Value>) -> &'static [&'static str] {
     match webhook.get("name").and_then(Value::as_str) {
         Some("namespaces.portcullis.dev") => &["invalid-profile"],
         Some("pods.portcullis.dev" | "workloads.portcullis.dev") => &["host-network"],
@@ -108,7 +118,7 @@ fn rules(webhook: &Value) -> &'static [&'static str] {
 }
 
 /// Whether a rule behind the webhook denies, wherever.
-fn denies(webhook: &Value, configuration: &Configuration) -> bool {
+fn denies(webhook: &Map<String, Value>, configuration: &Configuration) -> bool {
     let behind = rules(webhook);
     configuration.modes().any(|(rule, mode)| {
         let is_behind = if behind.is_empty() {
@@ -122,7 +132,8 @@ fn denies(webhook: &Value, configuration: &Configuration) -> bool {
 
 /// Whether there is anything that the webhook could do.
 fn is_needed(webhook: &Value, configuration: &Configuration) -> bool {
-    let mutates_policies = webhook.get("name") == Some(&json!("policies.portcullis.dev"))
-        && webhook.pointer("/clientConfig/service/path") == Some(&json!("/mutate"));
+    let mutates_policies = webhook.as_object().is_some_and(|webhook| {
+        webhook.get("name") == Some(&json!("policies.portcullis.dev")) && path(webhook) == "/mutate"
+    });
     !mutates_policies || configuration.repairs()
 }

@@ -4,6 +4,7 @@ use serde_path_to_error::Segment;
 
 use crate::manifest::{self, Document};
 use crate::model::Path;
+use crate::rules::SettingsError;
 
 /// A configuration that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,14 +46,14 @@ impl Error {
         Self { line: document.line_of(&path), place: shown, problem: problem.into() }
     }
 
-    pub(super) fn from_serde(document: &Document, error: &serde_path_to_error::Error<serde_json::Error>) -> Self {
+    pub(super) fn from_serde(document: &Document, error: &SettingsError) -> Self {
         let place = place_of(error.path());
         let place: Vec<&str> = place.iter().map(String::as_str).collect();
         Self::at(document, &place, Self::describe(error))
     }
 
     /// The problem in words that fit the place, which already names the field.
-    pub(super) fn describe(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
+    pub(super) fn describe(error: &SettingsError) -> String {
         let text = error.inner().to_string();
         let quoted: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
         match quoted.split_first() {

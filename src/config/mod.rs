@@ -41,8 +41,15 @@ struct Configured {
 /// What is different in some namespaces.
 struct Override {
     namespaces: NamespaceSelector,
-    /// By position in the list of rules.
-    rules: Vec<(usize, Option<Mode>, Option<Box<dyn Rule>>)>,
+    rules: Vec<Changed>,
+}
+
+/// What is different about a rule.
+struct Changed {
+    /// The rule's position in the list of rules.
+    position: usize,
+    mode: Option<Mode>,
+    rule: Option<Box<dyn Rule>>,
 }
 
 /// The namespaces of an override. All that is said has to hold.
@@ -110,7 +117,7 @@ impl Configuration {
             serde_path_to_error::deserialize(value).map_err(|error| Error::from_serde(document, &error))?;
         let site = written.site(document)?;
         let mut rules = Vec::with_capacity(RULES.len());
-        for (name, _) in &written.rules {
+        for name in written.rules.keys() {
             position(document, &["rules"], name)?;
         }
         for definition in RULES {
@@ -138,7 +145,7 @@ impl Configuration {
                         Some(configure(document, &place, base.definition, merged)?)
                     }
                 };
-                changed.push((position, entry.mode, rule));
+                changed.push(Changed { position, mode: entry.mode, rule });
             }
             let labels = match written.namespaces.labels() {
                 Ok(labels) => labels,
@@ -153,8 +160,9 @@ impl Configuration {
 
     /// Every rule with every mode that it has somewhere.
     pub fn modes(&self) -> impl Iterator<Item = (&'static str, Mode)> {
-        let overridden = self.overrides.iter().flat_map(|one| &one.rules).filter_map(|(position, mode, _)| {
-            self.rules.get(*position).zip(*mode).map(|(configured, mode)| (configured.definition.name, mode))
+        let overridden = self.overrides.iter().flat_map(|one| &one.rules).filter_map(|changed| {
+            let rule = self.rules.get(changed.position)?;
+            Some((rule.definition.name, changed.mode?))
         });
         self.rules.iter().map(|configured| (configured.definition.name, configured.mode)).chain(overridden)
     }
@@ -162,7 +170,7 @@ impl Configuration {
     /// Whether a rule puts right by itself what it finds, wherever.
     #[must_use]
     pub fn repairs(&self) -> bool {
-        let overridden = self.overrides.iter().flat_map(|one| &one.rules).filter_map(|(_, _, rule)| rule.as_ref());
+        let overridden = self.overrides.iter().flat_map(|one| &one.rules).filter_map(|changed| changed.rule.as_ref());
         self.rules.iter().map(|configured| &configured.rule).chain(overridden).any(|rule| rule.repairs())
     }
 
@@ -176,11 +184,10 @@ impl Configuration {
         };
         self.rules.iter().enumerate().filter_map(move |(position, configured)| {
             let (mut mode, mut rule) = (configured.mode, &configured.rule);
-            for (_, changed_mode, changed_rule) in
-                applying.iter().flat_map(|one| &one.rules).filter(|(changed, ..)| *changed == position)
-            {
-                mode = changed_mode.unwrap_or(mode);
-                rule = changed_rule.as_ref().unwrap_or(rule);
+            let changes = applying.iter().flat_map(|one| &one.rules);
+            for changed in changes.filter(|changed| changed.position == position) {
+                mode = changed.mode.unwrap_or(mode);
+                rule = changed.rule.as_ref().unwrap_or(rule);
             }
             let asked = Asked { position, definition: configured.definition, mode, rule: &**rule };
             (mode != Mode::Off).then_some(asked)

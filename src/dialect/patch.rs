@@ -42,7 +42,7 @@ impl Patch {
     /// there is no list.
     pub(super) fn append(&mut self, manifest: &str, list: &Path, value: &impl Serialize) -> Option<()> {
         let found = find(manifest, list);
-        match found.map(|found| found.get()) {
+        match found.map(RawValue::get) {
             Some(text) if text.starts_with('[') => self.push_item(list, value),
             Some("null") | None => {
                 let parent = list.parent();
@@ -158,7 +158,7 @@ mod tests {
     fn parts_are_found_as_they_are_written() {
         let json = r#"{"spec": {"egress": [{"a": 1}, {"b/c":  "é" }]}, "x": null}"#;
         let egress = Path::root().field("spec").field("egress");
-        let text = |path: &Path| find(json, path).map(|found| found.get());
+        let text = |path: &Path| find(json, path).map(RawValue::get);
         assert_eq!(text(&egress.index(1)), Some(r#"{"b/c":  "é" }"#));
         assert_eq!(text(&egress.index(1).key("b/c")), Some(r#""é""#));
         assert_eq!(text(&Path::root().field("x")), Some("null"));

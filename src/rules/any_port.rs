@@ -82,7 +82,7 @@ impl Default for AnyPort {
 
 impl Rule for AnyPort {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        for (direction, rule) in case.policies().iter().flat_map(|policy| policy.allow_rules()) {
+        for (direction, rule) in case.allow_rules() {
             let Some(what) = self.every_port(&rule.ports) else { continue };
             if rule.action != Action::Allow || self.is_exempt(direction, &rule.peers) {
                 continue;

@@ -1,6 +1,6 @@
 //! What a rule is asked about.
 
-use crate::model::{Body, Finding, Fix, Namespace, Object, Path, Policy, Workload};
+use crate::model::{Body, Direction, Finding, Fix, Namespace, Object, Path, Policy, Rule as TrafficRule, Workload};
 use crate::view::{Scene, Site, View};
 
 use super::Defined;
@@ -67,6 +67,11 @@ impl<'a> Case<'a> {
     #[must_use]
     pub fn policies(&self) -> &'a [Policy] {
         self.written().map(Object::policies).unwrap_or_default()
+    }
+
+    /// Every rule of those policies that lets traffic through, with its direction.
+    pub fn allow_rules(&self) -> impl Iterator<Item = (Direction, &'a TrafficRule)> {
+        self.policies().iter().flat_map(Policy::allow_rules)
     }
 
     /// The namespace that the object will be, if it is one.

@@ -17,6 +17,9 @@ pub trait Rule: Send + Sync {
     }
 }
 
+/// Why settings cannot be those of a rule, and where in them.
+pub type SettingsError = serde_path_to_error::Error<serde_json::Error>;
+
 /// What a rule says of itself. Its value with default settings is the rule as shipped.
 pub trait Defined: Rule + Default + DeserializeOwned + 'static {
     /// The name in configuration, messages, metrics and reports. It never changes.
@@ -62,7 +65,7 @@ pub struct Definition {
     /// What follows from a finding, as shipped.
     pub mode: Mode,
     doc: &'static [&'static str],
-    configure: fn(Value) -> Result<Box<dyn Rule>, serde_path_to_error::Error<serde_json::Error>>,
+    configure: fn(Value) -> Result<Box<dyn Rule>, SettingsError>,
 }
 
 impl Definition {
@@ -75,7 +78,7 @@ impl Definition {
     ///
     /// # Errors
     /// A setting that the rule does not have, or a value that it cannot have.
-    pub fn configure(&self, settings: Value) -> Result<Box<dyn Rule>, serde_path_to_error::Error<serde_json::Error>> {
+    pub fn configure(&self, settings: Value) -> Result<Box<dyn Rule>, SettingsError> {
         (self.configure)(settings)
     }
 
@@ -94,7 +97,7 @@ impl Definition {
     }
 }
 
-fn configure<R: Defined>(settings: Value) -> Result<Box<dyn Rule>, serde_path_to_error::Error<serde_json::Error>> {
+fn configure<R: Defined>(settings: Value) -> Result<Box<dyn Rule>, SettingsError> {
     if settings.is_null() {
         return Ok(Box::new(R::default()));
     }

@@ -73,7 +73,7 @@ rule! {
 
 impl Rule for HardcodedAddress {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        for (direction, rule) in case.policies().iter().flat_map(|policy| policy.allow_rules()) {
+        for (direction, rule) in case.allow_rules() {
             for (peer, block) in rule.blocks() {
                 let net = block.net;
                 if net.prefix_len() == 0

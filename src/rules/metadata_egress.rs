@@ -79,7 +79,7 @@ impl Default for MetadataEgress {
 
 impl Rule for MetadataEgress {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        let rules = case.policies().iter().flat_map(|policy| policy.allow_rules());
+        let rules = case.allow_rules();
         for (direction, rule) in rules {
             if direction != Direction::Egress || !rule.has_port(Protocol::Tcp, 80, &[]) {
                 continue;

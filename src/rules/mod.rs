@@ -19,7 +19,7 @@ mod open_ingress;
 mod split_peer;
 
 pub use case::{Case, Change, Findings};
-pub use definition::{Defined, Definition, Mode, Rule};
+pub use definition::{Defined, Definition, Mode, Rule, SettingsError};
 
 /// Every rule, in the order in which they are listed and reported: what denies comes before what warns.
 pub const RULES: &[Definition] = &[

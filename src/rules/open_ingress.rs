@@ -67,7 +67,7 @@ rule! {
 
 impl Rule for OpenIngress {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        let rules = case.policies().iter().flat_map(|policy| policy.allow_rules());
+        let rules = case.allow_rules();
         for (_, rule) in rules.filter(|(direction, _)| *direction == Direction::Ingress) {
             let (path, from) = match &rule.peers {
                 Peers::Any => (rule.path.clone(), "anywhere".to_owned()),

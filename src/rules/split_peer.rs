@@ -76,7 +76,7 @@ rule! {
 
 impl Rule for SplitPeer {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        for (direction, rule) in case.policies().iter().flat_map(|policy| policy.allow_rules()) {
+        for (direction, rule) in case.allow_rules() {
             let Peers::Only(peers) = &rule.peers else { continue };
             let bare = |is_bare: fn(&Pods) -> bool| -> Vec<(&Path, &Pods)> {
                 let pods = peers.iter().filter_map(|peer| match &peer.who {

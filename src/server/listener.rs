@@ -37,17 +37,14 @@ pub(super) async fn accept(
     connections: TaskTracker,
 ) {
     let places = Arc::new(Semaphore::new(shared.limits.connections));
-    let app = routes::router(Arc::clone(&shared));
+    let app = routes::router(&shared);
     loop {
         // A client that finds no place waits in the queue of the system.
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
             (place, listener.accept().await)
         };
-        let (place, accepted) = match closing.run_until_cancelled(next).await {
-            Some((Ok(place), accepted)) => (place, accepted),
-            Some((Err(_), _)) | None => return,
-        };
+        let Some((Ok(place), accepted)) = closing.run_until_cancelled(next).await else { return };
         match accepted {
             Ok((stream, peer)) => {
                 let connection = Connection {
@@ -108,11 +105,11 @@ impl Connection {
                 .timer(TokioTimer::new())
                 .keep_alive_interval(PING)
                 .serve_connection(io, service);
-            finish(connection, &self.closing, |connection| connection.graceful_shutdown()).await
+            finish(connection, &self.closing, http2::Connection::graceful_shutdown).await
         } else {
             let connection =
                 http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(IDLE).serve_connection(io, service);
-            finish(connection, &self.closing, |connection| connection.graceful_shutdown()).await
+            finish(connection, &self.closing, http1::Connection::graceful_shutdown).await
         };
         if let Err(error) = ended {
             tracing::debug!(%peer, error = &error as &dyn std::error::Error, "the connection broke");

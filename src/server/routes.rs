@@ -41,9 +41,9 @@ struct Handler {
 }
 
 /// The routes of the webhook.
-pub(super) fn router(shared: Arc<Shared>) -> Router {
+pub(super) fn router(shared: &Arc<Shared>) -> Router {
     let places = Arc::new(Semaphore::new(shared.limits.in_flight));
-    let handler = |name, endpoint| Handler { name, endpoint, shared: Arc::clone(&shared), places: Arc::clone(&places) };
+    let handler = |name, endpoint| Handler { name, endpoint, shared: Arc::clone(shared), places: Arc::clone(&places) };
     Router::new()
         .route("/validate", post(handle).with_state(handler("validate", admission::validate)))
         .route("/mutate", post(handle).with_state(handler("mutate", admission::mutate)))

@@ -31,9 +31,16 @@ fn parents_of_labels_are_added_where_they_are_missing() {
         let verdict = webhook.mutate(&create(&object));
         assert_eq!(verdict.patched(&object)["metadata"]["labels"], added, "{verdict}");
     }
+}
+
+/// Trap 3. In Go a null is an empty value.
+#[test]
+fn metadata_is_added_where_it_is_missing() {
+    let mut webhook = Webhook::new();
+    let added = json!({PROFILE: "standard", BASELINE: "pending"});
     for object in [
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": null}),
         json!({"apiVersion": "v1", "kind": "Namespace"}),
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": null}),
     ] {
         let verdict = webhook.mutate(&create(&object));
         assert_eq!(verdict.patched(&object)["metadata"]["labels"], added, "{verdict}");

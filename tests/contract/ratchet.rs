@@ -102,6 +102,24 @@ fn a_finalizer_can_be_removed() {
     webhook.validate(&update(&old, &new)).allowed_without_a_word();
 }
 
+/// Whoever has to change an object that nobody could read before is not held up by that, and by nothing less.
+#[test]
+fn what_could_not_be_read_before_is_warned_about() {
+    let mut webhook = Webhook::new();
+    let unreadable =
+        |types: &str, app: &str| policy(&json!({"podSelector": {"matchLabels": {"app": app}}, "policyTypes": [types]}));
+    let verdict = webhook.validate(&update(&unreadable("Both", "a"), &unreadable("Both", "b")));
+    assert!(verdict.allowed && verdict.warnings.len() == 1, "{verdict}");
+    assert!(verdict.warnings[0].contains("cannot be read and was not judged: spec.policyTypes[0]"), "{verdict}");
+
+    let verdict = webhook.validate(&update(&unreadable("Both", "a"), &unreadable("None", "a")));
+    verdict.refused(422, "Invalid", &["spec.policyTypes[0]", "None"]);
+    let verdict = webhook.validate(&update(&unreadable("Ingress", "a"), &unreadable("Both", "a")));
+    verdict.refused(422, "Invalid", &["spec.policyTypes[0]", "Both"]);
+    let readable = policy(&egress(&[to_database()]));
+    webhook.validate(&update(&unreadable("Both", "a"), &readable)).denied_by(&[("dns-blocked", "spec.egress")]);
+}
+
 /// The labels of a namespace are what is judged of it.
 #[test]
 fn a_guarded_label_is_more_than_metadata() {

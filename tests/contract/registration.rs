@@ -9,6 +9,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use x509_parser::extensions::GeneralName;
 
@@ -120,6 +122,21 @@ fn nothing_is_registered_by_a_star_but_versions() {
                 }
             }
         }
+    }
+}
+
+/// Traps 6, 19 and 24. An API server takes no other values.
+#[test]
+fn what_is_registered_is_what_an_api_server_takes() {
+    for (kind, webhook) in webhooks(Some(INJECTS)) {
+        assert!((1..=30).contains(&webhook["timeoutSeconds"].as_u64().unwrap()), "{kind}: {webhook}");
+        assert!(webhook["matchConditions"].as_array().map_or(0, Vec::len) <= 64, "{kind}: {webhook}");
+        let path = if kind.starts_with("Validating") { "validate" } else { "mutate" };
+        let client = &webhook["clientConfig"];
+        assert_eq!(client["url"], format!("https://portcullis.example.com:8443/{path}"), "{kind}: {webhook}");
+        let bundle = STANDARD.decode(client["caBundle"].as_str().unwrap()).unwrap();
+        assert!(bundle.starts_with(b"-----BEGIN CERTIFICATE-----"), "{kind}: {webhook}");
+        assert_eq!(client.get("service"), None, "{kind}: {webhook}");
     }
 }
 

@@ -11,6 +11,7 @@
 
 pub(crate) mod client;
 pub(crate) mod control_plane;
+pub(crate) mod files;
 pub(crate) mod pki;
 pub(crate) mod process;
 pub(crate) mod reviews;

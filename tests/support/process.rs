@@ -12,6 +12,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// A running process, whose output lies in a file. It is stopped when this is dropped, by a panic too.
 pub(crate) struct Process {
     child: Child,
+    /// Kills the process if the test itself is killed, for an API server that has lost its etcd does not stop by itself:
+    /// a shell that waits for its standard input to end, which this process holds open.
+    guard: Option<Child>,
     log: PathBuf,
 }
 
@@ -25,12 +28,23 @@ impl Process {
             .stderr(output)
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
-        Self { child, log: log.into() }
+        let guard = Command::new("sh")
+            .args(["-c", "trap '' HUP INT TERM; read -r _; kill -KILL \"$0\"", &child.id().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok();
+        Self { child, guard, log: log.into() }
     }
 
     /// How it ended, if it did.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
+        let status = self.child.try_wait().ok().flatten();
+        if status.is_some() {
+            self.dismiss_guard();
+        }
+        status
     }
 
     /// Asks it to stop, and kills it if it does not. Never panics, since it runs while a panic unwinds.
@@ -48,7 +62,17 @@ impl Process {
             thread::sleep(Duration::from_millis(20));
         }
         let _ = self.child.kill();
-        self.child.wait().ok()
+        let status = self.child.wait().ok();
+        self.dismiss_guard();
+        status
+    }
+
+    /// Before its input ends, since the number of a process that has ended may be that of another soon.
+    fn dismiss_guard(&mut self) {
+        if let Some(mut guard) = self.guard.take() {
+            let _ = guard.kill();
+            let _ = guard.wait();
+        }
     }
 
     /// The end of what it printed.

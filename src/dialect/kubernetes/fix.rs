@@ -8,7 +8,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::dialect::label_selector::{self, Written};
 use crate::dialect::patch::{Patch, find};
-use crate::model::{Direction, Fix, Namespaces, Numbers, Path, Peer, Port, Who};
+use crate::model::{Direction, Fix, Namespaces, Numbers, Path, Peer, Port, Protocol, Who};
 
 /// A rule as it is written.
 #[derive(Serialize)]
@@ -123,13 +123,13 @@ fn write_port(port: &Port) -> WrittenPort<'_> {
         Numbers::Range(first, last) => (Some(IntOrString::Number(*first)), (first != last).then_some(*last)),
         Numbers::Named(name) => (Some(IntOrString::Name(name)), None),
     };
-    WrittenPort { protocol: port.protocol.map(|protocol| protocol.name()), port: number, end_port }
+    WrittenPort { protocol: port.protocol.map(Protocol::name), port: number, end_port }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Pods, Protocol, Selector};
+    use crate::model::{Pods, Selector};
     use serde_json::json;
 
     fn fixed(fix: &Fix, manifest: &Value) -> Value {

@@ -100,7 +100,7 @@ fn authored(manifest: &Manifest<'_>, spec: &wire::Spec) -> (Types, Option<usize>
     if let Some(Ok(applied)) = last_applied.map(|json| serde_json::from_str::<wire::NetworkPolicy>(&json)) {
         let applied = applied.spec.unwrap_or_default();
         let types = if declares(&applied) { Types::Declared } else { Types::Inferred };
-        let dropped = applied.egress.filter(|rules| rules.is_empty()).map(|_| 0);
+        let dropped = applied.egress.filter(Vec::is_empty).map(|_| 0);
         return (types, as_read.or(dropped));
     }
     // A server-side apply owns just what its author wrote; other ways of writing own the defaults too.
