@@ -20,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::control_plane::{ControlPlane, Output};
+use support::control_plane::{ControlPlane, Kubectl, Output};
 use support::server::Server;
 
 /// How long an API server may take to notice a webhook configuration.
@@ -81,6 +81,7 @@ fn an_api_server_asks_portcullis() {
         policies_can_be_deleted,
         the_last_way_to_dns_cannot_be_deleted,
         a_namespace_can_be_deleted,
+        a_namespace_goes_with_its_last_way_to_dns,
         a_pod_on_the_network_of_the_node_is_denied,
         an_outage_stops_neither_ordinary_pods_nor_the_control_plane,
         a_template_on_the_network_of_the_node_is_denied,
@@ -186,15 +187,21 @@ impl Cluster {
         accepted(&self.plane.kubectl(&["create", "namespace", name]));
     }
 
-    /// Lets go of a namespace that is being deleted, as the controllers would, which are not there.
+    /// Lets go of a namespace that is being deleted.
     fn finalize(&self, name: &str) {
         let mut namespace = self.plane.stored(&["namespace", name]).expect("its finalizer holds it");
         assert_eq!(namespace["status"]["phase"], "Terminating");
         namespace["spec"]["finalizers"] = json!([]);
         let path = format!("/api/v1/namespaces/{name}/finalize");
         let replace = ["replace", "--raw", &path, "--filename=-"];
-        accepted(&self.plane.admin().run_with_input(&replace, &namespace.to_string()));
+        accepted(&self.namespace_controller().run_with_input(&replace, &namespace.to_string()));
         assert_eq!(self.plane.stored(&["namespace", name]), None);
+    }
+
+    /// Who empties namespaces that are being deleted. Nobody does it here but the test, with just its rights.
+    fn namespace_controller(&self) -> Kubectl {
+        let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"];
+        self.plane.as_user("system:serviceaccount:kube-system:namespace-controller", &groups)
     }
 
     /// A policy as it is stored.
@@ -593,9 +600,20 @@ fn a_namespace_can_be_deleted(cluster: &mut Cluster) {
     cluster.namespace("doomed");
     accepted(&cluster.plane.apply(&policy("web", "doomed", &both(&[FROM_FRONTEND], &[TO_DNS])), &[]));
     accepted(&cluster.plane.kubectl(&["delete", "namespace", "doomed", "--wait=false"]));
-    accepted(&cluster.plane.kubectl(&["delete", "--raw", &collection("doomed")]));
+    accepted(&cluster.namespace_controller().run(&["delete", "--raw", &collection("doomed")]));
     assert_eq!(cluster.policy("web", "doomed"), None);
     cluster.finalize("doomed");
+}
+
+/// The controller deletes what is in a namespace in the order of the names, and goes no further than to the first that it
+/// may not delete.
+fn a_namespace_goes_with_its_last_way_to_dns(cluster: &mut Cluster) {
+    accepted(&cluster.plane.kubectl(&["delete", "namespace", "leaving", "--wait=false"]));
+    accepted(&cluster.namespace_controller().run(&["delete", "--raw", &collection("leaving")]));
+    for name in ["allow-dns", "isolate"] {
+        assert_eq!(cluster.policy(name, "leaving"), None);
+    }
+    cluster.finalize("leaving");
 }
 
 // === Pods, and what makes them ===
@@ -887,6 +905,27 @@ spec: {podSelector: {}, policyTypes: [Egress]}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: allow-dns, namespace: resolving}
+spec:
+  podSelector: {}
+  policyTypes: [Egress]
+  egress:
+  - to:
+    - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}
+      podSelector: {matchLabels: {k8s-app: kube-dns}}
+    ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: leaving}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: isolate, namespace: leaving}
+spec: {podSelector: {}, policyTypes: [Egress]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: allow-dns, namespace: leaving}
 spec:
   podSelector: {}
   policyTypes: [Egress]

@@ -110,7 +110,7 @@ async fn a_server_that_is_stopping_says_so_and_serves_on() {
 async fn a_request_under_way_over_http2_is_answered_after_goaway() {
     let mut server = Portcullis::start(&["--stop-after", "0.2"]).await;
     let connection = server.client.connect(Protocol::Http2).await;
-    let Connection::Http2(sender) = &connection else { unreachable!("it is HTTP/2") };
+    let Connection::Http2(sender) = &connection else { panic!("it is HTTP/2") };
     let mut other = Connection::Http2(sender.clone());
     let half = Half::send(&server, connection, "under-way").await;
 
@@ -124,7 +124,7 @@ async fn a_request_under_way_over_http2_is_answered_after_goaway() {
         Err(Fault::Lost(why)) => panic!("a request was lost: {why}"),
     })
     .await;
-    let Connection::Http2(sender) = &other else { unreachable!("it is HTTP/2") };
+    let Connection::Http2(sender) = &other else { panic!("it is HTTP/2") };
     assert!(sender.is_closed());
     until_refused(&server.client).await;
 

@@ -101,7 +101,7 @@ fn a_dry_run_gets_the_same_bytes_but_for_the_uid() {
         let reviews = [
             create(&policy(&egress(&[to_dns()]))),
             create(&bad),
-            update(&bad, &policy(&egress(&[to_database(), from_on_any_port("a")]))),
+            update(&bad, &policy(&egress(&[to_database(), json!({"to": [{"podSelector": {}}]})]))),
             delete(&crate::requests::allow_dns()),
             create(&pod_on_the_node()),
             create(&namespace("new", &json!({}))),

@@ -5,8 +5,8 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Value, json};
 
 use crate::support::reviews::{
-    BASELINE, CONFIG, INJECTS, PROFILE, SHOP, Webhook, create, delete, deployment_on_the_node, egress,
-    from_on_any_port, namespace, object, pod_on_the_node, policy, to_database, to_dns, update, with,
+    BASELINE, CONFIG, INJECTS, PROFILE, SHOP, Webhook, create, delete, deployment_on_the_node, egress, namespace,
+    object, pod_on_the_node, policy, to_database, to_dns, update, with,
 };
 
 /// Trap 2. Every verdict of `/validate` is read with this in mind; here are the requests for which `/mutate` has a patch.
@@ -204,7 +204,7 @@ fn dns_is_added_once() {
 #[test]
 fn other_faults_are_not_patched() {
     let mut webhook = Webhook::with(INJECTS, SHOP);
-    let before = policy(&egress(&[from_on_any_port("a"), to_dns()]));
+    let before = policy(&egress(&[json!({"to": [{"podSelector": {}}]}), to_dns()]));
     webhook.mutate(&create(&before)).allowed_without_a_word();
     for workload in [pod_on_the_node(), deployment_on_the_node()] {
         webhook.mutate(&create(&workload)).allowed_without_a_word();

@@ -88,21 +88,21 @@ pub(crate) const UID: &str = "705ab4f5-6393-11e8-b7cc-42010a800002";
 
 /// The creation of an object.
 pub(crate) fn create(object: &Value) -> Value {
-    review("CREATE", object.clone(), Value::Null)
+    review("CREATE", object, &Value::Null)
 }
 
 /// A change of an object.
 pub(crate) fn update(old: &Value, new: &Value) -> Value {
-    review("UPDATE", new.clone(), old.clone())
+    review("UPDATE", new, old)
 }
 
 /// The deletion of an object.
 pub(crate) fn delete(old: &Value) -> Value {
-    review("DELETE", Value::Null, old.clone())
+    review("DELETE", &Value::Null, old)
 }
 
-fn review(operation: &str, object: Value, old: Value) -> Value {
-    let about = if object.is_null() { old.clone() } else { object.clone() };
+fn review(operation: &str, object: &Value, old: &Value) -> Value {
+    let about = if object.is_null() { old } else { object };
     let api_version = about["apiVersion"].as_str().unwrap();
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let kind = about["kind"].as_str().unwrap();
