@@ -59,24 +59,36 @@ async fn one_request_too_many_is_refused_and_takes_nothing_from_the_others() {
     assert_eq!(server.metric(&refused("overload")), 2.0);
 }
 
+/// Sends a body that is too large, in each way, each on a connection of its own.
+async fn send_too_much(server: &Portcullis, size: usize) {
+    for protocol in Protocol::ALL {
+        for body in [Sent::from(of_size(size)), Sent::chunked(of_size(size))] {
+            let answer = server.client.connect(protocol).await.post("/validate", body).await;
+            let answer = answer.unwrap_or_else(|fault| panic!("{size} bytes over {protocol:?}: {fault:?}"));
+            assert_eq!(answer.status, 413, "{answer}");
+            assert_eq!(answer.text, "the body is larger than 8388608 bytes, which is as large as it may be\n");
+        }
+    }
+    assert_eq!(server.metric(&refused("too-large")), 4.0);
+    server.until_metric("portcullis_admission_in_flight", 0.0).await;
+}
+
 #[tokio::test]
 async fn a_body_that_is_too_large_is_refused_with_the_limit() {
     let server = Portcullis::start(&[]).await;
     for protocol in Protocol::ALL {
         let largest = server.client.connect(protocol).await.post("/validate", of_size(LIMIT)).await.unwrap();
         assert!(largest.allowed(), "{largest}");
-        // One more than is allowed, and so much more that it cannot hide in any buffer.
-        for size in [LIMIT + 1, 2 * LIMIT] {
-            for body in [Sent::from(of_size(size)), Sent::chunked(of_size(size))] {
-                let answer = server.client.connect(protocol).await.post("/validate", body).await;
-                let answer = answer.unwrap_or_else(|fault| panic!("{size} bytes over {protocol:?}: {fault:?}"));
-                assert_eq!(answer.status, 413, "{answer}");
-                assert_eq!(answer.text, "the body is larger than 8388608 bytes, which is as large as it may be\n");
-            }
-        }
     }
-    assert_eq!(server.metric(&refused("too-large")), 8.0);
-    assert_eq!(server.metric("portcullis_admission_in_flight"), 0.0);
+    send_too_much(&server, LIMIT + 1).await;
+}
+
+#[tokio::test]
+async fn whoever_is_still_sending_too_much_hears_why_it_is_refused() {
+    let server = Portcullis::start(&[]).await;
+    // More than any buffer on the way takes. A connection that is closed before it was read to its end is reset, and the
+    // answer with it.
+    send_too_much(&server, 2 * LIMIT).await;
 }
 
 #[tokio::test]

@@ -197,6 +197,18 @@ fn the_certificate_that_it_makes_is_for_its_service() {
     }
 }
 
+/// Trap 24. OpenSSL, and with it curl and Python, takes a certificate that has the name of its issuer for one that
+/// nobody signed, and refuses it whatever CA it is given.
+#[test]
+fn the_certificate_that_it_makes_has_another_name_than_its_issuer() {
+    let dir = tempfile::tempdir().unwrap();
+    let certs = dir.path().join("certs");
+    let _process = serve_self_signed(&certs, dir.path());
+    let (_, pem) = x509_parser::pem::parse_x509_pem(&fs::read(certs.join("tls.pem")).unwrap()).unwrap();
+    let certificate = pem.parse_x509().unwrap();
+    assert_ne!(certificate.subject().to_string(), certificate.issuer().to_string(), "subject and issuer");
+}
+
 /// Trap 24.
 #[test]
 fn keys_that_it_makes_can_be_read_by_nobody_else() {
