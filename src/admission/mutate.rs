@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::answer::Outcome;
 use super::review::{Refusal, Request};
-use super::validate::{Judged, answer, answer_malformed, manifest, subject};
+use super::validate::{Judged, answer, answer_malformed, is_metadata_only, manifest, subject};
 use super::{Answer, Knowledge};
 use crate::dialect::{self, Manifest, Patch};
 use crate::engine;
@@ -46,6 +46,10 @@ fn patch(knowledge: &Knowledge, request: &Request<'_>, new: &Object, old: Option
         }
         Body::Policies(_) => {
             let change = Change::Write { new, old };
+            // Whoever labels an old policy does not ask for another spec.
+            if is_metadata_only(request, change) {
+                return None;
+            }
             let fixes = engine::repairs(&knowledge.configuration, &knowledge.view, change);
             let mut patched: Value = serde_json::from_str(json.get()).ok()?;
             let mut all = Patch::default();

@@ -1,7 +1,5 @@
 //! What people read: the message of a denial, and warnings within the limits of the API server.
 
-use std::fmt::Write as _;
-
 use super::answer::{Cause, Denial};
 use crate::dialect::{self, Manifest};
 use crate::engine::Judgement;
@@ -15,6 +13,8 @@ const PATCH: usize = 600;
 const WARNING: usize = 120;
 /// How much the API server takes of all warnings together, less room for those of others.
 const WARNINGS: usize = 3072;
+/// How many warnings somebody reads.
+const MOST: usize = 12;
 
 /// The denial of this object that follows from the judgements, if one does.
 pub(super) fn denial(judgements: &[Judgement], object: Option<&Manifest<'_>>) -> Option<Denial> {
@@ -56,22 +56,25 @@ pub(super) fn denial(judgements: &[Judgement], object: Option<&Manifest<'_>>) ->
 
 /// The warnings that follow from the judgements.
 pub(super) fn warnings(judgements: &[Judgement]) -> Vec<String> {
-    let mut total = 0;
-    let mut warnings: Vec<String> = Vec::new();
     let shown = judgements.iter().filter(|judgement| judgement.action == Mode::Warn);
     // What would deny, had it not been there before, matters more than what only warns.
     let (before, others): (Vec<_>, Vec<_>) = shown.partition(|judgement| judgement.was_there_before);
+    let mut warnings: Vec<String> = Vec::new();
+    let mut room = WARNINGS;
+    let mut left_out = 0;
     for judgement in before.iter().chain(&others) {
         let finding = &judgement.finding;
         let note = if judgement.was_there_before { " (was there before)" } else { "" };
         let warning = line(&format!("{}{note} at {}: {}", finding.rule, finding.path, finding.message));
-        total += warning.len();
-        if total > WARNINGS {
-            break;
-        }
-        if !warnings.contains(&warning) {
+        if warnings.len() + 1 >= MOST || warning.len() > room {
+            left_out += 1;
+        } else if !warnings.contains(&warning) {
+            room -= warning.len();
             warnings.push(warning);
         }
+    }
+    if left_out > 0 {
+        warnings.push(format!("and {left_out} more warnings; `portcullis check` shows them all"));
     }
     warnings
 }
@@ -87,18 +90,17 @@ pub(super) fn line(text: &str) -> String {
     line
 }
 
-/// Every rule that found something, with what follows, for the audit log.
+/// Every rule that found something, once, with what follows, for the audit log.
 pub(super) fn audit(judgements: &[Judgement]) -> Option<String> {
-    if judgements.is_empty() {
-        return None;
-    }
-    let mut text = String::new();
+    let mut named: Vec<(&str, &str)> = Vec::new();
     for judgement in judgements {
-        let comma = if text.is_empty() { "" } else { "," };
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{comma}{}={}", judgement.finding.rule, judgement.action.name());
+        let name = (judgement.finding.rule, judgement.action.name());
+        if !named.contains(&name) {
+            named.push(name);
+        }
     }
-    Some(text)
+    let named: Vec<String> = named.into_iter().map(|(rule, action)| format!("{rule}={action}")).collect();
+    (!named.is_empty()).then(|| named.join(","))
 }
 
 #[cfg(test)]
@@ -138,7 +140,9 @@ mod tests {
         assert!(warnings.iter().map(String::len).sum::<usize>() <= 4096);
         for warning in &warnings {
             assert!(warning.chars().count() <= 120 && !warning.contains(char::is_control), "{warning}");
-            assert!(warning.ends_with('…'));
         }
+        assert_eq!(warnings.len(), 12);
+        assert!(warnings[0].ends_with('…'));
+        assert_eq!(warnings[11], "and 189 more warnings; `portcullis check` shows them all");
     }
 }

@@ -27,6 +27,13 @@ pub fn validate<'a>(knowledge: &Knowledge, body: &'a [u8]) -> Result<Answer<'a>,
     Ok(answer(request, judged))
 }
 
+/// Those who only finish what somebody was allowed to begin, the deletion of a namespace or of an owner, in an order that
+/// is not theirs to choose. A denial would leave a namespace terminating for ever.
+const FINISHERS: [&str; 2] = [
+    "system:serviceaccount:kube-system:namespace-controller",
+    "system:serviceaccount:kube-system:generic-garbage-collector",
+];
+
 /// What comes of judging a request.
 #[derive(Debug, Default)]
 pub(super) struct Judged {
@@ -89,8 +96,9 @@ pub(super) struct Subject {
 
 /// Reads the objects of a request. Where there is nothing to judge, or nothing that can be judged, the answer is given.
 pub(super) fn subject(request: &Request<'_>) -> Result<Subject, Box<Judged>> {
-    // Status, scale, finalize and the like cannot change what is judged here.
-    if request.sub_resource.as_deref().is_some_and(|sub| !sub.is_empty()) {
+    // Status, scale and the like cannot change a spec. The labels of a namespace can be set through any of its own.
+    let is_namespace = request.kind.kind == "Namespace" && request.kind.group.is_empty();
+    if request.sub_resource.as_deref().is_some_and(|sub| !sub.is_empty()) && !is_namespace {
         return Err(Box::default());
     }
     let api_version = request.kind.api_version();
@@ -100,6 +108,7 @@ pub(super) fn subject(request: &Request<'_>) -> Result<Subject, Box<Judged>> {
     let read = |raw: &RawValue| dialect::read(&manifest(request, &api_version, raw));
     let kind = &request.kind.kind;
     match &*request.operation {
+        "DELETE" if FINISHERS.contains(&&*request.user_info.username) => Err(Box::default()),
         "DELETE" => {
             let Some(old) = request.old_object else {
                 let problem = format!("the review of a DELETE of {kind} has no oldObject");
@@ -198,7 +207,7 @@ fn is_mirror_pod(request: &Request<'_>) -> bool {
 
 /// Whether a change leaves all but metadata and status as it was. Labels of a namespace are what is judged of it, so it
 /// is never only that.
-fn is_metadata_only(request: &Request<'_>, change: Change<'_>) -> bool {
+pub(super) fn is_metadata_only(request: &Request<'_>, change: Change<'_>) -> bool {
     if matches!(change.object().body, Body::Namespace(_)) {
         return false;
     }
