@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod dialect;
 pub mod engine;
+mod json;
 pub mod manifest;
 pub mod model;
 pub mod pki;

@@ -42,7 +42,10 @@ fn patch(knowledge: &Knowledge, request: &Request<'_>, new: &Object, old: Option
     let patch = match &new.body {
         Body::Namespace(namespace) if request.operation == "CREATE" => {
             let object: Value = serde_json::from_str(json.get()).ok()?;
-            labels(knowledge, &new.id.name, &namespace.labels, &object)
+            let patch = labels(knowledge, &new.id.name, &namespace.labels, &object);
+            // One that cannot be applied is an error that no failurePolicy forgives.
+            patch.applied_to(&object)?;
+            patch
         }
         Body::Policies(_) => {
             let change = Change::Write { new, old };
@@ -54,8 +57,7 @@ fn patch(knowledge: &Knowledge, request: &Request<'_>, new: &Object, old: Option
             let mut patched: Value = serde_json::from_str(json.get()).ok()?;
             let mut all = Patch::default();
             for fix in &fixes {
-                // A patch that cannot be applied is an error that no failurePolicy forgives, so each is tried here, on
-                // what the ones before it leave.
+                // Each is tried on what the ones before it leave.
                 let text = patched.to_string();
                 let api_version = request.kind.api_version();
                 let patch = dialect::fix(fix, &Manifest { json: &text, ..manifest(request, &api_version, json) })?;

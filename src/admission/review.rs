@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::json::{Object, object};
+
 /// The only version of the wire that is spoken. In v1beta1 nothing ties an answer to its request.
 pub(super) const API_VERSION: &str = "admission.k8s.io/v1";
 /// The kind of a review and of its answer.
@@ -23,7 +25,7 @@ struct Review<'a> {
     #[serde(borrow)]
     kind: Cow<'a, str>,
     #[serde(borrow)]
-    request: Request<'a>,
+    request: Object<Request<'a>>,
 }
 
 /// What a review asks. Objects stay text until somebody needs them.
@@ -34,7 +36,7 @@ pub struct Request<'a> {
     #[serde(borrow)]
     pub uid: Cow<'a, str>,
     /// The kind of the objects below, which is not always the one that the user sent (`requestKind`).
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object")]
     pub kind: Kind<'a>,
     /// The subresource, if the request is about one.
     #[serde(borrow, default)]
@@ -49,7 +51,7 @@ pub struct Request<'a> {
     #[serde(borrow)]
     pub operation: Cow<'a, str>,
     /// Who asks.
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "object")]
     pub user_info: User<'a>,
     /// The object as it will be.
     #[serde(borrow, default)]
@@ -63,7 +65,7 @@ pub struct Request<'a> {
 }
 
 /// A kind.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub struct Kind<'a> {
     /// Its group; empty for the core.
     #[serde(borrow, default)]
@@ -125,26 +127,24 @@ impl<'a> Request<'a> {
         // Checked once for all, so that it need not be checked for each text in it.
         let json = std::str::from_utf8(body)
             .map_err(|error| Refusal(format!("the body is not UTF-8 at byte {}", error.valid_up_to())))?;
-        match serde_json::from_str::<Review<'a>>(json) {
-            Ok(review) if review.is_understood() && !review.request.uid.is_empty() => Ok(Ok(review.request)),
+        match serde_json::from_str::<Object<Review<'a>>>(json) {
+            Ok(Object(Review { api_version, kind, request: Object(request) }))
+                if api_version == API_VERSION && kind == KIND && !request.uid.is_empty() =>
+            {
+                Ok(Ok(request))
+            }
             Ok(_) => Err(refusal(json, None)),
             Err(error) => malformed(json, &error).map(Err),
         }
     }
 }
 
-impl Review<'_> {
-    fn is_understood(&self) -> bool {
-        self.api_version == API_VERSION && self.kind == KIND
-    }
-}
-
 /// A body that is JSON and has a uid is answered, whatever else is wrong with it.
 fn malformed(body: &str, error: &serde_json::Error) -> Result<Malformed, Refusal> {
-    let envelope = serde_json::from_str::<Envelope<'_>>(body).map_err(|_| refusal(body, Some(error)))?;
-    let uid = envelope.request.and_then(|request| serde_json::from_str::<Uid>(request.get()).ok());
+    let envelope = serde_json::from_str::<Object<Envelope<'_>>>(body).map_err(|_| refusal(body, Some(error)))?.0;
+    let uid = envelope.request.and_then(|request| serde_json::from_str::<Object<Uid>>(request.get()).ok());
     match uid {
-        Some(Uid { uid }) if envelope.is_understood() && !uid.is_empty() => {
+        Some(Object(Uid { uid })) if envelope.is_understood() && !uid.is_empty() => {
             Ok(Malformed { uid, problem: format!("the review cannot be read: {error}") })
         }
         _ => Err(refusal(body, Some(error))),
@@ -162,7 +162,7 @@ fn refusal(body: &str, error: Option<&serde_json::Error>) -> Refusal {
     if body.is_empty() {
         return Refusal(format!("the body is empty; it has to be an {API_VERSION} {KIND}"));
     }
-    Refusal(match serde_json::from_str::<Envelope<'_>>(body) {
+    Refusal(match serde_json::from_str::<Object<Envelope<'_>>>(body).map(|Object(envelope)| envelope) {
         Err(error) => format!("the body is not an {API_VERSION} {KIND}: {error}"),
         Ok(envelope) if !envelope.is_understood() => {
             let api_version = envelope.api_version.as_deref().unwrap_or("none");
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(refused(b""), "the body is empty; it has to be an admission.k8s.io/v1 AdmissionReview");
         assert!(refused(b"{\"kind\": ").starts_with("the body is not an admission.k8s.io/v1 AdmissionReview: EOF"));
         assert_eq!(refused(b"{}\xff"), "the body is not UTF-8 at byte 2");
-        assert!(refused(b"[]").starts_with("apiVersion is none and kind is none; only admission.k8s.io/v1"));
+        assert!(refused(b"[]").contains("invalid type: sequence, expected an object"));
         assert_eq!(
             refused(br#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","request":{"uid":"1"}}"#),
             "apiVersion is admission.k8s.io/v1beta1 and kind is AdmissionReview; only admission.k8s.io/v1 AdmissionReview is understood"

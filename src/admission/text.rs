@@ -35,7 +35,7 @@ pub(super) fn denial(judgements: &[Judgement], object: Option<&Manifest<'_>>) ->
     let shown = if denying.len() <= room { denying.len() } else { room.saturating_sub(1) };
     for judgement in denying.iter().take(shown) {
         let finding = &judgement.finding;
-        lines.push(format!("{} at {}: {}; {}", finding.rule, finding.path, finding.message, finding.help));
+        lines.push(clean(&format!("{} at {}: {}; {}", finding.rule, finding.path, finding.message, finding.help)));
     }
     if shown < denying.len() {
         lines.push(format!("and {} more", denying.len() - shown));
@@ -47,7 +47,7 @@ pub(super) fn denial(judgements: &[Judgement], object: Option<&Manifest<'_>>) ->
         .iter()
         .map(|judgement| Cause {
             reason: judgement.finding.rule,
-            message: judgement.finding.message.clone(),
+            message: clean(&judgement.finding.message),
             field: judgement.finding.path.to_string(),
         })
         .collect();
@@ -81,13 +81,16 @@ pub(super) fn warnings(judgements: &[Judgement]) -> Vec<String> {
 
 /// A text as one warning: on one line, and short. One with a line break or a control character would be dropped whole.
 pub(super) fn line(text: &str) -> String {
-    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut line: String = clean.clone().take(WARNING).collect();
-    if clean.count() > WARNING {
-        line.pop();
-        line.push('…');
+    let text = clean(text);
+    if text.chars().count() <= WARNING {
+        return text;
     }
-    line
+    text.chars().take(WARNING - 1).chain(['…']).collect()
+}
+
+/// A text on one line. What an author wrote must not look like a line of ours.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Every rule that found something, once, with what follows, for the audit log.

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::answer::{self, Denial, Outcome};
 use super::review::{Malformed, Refusal, Request};
 use super::{Answer, Decision, Knowledge, text};
-use crate::dialect::{self, Claim, Manifest, Origin};
+use crate::dialect::{self, Claim, Manifest, Origin, ReadError};
 use crate::engine::{self, Judgement};
 use crate::model::{Body, Object};
 use crate::rules::Change;
@@ -102,8 +102,14 @@ pub(super) fn subject(request: &Request<'_>) -> Result<Subject, Box<Judged>> {
         return Err(Box::default());
     }
     let api_version = request.kind.api_version();
-    if matches!(dialect::claim(&api_version, &request.kind.kind), Claim::Unknown) {
-        return Err(Box::default());
+    match dialect::claim(&api_version, &request.kind.kind) {
+        Claim::Known(_) => {}
+        Claim::Unknown => return Err(Box::default()),
+        // Otherwise a version that is served and not understood here would be a way around all rules.
+        Claim::OtherVersions(versions) => {
+            let error = ReadError::version(&api_version, &request.kind.kind, versions);
+            return Err(Judged::refused(Denial::unreadable(error.to_string())).into());
+        }
     }
     let read = |raw: &RawValue| dialect::read(&manifest(request, &api_version, raw));
     let kind = &request.kind.kind;
@@ -198,7 +204,8 @@ fn is_mirror_pod(request: &Request<'_>) -> bool {
     struct Meta {
         annotations: BTreeMap<String, String>,
     }
-    request.user_info.username.starts_with("system:node:")
+    request.kind.kind == "Pod"
+        && request.user_info.username.starts_with("system:node:")
         && request.object.is_some_and(|object| {
             serde_json::from_str::<Pod>(object.get())
                 .is_ok_and(|pod| pod.metadata.annotations.contains_key("kubernetes.io/config.mirror"))

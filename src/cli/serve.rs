@@ -224,7 +224,7 @@ fn certificate_files(arguments: &Arguments) -> Result<(PathBuf, PathBuf)> {
         let read = |name: &str| std::fs::read_to_string(file(name)).with_context(|| file(name).display().to_string());
         pki::Pem { certificate: read("ca.pem")?, key: read("ca.key")? }
     } else {
-        let ca = pki::new_ca("portcullis")?;
+        let ca = pki::new_ca("portcullis CA")?;
         write_private(&file("ca.key"), &ca.key)?;
         std::fs::write(file("ca.pem"), &ca.certificate).with_context(|| file("ca.pem").display().to_string())?;
         ca

@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use super::Manifest;
+use crate::json::Object;
 use crate::model::Path;
 
 /// A manifest is not what its kind may be.
@@ -22,21 +22,20 @@ impl ReadError {
         Self { place: path.to_string(), problem: problem.into() }
     }
 
-    pub(super) fn version(manifest: &Manifest<'_>, versions: &[&str]) -> Self {
-        let Manifest { api_version, kind, .. } = manifest;
-        Self::at(
-            &Path::root().field("apiVersion"),
-            format!("`{api_version}` of {kind} is not understood, only {}", versions.join(", ")),
-        )
+    /// The kind is understood, but not in this version.
+    #[must_use]
+    pub fn version(api_version: &str, kind: &str, versions: &[&str]) -> Self {
+        let problem = format!("`{api_version}` of {kind} is not understood, only {}", versions.join(", "));
+        Self::at(&Path::root().field("apiVersion"), problem)
     }
 }
 
 /// Reads JSON into a wire struct; what does not fit is named with its place.
 pub(super) fn parse<T: DeserializeOwned>(json: &str) -> Result<T, ReadError> {
-    serde_json::from_str(json).map_err(|first| {
+    serde_json::from_str(json).map(|Object(value)| value).map_err(|first| {
         // The place costs time, so it is looked for only once something is known to be wrong.
         let mut deserializer = serde_json::Deserializer::from_str(json);
-        let (place, problem) = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+        let (place, problem) = match serde_path_to_error::deserialize::<_, Object<T>>(&mut deserializer) {
             Err(error) => (error.path().to_string(), error.into_inner().to_string()),
             Ok(_) => (".".to_owned(), first.to_string()),
         };

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::ReadError;
-use super::meta::{LabelMap, list};
+use super::meta::LabelMap;
+use crate::json::{objects, values};
 use crate::model::{Operator, Path, Selector};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct LabelSelector {
     match_labels: Option<LabelMap>,
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "objects")]
     match_expressions: Option<Vec<Expression>>,
 }
 
@@ -21,7 +22,7 @@ pub(super) struct LabelSelector {
 struct Expression {
     key: Box<str>,
     operator: Box<str>,
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "values")]
     values: Option<Vec<Box<str>>>,
 }
 

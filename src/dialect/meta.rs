@@ -67,13 +67,3 @@ impl<'de> Deserialize<'de> for LabelMap {
         deserializer.deserialize_map(Map)
     }
 }
-
-/// A list as Go reads it: null is no list, and a null item is an empty one.
-pub(super) fn list<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    let items: Option<Vec<Option<T>>> = Deserialize::deserialize(deserializer)?;
-    Ok(items.map(|items| items.into_iter().map(Option::unwrap_or_default).collect()))
-}

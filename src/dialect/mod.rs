@@ -108,7 +108,7 @@ pub fn claim(api_version: &str, kind: &str) -> Claim {
 pub fn read(manifest: &Manifest<'_>) -> Result<Option<Object>, ReadError> {
     match claim(manifest.api_version, manifest.kind) {
         Claim::Known(dialect) => dialect.read(manifest).map(Some),
-        Claim::OtherVersions(versions) => Err(ReadError::version(manifest, versions)),
+        Claim::OtherVersions(versions) => Err(ReadError::version(manifest.api_version, manifest.kind, versions)),
         Claim::Unknown => Ok(None),
     }
 }

@@ -48,7 +48,8 @@ pub enum Error {
     Make(#[from] rcgen::Error),
 }
 
-/// A new CA.
+/// A new CA with this name. It has to be another name than that of the certificates it signs, which is `portcullis`:
+/// OpenSSL takes a certificate that is named as its issuer for one that signed itself.
 ///
 /// # Errors
 /// The system has no randomness, or no such algorithm.
@@ -76,6 +77,7 @@ pub fn new_leaf(ca: &Pem, names: &[String]) -> Result<Pem, Error> {
             Err(_) => rcgen::SanType::DnsName(name.as_str().try_into()?),
         });
     }
+    params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let certificate = params.signed_by(&key, &issuer)?;

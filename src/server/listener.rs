@@ -1,18 +1,24 @@
 //! Connections: accepted, secured, served, and ended.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, Request, Response, Version, header};
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +31,10 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(180);
 /// How often an HTTP/2 connection is asked whether anybody is there.
 const PING: Duration = Duration::from_secs(30);
+/// How long a client that has only just connected may take to ask, once the server closes.
+const GRACE: Duration = Duration::from_secs(1);
+/// How often it is looked then whether it has.
+const LOOK: Duration = Duration::from_millis(10);
 /// How long to wait after an error that another attempt would meet at once, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -85,49 +95,102 @@ impl Connection {
         let _counted = self.shared.metrics.connection();
         // Answers are small and whole: waiting for more to send only delays them.
         let _ = stream.set_nodelay(true);
-        let stream = match tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                tracing::debug!(%peer, %error, "no TLS");
-                self.shared.metrics.refused("handshake");
-                return;
-            }
-            Err(_) => {
-                tracing::debug!(%peer, "no TLS in time");
-                self.shared.metrics.refused("handshake");
-                return;
-            }
+        let Some(stream) = self.secure(stream, peer).await else {
+            self.shared.metrics.refused("handshake");
+            return;
         };
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let (io, service) = (TokioIo::new(stream), TowerToHyperService::new(self.app));
+        let asked = Arc::new(AtomicBool::new(false));
+        let (io, service) = (TokioIo::new(stream), self.service(Arc::clone(&asked)));
         let ended = if is_http2 {
             let connection = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
                 .keep_alive_interval(PING)
                 .serve_connection(io, service);
-            finish(connection, &self.closing, http2::Connection::graceful_shutdown).await
+            self.finish(connection, &asked, http2::Connection::graceful_shutdown).await
         } else {
             let connection =
                 http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(IDLE).serve_connection(io, service);
-            finish(connection, &self.closing, http1::Connection::graceful_shutdown).await
+            self.finish(connection, &asked, http1::Connection::graceful_shutdown).await
         };
         if let Err(error) = ended {
             tracing::debug!(%peer, error = &error as &dyn std::error::Error, "the connection broke");
         }
     }
-}
 
-/// Serves a connection to its end. Once the server closes, the client is told to open no more requests on it (GOAWAY, or
-/// `Connection: close`), and those that are under way are answered.
-async fn finish<C: Future>(
-    connection: C,
-    closing: &CancellationToken,
-    close: impl FnOnce(std::pin::Pin<&mut C>),
-) -> C::Output {
-    let mut connection = pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        () = closing.cancelled() => close(connection.as_mut()),
+    /// TLS, if the client agrees to it in time.
+    async fn secure(&self, stream: TcpStream, peer: SocketAddr) -> Option<TlsStream<TcpStream>> {
+        let handshake = self.acceptor.accept(stream);
+        let in_time = async {
+            tokio::select! {
+                () = tokio::time::sleep(HANDSHAKE) => {}
+                () = self.closed_for_a_while() => {}
+            }
+        };
+        tokio::select! {
+            secured = handshake => secured
+                .inspect_err(|error| tracing::debug!(%peer, %error, "no TLS"))
+                .ok(),
+            () = in_time => {
+                tracing::debug!(%peer, "no TLS in time");
+                None
+            }
+        }
     }
-    connection.await
+
+    /// The routes, and what an answer says about the connection that it goes over.
+    fn service(
+        &self,
+        asked: Arc<AtomicBool>,
+    ) -> impl hyper::service::Service<
+        Request<Incoming>,
+        Response = Response<Body>,
+        Error = Infallible,
+        Future = impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<>,
+    > + use<> {
+        let (app, shared) = (self.app.clone(), Arc::clone(&self.shared));
+        service_fn(move |request: Request<Incoming>| {
+            asked.store(true, Ordering::Relaxed);
+            let (mut app, shared) = (app.clone(), Arc::clone(&shared));
+            async move {
+                let version = request.version();
+                let mut response = tower::Service::call(&mut app, request).await?;
+                // A client of HTTP/1.1 is told with each answer to come no more this way; HTTP/2 has GOAWAY for it.
+                if version < Version::HTTP_2 && shared.readiness.is_stopping() {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok(response)
+            }
+        })
+    }
+
+    /// Serves a connection to its end. Once the server closes, the client is told to open no more requests on it, and
+    /// those that are under way are answered. So is the first one of a client that has only just connected: it cannot
+    /// know, and most clients do not repeat a request that fails on a new connection.
+    async fn finish<C: Future>(&self, connection: C, asked: &AtomicBool, close: impl FnOnce(Pin<&mut C>)) -> C::Output {
+        let mut connection = pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = self.closing.cancelled() => {}
+        }
+        if !asked.load(Ordering::Relaxed) {
+            let first = async {
+                while !asked.load(Ordering::Relaxed) {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
+            tokio::select! {
+                ended = connection.as_mut() => return ended,
+                () = first => {}
+                () = tokio::time::sleep(GRACE) => {}
+            }
+        }
+        close(connection.as_mut());
+        connection.await
+    }
+
+    async fn closed_for_a_while(&self) {
+        self.closing.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    }
 }

@@ -34,6 +34,8 @@ pub struct Limits {
     pub body: usize,
     /// How many requests may be under way at once.
     pub in_flight: usize,
+    /// How many bytes the bodies of those may have together.
+    pub memory: usize,
     /// How many connections may be open at once.
     pub connections: usize,
     /// How long the server goes on after it was asked to stop and has said that it is not ready: until everybody who
@@ -48,6 +50,7 @@ impl Default for Limits {
         Self {
             body: 8 * 1024 * 1024,
             in_flight: 256,
+            memory: 128 * 1024 * 1024,
             connections: 4096,
             stop_after: Duration::from_secs(5),
             drain: Duration::from_secs(20),

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, Uri, Version, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 use tokio::sync::Semaphore;
 
 use super::Shared;
@@ -38,12 +39,21 @@ struct Handler {
     endpoint: Endpoint,
     shared: Arc<Shared>,
     places: Arc<Semaphore>,
+    /// In KiB.
+    memory: Arc<Semaphore>,
 }
 
 /// The routes of the webhook.
 pub(super) fn router(shared: &Arc<Shared>) -> Router {
     let places = Arc::new(Semaphore::new(shared.limits.in_flight));
-    let handler = |name, endpoint| Handler { name, endpoint, shared: Arc::clone(shared), places: Arc::clone(&places) };
+    let memory = Arc::new(Semaphore::new(shared.limits.memory / 1024));
+    let handler = |name, endpoint| Handler {
+        name,
+        endpoint,
+        shared: Arc::clone(shared),
+        places: Arc::clone(&places),
+        memory: Arc::clone(&memory),
+    };
     Router::new()
         .route("/validate", post(handle).with_state(handler("validate", admission::validate)))
         .route("/mutate", post(handle).with_state(handler("mutate", admission::mutate)))
@@ -64,43 +74,30 @@ struct Failure {
 }
 
 async fn handle(State(handler): State<Handler>, request: Request) -> Response {
-    let version = request.version();
-    let mut response = match handler.answer(request).await {
+    match handler.answer(request).await {
         Ok(body) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
         Err(failure) => {
             handler.shared.metrics.refused(failure.reason);
-            tracing::warn!(
-                endpoint = handler.name,
-                status = failure.status.as_u16(),
-                reason = failure.reason,
-                "{}",
-                failure.message
-            );
+            let status = failure.status.as_u16();
+            tracing::warn!(endpoint = handler.name, status, reason = failure.reason, "{}", failure.message);
             (failure.status, format!("{}\n", failure.message)).into_response()
         }
-    };
-    // A client of HTTP/1.1 is told with each answer; HTTP/2 has GOAWAY for it.
-    if version < Version::HTTP_2 && handler.shared.readiness.is_stopping() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    response
 }
 
 impl Handler {
     async fn answer(&self, request: Request) -> Result<Vec<u8>, Failure> {
-        let Ok(_place) = self.places.try_acquire() else {
-            return Err(Failure {
-                status: StatusCode::TOO_MANY_REQUESTS,
-                reason: "overload",
-                message: format!(
-                    "{} requests are under way already, which is as many as are allowed",
-                    self.shared.limits.in_flight
-                ),
-            });
-        };
-        let _counted = self.shared.metrics.request();
         let deadline = Instant::now() + budget(request.uri().query());
-        let body = self.body(request.into_body(), deadline).await?;
+        let mut body = request.into_body();
+        let collected = self.collect(&mut body, deadline).await;
+        if collected.is_err() {
+            // Whoever is still sending does not read the answer, and would find the connection broken instead.
+            tokio::spawn(async move {
+                let rest = async { while body.frame().await.is_some_and(|frame| frame.is_ok()) {} };
+                let _ = tokio::time::timeout_at(deadline.into(), rest).await;
+            });
+        }
+        let (body, _held) = collected?;
         if body.len() < LARGE {
             return self.judge(&body);
         }
@@ -108,21 +105,53 @@ impl Handler {
         tokio::task::spawn_blocking(move || handler.judge(&body)).await.unwrap_or_else(|_| Err(panicked()))
     }
 
-    async fn body(&self, body: Body, deadline: Instant) -> Result<Bytes, Failure> {
+    /// The whole body, and its place among those that are under way.
+    async fn collect(&self, body: &mut Body, deadline: Instant) -> Result<(Bytes, impl Sized + use<>), Failure> {
         let limit = self.shared.limits.body;
-        let collected = tokio::time::timeout_at(deadline.into(), Limited::new(body, limit).collect()).await;
-        match collected {
-            Ok(Ok(body)) => Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Failure {
-                status: StatusCode::PAYLOAD_TOO_LARGE,
-                reason: "too-large",
-                message: format!("the body is larger than {limit} bytes, which is as large as it may be"),
-            }),
-            Ok(Err(error)) => Err(Failure {
-                status: StatusCode::BAD_REQUEST,
-                reason: "broken",
-                message: format!("the body ended before it was whole: {error}"),
-            }),
+        let too_large = || Failure {
+            status: StatusCode::PAYLOAD_TOO_LARGE,
+            reason: "too-large",
+            message: format!("the body is larger than {limit} bytes, which is as large as it may be"),
+        };
+        let size = body.size_hint();
+        if size.lower() > limit as u64 {
+            return Err(too_large());
+        }
+        // A body whose length is not known is counted as the largest that it can be.
+        let kib = size.exact().unwrap_or(limit as u64).div_ceil(1024).max(1);
+        let held = (
+            Arc::clone(&self.places).try_acquire_owned(),
+            Arc::clone(&self.memory).try_acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX)),
+        );
+        let (Ok(place), Ok(memory)) = held else {
+            let most = self.shared.limits.in_flight;
+            return Err(Failure {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                reason: "overload",
+                message: format!("as many requests are under way as are allowed: {most}, or less if they are large"),
+            });
+        };
+        let held = (place, memory, self.shared.metrics.request());
+        let whole = async {
+            let mut whole = Vec::new();
+            let mut first = Bytes::new();
+            while let Some(frame) = body.frame().await {
+                let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+                if first.len() + whole.len() + data.len() > limit {
+                    return Err(too_large());
+                }
+                // Most bodies come in one piece, which need not be copied.
+                if first.is_empty() && whole.is_empty() {
+                    first = data;
+                } else {
+                    whole.extend_from_slice(&std::mem::take(&mut first));
+                    whole.extend_from_slice(&data);
+                }
+            }
+            Ok(if whole.is_empty() { first } else { Bytes::from(whole) })
+        };
+        match tokio::time::timeout_at(deadline.into(), whole).await {
+            Ok(whole) => Ok((whole?, held)),
             Err(_) => Err(Failure {
                 status: StatusCode::GATEWAY_TIMEOUT,
                 reason: "deadline",
@@ -195,6 +224,15 @@ fn rules(decision: &Decision<'_>, action: Option<Mode>) -> String {
     let found: Vec<String> =
         judgements.map(|judgement| format!("{} at {}", judgement.finding.rule, judgement.finding.path)).collect();
     found.join(", ")
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it is what map_err hands over")]
+fn broken(error: axum::Error) -> Failure {
+    Failure {
+        status: StatusCode::BAD_REQUEST,
+        reason: "broken",
+        message: format!("the body ended before it was whole: {error}"),
+    }
 }
 
 fn panicked() -> Failure {

@@ -22,14 +22,19 @@ pub struct Certificates {
     provider: Arc<CryptoProvider>,
     config: ArcSwap<ServerConfig>,
     files: Option<(PathBuf, PathBuf)>,
-    /// The bytes that are in use, and the ones that were refused last.
     seen: Mutex<Seen>,
 }
 
-#[derive(Default)]
+/// The bytes of a certificate and of a key.
+type Pair = (Vec<u8>, Vec<u8>);
+
+/// What the files held.
 struct Seen {
-    in_use: Option<(Vec<u8>, Vec<u8>)>,
-    refused: Option<(Vec<u8>, Vec<u8>)>,
+    in_use: Option<Pair>,
+    /// When the certificate in use expires.
+    expires: SystemTime,
+    /// What was found last, if it could not be used: the pair, or nothing that could be read.
+    refused: Option<Option<Pair>>,
 }
 
 /// A certificate that cannot be served.
@@ -76,7 +81,7 @@ impl Certificates {
             source,
         })?;
         in_use(shared, expires);
-        let seen = Seen { in_use: Some(bytes), refused: None };
+        let seen = Seen { in_use: Some(bytes), expires, refused: None };
         let files = Some((certificate, key));
         Ok(Self { provider, config: ArcSwap::from(config), files, seen: Mutex::new(seen) })
     }
@@ -89,7 +94,8 @@ impl Certificates {
         let provider = provider();
         let (config, expires) = configure(&provider, pem.certificate.as_bytes(), pem.key.as_bytes())?;
         in_use(shared, expires);
-        Ok(Self { provider, config: ArcSwap::from(config), files: None, seen: Mutex::default() })
+        let seen = Seen { in_use: None, expires, refused: None };
+        Ok(Self { provider, config: ArcSwap::from(config), files: None, seen: Mutex::new(seen) })
     }
 
     /// What a connection that comes in now is to be served with.
@@ -109,40 +115,39 @@ impl Certificates {
     pub fn refresh(&self, shared: &Shared) {
         let Some((certificate, key)) = &self.files else { return };
         let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let fault = match read(certificate, key) {
-            Ok(bytes) if seen.in_use.as_ref() == Some(&bytes) => {
-                // What was refused meanwhile is gone again.
-                if seen.refused.take().is_some()
-                    && let Ok(identity) = Identity::read(&bytes.0, &bytes.1)
-                {
-                    in_use(shared, identity.not_after);
-                }
-                return;
+        let read = read(certificate, key);
+        if let Ok(pair) = &read
+            && seen.in_use.as_ref() == Some(pair)
+        {
+            // What could not be used meanwhile is gone again.
+            if seen.refused.take().is_some() {
+                in_use(shared, seen.expires);
             }
-            Ok(bytes) if seen.refused.as_ref() == Some(&bytes) => return,
-            Ok(bytes) => match configure(&self.provider, &bytes.0, &bytes.1) {
-                Ok((config, expires)) => {
-                    self.config.store(config);
-                    seen.in_use = Some(bytes);
-                    seen.refused = None;
-                    drop(seen);
-                    in_use(shared, expires);
-                    shared.metrics.certificate_reloaded(true);
-                    tracing::info!(certificate = %certificate.display(), "serving a new certificate");
-                    return;
-                }
-                Err(error) => {
-                    seen.refused = Some(bytes);
-                    error.to_string()
-                }
-            },
-            // Between two states of a link neither is there.
-            Err(error) => error.to_string(),
-        };
-        drop(seen);
-        shared.metrics.certificate_reloaded(false);
-        tracing::warn!(%fault, "the certificate cannot be used; the last good one stays in use");
-        shared.readiness.certificate_fault(fault);
+            return;
+        }
+        // The same fault is told once.
+        let found = read.as_ref().ok().cloned();
+        if seen.refused.as_ref() == Some(&found) {
+            return;
+        }
+        let configured = read.map_err(|error| error.to_string()).and_then(|pair| {
+            let (config, expires) = configure(&self.provider, &pair.0, &pair.1).map_err(|error| error.to_string())?;
+            Ok((pair, config, expires))
+        });
+        shared.metrics.certificate_reloaded(configured.is_ok());
+        match configured {
+            Ok((pair, config, expires)) => {
+                self.config.store(config);
+                *seen = Seen { in_use: Some(pair), expires, refused: None };
+                in_use(shared, expires);
+                tracing::info!(certificate = %certificate.display(), "serving a new certificate");
+            }
+            Err(fault) => {
+                seen.refused = Some(found);
+                tracing::warn!(%fault, "the certificate cannot be used; the last good one stays in use");
+                shared.readiness.certificate_fault(fault);
+            }
+        }
     }
 }
 
@@ -151,7 +156,7 @@ fn in_use(shared: &Shared, expires: SystemTime) {
     shared.metrics.certificate_expires(expires);
 }
 
-fn read(certificate: &Path, key: &Path) -> Result<(Vec<u8>, Vec<u8>), Error> {
+fn read(certificate: &Path, key: &Path) -> Result<Pair, Error> {
     let read = |path: &Path| std::fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source });
     Ok((read(certificate)?, read(key)?))
 }

@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
 
 /// How a line of the log looks.
@@ -14,12 +15,17 @@ pub enum Format {
     Text,
 }
 
-/// Sends the log of this process to standard error. `filter` is a level, or a list such as `info,portcullis=debug`.
+/// Sends the log of this process to standard error. `filter` is a level, which is meant for this program and not for the
+/// libraries in it, or a list such as `info,hyper=debug`.
 ///
 /// # Errors
 /// The filter cannot be read, or there is a log already.
 pub fn init(format: Format, filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("log level `{filter}`: {error}"))?;
+    let ours = match filter.parse::<LevelFilter>() {
+        Ok(level) => format!("{},portcullis={level}", level.min(LevelFilter::WARN)),
+        Err(_) => filter.to_owned(),
+    };
+    let filter = EnvFilter::try_new(&ours).map_err(|error| format!("log level `{filter}`: {error}"))?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let done = match format {
         Format::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),

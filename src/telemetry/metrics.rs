@@ -15,6 +15,10 @@ use prometheus_client::registry::{Registry, Unit};
 const BUCKETS: [f64; 13] =
     [0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0];
 
+/// Why requests, and connections, are refused.
+const REFUSALS: [&str; 8] =
+    ["accept", "broken", "deadline", "handshake", "not-a-review", "overload", "panic", "too-large"];
+
 /// What is counted about one decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Counted {
@@ -113,6 +117,14 @@ impl Default for Metrics {
             "When the serving certificate expires, in seconds since 1970",
             metrics.certificate_expiry.clone(),
         );
+        // A series that begins with its first event hides that event from `increase()`.
+        for result in [word(true), word(false)] {
+            let _ = metrics.configuration_reloads.get_or_create(&ResultLabel { result });
+            let _ = metrics.certificate_reloads.get_or_create(&ResultLabel { result });
+        }
+        for reason in REFUSALS {
+            let _ = metrics.refused.get_or_create(&ReasonLabel { reason });
+        }
         Self { registry, ..metrics }
     }
 }

@@ -4,24 +4,28 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::dialect::label_selector::LabelSelector;
-use crate::dialect::meta::{Meta, list};
+use crate::dialect::meta::Meta;
+use crate::json::{object, objects, optional, values};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct NetworkPolicy {
+    #[serde(deserialize_with = "object")]
     pub(super) metadata: Meta,
+    #[serde(deserialize_with = "optional")]
     pub(super) spec: Option<Spec>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Spec {
+    #[serde(deserialize_with = "optional")]
     pub(super) pod_selector: Option<LabelSelector>,
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "values")]
     pub(super) policy_types: Option<Vec<Box<str>>>,
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "objects")]
     pub(super) ingress: Option<Vec<Rule>>,
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "objects")]
     pub(super) egress: Option<Vec<Rule>>,
 }
 
@@ -29,19 +33,22 @@ pub(super) struct Spec {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Rule {
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "objects")]
     pub(super) from: Option<Vec<Peer>>,
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "objects")]
     pub(super) to: Option<Vec<Peer>>,
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "objects")]
     pub(super) ports: Option<Vec<Port>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Peer {
+    #[serde(deserialize_with = "optional")]
     pub(super) pod_selector: Option<LabelSelector>,
+    #[serde(deserialize_with = "optional")]
     pub(super) namespace_selector: Option<LabelSelector>,
+    #[serde(deserialize_with = "optional")]
     pub(super) ip_block: Option<IpBlock>,
 }
 
@@ -49,7 +56,7 @@ pub(super) struct Peer {
 #[serde(default)]
 pub(super) struct IpBlock {
     pub(super) cidr: Box<str>,
-    #[serde(deserialize_with = "list")]
+    #[serde(deserialize_with = "values")]
     pub(super) except: Option<Vec<Box<str>>>,
 }
 

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::error::parse;
 use super::meta::Meta;
 use super::{Dialect, Kind, Manifest, Patch, ReadError};
+use crate::json::object;
 use crate::model::{Body, Fix, NAME_LABEL, Namespace, Object, ObjectRef, Path};
 
 /// The dialect.
@@ -14,6 +15,7 @@ pub struct Namespaces;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Wire {
+    #[serde(deserialize_with = "object")]
     metadata: Meta,
 }
 

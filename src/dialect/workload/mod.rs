@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use super::error::parse;
 use super::meta::Meta;
 use super::{Dialect, Kind, Manifest, Patch, ReadError};
+use crate::json::{object as fields, optional};
 use crate::model::{Body, Fix, Object, Path, Workload};
 
 /// The dialect.
@@ -28,7 +29,9 @@ const KINDS: &[Kind] = &[
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Pod {
+    #[serde(deserialize_with = "fields")]
     metadata: Meta,
+    #[serde(deserialize_with = "optional")]
     spec: Option<PodSpec>,
 }
 
@@ -45,33 +48,41 @@ struct PodSpec {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct PodTemplate {
+    #[serde(deserialize_with = "fields")]
     metadata: Meta,
+    #[serde(deserialize_with = "optional")]
     template: Option<Pod>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Controller {
+    #[serde(deserialize_with = "fields")]
     metadata: Meta,
+    #[serde(deserialize_with = "optional")]
     spec: Option<ControllerSpec>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ControllerSpec {
+    #[serde(deserialize_with = "optional")]
     template: Option<Pod>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct CronJob {
+    #[serde(deserialize_with = "fields")]
     metadata: Meta,
+    #[serde(deserialize_with = "optional")]
     spec: Option<CronJobSpec>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct CronJobSpec {
+    #[serde(deserialize_with = "optional")]
     job_template: Option<Controller>,
 }
 
