@@ -16,6 +16,15 @@ where
     optional(deserializer).map(Option::unwrap_or_default)
 }
 
+/// A field that has to be an object.
+pub(crate) fn required<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Object::deserialize(deserializer).map(|Object(value)| value)
+}
+
 /// A field that is an object, or null, or not there.
 pub(crate) fn optional<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where

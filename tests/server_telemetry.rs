@@ -113,7 +113,10 @@ async fn what_was_asked_is_what_is_counted() {
         ]
     );
     assert_eq!(
-        series(&text, "portcullis_admission_refused_total"),
+        series(&text, "portcullis_admission_refused_total")
+            .into_iter()
+            .filter(|line| !line.ends_with(" 0"))
+            .collect::<Vec<_>>(),
         [r#"portcullis_admission_refused_total{reason="not-a-review"} 3"#]
     );
     assert_eq!(

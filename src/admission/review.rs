@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::json::{Object, object};
+use crate::json::{Object, object, required};
 
 /// The only version of the wire that is spoken. In v1beta1 nothing ties an answer to its request.
 pub(super) const API_VERSION: &str = "admission.k8s.io/v1";
@@ -24,8 +24,8 @@ struct Review<'a> {
     api_version: Cow<'a, str>,
     #[serde(borrow)]
     kind: Cow<'a, str>,
-    #[serde(borrow)]
-    request: Object<Request<'a>>,
+    #[serde(borrow, deserialize_with = "required")]
+    request: Request<'a>,
 }
 
 /// What a review asks. Objects stay text until somebody needs them.
@@ -36,7 +36,7 @@ pub struct Request<'a> {
     #[serde(borrow)]
     pub uid: Cow<'a, str>,
     /// The kind of the objects below, which is not always the one that the user sent (`requestKind`).
-    #[serde(borrow, deserialize_with = "object")]
+    #[serde(borrow, deserialize_with = "required")]
     pub kind: Kind<'a>,
     /// The subresource, if the request is about one.
     #[serde(borrow, default)]
@@ -65,7 +65,7 @@ pub struct Request<'a> {
 }
 
 /// A kind.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 pub struct Kind<'a> {
     /// Its group; empty for the core.
     #[serde(borrow, default)]
@@ -128,7 +128,7 @@ impl<'a> Request<'a> {
         let json = std::str::from_utf8(body)
             .map_err(|error| Refusal(format!("the body is not UTF-8 at byte {}", error.valid_up_to())))?;
         match serde_json::from_str::<Object<Review<'a>>>(json) {
-            Ok(Object(Review { api_version, kind, request: Object(request) }))
+            Ok(Object(Review { api_version, kind, request }))
                 if api_version == API_VERSION && kind == KIND && !request.uid.is_empty() =>
             {
                 Ok(Ok(request))

@@ -89,7 +89,7 @@ pub(super) fn line(text: &str) -> String {
 }
 
 /// A text on one line. What an author wrote must not look like a line of ours.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

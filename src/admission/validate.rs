@@ -48,7 +48,8 @@ impl Judged {
         Self::default()
     }
 
-    fn refused(denial: Denial) -> Self {
+    fn refused(mut denial: Denial) -> Self {
+        denial.message = text::clean(&denial.message);
         let unreadable = Some(denial.message.clone());
         Self { outcome: Outcome { denial: Some(denial), ..Outcome::default() }, unreadable, ..Self::default() }
     }

@@ -65,7 +65,7 @@ fn the_webhook_of_namespaces_has_no_namespace_selector() {
         let webhook = webhook(kind, "namespaces.portcullis.dev");
         assert_eq!(webhook.get("namespaceSelector"), None, "{webhook}");
         assert_eq!(webhook.get("objectSelector"), None, "{webhook}");
-        assert_eq!(resources(&webhook), BTreeSet::from(["/namespaces".to_owned()]), "{webhook}");
+        assert!(resources(&webhook).contains("/namespaces"), "{webhook}");
     }
 }
 
@@ -118,7 +118,9 @@ fn nothing_is_registered_by_a_star_but_versions() {
             for field in ["apiGroups", "operations", "resources"] {
                 for value in rule[field].as_array().unwrap() {
                     let value = value.as_str().unwrap();
-                    assert!(!value.contains('*') && !value.contains('/') && value != "CONNECT", "{kind}: {webhook}");
+                    // The labels of a namespace can be set through its subresources, which are namespaces themselves.
+                    let subresource = value.contains('/') && !value.starts_with("namespaces/");
+                    assert!(!value.contains('*') && !subresource && value != "CONNECT", "{kind}: {webhook}");
                 }
             }
         }

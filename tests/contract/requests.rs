@@ -148,8 +148,6 @@ fn an_object_without_a_name_is_judged() {
 #[test]
 fn subresources_are_allowed_untouched() {
     let mut webhook = Webhook::with(INJECTS, SHOP);
-    let place = format!("metadata.labels[\"{PROFILE}\"]");
-    let bad_namespace = namespace("new", &json!({PROFILE: "open"}));
     let cases = [
         (
             pod_on_the_node(),
@@ -158,7 +156,6 @@ fn subresources_are_allowed_untouched() {
             &["status", "ephemeralcontainers", "resize", "binding"][..],
         ),
         (deployment_on_the_node(), "host-network", "spec.template.spec.hostNetwork", &["status", "scale"]),
-        (bad_namespace, "invalid-profile", &place, &["status", "finalize"]),
         (policy(&egress(&[to_database()])), "dns-blocked", "spec.egress", &["status"]),
     ];
     for (object, rule, place, subresources) in cases {
@@ -171,6 +168,13 @@ fn subresources_are_allowed_untouched() {
                 webhook.mutate(&review).allowed_without_a_word();
             }
         }
+    }
+    // But the labels of a namespace can be set through those of its own.
+    let place = format!("metadata.labels[\"{PROFILE}\"]");
+    for subresource in ["status", "finalize"] {
+        let review = update(&namespace("new", &json!({})), &namespace("new", &json!({PROFILE: "open"})));
+        let review = with(review, &json!({"subResource": subresource}));
+        webhook.validate(&review).denied_by(&[("invalid-profile", &place)]);
     }
     // What is not about one says so by an empty text too.
     let review = with(create(&pod_on_the_node()), &json!({"subResource": ""}));
