@@ -1,6 +1,7 @@
 //! JSON as Go reads it, where `serde` would read it otherwise: null is the value with nothing in it, and a list is never
-//! taken for an object whose fields come in order.
+//! taken for an object whose fields come in order. And objects of which some fields are wanted as text, for later.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -76,9 +77,100 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
+/// The key of an object, borrowed where it has no escapes.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Key<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
+
+/// Defines an object of which some fields are wanted, each as it is written, and the rest is passed over. What is not an
+/// object has none of them, and says so: it is for whoever wants the fields to object.
+macro_rules! parts {
+    (
+        $(#[$attribute:meta])*
+        $visibility:vis struct $name:ident { $($(#[$about:meta])* $field:ident: $key:literal => $type:ty,)+ }
+    ) => {
+        $(#[$attribute])*
+        #[derive(Clone, Copy, Debug, Default)]
+        $visibility struct $name<'a> {
+            /// Whether this is an object at all.
+            pub is_object: bool,
+            $($(#[$about])* pub $field: Option<$type>,)+
+        }
+
+        impl<'de: 'a, 'a> serde::Deserialize<'de> for $name<'a> {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Parts<'a>(std::marker::PhantomData<&'a ()>);
+
+                impl<'de: 'a, 'a> serde::de::Visitor<'de> for Parts<'a> {
+                    type Value = $name<'a>;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("JSON")
+                    }
+
+                    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                        let mut parts = $name { is_object: true, ..$name::default() };
+                        while let Some($crate::json::Key(key)) = map.next_key()? {
+                            match &*key {
+                                $($key => parts.$field = map.next_value()?,)+
+                                _ => {
+                                    map.next_value::<serde::de::IgnoredAny>()?;
+                                }
+                            }
+                        }
+                        Ok(parts)
+                    }
+
+                    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+                        while items.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+                        Ok($name::default())
+                    }
+
+                    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+                        Ok($name::default())
+                    }
+
+                    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+                        Ok($name::default())
+                    }
+
+                    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+                        Ok($name::default())
+                    }
+
+                    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+                        Ok($name::default())
+                    }
+
+                    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+                        Ok($name::default())
+                    }
+                }
+                deserializer.deserialize_any(Parts(std::marker::PhantomData))
+            }
+        }
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    parts! {
+        /// For a test.
+        struct Two { a: "a" => &'a serde_json::value::RawValue, b: "b" => &'a serde_json::value::RawValue, }
+    }
+
+    #[test]
+    fn parts_are_kept_as_they_are_written() {
+        let two: Two<'_> = serde_json::from_str(r#"{"x": [1, {}], "\u0061": {"k":  1}, "b": null}"#).unwrap();
+        assert_eq!(two.a.map(serde_json::value::RawValue::get), Some(r#"{"k":  1}"#));
+        assert!(two.b.is_none() && two.is_object);
+        for json in ["[1, [2]]", "5", "-5", "1.5", "\"a\"", "true"] {
+            assert!(!serde_json::from_str::<Two<'_>>(json).unwrap().is_object, "{json}");
+        }
+        assert!(serde_json::from_str::<Two<'_>>("{").is_err());
+    }
 
     #[derive(Debug, Default, PartialEq, serde::Deserialize)]
     #[serde(default)]

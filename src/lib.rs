@@ -1,12 +1,14 @@
 //! Admission control for Kubernetes network policy.
 
+#[macro_use]
+mod json;
+
 pub mod admission;
 pub mod baseline;
 pub mod cli;
 pub mod config;
 pub mod dialect;
 pub mod engine;
-mod json;
 pub mod manifest;
 pub mod model;
 pub mod pki;

@@ -47,12 +47,8 @@ fn what_a_namespace_is_due_gets_no_finding_whatever_it_asks_for() {
                 .iter()
                 .map(|value| {
                     let json = value.to_string();
-                    let manifest = Manifest {
-                        api_version: "networking.k8s.io/v1",
-                        kind: "NetworkPolicy",
-                        json: &json,
-                        origin: Origin::Author,
-                    };
+                    let manifest =
+                        Manifest::read("networking.k8s.io/v1", "NetworkPolicy", &json, Origin::Author).unwrap();
                     dialect::read(&manifest).unwrap().unwrap()
                 })
                 .collect();

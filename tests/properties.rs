@@ -177,7 +177,7 @@ proptest! {
         serde_json::from_value::<NetworkPolicy>(object.clone()).unwrap();
         let json = object.to_string();
         let read = |origin| {
-            dialect::read(&Manifest { api_version: "networking.k8s.io/v1", kind: "NetworkPolicy", json: &json, origin }).unwrap().unwrap()
+            dialect::read(&Manifest::read("networking.k8s.io/v1", "NetworkPolicy", &json, origin).unwrap()).unwrap().unwrap()
         };
         let file = read(Origin::Author);
         let judged = judge(&KNOWLEDGE.configuration, &View::default(), Change::Write { new: &file, old: None });

@@ -20,7 +20,7 @@ use serde_json::Value;
 fn read(value: &Value) -> Object {
     let json = value.to_string();
     let [api_version, kind] = ["apiVersion", "kind"].map(|field| value[field].as_str().unwrap());
-    dialect::read(&Manifest { api_version, kind, json: &json, origin: Origin::Author }).unwrap().unwrap()
+    dialect::read(&Manifest::read(api_version, kind, &json, Origin::Author).unwrap()).unwrap().unwrap()
 }
 
 /// The judgements of one rule on the last of these documents; the others are there already.
@@ -66,7 +66,7 @@ fn what_a_patch_puts_right_is_right_and_a_second_time_there_is_nothing_to_do() {
         let before = documents.pop().unwrap();
         let json = before.to_string();
         let [api_version, kind] = ["apiVersion", "kind"].map(|field| before[field].as_str().unwrap());
-        let manifest = Manifest { api_version, kind, json: &json, origin: Origin::Author };
+        let manifest = Manifest::read(api_version, kind, &json, Origin::Author).unwrap();
         let patch = dialect::fix(fix, &manifest).unwrap_or_else(|| panic!("{}: no patch", rule.name));
         let after = patch.applied_to(&before).unwrap();
         documents.push(after.clone());

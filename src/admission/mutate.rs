@@ -6,10 +6,10 @@
 use serde_json::Value;
 
 use super::answer::Outcome;
-use super::review::{Refusal, Request};
-use super::validate::{Judged, answer, answer_malformed, is_metadata_only, manifest, subject};
+use super::review::{Refusal, Request, whole_object};
+use super::validate::{Judged, answer, answer_malformed, manifest, subject};
 use super::{Answer, Knowledge};
-use crate::dialect::{self, Manifest, Patch};
+use crate::dialect::{self, Patch};
 use crate::engine;
 use crate::model::{Body, Labels, Object, Path};
 use crate::rules::Change;
@@ -25,10 +25,10 @@ pub fn mutate<'a>(knowledge: &Knowledge, body: &'a [u8]) -> Result<Answer<'a>, R
     };
     let judged = match subject(&request) {
         Ok(subject) => match &subject.new {
-            Some(new) if !new.deleting => Judged {
-                outcome: Outcome { patch: patch(knowledge, &request, new, subject.old.as_ref()), ..Outcome::default() },
-                ..Judged::default()
-            },
+            Some(new) => {
+                let patch = patch(knowledge, &request, body, new, subject.old.as_ref());
+                Judged { outcome: Outcome { patch, ..Outcome::default() }, ..Judged::default() }
+            }
             // A patch on a DELETE is an error that no failurePolicy forgives.
             _ => Judged::nothing(),
         },
@@ -37,11 +37,16 @@ pub fn mutate<'a>(knowledge: &Knowledge, body: &'a [u8]) -> Result<Answer<'a>, R
     Ok(answer(request, judged))
 }
 
-fn patch(knowledge: &Knowledge, request: &Request<'_>, new: &Object, old: Option<&Object>) -> Option<Patch> {
-    let json = request.object?;
+fn patch(
+    knowledge: &Knowledge,
+    request: &Request<'_>,
+    body: &[u8],
+    new: &Object,
+    old: Option<&Object>,
+) -> Option<Patch> {
     let patch = match &new.body {
         Body::Namespace(namespace) if request.operation == "CREATE" => {
-            let object: Value = serde_json::from_str(json.get()).ok()?;
+            let object = whole_object(body)?;
             let patch = labels(knowledge, &new.id.name, &namespace.labels, &object);
             // One that cannot be applied is an error that no failurePolicy forgives.
             patch.applied_to(&object)?;
@@ -49,18 +54,18 @@ fn patch(knowledge: &Knowledge, request: &Request<'_>, new: &Object, old: Option
         }
         Body::Policies(_) => {
             let change = Change::Write { new, old };
-            // Whoever labels an old policy does not ask for another spec.
-            if is_metadata_only(request, change) {
+            let fixes = engine::repairs(&knowledge.configuration, &knowledge.view, change);
+            if fixes.is_empty() {
                 return None;
             }
-            let fixes = engine::repairs(&knowledge.configuration, &knowledge.view, change);
-            let mut patched: Value = serde_json::from_str(json.get()).ok()?;
+            let mut patched = whole_object(body)?;
             let mut all = Patch::default();
             for fix in &fixes {
                 // Each is tried on what the ones before it leave.
                 let text = patched.to_string();
                 let api_version = request.kind.api_version();
-                let patch = dialect::fix(fix, &Manifest { json: &text, ..manifest(request, &api_version, json) })?;
+                let written = serde_json::from_str(&text).ok()?;
+                let patch = dialect::fix(fix, &manifest(request, &api_version, written))?;
                 patched = patch.applied_to(&patched)?;
                 all.extend(patch);
             }

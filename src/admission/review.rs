@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::dialect::Written;
 use crate::json::{Object, object, required};
 
 /// The only version of the wire that is spoken. In v1beta1 nothing ties an answer to its request.
@@ -55,10 +57,10 @@ pub struct Request<'a> {
     pub user_info: User<'a>,
     /// The object as it will be.
     #[serde(borrow, default)]
-    pub object: Option<&'a RawValue>,
+    pub object: Option<Written<'a>>,
     /// The object as it was.
     #[serde(borrow, default)]
-    pub old_object: Option<&'a RawValue>,
+    pub old_object: Option<Written<'a>>,
     /// Whether nothing will be stored. It changes no decision.
     #[serde(default)]
     pub dry_run: Option<bool>,
@@ -108,6 +110,19 @@ struct Envelope<'a> {
 #[derive(Debug, Deserialize)]
 struct Uid {
     uid: String,
+}
+
+/// The whole object of a request, which is wanted only where it has to be changed.
+pub(super) fn whole_object(body: &[u8]) -> Option<Value> {
+    #[derive(Deserialize)]
+    struct Whole {
+        request: WholeRequest,
+    }
+    #[derive(Deserialize)]
+    struct WholeRequest {
+        object: Value,
+    }
+    serde_json::from_slice::<Whole>(body).ok().map(|whole| whole.request.object)
 }
 
 impl Kind<'_> {

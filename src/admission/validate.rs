@@ -1,17 +1,15 @@
 //! `/validate`: may this request go on?
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::answer::{self, Denial, Outcome};
 use super::review::{Malformed, Refusal, Request};
 use super::{Answer, Decision, Knowledge, text};
-use crate::dialect::{self, Claim, Manifest, Origin, ReadError};
+use crate::dialect::{self, Claim, Manifest, Origin, ReadError, Written};
 use crate::engine::{self, Judgement};
-use crate::model::{Body, Object};
+use crate::model::Object;
 use crate::rules::Change;
 
 /// Answers a review.
@@ -112,7 +110,7 @@ pub(super) fn subject(request: &Request<'_>) -> Result<Subject, Box<Judged>> {
             return Err(Judged::refused(Denial::unreadable(error.to_string())).into());
         }
     }
-    let read = |raw: &RawValue| dialect::read(&manifest(request, &api_version, raw));
+    let read = |written| dialect::read(&manifest(request, &api_version, written));
     let kind = &request.kind.kind;
     match &*request.operation {
         "DELETE" if FINISHERS.contains(&&*request.user_info.username) => Err(Box::default()),
@@ -133,6 +131,9 @@ pub(super) fn subject(request: &Request<'_>) -> Result<Subject, Box<Judged>> {
                 let problem = format!("the review of {} of {kind} has no object", with_article(&request.operation));
                 return Err(Judged::refused(Denial::malformed(problem)).into());
             };
+            if is_only_metadata(request, &api_version, new) {
+                return Err(Box::default());
+            }
             let old = request.old_object.map(read);
             match read(new) {
                 Ok(Some(new)) => Ok(Subject { new: Some(new), old: old.and_then(Result::ok).flatten() }),
@@ -152,13 +153,17 @@ pub(super) fn subject(request: &Request<'_>) -> Result<Subject, Box<Judged>> {
 }
 
 /// An object of the request, as a manifest.
-pub(super) fn manifest<'a>(request: &'a Request<'_>, api_version: &'a str, object: &'a RawValue) -> Manifest<'a> {
-    Manifest {
-        api_version,
-        kind: &request.kind.kind,
-        json: object.get(),
-        origin: Origin::Server { namespace: request.namespace.as_deref() },
-    }
+pub(super) fn manifest<'a>(request: &'a Request<'_>, api_version: &'a str, written: Written<'a>) -> Manifest<'a> {
+    let origin = Origin::Server { namespace: request.namespace.as_deref() };
+    Manifest { api_version, kind: &request.kind.kind, written, origin }
+}
+
+/// Whether a change leaves all but metadata and status as it was, or the object is being deleted and has to be able to
+/// lose its finalizers. Labels of a namespace are what is judged of it, so no change of one is only metadata.
+fn is_only_metadata(request: &Request<'_>, api_version: &str, new: Written<'_>) -> bool {
+    let new = manifest(request, api_version, new);
+    let same = |old| new.differs_in_metadata_only(&manifest(request, api_version, old));
+    new.deleting() || (request.kind.kind != "Namespace" && request.old_object.is_some_and(same))
 }
 
 fn with_article(operation: &str) -> String {
@@ -171,15 +176,13 @@ fn judge(knowledge: &Knowledge, request: &Request<'_>) -> Judged {
         Err(judged) => return *judged,
     };
     let change = match (&subject.new, &subject.old) {
-        // What is being deleted has to be able to lose its finalizers.
-        (Some(new), _) if new.deleting => return Judged::nothing(),
         (Some(_), _) if is_mirror_pod(request) => return Judged::nothing(),
         (Some(new), old) => Change::Write { new, old: old.as_ref() },
         (None, Some(old)) => Change::Delete { old },
         (None, None) => return Judged::nothing(),
     };
     let judgements = engine::judge(&knowledge.configuration, &knowledge.view, change).judgements;
-    if judgements.is_empty() || is_metadata_only(request, change) {
+    if judgements.is_empty() {
         return Judged::nothing();
     }
     let api_version = request.kind.api_version();
@@ -196,41 +199,14 @@ fn judge(knowledge: &Knowledge, request: &Request<'_>) -> Judged {
 /// Whether a static pod shows itself to the API server. It runs whatever the answer is, and only its kubelet may do this.
 fn is_mirror_pod(request: &Request<'_>) -> bool {
     #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Pod {
-        metadata: Meta,
+    struct Annotations {
+        #[serde(rename = "kubernetes.io/config.mirror")]
+        mirror: Option<String>,
     }
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Meta {
-        annotations: BTreeMap<String, String>,
-    }
+    let annotations = || request.object?.metadata?.annotations;
     request.kind.kind == "Pod"
         && request.user_info.username.starts_with("system:node:")
-        && request.object.is_some_and(|object| {
-            serde_json::from_str::<Pod>(object.get())
-                .is_ok_and(|pod| pod.metadata.annotations.contains_key("kubernetes.io/config.mirror"))
+        && annotations().is_some_and(|text| {
+            serde_json::from_str::<Annotations>(text.get()).is_ok_and(|annotations| annotations.mirror.is_some())
         })
-}
-
-/// Whether a change leaves all but metadata and status as it was. Labels of a namespace are what is judged of it, so it
-/// is never only that.
-pub(super) fn is_metadata_only(request: &Request<'_>, change: Change<'_>) -> bool {
-    if matches!(change.object().body, Body::Namespace(_)) {
-        return false;
-    }
-    let (Some(new), Some(old)) = (request.object, request.old_object) else { return false };
-    match (essence(new), essence(old)) {
-        (Some(new), Some(old)) => {
-            new.len() == old.len() && new.iter().zip(&old).all(|((a, x), (b, y))| a == b && x.get() == y.get())
-        }
-        _ => false,
-    }
-}
-
-/// The fields of an object that are neither metadata nor status, as they are written.
-fn essence(object: &RawValue) -> Option<BTreeMap<Cow<'_, str>, &RawValue>> {
-    let mut fields: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(object.get()).ok()?;
-    fields.retain(|name, _| !matches!(&**name, "metadata" | "status"));
-    Some(fields)
 }

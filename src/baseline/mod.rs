@@ -144,8 +144,9 @@ fn templates(file: &str, text: &str) -> Result<Vec<Template>, Error> {
         let field = |name: &str| document.value.get(name).and_then(Value::as_str).unwrap_or_default();
         let (api_version, kind) = (field("apiVersion"), field("kind"));
         let json = document.value.to_string();
-        let manifest = dialect::Manifest { api_version, kind, json: &json, origin: Origin::Author };
-        let object = dialect::read(&manifest).map_err(|error| at_line(error.to_string()))?;
+        let object = dialect::Manifest::read(api_version, kind, &json, Origin::Author)
+            .and_then(|manifest| dialect::read(&manifest))
+            .map_err(|error| at_line(error.to_string()))?;
         let Some(object) = object.filter(|object| !object.policies().is_empty()) else {
             return Err(at_line(format!("`{api_version}` `{kind}` is not a network policy that is understood")));
         };

@@ -110,16 +110,16 @@ pub(super) struct Found {
 impl Found {
     /// The object, if a dialect reads its kind.
     pub(super) fn read(&self) -> Result<Option<Object>, ReadError> {
-        dialect::read(&self.manifest(&self.document.value.to_string()))
+        dialect::read(&self.manifest(&self.document.value.to_string())?)
     }
 
     /// A fix as a patch for the manifest, if its dialect can say it.
     pub(super) fn fix(&self, fix: &Fix) -> Option<Patch> {
-        dialect::fix(fix, &self.manifest(&self.document.value.to_string()))
+        dialect::fix(fix, &self.manifest(&self.document.value.to_string()).ok()?)
     }
 
-    fn manifest<'a>(&'a self, json: &'a str) -> Manifest<'a> {
-        Manifest { api_version: &self.api_version, kind: &self.kind, json, origin: Origin::Author }
+    fn manifest<'a>(&'a self, json: &'a str) -> Result<Manifest<'a>, ReadError> {
+        Manifest::read(&self.api_version, &self.kind, json, Origin::Author)
     }
 
     /// File and line, for messages.

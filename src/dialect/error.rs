@@ -1,6 +1,7 @@
 //! What is wrong with a manifest that cannot be read.
 
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use crate::json::Object;
 use crate::model::Path;
@@ -19,7 +20,8 @@ impl ReadError {
     /// Something is wrong at this place.
     #[must_use]
     pub fn at(path: &Path, problem: impl Into<String>) -> Self {
-        Self { place: path.to_string(), problem: problem.into() }
+        let place = if path.steps().is_empty() { "the manifest".to_owned() } else { path.to_string() };
+        Self { place, problem: problem.into() }
     }
 
     /// The kind is understood, but not in this version.
@@ -30,17 +32,18 @@ impl ReadError {
     }
 }
 
-/// Reads JSON into a wire struct; what does not fit is named with its place.
-pub(super) fn parse<T: DeserializeOwned>(json: &str) -> Result<T, ReadError> {
-    serde_json::from_str(json).map(|Object(value)| value).map_err(|first| {
+/// Reads a part of a manifest into a wire struct; what does not fit is named with its place.
+pub(super) fn parse<T: DeserializeOwned>(part: &RawValue, path: &Path) -> Result<T, ReadError> {
+    serde_json::from_str(part.get()).map(|Object(value)| value).map_err(|first| {
         // The place costs time, so it is looked for only once something is known to be wrong.
-        let mut deserializer = serde_json::Deserializer::from_str(json);
-        let (place, problem) = match serde_path_to_error::deserialize::<_, Object<T>>(&mut deserializer) {
+        let mut deserializer = serde_json::Deserializer::from_str(part.get());
+        let (inner, problem) = match serde_path_to_error::deserialize::<_, Object<T>>(&mut deserializer) {
             Err(error) => (error.path().to_string(), error.into_inner().to_string()),
             Ok(_) => (".".to_owned(), first.to_string()),
         };
         // "… at line 1 column 87": of the JSON in hand, which the author never saw.
         let problem = problem.rsplit_once(" at line ").map_or(problem.as_str(), |(problem, _)| problem).to_owned();
-        ReadError { place: if place == "." { "the manifest".to_owned() } else { place }, problem }
+        let place = if inner == "." { path.to_string() } else { format!("{path}.{inner}") };
+        ReadError { place, problem }
     })
 }

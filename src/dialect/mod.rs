@@ -5,8 +5,8 @@
 
 mod error;
 mod label_selector;
-mod meta;
 mod patch;
+mod written;
 
 pub mod kubernetes;
 pub mod namespace;
@@ -14,6 +14,7 @@ pub mod workload;
 
 pub use error::ReadError;
 pub use patch::Patch;
+pub use written::{Manifest, Metadata, Origin, Written};
 
 use crate::model::{Fix, Object};
 
@@ -34,8 +35,8 @@ pub trait Dialect: Sync {
     /// The first place at which the manifest is not what the kind may be.
     fn read(&self, manifest: &Manifest<'_>) -> Result<Object, ReadError>;
 
-    /// Writes a fix as a JSON patch for the manifest, which is JSON. None where the dialect cannot say it.
-    fn fix(&self, fix: &Fix, manifest: &str) -> Option<Patch>;
+    /// Writes a fix as a JSON patch for the manifest. None where the dialect cannot say it.
+    fn fix(&self, fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch>;
 }
 
 /// A kind of object.
@@ -47,31 +48,6 @@ pub struct Kind {
     pub versions: &'static [&'static str],
     /// The kind.
     pub kind: &'static str,
-}
-
-/// An object as it is written.
-#[derive(Clone, Copy, Debug)]
-pub struct Manifest<'a> {
-    /// Group and version.
-    pub api_version: &'a str,
-    /// The kind.
-    pub kind: &'a str,
-    /// The whole object as JSON.
-    pub json: &'a str,
-    /// Who wrote it so.
-    pub origin: Origin<'a>,
-}
-
-/// Who wrote a manifest so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin<'a> {
-    /// Its author: nothing is defaulted.
-    Author,
-    /// The API server, for this namespace: defaults are filled in.
-    Server {
-        /// The namespace of the request, if it has one.
-        namespace: Option<&'a str>,
-    },
 }
 
 /// What is known about a kind.
@@ -117,7 +93,7 @@ pub fn read(manifest: &Manifest<'_>) -> Result<Option<Object>, ReadError> {
 #[must_use]
 pub fn fix(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
     match claim(manifest.api_version, manifest.kind) {
-        Claim::Known(dialect) => dialect.fix(fix, manifest.json),
+        Claim::Known(dialect) => dialect.fix(fix, manifest),
         Claim::OtherVersions(_) | Claim::Unknown => None,
     }
 }
@@ -141,8 +117,7 @@ mod tests {
         assert!(matches!(claim("networking.k8s.io/v1", "NetworkPolicy"), Claim::Known(_)));
         assert!(matches!(claim("networking.k8s.io/v9", "NetworkPolicy"), Claim::OtherVersions(["v1"])));
         assert!(matches!(claim("example.com/v1", "NetworkPolicy"), Claim::Unknown));
-        let manifest =
-            Manifest { api_version: "networking.k8s.io/v9", kind: "NetworkPolicy", json: "{}", origin: Origin::Author };
+        let manifest = Manifest::read("networking.k8s.io/v9", "NetworkPolicy", "{}", Origin::Author).unwrap();
         assert_eq!(
             read(&manifest).unwrap_err().to_string(),
             "apiVersion: `networking.k8s.io/v9` of NetworkPolicy is not understood, only v1"

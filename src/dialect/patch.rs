@@ -3,7 +3,6 @@
 //! They are made on the text of the manifest: nothing but the parts that a fix asks for is read, so that a denial with a
 //! fix costs little more than one without.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -12,6 +11,8 @@ use serde::ser::Serialize;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::Manifest;
+use crate::json::Key;
 use crate::model::{Path, Step};
 
 /// A change of a manifest, as operations in their order.
@@ -40,7 +41,7 @@ impl Patch {
 
     /// Puts a value at the end of a list. The list, and what it is in, are made where they are missing. None, if what is
     /// there is no list.
-    pub(super) fn append(&mut self, manifest: &str, list: &Path, value: &impl Serialize) -> Option<()> {
+    pub(super) fn append(&mut self, manifest: &Manifest<'_>, list: &Path, value: &impl Serialize) -> Option<()> {
         let found = find(manifest, list);
         match found.map(RawValue::get) {
             Some(text) if text.starts_with('[') => self.push_item(list, value),
@@ -89,13 +90,13 @@ impl Patch {
     }
 }
 
-/// A part of a JSON text, as it is written.
-pub(super) fn find<'a>(json: &'a str, path: &Path) -> Option<&'a RawValue> {
-    let Some((first, rest)) = path.steps().split_first() else { return serde_json::from_str(json).ok() };
-    let pick = |step, json: &'a str| {
-        Pick { step, of: PhantomData }.deserialize(&mut serde_json::Deserializer::from_str(json)).ok()?
-    };
-    rest.iter().try_fold(pick(first, json)?, |part, step| pick(step, part.get()))
+/// A part of a manifest's spec, as it is written.
+pub(super) fn find<'a>(manifest: &Manifest<'a>, path: &Path) -> Option<&'a RawValue> {
+    let (first, rest) = path.steps().split_first()?;
+    let spec = manifest.written.spec.filter(|_| *first == Step::Field("spec"))?;
+    rest.iter().try_fold(spec, |part, step| {
+        Pick { step, of: PhantomData }.deserialize(&mut serde_json::Deserializer::from_str(part.get())).ok()?
+    })
 }
 
 /// Picks one part out of an object or an array, and passes over the rest.
@@ -126,7 +127,7 @@ impl<'a> Visitor<'a> for Pick<'_, 'a> {
             Step::Index(_) => return Err(A::Error::custom("no array")),
         };
         let mut found = None;
-        while let Some(key) = map.next_key::<Cow<'a, str>>()? {
+        while let Some(Key(key)) = map.next_key()? {
             if key == wanted {
                 found = Some(map.next_value()?);
             } else {
@@ -153,15 +154,17 @@ impl<'a> Visitor<'a> for Pick<'_, 'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::Origin;
 
     #[test]
     fn parts_are_found_as_they_are_written() {
         let json = r#"{"spec": {"egress": [{"a": 1}, {"b/c":  "é" }]}, "x": null}"#;
+        let manifest = Manifest::read("networking.k8s.io/v1", "NetworkPolicy", json, Origin::Author).unwrap();
         let egress = Path::root().field("spec").field("egress");
-        let text = |path: &Path| find(json, path).map(RawValue::get);
+        let text = |path: &Path| find(&manifest, path).map(RawValue::get);
         assert_eq!(text(&egress.index(1)), Some(r#"{"b/c":  "é" }"#));
         assert_eq!(text(&egress.index(1).key("b/c")), Some(r#""é""#));
-        assert_eq!(text(&Path::root().field("x")), Some("null"));
+        assert_eq!(text(&Path::root().field("x")), None, "what has no meaning here is not kept");
         assert_eq!(text(&egress.index(2)), None);
         assert_eq!(text(&egress.field("a")), None);
     }

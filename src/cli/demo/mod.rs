@@ -94,7 +94,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
 }
 
 async fn show(arguments: &Arguments) -> Result<u8> {
-    let namespace = Manifest { api_version: "v1", kind: "Namespace", json: CONTEXT, origin: Origin::Author };
+    let namespace = Manifest::read("v1", "Namespace", CONTEXT, Origin::Author)?;
     let knowledge = Knowledge {
         configuration: Configuration::shipped()?,
         view: View::of(dialect::read(&namespace)?),

@@ -6,6 +6,7 @@
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
+use crate::dialect::Manifest;
 use crate::dialect::label_selector::{self, Written};
 use crate::dialect::patch::{Patch, find};
 use crate::model::{Direction, Fix, Namespaces, Numbers, Path, Peer, Port, Protocol, Who};
@@ -57,7 +58,7 @@ enum IntOrString<'a> {
     Name(&'a str),
 }
 
-pub(super) fn patch(fix: &Fix, manifest: &str) -> Option<Patch> {
+pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
     let mut patch = Patch::default();
     match fix {
         Fix::Allow { rules, has_rules, direction, peers, ports } => {
@@ -129,11 +130,16 @@ fn write_port(port: &Port) -> WrittenPort<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::Origin;
     use crate::model::{Pods, Selector};
     use serde_json::json;
 
+    fn made(fix: &Fix, json: &str) -> Option<Patch> {
+        patch(fix, &Manifest::read("networking.k8s.io/v1", "NetworkPolicy", json, Origin::Author).unwrap())
+    }
+
     fn fixed(fix: &Fix, manifest: &Value) -> Value {
-        patch(fix, &manifest.to_string()).unwrap().applied_to(manifest).unwrap()
+        made(fix, &manifest.to_string()).unwrap().applied_to(manifest).unwrap()
     }
 
     fn spec() -> Path {
@@ -171,7 +177,7 @@ mod tests {
         ] {
             assert_eq!(fixed(&allow_dns(), &before), after);
         }
-        assert!(patch(&allow_dns(), r#"{"spec": {"egress": "text"}}"#).is_none(), "what is no list is left alone");
+        assert!(made(&allow_dns(), r#"{"spec": {"egress": "text"}}"#).is_none(), "what is no list is left alone");
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl Dialect for Kubernetes {
         read::object(manifest)
     }
 
-    fn fix(&self, fix: &Fix, manifest: &str) -> Option<Patch> {
+    fn fix(&self, fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
         fix::patch(fix, manifest)
     }
 }

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::wire;
-use crate::dialect::error::parse;
 use crate::dialect::label_selector::LabelSelector;
 use crate::dialect::{Manifest, Origin, ReadError};
 use crate::model::{
@@ -15,10 +14,9 @@ use crate::model::{
 };
 
 pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
-    let wire: wire::NetworkPolicy = parse(manifest.json)?;
-    let id = wire.metadata.id(manifest);
-    let deleting = wire.metadata.deleting();
-    let spec = wire.spec.unwrap_or_default();
+    let id = manifest.id()?;
+    let deleting = manifest.deleting();
+    let spec: wire::Spec = manifest.spec()?;
     let path = Path::root().field("spec");
     let reader = Reader { namespace: id.namespace.clone() };
 
@@ -93,19 +91,19 @@ fn authored(manifest: &Manifest<'_>, spec: &wire::Spec) -> (Types, Option<usize>
     if isolated(spec, &Path::root()).ok() != Some(inferred(spec)) {
         return (Types::Declared, as_read);
     }
-    let Ok(wire::Authored { metadata }) = serde_json::from_str::<wire::Authored<'_>>(manifest.json) else {
-        return (Types::Unknown, as_read);
-    };
-    let last_applied = metadata.annotations.and_then(|annotations| annotations.last_applied);
-    if let Some(Ok(applied)) = last_applied.map(|json| serde_json::from_str::<wire::NetworkPolicy>(&json)) {
+    let annotations = manifest.metadata().annotations;
+    let annotations = annotations.and_then(|text| serde_json::from_str::<wire::Annotations>(text.get()).ok());
+    let last_applied = annotations.and_then(|annotations| annotations.last_applied);
+    if let Some(Ok(applied)) = last_applied.map(|json| serde_json::from_str::<wire::Applied>(&json)) {
         let applied = applied.spec.unwrap_or_default();
         let types = if declares(&applied) { Types::Declared } else { Types::Inferred };
         let dropped = applied.egress.filter(Vec::is_empty).map(|_| 0);
         return (types, as_read.or(dropped));
     }
     // A server-side apply owns just what its author wrote; other ways of writing own the defaults too.
-    let applied: Vec<wire::OwnedSpec<'_>> = metadata
-        .managed_fields
+    let managed = manifest.metadata().managed_fields;
+    let managed = managed.and_then(|text| serde_json::from_str::<Vec<wire::ManagedFields<'_>>>(text.get()).ok());
+    let applied: Vec<wire::OwnedSpec<'_>> = managed
         .iter()
         .flatten()
         .filter(|entry| &*entry.operation == "Apply")
@@ -258,7 +256,7 @@ mod tests {
     }
 
     fn read_json(json: &str, origin: Origin<'_>) -> Result<Policy, ReadError> {
-        let manifest = Manifest { api_version: "networking.k8s.io/v1", kind: "NetworkPolicy", json, origin };
+        let manifest = Manifest::read("networking.k8s.io/v1", "NetworkPolicy", json, origin).unwrap();
         object(&manifest).map(|object| object.policies()[0].clone())
     }
 

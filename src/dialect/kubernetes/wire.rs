@@ -4,17 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::dialect::label_selector::LabelSelector;
-use crate::dialect::meta::Meta;
-use crate::json::{object, objects, optional, values};
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct NetworkPolicy {
-    #[serde(deserialize_with = "object")]
-    pub(super) metadata: Meta,
-    #[serde(deserialize_with = "optional")]
-    pub(super) spec: Option<Spec>,
-}
+use crate::json::{objects, optional, values};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -75,20 +65,12 @@ pub(super) enum IntOrString {
     Name(Box<str>),
 }
 
-/// The parts of the metadata that tell what the author wrote before the API server filled in defaults.
+/// A policy as `kubectl apply` recorded it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Authored<'a> {
-    #[serde(borrow)]
-    pub(super) metadata: AuthoredMeta<'a>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct AuthoredMeta<'a> {
-    pub(super) annotations: Option<Annotations>,
-    #[serde(borrow)]
-    pub(super) managed_fields: Option<Vec<ManagedFields<'a>>>,
+pub(super) struct Applied {
+    #[serde(deserialize_with = "optional")]
+    pub(super) spec: Option<Spec>,
 }
 
 #[derive(Debug, Default, Deserialize)]

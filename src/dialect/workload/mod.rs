@@ -1,13 +1,12 @@
 //! Pods, and the kinds that make pods: where the pod's spec is differs, what it says does not.
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use super::error::parse;
-use super::meta::Meta;
+use super::written::LabelMap;
 use super::{Dialect, Kind, Manifest, Patch, ReadError};
 use crate::json::{object as fields, optional};
-use crate::model::{Body, Fix, Object, Path, Workload};
+use crate::model::{Body, Fix, Labels, Object, Path, Workload};
 
 /// The dialect.
 #[derive(Debug)]
@@ -25,14 +24,20 @@ const KINDS: &[Kind] = &[
     Kind { group: "batch", versions: &["v1"], kind: "Job" },
 ];
 
-/// A pod, and the template of one.
+/// The template of a pod.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Pod {
+struct Template {
     #[serde(deserialize_with = "fields")]
-    metadata: Meta,
+    metadata: TemplateMeta,
     #[serde(deserialize_with = "optional")]
     spec: Option<PodSpec>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TemplateMeta {
+    labels: Option<LabelMap>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -44,46 +49,26 @@ struct PodSpec {
     service_account: Option<Box<str>>,
 }
 
-/// A PodTemplate, and what a CronJob makes jobs from, differ from the rest in where the template is.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct PodTemplate {
-    #[serde(deserialize_with = "fields")]
-    metadata: Meta,
-    #[serde(deserialize_with = "optional")]
-    template: Option<Pod>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Controller {
-    #[serde(deserialize_with = "fields")]
-    metadata: Meta,
-    #[serde(deserialize_with = "optional")]
-    spec: Option<ControllerSpec>,
-}
-
+/// The spec of what makes pods.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ControllerSpec {
     #[serde(deserialize_with = "optional")]
-    template: Option<Pod>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct CronJob {
-    #[serde(deserialize_with = "fields")]
-    metadata: Meta,
-    #[serde(deserialize_with = "optional")]
-    spec: Option<CronJobSpec>,
+    template: Option<Template>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct CronJobSpec {
     #[serde(deserialize_with = "optional")]
-    job_template: Option<Controller>,
+    job_template: Option<JobTemplate>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct JobTemplate {
+    #[serde(deserialize_with = "optional")]
+    spec: Option<ControllerSpec>,
 }
 
 impl Dialect for Workloads {
@@ -97,60 +82,47 @@ impl Dialect for Workloads {
 
     fn read(&self, manifest: &Manifest<'_>) -> Result<Object, ReadError> {
         let root = Path::root();
-        let template = root.field("spec").field("template");
-        match manifest.kind {
-            "Pod" => {
-                let Pod { metadata, spec } = parse(manifest.json)?;
-                let labels = Meta { labels: metadata.labels.clone(), ..Meta::default() };
-                Ok(object(manifest, &metadata, Some(Pod { metadata: labels, spec }), &root))
-            }
+        let spec = root.field("spec");
+        let (labels, pod, path) = match manifest.kind {
+            "Pod" => (manifest.labels()?, manifest.spec()?, root),
             "PodTemplate" => {
-                split(manifest, |PodTemplate { metadata, template }| (metadata, template), &root.field("template"))
+                let path = root.field("template");
+                let template = manifest.written.template.map(|template| parse(template, &path)).transpose()?;
+                split(template, path)
             }
-            "CronJob" => split(
-                manifest,
-                |CronJob { metadata, spec }| {
-                    let job = spec.and_then(|spec| spec.job_template).and_then(|job| job.spec);
-                    (metadata, job.and_then(|job| job.template))
-                },
-                &root.field("spec").field("jobTemplate").field("spec").field("template"),
-            ),
-            _ => split(
-                manifest,
-                |Controller { metadata, spec }| (metadata, spec.and_then(|spec| spec.template)),
-                &template,
-            ),
-        }
+            "CronJob" => {
+                let CronJobSpec { job_template } = manifest.spec()?;
+                let job = job_template.and_then(|job| job.spec).unwrap_or_default();
+                split(job.template, spec.field("jobTemplate").field("spec").field("template"))
+            }
+            _ => {
+                let ControllerSpec { template } = manifest.spec()?;
+                split(template, spec.field("template"))
+            }
+        };
+        let PodSpec { host_network, service_account_name, service_account } = pod;
+        let account = service_account_name.or(service_account).filter(|name| !name.is_empty());
+        Ok(Object {
+            id: manifest.id()?,
+            deleting: manifest.deleting(),
+            body: Body::Workload(Workload {
+                labels,
+                host_network: (host_network == Some(true)).then(|| path.field("spec").field("hostNetwork")),
+                // What the API server fills in.
+                service_account: account.unwrap_or_else(|| "default".into()),
+            }),
+        })
     }
 
-    fn fix(&self, _fix: &Fix, _manifest: &str) -> Option<Patch> {
+    fn fix(&self, _fix: &Fix, _manifest: &Manifest<'_>) -> Option<Patch> {
         None
     }
 }
 
-fn split<W: DeserializeOwned>(
-    manifest: &Manifest<'_>,
-    parts: impl Fn(W) -> (Meta, Option<Pod>),
-    template: &Path,
-) -> Result<Object, ReadError> {
-    let (metadata, pod) = parts(parse(manifest.json)?);
-    Ok(object(manifest, &metadata, pod, template))
-}
-
-fn object(manifest: &Manifest<'_>, metadata: &Meta, pod: Option<Pod>, path: &Path) -> Object {
-    let Pod { metadata: pod_metadata, spec } = pod.unwrap_or_default();
-    let spec = spec.unwrap_or_default();
-    let service_account = spec.service_account_name.or(spec.service_account).filter(|name| !name.is_empty());
-    Object {
-        id: metadata.id(manifest),
-        deleting: metadata.deleting(),
-        body: Body::Workload(Workload {
-            labels: pod_metadata.labels(),
-            host_network: (spec.host_network == Some(true)).then(|| path.field("spec").field("hostNetwork")),
-            // What the API server fills in.
-            service_account: service_account.unwrap_or_else(|| "default".into()),
-        }),
-    }
+/// What a template at this place makes.
+fn split(template: Option<Template>, path: Path) -> (Labels, PodSpec, Path) {
+    let Template { metadata, spec } = template.unwrap_or_default();
+    (metadata.labels.map(|LabelMap(labels)| labels).unwrap_or_default(), spec.unwrap_or_default(), path)
 }
 
 #[cfg(test)]
@@ -163,7 +135,7 @@ mod tests {
         let api_version = if kind.group.is_empty() { "v1".to_owned() } else { format!("{}/v1", kind.group) };
         assert!(matches!(claim(&api_version, kind.kind), crate::dialect::Claim::Known(_)));
         let json = manifest.to_string();
-        let manifest = Manifest { api_version: &api_version, kind: kind.kind, json: &json, origin: Origin::Author };
+        let manifest = Manifest::read(&api_version, kind.kind, &json, Origin::Author).unwrap();
         match Workloads.read(&manifest).unwrap().body {
             Body::Workload(workload) => workload,
             other => panic!("{other:?}"),

@@ -1,0 +1,168 @@
+//! A manifest as it is written: what every kind has in common.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::ReadError;
+use super::error::parse;
+use crate::model::{Labels, ObjectRef, Path};
+
+/// An object as it is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Manifest<'a> {
+    /// Group and version.
+    pub api_version: &'a str,
+    /// The kind.
+    pub kind: &'a str,
+    /// Its fields, still as text.
+    pub written: Written<'a>,
+    /// Who wrote it so.
+    pub origin: Origin<'a>,
+}
+
+/// Who wrote a manifest so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin<'a> {
+    /// Its author: nothing is defaulted.
+    Author,
+    /// The API server, for this namespace: defaults are filled in.
+    Server {
+        /// The namespace of the request, if it has one.
+        namespace: Option<&'a str>,
+    },
+}
+
+parts! {
+    /// The fields of an object that mean something here. They are found in one pass over the text, and read when they are
+    /// needed.
+    pub struct Written {
+        /// `metadata`.
+        metadata: "metadata" => Metadata<'a>,
+        /// `spec`.
+        spec: "spec" => &'a RawValue,
+        /// `template`, of a PodTemplate.
+        template: "template" => &'a RawValue,
+    }
+}
+
+parts! {
+    /// The fields of `metadata` that mean something here.
+    pub struct Metadata {
+        /// `name`.
+        name: "name" => &'a RawValue,
+        /// `namespace`.
+        namespace: "namespace" => &'a RawValue,
+        /// `labels`.
+        labels: "labels" => &'a RawValue,
+        /// `annotations`.
+        annotations: "annotations" => &'a RawValue,
+        /// `managedFields`.
+        managed_fields: "managedFields" => &'a RawValue,
+        /// `deletionTimestamp`.
+        deletion_timestamp: "deletionTimestamp" => &'a RawValue,
+    }
+}
+
+impl<'a> Manifest<'a> {
+    /// The manifest in this text.
+    ///
+    /// # Errors
+    /// The text is not JSON.
+    pub fn read(api_version: &'a str, kind: &'a str, json: &'a str, origin: Origin<'a>) -> Result<Self, ReadError> {
+        let written = serde_json::from_str(json).map_err(|error| ReadError::at(&Path::root(), error.to_string()))?;
+        Ok(Self { api_version, kind, written, origin })
+    }
+
+    /// The object that it is about. A request knows the namespace, a file may not.
+    pub(super) fn id(&self) -> Result<ObjectRef, ReadError> {
+        if !self.written.is_object {
+            return Err(ReadError::at(&Path::root(), "it has to be an object"));
+        }
+        let metadata = self.metadata();
+        if self.written.metadata.is_some_and(|metadata| !metadata.is_object) {
+            return Err(ReadError::at(&Path::root().field("metadata"), "it has to be an object"));
+        }
+        let given = match self.origin {
+            Origin::Author => None,
+            Origin::Server { namespace } => namespace.map(Box::from),
+        };
+        let text = |part, name| field::<Box<str>>(part, &Path::root().field("metadata").field(name));
+        Ok(ObjectRef {
+            api_version: self.api_version.into(),
+            kind: self.kind.into(),
+            namespace: text(metadata.namespace, "namespace")?.filter(|namespace| !namespace.is_empty()).or(given),
+            name: text(metadata.name, "name")?.unwrap_or_default(),
+        })
+    }
+
+    /// Whether the object is being deleted already.
+    #[must_use]
+    pub fn deleting(&self) -> bool {
+        self.metadata().deletion_timestamp.is_some()
+    }
+
+    /// The labels of the object.
+    pub(super) fn labels(&self) -> Result<Labels, ReadError> {
+        let labels = field(self.metadata().labels, &Path::root().field("metadata").field("labels"))?;
+        Ok(labels.map(|LabelMap(labels)| labels).unwrap_or_default())
+    }
+
+    /// The spec, as the wire struct of its kind.
+    pub(super) fn spec<T: DeserializeOwned + Default>(&self) -> Result<T, ReadError> {
+        self.written.spec.map_or_else(|| Ok(T::default()), |spec| parse(spec, &Path::root().field("spec")))
+    }
+
+    /// The metadata; with nothing in it where there is none.
+    #[must_use]
+    pub fn metadata(&self) -> Metadata<'a> {
+        self.written.metadata.unwrap_or_default()
+    }
+
+    /// Whether both say the same but for metadata and status.
+    #[must_use]
+    pub fn differs_in_metadata_only(&self, other: &Self) -> bool {
+        let same = |a: Option<&RawValue>, b: Option<&RawValue>| a.map(RawValue::get) == b.map(RawValue::get);
+        same(self.written.spec, other.written.spec) && same(self.written.template, other.written.template)
+    }
+}
+
+/// A field that may not be there.
+fn field<T: DeserializeOwned>(part: Option<&RawValue>, path: &Path) -> Result<Option<T>, ReadError> {
+    part.map(|part| {
+        serde_json::from_str(part.get()).map_err(|error| {
+            let problem = error.to_string();
+            let problem = problem.rsplit_once(" at line ").map_or(problem.as_str(), |(problem, _)| problem);
+            ReadError::at(path, problem)
+        })
+    })
+    .transpose()
+}
+
+/// A map of strings. A null value counts as the empty text, as in Go.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LabelMap(pub(super) Labels);
+
+impl<'de> Deserialize<'de> for LabelMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Map;
+        impl<'de> Visitor<'de> for Map {
+            type Value = LabelMap;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<LabelMap, A::Error> {
+                let mut labels: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(map.size_hint().unwrap_or(4));
+                while let Some((key, value)) = map.next_entry::<Box<str>, Option<Box<str>>>()? {
+                    labels.push((key, value.unwrap_or_default()));
+                }
+                Ok(LabelMap(labels.into_iter().collect()))
+            }
+        }
+        deserializer.deserialize_map(Map)
+    }
+}
