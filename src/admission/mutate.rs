@@ -7,12 +7,11 @@ use serde_json::Value;
 
 use super::answer::Outcome;
 use super::review::{Refusal, Request, whole_object};
-use super::validate::{Judged, answer, answer_malformed, manifest, subject};
+use super::validate::{Judged, Subject, answer, answer_malformed, manifest, subject};
 use super::{Answer, Knowledge};
 use crate::dialect::{self, Patch};
 use crate::engine;
-use crate::model::{Body, Labels, Object, Path};
-use crate::rules::Change;
+use crate::model::{Body, Labels, Path};
 
 /// Answers a review with the patch that the object needs, if it needs one.
 ///
@@ -23,38 +22,30 @@ pub fn mutate<'a>(knowledge: &Knowledge, body: &'a [u8]) -> Result<Answer<'a>, R
         Ok(request) => request,
         Err(malformed) => return Ok(answer_malformed(malformed)),
     };
-    let judged = match subject(&request) {
-        Ok(subject) => match &subject.new {
-            Some(new) => {
-                let patch = patch(knowledge, &request, body, new, subject.old.as_ref());
-                Judged { outcome: Outcome { patch, ..Outcome::default() }, ..Judged::default() }
-            }
-            // A patch on a DELETE is an error that no failurePolicy forgives.
-            _ => Judged::nothing(),
-        },
+    let api_version = request.kind.api_version().into_owned();
+    let judged = match subject(&request, &api_version) {
+        Ok(subject) => {
+            let patch = patch(knowledge, &request, body, &subject);
+            Judged { outcome: Outcome { patch, ..Outcome::default() }, ..Judged::default() }
+        }
         Err(judged) => *judged,
     };
     Ok(answer(request, judged))
 }
 
-fn patch(
-    knowledge: &Knowledge,
-    request: &Request<'_>,
-    body: &[u8],
-    new: &Object,
-    old: Option<&Object>,
-) -> Option<Patch> {
+fn patch(knowledge: &Knowledge, request: &Request<'_>, body: &[u8], subject: &Subject<'_>) -> Option<Patch> {
+    // A patch on a DELETE is an error that no failurePolicy forgives.
+    let Subject::Write { new, .. } = subject else { return None };
     let patch = match &new.body {
         Body::Namespace(namespace) if request.operation == "CREATE" => {
             let object = whole_object(body)?;
             let patch = labels(knowledge, &new.id.name, &namespace.labels, &object);
-            // One that cannot be applied is an error that no failurePolicy forgives.
+            // And so is one that cannot be applied.
             patch.applied_to(&object)?;
             patch
         }
         Body::Policies(_) => {
-            let change = Change::Write { new, old };
-            let fixes = engine::repairs(&knowledge.configuration, &knowledge.view, change);
+            let fixes = engine::repairs(&knowledge.configuration, &knowledge.view, subject.change());
             if fixes.is_empty() {
                 return None;
             }

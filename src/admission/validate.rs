@@ -1,6 +1,7 @@
 //! `/validate`: may this request go on?
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use serde::Deserialize;
 
@@ -10,7 +11,7 @@ use super::{Answer, Decision, Knowledge, text};
 use crate::dialect::{self, Claim, Manifest, Origin, ReadError, Written};
 use crate::engine::{self, Judgement};
 use crate::model::Object;
-use crate::rules::Change;
+use crate::rules::{Change, Old};
 
 /// Answers a review.
 ///
@@ -87,68 +88,102 @@ pub(super) fn answer_malformed<'a>(malformed: Malformed) -> Answer<'a> {
     answer(request, Judged::refused(Denial::malformed(malformed.problem)))
 }
 
-/// A request about an object that a dialect reads.
-pub(super) struct Subject {
-    pub(super) new: Option<Object>,
-    pub(super) old: Option<Object>,
+/// What a request does to an object that a dialect reads.
+#[allow(clippy::large_enum_variant, reason = "there is one of them, on the stack, for the length of a request")]
+pub(super) enum Subject<'a> {
+    /// It is made, or changed.
+    Write {
+        /// As it will be.
+        new: Object,
+        /// As it was, if it was there.
+        old: Option<LazyOld<'a>>,
+    },
+    /// It is deleted.
+    Delete {
+        /// As it was.
+        old: Object,
+    },
+}
+
+/// The object as it was, which is read when the first one asks for it.
+pub(super) struct LazyOld<'a> {
+    manifest: Manifest<'a>,
+    object: OnceCell<Option<Object>>,
+}
+
+impl Old for LazyOld<'_> {
+    fn object(&self) -> Option<&Object> {
+        self.object.get_or_init(|| dialect::read(&self.manifest).ok().flatten()).as_ref()
+    }
+}
+
+impl Subject<'_> {
+    /// It, as a change that rules can be asked about.
+    pub(super) fn change(&self) -> Change<'_> {
+        match self {
+            Self::Write { new, old } => Change::Write { new, old: old.as_ref().map(|old| old as &dyn Old) },
+            Self::Delete { old } => Change::Delete { old },
+        }
+    }
 }
 
 /// Reads the objects of a request. Where there is nothing to judge, or nothing that can be judged, the answer is given.
-pub(super) fn subject(request: &Request<'_>) -> Result<Subject, Box<Judged>> {
+pub(super) fn subject<'a>(request: &'a Request<'_>, api_version: &'a str) -> Result<Subject<'a>, Box<Judged>> {
     // Status, scale and the like cannot change a spec. The labels of a namespace can be set through any of its own.
     let is_namespace = request.kind.kind == "Namespace" && request.kind.group.is_empty();
     if request.sub_resource.as_deref().is_some_and(|sub| !sub.is_empty()) && !is_namespace {
         return Err(Box::default());
     }
-    let api_version = request.kind.api_version();
-    match dialect::claim(&api_version, &request.kind.kind) {
-        Claim::Known(_) => {}
+    let dialect = match dialect::claim(api_version, &request.kind.kind) {
+        Claim::Known(dialect) => dialect,
         Claim::Unknown => return Err(Box::default()),
         // Otherwise a version that is served and not understood here would be a way around all rules.
         Claim::OtherVersions(versions) => {
-            let error = ReadError::version(&api_version, &request.kind.kind, versions);
+            let error = ReadError::version(api_version, &request.kind.kind, versions);
             return Err(Judged::refused(Denial::unreadable(error.to_string())).into());
         }
-    }
-    let read = |written| dialect::read(&manifest(request, &api_version, written));
-    let kind = &request.kind.kind;
-    match &*request.operation {
-        "DELETE" if FINISHERS.contains(&&*request.user_info.username) => Err(Box::default()),
-        "DELETE" => {
-            let Some(old) = request.old_object else {
-                let problem = format!("the review of a DELETE of {kind} has no oldObject");
-                return Err(Judged::refused(Denial::malformed(problem)).into());
-            };
+    };
+    let (operation, kind) = (&*request.operation, &request.kind.kind);
+    let unreadable = |error: ReadError| format!("{kind} cannot be read and was not judged: {error}");
+    match (operation, request.object, request.old_object) {
+        ("CONNECT", _, _) => Err(Box::default()),
+        ("DELETE", _, _) if FINISHERS.contains(&&*request.user_info.username) => Err(Box::default()),
+        ("DELETE", _, Some(old)) => match dialect.read(&manifest(request, api_version, old)) {
+            Ok(old) => Ok(Subject::Delete { old }),
             // What cannot be read has no effect that its deletion could take away.
-            match read(old) {
-                Ok(Some(old)) => Ok(Subject { new: None, old: Some(old) }),
-                Ok(None) => Err(Box::default()),
-                Err(error) => Err(Judged::warned(&format!("{kind} cannot be read and was not judged: {error}")).into()),
-            }
-        }
-        "CREATE" | "UPDATE" => {
-            let Some(new) = request.object else {
-                let problem = format!("the review of {} of {kind} has no object", with_article(&request.operation));
-                return Err(Judged::refused(Denial::malformed(problem)).into());
-            };
-            if is_only_metadata(request, &api_version, new) {
+            Err(error) => Err(Judged::warned(&unreadable(error)).into()),
+        },
+        ("CREATE" | "UPDATE", Some(new), old) => {
+            let new = manifest(request, api_version, new);
+            let old = old.map(|old| manifest(request, api_version, old));
+            // An object that is being deleted has to be able to lose its finalizers. And labels of a namespace are what
+            // is judged of it, so no change of one is only metadata.
+            let only_metadata = || !is_namespace && old.is_some_and(|old| new.differs_in_metadata_only(&old));
+            if new.deleting() || only_metadata() {
                 return Err(Box::default());
             }
-            let old = request.old_object.map(read);
-            match read(new) {
-                Ok(Some(new)) => Ok(Subject { new: Some(new), old: old.and_then(Result::ok).flatten() }),
-                Ok(None) => Err(Box::default()),
+            match dialect.read(&new) {
+                Ok(new) => {
+                    let old = old.map(|manifest| LazyOld { manifest, object: OnceCell::new() });
+                    Ok(Subject::Write { new, old })
+                }
                 // Whoever has to change an object that was unreadable before is not held up by that.
-                Err(error) if old == Some(Err(error.clone())) => {
-                    Err(Judged::warned(&format!("{kind} cannot be read and was not judged: {error}")).into())
+                Err(error) if old.is_some_and(|old| dialect.read(&old).err() == Some(error.clone())) => {
+                    Err(Judged::warned(&unreadable(error)).into())
                 }
                 Err(error) => {
                     Err(Judged::refused(Denial::unreadable(format!("{kind} cannot be read: {error}"))).into())
                 }
             }
         }
-        "CONNECT" => Err(Box::default()),
-        other => Err(Judged::refused(Denial::malformed(format!("the operation {other:?} is not understood"))).into()),
+        ("CREATE" | "UPDATE" | "DELETE", _, _) => {
+            let missing = if operation == "DELETE" { "oldObject" } else { "object" };
+            let problem = format!("the review says {operation} of {kind}, and has no {missing}");
+            Err(Judged::refused(Denial::malformed(problem)).into())
+        }
+        (other, _, _) => {
+            Err(Judged::refused(Denial::malformed(format!("the operation {other:?} is not understood"))).into())
+        }
     }
 }
 
@@ -158,34 +193,19 @@ pub(super) fn manifest<'a>(request: &'a Request<'_>, api_version: &'a str, writt
     Manifest { api_version, kind: &request.kind.kind, written, origin }
 }
 
-/// Whether a change leaves all but metadata and status as it was, or the object is being deleted and has to be able to
-/// lose its finalizers. Labels of a namespace are what is judged of it, so no change of one is only metadata.
-fn is_only_metadata(request: &Request<'_>, api_version: &str, new: Written<'_>) -> bool {
-    let new = manifest(request, api_version, new);
-    let same = |old| new.differs_in_metadata_only(&manifest(request, api_version, old));
-    new.deleting() || (request.kind.kind != "Namespace" && request.old_object.is_some_and(same))
-}
-
-fn with_article(operation: &str) -> String {
-    format!("{} {operation}", if operation.starts_with('U') { "an" } else { "a" })
-}
-
 fn judge(knowledge: &Knowledge, request: &Request<'_>) -> Judged {
-    let subject = match subject(request) {
+    let api_version = request.kind.api_version();
+    let subject = match subject(request, &api_version) {
         Ok(subject) => subject,
         Err(judged) => return *judged,
     };
-    let change = match (&subject.new, &subject.old) {
-        (Some(_), _) if is_mirror_pod(request) => return Judged::nothing(),
-        (Some(new), old) => Change::Write { new, old: old.as_ref() },
-        (None, Some(old)) => Change::Delete { old },
-        (None, None) => return Judged::nothing(),
-    };
-    let judgements = engine::judge(&knowledge.configuration, &knowledge.view, change).judgements;
+    if is_mirror_pod(request) {
+        return Judged::nothing();
+    }
+    let judgements = engine::judge(&knowledge.configuration, &knowledge.view, subject.change()).judgements;
     if judgements.is_empty() {
         return Judged::nothing();
     }
-    let api_version = request.kind.api_version();
     let object = request.object.map(|object| manifest(request, &api_version, object));
     let outcome = Outcome {
         denial: text::denial(&judgements, object.as_ref()),

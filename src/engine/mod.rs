@@ -44,8 +44,9 @@ impl Verdict {
 pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>) -> Verdict {
     let case = Case { site: &configuration.site, view, change };
     let mut judgements = ask(configuration, &case);
-    if let Change::Write { old: Some(old), .. } = change
-        && judgements.iter().any(|judgement| judgement.action == Mode::Deny)
+    let denies = judgements.iter().any(|judgement| judgement.action == Mode::Deny);
+    if let (Change::Write { .. }, true) = (change, denies)
+        && let Some(old) = change.old()
     {
         let before = Case { change: Change::Write { new: old, old: None }, ..case };
         let mut before: Vec<Finding> =
@@ -93,7 +94,10 @@ fn asked<'a>(configuration: &'a Configuration, case: &Case<'_>) -> impl Iterator
     let object = case.change.object();
     let namespace = object.namespace();
     // Labels that a change is only about to set do not choose the rules for that change.
-    let own = labels(case.change.old().unwrap_or(object));
+    let own = match &object.body {
+        Body::Namespace(_) => labels(case.change.old().unwrap_or(object)),
+        Body::Policies(_) | Body::Workload(_) => None,
+    };
     let known = own.or_else(|| case.view.all_labels(namespace?));
     configuration.asked(namespace, known)
 }

@@ -99,7 +99,20 @@ impl Selector {
     /// Whether every object that has these labels, and maybe others, is meant.
     #[must_use]
     pub fn matches_all_with(&self, known: &Labels) -> bool {
-        self.covers(&Self::of(known))
+        self.decided(&|key| known.get(key)).unwrap_or_else(|| self.covers(&Self::of(known)))
+    }
+
+    /// Whether an object is meant of which only some labels are known. None, if the others decide.
+    #[must_use]
+    pub fn decided<'a>(&self, known: &dyn Fn(&str) -> Option<&'a str>) -> Option<bool> {
+        match self {
+            Self::All(parts) => all_of(parts.iter().map(|part| part.decided(known))),
+            Self::Any(parts) => {
+                all_of(parts.iter().map(|part| part.decided(known).map(|meant| !meant))).map(|none| !none)
+            }
+            Self::Not(part) => part.decided(known).map(|meant| !meant),
+            Self::Label(label) => known(&label.key).map(|value| label.operator.accepts(Some(value))),
+        }
     }
 
     /// Whether an object that has these labels, and maybe others, may be meant.
@@ -145,6 +158,19 @@ impl Operator {
             (Self::In(_) | Self::Contains(_) | Self::StartsWith(_) | Self::EndsWith(_), None) => false,
         }
     }
+}
+
+/// Whether all of these hold: not, if one does not; not known, if one is not known.
+fn all_of(parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    let mut all = Some(true);
+    for part in parts {
+        match part {
+            Some(true) => {}
+            Some(false) => return Some(false),
+            None => all = None,
+        }
+    }
+    all
 }
 
 /// A selector, and whether it has to hold or has to fail.
@@ -404,6 +430,14 @@ mod tests {
                 if Selector::cover_together(&[&a, &b], &c) {
                     prop_assert!(in_a || in_b || !in_c, "{a} and {b} do not cover {c}: {labels}");
                 }
+            }
+        }
+
+        #[test]
+        fn what_some_labels_decide_no_other_label_changes(a in selector(), known in prop::sample::select(vec!["x", "y", "xy"])) {
+            let Some(decided) = a.decided(&|key| (key == "a").then_some(known)) else { return Ok(()) };
+            for labels in every_label_set().into_iter().filter(|labels| labels.get("a") == Some(known)) {
+                prop_assert_eq!(a.matches(&labels), decided, "{} and {}", a, labels);
             }
         }
 

@@ -24,13 +24,31 @@ pub enum Change<'a> {
         /// As it will be.
         new: &'a Object,
         /// As it was, if it was there.
-        old: Option<&'a Object>,
+        old: Option<&'a dyn Old>,
     },
     /// It is deleted.
     Delete {
         /// As it was.
         old: &'a Object,
     },
+}
+
+/// An object as it was. Few decisions need it, so it can be read when the first one asks.
+pub trait Old {
+    /// The object; none if what was there cannot be read.
+    fn object(&self) -> Option<&Object>;
+}
+
+impl Old for Object {
+    fn object(&self) -> Option<&Object> {
+        Some(self)
+    }
+}
+
+impl std::fmt::Debug for dyn Old + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Old")
+    }
 }
 
 impl<'a> Change<'a> {
@@ -47,7 +65,7 @@ impl<'a> Change<'a> {
     #[must_use]
     pub fn old(self) -> Option<&'a Object> {
         match self {
-            Self::Write { old, .. } => old,
+            Self::Write { old, .. } => old.and_then(Old::object),
             Self::Delete { old } => Some(old),
         }
     }

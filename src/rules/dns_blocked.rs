@@ -4,7 +4,8 @@ use serde::Deserialize;
 
 use super::{Case, Change, Findings, Rule};
 use crate::model::{
-    Direction, Fix, NAME_LABEL, Namespaces, Numbers, Path, Peer, Pods, Policy, Port, Protocol, Selector, Side, Who,
+    Body, Direction, Fix, NAME_LABEL, Namespaces, Numbers, Path, Peer, Pods, Policy, Port, Protocol, Selector, Side,
+    Who,
 };
 use crate::view::{ClusterDns, Scene, Site, lets_through};
 
@@ -145,21 +146,22 @@ impl DnsBlocked {
     /// Other policies whose pods had DNS from the object before the change, and have it from nowhere after.
     #[allow(clippy::unused_self, reason = "it is a part of the check, which is asked of a configured rule")]
     fn check_others(&self, case: &Case<'_>, findings: &mut Findings) {
-        let Some(old) = case.change.old() else { return };
-        if !old.policies().iter().any(|policy| !policy.egress.rules.is_empty()) {
+        let object = case.change.object();
+        let Some(namespace) = object.namespace() else { return };
+        if matches!(case.change, Change::Write { old: None, .. }) || matches!(object.body, Body::Workload(_)) {
             return;
         }
-        let Some(namespace) = old.namespace() else { return };
         let verb = match case.change {
             Change::Write { .. } => "changing",
             Change::Delete { .. } => "deleting",
         };
         for policy in case.after().policies(namespace) {
-            if !policy.egress.isolates || policy.object.is_same_object(&old.id) {
+            if !policy.egress.isolates || policy.object.is_same_object(&object.id) {
                 continue;
             }
+            // In this order, since what was there before is read only if somebody asks for it.
             let has = |scene| serves(scene, case.site, policy, &[Protocol::Udp], |_| true);
-            if has(case.before()) && !has(case.after()) {
+            if !has(case.after()) && has(case.before()) {
                 let message = format!(
                     "{verb} it takes the last way to the cluster's DNS from {}, which {} isolates for egress",
                     policy.subject, policy.object

@@ -18,7 +18,7 @@ mod metadata_egress;
 mod open_ingress;
 mod split_peer;
 
-pub use case::{Case, Change, Findings};
+pub use case::{Case, Change, Findings, Old};
 pub use definition::{Defined, Definition, Mode, Rule, SettingsError};
 
 /// Every rule, in the order in which they are listed and reported: what denies comes before what warns.

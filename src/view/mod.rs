@@ -10,7 +10,7 @@ pub use site::{ClusterDns, NamePattern, Profiles, Site, SiteError};
 
 use std::collections::HashMap;
 
-use crate::model::{Body, Labels, NAME_LABEL, Object, Policy};
+use crate::model::{Body, Labels, NAME_LABEL, Object, Policy, Selector};
 
 /// A snapshot of what is known.
 ///
@@ -57,12 +57,15 @@ impl View {
         }
     }
 
-    /// The labels of a namespace as far as they are known: at least its name.
+    /// Whether a selector is sure to mean a namespace, as far as its labels are known: at least its name is.
     #[must_use]
-    pub fn known_labels(&self, namespace: &str) -> Labels {
+    pub fn surely_means(&self, selector: &Selector, namespace: &str) -> bool {
         match self.all_labels(namespace) {
-            Some(labels) => labels.clone(),
-            None => [(NAME_LABEL, namespace)].into_iter().collect(),
+            Some(labels) => selector.matches(labels),
+            None => {
+                let known = |key: &str| (key == NAME_LABEL).then_some(namespace);
+                selector.decided(&known).unwrap_or_else(|| selector.covers(&Selector::equals(NAME_LABEL, namespace)))
+            }
         }
     }
 

@@ -41,15 +41,18 @@ pub fn lets_through<'a>(
 ) -> bool {
     let Namespaces::Own(namespace) = &subject.namespaces else { return false };
     let namespace = namespace.as_deref().unwrap_or_default();
-    let allowing: Vec<&Policy> = scene
-        .policies(namespace)
-        .filter(|policy| policy.stage == Stage::Policies && counts(policy) && allows(policy, target, scene.view()))
-        .collect();
-    if allowing.iter().any(|policy| policy.subject.all_pods()) {
-        return true;
+    let mut selectors: Vec<&Selector> = Vec::new();
+    for policy in scene.policies(namespace) {
+        if policy.stage != Stage::Policies || !counts(policy) || !allows(policy, target, scene.view()) {
+            continue;
+        }
+        match &policy.subject.labels {
+            // The two that need no proof: a policy for every pod, and one for just these.
+            None => return true,
+            Some(labels) if labels.is_empty() || subject.labels.as_ref() == Some(labels) => return true,
+            Some(labels) => selectors.push(labels),
+        }
     }
-    let selectors: Vec<Selector> = allowing.iter().map(|policy| policy.subject.selector()).collect();
-    let selectors: Vec<&Selector> = selectors.iter().collect();
     Selector::cover_together(&selectors, &subject.selector())
 }
 
@@ -71,7 +74,7 @@ fn means(rule: &Rule, place: Place<'_>, view: &View) -> bool {
             Who::Pods(pods) => {
                 let there = match &pods.namespaces {
                     Namespaces::Own(own) => own.as_deref() == Some(namespace),
-                    Namespaces::Matching(selector) => selector.matches_all_with(&view.known_labels(namespace)),
+                    Namespaces::Matching(selector) => view.surely_means(selector, namespace),
                 };
                 there && pods.labels.as_ref().is_none_or(|selector| selector.matches_all_with(labels))
             }
