@@ -35,7 +35,7 @@ pub(super) fn denial(judgements: &[Judgement], object: Option<&Manifest<'_>>) ->
     let shown = if denying.len() <= room { denying.len() } else { room.saturating_sub(1) };
     for judgement in denying.iter().take(shown) {
         let finding = &judgement.finding;
-        lines.push(clean(&format!("{} at {}: {}; {}", finding.rule, finding.path, finding.message, finding.help)));
+        lines.push(clean(format!("{} at {}: {}; {}", finding.rule, finding.path, finding.message, finding.help)));
     }
     if shown < denying.len() {
         lines.push(format!("and {} more", denying.len() - shown));
@@ -47,7 +47,7 @@ pub(super) fn denial(judgements: &[Judgement], object: Option<&Manifest<'_>>) ->
         .iter()
         .map(|judgement| Cause {
             reason: judgement.finding.rule,
-            message: clean(&judgement.finding.message),
+            message: clean(judgement.finding.message.clone()),
             field: judgement.finding.path.to_string(),
         })
         .collect();
@@ -81,7 +81,7 @@ pub(super) fn warnings(judgements: &[Judgement]) -> Vec<String> {
 
 /// A text as one warning: on one line, and short. One with a line break or a control character would be dropped whole.
 pub(super) fn line(text: &str) -> String {
-    let text = clean(text);
+    let text = clean(text.to_owned());
     if text.chars().count() <= WARNING {
         return text;
     }
@@ -89,7 +89,10 @@ pub(super) fn line(text: &str) -> String {
 }
 
 /// A text on one line. What an author wrote must not look like a line of ours.
-pub(super) fn clean(text: &str) -> String {
+pub(super) fn clean(text: String) -> String {
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return text;
+    }
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

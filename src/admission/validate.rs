@@ -48,7 +48,7 @@ impl Judged {
     }
 
     fn refused(mut denial: Denial) -> Self {
-        denial.message = text::clean(&denial.message);
+        denial.message = text::clean(denial.message);
         let unreadable = Some(denial.message.clone());
         Self { outcome: Outcome { denial: Some(denial), ..Outcome::default() }, unreadable, ..Self::default() }
     }
