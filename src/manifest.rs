@@ -4,7 +4,7 @@
 //! would take it for a string and let the pod pass, so plain scalars are resolved here by those same rules
 //! (sigs.k8s.io/yaml, which is a fork of go-yaml 2). Unlike there, a key that stands twice is an error.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, SpannedEventReceiver, Tag};
 use serde_json::{Map, Number, Value};
@@ -126,6 +126,8 @@ struct Open {
     anchor: usize,
     /// The key whose value comes next.
     key: Option<(String, usize)>,
+    /// The keys of a map so far.
+    keys: HashSet<String>,
     /// What `<<` brings in, where the map does not say otherwise.
     merged: Vec<(String, Node)>,
 }
@@ -195,7 +197,8 @@ impl Builder {
         if self.open.len() >= DEPTH {
             return Err(format!("nested deeper than {DEPTH} levels"));
         }
-        self.open.push(Open { node: Node { line, content }, anchor, key: None, merged: Vec::new() });
+        let node = Node { line, content };
+        self.open.push(Open { node, anchor, key: None, keys: HashSet::new(), merged: Vec::new() });
         Ok(())
     }
 
@@ -219,7 +222,7 @@ impl Builder {
             (Content::Map(_), None) => parent.key = Some((key(&node)?, node.line)),
             (Content::Map(_), Some((key, _))) if key == "<<" => merge(&mut parent.merged, node)?,
             (Content::Map(entries), Some((key, line))) => {
-                if entries.iter().any(|(other, _)| *other == key) {
+                if !parent.keys.insert(key.clone()) {
                     return Err(format!("the key `{key}` stands twice in one map"));
                 }
                 entries.push((key, Node { line, ..node }));
@@ -243,11 +246,8 @@ fn merge(merged: &mut Vec<(String, Node)>, from: Node) -> Result<(), String> {
 }
 
 fn add_missing(entries: &mut Vec<(String, Node)>, from: Vec<(String, Node)>) {
-    for (key, node) in from {
-        if !entries.iter().any(|(other, _)| *other == key) {
-            entries.push((key, node));
-        }
-    }
+    let known: HashSet<String> = entries.iter().map(|(key, _)| key.clone()).collect();
+    entries.extend(from.into_iter().filter(|(key, _)| !known.contains(key)));
 }
 
 fn key(node: &Node) -> Result<String, String> {

@@ -13,6 +13,8 @@ const PATCH: usize = 600;
 const WARNING: usize = 120;
 /// How much the API server takes of all warnings together, less room for those of others.
 const WARNINGS: usize = 3072;
+/// How many causes a program gets.
+const CAUSES: usize = 1000;
 /// How many warnings somebody reads.
 const MOST: usize = 12;
 
@@ -45,6 +47,7 @@ pub(super) fn denial(judgements: &[Judgement], object: Option<&Manifest<'_>>) ->
     }
     let causes = denying
         .iter()
+        .take(CAUSES)
         .map(|judgement| Cause {
             reason: judgement.finding.rule,
             message: clean(judgement.finding.message.clone()),

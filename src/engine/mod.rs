@@ -1,5 +1,7 @@
 //! From findings to a verdict: which rules are asked, and what follows from what they find.
 
+use std::collections::HashMap;
+
 use crate::config::{Asked, Configuration};
 use crate::model::{Body, Finding, Fix, Labels, Object};
 use crate::rules::{Case, Change, Findings, Mode};
@@ -49,11 +51,16 @@ pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>) -> 
         && let Some(old) = change.old()
     {
         let before = Case { change: Change::Write { new: old, old: None }, ..case };
-        let mut before: Vec<Finding> =
-            ask(configuration, &before).into_iter().map(|judgement| judgement.finding).collect();
+        // Counted, since the same fault twice is one more than the same fault once.
+        let mut known: HashMap<(&str, &str), usize> = HashMap::new();
+        let before = ask(configuration, &before);
+        for Judgement { finding, .. } in &before {
+            *known.entry((finding.rule, &finding.message)).or_default() += 1;
+        }
         for judgement in judgements.iter_mut().filter(|judgement| judgement.action == Mode::Deny) {
-            if let Some(at) = before.iter().position(|finding| finding.is_same_fault(&judgement.finding)) {
-                before.swap_remove(at);
+            let fault = (judgement.finding.rule, judgement.finding.message.as_str());
+            if let Some(left) = known.get_mut(&fault).filter(|left| **left > 0) {
+                *left -= 1;
                 judgement.action = Mode::Warn;
                 judgement.was_there_before = true;
             }

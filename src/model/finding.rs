@@ -11,21 +11,13 @@ pub struct Finding {
     pub object: ObjectRef,
     /// The place in the object.
     pub path: Path,
-    /// What is wrong and why it hurts. It names the values and never a position in a list, so that the
-    /// same fault reads the same after the lists around it have moved.
+    /// What is wrong and why it hurts. It names the values and never a position in a list, so that the same fault reads the
+    /// same after the lists around it have moved: a fault is known again by its rule and this.
     pub message: String,
     /// What to write instead.
     pub help: String,
     /// How to put it right mechanically, where that is possible.
     pub fix: Option<Fix>,
-}
-
-impl Finding {
-    /// Whether this is the same fault, wherever in the object it stands now.
-    #[must_use]
-    pub fn is_same_fault(&self, other: &Self) -> bool {
-        self.rule == other.rule && self.message == other.message && self.object.is_same_object(&other.object)
-    }
 }
 
 /// A change that puts a fault right, in the model's terms. The object's dialect turns it into a JSON patch.

@@ -7,7 +7,7 @@ use crate::model::{
     Body, Direction, Fix, NAME_LABEL, Namespaces, Numbers, Path, Peer, Pods, Policy, Port, Protocol, Selector, Side,
     Who,
 };
-use crate::view::{ClusterDns, Scene, Site, lets_through};
+use crate::view::{ClusterDns, Scene, Site, allows, lets_through};
 
 rule! {
     /// Pods are isolated for egress, and nothing lets them ask the cluster's DNS over UDP.
@@ -155,11 +155,20 @@ impl DnsBlocked {
             Change::Write { .. } => "changing",
             Change::Delete { .. } => "deleting",
         };
-        for policy in case.after().policies(namespace) {
-            if !policy.egress.isolates || policy.object.is_same_object(&object.id) {
-                continue;
-            }
-            // In this order, since what was there before is read only if somebody asks for it.
+        let isolated: Vec<&Policy> = case
+            .after()
+            .policies(namespace)
+            .filter(|policy| policy.egress.isolates && !policy.object.is_same_object(&object.id))
+            .collect();
+        // In this order, since what was there before is read only if somebody asks for it.
+        let opened = |policy: &Policy| {
+            let mut ways = case.site.cluster_dns.iter().map(|dns| dns.target(Protocol::Udp));
+            ways.any(|target| allows(policy, &target, case.view))
+        };
+        if isolated.is_empty() || !case.change.old().is_some_and(|old| old.policies().iter().any(opened)) {
+            return;
+        }
+        for policy in isolated {
             let has = |scene| serves(scene, case.site, policy, &[Protocol::Udp], |_| true);
             if !has(case.after()) && has(case.before()) {
                 let message = format!(

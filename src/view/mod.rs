@@ -4,7 +4,7 @@ mod reach;
 mod scene;
 mod site;
 
-pub use reach::{Place, Target, lets_through};
+pub use reach::{Place, Target, allows, lets_through};
 pub use scene::Scene;
 pub use site::{ClusterDns, NamePattern, Profiles, Site, SiteError};
 

@@ -57,7 +57,8 @@ pub fn lets_through<'a>(
 }
 
 /// Whether one of the policy's egress rules is sure to let its subject send to the target.
-fn allows(policy: &Policy, target: &Target<'_>, view: &View) -> bool {
+#[must_use]
+pub fn allows(policy: &Policy, target: &Target<'_>, view: &View) -> bool {
     policy.allow_rules().filter(|(direction, _)| *direction == Direction::Egress).any(|(_, rule)| {
         rule.has_port(target.protocol, target.port, target.port_names) && means(rule, target.place, view)
     })
