@@ -41,22 +41,22 @@ struct Seen {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {problem}", path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        problem: std::io::Error,
     },
     /// What is in the files cannot be served.
-    #[error("{certificate} and {key}: {source}")]
+    #[error("{certificate} and {key}: {problem}")]
     Pair {
         /// The file of the certificate.
         certificate: String,
         /// The file of the key.
         key: String,
         /// Why not.
-        source: pki::Error,
+        problem: pki::Error,
     },
 }
 
@@ -75,10 +75,10 @@ impl Certificates {
         let (certificate, key) = (certificate.to_owned(), key.to_owned());
         let bytes = read(&certificate, &key)?;
         let provider = provider();
-        let (config, expires) = configure(&provider, &bytes.0, &bytes.1).map_err(|source| Error::Pair {
+        let (config, expires) = configure(&provider, &bytes.0, &bytes.1).map_err(|problem| Error::Pair {
             certificate: certificate.display().to_string(),
             key: key.display().to_string(),
-            source,
+            problem,
         })?;
         in_use(shared, expires);
         let seen = Seen { in_use: Some(bytes), expires, refused: None };
@@ -157,7 +157,7 @@ fn in_use(shared: &Shared, expires: SystemTime) {
 }
 
 fn read(certificate: &Path, key: &Path) -> Result<Pair, Error> {
-    let read = |path: &Path| std::fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source });
+    let read = |path: &Path| std::fs::read(path).map_err(|problem| Error::File { path: path.to_owned(), problem });
     Ok((read(certificate)?, read(key)?))
 }
 
