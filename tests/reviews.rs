@@ -17,7 +17,7 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde_json::{Value, json};
-use support::client::{Client, Protocol};
+use support::client::{Blocking, Protocol};
 use support::reviews::{BASELINE, CONFIG, INJECTS, PROFILE, SHOP};
 use support::server::Server;
 use support::verdict::{Verdict, borrowed};
@@ -143,7 +143,7 @@ fn answers(config: &str, context: &str) {
     let bodies = bodies();
     let mut over_both = Vec::new();
     for protocol in Protocol::ALL {
-        let mut client = Client::connect(&server, protocol);
+        let mut client = Blocking::connect(&server, protocol);
         let mut raw = Vec::new();
         for endpoint in ["/validate", "/mutate"] {
             let rows: Vec<&Expected> = TABLE.iter().filter(|expected| bodies.contains_key(expected.file)).collect();

@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use hyper::{Method, Version};
 use serde_json::Value;
-use support::wire::{Portcullis, Protocol, Sent, command, good, until};
+use support::client::{Protocol, Sent};
+use support::reviews::good;
+use support::server::{Portcullis, serve, until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -164,8 +166,8 @@ async fn other_methods_and_paths_are_answered_with_what_there_is() {
     for protocol in Protocol::ALL {
         let mut connection = server.client.connect(protocol).await;
         for path in ["/validate", "/mutate"] {
-            let answer = connection.request(Method::GET, path, Sent::from("")).await.unwrap();
-            assert_eq!((answer.status, answer.allow.as_deref()), (405, Some("POST")), "{answer}");
+            let answer = connection.request(Method::GET, path, "").await.unwrap();
+            assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")), "{answer}");
         }
         for path in ["/", "/validate/", "/Validate", "/metrics", "/readyz", "/validate%2F..%2Fmutate"] {
             let answer = connection.post(path, good("lost")).await.unwrap();
@@ -209,8 +211,8 @@ async fn connections_that_go_away_are_forgotten() {
 async fn the_line_to_try_a_certificate_of_its_own_with_works() {
     let dir = tempfile::Builder::new().prefix("portcullis-self-signed-").tempdir().unwrap();
     let out = dir.path().join("stdout");
-    let mut server = command()
-        .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--self-signed", "--certs", "certs"])
+    let mut server = serve([0, 0])
+        .args(["--self-signed", "--certs", "certs"])
         .current_dir(dir.path())
         .stdout(File::create(&out).unwrap())
         .stderr(Stdio::null())

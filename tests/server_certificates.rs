@@ -13,8 +13,10 @@ mod support;
 use std::fs;
 use std::time::SystemTime;
 
+use support::client::Protocol;
 use support::files::{CERTIFICATE, DAY, Files, LAST_GOOD, Leaf, Mount, reloads, until_detail};
-use support::wire::{Portcullis, Protocol, good, until};
+use support::reviews::good;
+use support::server::{Portcullis, until};
 
 const EXPIRY: &str = "portcullis_certificate_expiry_timestamp_seconds";
 
@@ -40,7 +42,7 @@ async fn a_new_certificate_is_served_and_open_connections_stay_open() {
     until_served(&server, &new).await;
     for connection in &mut open {
         let answer = connection.post("/validate", good("after")).await.expect("the connection is still open");
-        assert!(answer.allowed() && answer.connection.is_none(), "{answer:?}");
+        assert!(answer.allowed() && answer.header("connection").is_none(), "{answer:?}");
     }
     until_detail(&server, CERTIFICATE, "ok").await;
     assert_eq!(server.metric(&reloads(CERTIFICATE, "success")), 1.0);

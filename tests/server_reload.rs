@@ -15,8 +15,10 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use support::client::Answer;
 use support::files::{CONFIGURATION, Files, LAST_GOOD, Mount, reloads, until_detail};
-use support::wire::{Answer, Portcullis, any_port, command, policy, review, until};
+use support::reviews::{any_port, backend_policy, create_as, egress, to_database, to_dns};
+use support::server::{Portcullis, serve, until};
 
 const HEAD: &str = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n";
 const GOOD: &str = "portcullis_configuration_good";
@@ -127,7 +129,7 @@ async fn new_policies_are_put_in_force() {
     let files = Files::new();
     let alone = "profiles: {names: [standard], default: null}\naccess: []\n";
     let config = files.write("portcullis.yaml", &format!("{HEAD}{alone}"));
-    let manifest = policy("p", &json!({"policyTypes": ["Ingress"]}));
+    let manifest = backend_policy("p", &json!({"policyTypes": ["Ingress"]}));
     let without_namespace = |mut manifest: Value| {
         manifest["metadata"].as_object_mut().unwrap().remove("namespace");
         manifest.to_string()
@@ -138,7 +140,7 @@ async fn new_policies_are_put_in_force() {
     let server = files.serve_with_pair(&arguments).await;
     // A namespace is due no policies as yet, so it gets no label that says that they are pending.
     let namespace =
-        review("u-1", "alice", &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}));
+        create_as("u-1", "alice", &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}));
     let is_patched = |answer: &Answer| answer.response()["patch"].is_string();
     assert!(!is_patched(&server.client.post("/mutate", namespace.clone()).await));
 
@@ -159,7 +161,7 @@ async fn new_policies_are_put_in_force() {
     assert!(detail.contains("profiles/open"), "{detail}");
     let labels = json!({"network-policy.portcullis.dev/profile": "open"});
     let asks = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": labels}});
-    let asks = review("u-2", "alice", &asks);
+    let asks = create_as("u-2", "alice", &asks);
     assert!(!server.client.post("/validate", asks.clone()).await.allowed());
     files.write("policies/profiles/open/p.json", &without_namespace(manifest));
     until_answer(&server, "/validate", &asks, "the profile", Answer::allowed).await;
@@ -168,21 +170,14 @@ async fn new_policies_are_put_in_force() {
 
 /// A policy that lets these pods ask the cluster's DNS.
 fn dns_for(pods: &str) -> String {
-    let to = json!({
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
-        "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
-    });
-    let ports = json!([{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]);
-    let mut dns = policy("dns", &json!({"policyTypes": ["Egress"], "egress": [{"to": [to], "ports": ports}]}));
+    let mut dns = backend_policy("dns", &egress(&[to_dns()]));
     dns["spec"]["podSelector"]["matchLabels"]["app"] = json!(pods);
     dns.to_string()
 }
 
 /// The review of a policy that isolates the backend for egress and does not let it ask DNS.
 fn needs_dns(uid: &str) -> String {
-    let to = json!([{"podSelector": {"matchLabels": {"app": "database"}}}]);
-    let egress = json!([{"to": to, "ports": [{"protocol": "TCP", "port": 5432}]}]);
-    review(uid, "alice", &policy("to-database", &json!({"policyTypes": ["Egress"], "egress": egress})))
+    create_as(uid, "alice", &backend_policy("to-database", &egress(&[to_database()])))
 }
 
 // At the start there is no last good state.
@@ -190,14 +185,8 @@ fn needs_dns(uid: &str) -> String {
 /// Starts a server that cannot start: how it ends, and what it says.
 fn fails(files: &Files, arguments: &[&str]) -> (Option<i32>, String) {
     let (certificate, key) = (files.path("tls.crt"), files.path("tls.key"));
-    let output = command()
-        .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--tls-cert"])
-        .arg(certificate)
-        .arg("--tls-key")
-        .arg(key)
-        .args(arguments)
-        .output()
-        .unwrap();
+    let output =
+        serve([0, 0]).arg("--tls-cert").arg(certificate).arg("--tls-key").arg(key).args(arguments).output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 

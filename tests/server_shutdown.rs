@@ -15,7 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::Bytes;
-use support::wire::{Answer, Client, Connection, Fault, Portcullis, Protocol, Sent, good, until};
+use support::client::{Answer, Client, Connection, Fault, Protocol, Sent};
+use support::reviews::good;
+use support::server::{Portcullis, until};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 
@@ -73,7 +75,10 @@ async fn a_server_that_is_stopping_says_so_and_serves_on() {
     let mut http1 = server.client.connect(Protocol::Http1).await;
     let mut http2 = server.client.connect(Protocol::Http2).await;
     let answer = http1.post("/validate", good("before-1")).await.unwrap();
-    assert!(answer.allowed() && answer.connection.is_none(), "a server that is not stopping keeps its connections");
+    assert!(
+        answer.allowed() && answer.header("connection").is_none(),
+        "a server that is not stopping keeps its connections"
+    );
     assert!(http2.post("/validate", good("before-2")).await.unwrap().allowed());
 
     server.signal("TERM");
@@ -90,7 +95,7 @@ async fn a_server_that_is_stopping_says_so_and_serves_on() {
     assert!(answer.allowed() && answer.closes(), "{answer:?}");
     for (connection, uid) in [(&mut http2, "old-2"), (&mut server.client.connect(Protocol::Http2).await, "new-2")] {
         let answer = connection.post("/validate", good(uid)).await.unwrap();
-        assert!(answer.allowed() && answer.connection.is_none(), "HTTP/2 has GOAWAY instead: {answer:?}");
+        assert!(answer.allowed() && answer.header("connection").is_none(), "HTTP/2 has GOAWAY instead: {answer:?}");
         assert_eq!(answer.response()["uid"], uid);
     }
     let refused = server.client.post("/validate", "no review").await;
@@ -110,8 +115,7 @@ async fn a_server_that_is_stopping_says_so_and_serves_on() {
 async fn a_request_under_way_over_http2_is_answered_after_goaway() {
     let mut server = Portcullis::start(&["--stop-after", "0.2"]).await;
     let connection = server.client.connect(Protocol::Http2).await;
-    let Connection::Http2(sender) = &connection else { panic!("it is HTTP/2") };
-    let mut other = Connection::Http2(sender.clone());
+    let mut other = connection.share().unwrap();
     let half = Half::send(&server, connection, "under-way").await;
 
     server.signal("TERM");
@@ -124,8 +128,7 @@ async fn a_request_under_way_over_http2_is_answered_after_goaway() {
         Err(Fault::Lost(why)) => panic!("a request was lost: {why}"),
     })
     .await;
-    let Connection::Http2(sender) = &other else { panic!("it is HTTP/2") };
-    assert!(sender.is_closed());
+    assert!(other.is_closed());
     until_refused(&server.client).await;
 
     let answer = half.finish().await;

@@ -15,20 +15,22 @@ use std::io::{self, Write as _};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use support::wire::{Portcullis, Protocol, any_port, good, policy, review};
+use support::client::Protocol;
+use support::reviews::{any_port, backend_policy, create_as, delete, from, good, ingress};
+use support::server::Portcullis;
 
 // What is counted.
 
 /// The review of a new namespace.
 fn namespace(uid: &str, name: &str, labels: &Value) -> String {
     let metadata = json!({"name": name, "labels": labels});
-    review(uid, "alice", &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))
+    create_as(uid, "alice", &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))
 }
 
 /// The review of a policy that lets everybody in on a port.
 fn open_ingress(uid: &str) -> String {
-    let rules = json!({"policyTypes": ["Ingress"], "ingress": [{"ports": [{"protocol": "TCP", "port": 8080}]}]});
-    review(uid, "alice", &policy("open", &rules))
+    let rule = json!({"ports": [{"protocol": "TCP", "port": 8080}]});
+    create_as(uid, "alice", &backend_policy("open", &ingress(&[rule])))
 }
 
 /// Reviews in which everything that a user may choose is odd, or as long as a user may like.
@@ -38,7 +40,7 @@ fn odd_reviews() -> Vec<String> {
     for odd in odd {
         let metadata = json!({"name": odd, "namespace": odd, "labels": {odd: odd}});
         let object = json!({"apiVersion": format!("{odd}/v1"), "kind": odd, "metadata": metadata});
-        reviews.push(review(odd, odd, &object));
+        reviews.push(create_as(odd, odd, &object));
         let mut known: Value = serde_json::from_str(&any_port(odd)).unwrap();
         known["request"]["userInfo"]["username"] = json!(odd);
         for field in ["name", "namespace"] {
@@ -64,8 +66,9 @@ async fn what_was_asked_is_what_is_counted() {
     let server = Portcullis::start(&[]).await;
     let mut connection = server.client.connect(Protocol::Http2).await;
     let wrong = json!({"network-policy.portcullis.dev/profile": "standart"});
-    let delete = good("delete").replace("CREATE", "DELETE").replace(r#""object""#, r#""oldObject""#);
-    let secret = review("secret", "alice", &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}));
+    let delete = delete(&backend_policy("good", &ingress(&[from("frontend")]))).to_string();
+    let secret =
+        create_as("secret", "alice", &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}));
     let host = json!({"hostNetwork": true, "containers": []});
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "shop"}, "spec": host});
     for (path, times, body) in [
@@ -74,7 +77,7 @@ async fn what_was_asked_is_what_is_counted() {
         ("/validate", 1, open_ingress("open")),
         ("/validate", 1, delete),
         ("/validate", 1, secret.clone()),
-        ("/validate", 1, review("pod", "alice", &pod)),
+        ("/validate", 1, create_as("pod", "alice", &pod)),
         ("/validate", 2, namespace("wrong", "shop", &wrong)),
         ("/mutate", 1, namespace("new", "shop", &json!({}))),
         ("/mutate", 1, namespace("platform", "kube-system", &json!({}))),

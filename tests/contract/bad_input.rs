@@ -7,7 +7,7 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::support::client::{Body, Client, Protocol};
+use crate::support::client::{Blocking, Protocol, Sent};
 use crate::support::reviews::{
     UID, Webhook, create, egress, from_on_any_port, ingress, namespace, policy, to_database, to_dns, with,
 };
@@ -21,8 +21,8 @@ fn not_a_review(webhook: &mut Webhook, body: impl Into<Vec<u8>>, words: &str) {
     for endpoint in ["/validate", "/mutate"] {
         let answer = webhook.post(endpoint, body.clone());
         assert_eq!(answer.status, 400, "{shown}: {answer}");
-        assert!(answer.text().contains(words), "nothing of {words}: {shown}: {answer}");
-        assert!(answer.body.len() < 1000, "{shown}: {answer}");
+        assert!(answer.text.contains(words), "nothing of {words}: {shown}: {answer}");
+        assert!(answer.text.len() < 1000, "{shown}: {answer}");
     }
     webhook.goes_on();
 }
@@ -179,7 +179,7 @@ fn what_is_not_utf8_is_never_allowed() {
         for endpoint in ["/validate", "/mutate"] {
             let answer = webhook.post(endpoint, body.clone());
             match answer.status {
-                400 => assert!(!answer.body.is_empty(), "{answer}"),
+                400 => assert!(!answer.text.is_empty(), "{answer}"),
                 _ => assert!(!Verdict::read(endpoint, &answer).allowed, "{answer}"),
             }
         }
@@ -193,10 +193,12 @@ fn a_client_that_goes_away_disturbs_nobody() {
     let start = create(&policy(&egress(&[to_dns()]))).to_string();
     for protocol in Protocol::ALL {
         for _ in 0..5 {
-            let client = Client::connect(&webhook.server, protocol);
-            client.abandon("/validate", start[..50].to_owned(), Duration::from_millis(20));
-            let mut client = Client::connect(&webhook.server, protocol);
-            let broken = client.send(Method::POST, "/mutate", Body::broken(start[..50].to_owned()));
+            let client = Blocking::connect(&webhook.server, protocol);
+            client.abandon("/validate", &start[..50], Duration::from_millis(20));
+            let mut client = Blocking::connect(&webhook.server, protocol);
+            // Nobody has the other half.
+            let (_, body) = Sent::half(&start[..50]);
+            let broken = client.request(Method::POST, "/mutate", body);
             assert!(broken.as_ref().map_or(true, |answer| answer.status == 400), "{}", broken.unwrap());
         }
         webhook.goes_on();
@@ -228,14 +230,14 @@ fn other_paths_and_methods_are_refused() {
     let mut webhook = Webhook::new();
     let review = create(&policy(&egress(&[to_dns()]))).to_string();
     for protocol in Protocol::ALL {
-        let mut client = Client::connect(&webhook.server, protocol);
+        let mut client = Blocking::connect(&webhook.server, protocol);
         for path in ["/", "/validate/", "/Validate", "/mutate/x", "/metrics"] {
             let answer = client.post(path, review.clone());
             assert_eq!(answer.status, 404, "{path}: {answer}");
-            assert!(answer.text().contains("/validate or /mutate"), "{path}: {answer}");
+            assert!(answer.text.contains("/validate or /mutate"), "{path}: {answer}");
         }
         for method in [Method::GET, Method::PUT, Method::DELETE] {
-            let answer = client.send(method.clone(), "/validate", Body::whole(review.clone())).unwrap();
+            let answer = client.request(method.clone(), "/validate", review.clone()).unwrap();
             assert_eq!(answer.status, 405, "{method}: {answer}");
         }
     }

@@ -71,8 +71,8 @@ fn another_version_of_the_review_is_refused_by_name() {
         for endpoint in ENDPOINTS {
             let answer = webhook.post(endpoint, review.to_string());
             assert_eq!(answer.status, 400, "{answer}");
-            assert!(answer.text().contains(&format!("apiVersion is {version} ")), "{answer}");
-            assert!(answer.text().contains("only admission.k8s.io/v1 AdmissionReview is understood"), "{answer}");
+            assert!(answer.text.contains(&format!("apiVersion is {version} ")), "{answer}");
+            assert!(answer.text.contains("only admission.k8s.io/v1 AdmissionReview is understood"), "{answer}");
         }
     }
 }
@@ -83,7 +83,7 @@ fn a_patch_is_base64() {
     let mut webhook = Webhook::new();
     let answer = webhook.post("/mutate", create(&namespace("new", &json!({}))).to_string());
     let verdict = Verdict::read("/mutate", &answer);
-    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+    let body: Value = serde_json::from_str(&answer.text).unwrap();
     let patch = body["response"]["patch"].as_str().unwrap_or_else(|| panic!("{answer}"));
     let base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
     assert!(patch.len().is_multiple_of(4) && patch.chars().all(base64), "{answer}");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::support::client::{Body, Client, Protocol};
+use crate::support::client::{Blocking, Protocol, Sent};
 use crate::support::reviews::{
     Webhook, create, egress, from, from_on_any_port, ingress, policy, to_database, to_dns, update,
 };
@@ -18,12 +18,13 @@ fn a_body_that_comes_too_slowly_is_refused_before_the_api_server_gives_up() {
     let start = create(&policy(&egress(&[to_dns()]))).to_string();
     for protocol in Protocol::ALL {
         for endpoint in ["/validate", "/mutate"] {
-            let mut client = Client::connect(&webhook.server, protocol);
-            let (path, asked) = (format!("{endpoint}?timeout=1s"), Instant::now());
-            let answer = client.send(Method::POST, &path, Body::stalled(start[..100].to_owned())).unwrap();
+            let mut client = Blocking::connect(&webhook.server, protocol);
+            let (_rest, body) = Sent::half(&start[..100]);
+            let asked = Instant::now();
+            let answer = client.post(&format!("{endpoint}?timeout=1s"), body);
             let took = asked.elapsed();
             assert_eq!(answer.status, 504, "{protocol:?}: {answer}");
-            assert!(answer.text().contains("deadline"), "{protocol:?}: {answer}");
+            assert!(answer.text.contains("deadline"), "{protocol:?}: {answer}");
             assert!(took < Duration::from_secs(1), "{protocol:?}: {took:?}");
         }
     }
@@ -106,7 +107,7 @@ fn a_large_body_is_judged() {
     let mut webhook = Webhook::new();
     let bad = policy(&egress(&[to_database()]));
     for protocol in Protocol::ALL {
-        let mut client = Client::connect(&webhook.server, protocol);
+        let mut client = Blocking::connect(&webhook.server, protocol);
         for size in [3 << 20, 15 << 19, 8 << 20] {
             let answer = client.post("/validate", padded(&bad, size));
             Verdict::read("/validate", &answer).denied_by(&[("dns-blocked", "spec.egress")]);
@@ -123,12 +124,12 @@ fn a_body_that_is_too_large_is_refused_with_the_limit() {
     let mut webhook = Webhook::new();
     let good = policy(&egress(&[to_dns()]));
     for protocol in Protocol::ALL {
-        let mut client = Client::connect(&webhook.server, protocol);
+        let mut client = Blocking::connect(&webhook.server, protocol);
         for endpoint in ["/validate", "/mutate"] {
             let answer = client.post(endpoint, padded(&good, (8 << 20) + 1));
             assert_eq!(answer.status, 413, "{protocol:?}: {answer}");
-            assert!(answer.text().contains("8388608"), "{protocol:?}: {answer}");
-            client = Client::connect(&webhook.server, protocol);
+            assert!(answer.text.contains("8388608"), "{protocol:?}: {answer}");
+            client = Blocking::connect(&webhook.server, protocol);
         }
     }
     webhook.goes_on();
@@ -141,10 +142,10 @@ fn a_body_far_beyond_the_limit_is_not_read_to_its_end() {
     let mut webhook = Webhook::new();
     let good = policy(&egress(&[to_dns()]));
     for protocol in Protocol::ALL {
-        let mut client = Client::connect(&webhook.server, protocol);
-        match client.send(Method::POST, "/validate", Body::whole(padded(&good, 24 << 20))) {
+        let mut client = Blocking::connect(&webhook.server, protocol);
+        match client.request(Method::POST, "/validate", padded(&good, 24 << 20)) {
             Ok(answer) => assert_eq!(answer.status, 413, "{protocol:?}: {answer}"),
-            Err(error) => assert_eq!(protocol, Protocol::Http1, "{error}"),
+            Err(error) => assert_eq!(protocol, Protocol::Http1, "{error:?}"),
         }
         webhook.goes_on();
     }

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use x509_parser::extensions::GeneralName;
 
-use crate::support::client::{Client, Protocol};
+use crate::support::client::{Blocking, Protocol};
 use crate::support::free_ports;
 use crate::support::process::Process;
 use crate::support::reviews::{
@@ -193,7 +193,7 @@ fn the_certificate_that_it_makes_is_for_its_service() {
     }
     // Not only named, but taken by somebody who checks.
     for name in ["portcullis.portcullis-system.svc", "portcullis.portcullis-system", "localhost", "127.0.0.1"] {
-        let mut client = Client::connect_as(address, &certs.join("ca.pem"), name, Protocol::Http2);
+        let mut client = Blocking::connect_as(address, &certs.join("ca.pem"), name, Protocol::Http2);
         let answer = client.post("/validate", create(&policy(&egress(&[to_database()]))).to_string());
         Verdict::read("/validate", &answer).denied_by(&[("dns-blocked", "spec.egress")]);
     }

@@ -1,30 +1,31 @@
-//! A client of the webhooks, over TLS.
+//! Clients of the webhooks, over TLS, that can stop in the middle of a request.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
-use hyper::body::{Bytes, Frame, SizeHint};
-use hyper::client::conn::{http1, http2};
-use hyper::{HeaderMap, Method, Request, header};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::{HeaderMap, Method, Request, Response, Version, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::server::Server;
-
-/// How long an answer may take before the test fails instead of waiting on.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is spoken over TLS. An API server speaks the one to a Service and the other to a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,28 +46,292 @@ impl Protocol {
     }
 }
 
-/// One connection. All requests go over it.
+/// Opens connections to a server whose certificate it checks.
+#[derive(Clone)]
 pub(crate) struct Client {
-    // Before the runtime, in which its connection lives.
-    sender: Sender,
-    authority: String,
-    runtime: Runtime,
-}
-
-enum Sender {
-    Http1(http1::SendRequest<Body>),
-    Http2(http2::SendRequest<Body>),
-}
-
-/// What came back.
-#[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
+    address: SocketAddr,
+    name: String,
+    roots: Arc<RootCertStore>,
 }
 
 impl Client {
+    /// Whoever is at the address has to have a certificate of one of these authorities for this name.
+    pub(crate) fn new(address: SocketAddr, ca: &str, name: &str) -> Self {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+            roots.add(certificate.unwrap()).unwrap();
+        }
+        Self { address, name: name.to_owned(), roots: Arc::new(roots) }
+    }
+
+    /// Opens a connection up to the point where requests can be sent.
+    ///
+    /// # Panics
+    ///
+    /// If the server does not speak the protocol.
+    pub(crate) async fn tls(&self, protocol: Protocol) -> io::Result<TlsStream<TcpStream>> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        // Anew for each connection, so that none resumes the session of another.
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(Arc::clone(&self.roots))
+            .with_no_client_auth();
+        config.alpn_protocols = vec![protocol.alpn().to_vec()];
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from(self.name.clone()).unwrap();
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(protocol.alpn()), "{protocol:?} is not spoken");
+        Ok(stream)
+    }
+
+    /// Opens a connection.
+    pub(crate) async fn try_connect(&self, protocol: Protocol) -> io::Result<Connection> {
+        let io = TokioIo::new(self.tls(protocol).await?);
+        let sender = match protocol {
+            Protocol::Http1 => {
+                let (sender, connection) = http1::handshake(io).await.map_err(io::Error::other)?;
+                // What goes wrong with it shows in the answers.
+                tokio::spawn(connection);
+                Sender::Http1(sender)
+            }
+            Protocol::Http2 => {
+                let (sender, connection) =
+                    http2::handshake(TokioExecutor::new(), io).await.map_err(io::Error::other)?;
+                tokio::spawn(connection);
+                Sender::Http2(sender)
+            }
+        };
+        Ok(Connection { sender, authority: format!("{}:{}", self.name, self.address.port()) })
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub(crate) async fn connect(&self, protocol: Protocol) -> Connection {
+        let Self { address, name, .. } = self;
+        let connection = self.try_connect(protocol).await;
+        connection.unwrap_or_else(|error| panic!("no {protocol:?} connection to {name} at {address}: {error}"))
+    }
+
+    /// Sends a body on a connection of its own.
+    pub(crate) async fn post(&self, path: &str, body: impl Into<Sent>) -> Answer {
+        self.connect(Protocol::Http1).await.post(path, body).await.expect("an answer")
+    }
+
+    /// The serial number of the certificate that a new connection is shown.
+    pub(crate) async fn serial(&self) -> Option<Vec<u8>> {
+        let stream = self.tls(Protocol::Http1).await.ok()?;
+        let certificate = stream.get_ref().1.peer_certificates()?.first()?.clone();
+        Some(serial(&certificate))
+    }
+}
+
+/// The serial number of a certificate.
+pub(crate) fn serial(certificate: &[u8]) -> Vec<u8> {
+    x509_parser::parse_x509_certificate(certificate).unwrap().1.raw_serial().to_vec()
+}
+
+/// A connection on which requests can be sent.
+pub(crate) struct Connection {
+    sender: Sender,
+    authority: String,
+}
+
+enum Sender {
+    Http1(http1::SendRequest<Sent>),
+    Http2(http2::SendRequest<Sent>),
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The request was not sent, or the server has said that it did not look at it: it can be sent elsewhere.
+    NotTaken(String),
+    /// Nobody knows what has become of it.
+    Lost(String),
+}
+
+impl Connection {
+    /// The same connection, for another request at the same time, which only HTTP/2 allows.
+    pub(crate) fn share(&self) -> Option<Self> {
+        let Sender::Http2(sender) = &self.sender else { return None };
+        Some(Self { sender: Sender::Http2(sender.clone()), authority: self.authority.clone() })
+    }
+
+    /// Whether no more requests can be sent.
+    pub(crate) fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender) => sender.is_closed(),
+        }
+    }
+
+    /// Sends a body.
+    pub(crate) async fn post(&mut self, path: &str, body: impl Into<Sent>) -> Result<Answer, Fault> {
+        self.request(Method::POST, path, body).await
+    }
+
+    pub(crate) async fn request(&mut self, method: Method, path: &str, body: impl Into<Sent>) -> Result<Answer, Fault> {
+        let (authority, body) = (&self.authority, body.into());
+        let request = Request::builder().method(method).header(header::CONTENT_TYPE, "application/json");
+        let response = match &mut self.sender {
+            Sender::Http1(sender) => {
+                let request = request.uri(path).header(header::HOST, authority).body(body).unwrap();
+                sender.ready().await.map_err(|error| Fault::NotTaken(told(&error)))?;
+                sender.try_send_request(request).await
+            }
+            Sender::Http2(sender) => {
+                let request = request.uri(format!("https://{authority}{path}")).body(body).unwrap();
+                sender.ready().await.map_err(|error| Fault::NotTaken(told(&error)))?;
+                sender.try_send_request(request).await
+            }
+        };
+        match response {
+            Ok(response) => Answer::read(response).await.map_err(|error| Fault::Lost(told(&error))),
+            Err(error) => Err(Fault::of(error)),
+        }
+    }
+}
+
+impl Fault {
+    fn of(mut error: TrySendError<Request<Sent>>) -> Self {
+        let unsent = error.take_message().is_some();
+        let text = told(error.error());
+        // With the GOAWAY of an orderly end comes the number of the last request that was looked at. Those behind it
+        // fail with this text, and every client may send them again.
+        if unsent || text.contains("not a result of an error") { Self::NotTaken(text) } else { Self::Lost(text) }
+    }
+}
+
+/// An error with its causes: those of hyper say little alone.
+fn told(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) version: Version,
+    headers: HeaderMap,
+    /// The body.
+    pub(crate) text: String,
+}
+
+impl Answer {
+    async fn read(response: Response<Incoming>) -> Result<Self, hyper::Error> {
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await?.to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        Ok(Self { status: head.status.as_u16(), version: head.version, headers: head.headers, text })
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// Whether the client is told not to use the connection again.
+    pub(crate) fn closes(&self) -> bool {
+        self.header("connection") == Some("close")
+    }
+
+    /// The response of the review that this is.
+    pub(crate) fn response(&self) -> Value {
+        assert_eq!(self.status, 200, "{self}");
+        let review: Value = serde_json::from_str(&self.text).unwrap();
+        review["response"].clone()
+    }
+
+    /// Whether the review is allowed.
+    pub(crate) fn allowed(&self) -> bool {
+        self.response()["allowed"].as_bool().unwrap()
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}\n{:?}\n{}", self.version, self.status, self.headers, self.text)
+    }
+}
+
+/// A body that is being sent: its parts as they come.
+pub(crate) struct Sent {
+    parts: UnboundedReceiver<Bytes>,
+    /// How much is to come, if the receiver is told.
+    left: Option<u64>,
+}
+
+impl Sent {
+    /// A body whose parts are still to be given. With a length it has `Content-Length`, and is chunked without. If no
+    /// more can come before it is as long as that, the client breaks off.
+    pub(crate) fn open(length: Option<usize>) -> (UnboundedSender<Bytes>, Self) {
+        let (sender, parts) = unbounded_channel();
+        (sender, Self { parts, left: length.map(|length| length as u64) })
+    }
+
+    /// A body of which all that is announced but this start is still to be given.
+    pub(crate) fn half(start: &str) -> (UnboundedSender<Bytes>, Self) {
+        let (sender, body) = Self::open(Some(start.len() + 1));
+        sender.send(start.to_owned().into()).unwrap();
+        (sender, body)
+    }
+
+    /// A whole body, without saying how long it is.
+    pub(crate) fn chunked(text: impl Into<Bytes>) -> Self {
+        let (sender, body) = Self::open(None);
+        let mut rest: Bytes = text.into();
+        while !rest.is_empty() {
+            sender.send(rest.split_to(rest.len().min(64 * 1024))).unwrap();
+        }
+        body
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Sent {
+    fn from(text: T) -> Self {
+        let text = text.into();
+        let length = text.len() as u64;
+        Self { left: Some(length), ..Self::chunked(text) }
+    }
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        Poll::Ready(match ready!(self.parts.poll_recv(context)) {
+            Some(part) => {
+                self.left = self.left.map(|left| left - part.len() as u64);
+                Some(Ok(Frame::data(part)))
+            }
+            None if self.left.unwrap_or(0) > 0 => Some(Err(io::Error::other("the client breaks off"))),
+            None => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// A connection for tests that do one thing after the other.
+pub(crate) struct Blocking {
+    // Before the runtime, in which it lives.
+    connection: Connection,
+    runtime: Runtime,
+}
+
+impl Blocking {
     /// A connection to the server, whose certificate is checked.
     pub(crate) fn connect(server: &Server, protocol: Protocol) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, server.port()));
@@ -76,11 +341,8 @@ impl Client {
     /// A connection to whoever is at the address, who has to have a certificate of this authority for this name.
     pub(crate) fn connect_as(address: SocketAddr, ca: &Path, name: &str, protocol: Protocol) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let authority = format!("{name}:{}", address.port());
-        let sender = runtime
-            .block_on(within(open(address, ca, name, protocol)))
-            .unwrap_or_else(|error| panic!("no {protocol:?} connection to {authority} at {address}: {error}"));
-        Self { sender, authority, runtime }
+        let client = Client::new(address, &fs::read_to_string(ca).unwrap(), name);
+        Self { connection: wait(&runtime, client.connect(protocol)), runtime }
     }
 
     /// Sends a body and waits for the answer.
@@ -88,181 +350,40 @@ impl Client {
     /// # Panics
     ///
     /// If there is none.
-    pub(crate) fn post(&mut self, path: &str, body: impl Into<Bytes>) -> Answer {
-        self.send(Method::POST, path, Body::whole(body)).unwrap_or_else(|error| panic!("POST {path}: {error}"))
+    pub(crate) fn post(&mut self, path: &str, body: impl Into<Sent>) -> Answer {
+        self.request(Method::POST, path, body).unwrap_or_else(|fault| panic!("POST {path}: {fault:?}"))
     }
 
-    /// Sends a body of any kind.
-    pub(crate) fn send(&mut self, method: Method, path: &str, body: Body) -> Result<Answer, String> {
-        let request = self.request(method, path, body);
-        let sender = &mut self.sender;
-        self.runtime.block_on(within(exchange(sender, request)))
+    pub(crate) fn request(&mut self, method: Method, path: &str, body: impl Into<Sent>) -> Result<Answer, Fault> {
+        wait(&self.runtime, self.connection.request(method, path, body))
     }
 
     /// Sends all bodies and waits for the answers, which come in the same order: at once over HTTP/2, one after the
     /// other over HTTP/1.1.
-    pub(crate) fn post_all(&mut self, path: &str, bodies: Vec<Vec<u8>>) -> Vec<Answer> {
-        let Sender::Http2(sender) = &self.sender else {
+    pub(crate) fn post_all(&mut self, path: &'static str, bodies: Vec<Vec<u8>>) -> Vec<Answer> {
+        let Some(shared) = self.connection.share() else {
             return bodies.into_iter().map(|body| self.post(path, body)).collect();
         };
-        let tasks: Vec<_> = bodies
-            .into_iter()
-            .map(|body| {
-                let request = self.request(Method::POST, path, Body::whole(body));
-                let mut sender = Sender::Http2(sender.clone());
-                self.runtime.spawn(async move { within(exchange(&mut sender, request)).await })
-            })
-            .collect();
-        tasks.into_iter().map(|task| self.runtime.block_on(task).unwrap().unwrap()).collect()
+        let send = |body| {
+            let mut connection = shared.share().unwrap();
+            self.runtime.spawn(async move { connection.post(path, body).await })
+        };
+        let tasks: Vec<_> = bodies.into_iter().map(send).collect();
+        tasks.into_iter().map(|task| wait(&self.runtime, task).unwrap().unwrap()).collect()
     }
 
     /// Sends the start of a body, waits, and goes away without a word.
-    pub(crate) fn abandon(self, path: &str, start: impl Into<Bytes>, after: Duration) {
-        let request = self.request(Method::POST, path, Body::stalled(start));
-        let Self { mut sender, runtime, .. } = self;
-        let gave_up = runtime.block_on(async { tokio::time::timeout(after, exchange(&mut sender, request)).await });
+    pub(crate) fn abandon(mut self, path: &str, start: &str, after: Duration) {
+        let (_rest, body) = Sent::half(start);
+        let post = self.connection.post(path, body);
+        let gave_up = self.runtime.block_on(async { tokio::time::timeout(after, post).await });
         assert!(gave_up.is_err(), "half a body was answered: {gave_up:?}");
-        runtime.shutdown_background();
-    }
-
-    fn request(&self, method: Method, path: &str, body: Body) -> Request<Body> {
-        let request = Request::builder().method(method).header(header::CONTENT_TYPE, "application/json");
-        let request = match &self.sender {
-            Sender::Http1(_) => request.uri(path).header(header::HOST, &self.authority),
-            Sender::Http2(_) => request.uri(format!("https://{}{path}", self.authority)),
-        };
-        request.body(body).unwrap()
+        // Waits until the connection is gone, for which the body must not end before.
+        drop(self.runtime);
     }
 }
 
-async fn open(address: SocketAddr, ca: &Path, name: &str, protocol: Protocol) -> Result<Sender, String> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(ca).map_err(text)? {
-        roots.add(certificate.map_err(text)?).map_err(text)?;
-    }
-    let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(text)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![protocol.alpn().to_vec()];
-    let name = ServerName::try_from(name.to_owned()).map_err(text)?;
-    let stream = TcpStream::connect(address).await.map_err(text)?;
-    stream.set_nodelay(true).map_err(text)?;
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(text)?;
-    if stream.get_ref().1.alpn_protocol() != Some(protocol.alpn()) {
-        return Err(format!("{protocol:?} is not spoken"));
-    }
-    let io = TokioIo::new(stream);
-    Ok(match protocol {
-        Protocol::Http1 => {
-            let (sender, connection) = http1::handshake(io).await.map_err(text)?;
-            // What goes wrong with it shows in the answers.
-            tokio::spawn(connection);
-            Sender::Http1(sender)
-        }
-        Protocol::Http2 => {
-            let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.map_err(text)?;
-            tokio::spawn(connection);
-            Sender::Http2(sender)
-        }
-    })
-}
-
-async fn exchange(sender: &mut Sender, request: Request<Body>) -> Result<Answer, String> {
-    let response = match sender {
-        Sender::Http1(sender) => {
-            sender.ready().await.map_err(text)?;
-            sender.send_request(request).await
-        }
-        Sender::Http2(sender) => {
-            sender.ready().await.map_err(text)?;
-            sender.send_request(request).await
-        }
-    };
-    let (head, body) = response.map_err(text)?.into_parts();
-    let body = body.collect().await.map_err(text)?.to_bytes();
-    Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
-}
-
-async fn within<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    let late = |_| Err(format!("nothing after {} s", PATIENCE.as_secs()));
-    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(late)
-}
-
-/// An error with its causes: those of hyper say little alone.
-fn text(error: impl std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
-impl Answer {
-    /// The body as text.
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-}
-
-impl fmt::Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HTTP {}\n{:?}\n{}", self.status, self.headers, self.text())
-    }
-}
-
-/// A body that may never be whole.
-pub(crate) struct Body {
-    start: Option<Bytes>,
-    announced: usize,
-    rest: Rest,
-}
-
-/// What comes after the start of a body.
-enum Rest {
-    Nothing,
-    Silence,
-    Failure,
-}
-
-impl Body {
-    /// All of it.
-    pub(crate) fn whole(body: impl Into<Bytes>) -> Self {
-        let start = body.into();
-        Self { announced: start.len(), start: Some(start), rest: Rest::Nothing }
-    }
-
-    /// More is announced, and never comes.
-    pub(crate) fn stalled(start: impl Into<Bytes>) -> Self {
-        let start = start.into();
-        Self { announced: start.len() + 1, start: Some(start), rest: Rest::Silence }
-    }
-
-    /// More is announced, and the client breaks off.
-    pub(crate) fn broken(start: impl Into<Bytes>) -> Self {
-        Self { rest: Rest::Failure, ..Self::stalled(start) }
-    }
-}
-
-impl hyper::body::Body for Body {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if let Some(start) = self.start.take() {
-            return Poll::Ready(Some(Ok(Frame::data(start))));
-        }
-        match self.rest {
-            Rest::Nothing => Poll::Ready(None),
-            Rest::Silence => Poll::Pending,
-            Rest::Failure => Poll::Ready(Some(Err(io::Error::other("the client breaks off")))),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.announced as u64)
-    }
+/// Fails the test instead of waiting for long.
+fn wait<T>(runtime: &Runtime, work: impl Future<Output = T>) -> T {
+    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), work).await.expect("an end within 60 s") })
 }

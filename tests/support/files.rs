@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use tempfile::TempDir;
 
-use super::wire::{Portcullis, serial, until};
+use super::client::serial;
+use super::server::{Portcullis, until};
 
 /// A detail of /readyz, and the first part of the names of its metrics.
 pub(crate) const CERTIFICATE: &str = "certificate";

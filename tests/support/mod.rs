@@ -17,7 +17,6 @@ pub(crate) mod process;
 pub(crate) mod reviews;
 pub(crate) mod server;
 pub(crate) mod verdict;
-pub(crate) mod wire;
 
 use std::net::TcpListener;
 

@@ -52,8 +52,7 @@ impl Process {
         if let Some(status) = self.ended() {
             return Some(status);
         }
-        // `kill` of the shell, which is there where the program of that name is not.
-        let _ = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()]).status();
+        self.signal("TERM");
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(status) = self.ended() {
@@ -61,10 +60,23 @@ impl Process {
             }
             thread::sleep(Duration::from_millis(20));
         }
+        self.kill()
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) -> Option<ExitStatus> {
         let _ = self.child.kill();
         let status = self.child.wait().ok();
         self.dismiss_guard();
         status
+    }
+
+    /// Sends it a signal, and says whether that could be done.
+    pub(crate) fn signal(&self, signal: &str) -> bool {
+        // `kill` of the shell, which is there where the program of that name is not.
+        let id = self.child.id().to_string();
+        let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal, &id]).status();
+        sent.is_ok_and(|status| status.success())
     }
 
     /// Before its input ends, since the number of a process that has ended may be that of another soon.

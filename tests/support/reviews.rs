@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::client::{Answer, Client, Protocol};
+use super::client::{Answer, Blocking, Protocol};
 use super::server::Server;
 use super::verdict::Verdict;
 
@@ -21,7 +21,7 @@ pub(crate) const SHOP: &str =
 
 /// A server, and a connection to it.
 pub(crate) struct Webhook {
-    pub(crate) client: Client,
+    pub(crate) client: Blocking,
     pub(crate) server: Server,
 }
 
@@ -40,7 +40,7 @@ impl Webhook {
         }
         server.start();
         // What an API server speaks to a Service. What differs by protocol has tests of its own.
-        Self { client: Client::connect(&server, Protocol::Http1), server }
+        Self { client: Blocking::connect(&server, Protocol::Http1), server }
     }
 
     /// What `/validate` answers.
@@ -73,7 +73,7 @@ impl Webhook {
     #[track_caller]
     pub(crate) fn goes_on(&mut self) {
         for protocol in Protocol::ALL {
-            let mut client = Client::connect(&self.server, protocol);
+            let mut client = Blocking::connect(&self.server, protocol);
             let good = client.post("/validate", create(&policy(&egress(&[to_dns()]))).to_string());
             Verdict::read("/validate", &good).allowed_without_a_word();
         }
@@ -146,11 +146,34 @@ pub(crate) fn with(mut review: Value, fields: &Value) -> Value {
     review
 }
 
+/// The creation of the object by this user.
+pub(crate) fn create_as(uid: &str, user: &str, object: &Value) -> String {
+    with(create(object), &json!({"uid": uid, "userInfo": {"username": user}})).to_string()
+}
+
+/// The review of a policy in which nothing is wrong.
+pub(crate) fn good(uid: &str) -> String {
+    create_as(uid, "alice", &backend_policy("good", &ingress(&[from("frontend")])))
+}
+
+/// The review of a policy that `any-port` fires on, and nothing else.
+pub(crate) fn any_port(uid: &str) -> String {
+    create_as(uid, "mallory", &backend_policy("any", &ingress(&[from_on_any_port("frontend")])))
+}
+
 // === Objects ===
 
 /// A policy in `shop`.
 pub(crate) fn policy(spec: &Value) -> Value {
     object("networking.k8s.io/v1", "NetworkPolicy", &json!({"name": "web", "namespace": "shop"}), spec)
+}
+
+/// A policy in `shop` that is not for all pods, as the spec says, but for those of the backend.
+pub(crate) fn backend_policy(name: &str, spec: &Value) -> Value {
+    let mut policy = policy(spec);
+    policy["metadata"]["name"] = json!(name);
+    policy["spec"]["podSelector"] = json!({"matchLabels": {"app": "backend"}});
+    policy
 }
 
 /// A namespace as the API server has filled it in.

@@ -4,18 +4,22 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
+use super::client::Client;
 use super::free_ports;
 use super::pki::{Authority, Identity};
 use super::process::{Process, tail};
 
 /// How long a server may take to be ready.
 const START: Duration = Duration::from_secs(15);
+/// How long anything may take that has to happen some time. Only what never happens takes as long.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `portcullis serve --standalone` with a certificate of its own. It can be stopped and started again, with the same
 /// address and certificate, so that whoever has its address finds it again.
@@ -67,12 +71,10 @@ impl Server {
             return;
         }
         let address = self.admin_address();
-        let mut command = portcullis();
+        let mut command = serve([self.port, self.admin_port]);
         command
             // Nobody but the test has to hear that it is going to stop.
-            .args(["serve", "--standalone", "--stop-after", "0.1"])
-            .args(["--listen", &format!("127.0.0.1:{}", self.port)])
-            .args(["--admin-listen", &address.to_string()])
+            .args(["--stop-after", "0.1"])
             .arg("--tls-cert")
             .arg(&self.identity.certificate)
             .arg("--tls-key")
@@ -142,6 +144,146 @@ impl Server {
     }
 }
 
+/// `portcullis serve --standalone` on ports of its own choice, for tests that are asynchronous. It is killed when this is
+/// dropped.
+pub(crate) struct Portcullis {
+    process: Process,
+    log: PathBuf,
+    address: SocketAddr,
+    admin: SocketAddr,
+    /// How to reach it.
+    pub(crate) client: Client,
+    // Last, so that it is removed when the process is gone.
+    _dir: Option<TempDir>,
+}
+
+impl Portcullis {
+    /// Starts it with a certificate of its own and waits until it is ready.
+    pub(crate) async fn start(arguments: &[&str]) -> Self {
+        let dir = tempfile::Builder::new().prefix("portcullis-wire-").tempdir().unwrap();
+        let authority = Authority::new(dir.path());
+        let identity = authority.server("portcullis", &["localhost"]);
+        let ca = fs::read_to_string(&authority.certificate).unwrap();
+        let mut server = Self::launch(dir.path(), (&identity.certificate, &identity.key), &ca, arguments).await;
+        server._dir = Some(dir);
+        server.until_ready().await;
+        server
+    }
+
+    /// Starts it with these files of a certificate, and waits until it listens.
+    pub(crate) async fn launch(dir: &Path, pair: (&Path, &Path), ca: &str, arguments: &[&str]) -> Self {
+        let log = dir.join("portcullis.log");
+        let mut command = serve([0, 0]);
+        command.arg("--tls-cert").arg(pair.0).arg("--tls-key").arg(pair.1).args(arguments);
+        let mut process = Process::start(&mut command, &log);
+        let (address, admin) = until("the line that says where it listens", async || {
+            let text = fs::read_to_string(&log).unwrap();
+            let ended = process.ended();
+            assert!(ended.is_none(), "portcullis ended with {ended:?}:\n{text}");
+            let line = text.lines().find(|line| line.contains(r#""message":"serving""#) && line.ends_with('}'))?;
+            let line: Value = serde_json::from_str(line).unwrap();
+            let address = |field: &str| line[field].as_str().unwrap().parse().unwrap();
+            Some((address("address"), address("admin")))
+        })
+        .await;
+        let client = Client::new(address, ca, "localhost");
+        Self { process, log, address, admin, client, _dir: None }
+    }
+
+    pub(crate) async fn until_ready(&self) {
+        until("/readyz says 200", async || (self.readyz()?.0 == 200).then_some(())).await;
+    }
+
+    /// The address of the webhook.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the admin address answers.
+    pub(crate) fn admin(&self, path: &str) -> Option<(u16, String)> {
+        get(self.admin, path)
+    }
+
+    /// What /readyz answers.
+    pub(crate) fn readyz(&self) -> Option<(u16, Value)> {
+        let (status, text) = self.admin("/readyz")?;
+        Some((status, serde_json::from_str(&text).ok()?))
+    }
+
+    /// The text of /metrics.
+    pub(crate) fn metrics(&self) -> String {
+        let (status, text) = self.admin("/metrics").expect("/metrics is answered");
+        assert_eq!(status, 200);
+        text
+    }
+
+    /// The value of one series, by its name with its labels; 0 where it has not been counted yet.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        let text = self.metrics();
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// Waits until a series has a value.
+    pub(crate) async fn until_metric(&self, series: &str, value: f64) {
+        until(&format!("{series} {value}"), async || (self.metric(series) == value).then_some(())).await;
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: &str) {
+        assert!(self.process.signal(signal), "no {signal} could be sent");
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn end(&mut self) -> ExitStatus {
+        until("the end of the process", async || self.process.ended()).await
+    }
+
+    /// A file that lies beside its log: those of its certificate, where it has one of its own.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.log.with_file_name(name)
+    }
+
+    /// All that it has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// All lines that it has logged.
+    ///
+    /// # Panics
+    ///
+    /// If one is no JSON object.
+    pub(crate) fn log_lines(&self) -> Vec<Value> {
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let lines: Vec<Value> = self.log().lines().map(parse).collect();
+        assert!(lines.iter().all(Value::is_object));
+        lines
+    }
+}
+
+impl Drop for Portcullis {
+    fn drop(&mut self) {
+        self.process.kill();
+    }
+}
+
+/// Asks again and again until there is something.
+///
+/// # Panics
+///
+/// If there is nothing for too long.
+pub(crate) async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "this never came: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Asks for a page by HTTP/1.0: its status and its body, unless nobody answers.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     let patience = Duration::from_secs(2);
@@ -155,9 +297,20 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
     Some((status, body.to_owned()))
 }
 
+/// `portcullis serve --standalone` on these ports of loopback, the first for the webhooks.
+pub(crate) fn serve(ports: [u16; 2]) -> Command {
+    let [listen, admin] = ports.map(|port| format!("127.0.0.1:{port}"));
+    let mut command = portcullis();
+    command.args(["serve", "--standalone", "--listen", &listen, "--admin-listen", &admin]).stdin(Stdio::null());
+    command
+}
+
+/// The binary, with nothing of whoever runs the test.
 fn portcullis() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-    // Nothing of whoever runs the test.
+    for variable in ["CONFIG", "POLICIES", "LISTEN", "ADMIN_LISTEN", "TLS_CERT", "TLS_KEY", "LOG"] {
+        command.env_remove(format!("PORTCULLIS_{variable}"));
+    }
     command.env_remove("KUBECONFIG").env_remove("RUST_LOG");
     command
 }

@@ -46,8 +46,8 @@ impl Verdict {
     #[track_caller]
     pub(crate) fn read(endpoint: &str, answer: &Answer) -> Self {
         assert_eq!(answer.status, 200, "{answer}");
-        assert_eq!(answer.headers.get("content-type").unwrap(), "application/json", "{answer}");
-        let review: Value = serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer}"));
+        assert_eq!(answer.header("content-type"), Some("application/json"), "{answer}");
+        let review: Value = serde_json::from_str(&answer.text).unwrap_or_else(|error| panic!("{error}: {answer}"));
         assert_eq!(keys(&review), ["apiVersion", "kind", "response"], "{answer}");
         assert_eq!(
             (&review["apiVersion"], &review["kind"]),
@@ -67,7 +67,7 @@ impl Verdict {
             patch: patch.as_ref().map(|bytes| serde_json::from_slice(bytes).expect("the patch is a JSON patch")),
             audit: response.get("auditAnnotations").cloned(),
             warnings: warnings(response, answer),
-            body: answer.text(),
+            body: answer.text.clone(),
             code: 0,
             reason: String::new(),
             message: String::new(),
