@@ -13,8 +13,8 @@ use crate::model::{Path, Step};
 
 /// How deep a document may nest, as in `serde_json`.
 const DEPTH: usize = 128;
-/// How many nodes a document may have once its aliases are written out.
-const NODES: usize = 1_000_000;
+/// How many values the aliases of a document may add to it.
+const ALIASED: usize = 1_000_000;
 
 /// One document of a file.
 #[derive(Clone, Debug)]
@@ -23,7 +23,15 @@ pub struct Document {
     pub value: Value,
     /// The line on which it starts, from 1.
     pub line: usize,
-    lines: HashMap<String, usize>,
+    lines: Lines,
+}
+
+/// The lines of a value and of its parts, in the shape of the value.
+#[derive(Clone, Debug, Default)]
+struct Lines {
+    line: usize,
+    items: Vec<Lines>,
+    fields: HashMap<String, Lines>,
 }
 
 /// Why a text could not be read.
@@ -40,48 +48,40 @@ impl Document {
     /// A document that was not read from a file.
     #[must_use]
     pub fn from_value(value: Value) -> Self {
-        Self { value, line: 1, lines: HashMap::new() }
+        Self { value, line: 1, lines: Lines { line: 1, ..Lines::default() } }
     }
 
     /// The line on which a part of the document is written: of the nearest enclosing part that is written at all.
     #[must_use]
     pub fn line_of(&self, path: &Path) -> usize {
-        let mut line = self.line;
-        let mut place = Path::root();
+        let mut lines = &self.lines;
         for step in path.steps() {
-            place = match step {
-                Step::Field(name) => place.field(name),
-                Step::Key(key) => place.key(key),
-                Step::Index(index) => place.index(*index),
+            let part = match step {
+                Step::Field(name) => lines.fields.get(*name),
+                Step::Key(key) => lines.fields.get(&**key),
+                Step::Index(index) => lines.items.get(*index),
             };
-            match self.lines.get(&place.pointer()) {
-                Some(found) => line = *found,
+            match part {
+                Some(part) => lines = part,
                 None => break,
             }
         }
-        line
+        lines.line
     }
 
     /// The documents in this one: the items of a `List`, or itself.
     #[must_use]
-    pub fn items(self) -> Vec<Self> {
+    pub fn items(mut self) -> Vec<Self> {
         let is_list = self.value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
-        let Some(items) = self.value.get("items").and_then(Value::as_array).filter(|_| is_list) else {
+        let Some(items) = self.value.get_mut("items").and_then(Value::as_array_mut).filter(|_| is_list) else {
             return vec![self];
         };
-        items
-            .iter()
-            .enumerate()
-            .map(|(position, value)| {
-                let root = format!("/items/{position}");
-                let lines: HashMap<String, usize> = self
-                    .lines
-                    .iter()
-                    .filter_map(|(place, line)| place.strip_prefix(&root).map(|rest| (rest.to_owned(), *line)))
-                    .filter(|(place, _)| place.is_empty() || place.starts_with('/'))
-                    .collect();
-                Self { value: value.clone(), line: lines.get("").copied().unwrap_or(self.line), lines }
-            })
+        let lines = self.lines.fields.remove("items").unwrap_or_default();
+        let lines = lines.items.into_iter().chain(std::iter::repeat(Lines { line: self.line, ..Lines::default() }));
+        std::mem::take(items)
+            .into_iter()
+            .zip(lines)
+            .map(|(value, lines)| Self { value, line: lines.line, lines })
             .collect()
     }
 }
@@ -138,7 +138,7 @@ struct Builder {
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     root: Option<Node>,
-    nodes: usize,
+    aliased: usize,
     error: Option<Error>,
 }
 
@@ -159,14 +159,14 @@ impl Builder {
         match event {
             Event::DocumentStart(_) => {
                 self.anchors.clear();
-                self.nodes = 0;
+                self.aliased = 0;
                 self.root = None;
             }
             Event::DocumentEnd => {
                 let root = self.root.take().unwrap_or(Node { line, content: Content::Scalar(Value::Null) });
-                let mut lines = HashMap::new();
-                let value = root.value(&mut String::new(), &mut lines);
-                self.documents.push(Document { value, line: root.line, lines });
+                let line = root.line;
+                let (value, lines) = root.apart();
+                self.documents.push(Document { value, line, lines });
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let value = scalar(&text, style, tag.as_deref())?;
@@ -203,14 +203,15 @@ impl Builder {
     }
 
     fn count(&mut self, nodes: usize) -> Result<(), String> {
-        self.nodes += nodes;
-        if self.nodes > NODES { Err(format!("more than {NODES} values")) } else { Ok(()) }
+        self.aliased += nodes;
+        if self.aliased > ALIASED { Err(format!("aliases for more than {ALIASED} values")) } else { Ok(()) }
     }
 
     /// Puts a complete node where it belongs.
     fn close(&mut self, node: Node, anchor: usize) -> Result<(), String> {
-        self.count(1)?;
         if anchor != 0 {
+            // Anchors within anchors are copies of copies.
+            self.count(node.size())?;
             self.anchors.insert(anchor, node.clone());
         }
         let Some(parent) = self.open.last_mut() else {
@@ -267,34 +268,27 @@ impl Node {
         }
     }
 
-    fn value(&self, place: &mut String, lines: &mut HashMap<String, usize>) -> Value {
-        lines.insert(place.clone(), self.line);
-        let length = place.len();
-        match &self.content {
-            Content::Scalar(value) => value.clone(),
-            Content::List(items) => Value::Array(
-                items
-                    .iter()
-                    .enumerate()
-                    .map(|(position, item)| {
-                        place.push_str(&format!("/{position}"));
-                        let value = item.value(place, lines);
-                        place.truncate(length);
-                        value
-                    })
-                    .collect(),
-            ),
+    /// The value, and the lines of its parts.
+    fn apart(self) -> (Value, Lines) {
+        let mut lines = Lines { line: self.line, ..Lines::default() };
+        let value = match self.content {
+            Content::Scalar(value) => value,
+            Content::List(items) => {
+                let (values, items) = items.into_iter().map(Self::apart).unzip();
+                lines.items = items;
+                Value::Array(values)
+            }
             Content::Map(entries) => {
                 let mut map = Map::new();
                 for (key, node) in entries {
-                    place.push('/');
-                    place.push_str(&key.replace('~', "~0").replace('/', "~1"));
-                    map.insert(key.clone(), node.value(place, lines));
-                    place.truncate(length);
+                    let (value, part) = node.apart();
+                    lines.fields.insert(key.clone(), part);
+                    map.insert(key, value);
                 }
                 Value::Object(map)
             }
-        }
+        };
+        (value, lines)
     }
 }
 
@@ -432,6 +426,6 @@ mod tests {
         let bomb = (1..12).fold("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned(), |text, n| {
             format!("{text}a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(","))
         });
-        assert!(fault(&bomb).contains("more than 1000000 values"), "{}", fault(&bomb));
+        assert!(fault(&bomb).contains("aliases for more than 1000000 values"), "{}", fault(&bomb));
     }
 }

@@ -1,5 +1,7 @@
 //! What people read: the message of a denial, and warnings within the limits of the API server.
 
+use std::borrow::Cow;
+
 use super::answer::{Cause, Denial};
 use crate::dialect::{self, Manifest};
 use crate::engine::Judgement;
@@ -7,6 +9,10 @@ use crate::rules::Mode;
 
 /// How many lines a denial has at most.
 const LINES: usize = 12;
+/// How long a message or an advice in a denial is at most. A selector may name thousands of values.
+const LENGTH: usize = 400;
+/// How many patches stand in a denial.
+const PATCHES: usize = 2;
 /// How long a patch may be to stand in a denial.
 const PATCH: usize = 600;
 /// How long a warning is at most. The API server cuts at 256 where all of them together are too long, and terminals do earlier.
@@ -24,25 +30,29 @@ pub(super) fn denial(judgements: &[Judgement], object: Option<&Manifest<'_>>) ->
     if denying.is_empty() {
         return None;
     }
+    // Each patch reads the spec, so only those that have a chance to be shown are made.
     let patches: Vec<(&str, String)> = denying
         .iter()
+        .take(LINES)
         .filter_map(|judgement| {
             let patch = dialect::fix(judgement.finding.fix.as_ref()?, object?)?;
             Some((judgement.finding.rule, serde_json::to_string(&patch).ok()?))
         })
         .filter(|(_, patch)| patch.len() <= PATCH)
+        .take(PATCHES)
         .collect();
     let mut lines: Vec<String> = Vec::new();
-    let room = LINES.saturating_sub(patches.len().min(2));
+    let room = LINES.saturating_sub(patches.len());
     let shown = if denying.len() <= room { denying.len() } else { room.saturating_sub(1) };
     for judgement in denying.iter().take(shown) {
         let finding = &judgement.finding;
-        lines.push(clean(format!("{} at {}: {}; {}", finding.rule, finding.path, finding.message, finding.help)));
+        let message = cut(&finding.message, LENGTH);
+        lines.push(clean(format!("{} at {}: {message}; {}", finding.rule, finding.path, cut(&finding.help, LENGTH))));
     }
     if shown < denying.len() {
         lines.push(format!("and {} more", denying.len() - shown));
     }
-    for (rule, patch) in patches.iter().take(LINES.saturating_sub(lines.len())) {
+    for (rule, patch) in &patches {
         lines.push(format!("JSON patch that puts {rule} right: {patch}"));
     }
     let causes = denying
@@ -50,7 +60,7 @@ pub(super) fn denial(judgements: &[Judgement], object: Option<&Manifest<'_>>) ->
         .take(CAUSES)
         .map(|judgement| Cause {
             reason: judgement.finding.rule,
-            message: clean(judgement.finding.message.clone()),
+            message: clean(cut(&judgement.finding.message, LENGTH).into_owned()),
             field: judgement.finding.path.to_string(),
         })
         .collect();
@@ -84,11 +94,15 @@ pub(super) fn warnings(judgements: &[Judgement]) -> Vec<String> {
 
 /// A text as one warning: on one line, and short. One with a line break or a control character would be dropped whole.
 pub(super) fn line(text: &str) -> String {
-    let text = clean(text.to_owned());
-    if text.chars().count() <= WARNING {
-        return text;
+    clean(cut(text, WARNING).into_owned())
+}
+
+/// A text of at most so many characters.
+fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    if text.chars().nth(most).is_none() {
+        return Cow::Borrowed(text);
     }
-    text.chars().take(WARNING - 1).chain(['…']).collect()
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect::<String>().into()
 }
 
 /// A text on one line. What an author wrote must not look like a line of ours.

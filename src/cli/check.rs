@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use super::report::{self, Entry, Report};
-use super::sources::{Sources, documents, read_manifests};
+use super::sources::{STDIN, Sources, documents, read_manifests};
 use super::{DENIED, FAILED, OK};
 use crate::engine;
 use crate::model::Object;
@@ -36,6 +36,9 @@ pub(super) struct Arguments {
     output: Output,
 }
 
+/// How many patches are shown for one object.
+const FIXES: usize = 100;
+
 /// How to print what was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
@@ -46,14 +49,18 @@ enum Output {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
-    let sources =
-        Sources { config: arguments.config.clone(), policies: None, context: arguments.context.clone() }.read()?;
+    let sources = Sources { config: arguments.config.clone(), policies: None, context: arguments.context.clone() };
+    if arguments.paths.iter().any(|path| path.as_os_str() == STDIN) {
+        sources.refuse_stdin()?;
+    }
+    let sources = sources.read()?;
     let configuration = sources.configuration()?;
     let mut report = Report::default();
     let mut read: Vec<(super::sources::Found, Object)> = Vec::new();
     for (file, text) in read_manifests(&arguments.paths)? {
         match documents(&file, &text) {
-            Ok(found) => {
+            Ok((found, errors)) => {
+                report.errors.extend(errors);
                 for found in found {
                     match found.read() {
                         Ok(Some(object)) => read.push((found, object)),
@@ -71,10 +78,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     report.resources = read.len();
     for (found, object) in &read {
         let verdict = engine::judge(&configuration, &view, Change::Write { new: object, old: None });
+        // Each patch reads the manifest anew, and nobody applies hundreds of them to one object by hand.
+        let mut fixes = 0..FIXES;
         report.entries.extend(verdict.judgements.into_iter().map(|judgement| Entry {
             file: found.file.clone(),
             line: found.document.line_of(&judgement.finding.path),
-            fix: judgement.finding.fix.as_ref().and_then(|fix| found.fix(fix)),
+            fix: judgement.finding.fix.as_ref().filter(|_| fixes.next().is_some()).and_then(|fix| found.fix(fix)),
             judgement,
         }));
     }

@@ -34,6 +34,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         policies: arguments.policies.clone(),
         context: arguments.context.clone(),
     };
+    sources.refuse_stdin()?;
     let knowledge = sources.load()?;
     let mut body = Vec::new();
     std::io::stdin().read_to_end(&mut body).context("standard input")?;

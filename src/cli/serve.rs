@@ -111,6 +111,7 @@ async fn serve(arguments: Arguments) -> Result<u8> {
         policies: arguments.policies.clone(),
         context: arguments.context.clone(),
     };
+    sources.refuse_stdin()?;
     let texts = sources.read()?;
     let limits = Limits { in_flight: arguments.max_in_flight, stop_after: arguments.stop_after, ..Limits::default() };
     let shared = Arc::new(Shared {

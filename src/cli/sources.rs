@@ -1,5 +1,6 @@
 //! Files: the configuration, the folder of policies, manifests.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,14 @@ pub(super) struct Texts {
 }
 
 impl Sources {
+    /// Standard input can be read once: not where it is read again later, and not where it is something else.
+    pub(super) fn refuse_stdin(&self) -> Result<()> {
+        if self.context.iter().any(|path| path.as_os_str() == STDIN) {
+            bail!("--context -: standard input cannot be the context here; give a file");
+        }
+        Ok(())
+    }
+
     /// Reads everything.
     pub(super) fn read(&self) -> Result<Texts> {
         let config = match &self.config {
@@ -89,7 +98,11 @@ impl Texts {
     pub(super) fn context_objects(&self) -> Result<Vec<Object>> {
         let mut objects = Vec::new();
         for (file, text) in &self.context {
-            for document in documents(file, text)? {
+            let (found, errors) = documents(file, text)?;
+            if let Some(error) = errors.into_iter().next() {
+                bail!(error);
+            }
+            for document in found {
                 let read = document.read().with_context(|| document.place())?;
                 objects.extend(read);
             }
@@ -103,6 +116,8 @@ impl Texts {
 pub(super) struct Found {
     pub(super) file: String,
     pub(super) document: Document,
+    /// The manifest as JSON.
+    json: String,
     api_version: String,
     kind: String,
 }
@@ -110,16 +125,16 @@ pub(super) struct Found {
 impl Found {
     /// The object, if a dialect reads its kind.
     pub(super) fn read(&self) -> Result<Option<Object>, ReadError> {
-        dialect::read(&self.manifest(&self.document.value.to_string())?)
+        dialect::read(&self.manifest()?)
     }
 
     /// A fix as a patch for the manifest, if its dialect can say it.
     pub(super) fn fix(&self, fix: &Fix) -> Option<Patch> {
-        dialect::fix(fix, &self.manifest(&self.document.value.to_string()).ok()?)
+        dialect::fix(fix, &self.manifest().ok()?)
     }
 
-    fn manifest<'a>(&'a self, json: &'a str) -> Result<Manifest<'a>, ReadError> {
-        Manifest::read(&self.api_version, &self.kind, json, Origin::Author)
+    fn manifest(&self) -> Result<Manifest<'_>, ReadError> {
+        Manifest::read(&self.api_version, &self.kind, &self.json, Origin::Author)
     }
 
     /// File and line, for messages.
@@ -128,21 +143,24 @@ impl Found {
     }
 }
 
-/// The manifests in a text. Empty documents are none.
+/// The manifests in a text, and what in it is no object of a cluster. Empty documents are none.
 ///
 /// # Errors
-/// The text is not YAML, or something in it is no object of a cluster.
-pub(super) fn documents(file: &str, text: &str) -> Result<Vec<Found>> {
+/// The text is not YAML.
+pub(super) fn documents(file: &str, text: &str) -> Result<(Vec<Found>, Vec<String>)> {
     let read = manifest::read(text).with_context(|| file.to_owned())?;
-    let mut found = Vec::new();
+    let (mut found, mut errors) = (Vec::new(), Vec::new());
     for document in read.into_iter().flat_map(Document::items).filter(|document| !document.value.is_null()) {
         let field = |name: &str| document.value.get(name).and_then(Value::as_str).map(str::to_owned);
-        let (Some(api_version), Some(kind)) = (field("apiVersion"), field("kind")) else {
-            bail!("{file}:{}: this is no Kubernetes object: `apiVersion` and `kind` are needed", document.line);
-        };
-        found.push(Found { file: file.to_owned(), document, api_version, kind });
+        if let (Some(api_version), Some(kind)) = (field("apiVersion"), field("kind")) {
+            let json = document.value.to_string();
+            found.push(Found { file: file.to_owned(), document, json, api_version, kind });
+        } else {
+            let line = document.line;
+            errors.push(format!("{file}:{line}: this is no Kubernetes object: `apiVersion` and `kind` are needed"));
+        }
     }
-    Ok(found)
+    Ok((found, errors))
 }
 
 /// The names and texts of all manifests at these paths: files, folders with all that is in them, `-`.
@@ -189,6 +207,14 @@ fn read_folder(folder: &Path) -> Result<Vec<(String, String)>> {
 /// Every file below a folder, in the order of their paths. What starts with a dot is left out: a mounted ConfigMap keeps
 /// its versions in such folders and links to them.
 fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    files_within(folder, &mut HashSet::new())
+}
+
+/// The same, without the folders that were entered already: a link can lead back to where it is.
+fn files_within(folder: &Path, entered: &mut HashSet<PathBuf>) -> Result<Vec<PathBuf>> {
+    if !entered.insert(fs::canonicalize(folder).with_context(|| folder.display().to_string())?) {
+        return Ok(Vec::new());
+    }
     let mut entries: Vec<PathBuf> = fs::read_dir(folder)
         .with_context(|| folder.display().to_string())?
         .map(|entry| entry.map(|entry| entry.path()))
@@ -199,7 +225,7 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in entries {
         if path.is_dir() {
-            files.extend(files_below(&path)?);
+            files.extend(files_within(&path, entered)?);
         } else {
             files.push(path);
         }

@@ -17,6 +17,8 @@ use crate::rules::Mode;
 
 /// What ships for the Service `portcullis-system/portcullis`.
 const SHIPPED: &str = include_str!("../../deploy/webhooks.yaml");
+/// The namespace of that Service, which is never asked about.
+const NAMESPACE: &str = "portcullis-system";
 /// The label domain in it.
 const DOMAIN: &str = "network-policy.portcullis.dev/";
 
@@ -55,7 +57,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         Some(path) => Some(STANDARD.encode(std::fs::read(path).with_context(|| path.display().to_string())?)),
         None => None,
     };
-    let text = SHIPPED.replace(DOMAIN, &format!("{}/", configuration.site.label_domain));
+    let (namespace, _) = service(arguments)?;
+    let text = SHIPPED.replace(DOMAIN, &format!("{}/", configuration.site.label_domain)).replace(NAMESPACE, namespace);
     let mut items = Vec::new();
     for mut document in manifest::read(&text)? {
         let webhooks = document.value.get_mut("webhooks").and_then(Value::as_array_mut).context("no webhooks")?;
@@ -99,10 +102,16 @@ fn address(arguments: &Arguments, path: &str) -> Result<Value> {
         }
         return Ok(json!({"url": format!("{}{path}", url.trim_end_matches('/'))}));
     }
+    let (namespace, name) = service(arguments)?;
+    Ok(json!({"service": {"namespace": namespace, "name": name, "path": path, "port": arguments.port}}))
+}
+
+/// Namespace and name of the Service.
+fn service(arguments: &Arguments) -> Result<(&str, &str)> {
     let service = arguments.service.as_deref().unwrap_or("portcullis-system/portcullis");
     match service.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-            Ok(json!({"service": {"namespace": namespace, "name": name, "path": path, "port": arguments.port}}))
+            Ok((namespace, name))
         }
         _ => bail!("--service `{service}`: it has to be NAMESPACE/NAME"),
     }

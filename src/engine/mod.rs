@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::config::{Asked, Configuration};
-use crate::model::{Body, Finding, Fix, Labels, Object};
+use crate::model::{Body, Finding, Fix, Labels, Object, Policy};
 use crate::rules::{Case, Change, Findings, Mode};
 use crate::view::View;
 
@@ -49,6 +49,7 @@ pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>) -> 
     let denies = judgements.iter().any(|judgement| judgement.action == Mode::Deny);
     if let (Change::Write { .. }, true) = (change, denies)
         && let Some(old) = change.old()
+        && !concerns_more(change.object(), old)
     {
         let before = Case { change: Change::Write { new: old, old: None }, ..case };
         // Counted, since the same fault twice is one more than the same fault once.
@@ -67,6 +68,14 @@ pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>) -> 
         }
     }
     Verdict { judgements }
+}
+
+/// Whether an object holds a policy for pods that none of its policies was for. An old fault is a new one for them.
+fn concerns_more(new: &Object, old: &Object) -> bool {
+    let covers = |old: &Policy, new: &Policy| {
+        old.subject.namespaces == new.subject.namespaces && old.subject.selector().covers(&new.subject.selector())
+    };
+    !new.policies().iter().all(|new| old.policies().iter().any(|old| covers(old, new)))
 }
 
 /// What can be put right mechanically before an object is stored, by the rules that are set to do so.

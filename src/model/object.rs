@@ -25,7 +25,9 @@ impl ObjectRef {
     #[must_use]
     pub fn is_same_object(&self, other: &Self) -> bool {
         let group = |object: &Self| object.api_version.rsplit_once('/').map(|(group, _)| group.to_owned());
-        self.name == other.name
+        // Objects that have no name yet are never the same.
+        !self.name.is_empty()
+            && self.name == other.name
             && self.namespace == other.namespace
             && self.kind == other.kind
             && group(self) == group(other)

@@ -69,15 +69,6 @@ impl Path {
         &self.0
     }
 
-    /// The position in the innermost array on the way, if there is one.
-    #[must_use]
-    pub fn last_index(&self) -> Option<usize> {
-        self.0.iter().rev().find_map(|step| match step {
-            Step::Index(index) => Some(*index),
-            Step::Field(_) | Step::Key(_) => None,
-        })
-    }
-
     /// The same place as an RFC 6901 pointer.
     #[must_use]
     pub fn pointer(&self) -> String {

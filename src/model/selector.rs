@@ -4,14 +4,15 @@
 //! cover that one?") are answered by refutation: `a` covers `b` if no labels can satisfy `b` and not `a`.
 //! The search is a tableau: it opens one branch for each alternative and closes a branch when the
 //! demands on one key contradict each other. It is sound always, and complete for the operators of
-//! Kubernetes; past [`BRANCHES`] alternatives it gives up, and an unproved answer is "no".
+//! Kubernetes; past [`STEPS`] it gives up, and an unproved answer is "no".
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::Labels;
 
-/// How many alternatives a proof may open. Real selectors need a handful.
-const BRANCHES: usize = 2048;
+/// How many steps a proof may take. Real selectors need a few dozen; past this, thinking longer would only hold others up.
+const STEPS: usize = 20_000;
 
 /// Which label sets are meant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -115,12 +116,6 @@ impl Selector {
         }
     }
 
-    /// Whether an object that has these labels, and maybe others, may be meant.
-    #[must_use]
-    pub fn may_match_with(&self, known: &Labels) -> bool {
-        !self.excludes(&Self::of(known))
-    }
-
     /// Whether it is proved that whatever `other` means, this means too.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
@@ -178,7 +173,7 @@ type Demand<'a> = (&'a Selector, bool);
 
 /// Whether it is proved that no label set meets all the demands.
 fn contradictory(demands: &[Demand<'_>]) -> bool {
-    let mut budget = BRANCHES;
+    let mut budget = STEPS;
     Branch { open: demands.to_vec(), ..Branch::default() }.closes(&mut budget)
 }
 
@@ -188,18 +183,22 @@ struct Branch<'a> {
     open: Vec<Demand<'a>>,
     /// Lists of which one part has to hold, or has to fail.
     choices: Vec<(&'a [Selector], bool)>,
-    literals: Vec<(&'a Requirement, bool)>,
+    /// What is asked of each key.
+    asked: BTreeMap<&'a str, Vec<(&'a Operator, bool)>>,
 }
 
 impl<'a> Branch<'a> {
     /// Whether every way to meet the demands ends in a contradiction.
     fn closes(mut self, budget: &mut usize) -> bool {
         while let Some((selector, holds)) = self.open.pop() {
+            let Some(left) = budget.checked_sub(1) else { return false };
+            *budget = left;
             match (selector, holds) {
                 (Selector::Not(inner), holds) => self.open.push((inner, !holds)),
                 (Selector::Label(label), holds) => {
-                    self.literals.push((label, holds));
-                    if self.contradicts(&label.key) {
+                    let asked = self.asked.entry(&label.key).or_default();
+                    asked.push((&label.operator, holds));
+                    if contradicts(asked) {
                         return true;
                     }
                 }
@@ -215,44 +214,39 @@ impl<'a> Branch<'a> {
         }
         let Some((parts, holds)) = self.choices.pop() else { return false };
         parts.iter().all(|part| {
-            let Some(left) = budget.checked_sub(1) else { return false };
+            // A branch costs what there is to copy.
+            let Some(left) = budget.checked_sub(1 + self.asked.len() + self.choices.len()) else { return false };
             *budget = left;
             let mut branch = self.clone();
             branch.open.push((part, holds));
             branch.closes(budget)
         })
     }
+}
 
-    /// Whether what has been asked of one label cannot be met.
-    fn contradicts(&self, key: &str) -> bool {
-        let asked: Vec<(&Operator, bool)> = self
-            .literals
-            .iter()
-            .filter(|(label, _)| *label.key == *key)
-            .map(|(label, holds)| (&label.operator, *holds))
-            .collect();
-        let meets = |value: Option<&str>| asked.iter().all(|(operator, holds)| operator.accepts(value) == *holds);
-        if meets(None) {
-            return false;
-        }
-        // The label has to be there. If only some values are possible, try each of them.
-        let possible = asked.iter().find_map(|(operator, holds)| match (operator, holds) {
-            (Operator::In(values), true) | (Operator::NotIn(values), false) => Some(values),
-            _ => None,
-        });
-        if let Some(values) = possible {
-            return !values.iter().any(|value| meets(Some(value)));
-        }
-        // Otherwise any of endlessly many values will do, unless the label may not be there at all, or one
-        // and the same question about its text has to be answered both ways.
-        asked.iter().enumerate().any(|(at, (operator, holds))| match (operator, holds) {
-            (Operator::Absent, true) | (Operator::Exists, false) => true,
-            (Operator::Contains(_) | Operator::StartsWith(_) | Operator::EndsWith(_), _) => {
-                asked.iter().skip(at + 1).any(|(other, other_holds)| other == operator && other_holds != holds)
-            }
-            _ => false,
-        })
+/// Whether what is asked of one label cannot be met.
+fn contradicts(asked: &[(&Operator, bool)]) -> bool {
+    let meets = |value: Option<&str>| asked.iter().all(|(operator, holds)| operator.accepts(value) == *holds);
+    if meets(None) {
+        return false;
     }
+    // The label has to be there. If only some values are possible, try each of them.
+    let possible = asked.iter().find_map(|(operator, holds)| match (operator, holds) {
+        (Operator::In(values), true) | (Operator::NotIn(values), false) => Some(values),
+        _ => None,
+    });
+    if let Some(values) = possible {
+        return !values.iter().any(|value| meets(Some(value)));
+    }
+    // Otherwise any of endlessly many values will do, unless the label may not be there at all, or one and the same
+    // question about its text has to be answered both ways.
+    asked.iter().enumerate().any(|(at, (operator, holds))| match (operator, holds) {
+        (Operator::Absent, true) | (Operator::Exists, false) => true,
+        (Operator::Contains(_) | Operator::StartsWith(_) | Operator::EndsWith(_), _) => {
+            asked.iter().skip(at + 1).any(|(other, other_holds)| other == operator && other_holds != holds)
+        }
+        _ => false,
+    })
 }
 
 impl fmt::Display for Selector {
@@ -355,8 +349,8 @@ mod tests {
         let known: Labels = [("kubernetes.io/metadata.name", "kube-system")].into_iter().collect();
         assert!(Selector::equals("kubernetes.io/metadata.name", "kube-system").matches_all_with(&known));
         let other = Selector::equals("name", "kube-system");
-        assert!(!other.matches_all_with(&known) && other.may_match_with(&known));
-        assert!(!Selector::equals("kubernetes.io/metadata.name", "apps").may_match_with(&known));
+        assert!(!other.matches_all_with(&known));
+        assert!(Selector::equals("kubernetes.io/metadata.name", "apps").excludes(&Selector::of(&known)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! See [`AnyPort`].
 
 use super::{Case, Findings, Rule};
-use crate::model::{Action, Direction, Namespaces, Peers, Ports, Protocol, Who, is_link_local};
+use crate::model::{Direction, Namespaces, Peers, Ports, Protocol, Who, is_link_local};
 
 rule! {
     /// A rule allows every port.
@@ -84,7 +84,7 @@ impl Rule for AnyPort {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         for (direction, rule) in case.allow_rules() {
             let Some(what) = self.every_port(&rule.ports) else { continue };
-            if rule.action != Action::Allow || self.is_exempt(direction, &rule.peers) {
+            if self.is_exempt(direction, &rule.peers) {
                 continue;
             }
             let preposition = if direction == Direction::Ingress { "from" } else { "to" };

@@ -115,7 +115,7 @@ impl Rule for DnsBlocked {
             let served = match self.scope {
                 Scope::Union => serves(case.after(), case.site, policy, &[Protocol::Udp], |_| true),
                 Scope::Policy => serves(case.after(), case.site, policy, &[Protocol::Udp], |other| {
-                    other.object.is_same_object(&policy.object)
+                    std::ptr::eq(other, policy) || other.object.is_same_object(&policy.object)
                 }),
             };
             if !served {

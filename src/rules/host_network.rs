@@ -1,7 +1,7 @@
 //! See [`HostNetwork`].
 
 use super::{Case, Findings, Rule};
-use crate::model::{Body, Policy};
+use crate::model::Policy;
 
 rule! {
     /// A pod uses the network of its node, in a namespace that is isolated.
@@ -63,14 +63,14 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// - `profiles`: the profiles that isolate. All four that ship by default, since the baseline denies what it does
-    ///   not allow.
+    /// - `profiles`: the profiles that isolate. Where it is left out all of `profiles.names` do, since the baseline denies
+    ///   what it does not allow.
     /// - `policies`: whether a policy that isolates all pods of the namespace counts too. `true` by default.
     /// - `exemptServiceAccounts`: service accounts, as `namespace/name`, whose pods may use the node's network. None by
     ///   default.
     "host-network", Deny,
     pub struct HostNetwork {
-        profiles: Vec<String>,
+        profiles: Option<Vec<String>>,
         policies: bool,
         exempt_service_accounts: Vec<String>,
     }
@@ -78,8 +78,7 @@ rule! {
 
 impl Default for HostNetwork {
     fn default() -> Self {
-        let profiles = ["isolated", "internal", "internal-egress", "standard"].map(String::from);
-        Self { profiles: profiles.into(), policies: true, exempt_service_accounts: Vec::new() }
+        Self { profiles: None, policies: true, exempt_service_accounts: Vec::new() }
     }
 }
 
@@ -94,14 +93,11 @@ impl Rule for HostNetwork {
             return;
         }
         let Some(why) = self.isolated_by(case, namespace) else { return };
-        let what = if matches!(&object.body, Body::Workload(_)) && &*object.id.kind == "Pod" {
-            "the pod uses"
-        } else {
-            "its pods use"
-        };
+        let what = if &*object.id.kind == "Pod" { "the pod uses" } else { "its pods use" };
+        let place = if namespace.is_empty() { "its namespace".to_owned() } else { format!("namespace {namespace}") };
         let message = format!(
-            "{what} the network of the node (service account {account}), where no policy holds, but namespace \
-             {namespace} is isolated {why}"
+            "{what} the network of the node (service account {account}), where no policy holds, but {place} is isolated \
+             {why}"
         );
         let help = "remove `hostNetwork`, or run it in a namespace of the platform".to_owned();
         findings.add::<Self>(case, path.clone(), message, help, None);
@@ -113,7 +109,8 @@ impl HostNetwork {
     fn isolated_by(&self, case: &Case<'_>, namespace: &str) -> Option<String> {
         let label = case.site.profile_label();
         let profile = case.view.all_labels(namespace).and_then(|labels| labels.get(&label));
-        if let Some(profile) = profile.filter(|profile| self.profiles.iter().any(|isolating| isolating == profile)) {
+        let isolating = self.profiles.as_ref().unwrap_or(&case.site.profiles.names);
+        if let Some(profile) = profile.filter(|profile| isolating.iter().any(|isolating| isolating == profile)) {
             return Some(format!("by its profile {profile}"));
         }
         let isolates_all =

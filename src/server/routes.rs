@@ -221,8 +221,10 @@ impl Handler {
 fn rules(decision: &Decision<'_>, action: Option<Mode>) -> String {
     let judgements =
         decision.judgements.iter().filter(|judgement| action.is_none_or(|action| judgement.action == action));
-    let found: Vec<String> =
-        judgements.map(|judgement| format!("{} at {}", judgement.finding.rule, judgement.finding.path)).collect();
+    let found: Vec<String> = judgements
+        .take(20)
+        .map(|judgement| format!("{} at {}", judgement.finding.rule, judgement.finding.path))
+        .collect();
     found.join(", ")
 }
 

@@ -20,8 +20,6 @@ use crate::model::{Body, Labels, NAME_LABEL, Object, Policy, Selector};
 pub struct View {
     /// By name. Objects whose manifest names no namespace are kept under the empty name.
     namespaces: HashMap<Box<str>, Known>,
-    /// Policies that belong to no namespace.
-    cluster: Vec<Policy>,
 }
 
 /// What is known of one namespace.
@@ -78,6 +76,6 @@ impl View {
     /// The policies that can concern pods of a namespace.
     pub fn policies(&self, namespace: &str) -> impl Iterator<Item = &Policy> {
         let own = self.namespaces.get(namespace).map(|known| known.policies.as_slice());
-        own.unwrap_or_default().iter().chain(&self.cluster)
+        own.unwrap_or_default().iter()
     }
 }

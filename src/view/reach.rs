@@ -50,6 +50,8 @@ pub fn lets_through<'a>(
             // The two that need no proof: a policy for every pod, and one for just these.
             None => return true,
             Some(labels) if labels.is_empty() || subject.labels.as_ref() == Some(labels) => return true,
+            // One that means none of these pods would only lengthen the proof.
+            Some(labels) if subject.labels.as_ref().is_some_and(|subject| labels.excludes(subject)) => {}
             Some(labels) => selectors.push(labels),
         }
     }
@@ -79,10 +81,13 @@ fn means(rule: &Rule, place: Place<'_>, view: &View) -> bool {
                 };
                 there && pods.labels.as_ref().is_none_or(|selector| selector.matches_all_with(labels))
             }
-            // The addresses of pods are not known. A block that holds every address holds theirs too, in every
-            // implementation that compares a pod's address with blocks; parts that no pod can have may be missing.
+            // The addresses of pods are not known. A block that holds every IPv4 address holds theirs too, in every
+            // implementation that compares a pod's address with blocks (Cilium does not, for its own policies); parts that
+            // no pod can have may be missing. In a cluster of IPv6 alone, `clusterDNS` has to name addresses.
             Who::Addresses(block) => {
-                block.net.prefix_len() == 0 && block.except.iter().all(|net| crate::model::is_link_local(*net))
+                block.net.addr().is_ipv4()
+                    && block.net.prefix_len() == 0
+                    && block.except.iter().all(|net| crate::model::is_link_local(*net))
             }
         }),
         Place::Addresses(wanted) => {
