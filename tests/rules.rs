@@ -111,6 +111,7 @@ const CASES: &[(&str, usize, &str)] = &[
         "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}]}]}",
     ),
     ("dns-blocked", 1, "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8}}]}]}"),
+    ("dns-blocked", 1, "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: '::/0'}}]}]}"),
     (
         "dns-blocked",
         1,
@@ -148,6 +149,16 @@ const CASES: &[(&str, usize, &str)] = &[
         "any-port",
         0,
         "{podSelector: {}, ingress: [{ports: [{port: 1, endPort: 32767}, {port: 32768, endPort: 65535, protocol: UDP}]}]}",
+    ),
+    (
+        "any-port",
+        1,
+        "{podSelector: {}, ingress: [{ports: [{port: 1, endPort: 32767}]}, {ports: [{port: 32768, endPort: 65535}]}]}",
+    ),
+    (
+        "any-port",
+        0,
+        "{podSelector: {}, ingress: [{ports: [{port: 1, endPort: 32767}]}, {from: [{podSelector: {}}], ports: [{port: 32768, endPort: 65535}]}]}",
     ),
     ("any-port", 0, "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 169.254.0.0/16}}]}]}"),
     ("any-port", 1, "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 169.254.0.0/16}}]}]}"),
@@ -257,6 +268,17 @@ fn dns_may_come_from_other_policies_that_cover_the_same_pods() {
     assert!(blocked(&[dns_for("a", "{matchLabels: {app: a}}")]), "pods with app=b have none");
     let both = [dns_for("a", "{matchLabels: {app: a}}"), dns_for("b", "{matchLabels: {app: b}}")];
     assert!(!blocked(&both), "what two policies cover together is covered");
+    // Those that have nothing to do with these pods stand in nobody's way, however many there are.
+    let many = (0..40).map(|n| dns_for(&format!("other-{n}"), &format!("{{matchLabels: {{app: o{n}, env: e{n}}}}}")));
+    let many: Vec<Value> = many.chain(both.clone()).collect();
+    assert!(!blocked(&many));
+    let unnamed = |value: Value| {
+        let mut value = value;
+        value["metadata"] = serde_json::json!({"generateName": "p-", "namespace": "shop"});
+        value
+    };
+    let documents = [unnamed(dns_for("", "{}")), unnamed(isolating.clone())];
+    assert!(judged(&shipped(), "dns-blocked", &documents).is_empty(), "objects without a name are not the same object");
     let mut elsewhere = dns_for("elsewhere", "{}");
     elsewhere["metadata"]["namespace"] = "other".into();
     assert!(blocked(&[elsewhere]), "a policy of another namespace covers no pod of this one");
@@ -306,6 +328,9 @@ fn an_old_fault_does_not_deny_and_a_new_one_does() {
     assert!(denies(&one, &with(&["a", "a"])), "the same fault twice is one more");
     assert!(!denies(&with(&["a", "b"]), &with(&["b", "a"])), "moved is not new");
     assert!(!denies(&with(&["a", "b"]), &with(&["b"])));
+    let of = |pods: &str| read(&policy("p", &format!("{{podSelector: {pods}, ingress: [{}]}}", rule("a"))));
+    assert!(!denies(&of("{}"), &of("{matchLabels: {app: debug}}")), "fewer pods");
+    assert!(denies(&of("{matchLabels: {app: debug}}"), &of("{}")), "an old fault is a new one for other pods");
 }
 
 #[test]

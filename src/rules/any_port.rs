@@ -1,7 +1,14 @@
 //! See [`AnyPort`].
 
+use std::collections::HashMap;
+
 use super::{Case, Findings, Rule};
-use crate::model::{Direction, Namespaces, Peers, Ports, Protocol, Who, is_link_local};
+use crate::model::{
+    Action, Direction, Namespaces, Peers, Policy, Port, Ports, Protocol, Rule as TrafficRule, Side, Who, is_link_local,
+};
+
+/// From how many ports of a protocol on a rule may be a part of one for every port.
+const WIDE: usize = 1000;
 
 rule! {
     /// A rule allows every port.
@@ -13,8 +20,8 @@ rule! {
     ///
     /// ## What it looks at
     ///
-    /// Each rule that allows something, on its own: no list of ports; an entry with a protocol and no port; ranges that
-    /// add up to more than `most` ports of one protocol. Rules that concern ICMP alone do not count, and rules that deny
+    /// Each rule that allows something: no list of ports; an entry with a protocol and no port; ranges that
+    /// add up to more than `most` ports of one protocol, in one rule or in several for the same peers. Rules that concern ICMP alone do not count, and rules that deny
     /// do not either. Not concerned as shipped: ingress from the node's side, which kubelets need for probes: link-local
     /// addresses.
     ///
@@ -83,19 +90,50 @@ impl Default for AnyPort {
 impl Rule for AnyPort {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         for (direction, rule) in case.allow_rules() {
-            let Some(what) = self.every_port(&rule.ports) else { continue };
-            if self.is_exempt(direction, &rule.peers) {
-                continue;
+            if let Some(what) = self.every_port(&rule.ports) {
+                self.report(case, findings, direction, rule, &what);
             }
-            let preposition = if direction == Direction::Ingress { "from" } else { "to" };
-            let message = format!("{direction} {preposition} {} is allowed on {what}", rule.peers);
-            let help = "list the ports that are needed, each with its protocol".to_owned();
-            findings.add::<Self>(case, rule.path.clone(), message, help, None);
+        }
+        for (direction, side) in case.policies().iter().flat_map(Policy::sides) {
+            self.check_split(case, findings, direction, side);
         }
     }
 }
 
 impl AnyPort {
+    /// Rules for the same peers that only together allow every port. It is reported at the one that completes it.
+    fn check_split(&self, case: &Case<'_>, findings: &mut Findings, direction: Direction, side: &Side) {
+        let is_wide = |rule: &&TrafficRule| {
+            rule.action == Action::Allow
+                && self.every_port(&rule.ports).is_none()
+                && Protocol::ALL.iter().any(|protocol| rule.ports.known_numbers(*protocol).count() >= WIDE)
+        };
+        let wide: Vec<&TrafficRule> = side.rules.iter().filter(is_wide).collect();
+        if wide.len() < 2 {
+            return;
+        }
+        let mut sofar: HashMap<String, Vec<Port>> = HashMap::new();
+        for rule in wide {
+            let Ports::Only(ports) = &rule.ports else { continue };
+            let together = sofar.entry(rule.peers.to_string()).or_default();
+            together.extend_from_slice(ports);
+            if let Some(what) = self.every_port(&Ports::Only(together.clone())) {
+                together.clear();
+                self.report(case, findings, direction, rule, &format!("{what}, by several rules together"));
+            }
+        }
+    }
+
+    fn report(&self, case: &Case<'_>, findings: &mut Findings, direction: Direction, rule: &TrafficRule, what: &str) {
+        if self.is_exempt(direction, &rule.peers) {
+            return;
+        }
+        let preposition = if direction == Direction::Ingress { "from" } else { "to" };
+        let message = format!("{direction} {preposition} {} is allowed on {what}", rule.peers);
+        let help = "list the ports that are needed, each with its protocol".to_owned();
+        findings.add::<Self>(case, rule.path.clone(), message, help, None);
+    }
+
     /// How the ports amount to every port, if they do.
     fn every_port(&self, ports: &Ports) -> Option<String> {
         if *ports == Ports::Any {
