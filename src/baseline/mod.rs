@@ -27,8 +27,6 @@ pub struct PolicySet {
 /// A manifest for whichever namespace is due it.
 #[derive(Clone, Debug)]
 pub struct Template {
-    /// The file that it stands in, within the folder.
-    pub file: String,
     /// The manifest, without a namespace.
     pub value: Value,
     /// What it means.
@@ -158,7 +156,7 @@ fn templates(file: &str, text: &str) -> Result<Vec<Template>, Error> {
         if object.id.name.is_empty() {
             return Err(at_line("metadata.name: a name is needed".into()));
         }
-        templates.push(Template { file: file.to_owned(), value: document.value, object });
+        templates.push(Template { value: document.value, object });
     }
     Ok(templates)
 }

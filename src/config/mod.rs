@@ -62,8 +62,6 @@ struct NamespaceSelector {
 /// A rule as it is to be asked in one namespace.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
-    /// Its position in the list of rules.
-    pub position: usize,
     /// What it says of itself.
     pub definition: &'static Definition,
     /// What follows from a finding. Never [`Mode::Off`].
@@ -189,7 +187,7 @@ impl Configuration {
                 mode = changed.mode.unwrap_or(mode);
                 rule = changed.rule.as_ref().unwrap_or(rule);
             }
-            let asked = Asked { position, definition: configured.definition, mode, rule: &**rule };
+            let asked = Asked { definition: configured.definition, mode, rule: &**rule };
             (mode != Mode::Off).then_some(asked)
         })
     }

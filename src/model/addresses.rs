@@ -27,10 +27,14 @@ impl Block {
     #[must_use]
     pub fn addresses(&self) -> AddressSet {
         let mut set = AddressSet::from(self.net);
-        for net in &self.except {
-            set.subtract(&AddressSet::from(*net));
-        }
+        set.subtract(&self.except.iter().copied().collect());
         set
+    }
+
+    /// Whether an address is in the block and in none of its exceptions.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.net.contains(&address) && !self.except.iter().any(|net| net.contains(&address))
     }
 
     /// Whether this is every address of a family, nothing left out.
@@ -84,24 +88,24 @@ impl AddressSet {
     pub fn covers(&self, other: &Self) -> bool {
         self.v4.covers(&other.v4) && self.v6.covers(&other.v6)
     }
+}
 
-    /// Whether every IPv4 address, or every IPv6 address, is in the set.
-    #[must_use]
-    pub fn is_all_of_a_family(&self) -> bool {
-        self.v4.is_all() || self.v6.is_all()
+impl FromIterator<IpNet> for AddressSet {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(nets: I) -> Self {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for net in nets {
+            match net {
+                IpNet::V4(net) => v4.push((net.network().into(), net.broadcast().into())),
+                IpNet::V6(net) => v6.push((net.network().into(), net.broadcast().into())),
+            }
+        }
+        Self { v4: v4.into_iter().collect(), v6: v6.into_iter().collect() }
     }
 }
 
 impl From<IpNet> for AddressSet {
     fn from(net: IpNet) -> Self {
-        match net {
-            IpNet::V4(net) => {
-                Self { v4: Ranges::between(net.network().into(), net.broadcast().into()), v6: Ranges::none() }
-            }
-            IpNet::V6(net) => {
-                Self { v4: Ranges::none(), v6: Ranges::between(net.network().into(), net.broadcast().into()) }
-            }
-        }
+        std::iter::once(net).collect()
     }
 }
 
@@ -135,21 +139,22 @@ mod tests {
         assert!(set.contains("10.0.0.1".parse().unwrap()));
         assert!(!set.contains("10.1.0.1".parse().unwrap()));
         assert!(set.contains("::ffff:10.2.0.1".parse().unwrap()), "a mapped address is the IPv4 address");
+        assert!(block.contains("10.0.0.1".parse().unwrap()) && !block.contains("10.1.0.1".parse().unwrap()));
         assert_eq!(block.to_string(), "10.0.0.0/8 except 10.1.0.0/16");
     }
 
     #[test]
     fn two_halves_are_everything() {
         let mut set = AddressSet::from(net("0.0.0.0/1"));
-        assert!(!set.is_all_of_a_family());
+        assert!(!set.covers(&net("0.0.0.0/0").into()));
         set.extend(&net("128.0.0.0/1").into());
-        assert!(set.is_all_of_a_family());
+        assert!(set.covers(&net("0.0.0.0/0").into()));
         assert!(set.covers(&net("169.254.169.254/32").into()));
     }
 
     #[test]
     fn short_ipv6_prefixes_do_not_overflow() {
-        assert!(AddressSet::from(net("::/0")).is_all_of_a_family());
+        assert!(AddressSet::from(net("::/0")).covers(&net("ffff::/16").into()));
         assert!(AddressSet::from(net("fd00::/8")).contains("fd00:ec2::254".parse().unwrap()));
     }
 

@@ -49,8 +49,6 @@ impl fmt::Display for ObjectRef {
 pub struct Object {
     /// Which one it is.
     pub id: ObjectRef,
-    /// Whether it is being deleted already: it has a deletionTimestamp.
-    pub deleting: bool,
     /// What it says.
     pub body: Body,
 }

@@ -15,8 +15,6 @@ pub struct Policy {
     pub stage: Stage,
     /// The pods that it concerns.
     pub subject: Pods,
-    /// Where the subject is written.
-    pub subject_path: Path,
     /// Whether its author said which directions it isolates.
     pub types: Types,
     /// Traffic to the subject.

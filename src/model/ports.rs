@@ -75,12 +75,11 @@ impl Port {
     }
 
     /// The numbers that are sure to be meant. A name is resolved pod by pod, so it gives none.
-    #[must_use]
-    pub fn known_numbers(&self) -> Ranges<u16> {
+    fn known_numbers(&self) -> Option<(u16, u16)> {
         match self.numbers {
-            Numbers::All => Ranges::all(),
-            Numbers::Range(first, last) => Ranges::between(first, last),
-            Numbers::Named(_) => Ranges::none(),
+            Numbers::All => Some((u16::MIN, u16::MAX)),
+            Numbers::Range(first, last) => Some((first, last)),
+            Numbers::Named(_) => None,
         }
     }
 }
@@ -92,11 +91,7 @@ impl Ports {
         match self {
             Self::Any => Ranges::all(),
             Self::Only(ports) => {
-                let mut numbers = Ranges::none();
-                for port in ports.iter().filter(|port| port.is_for(protocol)) {
-                    numbers.extend(&port.known_numbers());
-                }
-                numbers
+                ports.iter().filter(|port| port.is_for(protocol)).filter_map(Port::known_numbers).collect()
             }
         }
     }

@@ -91,36 +91,47 @@ impl<T: Number> Ranges<T> {
 
     /// Adds the numbers of `other`.
     pub fn extend(&mut self, other: &Self) {
-        self.0.extend_from_slice(&other.0);
-        self.0.sort_unstable();
-        let mut merged: Vec<(T, T)> = Vec::with_capacity(self.0.len());
+        *self = self.0.iter().chain(&other.0).copied().collect();
+    }
+
+    /// Takes the numbers of `other` away. Both are in order, so each range is looked at once.
+    pub fn subtract(&mut self, other: &Self) {
+        let mut left = Vec::with_capacity(self.0.len());
+        let mut cuts = other.0.as_slice();
         for &(first, last) in &self.0 {
+            let mut start = Some(first);
+            while let (Some(from), Some((&(cut, end), rest))) = (start, cuts.split_first()) {
+                if cut > last {
+                    break;
+                }
+                if let Some(before) = cut.previous().filter(|before| from <= *before) {
+                    left.push((from, before));
+                }
+                start = if end < from { Some(from) } else { end.next().filter(|next| *next <= last) };
+                if end > last {
+                    break;
+                }
+                cuts = rest;
+            }
+            left.extend(start.map(|from| (from, last)));
+        }
+        self.0 = left;
+    }
+}
+
+impl<T: Number> FromIterator<(T, T)> for Ranges<T> {
+    /// The numbers of all these ranges, from the first to the last of each.
+    fn from_iter<I: IntoIterator<Item = (T, T)>>(ranges: I) -> Self {
+        let mut ranges: Vec<(T, T)> = ranges.into_iter().filter(|(first, last)| first <= last).collect();
+        ranges.sort_unstable();
+        let mut merged: Vec<(T, T)> = Vec::with_capacity(ranges.len());
+        for (first, last) in ranges {
             match merged.last_mut() {
                 Some((_, end)) if end.next().is_none_or(|next| first <= next) => *end = (*end).max(last),
                 _ => merged.push((first, last)),
             }
         }
-        self.0 = merged;
-    }
-
-    /// Takes the numbers of `other` away.
-    pub fn subtract(&mut self, other: &Self) {
-        for &(from, to) in &other.0 {
-            let mut left = Vec::with_capacity(self.0.len() + 1);
-            for &(first, last) in &self.0 {
-                if to < first || last < from {
-                    left.push((first, last));
-                    continue;
-                }
-                if let Some(before) = from.previous().filter(|before| first <= *before) {
-                    left.push((first, before));
-                }
-                if let Some(after) = to.next().filter(|after| *after <= last) {
-                    left.push((after, last));
-                }
-            }
-            self.0 = left;
-        }
+        Self(merged)
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::{Case, Findings, Rule};
 use crate::model::{
-    Action, Direction, Namespaces, Peers, Policy, Port, Ports, Protocol, Rule as TrafficRule, Side, Who, is_link_local,
+    Action, Direction, Namespaces, Peers, Policy, Ports, Protocol, Ranges, Rule as TrafficRule, Side, Who,
+    is_link_local,
 };
 
 /// From how many ports of a protocol on a rule may be a part of one for every port.
@@ -112,13 +113,16 @@ impl AnyPort {
         if wide.len() < 2 {
             return;
         }
-        let mut sofar: HashMap<String, Vec<Port>> = HashMap::new();
+        let mut sofar: HashMap<String, [Ranges<u16>; 3]> = HashMap::new();
         for rule in wide {
-            let Ports::Only(ports) = &rule.ports else { continue };
             let together = sofar.entry(rule.peers.to_string()).or_default();
-            together.extend_from_slice(ports);
-            if let Some(what) = self.every_port(&Ports::Only(together.clone())) {
-                together.clear();
+            for (numbers, protocol) in together.iter_mut().zip(Protocol::ALL) {
+                numbers.extend(&rule.ports.known_numbers(protocol));
+            }
+            let complete =
+                together.iter().zip(Protocol::ALL).find_map(|(numbers, protocol)| self.all_of(numbers, protocol));
+            if let Some(what) = complete {
+                *together = <[Ranges<u16>; 3]>::default();
                 self.report(case, findings, direction, rule, &format!("{what}, by several rules together"));
             }
         }
@@ -139,16 +143,18 @@ impl AnyPort {
         if *ports == Ports::Any {
             return Some("every port".into());
         }
-        Protocol::ALL.into_iter().find_map(|protocol| {
-            let numbers = ports.known_numbers(protocol);
-            if numbers.count() <= usize::from(self.most) {
-                None
-            } else if numbers.contains(1) && numbers.count() >= 65_535 {
-                Some(format!("every {protocol} port"))
-            } else {
-                Some(format!("{} of the 65535 {protocol} ports", numbers.count()))
-            }
-        })
+        Protocol::ALL.into_iter().find_map(|protocol| self.all_of(&ports.known_numbers(protocol), protocol))
+    }
+
+    /// How these ports amount to every port of the protocol, if they do.
+    fn all_of(&self, numbers: &Ranges<u16>, protocol: Protocol) -> Option<String> {
+        if numbers.count() <= usize::from(self.most) {
+            None
+        } else if numbers.contains(1) && numbers.count() >= 65_535 {
+            Some(format!("every {protocol} port"))
+        } else {
+            Some(format!("{} of the 65535 {protocol} ports", numbers.count()))
+        }
     }
 
     fn is_exempt(&self, direction: Direction, peers: &Peers) -> bool {

@@ -133,7 +133,7 @@ impl Rule for DnsBlocked {
             }
         }
         if self.scope == Scope::Union {
-            self.check_others(case, findings);
+            check_others(case, findings);
         }
     }
 
@@ -142,42 +142,39 @@ impl Rule for DnsBlocked {
     }
 }
 
-impl DnsBlocked {
-    /// Other policies whose pods had DNS from the object before the change, and have it from nowhere after.
-    #[allow(clippy::unused_self, reason = "it is a part of the check, which is asked of a configured rule")]
-    fn check_others(&self, case: &Case<'_>, findings: &mut Findings) {
-        let object = case.change.object();
-        let Some(namespace) = object.namespace() else { return };
-        if matches!(case.change, Change::Write { old: None, .. }) || matches!(object.body, Body::Workload(_)) {
-            return;
-        }
-        let verb = match case.change {
-            Change::Write { .. } => "changing",
-            Change::Delete { .. } => "deleting",
-        };
-        let isolated: Vec<&Policy> = case
-            .after()
-            .policies(namespace)
-            .filter(|policy| policy.egress.isolates && !policy.object.is_same_object(&object.id))
-            .collect();
-        // In this order, since what was there before is read only if somebody asks for it.
-        let opened = |policy: &Policy| {
-            let mut ways = case.site.cluster_dns.iter().map(|dns| dns.target(Protocol::Udp));
-            ways.any(|target| allows(policy, &target, case.view))
-        };
-        if isolated.is_empty() || !case.change.old().is_some_and(|old| old.policies().iter().any(opened)) {
-            return;
-        }
-        for policy in isolated {
-            let has = |scene| serves(scene, case.site, policy, &[Protocol::Udp], |_| true);
-            if !has(case.after()) && has(case.before()) {
-                let message = format!(
-                    "{verb} it takes the last way to the cluster's DNS from {}, which {} isolates for egress",
-                    policy.subject, policy.object
-                );
-                let help = "let another policy allow DNS to these pods first, or remove the one that isolates them";
-                findings.add::<Self>(case, Path::root().field("spec"), message, help.into(), None);
-            }
+/// Other policies whose pods had DNS from the object before the change, and have it from nowhere after.
+fn check_others(case: &Case<'_>, findings: &mut Findings) {
+    let object = case.change.object();
+    let Some(namespace) = object.namespace() else { return };
+    if matches!(case.change, Change::Write { old: None, .. }) || matches!(object.body, Body::Workload(_)) {
+        return;
+    }
+    let verb = match case.change {
+        Change::Write { .. } => "changing",
+        Change::Delete { .. } => "deleting",
+    };
+    let isolated: Vec<&Policy> = case
+        .after()
+        .policies(namespace)
+        .filter(|policy| policy.egress.isolates && !policy.object.is_same_object(&object.id))
+        .collect();
+    // In this order, since what was there before is read only if somebody asks for it.
+    let opened = |policy: &Policy| {
+        let mut ways = case.site.cluster_dns.iter().map(|dns| dns.target(Protocol::Udp));
+        ways.any(|target| allows(policy, &target, case.view))
+    };
+    if isolated.is_empty() || !case.change.old().is_some_and(|old| old.policies().iter().any(opened)) {
+        return;
+    }
+    for policy in isolated {
+        let has = |scene| serves(scene, case.site, policy, &[Protocol::Udp], |_| true);
+        if !has(case.after()) && has(case.before()) {
+            let message = format!(
+                "{verb} it takes the last way to the cluster's DNS from {}, which {} isolates for egress",
+                policy.subject, policy.object
+            );
+            let help = "let another policy allow DNS to these pods first, or remove the one that isolates them";
+            findings.add::<DnsBlocked>(case, Path::root().field("spec"), message, help.into(), None);
         }
     }
 }

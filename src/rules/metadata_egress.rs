@@ -88,8 +88,7 @@ impl Rule for MetadataEgress {
                 Peers::Any => (rule.path.clone(), "anywhere".to_owned(), None),
                 Peers::Only(_) => {
                     let reached = rule.blocks().find_map(|(peer, block)| {
-                        let addresses = block.addresses();
-                        let address = self.addresses.iter().find(|address| addresses.contains(**address))?;
+                        let address = self.addresses.iter().find(|address| block.contains(**address))?;
                         Some((peer, block, *address))
                     });
                     let Some((peer, block, address)) = reached else { continue };

@@ -1,7 +1,9 @@
 //! Whether policies are sure to let pods reach something.
 
 use super::{Scene, View};
-use crate::model::{AddressSet, Direction, Labels, Namespaces, Pods, Policy, Protocol, Rule, Selector, Stage, Who};
+use crate::model::{
+    AddressSet, Direction, Labels, Namespaces, Peers, Pods, Policy, Protocol, Rule, Selector, Stage, Who, is_link_local,
+};
 
 /// Something that pods want to reach, on one port.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +69,6 @@ pub fn allows(policy: &Policy, target: &Target<'_>, view: &View) -> bool {
 }
 
 fn means(rule: &Rule, place: Place<'_>, view: &View) -> bool {
-    use crate::model::Peers;
     let peers = match &rule.peers {
         Peers::Any => return true,
         Peers::Only(peers) => peers,
@@ -87,7 +88,7 @@ fn means(rule: &Rule, place: Place<'_>, view: &View) -> bool {
             Who::Addresses(block) => {
                 block.net.addr().is_ipv4()
                     && block.net.prefix_len() == 0
-                    && block.except.iter().all(|net| crate::model::is_link_local(*net))
+                    && block.except.iter().all(|net| is_link_local(*net))
             }
         }),
         Place::Addresses(wanted) => {

@@ -15,7 +15,6 @@ use crate::model::{
 
 pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     let id = manifest.id()?;
-    let deleting = manifest.deleting();
     let spec: wire::Spec = manifest.spec()?;
     let path = Path::root().field("spec");
     let reader = Reader { namespace: id.namespace.clone() };
@@ -45,10 +44,9 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
         object: id.clone(),
         stage: Stage::Policies,
         subject,
-        subject_path,
         types,
     };
-    Ok(Object { id, deleting, body: Body::Policies(vec![policy]) })
+    Ok(Object { id, body: Body::Policies(vec![policy]) })
 }
 
 /// The directions that the policy isolates, with the defaulting of the API server.

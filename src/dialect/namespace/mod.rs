@@ -19,10 +19,9 @@ impl Dialect for Namespaces {
     fn read(&self, manifest: &Manifest<'_>) -> Result<Object, ReadError> {
         // A request about a namespace names it as its namespace too; the object itself is in none.
         let id = ObjectRef { namespace: None, ..manifest.id()? };
-        let deleting = manifest.deleting();
         let labels = manifest.labels()?.with(NAME_LABEL, &id.name);
         let labels_path = Path::root().field("metadata").field("labels");
-        Ok(Object { id, deleting, body: Body::Namespace(Namespace { labels, labels_path }) })
+        Ok(Object { id, body: Body::Namespace(Namespace { labels, labels_path }) })
     }
 
     fn fix(&self, _fix: &Fix, _manifest: &Manifest<'_>) -> Option<Patch> {

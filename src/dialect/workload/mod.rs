@@ -104,7 +104,6 @@ impl Dialect for Workloads {
         let account = service_account_name.or(service_account).filter(|name| !name.is_empty());
         Ok(Object {
             id: manifest.id()?,
-            deleting: manifest.deleting(),
             body: Body::Workload(Workload {
                 labels,
                 host_network: (host_network == Some(true)).then(|| path.field("spec").field("hostNetwork")),
