@@ -82,18 +82,23 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 #[serde(transparent)]
 pub(crate) struct Key<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
-/// Defines an object of which some fields are wanted, each as it is written, and the rest is passed over. What is not an
+/// Defines an object of which some fields are wanted, each as it is written, and the rest is passed over; the first key
+/// among the rest that nobody listed is kept. What is not an
 /// object has none of them, and says so: it is for whoever wants the fields to object.
 macro_rules! parts {
     (
         $(#[$attribute:meta])*
-        $visibility:vis struct $name:ident { $($(#[$about:meta])* $field:ident: $key:literal => $type:ty,)+ }
+        $visibility:vis struct $name:ident passing [$($passed:literal),*] {
+            $($(#[$about:meta])* $field:ident: $key:literal => $type:ty,)+
+        }
     ) => {
         $(#[$attribute])*
         #[derive(Clone, Copy, Debug, Default)]
         $visibility struct $name<'a> {
             /// Whether this is an object at all.
             pub is_object: bool,
+            /// The first key that is neither one of these nor one that is known to be passed over.
+            pub other: Option<&'a str>,
             $($(#[$about])* pub $field: Option<$type>,)+
         }
 
@@ -113,7 +118,13 @@ macro_rules! parts {
                         while let Some($crate::json::Key(key)) = map.next_key()? {
                             match &*key {
                                 $($key => parts.$field = map.next_value()?,)+
+                                $($passed => {
+                                    map.next_value::<serde::de::IgnoredAny>()?;
+                                })*
                                 _ => {
+                                    if let (None, std::borrow::Cow::Borrowed(other)) = (parts.other, key) {
+                                        parts.other = Some(other);
+                                    }
                                     map.next_value::<serde::de::IgnoredAny>()?;
                                 }
                             }
@@ -158,7 +169,7 @@ mod tests {
 
     parts! {
         /// For a test.
-        struct Two { a: "a" => &'a serde_json::value::RawValue, b: "b" => &'a serde_json::value::RawValue, }
+        struct Two passing ["x"] { a: "a" => &'a serde_json::value::RawValue, b: "b" => &'a serde_json::value::RawValue, }
     }
 
     #[test]
@@ -166,6 +177,9 @@ mod tests {
         let two: Two<'_> = serde_json::from_str(r#"{"x": [1, {}], "\u0061": {"k":  1}, "b": null}"#).unwrap();
         assert_eq!(two.a.map(serde_json::value::RawValue::get), Some(r#"{"k":  1}"#));
         assert!(two.b.is_none() && two.is_object);
+        assert_eq!(two.other, None);
+        let two: Two<'_> = serde_json::from_str(r#"{"x": 1, "y": 2, "z": 3}"#).unwrap();
+        assert_eq!(two.other, Some("y"));
         for json in ["[1, [2]]", "5", "-5", "1.5", "\"a\"", "true"] {
             assert!(!serde_json::from_str::<Two<'_>>(json).unwrap().is_object, "{json}");
         }

@@ -57,7 +57,7 @@ impl Document {
         let mut lines = &self.lines;
         for step in path.steps() {
             let part = match step {
-                Step::Field(name) => lines.fields.get(*name),
+                Step::Field(name) => lines.fields.get(&**name),
                 Step::Key(key) => lines.fields.get(&**key),
                 Step::Index(index) => lines.items.get(*index),
             };

@@ -62,7 +62,7 @@ fn patch(knowledge: &Knowledge, request: &Request<'_>, body: &[u8], subject: &Su
             }
             all
         }
-        Body::Namespace(_) | Body::Workload(_) => return None,
+        Body::Namespace(_) | Body::Tier(_) | Body::Workload(_) => return None,
     };
     (!patch.is_empty()).then_some(patch)
 }

@@ -49,10 +49,7 @@ impl LabelSelector {
             };
             parts.push(Selector::label(&expression.key, operator));
         }
-        Ok(match <[Selector; 1]>::try_from(parts) {
-            Ok([only]) => only,
-            Err(parts) => Selector::All(parts),
-        })
+        Ok(Selector::all(parts))
     }
 }
 

@@ -6,6 +6,7 @@
 mod error;
 mod label_selector;
 mod patch;
+mod strict;
 mod written;
 
 pub mod kubernetes;

@@ -90,11 +90,15 @@ impl Patch {
     }
 }
 
-/// A part of a manifest's spec, as it is written.
+/// A part of a manifest's spec, or of one of its specs, as it is written.
 pub(super) fn find<'a>(manifest: &Manifest<'a>, path: &Path) -> Option<&'a RawValue> {
     let (first, rest) = path.steps().split_first()?;
-    let spec = manifest.written.spec.filter(|_| *first == Step::Field("spec"))?;
-    rest.iter().try_fold(spec, |part, step| {
+    let written = match first {
+        Step::Field(name) if name == "spec" => manifest.written.spec?,
+        Step::Field(name) if name == "specs" => manifest.written.specs?,
+        _ => return None,
+    };
+    rest.iter().try_fold(written, |part, step| {
         Pick { step, of: PhantomData }.deserialize(&mut serde_json::Deserializer::from_str(part.get())).ok()?
     })
 }

@@ -6,9 +6,9 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::ReadError;
 use super::error::parse;
-use crate::model::{Labels, ObjectRef, Path};
+use super::{ReadError, strict};
+use crate::model::{Fault, Labels, ObjectRef, Path};
 
 /// An object as it is written.
 #[derive(Clone, Copy, Debug)]
@@ -38,11 +38,13 @@ pub enum Origin<'a> {
 parts! {
     /// The fields of an object that mean something here. They are found in one pass over the text, and read when they are
     /// needed.
-    pub struct Written {
+    pub struct Written passing ["apiVersion", "kind", "status"] {
         /// `metadata`.
         metadata: "metadata" => Metadata<'a>,
         /// `spec`.
         spec: "spec" => &'a RawValue,
+        /// `specs`, of Cilium's policies.
+        specs: "specs" => &'a RawValue,
         /// `template`, of a PodTemplate.
         template: "template" => &'a RawValue,
     }
@@ -50,7 +52,7 @@ parts! {
 
 parts! {
     /// The fields of `metadata` that mean something here.
-    pub struct Metadata {
+    pub struct Metadata passing [] {
         /// `name`.
         name: "name" => &'a RawValue,
         /// `namespace`.
@@ -115,6 +117,28 @@ impl<'a> Manifest<'a> {
         self.written.spec.map_or_else(|| Ok(T::default()), |spec| parse(spec, &Path::root().field("spec")))
     }
 
+    /// The spec, as the wire struct of its kind. Fields that the kind does not have are added to the faults.
+    pub(super) fn strict_spec<T: DeserializeOwned + Default>(&self, faults: &mut Vec<Fault>) -> Result<T, ReadError> {
+        self.strict(self.written.spec, "spec", faults).map(Option::unwrap_or_default)
+    }
+
+    /// A part of the manifest next to `metadata`. Fields that the kind does not have, here and there, are added to the faults.
+    pub(super) fn strict<T: DeserializeOwned>(
+        &self,
+        part: Option<&RawValue>,
+        name: &'static str,
+        faults: &mut Vec<Fault>,
+    ) -> Result<Option<T>, ReadError> {
+        if let Some(other) = self.written.other {
+            let fault = strict::unknown(self.kind, Path::root().unknown_field(other));
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
+        let path = Path::root().field(name);
+        part.filter(|part| part.get() != "null").map(|part| strict::read(part, &path, self.kind, faults)).transpose()
+    }
+
     /// The metadata; with nothing in it where there is none.
     #[must_use]
     pub fn metadata(&self) -> Metadata<'a> {
@@ -125,7 +149,9 @@ impl<'a> Manifest<'a> {
     #[must_use]
     pub fn differs_in_metadata_only(&self, other: &Self) -> bool {
         let same = |a: Option<&RawValue>, b: Option<&RawValue>| a.map(RawValue::get) == b.map(RawValue::get);
-        same(self.written.spec, other.written.spec) && same(self.written.template, other.written.template)
+        same(self.written.spec, other.written.spec)
+            && same(self.written.specs, other.written.specs)
+            && same(self.written.template, other.written.template)
     }
 }
 

@@ -112,7 +112,7 @@ fn asked<'a>(configuration: &'a Configuration, case: &Case<'_>) -> impl Iterator
     // Labels that a change is only about to set do not choose the rules for that change.
     let own = match &object.body {
         Body::Namespace(_) => labels(case.change.old().unwrap_or(object)),
-        Body::Policies(_) | Body::Workload(_) => None,
+        Body::Policies(_) | Body::Tier(_) | Body::Workload(_) => None,
     };
     let known = own.or_else(|| case.view.all_labels(namespace?));
     configuration.asked(namespace, known)
@@ -121,6 +121,6 @@ fn asked<'a>(configuration: &'a Configuration, case: &Case<'_>) -> impl Iterator
 fn labels(object: &Object) -> Option<&Labels> {
     match &object.body {
         Body::Namespace(namespace) => Some(&namespace.labels),
-        Body::Policies(_) | Body::Workload(_) => None,
+        Body::Policies(_) | Body::Tier(_) | Body::Workload(_) => None,
     }
 }

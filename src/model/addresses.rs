@@ -14,13 +14,15 @@ pub struct Block {
     pub net: IpNet,
     /// The parts of it that do not count.
     pub except: Vec<IpNet>,
+    /// Whether it means pods and nodes with such addresses too. It does not in Cilium, which knows them by their labels.
+    pub inside: bool,
 }
 
 impl Block {
     /// A block with nothing left out.
     #[must_use]
     pub fn whole(net: IpNet) -> Self {
-        Self { net, except: Vec::new() }
+        Self { net, except: Vec::new(), inside: true }
     }
 
     /// The addresses that are in the block and in none of its exceptions.
@@ -90,6 +92,28 @@ impl AddressSet {
     }
 }
 
+impl AddressSet {
+    /// Whether there is an IPv4 address in the set.
+    #[must_use]
+    pub fn has_v4(&self) -> bool {
+        !self.v4.is_empty()
+    }
+
+    /// Whether there is an IPv6 address in the set.
+    #[must_use]
+    pub fn has_v6(&self) -> bool {
+        !self.v6.is_empty()
+    }
+
+    /// Whether an address of `other` is in this set.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let mut rest = other.clone();
+        rest.subtract(self);
+        rest != *other
+    }
+}
+
 impl FromIterator<IpNet> for AddressSet {
     fn from_iter<I: IntoIterator<Item = IpNet>>(nets: I) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
@@ -134,7 +158,7 @@ mod tests {
 
     #[test]
     fn exceptions_are_left_out() {
-        let block = Block { net: net("10.0.0.0/8"), except: vec![net("10.1.0.0/16")] };
+        let block = Block { net: net("10.0.0.0/8"), except: vec![net("10.1.0.0/16")], inside: true };
         let set = block.addresses();
         assert!(set.contains("10.0.0.1".parse().unwrap()));
         assert!(!set.contains("10.1.0.1".parse().unwrap()));

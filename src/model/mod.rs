@@ -2,30 +2,43 @@
 //!
 //! ```text
 //! Policy ── subject ─▶ Pods            whom it concerns
-//!   │  └─── stage                      where it stands among the others
-//!   └── ingress, egress ─▶ Side        does it isolate, and what it lets through
+//!   │  └─── stage, order               where it stands among the others
+//!   └── ingress, egress ─▶ Side        does it isolate, and what it lets through or stops
 //!                           └─ Rule ── action, peers ─▶ Peer, ports ─▶ Port
 //! ```
+//!
+//! [`ask`] is the one place where policies are added up: it answers what becomes of a connection.
 //!
 //! Each part keeps the [`Path`] at which the author wrote it. Everything here is pure: no Kubernetes
 //! types, no input or output, no clock.
 
 mod addresses;
+mod connectivity;
+mod domain;
+mod endpoint;
+mod fault;
 mod finding;
+mod known;
 mod labels;
 mod object;
 mod path;
+mod peer;
 mod policy;
 mod ports;
 mod ranges;
 mod selector;
 
 pub use addresses::{AddressSet, Block, is_link_local};
+pub use connectivity::{Answer, Assumption, Decision, Question, Subject, ask};
+pub use domain::DomainPattern;
+pub use endpoint::{End, Endpoint, Surroundings};
+pub use fault::{Fault, FaultKind};
 pub use finding::{Finding, Fix};
 pub use labels::Labels;
 pub use object::{Body, NAME_LABEL, Namespace, Object, ObjectRef, Workload};
 pub use path::{Path, Step};
-pub use policy::{Action, Direction, Namespaces, Peer, Peers, Pods, Policy, Rule, Side, Stage, Types, Who};
-pub use ports::{Numbers, Port, Ports, Protocol};
+pub use peer::{Entity, Namespaces, Peer, Peers, Pods, Who};
+pub use policy::{Action, Direction, Filter, Number, Order, Policy, Rule, Side, Stage, Standing, Tier, Types};
+pub use ports::{Names, Numbers, Port, Ports, Protocol, Traffic};
 pub use ranges::Ranges;
-pub use selector::{Operator, Requirement, Selector};
+pub use selector::{Fact, Operator, Owner, Requirement, Selector};

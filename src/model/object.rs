@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Labels, Path, Policy};
+use super::{Fault, Labels, Path, Policy, Tier};
 
 /// The label that every namespace carries with its own name as the value, known or not (Kubernetes 1.22).
 pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -51,6 +51,8 @@ pub struct Object {
     pub id: ObjectRef,
     /// What it says.
     pub body: Body,
+    /// What its own dialect will not do as it is written, and what is not understood.
+    pub faults: Vec<Fault>,
 }
 
 /// What an object says.
@@ -58,6 +60,8 @@ pub struct Object {
 pub enum Body {
     /// Network policies: one, or several in one object.
     Policies(Vec<Policy>),
+    /// A tier of policies.
+    Tier(Tier),
     /// A namespace.
     Namespace(Namespace),
     /// A pod, or something that makes pods.
@@ -70,7 +74,7 @@ impl Object {
     pub fn policies(&self) -> &[Policy] {
         match &self.body {
             Body::Policies(policies) => policies,
-            Body::Namespace(_) | Body::Workload(_) => &[],
+            Body::Tier(_) | Body::Namespace(_) | Body::Workload(_) => &[],
         }
     }
 
@@ -79,7 +83,7 @@ impl Object {
     pub fn namespace(&self) -> Option<&str> {
         match &self.body {
             Body::Namespace(_) => Some(&self.id.name),
-            Body::Policies(_) | Body::Workload(_) => self.id.namespace.as_deref(),
+            Body::Policies(_) | Body::Tier(_) | Body::Workload(_) => self.id.namespace.as_deref(),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Where in a manifest something stands.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// One step from a JSON value into a part of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
-    /// A field that the dialect names.
-    Field(&'static str),
+    /// A field.
+    Field(Cow<'static, str>),
     /// A key that the author chose: of a label, of an annotation.
     Key(Box<str>),
     /// A position in an array.
@@ -41,7 +42,13 @@ impl Path {
     /// The place of a field of this object.
     #[must_use]
     pub fn field(&self, name: &'static str) -> Self {
-        self.step(Step::Field(name))
+        self.step(Step::Field(name.into()))
+    }
+
+    /// The place of a field of this object that no dialect names.
+    #[must_use]
+    pub fn unknown_field(&self, name: &str) -> Self {
+        self.step(Step::Field(name.to_owned().into()))
     }
 
     /// The place of a key of this map.
@@ -76,8 +83,8 @@ impl Path {
         for step in &self.0 {
             pointer.push('/');
             match step {
-                Step::Field(name) => pointer.push_str(name),
-                Step::Key(key) => pointer.push_str(&key.replace('~', "~0").replace('/', "~1")),
+                Step::Field(name) => pointer.push_str(&escaped(name)),
+                Step::Key(key) => pointer.push_str(&escaped(key)),
                 Step::Index(index) => pointer.push_str(&index.to_string()),
             }
         }
@@ -90,6 +97,11 @@ impl Path {
         steps.push(step);
         Self(steps)
     }
+}
+
+/// A key in a pointer (RFC 6901 §3).
+fn escaped(key: &str) -> Cow<'_, str> {
+    if key.contains(['~', '/']) { key.replace('~', "~0").replace('/', "~1").into() } else { key.into() }
 }
 
 impl fmt::Display for Path {

@@ -1,8 +1,10 @@
 //! The policy itself.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
-use super::{Block, ObjectRef, Path, Ports, Protocol, Selector};
+use super::{DomainPattern, ObjectRef, Path, Peers, Pods, Ports, Selector};
 
 /// One policy as it counts in a cluster: whom it concerns, and what it does in each direction.
 ///
@@ -11,8 +13,12 @@ use super::{Block, ObjectRef, Path, Ports, Protocol, Selector};
 pub struct Policy {
     /// The object that it stands in.
     pub object: ObjectRef,
+    /// Whether the cluster enforces it.
+    pub standing: Standing,
     /// Where it stands among other policies.
     pub stage: Stage,
+    /// Where it stands among those of its stage.
+    pub order: Order,
     /// The pods that it concerns.
     pub subject: Pods,
     /// Whether its author said which directions it isolates.
@@ -23,11 +29,130 @@ pub struct Policy {
     pub egress: Side,
 }
 
-/// Which of two policies is asked first. Stages are asked in this order, and within one all policies add up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Whether a cluster enforces a policy that it stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// It does.
+    InForce,
+    /// It only shows what the policy would do (the staged kinds of Calico).
+    Staged,
+    /// It does not: the policy is not valid, and its agent leaves it aside.
+    Refused,
+}
+
+/// Which of two policies is asked first. A stage decides, or leaves the traffic to the next one.
+///
+/// They are those of the ClusterNetworkPolicy API, with Calico's tiers among them at the orders that Calico itself gives to
+/// the others: see [`Stage::position`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Additive policies of namespaces and of the cluster: NetworkPolicy, Cilium.
+    /// ClusterNetworkPolicy of the Admin tier, AdminNetworkPolicy.
+    Admin,
+    /// A tier of Calico other than the default one, by its name. Where it stands, the tier itself says.
+    Tier(Box<str>),
+    /// NetworkPolicy, Cilium's policies, and those of Calico's default tier.
     Policies,
+    /// ClusterNetworkPolicy of the Baseline tier, BaselineAdminNetworkPolicy.
+    Baseline,
+}
+
+impl Stage {
+    /// Where it stands among the stages, if its tier says so there.
+    #[must_use]
+    pub fn position(&self, tier: Option<&Tier>) -> Number {
+        match self {
+            Self::Admin => Number(1_000.0),
+            Self::Policies => Number(1_000_000.0),
+            Self::Baseline => Number(10_000_000.0),
+            // Felix puts a tier that does not exist last, and one without an order beside the default tier.
+            Self::Tier(_) => tier.map_or(Number(f64::INFINITY), |tier| tier.order.unwrap_or(Number(1_000_000.0))),
+        }
+    }
+
+    /// The name, by which stages of the same position are put in order.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Admin => "kube-admin",
+            Self::Tier(name) => name,
+            Self::Policies => "default",
+            Self::Baseline => "kube-baseline",
+        }
+    }
+
+    /// Whether traffic that none of its policies decides is dropped, if one of them isolates the pods.
+    #[must_use]
+    pub fn drops(&self, tier: Option<&Tier>) -> bool {
+        match self {
+            Self::Admin | Self::Baseline => false,
+            Self::Policies => true,
+            Self::Tier(_) => tier.is_none_or(|tier| tier.drops),
+        }
+    }
+}
+
+/// A tier of Calico.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tier {
+    /// Where it stands among the tiers: the smallest first. Without one it stands beside the default tier.
+    pub order: Option<Number>,
+    /// Whether traffic that none of its policies decides is dropped.
+    pub drops: bool,
+}
+
+/// Where a policy stands among those of its stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// Nowhere: such policies add up. What one of them denies is denied whatever the others allow, and what one of them
+    /// allows is allowed. Where others have an order, these stand at 1000, as in Calico.
+    Additive,
+    /// The smallest number first.
+    At(Number),
+    /// After those with a number.
+    Last,
+}
+
+impl Order {
+    /// Where it stands.
+    #[must_use]
+    pub fn position(self) -> Number {
+        match self {
+            Self::Additive => Number(1_000.0),
+            Self::At(number) => number,
+            Self::Last => Number(f64::INFINITY),
+        }
+    }
+}
+
+/// A number that things are ordered by. The smallest comes first.
+#[derive(Clone, Copy, Debug)]
+pub struct Number(pub f64);
+
+impl PartialEq for Number {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Number {}
+
+impl PartialOrd for Number {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Number {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // So that -0 is 0, as everywhere else.
+        (self.0 + 0.0).total_cmp(&(other.0 + 0.0))
+    }
+}
+
+impl Hash for Number {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.0 + 0.0).to_bits().hash(state);
+    }
 }
 
 /// Whether the author of a policy said which directions it isolates.
@@ -75,9 +200,9 @@ impl fmt::Display for Direction {
 pub struct Side {
     /// Where its rules are, or would be, written.
     pub path: Path,
-    /// Whether it isolates the subject: what no policy allows is dropped.
+    /// Whether it isolates the subject: what no policy of its stage allows is dropped.
     pub isolates: bool,
-    /// What it lets through, or stops. Rules that have no effect are not here.
+    /// What it lets through, or stops, in the order in which they are asked. Rules that have no effect are not here.
     pub rules: Vec<Rule>,
     /// How many rules the author wrote; none where the list is not there at all.
     pub written: Option<usize>,
@@ -90,10 +215,25 @@ pub struct Rule {
     pub path: Path,
     /// What happens to the traffic that it means.
     pub action: Action,
+    /// Which pods of the subject it is for, if not for all of them.
+    pub only: Option<Selector>,
     /// The other side of the traffic.
     pub peers: Peers,
     /// The ports at the destination.
     pub ports: Ports,
+    /// What else has to hold for the rule to mean some traffic, in words: nothing here can tell whether it does.
+    pub conditions: Vec<Box<str>>,
+    /// What becomes of single requests in connections that the rule allows.
+    pub filter: Option<Filter>,
+}
+
+/// What becomes of single requests in connections that a rule allows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Filter {
+    /// A proxy lets lookups of these names through, and learns the addresses from the answers.
+    Lookups(Vec<DomainPattern>),
+    /// A proxy lets some requests through.
+    Requests,
 }
 
 /// What happens to the traffic that a rule means.
@@ -101,51 +241,12 @@ pub struct Rule {
 pub enum Action {
     /// It may pass.
     Allow,
-}
-
-/// The other sides of a rule's traffic.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Peers {
-    /// Anything, inside the cluster and outside of it.
-    Any,
-    /// One of these; with none of them, nothing.
-    Only(Vec<Peer>),
-}
-
-/// One entry in the list of peers of a rule.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Peer {
-    /// Where it is written.
-    pub path: Path,
-    /// What is meant.
-    pub who: Who,
-}
-
-/// What a peer means.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Who {
-    /// Pods, by their labels and those of their namespaces.
-    Pods(Pods),
-    /// Addresses.
-    Addresses(Block),
-}
-
-/// Pods, by their labels and those of their namespaces.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Pods {
-    /// In which namespaces.
-    pub namespaces: Namespaces,
-    /// Which of the pods there. None where the author did not say: all of them.
-    pub labels: Option<Selector>,
-}
-
-/// Namespaces, seen from a policy.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Namespaces {
-    /// The one that the policy is in. None where a manifest does not name it.
-    Own(Option<Box<str>>),
-    /// Those with such labels.
-    Matching(Selector),
+    /// It is dropped.
+    Deny,
+    /// The next stage decides.
+    Pass,
+    /// It is noted, and the next rule decides.
+    Log,
 }
 
 impl Policy {
@@ -171,87 +272,24 @@ impl Policy {
     }
 }
 
-impl Pods {
-    /// The selector of the pods; that of all pods where the author did not say.
-    #[must_use]
-    pub fn selector(&self) -> Selector {
-        self.labels.clone().unwrap_or_else(Selector::everything)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_stand_where_calico_puts_them() {
+        let tier = |order| Tier { order, drops: true };
+        let security = Stage::Tier("security".into());
+        assert!(security.position(Some(&tier(Some(Number(100.0))))) < Stage::Admin.position(None));
+        assert!(Stage::Admin.position(None) < Stage::Policies.position(None));
+        assert!(Stage::Policies.position(None) < Stage::Baseline.position(None));
+        assert!(Stage::Baseline.position(None) < security.position(None), "a tier that nobody knows comes last");
+        assert_eq!(security.position(Some(&tier(None))), Stage::Policies.position(None));
     }
 
-    /// Whether it is written so that every pod of the namespaces is meant.
-    #[must_use]
-    pub fn all_pods(&self) -> bool {
-        self.labels.as_ref().is_none_or(Selector::is_empty)
-    }
-}
-
-impl Peers {
-    /// The entries, where there is a list of them.
-    #[must_use]
-    pub fn listed(&self) -> &[Peer] {
-        match self {
-            Self::Any => &[],
-            Self::Only(peers) => peers,
-        }
-    }
-}
-
-impl Rule {
-    /// The blocks of addresses among the peers, each with its entry.
-    pub fn blocks(&self) -> impl Iterator<Item = (&Peer, &Block)> {
-        self.peers.listed().iter().filter_map(|peer| match &peer.who {
-            Who::Addresses(block) => Some((peer, block)),
-            Who::Pods(_) => None,
-        })
-    }
-
-    /// Whether the rule speaks of this port, on pods that call it by one of `names`.
-    #[must_use]
-    pub fn has_port(&self, protocol: Protocol, number: u16, names: &[Box<str>]) -> bool {
-        self.ports.contain(protocol, number, names)
-    }
-}
-
-impl fmt::Display for Namespaces {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Own(Some(name)) => write!(f, "in namespace {name}"),
-            Self::Own(None) => f.write_str("in the same namespace"),
-            Self::Matching(labels) if labels.is_empty() => f.write_str("in every namespace"),
-            Self::Matching(labels) => write!(f, "in namespaces with {labels}"),
-        }
-    }
-}
-
-impl fmt::Display for Pods {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.labels {
-            Some(labels) if !labels.is_empty() => write!(f, "pods with {labels} {}", self.namespaces),
-            _ => write!(f, "all pods {}", self.namespaces),
-        }
-    }
-}
-
-impl fmt::Display for Who {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pods(pods) => pods.fmt(f),
-            Self::Addresses(block) => block.fmt(f),
-        }
-    }
-}
-
-impl fmt::Display for Peers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("anywhere"),
-            Self::Only(peers) if peers.is_empty() => f.write_str("nowhere"),
-            Self::Only(peers) => {
-                for (position, peer) in peers.iter().enumerate() {
-                    write!(f, "{}{}", if position == 0 { "" } else { " or " }, peer.who)?;
-                }
-                Ok(())
-            }
-        }
+    #[test]
+    fn numbers_are_ordered_as_numbers() {
+        assert!(Number(-1.0) < Number(0.5) && Number(0.5) < Number(f64::INFINITY));
+        assert_eq!(Number(0.0), Number(-0.0));
     }
 }

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use super::known::any_of;
 use super::{Path, Ranges};
 
-/// A transport protocol that a port can belong to.
+/// A protocol over IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// Transmission Control Protocol.
@@ -13,26 +14,57 @@ pub enum Protocol {
     Udp,
     /// Stream Control Transmission Protocol.
     Sctp,
+    /// Internet Control Message Protocol, for IPv4.
+    Icmp,
+    /// The same for IPv6.
+    Icmpv6,
+    /// The one with this number in the registry of the IANA.
+    Other(u8),
 }
 
 impl Protocol {
-    /// Every protocol that has ports.
-    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+    /// Every protocol whose ports a policy can name.
+    pub const WITH_PORTS: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
 
-    /// The name in manifests and messages.
+    /// The protocol with this number in the registry of the IANA.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub fn of(number: u8) -> Self {
+        match number {
+            1 => Self::Icmp,
+            6 => Self::Tcp,
+            17 => Self::Udp,
+            58 => Self::Icmpv6,
+            132 => Self::Sctp,
+            other => Self::Other(other),
+        }
+    }
+
+    /// Whether a policy can name its ports.
+    #[must_use]
+    pub fn has_ports(self) -> bool {
+        Self::WITH_PORTS.contains(&self)
+    }
+
+    /// The name in manifests and messages, if it has one.
+    #[must_use]
+    pub fn name(self) -> Option<&'static str> {
         match self {
-            Self::Tcp => "TCP",
-            Self::Udp => "UDP",
-            Self::Sctp => "SCTP",
+            Self::Tcp => Some("TCP"),
+            Self::Udp => Some("UDP"),
+            Self::Sctp => Some("SCTP"),
+            Self::Icmp => Some("ICMP"),
+            Self::Icmpv6 => Some("ICMPv6"),
+            Self::Other(_) => None,
         }
     }
 }
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        match self {
+            Self::Other(number) => write!(f, "protocol {number}"),
+            named => f.write_str(named.name().unwrap_or_default()),
+        }
     }
 }
 
@@ -43,6 +75,10 @@ pub enum Ports {
     Any,
     /// These and no others.
     Only(Vec<Port>),
+    /// Every one but these.
+    AllBut(Vec<Port>),
+    /// Those of the Service that the rule names.
+    OfService,
 }
 
 /// One entry in the list of ports of a rule.
@@ -50,7 +86,7 @@ pub enum Ports {
 pub struct Port {
     /// Where it is written.
     pub path: Path,
-    /// Of which protocol; every protocol where it is none.
+    /// Of which protocol; of every protocol that has ports where it is none.
     pub protocol: Option<Protocol>,
     /// Which numbers.
     pub numbers: Numbers,
@@ -65,13 +101,64 @@ pub enum Numbers {
     Range(u16, u16),
     /// The container port with this name, whose number depends on the pod.
     Named(Box<str>),
+    /// Messages of ICMP of this type, and of this code if one is given.
+    Messages(u8, Option<u8>),
+}
+
+/// What somebody wants to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic<'a> {
+    /// To one port.
+    Port {
+        /// The protocol.
+        protocol: Protocol,
+        /// The port, as policies see it: after the address of a Service has been translated.
+        number: u16,
+        /// The names that the destination gives to it.
+        names: Names<'a>,
+    },
+    /// By a protocol without ports.
+    Protocol(Protocol),
+    /// To some port, whichever it is.
+    SomePort,
+}
+
+/// The names that a pod gives to one of its ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names<'a> {
+    /// These and no others.
+    Exactly(&'a [Box<str>]),
+    /// These, and maybe others.
+    AtLeast(&'a [Box<str>]),
 }
 
 impl Port {
     /// Whether the entry speaks of this protocol.
     #[must_use]
     pub fn is_for(&self, protocol: Protocol) -> bool {
-        self.protocol.is_none_or(|own| own == protocol)
+        self.protocol.map_or(protocol.has_ports(), |own| own == protocol)
+    }
+
+    /// Whether the entry means this traffic. None, if that depends on what is not known.
+    #[must_use]
+    pub fn means(&self, traffic: Traffic<'_>) -> Option<bool> {
+        match traffic {
+            Traffic::Port { protocol, .. } | Traffic::Protocol(protocol) if !self.is_for(protocol) => Some(false),
+            Traffic::Port { number, names, .. } => match (&self.numbers, names) {
+                (Numbers::All, _) => Some(true),
+                (Numbers::Range(first, last), _) => Some((*first..=*last).contains(&number)),
+                (Numbers::Named(name), Names::Exactly(names)) => Some(names.contains(name)),
+                (Numbers::Named(name), Names::AtLeast(names)) => names.contains(name).then_some(true),
+                (Numbers::Messages(..), _) => Some(false),
+            },
+            Traffic::Protocol(_) => match &self.numbers {
+                Numbers::All => Some(true),
+                Numbers::Messages(..) => None,
+                Numbers::Range(..) | Numbers::Named(_) => Some(false),
+            },
+            // Whichever it is, this one will do.
+            Traffic::SomePort => Some(self.protocol.is_none_or(Protocol::has_ports)),
+        }
     }
 
     /// The numbers that are sure to be meant. A name is resolved pod by pod, so it gives none.
@@ -79,7 +166,7 @@ impl Port {
         match self.numbers {
             Numbers::All => Some((u16::MIN, u16::MAX)),
             Numbers::Range(first, last) => Some((first, last)),
-            Numbers::Named(_) => None,
+            Numbers::Named(_) | Numbers::Messages(..) => None,
         }
     }
 }
@@ -90,27 +177,32 @@ impl Ports {
     pub fn known_numbers(&self, protocol: Protocol) -> Ranges<u16> {
         match self {
             Self::Any => Ranges::all(),
-            Self::Only(ports) => {
-                ports.iter().filter(|port| port.is_for(protocol)).filter_map(Port::known_numbers).collect()
+            Self::Only(ports) => numbers(ports, protocol),
+            Self::AllBut(ports) => {
+                let mut all = Ranges::all();
+                all.subtract(&numbers(ports, protocol));
+                all
             }
+            Self::OfService => Ranges::none(),
         }
     }
 
-    /// Whether this port is sure to be meant, on pods that call it by one of `names`.
+    /// Whether this traffic is meant. None, if that depends on what is not known.
     #[must_use]
-    pub fn contain(&self, protocol: Protocol, number: u16, names: &[Box<str>]) -> bool {
+    pub fn mean(&self, traffic: Traffic<'_>) -> Option<bool> {
         match self {
-            Self::Any => true,
-            Self::Only(ports) => ports.iter().any(|port| {
-                port.is_for(protocol)
-                    && match &port.numbers {
-                        Numbers::All => true,
-                        Numbers::Range(first, last) => (*first..=*last).contains(&number),
-                        Numbers::Named(name) => names.contains(name),
-                    }
-            }),
+            Self::Any => Some(true),
+            Self::Only(ports) => any_of(ports.iter().map(|port| port.means(traffic))),
+            Self::AllBut(_) if traffic == Traffic::SomePort => Some(true),
+            Self::AllBut(ports) => any_of(ports.iter().map(|port| port.means(traffic))).map(|meant| !meant),
+            Self::OfService => None,
         }
     }
+}
+
+/// Every number of `protocol` that these entries, added up, are sure to mean.
+fn numbers(ports: &[Port], protocol: Protocol) -> Ranges<u16> {
+    ports.iter().filter(|port| port.is_for(protocol)).filter_map(Port::known_numbers).collect()
 }
 
 impl fmt::Display for Port {
@@ -124,22 +216,28 @@ impl fmt::Display for Port {
             Numbers::Range(first, last) if first == last => write!(f, " {first}"),
             Numbers::Range(first, last) => write!(f, " {first}-{last}"),
             Numbers::Named(name) => write!(f, " {name:?}"),
+            Numbers::Messages(kind, None) => write!(f, " type {kind}"),
+            Numbers::Messages(kind, Some(code)) => write!(f, " type {kind} code {code}"),
         }
     }
 }
 
 impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("every port"),
-            Self::Only(ports) if ports.is_empty() => f.write_str("no port"),
-            Self::Only(ports) => {
-                for (position, port) in ports.iter().enumerate() {
-                    write!(f, "{}{port}", if position == 0 { "" } else { ", " })?;
-                }
-                Ok(())
+        let ports = match self {
+            Self::Any => return f.write_str("every port"),
+            Self::Only(ports) if ports.is_empty() => return f.write_str("no port"),
+            Self::OfService => return f.write_str("the ports of the Service"),
+            Self::Only(ports) => ports,
+            Self::AllBut(ports) => {
+                f.write_str("everything but ")?;
+                ports
             }
+        };
+        for (position, port) in ports.iter().enumerate() {
+            write!(f, "{}{port}", if position == 0 { "" } else { ", " })?;
         }
+        Ok(())
     }
 }
 
@@ -159,16 +257,38 @@ mod tests {
             port(Some(Protocol::Udp), Numbers::Range(201, 300)),
         ]);
         assert_eq!(ports.known_numbers(Protocol::Tcp), Ranges::between(1, 200));
-        assert!(ports.contain(Protocol::Udp, 150, &[]));
-        assert!(!ports.contain(Protocol::Udp, 50, &[]));
+        let udp = |number| Traffic::Port { protocol: Protocol::Udp, number, names: Names::Exactly(&[]) };
+        assert_eq!(ports.mean(udp(150)), Some(true));
+        assert_eq!(ports.mean(udp(50)), Some(false));
+        assert_eq!(ports.mean(Traffic::Protocol(Protocol::Icmp)), Some(false));
     }
 
     #[test]
     fn a_name_counts_only_on_pods_that_have_it() {
         let ports = Ports::Only(vec![port(Some(Protocol::Udp), Numbers::Named("dns".into()))]);
-        assert!(!ports.contain(Protocol::Udp, 53, &[]));
-        assert!(!ports.contain(Protocol::Udp, 53, &["metrics".into()]));
-        assert!(ports.contain(Protocol::Udp, 53, &["dns".into()]));
+        let dns = |names| ports.mean(Traffic::Port { protocol: Protocol::Udp, number: 53, names });
+        let (called, other) = ([Box::from("dns")], [Box::from("metrics")]);
+        assert_eq!(dns(Names::Exactly(&[])), Some(false));
+        assert_eq!(dns(Names::AtLeast(&other)), None, "it may have more names");
+        assert_eq!(dns(Names::AtLeast(&called)), Some(true));
         assert_eq!(ports.to_string(), "UDP \"dns\"");
+    }
+
+    #[test]
+    fn all_but_some_is_the_rest() {
+        let ports = Ports::AllBut(vec![port(Some(Protocol::Tcp), Numbers::Range(10, 20))]);
+        let tcp = |number| Traffic::Port { protocol: Protocol::Tcp, number, names: Names::Exactly(&[]) };
+        assert_eq!((ports.mean(tcp(15)), ports.mean(tcp(21))), (Some(false), Some(true)));
+        assert_eq!(ports.mean(Traffic::Protocol(Protocol::Icmp)), Some(true));
+        assert_eq!(ports.known_numbers(Protocol::Tcp).count(), 65_525);
+        assert!(ports.known_numbers(Protocol::Udp).is_all());
+    }
+
+    #[test]
+    fn icmp_is_no_port() {
+        let ports = Ports::Only(vec![port(Some(Protocol::Icmp), Numbers::Messages(8, None))]);
+        assert_eq!(ports.mean(Traffic::Protocol(Protocol::Icmp)), None, "which message it is nobody said");
+        assert_eq!(ports.mean(Traffic::SomePort), Some(false));
+        assert!(Protocol::WITH_PORTS.iter().all(|protocol| ports.known_numbers(*protocol).is_empty()));
     }
 }

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::Labels;
+use super::{Labels, NAME_LABEL};
 
 /// How many steps a proof may take. Real selectors need a few dozen; past this, thinking longer would only hold others up.
 const STEPS: usize = 20_000;
@@ -30,10 +30,42 @@ pub enum Selector {
 /// What one label has to be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Requirement {
+    /// Whose label it is.
+    pub owner: Owner,
     /// The label's key.
     pub key: Box<str>,
     /// What is asked of its value.
     pub operator: Operator,
+}
+
+/// Whose label a [`Requirement`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    /// That of what is selected.
+    Itself,
+    /// That of the namespace of the pod that is selected.
+    Namespace,
+    /// That of the service account of the pod that is selected. Its name counts as the label [`NAME_LABEL`].
+    Account,
+}
+
+/// What is known of one label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fact<'a> {
+    /// It has this value.
+    Value(&'a str),
+    /// There is no such label.
+    Absent,
+    /// Nothing.
+    Unknown,
+}
+
+impl<'a> Fact<'a> {
+    /// What is known of a label of an object all of whose labels are these.
+    #[must_use]
+    pub fn of(labels: &'a Labels, key: &str) -> Self {
+        labels.get(key).map_or(Self::Absent, Self::Value)
+    }
 }
 
 /// What is asked of the value of a label. Only [`Operator::NotIn`] and [`Operator::Absent`] hold where the label is absent.
@@ -71,7 +103,40 @@ impl Selector {
     /// A selector of one label.
     #[must_use]
     pub fn label(key: &str, operator: Operator) -> Self {
-        Self::Label(Requirement { key: key.into(), operator })
+        Self::Label(Requirement { owner: Owner::Itself, key: key.into(), operator })
+    }
+
+    /// The same demands, made of the labels of another: a selector of namespaces becomes one of the pods in them.
+    #[must_use]
+    pub fn on(&self, owner: Owner) -> Self {
+        let each = |parts: &[Self]| parts.iter().map(|part| part.on(owner)).collect();
+        match self {
+            Self::All(parts) => Self::All(each(parts)),
+            Self::Any(parts) => Self::Any(each(parts)),
+            Self::Not(part) => Self::Not(Box::new(part.on(owner))),
+            Self::Label(label) => Self::Label(Requirement { owner, ..label.clone() }),
+        }
+    }
+
+    /// All of these together, without a list around a single one.
+    #[must_use]
+    pub fn all(parts: Vec<Self>) -> Self {
+        match <[Self; 1]>::try_from(parts) {
+            Ok([only]) => only,
+            Err(parts) => Self::All(parts),
+        }
+    }
+
+    /// The values of which this label has to have one, where the selector is written so that it says.
+    #[must_use]
+    pub fn values_of(&self, key: &str) -> Option<&[Box<str>]> {
+        match self {
+            Self::All(parts) => parts.iter().find_map(|part| part.values_of(key)),
+            Self::Label(Requirement { owner: Owner::Itself, key: own, operator: Operator::In(values) }) => {
+                (**own == *key).then_some(values)
+            }
+            Self::Any(_) | Self::Not(_) | Self::Label(_) => None,
+        }
     }
 
     /// The selector that asks for each of these labels.
@@ -89,30 +154,23 @@ impl Selector {
     /// Whether an object with exactly these labels is meant.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
-        match self {
-            Self::All(parts) => parts.iter().all(|part| part.matches(labels)),
-            Self::Any(parts) => parts.iter().any(|part| part.matches(labels)),
-            Self::Not(part) => !part.matches(labels),
-            Self::Label(label) => label.operator.accepts(labels.get(&label.key)),
-        }
-    }
-
-    /// Whether every object that has these labels, and maybe others, is meant.
-    #[must_use]
-    pub fn matches_all_with(&self, known: &Labels) -> bool {
-        self.decided(&|key| known.get(key)).unwrap_or_else(|| self.covers(&Self::of(known)))
+        self.decided(&|_, key| Fact::of(labels, key)) == Some(true)
     }
 
     /// Whether an object is meant of which only some labels are known. None, if the others decide.
     #[must_use]
-    pub fn decided<'a>(&self, known: &dyn Fn(&str) -> Option<&'a str>) -> Option<bool> {
+    pub fn decided<'a>(&self, known: &dyn Fn(Owner, &str) -> Fact<'a>) -> Option<bool> {
         match self {
             Self::All(parts) => all_of(parts.iter().map(|part| part.decided(known))),
             Self::Any(parts) => {
                 all_of(parts.iter().map(|part| part.decided(known).map(|meant| !meant))).map(|none| !none)
             }
             Self::Not(part) => part.decided(known).map(|meant| !meant),
-            Self::Label(label) => known(&label.key).map(|value| label.operator.accepts(Some(value))),
+            Self::Label(label) => match known(label.owner, &label.key) {
+                Fact::Value(value) => Some(label.operator.accepts(Some(value))),
+                Fact::Absent => Some(label.operator.accepts(None)),
+                Fact::Unknown => None,
+            },
         }
     }
 
@@ -128,6 +186,12 @@ impl Selector {
         let mut demands = vec![(other, true)];
         demands.extend(selectors.iter().map(|selector| (*selector, false)));
         contradictory(&demands)
+    }
+
+    /// Whether it is proved that nothing meets all of these demands: to be meant, or not to be meant.
+    #[must_use]
+    pub fn contradictory(demands: &[(&Self, bool)]) -> bool {
+        contradictory(demands)
     }
 
     /// Whether it is proved that nothing is meant by both.
@@ -184,7 +248,7 @@ struct Branch<'a> {
     /// Lists of which one part has to hold, or has to fail.
     choices: Vec<(&'a [Selector], bool)>,
     /// What is asked of each key.
-    asked: BTreeMap<&'a str, Vec<(&'a Operator, bool)>>,
+    asked: BTreeMap<(Owner, &'a str), Vec<(&'a Operator, bool)>>,
 }
 
 impl<'a> Branch<'a> {
@@ -196,7 +260,7 @@ impl<'a> Branch<'a> {
             match (selector, holds) {
                 (Selector::Not(inner), holds) => self.open.push((inner, !holds)),
                 (Selector::Label(label), holds) => {
-                    let asked = self.asked.entry(&label.key).or_default();
+                    let asked = self.asked.entry((label.owner, &label.key)).or_default();
                     asked.push((&label.operator, holds));
                     if contradicts(asked) {
                         return true;
@@ -269,6 +333,13 @@ impl fmt::Display for Selector {
 impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = &self.key;
+        match self.owner {
+            Owner::Itself => {}
+            Owner::Namespace => f.write_str("namespace label ")?,
+            Owner::Account if **key == *NAME_LABEL => f.write_str("service account ")?,
+            Owner::Account => f.write_str("service account label ")?,
+        }
+        let key = if self.owner == Owner::Account && **key == *NAME_LABEL { "name" } else { key };
         match &self.operator {
             Operator::In(values) => match values.as_slice() {
                 [value] => write!(f, "{key}={value}"),
@@ -347,10 +418,20 @@ mod tests {
     #[test]
     fn unknown_labels_are_not_guessed() {
         let known: Labels = [("kubernetes.io/metadata.name", "kube-system")].into_iter().collect();
-        assert!(Selector::equals("kubernetes.io/metadata.name", "kube-system").matches_all_with(&known));
-        let other = Selector::equals("name", "kube-system");
-        assert!(!other.matches_all_with(&known));
+        let facts = |_, key: &str| known.get(key).map_or(Fact::Unknown, Fact::Value);
+        assert_eq!(Selector::equals("kubernetes.io/metadata.name", "kube-system").decided(&facts), Some(true));
+        assert_eq!(Selector::equals("name", "kube-system").decided(&facts), None);
+        assert_eq!(Selector::equals("name", "x").decided(&|_, key| Fact::of(&known, key)), Some(false));
         assert!(Selector::equals("kubernetes.io/metadata.name", "apps").excludes(&Selector::of(&known)));
+    }
+
+    #[test]
+    fn a_label_of_the_namespace_is_not_one_of_the_pod() {
+        let (pod, namespace) = (Selector::equals("tier", "x"), Selector::equals("tier", "x").on(Owner::Namespace));
+        assert!(!pod.covers(&namespace) && !namespace.covers(&pod));
+        assert!(!pod.excludes(&Selector::Not(Box::new(namespace.clone()))));
+        assert_eq!(namespace.to_string(), "namespace label tier=x");
+        assert_eq!(Selector::equals(NAME_LABEL, "bot").on(Owner::Account).to_string(), "service account name=bot");
     }
 
     #[test]
@@ -429,7 +510,8 @@ mod tests {
 
         #[test]
         fn what_some_labels_decide_no_other_label_changes(a in selector(), known in prop::sample::select(vec!["x", "y", "xy"])) {
-            let Some(decided) = a.decided(&|key| (key == "a").then_some(known)) else { return Ok(()) };
+            let facts = |_, key: &str| if key == "a" { Fact::Value(known) } else { Fact::Unknown };
+            let Some(decided) = a.decided(&facts) else { return Ok(()) };
             for labels in every_label_set().into_iter().filter(|labels| labels.get("a") == Some(known)) {
                 prop_assert_eq!(a.matches(&labels), decided, "{} and {}", a, labels);
             }

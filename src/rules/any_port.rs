@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{Case, Findings, Rule};
 use crate::model::{
-    Action, Direction, Namespaces, Peers, Policy, Ports, Protocol, Ranges, Rule as TrafficRule, Side, Who,
+    Action, Direction, Entity, Namespaces, Peers, Policy, Ports, Protocol, Ranges, Rule as TrafficRule, Side, Who,
     is_link_local,
 };
 
@@ -107,7 +107,7 @@ impl AnyPort {
         let is_wide = |rule: &&TrafficRule| {
             rule.action == Action::Allow
                 && self.every_port(&rule.ports).is_none()
-                && Protocol::ALL.iter().any(|protocol| rule.ports.known_numbers(*protocol).count() >= WIDE)
+                && Protocol::WITH_PORTS.iter().any(|protocol| rule.ports.known_numbers(*protocol).count() >= WIDE)
         };
         let wide: Vec<&TrafficRule> = side.rules.iter().filter(is_wide).collect();
         if wide.len() < 2 {
@@ -116,11 +116,13 @@ impl AnyPort {
         let mut sofar: HashMap<String, [Ranges<u16>; 3]> = HashMap::new();
         for rule in wide {
             let together = sofar.entry(rule.peers.to_string()).or_default();
-            for (numbers, protocol) in together.iter_mut().zip(Protocol::ALL) {
+            for (numbers, protocol) in together.iter_mut().zip(Protocol::WITH_PORTS) {
                 numbers.extend(&rule.ports.known_numbers(protocol));
             }
-            let complete =
-                together.iter().zip(Protocol::ALL).find_map(|(numbers, protocol)| self.all_of(numbers, protocol));
+            let complete = together
+                .iter()
+                .zip(Protocol::WITH_PORTS)
+                .find_map(|(numbers, protocol)| self.all_of(numbers, protocol));
             if let Some(what) = complete {
                 *together = <[Ranges<u16>; 3]>::default();
                 self.report(case, findings, direction, rule, &format!("{what}, by several rules together"));
@@ -129,7 +131,7 @@ impl AnyPort {
     }
 
     fn report(&self, case: &Case<'_>, findings: &mut Findings, direction: Direction, rule: &TrafficRule, what: &str) {
-        if self.is_exempt(direction, &rule.peers) {
+        if self.is_exempt(direction, &rule.peers) || rule.peers == Peers::Only(Vec::new()) {
             return;
         }
         let preposition = if direction == Direction::Ingress { "from" } else { "to" };
@@ -143,7 +145,7 @@ impl AnyPort {
         if *ports == Ports::Any {
             return Some("every port".into());
         }
-        Protocol::ALL.into_iter().find_map(|protocol| self.all_of(&ports.known_numbers(protocol), protocol))
+        Protocol::WITH_PORTS.into_iter().find_map(|protocol| self.all_of(&ports.known_numbers(protocol), protocol))
     }
 
     /// How these ports amount to every port of the protocol, if they do.
@@ -165,6 +167,10 @@ impl AnyPort {
                 Who::Addresses(block) => {
                     self.node_ingress && direction == Direction::Ingress && is_link_local(block.net)
                 }
+                Who::Entity(entity) => {
+                    *entity == Entity::None || self.node_ingress && direction == Direction::Ingress && entity.is_node()
+                }
+                _ => false,
             })
     }
 }

@@ -98,7 +98,7 @@ impl<'a> Case<'a> {
         let object = self.written()?;
         match &object.body {
             Body::Namespace(namespace) => Some((&object.id.name, namespace)),
-            Body::Policies(_) | Body::Workload(_) => None,
+            Body::Policies(_) | Body::Tier(_) | Body::Workload(_) => None,
         }
     }
 
@@ -107,7 +107,7 @@ impl<'a> Case<'a> {
     pub fn workload(&self) -> Option<&'a Workload> {
         match &self.written()?.body {
             Body::Workload(workload) => Some(workload),
-            Body::Namespace(_) | Body::Policies(_) => None,
+            Body::Namespace(_) | Body::Policies(_) | Body::Tier(_) => None,
         }
     }
 

@@ -4,10 +4,10 @@ use serde::Deserialize;
 
 use super::{Case, Change, Findings, Rule};
 use crate::model::{
-    Body, Direction, Fix, NAME_LABEL, Namespaces, Numbers, Path, Peer, Pods, Policy, Port, Protocol, Selector, Side,
-    Who,
+    Action, Body, Decision, Direction, Fix, NAME_LABEL, Namespaces, Numbers, Path, Peer, Pods, Policy, Port, Protocol,
+    Question, Rule as TrafficRule, Selector, Side, Subject, Who,
 };
-use crate::view::{ClusterDns, Scene, Site, allows, lets_through};
+use crate::view::{ClusterDns, Scene, Site};
 
 rule! {
     /// Pods are isolated for egress, and nothing lets them ask the cluster's DNS over UDP.
@@ -111,26 +111,41 @@ enum Scope {
 
 impl Rule for DnsBlocked {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        for policy in case.policies().iter().filter(|policy| policy.egress.isolates) {
-            let served = match self.scope {
-                Scope::Union => serves(case.after(), case.site, policy, &[Protocol::Udp], |_| true),
-                Scope::Policy => serves(case.after(), case.site, policy, &[Protocol::Udp], |other| {
-                    std::ptr::eq(other, policy) || other.object.is_same_object(&policy.object)
-                }),
-            };
-            if !served {
-                let message = format!(
-                    "{} are isolated for egress and nothing lets them ask the cluster's DNS over UDP: they can resolve \
-                     no name",
-                    policy.subject
-                );
-                let help = format!(
-                    "add an egress rule on UDP and TCP to {}, or cover the same pods by another policy that has one",
-                    ways(case.site)
-                );
-                let fix = allow(case.site, &[Protocol::Udp, Protocol::Tcp], &policy.egress);
-                findings.add::<Self>(case, policy.egress.path.clone(), message, help, fix);
+        for policy in case.policies().iter().filter(|policy| stops(&policy.egress)) {
+            let mut around = case.after().policies_for(&policy.subject);
+            if self.scope == Scope::Policy {
+                around.retain(|other| other.object.is_same_object(&policy.object) || std::ptr::eq(*other, policy));
             }
+            let each = case.site.cluster_dns.iter();
+            let mut stops: Vec<Stop<'_>> =
+                each.map(|dns| stopped_by(case.after(), &around, policy, dns, Protocol::Udp)).collect();
+            if stops.iter().any(|stop| *stop == Stop::Nothing) {
+                continue;
+            }
+            let (path, message, help) = match stops.pop() {
+                Some(Stop::Rule(rule)) => (
+                    rule.path.clone(),
+                    format!(
+                        "{} are denied egress to {} on {}, and so the cluster's DNS over UDP: they can resolve no name",
+                        policy.subject, rule.peers, rule.ports
+                    ),
+                    format!("allow UDP and TCP to {} before it", ways(case.site)),
+                ),
+                _ => (
+                    policy.egress.path.clone(),
+                    format!(
+                        "{} are isolated for egress and nothing lets them ask the cluster's DNS over UDP: they can \
+                         resolve no name",
+                        policy.subject
+                    ),
+                    format!(
+                        "add an egress rule on UDP and TCP to {}, or cover the same pods by another policy that has one",
+                        ways(case.site)
+                    ),
+                ),
+            };
+            let fix = allow(case.site, &[Protocol::Udp, Protocol::Tcp], &policy.egress);
+            findings.add::<Self>(case, path, message, help, fix);
         }
         if self.scope == Scope::Union {
             check_others(case, findings);
@@ -145,29 +160,32 @@ impl Rule for DnsBlocked {
 /// Other policies whose pods had DNS from the object before the change, and have it from nowhere after.
 fn check_others(case: &Case<'_>, findings: &mut Findings) {
     let object = case.change.object();
-    let Some(namespace) = object.namespace() else { return };
-    if matches!(case.change, Change::Write { old: None, .. }) || matches!(object.body, Body::Workload(_)) {
-        return;
-    }
     let verb = match case.change {
+        Change::Write { old: None, .. } => return,
         Change::Write { .. } => "changing",
         Change::Delete { .. } => "deleting",
     };
-    let isolated: Vec<&Policy> = case
-        .after()
-        .policies(namespace)
-        .filter(|policy| policy.egress.isolates && !policy.object.is_same_object(&object.id))
-        .collect();
     // In this order, since what was there before is read only if somebody asks for it.
-    let opened = |policy: &Policy| {
-        let mut ways = case.site.cluster_dns.iter().map(|dns| dns.target(Protocol::Udp));
-        ways.any(|target| allows(policy, &target, case.view))
+    let others = |namespace: &str| {
+        let concerned = case.after().policies(namespace);
+        concerned.filter(|policy| policy.egress.isolates && !policy.object.is_same_object(&object.id)).collect()
     };
-    if isolated.is_empty() || !case.change.old().is_some_and(|old| old.policies().iter().any(opened)) {
+    let isolated: Vec<&Policy> = match (&object.body, object.namespace()) {
+        (Body::Policies(_), Some(namespace)) => others(namespace),
+        (Body::Policies(policies), None) if policies.iter().all(is_narrow) => others(""),
+        // Of the cluster: it may have served pods anywhere.
+        (Body::Policies(_), None) => {
+            let everywhere = case.after().all_policies();
+            everywhere.filter(|policy| policy.egress.isolates && !policy.object.is_same_object(&object.id)).collect()
+        }
+        (Body::Namespace(_) | Body::Tier(_) | Body::Workload(_), _) => return,
+    };
+    if isolated.is_empty() || !case.change.old().is_some_and(|old| old.policies().iter().any(|old| opens(case, old))) {
         return;
     }
+    let mut found = 0;
     for policy in isolated {
-        let has = |scene| serves(scene, case.site, policy, &[Protocol::Udp], |_| true);
+        let has = |scene| serves(scene, case.site, policy, &[Protocol::Udp]);
         if !has(case.after()) && has(case.before()) {
             let message = format!(
                 "{verb} it takes the last way to the cluster's DNS from {}, which {} isolates for egress",
@@ -175,21 +193,76 @@ fn check_others(case: &Case<'_>, findings: &mut Findings) {
             );
             let help = "let another policy allow DNS to these pods first, or remove the one that isolates them";
             findings.add::<DnsBlocked>(case, Path::root().field("spec"), message, help.into(), None);
+            found += 1;
+            if found == MOST_OTHERS {
+                break;
+            }
         }
     }
 }
 
-/// Whether one way to the cluster's DNS is open for all pods of the policy's subject, over each of the protocols.
-pub(super) fn serves<'a>(
-    scene: Scene<'a>,
-    site: &Site,
-    policy: &'a Policy,
-    protocols: &[Protocol],
-    counts: impl Fn(&Policy) -> bool,
-) -> bool {
-    site.cluster_dns.iter().any(|dns| {
-        protocols.iter().all(|protocol| lets_through(scene, &policy.subject, &dns.target(*protocol), &counts))
+/// Of how many other policies one change is said to take DNS from their pods.
+const MOST_OTHERS: usize = 20;
+
+fn is_narrow(policy: &Policy) -> bool {
+    matches!(policy.subject.namespaces, Namespaces::Own(_))
+}
+
+/// Whether a policy lets pods ask the cluster's DNS.
+fn opens(case: &Case<'_>, policy: &Policy) -> bool {
+    policy.allow_rules().filter(|(direction, _)| *direction == Direction::Egress).any(|(_, rule)| {
+        let mut ways = case.site.cluster_dns.iter();
+        ways.any(|dns| rule.means(&dns.end(), dns.traffic(Protocol::Udp), case.view) == Some(true))
     })
+}
+
+/// Whether a side can stop what pods send.
+pub(super) fn stops(side: &Side) -> bool {
+    side.isolates || side.rules.iter().any(|rule| rule.action == Action::Deny)
+}
+
+/// What keeps the pods of a policy from one way to the cluster's DNS.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop<'a> {
+    /// Nothing, or nothing that the policy could be blamed for.
+    Nothing,
+    /// That the policy isolates them.
+    Isolation,
+    /// A rule of it.
+    Rule(&'a TrafficRule),
+}
+
+/// Whether a policy keeps some of its pods from one way to the cluster's DNS. What another policy denies them is not its
+/// fault: whoever wrote that meant it.
+fn stopped_by<'a>(
+    scene: Scene<'a>,
+    around: &[&'a Policy],
+    policy: &'a Policy,
+    dns: &'a ClusterDns,
+    protocol: Protocol,
+) -> Stop<'a> {
+    let question = Question {
+        subject: Subject::Each(&policy.subject),
+        direction: Direction::Egress,
+        other: dns.end(),
+        traffic: dns.traffic(protocol),
+    };
+    let answer = scene.ask(around.iter().copied(), &question);
+    let is_own = |by: &Policy| std::ptr::eq(by, policy);
+    let blamed = answer.decisions.into_iter().find_map(|decision| match decision {
+        Decision::Isolated(by) if by.iter().any(|by| is_own(by)) => Some(Stop::Isolation),
+        Decision::Denied(by, rule) if is_own(by) => Some(Stop::Rule(rule)),
+        _ => None,
+    });
+    blamed.unwrap_or(Stop::Nothing)
+}
+
+/// Whether a policy leaves one way to the cluster's DNS open for all its pods, over each of the protocols.
+pub(super) fn serves(scene: Scene<'_>, site: &Site, policy: &Policy, protocols: &[Protocol]) -> bool {
+    let around = scene.policies_for(&policy.subject);
+    site.cluster_dns
+        .iter()
+        .any(|dns| protocols.iter().all(|protocol| stopped_by(scene, &around, policy, dns, *protocol) == Stop::Nothing))
 }
 
 /// The ways to the cluster's DNS, for advice.
@@ -221,6 +294,6 @@ pub(super) fn allow(site: &Site, protocols: &[Protocol], side: &Side) -> Option<
             numbers: Numbers::Range(dns.port(), dns.port()),
         })
         .collect();
-    let has_rules = !side.rules.is_empty();
+    let has_rules = side.written.is_some_and(|rules| rules > 0);
     Some(Fix::Allow { rules: side.path.clone(), has_rules, direction: Direction::Egress, peers, ports })
 }

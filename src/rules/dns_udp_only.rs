@@ -1,6 +1,6 @@
 //! See [`DnsUdpOnly`].
 
-use super::dns_blocked::{allow, serves, ways};
+use super::dns_blocked::{allow, serves, stops, ways};
 use super::{Case, Findings, Rule};
 use crate::model::{Fix, Numbers, Policy, Ports, Protocol};
 use crate::view::Site;
@@ -73,8 +73,8 @@ rule! {
 
 impl Rule for DnsUdpOnly {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        for policy in case.policies().iter().filter(|policy| policy.egress.isolates) {
-            let served = |protocols: &[Protocol]| serves(case.after(), case.site, policy, protocols, |_| true);
+        for policy in case.policies().iter().filter(|policy| stops(&policy.egress)) {
+            let served = |protocols: &[Protocol]| serves(case.after(), case.site, policy, protocols);
             if !served(&[Protocol::Udp]) || served(&[Protocol::Udp, Protocol::Tcp]) {
                 continue;
             }
@@ -97,7 +97,7 @@ impl Rule for DnsUdpOnly {
 /// The entry of the policy that allows nothing but DNS over UDP, if there is one.
 fn udp_entry<'a>(policy: &'a Policy, site: &Site) -> Option<&'a crate::model::Port> {
     policy.egress.rules.iter().find_map(|rule| match &rule.ports {
-        Ports::Any => None,
+        Ports::Any | Ports::AllBut(_) | Ports::OfService => None,
         Ports::Only(ports) => ports.iter().find(|port| {
             port.protocol == Some(Protocol::Udp)
                 && site.cluster_dns.iter().any(|dns| port.numbers == Numbers::Range(dns.port(), dns.port()))

@@ -113,8 +113,11 @@ impl HostNetwork {
         if let Some(profile) = profile.filter(|profile| isolating.iter().any(|isolating| isolating == profile)) {
             return Some(format!("by its profile {profile}"));
         }
-        let isolates_all =
-            |policy: &&Policy| policy.subject.all_pods() && policy.sides().any(|(_, side)| side.isolates);
+        let isolates_all = |policy: &&Policy| {
+            policy.subject.all_pods()
+                && policy.sides().any(|(_, side)| side.isolates)
+                && policy.subject.namespaces.mean(namespace, case.view) == Some(true)
+        };
         let policy = case.after().policies(namespace).filter(|_| self.policies).find(isolates_all)?;
         Some(format!("by {}", policy.object))
     }

@@ -91,18 +91,17 @@ fn fault(policy: &Policy) -> Option<(Path, &'static str, &'static str, Option<Fi
         return Some((types(), message, help, Some(fix)));
     }
     if policy.egress.written == Some(0) && !policy.egress.isolates {
-        let message = "`egress: []` has no effect, since policyTypes does not say Egress: the pods may send anywhere";
+        let message = "`egress: []` has no effect, since the types of the policy do not include Egress: the pods may send anywhere";
         let help = "write policyTypes with Egress to stop what they send, or leave the list out";
         return Some((policy.egress.path.clone(), message, help, None));
     }
     if inert(Direction::Egress) {
-        let message =
-            "the egress rules have no effect, since policyTypes does not say Egress: the pods may send anywhere";
-        return Some((policy.egress.path.clone(), message, "add Egress to policyTypes, or remove the rules", None));
+        let message = "the egress rules have no effect, since the types of the policy do not include Egress: the pods may send anywhere";
+        return Some((policy.egress.path.clone(), message, "add Egress to the types, or remove the rules", None));
     }
     if inert(Direction::Ingress) {
-        let message = "the ingress rules have no effect, since policyTypes does not say Ingress: anything may connect";
-        return Some((policy.ingress.path.clone(), message, "add Ingress to policyTypes, or remove the rules", None));
+        let message = "the ingress rules have no effect, since the types of the policy do not include Ingress: anything may connect";
+        return Some((policy.ingress.path.clone(), message, "add Ingress to the types, or remove the rules", None));
     }
     None
 }

@@ -3,7 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Case, Findings, Rule};
-use crate::model::{Direction, Fix, Peers, Protocol};
+use crate::model::{
+    Action, AddressSet, Decision, Direction, End, Fix, Names, Peer, Peers, Policy, Protocol, Question, Subject,
+    Traffic, Who,
+};
 
 rule! {
     /// Egress reaches the cloud's metadata service, which hands out the credentials of the node.
@@ -79,34 +82,55 @@ impl Default for MetadataEgress {
 
 impl Rule for MetadataEgress {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        let rules = case.allow_rules();
-        for (direction, rule) in rules {
-            if direction != Direction::Egress || !rule.has_port(Protocol::Tcp, 80, &[]) {
-                continue;
+        let services: Vec<(IpAddr, AddressSet)> =
+            self.addresses.iter().map(|address| (*address, AddressSet::from(*address))).collect();
+        for policy in case.policies() {
+            for rule in policy.egress.rules.iter().filter(|rule| rule.action == Action::Allow) {
+                let reached = services.iter().find_map(|(address, set)| {
+                    let end = End::Addresses { set, outside: true };
+                    let reached = rule.means(&end, PORT, case.view) == Some(true) && !is_denied(case, policy, end);
+                    reached.then_some((*address, end))
+                });
+                let Some((address, end)) = reached else { continue };
+                let through = |peer: &&Peer| peer.who.means(&end, case.view) == Some(true);
+                let peer = rule.peers.listed().iter().find(through);
+                let (path, to) = match peer {
+                    Some(peer) => (peer.path.clone(), peer.who.to_string()),
+                    None => (rule.path.clone(), rule.peers.to_string()),
+                };
+                let net = ipnet::IpNet::from(address);
+                let fix = peer.and_then(|peer| match &peer.who {
+                    Who::Addresses(block) if block.net != net => Some(Fix::LeaveOut { peer: peer.path.clone(), net }),
+                    _ => None,
+                });
+                let message = format!(
+                    "egress to {to} reaches the metadata service of the cloud on TCP 80, which hands out the credentials \
+                     of the node"
+                );
+                let help = match (&fix, &rule.peers) {
+                    (Some(_), _) => "leave it out with `except`",
+                    (None, Peers::Any) => {
+                        "name where the pods have to send, or leave the metadata service out of a block"
+                    }
+                    (None, Peers::Only(_)) => "remove it, unless the pods really need the identity of the node",
+                };
+                findings.add::<Self>(case, path, message, help.into(), fix);
             }
-            let (path, to, fix) = match &rule.peers {
-                Peers::Any => (rule.path.clone(), "anywhere".to_owned(), None),
-                Peers::Only(_) => {
-                    let reached = rule.blocks().find_map(|(peer, block)| {
-                        let address = self.addresses.iter().find(|address| block.contains(**address))?;
-                        Some((peer, block, *address))
-                    });
-                    let Some((peer, block, address)) = reached else { continue };
-                    let net = ipnet::IpNet::from(address);
-                    let fix = (block.net != net).then(|| Fix::LeaveOut { peer: peer.path.clone(), net });
-                    (peer.path.clone(), block.to_string(), fix)
-                }
-            };
-            let message = format!(
-                "egress to {to} reaches the metadata service of the cloud on TCP 80, which hands out the credentials of \
-                 the node"
-            );
-            let help = match (&fix, &rule.peers) {
-                (Some(_), _) => "leave it out with `except`",
-                (None, Peers::Any) => "name where the pods have to send, or leave the metadata service out of a block",
-                (None, Peers::Only(_)) => "remove it, unless the pods really need the identity of the node",
-            };
-            findings.add::<Self>(case, path, message, help.into(), fix);
         }
     }
+}
+
+/// Where metadata services answer.
+const PORT: Traffic<'static> = Traffic::Port { protocol: Protocol::Tcp, number: 80, names: Names::Exactly(&[]) };
+
+/// Whether, with all policies added up, something keeps all pods of the policy from there.
+fn is_denied<'a>(case: &Case<'a>, policy: &'a Policy, end: End<'a>) -> bool {
+    let scene = case.after();
+    let around = scene.policies_for(&policy.subject);
+    if !around.iter().any(|policy| policy.egress.rules.iter().any(|rule| rule.action == Action::Deny)) {
+        return false;
+    }
+    let question =
+        Question { subject: Subject::Each(&policy.subject), direction: Direction::Egress, other: end, traffic: PORT };
+    !scene.ask(around, &question).decisions.iter().any(Decision::passes)
 }

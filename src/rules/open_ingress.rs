@@ -71,8 +71,8 @@ impl Rule for OpenIngress {
         for (_, rule) in rules.filter(|(direction, _)| *direction == Direction::Ingress) {
             let (path, from) = match &rule.peers {
                 Peers::Any => (rule.path.clone(), "anywhere".to_owned()),
-                Peers::Only(_) => match rule.blocks().find(|(_, block)| block.is_everywhere()) {
-                    Some((peer, block)) => (peer.path.clone(), block.to_string()),
+                Peers::Only(peers) => match peers.iter().find(|peer| peer.who.is_anywhere()) {
+                    Some(peer) => (peer.path.clone(), peer.who.to_string()),
                     None => continue,
                 },
             };

@@ -81,7 +81,7 @@ impl Rule for SplitPeer {
             let bare = |is_bare: fn(&Pods) -> bool| -> Vec<(&Path, &Pods)> {
                 let pods = peers.iter().filter_map(|peer| match &peer.who {
                     Who::Pods(pods) => Some((&peer.path, pods)),
-                    Who::Addresses(_) => None,
+                    _ => None,
                 });
                 pods.filter(|(_, pods)| is_bare(pods)).collect()
             };

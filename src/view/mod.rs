@@ -1,16 +1,14 @@
 //! What is known of the cluster: an immutable snapshot, built alike from manifests and from watches.
 
-mod reach;
 mod scene;
 mod site;
 
-pub use reach::{Place, Target, allows, lets_through};
 pub use scene::Scene;
 pub use site::{ClusterDns, NamePattern, Profiles, Site, SiteError};
 
 use std::collections::HashMap;
 
-use crate::model::{Body, Labels, NAME_LABEL, Object, Policy, Selector};
+use crate::model::{Body, Labels, Namespaces, Object, ObjectRef, Policy, Surroundings, Tier};
 
 /// A snapshot of what is known.
 ///
@@ -20,6 +18,10 @@ use crate::model::{Body, Labels, NAME_LABEL, Object, Policy, Selector};
 pub struct View {
     /// By name. Objects whose manifest names no namespace are kept under the empty name.
     namespaces: HashMap<Box<str>, Known>,
+    /// Policies of the cluster, for pods of any namespace.
+    cluster_wide: Vec<Policy>,
+    /// Tiers of policies, by name.
+    tiers: HashMap<Box<str>, Tier>,
 }
 
 /// What is known of one namespace.
@@ -46,24 +48,15 @@ impl View {
                 self.namespaces.entry(object.id.name).or_default().labels = Some(namespace.labels);
             }
             Body::Policies(policies) => {
+                let (wide, narrow): (Vec<_>, Vec<_>) = policies.into_iter().partition(is_cluster_wide);
+                replace(&mut self.cluster_wide, &object.id, wide);
                 let name = object.id.namespace.clone().unwrap_or_default();
-                let known = &mut self.namespaces.entry(name).or_default().policies;
-                known.retain(|policy| !policy.object.is_same_object(&object.id));
-                known.extend(policies);
+                replace(&mut self.namespaces.entry(name).or_default().policies, &object.id, narrow);
+            }
+            Body::Tier(tier) => {
+                self.tiers.insert(object.id.name, tier);
             }
             Body::Workload(_) => {}
-        }
-    }
-
-    /// Whether a selector is sure to mean a namespace, as far as its labels are known: at least its name is.
-    #[must_use]
-    pub fn surely_means(&self, selector: &Selector, namespace: &str) -> bool {
-        match self.all_labels(namespace) {
-            Some(labels) => selector.matches(labels),
-            None => {
-                let known = |key: &str| (key == NAME_LABEL).then_some(namespace);
-                selector.decided(&known).unwrap_or_else(|| selector.covers(&Selector::equals(NAME_LABEL, namespace)))
-            }
         }
     }
 
@@ -73,9 +66,41 @@ impl View {
         self.namespaces.get(namespace)?.labels.as_ref()
     }
 
-    /// The policies that can concern pods of a namespace.
-    pub fn policies(&self, namespace: &str) -> impl Iterator<Item = &Policy> {
-        let own = self.namespaces.get(namespace).map(|known| known.policies.as_slice());
-        own.unwrap_or_default().iter()
+    /// The policies of a namespace.
+    #[must_use]
+    pub fn own_policies(&self, namespace: &str) -> &[Policy] {
+        self.namespaces.get(namespace).map(|known| known.policies.as_slice()).unwrap_or_default()
     }
+
+    /// The policies of the cluster.
+    #[must_use]
+    pub fn cluster_wide_policies(&self) -> &[Policy] {
+        &self.cluster_wide
+    }
+
+    /// The policies of all namespaces.
+    pub fn all_own_policies(&self) -> impl Iterator<Item = &Policy> {
+        self.namespaces.values().flat_map(|known| &known.policies)
+    }
+}
+
+impl Surroundings for View {
+    fn namespace_labels(&self, namespace: &str) -> Option<&Labels> {
+        self.all_labels(namespace)
+    }
+
+    fn tier(&self, name: &str) -> Option<&Tier> {
+        self.tiers.get(name)
+    }
+}
+
+/// Whether a policy is for pods of any namespace.
+fn is_cluster_wide(policy: &Policy) -> bool {
+    matches!(policy.subject.namespaces, Namespaces::Matching(_))
+}
+
+/// Puts the policies of an object in the place of those that it had.
+fn replace(policies: &mut Vec<Policy>, object: &ObjectRef, new: Vec<Policy>) {
+    policies.retain(|policy| !policy.object.is_same_object(object));
+    policies.extend(new);
 }

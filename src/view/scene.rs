@@ -1,7 +1,10 @@
 //! The view as it would be with one object in another state.
 
-use super::View;
-use crate::model::{Object, ObjectRef, Policy};
+use super::{View, is_cluster_wide};
+use crate::model::{
+    Answer, Body, Labels, NAME_LABEL, Namespaces, Object, ObjectRef, Pods, Policy, Question, Standing, Surroundings,
+    Tier, ask,
+};
 
 /// A [`View`] in which one object is replaced, without copying the view.
 #[derive(Clone, Copy, Debug)]
@@ -10,26 +13,26 @@ pub struct Scene<'a> {
     /// The object whose place in the view does not count.
     replaced: Option<&'a ObjectRef>,
     /// What stands in its place.
-    policies: &'a [Policy],
+    object: Option<&'a Object>,
 }
 
 impl<'a> Scene<'a> {
     /// The view as it is.
     #[must_use]
     pub fn of(view: &'a View) -> Self {
-        Self { view, replaced: None, policies: &[] }
+        Self { view, replaced: None, object: None }
     }
 
     /// The view with this object in it, and nothing else of its name.
     #[must_use]
     pub fn with(view: &'a View, object: &'a Object) -> Self {
-        Self { view, replaced: Some(&object.id), policies: object.policies() }
+        Self { view, replaced: Some(&object.id), object: Some(object) }
     }
 
     /// The view without this object.
     #[must_use]
     pub fn without(view: &'a View, object: &'a Object) -> Self {
-        Self { view, replaced: Some(&object.id), policies: &[] }
+        Self { view, replaced: Some(&object.id), object: None }
     }
 
     /// The view underneath, for what the object does not change.
@@ -38,13 +41,67 @@ impl<'a> Scene<'a> {
         self.view
     }
 
-    /// The policies that can concern pods of a namespace.
+    /// The policies that are in force and can concern pods of a namespace. Those of the object count in any case: it is
+    /// asked what they will do.
     pub fn policies(self, namespace: &str) -> impl Iterator<Item = &'a Policy> {
-        let concerns = |policy: &&Policy| policy.object.namespace.as_deref().is_none_or(|own| own == namespace);
-        let known = self.view.policies(namespace);
-        let replaced = self.replaced;
-        known
-            .filter(move |policy| replaced.is_none_or(|object| !policy.object.is_same_object(object)))
-            .chain(self.policies.iter().filter(concerns).collect::<Vec<_>>())
+        let own = self.view.own_policies(namespace).iter().chain(self.view.cluster_wide_policies());
+        self.in_force(own).chain(self.written().filter(|policy| can_concern(policy, namespace)).collect::<Vec<_>>())
+    }
+
+    /// The policies that are in force and can concern these pods. For pods of many namespaces they are those of the cluster,
+    /// and of the namespaces that the selector names: no policy of another namespace concerns them all.
+    pub fn policies_for(self, pods: &Pods) -> Vec<&'a Policy> {
+        let names: &[Box<str>] = match &pods.namespaces {
+            Namespaces::Own(name) => return self.policies(name.as_deref().unwrap_or_default()).collect(),
+            Namespaces::Matching(selector) => selector.values_of(NAME_LABEL).unwrap_or_default(),
+        };
+        let own = names.iter().flat_map(|name| self.view.own_policies(name)).chain(self.view.cluster_wide_policies());
+        let concerns = |policy: &&Policy| is_cluster_wide(policy) || names.iter().any(|name| can_concern(policy, name));
+        self.in_force(own).chain(self.written().filter(concerns)).collect()
+    }
+
+    /// Every policy that is in force.
+    pub fn all_policies(self) -> impl Iterator<Item = &'a Policy> {
+        self.in_force(self.view.all_own_policies().chain(self.view.cluster_wide_policies())).chain(self.written())
+    }
+
+    /// What becomes of a connection.
+    #[must_use]
+    pub fn ask(self, policies: impl IntoIterator<Item = &'a Policy>, question: &Question<'a>) -> Answer<'a> {
+        ask(policies, question, &self)
+    }
+
+    /// Those that are in force, and not those of the object that is replaced.
+    fn in_force(self, policies: impl Iterator<Item = &'a Policy>) -> impl Iterator<Item = &'a Policy> {
+        policies.filter(move |policy| {
+            policy.standing == Standing::InForce
+                && self.replaced.is_none_or(|object| !policy.object.is_same_object(object))
+        })
+    }
+
+    /// The policies of the object.
+    fn written(self) -> impl Iterator<Item = &'a Policy> {
+        self.object.map(Object::policies).unwrap_or_default().iter()
+    }
+}
+
+/// A policy of a namespace concerns pods of no other. A manifest may leave the namespace out.
+fn can_concern(policy: &Policy, namespace: &str) -> bool {
+    is_cluster_wide(policy) || policy.object.namespace.as_deref().is_none_or(|own| own == namespace)
+}
+
+impl Surroundings for Scene<'_> {
+    fn namespace_labels(&self, namespace: &str) -> Option<&Labels> {
+        match self.object.map(|object| (&object.body, &*object.id.name)) {
+            Some((Body::Namespace(written), name)) if name == namespace => Some(&written.labels),
+            _ => self.view.namespace_labels(namespace),
+        }
+    }
+
+    fn tier(&self, name: &str) -> Option<&Tier> {
+        match self.object.map(|object| (&object.body, &*object.id.name)) {
+            Some((Body::Tier(tier), written)) if written == name => Some(tier),
+            _ => self.view.tier(name),
+        }
     }
 }

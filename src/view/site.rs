@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::reach::{Place, Target};
-use crate::model::{AddressSet, Labels, Protocol};
+use crate::model::{AddressSet, End, Endpoint, Labels, Names, Protocol, Traffic};
 
 /// What is said about the cluster in the configuration. All names in it are resolved.
 #[derive(Clone, Debug)]
@@ -120,14 +119,22 @@ impl TryFrom<WrittenDns> for ClusterDns {
 }
 
 impl ClusterDns {
-    /// It as a target of traffic.
+    /// It as the other end of a connection.
     #[must_use]
-    pub fn target(&self, protocol: Protocol) -> Target<'_> {
-        let place = match &self.place {
-            DnsPlace::Pods { namespace, labels } => Place::Pods { namespace, labels },
-            DnsPlace::Addresses(set, _) => Place::Addresses(set),
-        };
-        Target { place, protocol, port: self.port, port_names: &self.port_names }
+    pub fn end(&self) -> End<'_> {
+        match &self.place {
+            DnsPlace::Pods { namespace, labels } => {
+                End::Pod(Endpoint { namespace, labels, complete: false, account: None, addresses: &[] })
+            }
+            // NodeLocal DNSCache answers on the node itself.
+            DnsPlace::Addresses(set, _) => End::Addresses { set, outside: false },
+        }
+    }
+
+    /// What is sent to it.
+    #[must_use]
+    pub fn traffic(&self, protocol: Protocol) -> Traffic<'_> {
+        Traffic::Port { protocol, number: self.port, names: Names::AtLeast(&self.port_names) }
     }
 
     /// The port on which it answers.

@@ -67,7 +67,7 @@ pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
                 Direction::Ingress => (peers.as_slice(), &[][..]),
                 Direction::Egress => (&[][..], peers.as_slice()),
             };
-            let rule = Rule { from, to, ports: ports.iter().map(write_port).collect() };
+            let rule = Rule { from, to, ports: ports.iter().map(write_port).collect::<Option<_>>()? };
             // What was read already need not be looked for again.
             if *has_rules {
                 patch.push_item(rules, &rule);
@@ -77,7 +77,7 @@ pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
         }
         Fix::RepeatPort { port, protocol } => {
             let mut entry: Value = serde_json::from_str(find(manifest, port)?.get()).ok()?;
-            entry.as_object_mut()?.insert("protocol".into(), protocol.name().into());
+            entry.as_object_mut()?.insert("protocol".into(), protocol.name()?.into());
             patch.append(manifest, &port.parent(), &entry)?;
         }
         Fix::JoinPeers { namespaces, pods } => {
@@ -114,17 +114,19 @@ fn write_peer(peer: &Peer) -> Option<WrittenPeer<'_>> {
             let except = block.except.iter().map(ToString::to_string).collect();
             written.ip_block = Some(WrittenBlock { cidr: block.net.to_string(), except });
         }
+        _ => return None,
     }
     Some(written)
 }
 
-fn write_port(port: &Port) -> WrittenPort<'_> {
+fn write_port(port: &Port) -> Option<WrittenPort<'_>> {
     let (number, end_port) = match &port.numbers {
         Numbers::All => (None, None),
         Numbers::Range(first, last) => (Some(IntOrString::Number(*first)), (first != last).then_some(*last)),
         Numbers::Named(name) => (Some(IntOrString::Name(name)), None),
+        Numbers::Messages(..) => return None,
     };
-    WrittenPort { protocol: port.protocol.map(Protocol::name), port: number, end_port }
+    Some(WrittenPort { protocol: port.protocol.and_then(Protocol::name), port: number, end_port })
 }
 
 #[cfg(test)]

@@ -9,13 +9,14 @@ use super::wire;
 use crate::dialect::label_selector::LabelSelector;
 use crate::dialect::{Manifest, Origin, ReadError};
 use crate::model::{
-    Action, Block, Body, Direction, Namespaces, Numbers, Object, Path, Peer, Peers, Pods, Policy, Port, Ports,
-    Protocol, Rule, Selector, Side, Stage, Types, Who,
+    Action, Block, Body, Direction, Namespaces, Numbers, Object, Order, Path, Peer, Peers, Pods, Policy, Port, Ports,
+    Protocol, Rule, Selector, Side, Stage, Standing, Types, Who,
 };
 
 pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     let id = manifest.id()?;
-    let spec: wire::Spec = manifest.spec()?;
+    let mut faults = Vec::new();
+    let spec: wire::Spec = manifest.strict_spec(&mut faults)?;
     let path = Path::root().field("spec");
     let reader = Reader { namespace: id.namespace.clone() };
 
@@ -42,11 +43,13 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
         ingress: side(Direction::Ingress, spec.ingress.as_deref(), spec.ingress.as_ref().map(Vec::len))?,
         egress: side(Direction::Egress, spec.egress.as_deref(), written_egress)?,
         object: id.clone(),
+        standing: Standing::InForce,
         stage: Stage::Policies,
+        order: Order::Additive,
         subject,
         types,
     };
-    Ok(Object { id, body: Body::Policies(vec![policy]) })
+    Ok(Object { id, body: Body::Policies(vec![policy]), faults })
 }
 
 /// The directions that the policy isolates, with the defaulting of the API server.
@@ -139,7 +142,7 @@ impl Reader {
             None | Some([]) => Ports::Any,
             Some(ports) => Ports::Only(each(ports, &path.field("ports"), port)?),
         };
-        Ok(Rule { path, action: Action::Allow, peers, ports })
+        Ok(Rule { path, action: Action::Allow, only: None, peers, ports, conditions: Vec::new(), filter: None })
     }
 
     fn peer(&self, peer: &wire::Peer, path: Path) -> Result<Peer, ReadError> {
@@ -179,7 +182,7 @@ fn ip_block(block: &wire::IpBlock, path: &Path) -> Result<Block, ReadError> {
             Err(ReadError::at(&path, format!("`{inner}` is not a part of `{}`", block.cidr)))
         }
     })?;
-    Ok(Block { net: outer, except })
+    Ok(Block { net: outer, except, inside: true })
 }
 
 /// A CIDR as the API server takes it: leading zeros in IPv4 octets and IPv4-mapped IPv6 addresses included.

@@ -110,6 +110,7 @@ impl Dialect for Workloads {
                 // What the API server fills in.
                 service_account: account.unwrap_or_else(|| "default".into()),
             }),
+            faults: Vec::new(),
         })
     }
 

@@ -1,0 +1,406 @@
+//! What the policies of a cluster, added up over all dialects, make of a connection.
+//!
+//! A connection has two ends, and the policies of both have to let it through: those of the sender for egress, those of the
+//! receiver for ingress. [`ask`] answers for one end and one direction. The subject is one pod, or all the pods that a
+//! policy concerns; of these different ones may get different answers.
+//!
+//! The policies are asked stage by stage ([`Stage::position`](super::Stage::position)) and within a stage by their order;
+//! the first rule that means the traffic decides, and `Pass` leaves it to the next stage. Policies that add up are asked
+//! together: what one of them denies is denied, then what one of them allows is allowed. At the end of a stage whose
+//! policies isolate the pods, what none of them decided is dropped; elsewhere the next stage is asked, and after the last
+//! one the traffic may pass.
+//!
+//! A rule of which it is not known whether it means the traffic counts as one that does not, whatever its action is, and
+//! is named in [`Answer::assumed`].
+
+use std::borrow::Cow;
+
+use super::{
+    Action, Direction, End, Endpoint, NAME_LABEL, Namespaces, Number, Order, Owner, Pods, Policy, Rule, Selector, Side,
+    Stage, Surroundings, Traffic,
+};
+
+/// What is asked about a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Whose policies are asked.
+    pub subject: Subject<'a>,
+    /// Whether the subject sends or receives.
+    pub direction: Direction,
+    /// The other end.
+    pub other: End<'a>,
+    /// What is sent.
+    pub traffic: Traffic<'a>,
+}
+
+/// Whose policies are asked.
+#[derive(Clone, Copy, Debug)]
+pub enum Subject<'a> {
+    /// One pod.
+    One(Endpoint<'a>),
+    /// All pods that a policy concerns.
+    Each(&'a Pods),
+}
+
+/// What becomes of the connection.
+#[derive(Clone, Debug, Default)]
+pub struct Answer<'a> {
+    /// For one pod there is one. Of several pods some get this and others that; what the policies allow or leave open is
+    /// here even if no pod could get it, what they stop only if some pod may.
+    pub decisions: Vec<Decision<'a>>,
+    /// What was assumed.
+    pub assumed: Vec<Assumption<'a>>,
+}
+
+/// What decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision<'a> {
+    /// No policy isolates the pods, and none stops the traffic.
+    Open,
+    /// A rule lets it through.
+    Allowed(&'a Policy, &'a Rule),
+    /// A rule stops it.
+    Denied(&'a Policy, &'a Rule),
+    /// These isolate the pods, and nothing lets it through.
+    Isolated(Vec<&'a Policy>),
+}
+
+/// Something that is not known, and what was made of it: that it does not mean the traffic, or the pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assumption<'a> {
+    /// The policy.
+    pub policy: &'a Policy,
+    /// Its rule; none where it is not known whether the policy concerns the pods.
+    pub rule: Option<&'a Rule>,
+}
+
+impl Decision<'_> {
+    /// Whether the traffic may pass.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Open | Self::Allowed(..))
+    }
+}
+
+impl Answer<'_> {
+    /// Whether the traffic may pass, for every pod that was asked about.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        self.decisions.iter().all(Decision::passes)
+    }
+}
+
+/// What these policies make of a connection. Those that are not in force are to be left out.
+#[must_use]
+pub fn ask<'a>(
+    policies: impl IntoIterator<Item = &'a Policy>,
+    question: &Question<'a>,
+    around: &dyn Surroundings,
+) -> Answer<'a> {
+    let mut answer = Answer::default();
+    let mut turns: Vec<Turn<'a>> = Vec::new();
+    for policy in policies {
+        let side = policy.side(question.direction);
+        if side.rules.is_empty() && !side.isolates {
+            continue;
+        }
+        match question.subject.share(&policy.subject, around) {
+            None => {}
+            Some(Share::Unknown) => answer.assumed.push(Assumption { policy, rule: None }),
+            Some(Share::Known(share)) => turns.extend(Turn::of(policy, side, share, around)),
+        }
+    }
+    turns.sort_by(|a, b| a.stage.cmp(&b.stage).then(a.order.cmp(&b.order)).then_with(|| a.name().cmp(b.name())));
+
+    let mut regions = vec![Region::of(question.subject)];
+    for stage in turns.chunk_by(|a, b| a.stage == b.stage) {
+        let mut left = Vec::new();
+        for region in regions {
+            ask_stage(stage, region, question, around, &mut answer, &mut left);
+        }
+        regions = left;
+    }
+    if regions.iter().any(|region| !region.is_empty) {
+        answer.decisions.push(Decision::Open);
+    }
+    answer
+}
+
+/// Asks the policies of one stage about these pods. Those that it leaves to the next one are added to `left`.
+fn ask_stage<'a>(
+    stage: &[Turn<'a>],
+    mut region: Region<'a>,
+    question: &Question<'a>,
+    around: &dyn Surroundings,
+    answer: &mut Answer<'a>,
+    left: &mut Vec<Region<'a>>,
+) {
+    for turn in stage {
+        for rule in turn.rules() {
+            if region.is_empty {
+                return;
+            }
+            match rule.means(&question.other, question.traffic, around) {
+                Some(true) => {}
+                Some(false) => continue,
+                None => {
+                    answer.assumed.push(Assumption { policy: turn.policy, rule: Some(rule) });
+                    continue;
+                }
+            }
+            let share = match question.subject.share_of(&turn.share, rule.only.as_ref(), around) {
+                Some(Share::Known(share)) => share,
+                Some(Share::Unknown) => {
+                    answer.assumed.push(Assumption { policy: turn.policy, rule: Some(rule) });
+                    continue;
+                }
+                None => continue,
+            };
+            match rule.action {
+                Action::Log => continue,
+                Action::Allow => answer.decisions.push(Decision::Allowed(turn.policy, rule)),
+                Action::Deny => {
+                    if !region.within(&share).is_surely_empty() {
+                        answer.decisions.push(Decision::Denied(turn.policy, rule));
+                    }
+                }
+                Action::Pass => left.push(region.within(&share)),
+            }
+            region.leave_out(&share);
+            // The first rule that fits decides, for all whom it is for.
+            if rule.only.is_none() {
+                break;
+            }
+        }
+    }
+    let isolating = || stage.iter().filter(|turn| turn.drops && turn.side.isolates && turn.part != Part::Denials);
+    let whole: Vec<&Policy> = isolating().filter(|turn| turn.share == Known::Whole).map(|turn| turn.policy).collect();
+    if !whole.is_empty() {
+        if !region.is_surely_empty() {
+            answer.decisions.push(Decision::Isolated(whole));
+        }
+        return;
+    }
+    for turn in isolating() {
+        if !region.within(&turn.share).is_surely_empty() {
+            answer.decisions.push(Decision::Isolated(vec![turn.policy]));
+        }
+        region.leave_out(&turn.share);
+    }
+    left.push(region);
+}
+
+/// A policy when it is asked.
+struct Turn<'a> {
+    policy: &'a Policy,
+    side: &'a Side,
+    part: Part,
+    share: Known<'a>,
+    /// Where its stage stands; two of the same order are told apart by their names.
+    stage: (Number, &'a str),
+    order: Number,
+    /// Whether what its stage does not decide is dropped.
+    drops: bool,
+}
+
+/// Which of a policy's rules are asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    All,
+    Denials,
+    Rest,
+}
+
+impl<'a> Turn<'a> {
+    /// A policy that adds up with others denies before any of them allows.
+    fn of(
+        policy: &'a Policy,
+        side: &'a Side,
+        share: Known<'a>,
+        around: &dyn Surroundings,
+    ) -> impl Iterator<Item = Self> {
+        let name = policy.stage.name();
+        let tier = matches!(policy.stage, Stage::Tier(_)).then(|| around.tier(name)).flatten();
+        let stage = (policy.stage.position(tier), name);
+        let drops = policy.stage.drops(tier);
+        let is_additive = policy.order == Order::Additive;
+        let denies = is_additive && side.rules.iter().any(|rule| rule.action == Action::Deny);
+        let order = policy.order.position();
+        let first = denies.then(|| Self {
+            policy,
+            side,
+            part: Part::Denials,
+            share: share.clone(),
+            stage,
+            order: Number(f64::NEG_INFINITY),
+            drops,
+        });
+        let part = if is_additive { Part::Rest } else { Part::All };
+        first.into_iter().chain([Self { policy, side, part, share, stage, order, drops }])
+    }
+
+    fn rules(&self) -> impl Iterator<Item = &'a Rule> {
+        let part = self.part;
+        self.side.rules.iter().filter(move |rule| match part {
+            Part::All => true,
+            Part::Denials => rule.action == Action::Deny,
+            Part::Rest => rule.action != Action::Deny,
+        })
+    }
+
+    /// What tells apart policies of the same order: Calico sorts them by `name/namespace/kind`.
+    fn name(&self) -> impl Iterator<Item = u8> {
+        let object = &self.policy.object;
+        let namespace = object.namespace.as_deref().unwrap_or_default();
+        object.name.bytes().chain([b'/']).chain(namespace.bytes()).chain([b'/']).chain(object.kind.bytes())
+    }
+}
+
+/// The part of the subject that a policy concerns.
+enum Share<'a> {
+    Known(Known<'a>),
+    /// Whether it is any part, nobody knows.
+    Unknown,
+}
+
+/// The part of the subject that a policy is known to concern.
+#[derive(Clone, PartialEq, Eq)]
+enum Known<'a> {
+    /// All of it.
+    Whole,
+    /// What this selects, which may be nothing and may be all.
+    Part(Cow<'a, Selector>),
+}
+
+impl<'a> Subject<'a> {
+    /// The part of it that is among these pods; none if there is surely none.
+    fn share(&self, pods: &'a Pods, around: &dyn Surroundings) -> Option<Share<'a>> {
+        let own = match self {
+            Self::One(endpoint) => {
+                return match pods.mean(endpoint, around) {
+                    Some(true) => Some(Share::Known(Known::Whole)),
+                    Some(false) => None,
+                    None => Some(Share::Unknown),
+                };
+            }
+            Self::Each(own) => own,
+        };
+        // Labels of pods first: what needs no proof.
+        let labels = match (&pods.labels, &own.labels) {
+            (None, _) => None,
+            (Some(labels), _) if labels.is_empty() => None,
+            (Some(labels), Some(own)) if labels == own => None,
+            (Some(labels), _) => Some(labels),
+        };
+        let lifted = |namespaces: Selector| {
+            let mut parts = vec![namespaces];
+            parts.extend(labels.cloned());
+            Known::Part(Cow::Owned(Selector::all(parts)))
+        };
+        match (&own.namespaces, &pods.namespaces) {
+            (Namespaces::Own(own), _) => match pods.namespaces.mean(own.as_deref().unwrap_or_default(), around) {
+                Some(true) => {
+                    Some(Share::Known(labels.map_or(Known::Whole, |labels| Known::Part(Cow::Borrowed(labels)))))
+                }
+                Some(false) => None,
+                None => Some(Share::Unknown),
+            },
+            (Namespaces::Matching(_), Namespaces::Own(name)) => {
+                let name = name.as_deref()?;
+                Some(Share::Known(lifted(Selector::equals(NAME_LABEL, name).on(Owner::Namespace))))
+            }
+            (Namespaces::Matching(own), Namespaces::Matching(namespaces)) => {
+                Some(Share::Known(if namespaces.is_empty() || namespaces == own {
+                    labels.map_or(Known::Whole, |labels| Known::Part(Cow::Borrowed(labels)))
+                } else {
+                    lifted(namespaces.on(Owner::Namespace))
+                }))
+            }
+        }
+    }
+
+    /// The part of a share that a rule is for.
+    fn share_of(&self, share: &Known<'a>, only: Option<&'a Selector>, around: &dyn Surroundings) -> Option<Share<'a>> {
+        let Some(only) = only else { return Some(Share::Known(share.clone())) };
+        match self {
+            Self::One(endpoint) => match only.decided(&|owner, key| endpoint.label(owner, key, around)) {
+                Some(true) => Some(Share::Known(share.clone())),
+                Some(false) => None,
+                None => Some(Share::Unknown),
+            },
+            Self::Each(_) => Some(Share::Known(Known::Part(match share {
+                Known::Whole => Cow::Borrowed(only),
+                Known::Part(part) => Cow::Owned(Selector::All(vec![part.clone().into_owned(), only.clone()])),
+            }))),
+        }
+    }
+}
+
+/// Pods of the subject about which nothing is decided yet.
+#[derive(Clone)]
+struct Region<'a> {
+    /// What selects them: those that meet all of these.
+    demands: Vec<(Cow<'a, Selector>, bool)>,
+    /// Whether there are surely none, without a proof.
+    is_empty: bool,
+}
+
+impl<'a> Region<'a> {
+    fn of(subject: Subject<'a>) -> Self {
+        let mut demands = Vec::new();
+        if let Subject::Each(pods) = subject {
+            demands.extend(pods.labels.as_ref().map(|labels| (Cow::Borrowed(labels), true)));
+            if let Namespaces::Matching(namespaces) = &pods.namespaces {
+                demands.push((Cow::Owned(namespaces.on(Owner::Namespace)), true));
+            }
+        }
+        Self { demands, is_empty: false }
+    }
+
+    /// Those of them that are a part of the share.
+    fn within(&self, share: &Known<'a>) -> Self {
+        let mut within = self.clone();
+        if let Known::Part(selector) = share {
+            within.demands.push((selector.clone(), true));
+        }
+        within
+    }
+
+    /// Takes those away that are a part of the share.
+    fn leave_out(&mut self, share: &Known<'a>) {
+        match share {
+            Known::Whole => self.is_empty = true,
+            Known::Part(selector) => {
+                // One that means none of these pods would only lengthen the proof.
+                let subject = self.demands.first().filter(|(_, holds)| *holds);
+                if !subject.is_some_and(|(subject, _)| subject.excludes(selector)) {
+                    self.demands.push((selector.clone(), false));
+                }
+            }
+        }
+    }
+
+    /// Whether it is proved that there are none.
+    fn is_surely_empty(&self) -> bool {
+        let demands: Vec<(&Selector, bool)> =
+            self.demands.iter().map(|(selector, holds)| (selector.as_ref(), *holds)).collect();
+        self.is_empty || Selector::contradictory(&demands)
+    }
+}
+
+impl Rule {
+    /// Whether the rule means this traffic with this end, if that is known.
+    #[must_use]
+    pub fn means(&self, other: &End<'_>, traffic: Traffic<'_>, around: &dyn Surroundings) -> Option<bool> {
+        let traffic = match (traffic, self.action) {
+            // To stop whichever port somebody wants, a rule has to stop all of them.
+            (Traffic::SomePort, Action::Deny | Action::Pass) => Some(self.ports == super::Ports::Any),
+            (traffic, _) => self.ports.mean(traffic),
+        };
+        let conditions = if self.conditions.is_empty() { Some(true) } else { None };
+        if traffic == Some(false) {
+            return traffic;
+        }
+        super::known::all_of([traffic, self.peers.mean(other, around), conditions])
+    }
+}

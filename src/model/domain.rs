@@ -1,0 +1,172 @@
+//! Names in DNS, and patterns of them.
+
+use std::fmt;
+
+/// A name in DNS, or a pattern of names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DomainPattern {
+    /// As it is written.
+    text: Box<str>,
+    tokens: Box<[Token]>,
+}
+
+/// A part of a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Token {
+    /// This character.
+    Char(char),
+    /// Any number of characters of one label, none included.
+    InLabel,
+    /// Any number of characters, dots among them.
+    Anything,
+}
+
+impl Token {
+    /// Whether it can stand for this character.
+    fn takes(self, other: char) -> bool {
+        match self {
+            Self::Char(own) => own == other,
+            Self::InLabel => other != '.',
+            Self::Anything => true,
+        }
+    }
+}
+
+impl DomainPattern {
+    /// This name and no other. Case does not count, nor does a dot at the end.
+    #[must_use]
+    pub fn name(text: &str) -> Self {
+        let tokens = text.trim_end_matches('.').chars().map(|char| Token::Char(char.to_ascii_lowercase())).collect();
+        Self { text: text.into(), tokens }
+    }
+
+    /// A pattern in which `*` stands for any number of characters of one label. `*` alone, and `**` anywhere, stand for any
+    /// number of characters.
+    #[must_use]
+    pub fn glob(text: &str) -> Self {
+        let written = text.trim_end_matches('.');
+        if written == "*" {
+            return Self { text: text.into(), tokens: [Token::Anything].into() };
+        }
+        let mut tokens = Vec::with_capacity(written.len());
+        for char in written.chars() {
+            match (char, tokens.last_mut()) {
+                ('*', Some(last @ (Token::InLabel | Token::Anything))) => *last = Token::Anything,
+                ('*', _) => tokens.push(Token::InLabel),
+                (char, _) => tokens.push(Token::Char(char.to_ascii_lowercase())),
+            }
+        }
+        Self { text: text.into(), tokens: tokens.into() }
+    }
+
+    /// Whether there is a name that both mean.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        // reached[j]: what is read of `self` so far and the first j tokens of `other` can be the same text.
+        let mut reached = vec![false; other.tokens.len() + 1];
+        if let Some(start) = reached.first_mut() {
+            *start = true;
+        }
+        skip_stars(&mut reached, &other.tokens);
+        for own in &self.tokens {
+            let mut next = vec![false; reached.len()];
+            let is_star = !matches!(own, Token::Char(_));
+            if is_star {
+                next.clone_from(&reached);
+            }
+            for (at, theirs) in other.tokens.iter().enumerate() {
+                let before = if is_star { next.get(at) } else { reached.get(at) }.copied().unwrap_or_default();
+                if !before {
+                    continue;
+                }
+                let (consumed, stays) = match (own, theirs) {
+                    (Token::Char(char), Token::Char(_)) => (theirs.takes(*char), false),
+                    (Token::Char(char), _) => (false, theirs.takes(*char)),
+                    (_, Token::Char(char)) => (own.takes(*char), false),
+                    // Both can be empty.
+                    (_, _) => (true, false),
+                };
+                if consumed && let Some(slot) = next.get_mut(at + 1) {
+                    *slot = true;
+                }
+                if stays && let Some(slot) = next.get_mut(at) {
+                    *slot = true;
+                }
+            }
+            skip_stars(&mut next, &other.tokens);
+            reached = next;
+        }
+        reached.last().copied().unwrap_or_default()
+    }
+}
+
+/// What can be empty need not be read.
+fn skip_stars(reached: &mut [bool], tokens: &[Token]) {
+    for (at, token) in tokens.iter().enumerate() {
+        if reached.get(at) == Some(&true)
+            && !matches!(token, Token::Char(_))
+            && let Some(slot) = reached.get_mut(at + 1)
+        {
+            *slot = true;
+        }
+    }
+}
+
+impl fmt::Display for DomainPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn overlap(a: &str, b: &str) -> bool {
+        DomainPattern::glob(a).overlaps(&DomainPattern::glob(b))
+    }
+
+    #[test]
+    fn patterns_overlap_where_a_name_fits_both() {
+        for (a, b) in [
+            ("*", "www.example.com"),
+            ("*.example.com", "www.example.com"),
+            ("*.example.com", "www.*.com"),
+            ("WWW.example.com.", "www.example.com"),
+            ("**.example.com", "a.b.example.com"),
+            ("w*w.example.com", "*ww.example.com"),
+        ] {
+            assert!(overlap(a, b) && overlap(b, a), "{a} {b}");
+        }
+        for (a, b) in [
+            ("*.example.com", "a.b.example.com"),
+            ("*.example.com", "example.com"),
+            ("a.example.com", "b.example.com"),
+            ("a*.example.com", "b*.example.com"),
+        ] {
+            assert!(!overlap(a, b) && !overlap(b, a), "{a} {b}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_overlaps_a_pattern_as_a_simple_matcher_says(name in "[ab.]{0,6}", pattern in "[ab.*]{0,5}") {
+            fn fits(pattern: &[u8], name: &[u8], dots: bool) -> bool {
+                match pattern.split_first() {
+                    None => name.is_empty(),
+                    Some((b'*', rest)) if rest.first() == Some(&b'*') => fits(rest, name, true),
+                    Some((b'*', rest)) => (0..=name.len()).any(|taken| {
+                        (dots || !name[..taken].contains(&b'.')) && fits(rest, &name[taken..], false)
+                    }),
+                    Some((char, rest)) => name.first() == Some(char) && fits(rest, &name[1..], false),
+                }
+            }
+            let (name, pattern) = (name.trim_end_matches('.'), pattern.trim_end_matches('.'));
+            let expected = pattern == "*" || fits(pattern.as_bytes(), name.as_bytes(), false);
+            let (exact, glob) = (DomainPattern::name(name), DomainPattern::glob(pattern));
+            prop_assert_eq!(glob.overlaps(&exact), expected);
+            prop_assert_eq!(exact.overlaps(&glob), expected);
+        }
+    }
+}

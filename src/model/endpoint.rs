@@ -1,0 +1,211 @@
+//! The two ends of a connection, and what is known of them.
+
+use std::net::IpAddr;
+
+use super::known::{all_of, any_of};
+use super::{
+    AddressSet, Block, Entity, Fact, Labels, NAME_LABEL, Namespaces, Owner, Peers, Pods, Selector, Tier, Who,
+    is_link_local,
+};
+
+/// What is known of the cluster around a connection. Unknown is not no: "none" stands for "that is not known".
+pub trait Surroundings {
+    /// All labels of a namespace, if they are known.
+    fn namespace_labels(&self, namespace: &str) -> Option<&Labels>;
+
+    /// A tier, if it is known.
+    fn tier(&self, name: &str) -> Option<&Tier>;
+}
+
+impl dyn Surroundings + '_ {
+    /// What is known of a label of a namespace. Every namespace carries its name as one.
+    #[must_use]
+    pub fn namespace_label<'a>(&'a self, namespace: &'a str, key: &str) -> Fact<'a> {
+        match self.namespace_labels(namespace) {
+            _ if key == NAME_LABEL => Fact::Value(namespace),
+            Some(labels) => Fact::of(labels, key),
+            None => Fact::Unknown,
+        }
+    }
+
+    /// Whether a selector of namespaces means this one, if that is known.
+    #[must_use]
+    pub fn means_namespace(&self, selector: &Selector, namespace: &str) -> Option<bool> {
+        let facts = |_, key: &str| self.namespace_label(namespace, key);
+        selector.decided(&facts).or_else(|| selector.covers(&Selector::equals(NAME_LABEL, namespace)).then_some(true))
+    }
+}
+
+/// The other end of a connection, seen from the pods whose policies are asked.
+#[derive(Clone, Copy, Debug)]
+pub enum End<'a> {
+    /// A pod, or pods that have this in common.
+    Pod(Endpoint<'a>),
+    /// All of these addresses, which are not those of pods.
+    Addresses {
+        /// The addresses.
+        set: &'a AddressSet,
+        /// Whether they are known to be outside of the cluster, and not those of a node.
+        outside: bool,
+    },
+    /// A part of the cluster's world that has a name of its own.
+    Entity(Entity),
+}
+
+/// A pod, or pods that have this in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoint<'a> {
+    /// The namespace.
+    pub namespace: &'a str,
+    /// What is known of the labels.
+    pub labels: &'a Labels,
+    /// Whether these are all of the labels.
+    pub complete: bool,
+    /// The name of the service account, if it is known.
+    pub account: Option<&'a str>,
+    /// The addresses; none if they are not known.
+    pub addresses: &'a [IpAddr],
+}
+
+impl<'a> Endpoint<'a> {
+    /// What is known of a label.
+    #[must_use]
+    pub fn label(&self, owner: Owner, key: &str, around: &'a dyn Surroundings) -> Fact<'a> {
+        match owner {
+            Owner::Itself if self.complete => Fact::of(self.labels, key),
+            Owner::Itself => self.labels.get(key).map_or(Fact::Unknown, Fact::Value),
+            Owner::Namespace => around.namespace_label(self.namespace, key),
+            Owner::Account if key == NAME_LABEL => self.account.map_or(Fact::Unknown, Fact::Value),
+            Owner::Account => Fact::Unknown,
+        }
+    }
+}
+
+impl Namespaces {
+    /// Whether a namespace is meant, if that is known.
+    #[must_use]
+    pub fn mean(&self, namespace: &str, around: &dyn Surroundings) -> Option<bool> {
+        match self {
+            Self::Own(own) => Some(own.as_deref().unwrap_or_default() == namespace),
+            Self::Matching(selector) => around.means_namespace(selector, namespace),
+        }
+    }
+}
+
+impl Pods {
+    /// Whether a pod is meant, if that is known.
+    #[must_use]
+    pub fn mean(&self, endpoint: &Endpoint<'_>, around: &dyn Surroundings) -> Option<bool> {
+        let there = self.namespaces.mean(endpoint.namespace, around);
+        if there == Some(false) {
+            return there;
+        }
+        let labels =
+            self.labels.as_ref().map(|selector| selector.decided(&|owner, key| endpoint.label(owner, key, around)));
+        all_of([there, labels.unwrap_or(Some(true))])
+    }
+}
+
+impl Peers {
+    /// Whether an end is meant, if that is known.
+    #[must_use]
+    pub fn mean(&self, end: &End<'_>, around: &dyn Surroundings) -> Option<bool> {
+        let Self::Only(peers) = self else { return Some(true) };
+        let each = any_of(peers.iter().map(|peer| peer.who.means(end, around)));
+        match end {
+            // Several blocks may hold together what none of them holds alone.
+            End::Addresses { set, .. } if each.is_none() && peers.len() > 1 => {
+                let mut reached = AddressSet::default();
+                for peer in peers {
+                    if let Who::Addresses(block) = &peer.who {
+                        reached.extend(&block.addresses());
+                    }
+                }
+                reached.covers(set).then_some(true)
+            }
+            _ => each,
+        }
+    }
+}
+
+impl Who {
+    /// Whether an end is meant, if that is known.
+    #[must_use]
+    pub fn means(&self, end: &End<'_>, around: &dyn Surroundings) -> Option<bool> {
+        match (self, end) {
+            (Self::All(parts), _) => all_of(parts.iter().map(|part| part.means(end, around))),
+            (Self::Not(part), _) => part.means(end, around).map(|meant| !meant),
+            (Self::Unclear(_) | Self::Service(_), _) => None,
+            (Self::Pods(pods), End::Pod(endpoint)) => pods.mean(endpoint, around),
+            (Self::Pods(_), End::Addresses { .. } | End::Entity(_)) => Some(false),
+            (Self::Addresses(block), _) => block.means(end),
+            (Self::Entity(entity), End::Pod(_)) => match entity {
+                Entity::All | Entity::Cluster => Some(true),
+                // Known by what happens to the pod, and not by anything that is written.
+                Entity::Init | Entity::Unmanaged => None,
+                _ => Some(false),
+            },
+            (Self::Entity(entity), End::Addresses { set, outside }) => match entity {
+                Entity::All => Some(true),
+                Entity::World if *outside => Some(true),
+                Entity::WorldV4 | Entity::WorldV6 if *outside => match (set.has_v4(), set.has_v6()) {
+                    (true, true) => None,
+                    (has_v4, _) => Some(has_v4 == (*entity == Entity::WorldV4)),
+                },
+                Entity::None | Entity::Init | Entity::Unmanaged | Entity::Ingress | Entity::Health => Some(false),
+                _ if *outside => Some(false),
+                _ => None,
+            },
+            (Self::Entity(entity), End::Entity(other)) => Some(entity.includes(*other)),
+            // What a name stands for is outside of the cluster, and known only at run time.
+            (Self::Domain(_), End::Pod(_) | End::Entity(_)) => Some(false),
+            (Self::Domain(_), End::Addresses { .. }) => None,
+            (Self::Nodes(_), End::Pod(_)) => Some(false),
+            (Self::Nodes(_), End::Addresses { outside, .. }) => outside.then_some(false),
+            (Self::Nodes(labels), End::Entity(entity)) => match entity {
+                Entity::Host | Entity::RemoteNode => labels.is_empty().then_some(true),
+                _ => Some(false),
+            },
+        }
+    }
+}
+
+impl Block {
+    fn means(&self, end: &End<'_>) -> Option<bool> {
+        match end {
+            End::Addresses { set, .. } => {
+                let own = self.addresses();
+                if own.covers(set) {
+                    Some(true)
+                } else if own.overlaps(set) {
+                    None
+                } else {
+                    Some(false)
+                }
+            }
+            End::Pod(_) if !self.inside => Some(false),
+            // The addresses of pods are not known. A block that holds every IPv4 address holds theirs too; parts that no pod
+            // can have may be missing. In a cluster of IPv6 alone, `clusterDNS` has to name addresses.
+            End::Pod(Endpoint { addresses: [], .. }) => {
+                let everywhere = self.net.addr().is_ipv4()
+                    && self.net.prefix_len() == 0
+                    && self.except.iter().all(|net| is_link_local(*net));
+                everywhere.then_some(true)
+            }
+            End::Pod(Endpoint { addresses, .. }) => {
+                let in_block = |address: &IpAddr| Some(self.contains(*address));
+                match (all_of(addresses.iter().map(in_block)), any_of(addresses.iter().map(in_block))) {
+                    (Some(true), _) => Some(true),
+                    (_, Some(false)) => Some(false),
+                    _ => None,
+                }
+            }
+            End::Entity(entity) => match entity {
+                Entity::World | Entity::WorldV4 | Entity::WorldV6 | Entity::All => None,
+                Entity::None => Some(true),
+                _ if !self.inside => Some(false),
+                _ => self.is_everywhere().then_some(true),
+            },
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What is wrong with a manifest in the eyes of its own dialect.
+
+use super::Path;
+
+/// Something in a manifest that its own dialect will not do as it is written, or that is not understood here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The place.
+    pub path: Path,
+    /// What kind of thing is wrong.
+    pub kind: FaultKind,
+    /// What is wrong, with the value; no position in a list.
+    pub problem: String,
+    /// What to write instead.
+    pub help: String,
+}
+
+/// What kind of thing is wrong with a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FaultKind {
+    /// A selector does not parse.
+    InvalidSelector,
+    /// Ports are given without a protocol that has ports.
+    PortWithoutProtocol,
+    /// A name in DNS, or a pattern of names, cannot be one.
+    InvalidFqdn,
+    /// The agent stores it and leaves it aside, for another reason.
+    NeverEnforced,
+    /// The dialect has no such field.
+    UnknownField,
+    /// The dialect has it, and what it means is not understood here: the policy is judged as if it were not there.
+    NotUnderstood,
+}
+
+impl FaultKind {
+    /// Whether the agent leaves the whole policy aside for it.
+    #[must_use]
+    pub fn is_refused(self) -> bool {
+        !matches!(self, Self::UnknownField | Self::NotUnderstood)
+    }
+}

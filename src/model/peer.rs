@@ -1,0 +1,243 @@
+//! The other side of a rule's traffic.
+
+use std::fmt;
+
+use super::{Block, DomainPattern, Path, Rule, Selector};
+
+/// The other sides of a rule's traffic.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Peers {
+    /// Anything, inside the cluster and outside of it.
+    Any,
+    /// One of these; with none of them, nothing.
+    Only(Vec<Peer>),
+}
+
+/// One entry in the list of peers of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// Where it is written.
+    pub path: Path,
+    /// What is meant.
+    pub who: Who,
+}
+
+/// What a peer means.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Who {
+    /// Pods, by their labels and those of their namespaces.
+    Pods(Pods),
+    /// Addresses.
+    Addresses(Block),
+    /// A part of the cluster's world that has a name of its own.
+    Entity(Entity),
+    /// Nodes, by their labels.
+    Nodes(Selector),
+    /// Whatever answers to a name in DNS.
+    Domain(DomainPattern),
+    /// What stands behind a Service, in words: the model knows no Services.
+    Service(Box<str>),
+    /// What all of these mean.
+    All(Vec<Who>),
+    /// What this does not mean.
+    Not(Box<Who>),
+    /// What is not understood, in words.
+    Unclear(Box<str>),
+}
+
+/// A part of the cluster's world that has a name of its own (Cilium's entities).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entity {
+    /// Everything.
+    All,
+    /// Everything outside of the cluster.
+    World,
+    /// Every IPv4 address outside of the cluster.
+    WorldV4,
+    /// Every IPv6 address outside of the cluster.
+    WorldV6,
+    /// Every pod and every node of the cluster.
+    Cluster,
+    /// The node that the pod is on.
+    Host,
+    /// Any other node.
+    RemoteNode,
+    /// The API servers.
+    KubeApiserver,
+    /// The endpoints by which agents check each other.
+    Health,
+    /// Pods whose labels are not known yet.
+    Init,
+    /// Pods that the agent does not manage.
+    Unmanaged,
+    /// The ingress proxy of the agent.
+    Ingress,
+    /// Nothing.
+    None,
+}
+
+impl Entity {
+    /// The name in manifests and messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::World => "world",
+            Self::WorldV4 => "world-ipv4",
+            Self::WorldV6 => "world-ipv6",
+            Self::Cluster => "cluster",
+            Self::Host => "host",
+            Self::RemoteNode => "remote-node",
+            Self::KubeApiserver => "kube-apiserver",
+            Self::Health => "health",
+            Self::Init => "init",
+            Self::Unmanaged => "unmanaged",
+            Self::Ingress => "ingress",
+            Self::None => "none",
+        }
+    }
+
+    /// Whether all of `other` is a part of it.
+    #[must_use]
+    pub fn includes(self, other: Self) -> bool {
+        self == other
+            || match self {
+                Self::All => true,
+                Self::World => matches!(other, Self::WorldV4 | Self::WorldV6),
+                Self::Cluster => !matches!(other, Self::All | Self::World | Self::WorldV4 | Self::WorldV6),
+                _ => other == Self::None,
+            }
+    }
+
+    /// Whether it is what kubelets and agents of the node's side come from.
+    #[must_use]
+    pub fn is_node(self) -> bool {
+        matches!(self, Self::Host | Self::RemoteNode | Self::KubeApiserver | Self::Health)
+    }
+}
+
+/// Pods, by their labels and those of their namespaces.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pods {
+    /// In which namespaces.
+    pub namespaces: Namespaces,
+    /// Which of the pods there. None where the author did not say: all of them.
+    pub labels: Option<Selector>,
+}
+
+/// Namespaces, seen from a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Namespaces {
+    /// The one that the policy is in. None where a manifest does not name it.
+    Own(Option<Box<str>>),
+    /// Those with such labels.
+    Matching(Selector),
+}
+
+impl Pods {
+    /// The selector of the pods; that of all pods where the author did not say.
+    #[must_use]
+    pub fn selector(&self) -> Selector {
+        self.labels.clone().unwrap_or_else(Selector::everything)
+    }
+
+    /// Whether it is written so that every pod of the namespaces is meant.
+    #[must_use]
+    pub fn all_pods(&self) -> bool {
+        self.labels.as_ref().is_none_or(Selector::is_empty)
+    }
+}
+
+impl Who {
+    /// Whether every address, or every address of a family, is meant: nothing left out.
+    #[must_use]
+    pub fn is_anywhere(&self) -> bool {
+        match self {
+            Self::Addresses(block) => block.is_everywhere(),
+            Self::Entity(entity) => {
+                matches!(entity, Entity::All | Entity::World | Entity::WorldV4 | Entity::WorldV6)
+            }
+            Self::All(parts) => parts.iter().all(Self::is_anywhere),
+            Self::Pods(_) | Self::Nodes(_) | Self::Domain(_) | Self::Service(_) | Self::Not(_) | Self::Unclear(_) => {
+                false
+            }
+        }
+    }
+}
+
+impl Peers {
+    /// The entries, where there is a list of them.
+    #[must_use]
+    pub fn listed(&self) -> &[Peer] {
+        match self {
+            Self::Any => &[],
+            Self::Only(peers) => peers,
+        }
+    }
+}
+
+impl Rule {
+    /// The blocks of addresses among the peers, each with its entry.
+    pub fn blocks(&self) -> impl Iterator<Item = (&Peer, &Block)> {
+        self.peers.listed().iter().filter_map(|peer| match &peer.who {
+            Who::Addresses(block) => Some((peer, block)),
+            _ => None,
+        })
+    }
+}
+
+impl fmt::Display for Namespaces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own(Some(name)) => write!(f, "in namespace {name}"),
+            Self::Own(None) => f.write_str("in the same namespace"),
+            Self::Matching(labels) if labels.is_empty() => f.write_str("in every namespace"),
+            Self::Matching(labels) => write!(f, "in namespaces with {labels}"),
+        }
+    }
+}
+
+impl fmt::Display for Pods {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.labels {
+            Some(labels) if !labels.is_empty() => write!(f, "pods with {labels} {}", self.namespaces),
+            _ => write!(f, "all pods {}", self.namespaces),
+        }
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pods(pods) => pods.fmt(f),
+            Self::Addresses(block) => block.fmt(f),
+            Self::Entity(entity) => write!(f, "entity {}", entity.name()),
+            Self::Nodes(labels) if labels.is_empty() => f.write_str("every node"),
+            Self::Nodes(labels) => write!(f, "nodes with {labels}"),
+            Self::Domain(pattern) => pattern.fmt(f),
+            Self::Service(text) | Self::Unclear(text) => f.write_str(text),
+            Self::All(parts) => {
+                for (position, part) in parts.iter().enumerate() {
+                    write!(f, "{}{part}", if position == 0 { "" } else { " and " })?;
+                }
+                Ok(())
+            }
+            Self::Not(part) => write!(f, "anything but {part}"),
+        }
+    }
+}
+
+impl fmt::Display for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("anywhere"),
+            Self::Only(peers) if peers.is_empty() => f.write_str("nowhere"),
+            Self::Only(peers) => {
+                for (position, peer) in peers.iter().enumerate() {
+                    write!(f, "{}{}", if position == 0 { "" } else { " or " }, peer.who)?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
