@@ -71,13 +71,13 @@ pub(super) fn denial(judgements: &[Judgement], object: Option<&Manifest<'_>>) ->
 pub(super) fn warnings(judgements: &[Judgement]) -> Vec<String> {
     let shown = judgements.iter().filter(|judgement| judgement.action == Mode::Warn);
     // What would deny, had it not been there before, matters more than what only warns.
-    let (before, others): (Vec<_>, Vec<_>) = shown.partition(|judgement| judgement.was_there_before);
+    let (before, others): (Vec<_>, Vec<_>) = shown.partition(|judgement| judgement.spared.is_some());
     let mut warnings: Vec<String> = Vec::new();
     let mut room = WARNINGS;
     let mut left_out = 0;
     for judgement in before.iter().chain(&others) {
         let finding = &judgement.finding;
-        let note = if judgement.was_there_before { " (was there before)" } else { "" };
+        let note = judgement.spared.map(|spared| format!(" ({})", spared.note())).unwrap_or_default();
         let warning = line(&format!("{}{note} at {}: {}", finding.rule, finding.path, finding.message));
         if warnings.len() + 1 >= MOST || warning.len() > room {
             left_out += 1;
@@ -140,7 +140,7 @@ mod tests {
             help: "list the ports".into(),
             fix: None,
         };
-        Judgement { finding, action, was_there_before: false }
+        Judgement { finding, action, spared: None }
     }
 
     #[test]

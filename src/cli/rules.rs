@@ -31,6 +31,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
             None => bail!("there is no rule `{name}`; `portcullis rules` lists them"),
         }
     };
-    writeln!(out, "{BOLD}# {}{BOLD:#}\n\nMode as shipped: {}\n\n{}", rule.name, rule.mode.name(), rule.doc())?;
+    let page = rule.page();
+    let (title, rest) = page.split_once('\n').unwrap_or((&page, ""));
+    writeln!(out, "{BOLD}{title}{BOLD:#}\n{rest}")?;
     Ok(OK)
 }

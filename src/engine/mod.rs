@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::config::{Asked, Configuration};
-use crate::model::{Body, Finding, Fix, Labels, Object, Policy};
+use crate::model::{Body, Finding, Fix, Labels, Object, Policy, Standing};
 use crate::rules::{Case, Change, Findings, Mode};
 use crate::view::View;
 
@@ -21,8 +21,28 @@ pub struct Judgement {
     pub finding: Finding,
     /// What follows. Never [`Mode::Off`].
     pub action: Mode,
-    /// Whether it would deny, had the object not had the same fault before.
-    pub was_there_before: bool,
+    /// Why it does not deny, where it otherwise would.
+    pub spared: Option<Spared>,
+}
+
+/// Why a finding does not deny, where it otherwise would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spared {
+    /// The object had the same fault before.
+    WasThereBefore,
+    /// The policy is staged: it shows what it would do, and does nothing.
+    Staged,
+}
+
+impl Spared {
+    /// It in few words.
+    #[must_use]
+    pub fn note(self) -> &'static str {
+        match self {
+            Self::WasThereBefore => "was there before",
+            Self::Staged => "staged, so not denied",
+        }
+    }
 }
 
 impl Verdict {
@@ -41,11 +61,19 @@ impl Verdict {
 /// Judges one change of one object.
 ///
 /// On a change of an object that was there, what it was already guilty of is shown and does not deny: whoever has to
-/// change an old object is not held up by what others left in it.
+/// change an old object is not held up by what others left in it. Nor does what a staged policy would do: staging it is how
+/// one finds out.
 #[must_use]
 pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>) -> Verdict {
     let case = Case { site: &configuration.site, view, change };
     let mut judgements = ask(configuration, &case);
+    let is_staged = |policy: &Policy| policy.standing == Standing::Staged;
+    if case.policies().iter().any(is_staged) && case.policies().iter().all(is_staged) {
+        for judgement in judgements.iter_mut().filter(|judgement| judgement.action == Mode::Deny) {
+            judgement.action = Mode::Warn;
+            judgement.spared = Some(Spared::Staged);
+        }
+    }
     let denies = judgements.iter().any(|judgement| judgement.action == Mode::Deny);
     if let (Change::Write { .. }, true) = (change, denies)
         && let Some(old) = change.old()
@@ -63,7 +91,7 @@ pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>) -> 
             if let Some(left) = known.get_mut(&fault).filter(|left| **left > 0) {
                 *left -= 1;
                 judgement.action = Mode::Warn;
-                judgement.was_there_before = true;
+                judgement.spared = Some(Spared::WasThereBefore);
             }
         }
     }
@@ -97,7 +125,7 @@ fn ask(configuration: &Configuration, case: &Case<'_>) -> Vec<Judgement> {
         judgements.extend(findings.into_vec().into_iter().map(|finding| Judgement {
             finding,
             action: asked.mode,
-            was_there_before: false,
+            spared: None,
         }));
     }
     // Stable: what stands at one place stays in the order of the rules.

@@ -126,6 +126,23 @@ pub fn ask<'a>(
     answer
 }
 
+/// Whether it is sure that each of these pods is concerned by one of the policies.
+#[must_use]
+pub fn concern_all<'a>(
+    policies: impl IntoIterator<Item = &'a Policy>,
+    pods: &'a Pods,
+    around: &dyn Surroundings,
+) -> bool {
+    let subject = Subject::Each(pods);
+    let mut region = Region::of(subject);
+    for policy in policies {
+        if let Some(Share::Known(share)) = subject.share(&policy.subject, around) {
+            region.leave_out(&share);
+        }
+    }
+    region.is_surely_empty()
+}
+
 /// Asks the policies of one stage about these pods. Those that it leaves to the next one are added to `left`.
 fn ask_stage<'a>(
     stage: &[Turn<'a>],

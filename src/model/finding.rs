@@ -57,6 +57,11 @@ pub enum Fix {
         /// What to leave out.
         net: ipnet::IpNet,
     },
+    /// Send the lookups that a port entry allows through the proxy that learns names.
+    WatchLookups {
+        /// The entry.
+        port: Path,
+    },
     /// Write down which directions the policy isolates.
     DeclareTypes {
         /// The directions.

@@ -29,7 +29,7 @@ mod ranges;
 mod selector;
 
 pub use addresses::{AddressSet, Block, is_link_local};
-pub use connectivity::{Answer, Assumption, Decision, Question, Subject, ask};
+pub use connectivity::{Answer, Assumption, Decision, Question, Subject, ask, concern_all};
 pub use domain::DomainPattern;
 pub use endpoint::{End, Endpoint, Surroundings};
 pub use fault::{Fault, FaultKind};

@@ -162,7 +162,8 @@ impl Port {
     }
 
     /// The numbers that are sure to be meant. A name is resolved pod by pod, so it gives none.
-    fn known_numbers(&self) -> Option<(u16, u16)> {
+    #[must_use]
+    pub fn known_numbers(&self) -> Option<(u16, u16)> {
         match self.numbers {
             Numbers::All => Some((u16::MIN, u16::MAX)),
             Numbers::Range(first, last) => Some((first, last)),

@@ -21,10 +21,19 @@ rule! {
     ///
     /// ## What it looks at
     ///
-    /// Each rule that allows something: no list of ports; an entry with a protocol and no port; ranges that
-    /// add up to more than `most` ports of one protocol, in one rule or in several for the same peers. Rules that concern ICMP alone do not count, and rules that deny
-    /// do not either. Not concerned as shipped: ingress from the node's side, which kubelets need for probes: link-local
-    /// addresses.
+    /// Each rule that allows something: no list of ports; an entry with a protocol and no port; ranges that add up to more
+    /// than `most` ports of one protocol, in one rule or in several for the same peers.
+    ///
+    /// - NetworkPolicy: `ports` left out, a port without `port`, `endPort`.
+    /// - Cilium: no `toPorts`, port `"0"`, ranges by `endPort`. A rule that allows nothing (`{}`, an empty list of peers) is
+    ///   none.
+    /// - Calico: an Allow rule without `destination.ports`, whatever its `notPorts`; a protocol alone. What a Service stands
+    ///   for has the ports of the Service.
+    /// - ClusterNetworkPolicy: an Accept (Allow) rule without `protocols` (`ports`), ranges.
+    ///
+    /// Rules that concern ICMP alone do not count, and rules that deny, pass or log do not either. Not concerned as
+    /// shipped: ingress from the node's side, which kubelets need for probes: link-local addresses, and the entities
+    /// health, host, remote-node and kube-apiserver.
     ///
     /// ## Fires
     ///

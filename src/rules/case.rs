@@ -1,6 +1,8 @@
 //! What a rule is asked about.
 
-use crate::model::{Body, Direction, Finding, Fix, Namespace, Object, Path, Policy, Rule as TrafficRule, Workload};
+use crate::model::{
+    Body, Direction, FaultKind, Finding, Fix, Namespace, Object, Path, Policy, Rule as TrafficRule, Workload,
+};
 use crate::view::{Scene, Site, View};
 
 use super::Defined;
@@ -145,6 +147,14 @@ impl Findings {
         fix: Option<Fix>,
     ) {
         self.0.push(Finding { rule: R::NAME, object: case.change.object().id.clone(), path, message, help, fix });
+    }
+
+    /// Adds what its own dialect has to say against the object, as findings of rule `R`.
+    pub(super) fn add_faults<R: Defined>(&mut self, case: &Case<'_>, kinds: &[FaultKind]) {
+        let faults = case.written().map(|object| object.faults.as_slice()).unwrap_or_default();
+        for fault in faults.iter().filter(|fault| kinds.contains(&fault.kind)) {
+            self.add::<R>(case, fault.path.clone(), fault.problem.clone(), fault.help.clone(), None);
+        }
     }
 
     /// The findings.

@@ -89,6 +89,12 @@ impl Definition {
         lines.join("\n")
     }
 
+    /// The page of the reference, in Markdown: [`Self::doc`] with its name and its mode.
+    #[must_use]
+    pub fn page(&self) -> String {
+        format!("# {}\n\nMode as shipped: {}\n\n{}", self.name, self.mode.name(), self.doc())
+    }
+
     /// What the rule is about, in one sentence.
     #[must_use]
     pub fn summary(&self) -> String {

@@ -2,10 +2,11 @@
 
 use serde::Deserialize;
 
+use super::blame::{Stop, stopped_by, stops};
 use super::{Case, Change, Findings, Rule};
 use crate::model::{
-    Action, Body, Decision, Direction, Fix, NAME_LABEL, Namespaces, Numbers, Path, Peer, Pods, Policy, Port, Protocol,
-    Question, Rule as TrafficRule, Selector, Side, Subject, Who,
+    Body, Direction, End, Fix, NAME_LABEL, Namespaces, Numbers, Path, Peer, Pods, Policy, Port, Protocol, Selector,
+    Side, Traffic, Who,
 };
 use crate::view::{ClusterDns, Scene, Site};
 
@@ -19,10 +20,20 @@ rule! {
     ///
     /// ## What it looks at
     ///
-    /// All policies that concern the pods, added up: DNS may come from the policy itself, from a baseline, or from any
-    /// other policy whose selector is proved to cover the same pods. It also looks at the deletion or the change of a
-    /// policy that takes the last allowance from pods which another policy isolates. A policy that does not isolate
-    /// egress is never concerned.
+    /// All policies that concern the pods, added up over all dialects: DNS may come from the policy itself, from a baseline,
+    /// or from any other policy whose selector is proved to cover the same pods. It also looks at the deletion or the
+    /// change of a policy that takes the last allowance from pods which another policy isolates. A policy that neither
+    /// isolates egress nor denies any is never concerned, and what somebody else's rule denies is not blamed on it.
+    ///
+    /// - NetworkPolicy: those that isolate egress, by `policyTypes` or by having egress rules.
+    /// - Cilium: `egress` and `egressDeny` isolate, unless `enableDefaultDeny` says otherwise; a denial counts before all
+    ///   that is allowed. DNS rules (`rules.dns`) count as allowing DNS, whatever names they are for. Blocks of addresses
+    ///   do not reach the pods of the cluster's DNS.
+    /// - Calico: tiers and orders, `Pass` included; a policy whose types include Egress isolates for its tier.
+    /// - ClusterNetworkPolicy: does not isolate; a rule of it that denies DNS is reported, one that accepts it counts.
+    ///
+    /// A policy of the cluster has to be served by policies of the cluster, or of the namespaces that it names: what some
+    /// namespaces have of their own says nothing about the others.
     ///
     /// The ways to the cluster's DNS are those of `clusterDNS` in the configuration, and any one of them is enough. A
     /// block of all addresses counts as reaching the DNS pods, since every implementation that compares the addresses
@@ -117,8 +128,9 @@ impl Rule for DnsBlocked {
                 around.retain(|other| other.object.is_same_object(&policy.object) || std::ptr::eq(*other, policy));
             }
             let each = case.site.cluster_dns.iter();
-            let mut stops: Vec<Stop<'_>> =
-                each.map(|dns| stopped_by(case.after(), &around, policy, dns, Protocol::Udp)).collect();
+            let mut stops: Vec<Stop<'_>> = each
+                .map(|dns| stopped_by(case.after(), &around, policy, Direction::Egress, way(dns, Protocol::Udp)))
+                .collect();
             if stops.iter().any(|stop| *stop == Stop::Nothing) {
                 continue;
             }
@@ -216,53 +228,19 @@ fn opens(case: &Case<'_>, policy: &Policy) -> bool {
     })
 }
 
-/// Whether a side can stop what pods send.
-pub(super) fn stops(side: &Side) -> bool {
-    side.isolates || side.rules.iter().any(|rule| rule.action == Action::Deny)
-}
-
-/// What keeps the pods of a policy from one way to the cluster's DNS.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stop<'a> {
-    /// Nothing, or nothing that the policy could be blamed for.
-    Nothing,
-    /// That the policy isolates them.
-    Isolation,
-    /// A rule of it.
-    Rule(&'a TrafficRule),
-}
-
-/// Whether a policy keeps some of its pods from one way to the cluster's DNS. What another policy denies them is not its
-/// fault: whoever wrote that meant it.
-fn stopped_by<'a>(
-    scene: Scene<'a>,
-    around: &[&'a Policy],
-    policy: &'a Policy,
-    dns: &'a ClusterDns,
-    protocol: Protocol,
-) -> Stop<'a> {
-    let question = Question {
-        subject: Subject::Each(&policy.subject),
-        direction: Direction::Egress,
-        other: dns.end(),
-        traffic: dns.traffic(protocol),
-    };
-    let answer = scene.ask(around.iter().copied(), &question);
-    let is_own = |by: &Policy| std::ptr::eq(by, policy);
-    let blamed = answer.decisions.into_iter().find_map(|decision| match decision {
-        Decision::Isolated(by) if by.iter().any(|by| is_own(by)) => Some(Stop::Isolation),
-        Decision::Denied(by, rule) if is_own(by) => Some(Stop::Rule(rule)),
-        _ => None,
-    });
-    blamed.unwrap_or(Stop::Nothing)
-}
-
 /// Whether a policy leaves one way to the cluster's DNS open for all its pods, over each of the protocols.
 pub(super) fn serves(scene: Scene<'_>, site: &Site, policy: &Policy, protocols: &[Protocol]) -> bool {
     let around = scene.policies_for(&policy.subject);
-    site.cluster_dns
-        .iter()
-        .any(|dns| protocols.iter().all(|protocol| stopped_by(scene, &around, policy, dns, *protocol) == Stop::Nothing))
+    site.cluster_dns.iter().any(|dns| {
+        protocols
+            .iter()
+            .all(|protocol| stopped_by(scene, &around, policy, Direction::Egress, way(dns, *protocol)) == Stop::Nothing)
+    })
+}
+
+/// One way to the cluster's DNS, as a connection.
+fn way(dns: &ClusterDns, protocol: Protocol) -> (End<'_>, Traffic<'_>) {
+    (dns.end(), dns.traffic(protocol))
 }
 
 /// The ways to the cluster's DNS, for advice.

@@ -1,6 +1,7 @@
 //! See [`DnsUdpOnly`].
 
-use super::dns_blocked::{allow, serves, stops, ways};
+use super::blame::stops;
+use super::dns_blocked::{allow, serves, ways};
 use super::{Case, Findings, Rule};
 use crate::model::{Fix, Numbers, Policy, Ports, Protocol};
 use crate::view::Site;
@@ -16,8 +17,8 @@ rule! {
     ///
     /// ## What it looks at
     ///
-    /// The same as `dns-blocked`, with its ways to the cluster's DNS and all policies added up. It is silent where
-    /// `dns-blocked` speaks.
+    /// The same as `dns-blocked`, with its ways to the cluster's DNS and all policies added up, in each dialect. It is
+    /// silent where `dns-blocked` speaks. A port of Cilium without a protocol, or with ANY, is both UDP and TCP.
     ///
     /// ## Fires
     ///

@@ -16,6 +16,11 @@ rule! {
     /// Each block among the peers of an allowing rule. Not concerned: all addresses (which are no address in
     /// particular), and link-local addresses (which mean the node, wherever that is).
     ///
+    /// - NetworkPolicy: `ipBlock`.
+    /// - Cilium: the CIDRs of a rule, as texts and as sets.
+    /// - Calico: `nets`, where no selector has to hold besides.
+    /// - ClusterNetworkPolicy: `networks`.
+    ///
     /// ## Fires
     ///
     /// ```yaml

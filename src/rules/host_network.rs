@@ -18,6 +18,11 @@ rule! {
     /// CronJob, ReplicationController, PodTemplate. The namespace is isolated if it carries the label of a profile
     /// that isolates, or if a policy isolates all its pods. A namespace of which nothing is known is not isolated.
     ///
+    /// Policies of the cluster count where their selector is known to mean the namespace.
+    ///
+    /// - NetworkPolicy, Cilium, Calico: a policy that isolates a direction for all pods.
+    /// - ClusterNetworkPolicy: does not isolate.
+    ///
     /// ## Fires
     ///
     /// ```yaml

@@ -20,6 +20,12 @@ rule! {
     /// owns; where neither is there, nothing is said. A policy that has only ingress rules is not concerned: what is
     /// filled in is what it says.
     ///
+    /// - NetworkPolicy: all of that.
+    /// - Calico: rules in a direction that `types` does not name. Where `types` is left out the directions follow from the
+    ///   rules that are there, which surprises nobody.
+    /// - Cilium: not concerned, a direction is isolated by its rules.
+    /// - ClusterNetworkPolicy: not concerned, it does not isolate.
+    ///
     /// ## Fires
     ///
     /// ```yaml

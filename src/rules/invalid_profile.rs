@@ -14,7 +14,7 @@ rule! {
     ///
     /// Labels of namespaces: a profile that is none of those in the configuration; a profile on a namespace of the
     /// platform, which has policies of its own; an access label with a name that the configuration does not have, or
-    /// with a value other than `"true"`.
+    /// with a value other than `"true"`. It looks at no policies, so the dialects make no difference.
     ///
     /// ## Fires
     ///

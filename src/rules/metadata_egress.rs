@@ -19,8 +19,14 @@ rule! {
     ///
     /// ## What it looks at
     ///
-    /// Each rule for egress that includes TCP port 80, on its own: one that lets pods send anywhere; blocks that hold
-    /// 169.254.169.254 or fd00:ec2::254 and do not leave it out. Peers that are pods never reach it.
+    /// Each rule for egress that allows TCP port 80: one that lets pods send anywhere; blocks that hold 169.254.169.254 or
+    /// fd00:ec2::254 and do not leave it out. Peers that are pods never reach it. Silent where a denial keeps all the pods
+    /// from it, by whatever policy and dialect.
+    ///
+    /// - NetworkPolicy: `to` left out, `ipBlock`.
+    /// - Cilium: a rule with ports and no peers, `toCIDR` and `toCIDRSet`, the entities all and world.
+    /// - Calico: an Allow rule without a destination, `nets` and `notNets`.
+    /// - ClusterNetworkPolicy: `networks`.
     ///
     /// ## Fires
     ///

@@ -8,15 +8,23 @@ mod definition;
 mod case;
 
 mod any_port;
+mod blame;
 mod dns_blocked;
 mod dns_udp_only;
+mod fqdn_without_dns;
 mod hardcoded_address;
 mod host_network;
 mod implicit_policy_types;
+mod invalid_fqdn;
 mod invalid_profile;
+mod invalid_selector;
 mod metadata_egress;
+mod never_enforced;
 mod open_ingress;
+mod platform_flow_missing;
+mod port_without_protocol;
 mod split_peer;
+mod unknown_field;
 
 pub use case::{Case, Change, Findings, Old};
 pub use definition::{Defined, Definition, Mode, Rule, SettingsError};
@@ -28,11 +36,18 @@ pub const RULES: &[Definition] = &[
     Definition::of::<any_port::AnyPort>(),
     Definition::of::<host_network::HostNetwork>(),
     Definition::of::<invalid_profile::InvalidProfile>(),
+    Definition::of::<platform_flow_missing::PlatformFlowMissing>(),
+    Definition::of::<never_enforced::NeverEnforced>(),
+    Definition::of::<invalid_selector::InvalidSelector>(),
+    Definition::of::<port_without_protocol::PortWithoutProtocol>(),
+    Definition::of::<invalid_fqdn::InvalidFqdn>(),
+    Definition::of::<fqdn_without_dns::FqdnWithoutDns>(),
     Definition::of::<split_peer::SplitPeer>(),
     Definition::of::<open_ingress::OpenIngress>(),
     Definition::of::<metadata_egress::MetadataEgress>(),
     Definition::of::<hardcoded_address::HardcodedAddress>(),
     Definition::of::<implicit_policy_types::ImplicitPolicyTypes>(),
+    Definition::of::<unknown_field::UnknownField>(),
 ];
 
 /// The rule with this name.

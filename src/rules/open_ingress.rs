@@ -13,7 +13,12 @@ rule! {
     ///
     /// ## What it looks at
     ///
-    /// Each rule for ingress, on its own: no peers; a block of all IPv4 or all IPv6 addresses without exceptions.
+    /// Each rule that allows ingress, on its own: no peers; a block of all IPv4 or all IPv6 addresses without exceptions.
+    ///
+    /// - NetworkPolicy: `from` left out or empty, `0.0.0.0/0`, `::/0`.
+    /// - Cilium: a rule with ports and no peers, `fromCIDR` and `fromCIDRSet`, the entities all and world.
+    /// - Calico: an Allow rule without a source, or with nets of all addresses.
+    /// - ClusterNetworkPolicy: not concerned, its ingress comes from pods only.
     ///
     /// ## Fires
     ///

@@ -18,6 +18,11 @@ rule! {
     /// nothing of namespaces. Not concerned: a podSelector that selects every pod, which is how "my own namespace, and
     /// that other one" is written; a peer that has both selectors.
     ///
+    /// - NetworkPolicy: `namespaceSelector` and `podSelector` in one `from` or `to`.
+    /// - Cilium: two selectors in one `fromEndpoints` or `toEndpoints`, one of them with nothing but the labels of
+    ///   namespaces, the other with nothing but those of pods.
+    /// - Calico and ClusterNetworkPolicy: not concerned, in them both stand in one place.
+    ///
     /// ## Fires
     ///
     /// ```yaml

@@ -1,5 +1,5 @@
-//! `projectcalico.org/v3` and `crd.projectcalico.org/v1`: NetworkPolicy, GlobalNetworkPolicy and Tier, by the reference of
-//! Calico (resources "Network policy", "Global network policy" and "Tier") and the comments on its types.
+//! `projectcalico.org/v3` and `crd.projectcalico.org/v1`: NetworkPolicy, GlobalNetworkPolicy and Tier, by the reference
+//! of Calico (resources "Network policy", "Global network policy" and "Tier") and the comments on its types.
 
 use std::collections::BTreeMap;
 
@@ -25,8 +25,8 @@ fn is_policy(manifest: &Value) -> bool {
 ///
 /// - order: "Tiers with higher order are applied after those with lower order. If the order is omitted, it may be
 ///   considered to be infinite - i.e. the tier will be applied last."
-/// - defaultAction: "specifies the action applied to traffic that matches a policy in the tier but does not match any rule
-///   within that policy. Default: Deny".
+/// - defaultAction: "specifies the action applied to traffic that matches a policy in the tier but does not match any
+///   rule within that policy. Default: Deny".
 pub(crate) fn tier(manifest: &Value) -> Option<Tier> {
     is_calico(manifest, "Tier").then(|| Tier {
         name: name(manifest).to_owned(),
@@ -35,16 +35,16 @@ pub(crate) fn tier(manifest: &Value) -> Option<Tier> {
     })
 }
 
-/// NetworkPolicySpec.tier: "The name of the tier that this policy belongs to. If this is omitted, the default tier (name is
-/// default) is assumed."
+/// NetworkPolicySpec.tier: "The name of the tier that this policy belongs to. If this is omitted, the default tier
+/// (name is default) is assumed."
 pub(crate) fn tier_of_policy(manifest: &Value) -> Option<String> {
     is_policy(manifest).then(|| manifest["spec"]["tier"].as_str().unwrap_or(DEFAULT_TIER).to_owned())
 }
 
 /// The manifest, if it is a policy of Calico and selects the subject of the question.
 ///
-/// NetworkPolicySpec.order: "Policies with higher order are applied after those with lower order within the same tier. If
-/// the order is omitted, it may be considered to be infinite - i.e. the policy will be applied last."
+/// NetworkPolicySpec.order: "Policies with higher order are applied after those with lower order within the same tier.
+/// If the order is omitted, it may be considered to be infinite - i.e. the policy will be applied last."
 pub(crate) fn policy(manifest: &Value, question: &Question<'_>) -> Option<Policy> {
     let tier = tier_of_policy(manifest)?;
     if !selects(manifest, question) {
@@ -60,8 +60,9 @@ pub(crate) fn policy(manifest: &Value, question: &Question<'_>) -> Option<Policy
     })
 }
 
-/// NetworkPolicySpec.selector: "an expression used to pick out the endpoints that the policy should be applied to"; "all()
-/// or the empty selector -> matches all endpoints". A NetworkPolicy applies to the endpoints of its own namespace.
+/// NetworkPolicySpec.selector: "an expression used to pick out the endpoints that the policy should be applied to";
+/// "all() or the empty selector -> matches all endpoints". A NetworkPolicy applies to the endpoints of its own
+/// namespace.
 ///
 /// serviceAccountSelector: "used to select a pod based on service accounts". GlobalNetworkPolicySpec.namespaceSelector:
 /// "used to select a pod based on namespaces".
@@ -78,8 +79,8 @@ fn selects(manifest: &Value, question: &Question<'_>) -> bool {
         && holds("namespaceSelector", &namespace_labels(pod, world))
 }
 
-/// NetworkPolicySpec.types: "When not explicitly specified (and so the value on creation is empty or nil), Calico defaults
-/// Types according to what Ingress and Egress are present in the policy. The default is:
+/// NetworkPolicySpec.types: "When not explicitly specified (and so the value on creation is empty or nil), Calico
+/// defaults Types according to what Ingress and Egress are present in the policy. The default is:
 ///
 /// - [Ingress], if there are no Egress rules (including the case where there are also no Ingress rules)
 /// - [Egress], if there are Egress rules but no Ingress rules
@@ -96,8 +97,8 @@ fn applies(spec: &Value, direction: Direction) -> bool {
     }
 }
 
-/// NetworkPolicySpec.ingress and .egress: "The ordered set of rules. Each rule contains a set of packet match criteria and
-/// a corresponding action to apply."
+/// NetworkPolicySpec.ingress and .egress: "The ordered set of rules. Each rule contains a set of packet match criteria
+/// and a corresponding action to apply."
 fn rules(manifest: &Value, question: &Question<'_>) -> Vec<Rule> {
     let own_namespace = is_calico(manifest, "NetworkPolicy").then(|| namespace(manifest));
     let rules = match question.direction {
@@ -121,9 +122,9 @@ fn action(rule: &Value) -> Action {
     }
 }
 
-/// Rule: "Each positive match criteria has a negated version, prefixed with Not. All the match criteria within a rule must
-/// be satisfied for a packet to match. A single rule can contain the positive and negative version of a match and both must
-/// be satisfied for the rule to match."
+/// Rule: "Each positive match criteria has a negated version, prefixed with Not. All the match criteria within a rule
+/// must be satisfied for a packet to match. A single rule can contain the positive and negative version of a match and
+/// both must be satisfied for the rule to match."
 ///
 /// - ipVersion: "restricts the rule to only match a specific IP version".
 /// - protocol: "restricts the rule to only apply to traffic of a specific IP protocol"; notProtocol: its negation.
@@ -144,8 +145,8 @@ fn rule_matches(rule: &Value, own_namespace: Option<&str>, question: &Question<'
         && destination_ports_match(&rule["destination"], question)
 }
 
-/// Protocol: "Must be one of these string values: TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or an integer in the range 1-255."
-/// The numbers are those of IANA.
+/// Protocol: "Must be one of these string values: TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or an integer in the range
+/// 1-255." The numbers are those of IANA.
 fn protocol_number(protocol: &Value) -> u64 {
     match protocol {
         Value::Number(number) => number.as_u64().unwrap(),
@@ -163,24 +164,24 @@ fn protocol_number(protocol: &Value) -> u64 {
 
 /// EntityRule.
 ///
-/// - nets: "restricts the rule to only apply to traffic that originates from (or terminates at) IP addresses in any of the
-///   given subnets"; notNets: "the negated version of the Nets field".
+/// - nets: "restricts the rule to only apply to traffic that originates from (or terminates at) IP addresses in any of
+///   the given subnets"; notNets: "the negated version of the Nets field".
 /// - selector: "Only traffic that originates from (terminates at) endpoints matching the selector will be matched."
 /// - notSelector: "matches packets that are not from Calico-controlled endpoints that do have the label".
-/// - namespaceSelector: "Only traffic that originates from (or terminates at) endpoints within the selected namespaces will
-///   be matched. When both NamespaceSelector and another selector are defined on the same rule, then only workload endpoints
-///   that are matched by both selectors will be selected by the rule. For NetworkPolicy, an empty NamespaceSelector implies
-///   that the Selector is limited to selecting only workload endpoints in the same namespace as the NetworkPolicy. For
-///   NetworkPolicy, global() NamespaceSelector implies that the Selector is limited to selecting only GlobalNetworkSet or
-///   HostEndpoint. For GlobalNetworkPolicy, an empty NamespaceSelector implies the Selector applies to workload endpoints
-///   across all namespaces."
-/// - serviceAccounts: "restricts the rule to only apply to traffic that originates from (or terminates at) a pod running as
-///   a matching service account". names: "a service account whose name is in the list"; selector: "a service account that
-///   matches the given label selector. If both Names and Selector are specified then they are AND'ed."
+/// - namespaceSelector: "Only traffic that originates from (or terminates at) endpoints within the selected namespaces
+///   will be matched. When both NamespaceSelector and another selector are defined on the same rule, then only workload
+///   endpoints that are matched by both selectors will be selected by the rule. For NetworkPolicy, an empty
+///   NamespaceSelector implies that the Selector is limited to selecting only workload endpoints in the same namespace
+///   as the NetworkPolicy. For NetworkPolicy, global() NamespaceSelector implies that the Selector is limited to
+///   selecting only GlobalNetworkSet or HostEndpoint. For GlobalNetworkPolicy, an empty NamespaceSelector implies the
+///   Selector applies to workload endpoints across all namespaces."
+/// - serviceAccounts: "restricts the rule to only apply to traffic that originates from (or terminates at) a pod
+///   running as a matching service account". names: "a service account whose name is in the list"; selector: "a service
+///   account that matches the given label selector. If both Names and Selector are specified then they are AND'ed."
 ///
-/// In a NetworkPolicy the limit to its own namespace (or to the selected ones) sets in as soon as there is any selector,
-/// notSelector included (GetEntityRuleSelector: "endpoints for a namespaced policy being limited to the namespace (or to
-/// selected namespaces) as soon as _any_ of the selector fields are used, including NotSelector").
+/// In a NetworkPolicy the limit to its own namespace (or to the selected ones) sets in as soon as there is any
+/// selector, notSelector included (GetEntityRuleSelector: "endpoints for a namespaced policy being limited to the
+/// namespace (or to selected namespaces) as soon as _any_ of the selector fields are used, including NotSelector").
 fn entity_matches(entity: &Value, end: End<'_>, own_namespace: Option<&str>, question: &Question<'_>) -> bool {
     assert!(entity["services"].is_null(), "there are no services here");
     let given = |field: &str| entity[field].as_str().filter(|selector| !selector.is_empty());
@@ -235,9 +236,9 @@ fn source_has_no_ports(source: &Value) -> bool {
     true
 }
 
-/// EntityRule.ports of the destination: "restricts the rule to only apply to traffic that has a source (destination) port
-/// that matches one of these ranges/values. This value is a list of integers or strings that represent ranges of ports."
-/// notPorts: "the negated version of the Ports field."
+/// EntityRule.ports of the destination: "restricts the rule to only apply to traffic that has a source (destination)
+/// port that matches one of these ranges/values. This value is a list of integers or strings that represent ranges of
+/// ports." notPorts: "the negated version of the Ports field."
 fn destination_ports_match(destination: &Value, question: &Question<'_>) -> bool {
     let ports = items(&destination["ports"]);
     (ports.is_empty() || ports.iter().any(|port| port_matches(port, question)))
@@ -281,8 +282,8 @@ fn service_account_labels(pod: &Pod) -> BTreeMap<String, String> {
     BTreeMap::from([("projectcalico.org/name".to_owned(), pod.service_account.clone())])
 }
 
-/// "Selectors": whether an expression holds of an endpoint (or of its namespace, or of its service account) that has these
-/// labels. There are no host endpoints and no network sets here, of which alone `global()` holds.
+/// "Selectors": whether an expression holds of an endpoint (or of its namespace, or of its service account) that has
+/// these labels. There are no host endpoints and no network sets here, of which alone `global()` holds.
 pub(crate) fn selector_matches(selector: &str, labels: &BTreeMap<String, String>) -> bool {
     let mut reader = Reader { rest: selector, labels };
     reader.skip_space();

@@ -11,8 +11,8 @@ use super::{is_kind, is_within, items, name, namespace, text};
 /// The cluster that all pods are in, as far as its name goes.
 const CLUSTER: &str = "default";
 
-/// The policies that a manifest of Cilium is made of, as far as they select the subject of the question: for each of its
-/// rules one that denies and one that allows.
+/// The policies that a manifest of Cilium is made of, as far as they select the subject of the question: for each of
+/// its rules one that denies and one that allows.
 ///
 /// "Deny policies take precedence over allow policies, regardless of whether they are a Cilium Network Policy, a
 /// Clusterwide Cilium Network Policy or even a Kubernetes Network Policy."
@@ -50,8 +50,8 @@ pub(crate) fn policies(manifest: &Value, question: &Question<'_>) -> Vec<Policy>
         .collect()
 }
 
-/// CiliumNetworkPolicy.spec: "the desired Cilium specific rule specification"; specs: "a list of desired Cilium specific
-/// rule specification". Both may be there.
+/// CiliumNetworkPolicy.spec: "the desired Cilium specific rule specification"; specs: "a list of desired Cilium
+/// specific rule specification". Both may be there.
 fn specs(manifest: &Value) -> Vec<&Value> {
     let mut specs = Vec::new();
     if manifest["spec"].is_object() {
@@ -61,11 +61,11 @@ fn specs(manifest: &Value) -> Vec<&Value> {
     specs
 }
 
-/// Rule.endpointSelector: "selects all endpoints which should be subject to this rule". A rule with a nodeSelector in its
-/// stead is one for nodes.
+/// Rule.endpointSelector: "selects all endpoints which should be subject to this rule". A rule with a nodeSelector in
+/// its stead is one for nodes.
 ///
-/// A CiliumNetworkPolicy applies to the endpoints of its own namespace; the requirement for it takes the place of one that
-/// the selector has under the same key (`k8s:io.kubernetes.pod.namespace`).
+/// A CiliumNetworkPolicy applies to the endpoints of its own namespace; the requirement for it takes the place of one
+/// that the selector has under the same key (`k8s:io.kubernetes.pod.namespace`).
 fn selects(spec: &Value, own_namespace: Option<&str>, question: &Question<'_>) -> bool {
     if !spec["endpointSelector"].is_object() {
         return false;
@@ -77,10 +77,10 @@ fn selects(spec: &Value, own_namespace: Option<&str>, question: &Question<'_>) -
     selector_matches(&selector, &labels_of(End::Pod(question.subject), question.world))
 }
 
-/// Rule.enableDefaultDeny: "determines whether this policy configures the subject endpoint(s) to have a default deny mode.
-/// If enabled, this causes all traffic not explicitly allowed by a network policy to be dropped. If not specified, the
-/// default is true for each traffic direction that has rules, and false otherwise. [...] If multiple policies apply to an
-/// endpoint, that endpoint's default deny will be enabled if any policy requests it."
+/// Rule.enableDefaultDeny: "determines whether this policy configures the subject endpoint(s) to have a default deny
+/// mode. If enabled, this causes all traffic not explicitly allowed by a network policy to be dropped. If not
+/// specified, the default is true for each traffic direction that has rules, and false otherwise. [...] If multiple
+/// policies apply to an endpoint, that endpoint's default deny will be enabled if any policy requests it."
 ///
 /// It is the rules of a direction that ask for it, so a direction without any does not have it whatever the field says.
 fn isolates(spec: &Value, direction: Direction) -> bool {
@@ -92,8 +92,8 @@ fn isolates(spec: &Value, direction: Direction) -> bool {
     has_rules && spec["enableDefaultDeny"][field].as_bool().unwrap_or(true)
 }
 
-/// IngressRule and EgressRule: "All members of this structure are optional. If omitted or empty, the member will have no
-/// effect on the rule. If multiple members are set, all of them need to match in order for the rule to take effect."
+/// IngressRule and EgressRule: "All members of this structure are optional. If omitted or empty, the member will have
+/// no effect on the rule. If multiple members are set, all of them need to match in order for the rule to take effect."
 ///
 /// - A list of peers that is there and empty selects nothing, whatever else the rule says.
 /// - A rule that has neither peers nor ports matches nothing ("Ingress Default Deny": `ingress: [{}]`).
@@ -136,8 +136,8 @@ type Label = (&'static str, String, String);
 const NAMESPACE: &str = "k8s:io.kubernetes.pod.namespace";
 const NAMESPACE_LABELS: &str = "io.cilium.k8s.namespace.labels.";
 
-/// The labels that the identity of an end is made of ("Endpoint labels"): those of the pod and of its namespace, the names
-/// of its namespace, of its service account and of the cluster; of all that is outside, `reserved:world`.
+/// The labels that the identity of an end is made of ("Endpoint labels"): those of the pod and of its namespace, the
+/// names of its namespace, of its service account and of the cluster; of all that is outside, `reserved:world`.
 fn labels_of(end: End<'_>, world: &World) -> Vec<Label> {
     let End::Pod(pod) = end else {
         return vec![("reserved", "world".to_owned(), String::new())];
@@ -204,10 +204,10 @@ fn require_existence(selector: &mut Value, key: &str) {
 /// endpoint subject to the rule".
 ///
 /// "The user can explicitly specify the namespace in the FromEndpoints selector. If omitted, we limit the scope to the
-/// namespace the policy lives in." A selector on the labels of namespaces is such a one, too. "For a clusterwide policy if
-/// a namespace is not specified in the labels we add a selector to only match endpoints that contains a namespace label."
-/// In the same way the cluster is the local one unless the selector says otherwise. A selector for reserved labels is left
-/// as it is.
+/// namespace the policy lives in." A selector on the labels of namespaces is such a one, too. "For a clusterwide policy
+/// if a namespace is not specified in the labels we add a selector to only match endpoints that contains a namespace
+/// label." In the same way the cluster is the local one unless the selector says otherwise. A selector for reserved
+/// labels is left as it is.
 fn endpoints_match(selector: &Value, own_namespace: Option<&str>, question: &Question<'_>) -> bool {
     let mut selector = selector.clone();
     let keys = keys(&selector);
@@ -244,8 +244,8 @@ fn entity_matches(entity: &str, other: End<'_>) -> bool {
     }
 }
 
-/// "IP/CIDR based": "CIDR policies are used to define policies to and from endpoints which are not managed by Cilium and
-/// thus do not have labels associated with them. [...] CIDR rules do not apply to traffic where both sides of the
+/// "IP/CIDR based": "CIDR policies are used to define policies to and from endpoints which are not managed by Cilium
+/// and thus do not have labels associated with them. [...] CIDR rules do not apply to traffic where both sides of the
 /// connection are either managed by Cilium or use an IP belonging to a node in the cluster".
 ///
 /// except: "a list of IP blocks which the endpoint subject to the rule is not allowed to initiate connections to. [...]
@@ -262,9 +262,9 @@ fn cidr_matches(cidr: &Value, except: &Value, other: End<'_>) -> bool {
 /// PortRule.ports: "a list of L4 port/protocol"; a list without any adds no port.
 ///
 /// PortProtocol.port: "can be an L4 port number, or a name in the form of http or http-8080"; "0" stands for all ports.
-/// endPort: "can only be an L4 port number. It is ignored when Port is 0 or a named port." protocol: "If omitted or empty,
-/// any protocol matches. Accepted values: TCP, UDP, SCTP, ANY", where any is any of these three: "Matching on ICMP is not
-/// supported". L7 rules do not decide on whether a connection comes about.
+/// endPort: "can only be an L4 port number. It is ignored when Port is 0 or a named port." protocol: "If omitted or
+/// empty, any protocol matches. Accepted values: TCP, UDP, SCTP, ANY", where any is any of these three: "Matching on
+/// ICMP is not supported". L7 rules do not decide on whether a connection comes about.
 fn ports_match(ports: &Value, question: &Question<'_>) -> bool {
     items(ports).iter().any(|port| {
         let protocol_matches = match port["protocol"].as_str().unwrap_or("ANY") {
@@ -284,9 +284,9 @@ fn port_matches(port: &Value, question: &Question<'_>) -> bool {
     first == 0 || (first <= number && number <= last)
 }
 
-/// ICMPRule.fields: "a list of ICMP fields"; ICMPField.type: "a ICMP-type. It should be an 8bit code (0-255), or it's CamelCase
-/// name (for example, EchoReply)"; family: "specifies a IP address version. Currently we support IPv4 and IPv6. IPv4 is set
-/// as default."
+/// ICMPRule.fields: "a list of ICMP fields"; ICMPField.type: "a ICMP-type. It should be an 8bit code (0-255), or it's
+/// CamelCase name (for example, EchoReply)"; family: "specifies a IP address version. Currently we support IPv4 and
+/// IPv6. IPv4 is set as default."
 ///
 /// A flow of ICMP is an echo request over IPv4 here: type 8.
 fn icmp_matches(fields: &Value, question: &Question<'_>) -> bool {

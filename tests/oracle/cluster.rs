@@ -1,5 +1,6 @@
-//! `policy.networking.k8s.io`: ClusterNetworkPolicy v1alpha2, AdminNetworkPolicy and BaselineAdminNetworkPolicy v1alpha1, by
-//! the comments on the types of the Network Policy API ("ClusterNetworkPolicySpec" and what it is made of).
+//! `policy.networking.k8s.io`: ClusterNetworkPolicy v1alpha2, AdminNetworkPolicy and BaselineAdminNetworkPolicy
+//! v1alpha1, by the comments on the types of the Network Policy API ("ClusterNetworkPolicySpec" and what it is made
+//! of).
 
 use serde_json::{Value, json};
 
@@ -20,8 +21,8 @@ pub(crate) fn policy(manifest: &Value, question: &Question<'_>) -> Option<Policy
         tier: tier.to_owned(),
         order,
         name: super::name(manifest).to_owned(),
-        // "CNPs with no ingress rules do not affect ingress traffic", and what no rule matches is left to the next tier: none
-        // of these policies isolates what it selects.
+        // "CNPs with no ingress rules do not affect ingress traffic", and what no rule matches is left to the next
+        // tier: none of these policies isolates what it selects.
         isolates: false,
         rules: rules(manifest, question),
     })
@@ -31,7 +32,8 @@ pub(crate) fn policy(manifest: &Value, question: &Question<'_>) -> Option<Policy
 /// Baseline tier." Priority: "a value from 0 to 1000 indicating the precedence of the policy within its tier. Policies
 /// with lower priority values have higher precedence".
 ///
-/// A BaselineAdminNetworkPolicy is the only one of its kind and has no priority; beside policies that do, it comes last.
+/// A BaselineAdminNetworkPolicy is the only one of its kind and has no priority; beside policies that do, it comes
+/// last.
 fn tier_and_priority(manifest: &Value) -> Option<(&'static str, f64)> {
     let priority = || manifest["spec"]["priority"].as_f64().unwrap();
     if is_kind(manifest, GROUP, "ClusterNetworkPolicy") {
@@ -55,11 +57,11 @@ fn selects(manifest: &Value, question: &Question<'_>) -> bool {
     is_in_namespaces_or_pods(subject, End::Pod(question.subject), question)
 }
 
-/// ClusterNetworkPolicySubject.namespaces: "is used to select pods via namespace selectors"; pods: "is used to select pods
-/// via namespace AND pod selectors".
+/// ClusterNetworkPolicySubject.namespaces: "is used to select pods via namespace selectors"; pods: "is used to select
+/// pods via namespace AND pod selectors".
 ///
-/// NamespacedPod.namespaceSelector: "follows standard label selector semantics; if empty, it selects all Namespaces". As
-/// it is no pointer, a field that is not there is an empty one.
+/// NamespacedPod.namespaceSelector: "follows standard label selector semantics; if empty, it selects all Namespaces".
+/// As it is no pointer, a field that is not there is an empty one.
 fn is_in_namespaces_or_pods(selectors: &Value, end: End<'_>, question: &Question<'_>) -> bool {
     let End::Pod(pod) = end else {
         return false;
@@ -79,8 +81,8 @@ fn is_in_namespaces_or_pods(selectors: &Value, end: End<'_>, question: &Question
     false
 }
 
-/// ClusterNetworkPolicySpec.ingress and .egress: "The relative precedence of ingress rules within a single CNP object (all
-/// of which share the priority) will be determined by the order in which the rule is written."
+/// ClusterNetworkPolicySpec.ingress and .egress: "The relative precedence of ingress rules within a single CNP object
+/// (all of which share the priority) will be determined by the order in which the rule is written."
 fn rules(manifest: &Value, question: &Question<'_>) -> Vec<Rule> {
     let (rules, peers) = match question.direction {
         Direction::Ingress => (&manifest["spec"]["ingress"], "from"),
@@ -89,10 +91,10 @@ fn rules(manifest: &Value, question: &Question<'_>) -> Vec<Rule> {
     items(rules).iter().map(|rule| answer_of(rule, &rule[peers], question)).collect()
 }
 
-/// ClusterNetworkPolicyIngressRule.from: "If any element matches the source of incoming traffic then the specified action
-/// is applied." ClusterNetworkPolicyIngressPeer: "If an implementation sees no fields are set [...] it should fail closed.
-/// For Accept rules, fail closed means: treat the rule as matching no traffic. For Deny and Pass rules, fail closed means:
-/// treat the rule as a Deny all rule."
+/// ClusterNetworkPolicyIngressRule.from: "If any element matches the source of incoming traffic then the specified
+/// action is applied." ClusterNetworkPolicyIngressPeer: "If an implementation sees no fields are set [...] it should
+/// fail closed. For Accept rules, fail closed means: treat the rule as matching no traffic. For Deny and Pass rules,
+/// fail closed means: treat the rule as a Deny all rule."
 fn answer_of(rule: &Value, peers: &Value, question: &Question<'_>) -> Rule {
     let action = action(rule);
     let has_peer_without_known_field = items(peers).iter().any(|peer| {
@@ -142,8 +144,8 @@ fn protocols_match(rule: &Value, question: &Question<'_>) -> bool {
         || items(&rule["ports"]).iter().any(|port| v1alpha1_port_matches(port, question))
 }
 
-/// ClusterNetworkPolicyProtocol: "Exactly one field must be set." destinationNamedPort: "selects a destination port on a
-/// pod based on the ContainerPort name"; the protocol is that of the container port.
+/// ClusterNetworkPolicyProtocol: "Exactly one field must be set." destinationNamedPort: "selects a destination port on
+/// a pod based on the ContainerPort name"; the protocol is that of the container port.
 fn protocol_matches(protocol: &Value, question: &Question<'_>) -> bool {
     if let Some(name) = protocol["destinationNamedPort"].as_str() {
         return question.goes_to_port_named(name);
@@ -167,8 +169,8 @@ fn destination_port_matches(port: &Value, number: u16) -> bool {
     port["range"]["start"].as_u64().unwrap() <= number && number <= port["range"]["end"].as_u64().unwrap()
 }
 
-/// AdminNetworkPolicyPort: "describes how to select network ports on pod(s). Exactly one field must be set." The protocol
-/// of portNumber and of portRange: "If not specified, this field defaults to TCP."
+/// AdminNetworkPolicyPort: "describes how to select network ports on pod(s). Exactly one field must be set." The
+/// protocol of portNumber and of portRange: "If not specified, this field defaults to TCP."
 fn v1alpha1_port_matches(port: &Value, question: &Question<'_>) -> bool {
     let number = u64::from(question.port);
     if let Some(name) = port["namedPort"].as_str() {

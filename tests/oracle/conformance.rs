@@ -1,10 +1,15 @@
-//! The cases of the conformance tests of NetworkPolicy as data: those of Kubernetes (`test/e2e/network/netpol`, the suites
-//! "Netpol" for TCP, UDP and SCTP), those of the older suite that have no counterpart there, and a selection of what
-//! Cyclonus generates.
+//! The cases of the conformance tests of NetworkPolicy as data: those of Kubernetes (`test/e2e/network/netpol`, the
+//! suites "Netpol" for TCP, UDP and SCTP), those of the older suite that have no counterpart there, and a selection of
+//! what Cyclonus generates.
 //!
-//! All of them are about the namespaces x, y and z with the pods a, b and c in each, which serve the ports 80 and 81 over
-//! every protocol. A case that has several steps upstream is several cases here. As upstream, nothing is expected of a pod
-//! that connects to itself.
+//! All of them are about the namespaces x, y and z with the pods a, b and c in each, which serve the ports 80 and 81
+//! over every protocol. A case that has several steps upstream is several cases here. As upstream, nothing is expected
+//! of a pod that connects to itself.
+
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "a table of JSON is easier to read without a borrow in front of each"
+)]
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -94,9 +99,16 @@ pub(crate) fn world() -> World {
     world
 }
 
-/// A protocol and a port, and the connections over them that do not come about (or do after all): each is who connects, to
-/// whom, and whether it succeeds; `*` is every pod, `x` every pod of a namespace, `x/a` one pod. Later ones come first.
-type Probe<'a> = (&'static str, u16, &'a [(&'a str, &'a str, bool)]);
+/// A protocol and a port, and the connections over them that do not come about (or do after all): each is who connects,
+/// to whom, and whether it succeeds; `*` is every pod, `x` every pod of a namespace, `x/a` one pod. Later ones come
+/// first.
+type Probe<'a> = (&'static str, u16, &'a [Exception<'a>]);
+
+/// Who connects, to whom, and whether it succeeds.
+type Exception<'a> = (&'a str, &'a str, bool);
+
+/// What a case is called, the list that it is about, and what that list stands for.
+type Row<'a, T> = (&'a str, Value, &'a [T]);
 
 fn case(name: &str, manifests: &[Value], probes: &[Probe<'_>]) -> Case {
     case_in(world(), name, manifests, probes)
@@ -172,10 +184,10 @@ fn all() -> Value {
     json!({})
 }
 
-const NOTHING_TO_X: &[(&str, &str, bool)] = &[("*", "x", false)];
-const NOTHING_FROM_X: &[(&str, &str, bool)] = &[("x", "*", false)];
-const NOTHING_TO_XA: &[(&str, &str, bool)] = &[("*", "x/a", false)];
-const ONLY_Y_TO_XA: &[(&str, &str, bool)] = &[("*", "x/a", false), ("y", "x/a", true)];
+const NOTHING_TO_X: &[Exception<'_>] = &[("*", "x", false)];
+const NOTHING_FROM_X: &[Exception<'_>] = &[("x", "*", false)];
+const NOTHING_TO_XA: &[Exception<'_>] = &[("*", "x/a", false)];
+const ONLY_Y_TO_XA: &[Exception<'_>] = &[("*", "x/a", false), ("y", "x/a", true)];
 
 /// "NetworkPolicy between server and client".
 fn end_to_end() -> Vec<Case> {
@@ -599,14 +611,14 @@ fn base_egress() -> Value {
 }
 
 /// Neither to nor from x/a.
-const CLOSED: &[(&str, &str, bool)] = &[("*", "x/a", false), ("x/a", "*", false)];
+const CLOSED: &[Exception<'_>] = &[("*", "x/a", false), ("x/a", "*", false)];
 /// Of the base policy: who reaches x/a, and whom x/a reaches.
-const BASE_IN: [(&str, &str, bool); 4] =
+const BASE_IN: [Exception<'_>; 4] =
     [("x/b", "x/a", true), ("x/c", "x/a", true), ("y/b", "x/a", true), ("y/c", "x/a", true)];
-const BASE_OUT: [(&str, &str, bool); 4] =
+const BASE_OUT: [Exception<'_>; 4] =
     [("x/a", "y/a", true), ("x/a", "y/b", true), ("x/a", "z/a", true), ("x/a", "z/b", true)];
 
-fn closed_but<'a>(open: &[&[(&'a str, &'a str, bool)]]) -> Vec<(&'a str, &'a str, bool)> {
+fn closed_but<'a>(open: &[&[Exception<'a>]]) -> Vec<Exception<'a>> {
     [CLOSED, &open.concat()].concat()
 }
 
@@ -647,7 +659,7 @@ fn cyclonus_rules() -> Vec<Case> {
 
 /// "peers": every single peer of an ingress rule, and of an egress rule.
 fn cyclonus_peers() -> Vec<Case> {
-    let peers: [(&str, Value, &[&str]); 11] = [
+    let peers: [Row<'_, &str>; 11] = [
         ("none", json!([]), &["*"]),
         ("all pods", json!([{"podSelector": {}}]), &["x"]),
         ("pod c", json!([{"podSelector": pod("c")}]), &["x/c"]),
@@ -696,7 +708,7 @@ fn cyclonus_peers() -> Vec<Case> {
 /// "ports": what the ports of a rule let pass.
 fn cyclonus_ports() -> Vec<Case> {
     const PROBED: [(&str, u16); 6] = [("TCP", 80), ("TCP", 81), ("UDP", 80), ("UDP", 81), ("SCTP", 80), ("SCTP", 81)];
-    let ports: [(&str, Value, &[(&str, u16)]); 20] = [
+    let ports: [Row<'_, (&str, u16)>; 20] = [
         ("none", json!([]), &PROBED),
         ("an empty one", json!([{}]), &[("TCP", 80), ("TCP", 81)]),
         ("UDP", json!([{"protocol": "UDP"}]), &[("UDP", 80), ("UDP", 81)]),
@@ -727,7 +739,7 @@ fn cyclonus_ports() -> Vec<Case> {
         .flat_map(|(name, ports, open)| {
             let in_and_base_out = closed_but(&[&BASE_IN, &BASE_OUT]);
             let (only_in, only_out) = (closed_but(&[&BASE_IN]), closed_but(&[&BASE_OUT]));
-            let probes = |opened: &'static str| -> Vec<(&'static str, u16, Vec<(&str, &str, bool)>)> {
+            let probes = |opened: &'static str| -> Vec<(&'static str, u16, Vec<Exception<'_>>)> {
                 PROBED
                     .into_iter()
                     .map(|(protocol, port)| {

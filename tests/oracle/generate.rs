@@ -1,8 +1,8 @@
 //! Strategies for worlds, policies of every dialect, and flows.
 //!
-//! All alphabets are small, so that what is made up hits what is there. Every manifest is valid for its dialect when it is
-//! part of a world: [`assemble`] gives them unique names, and takes away what no specification decides on (two policies of
-//! the same order, two tiers that are both the last one).
+//! All alphabets are small, so that what is made up hits what is there. Every manifest is valid for its dialect when it
+//! is part of a world: [`assemble`] gives them unique names, and takes away what no specification decides on (two
+//! policies of the same order, two tiers that are both the last one).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -64,7 +64,8 @@ fn list_with_items(item: impl Strategy<Value = Value> + 'static, up_to: usize) -
     option::weighted(0.6, vec(item, 1..=up_to).prop_map(Value::from)).boxed()
 }
 
-// ---------------------------------------------------------------------------------------------------------------- cluster
+// ----------------------------------------------------------------------------------------------------------------
+// cluster
 
 /// The labels of a pod or of a namespace.
 fn labels() -> impl Strategy<Value = BTreeMap<String, String>> {
@@ -105,7 +106,8 @@ pub(crate) fn cluster() -> impl Strategy<Value = World> {
     })
 }
 
-// -------------------------------------------------------------------------------------------------------- label selectors
+// -------------------------------------------------------------------------------------------------------- label
+// selectors
 
 /// A requirement on one of the keys.
 fn requirement(keys: BoxedStrategy<(String, Vec<String>)>) -> impl Strategy<Value = Value> {
@@ -151,7 +153,8 @@ fn namespace_selector() -> BoxedStrategy<Value> {
     selector_over(key.boxed())
 }
 
-// ---------------------------------------------------------------------------------------------------------- NetworkPolicy
+// ----------------------------------------------------------------------------------------------------------
+// NetworkPolicy
 
 /// A `networking.k8s.io/v1` NetworkPolicy.
 pub(crate) fn kubernetes_policy() -> BoxedStrategy<Value> {
@@ -223,7 +226,8 @@ fn range() -> impl Strategy<Value = (u16, u16)> {
     one_of(&[(80, 81), (53, 80), (79, 442), (81, 443), (1, 65535), (54, 79)])
 }
 
-// ----------------------------------------------------------------------------------------------------------------- Cilium
+// -----------------------------------------------------------------------------------------------------------------
+// Cilium
 
 /// A `cilium.io/v2` CiliumNetworkPolicy or CiliumClusterwideNetworkPolicy.
 pub(crate) fn cilium_policy() -> BoxedStrategy<Value> {
@@ -313,11 +317,11 @@ fn cilium_peers(prefix: &'static str, denies: bool) -> BoxedStrategy<Option<(Str
     let list = |item: BoxedStrategy<Value>, most: usize| vec(item, 1..=most).prop_map(Value::from).boxed();
     let endpoints = selector_over(cilium_label(true));
     let entities =
-        one_of(&["all", "world", "cluster", "host", "remote-node", "kube-apiserver", "health", "init", "none"]);
+        one_of(&["all", "world", "cluster", "all", "host", "remote-node", "kube-apiserver", "health", "init", "none"]);
     let block = one_of(&BLOCKS).prop_map(|(block, _)| json!(block)).boxed();
     let empty = one_of(&["Endpoints", "Entities", "CIDR", "CIDRSet"]);
     prop_oneof![
-        4 => Just(None),
+        5 => Just(None),
         8 => of("Endpoints", list(endpoints, 2)),
         3 => of("Entities", list(entities.prop_map(Value::from).boxed(), 2)),
         3 => of("CIDR", list(block, 2)),
@@ -345,7 +349,7 @@ fn cilium_ports(denies: bool) -> BoxedStrategy<Option<(String, Value)>> {
         Just(json!({"type": 8, "family": "IPv4"})),
     ];
     prop_oneof![
-        5 => Just(None),
+        9 => Just(None),
         1 => Just(Some(("toPorts".to_owned(), json!([])))),
         8 => vec(port_rule, 1..=2).prop_map(|ports| Some(("toPorts".to_owned(), ports.into()))),
         1 => vec(echo, 0..=1).prop_map(|fields| Some(("icmps".to_owned(), json!([{"fields": fields}])))),
@@ -369,7 +373,8 @@ fn cilium_port() -> BoxedStrategy<Value> {
         .boxed()
 }
 
-// ----------------------------------------------------------------------------------------------------------------- Calico
+// -----------------------------------------------------------------------------------------------------------------
+// Calico
 
 /// A selector of Calico over keys, each of which has values to choose from.
 fn expression_over(keys: BoxedStrategy<(String, Vec<String>)>) -> BoxedStrategy<String> {
@@ -499,7 +504,7 @@ pub(crate) fn calico_policy() -> BoxedStrategy<Value> {
 }
 
 fn calico_rule() -> BoxedStrategy<Value> {
-    let action = prop_oneof![5 => Just("Allow"), 4 => Just("Deny"), 2 => Just("Pass"), 1 => Just("Log")];
+    let action = prop_oneof![7 => Just("Allow"), 3 => Just("Deny"), 2 => Just("Pass"), 1 => Just("Log")];
     (action, calico_protocol(), calico_entity(), calico_entity())
         .prop_map(|(action, protocol, source, destination)| {
             let mut rule = protocol;
@@ -536,7 +541,7 @@ fn calico_protocol() -> BoxedStrategy<Value> {
     let version = option::weighted(0.1, one_of(&[4, 4, 6]).prop_map(Value::from)).boxed();
     let not_protocol = prop_oneof![protocol.clone(), Just(json!("ICMP")), Just(json!(1)), Just(json!("UDPLite"))];
     prop_oneof![
-        5 => version.clone().prop_map(|version| object([("ipVersion", version)])),
+        8 => version.clone().prop_map(|version| object([("ipVersion", version)])),
         8 => (version, protocol, ports).prop_map(|(version, protocol, (ports, not_ports))| object([
             ("ipVersion", version), ("protocol", Some(protocol)), ("ports", ports), ("notPorts", not_ports),
         ])),
@@ -575,7 +580,7 @@ fn calico_entity() -> BoxedStrategy<Value> {
     .boxed();
     let text = |selector: BoxedStrategy<String>| selector.prop_map(Value::from).boxed();
     prop_oneof![
-        8 => Just(json!({})),
+        16 => Just(json!({})),
         5 => text(calico_endpoints()).prop_map(|selector| json!({"selector": selector})),
         2 => text(calico_endpoints()).prop_map(|selector| json!({"notSelector": selector})),
         3 => text(namespaces.clone()).prop_map(|selector| json!({"namespaceSelector": selector})),
@@ -624,7 +629,8 @@ pub(crate) fn calico_tier() -> BoxedStrategy<Value> {
         .boxed()
 }
 
-// ------------------------------------------------------------------------------------------------------ Network Policy API
+// ------------------------------------------------------------------------------------------------------ Network Policy
+// API
 
 /// A ClusterNetworkPolicy, an AdminNetworkPolicy or a BaselineAdminNetworkPolicy.
 pub(crate) fn cluster_policy() -> BoxedStrategy<Value> {
@@ -775,11 +781,12 @@ fn admin_port(with_names: bool) -> BoxedStrategy<Value> {
     .boxed()
 }
 
-// ----------------------------------------------------------------------------------------------------------------- worlds
+// -----------------------------------------------------------------------------------------------------------------
+// worlds
 
 /// A world with NetworkPolicy only.
 pub(crate) fn world_of_kubernetes() -> BoxedStrategy<World> {
-    world_with(vec(kubernetes_policy(), 1..=3).boxed())
+    world_with(vec(kubernetes_policy(), 1..=4).boxed())
 }
 
 /// A world with policies of Cilium and with NetworkPolicy.
@@ -798,7 +805,7 @@ pub(crate) fn world_of_calico() -> BoxedStrategy<World> {
 
 /// A world with policies of the Network Policy API and with NetworkPolicy.
 pub(crate) fn world_of_cluster_policies() -> BoxedStrategy<World> {
-    world_with(together([vec(cluster_policy(), 1..=3).boxed(), vec(kubernetes_policy(), 0..=1).boxed()]))
+    world_with(together([vec(cluster_policy(), 1..=4).boxed(), vec(kubernetes_policy(), 0..=1).boxed()]))
 }
 
 /// A world with policies of all dialects.
@@ -824,8 +831,8 @@ fn world_with(manifests: BoxedStrategy<Vec<Value>>) -> BoxedStrategy<World> {
 ///
 /// - namespaces that do not exist become `a`;
 /// - there is one tier of a name, no two tiers have the same order, and at most one is the last one;
-/// - no two policies of Calico in the same tier have the same order, nor two policies of the Network Policy API in the same
-///   tier the same priority; a BaselineAdminNetworkPolicy is alone in its tier;
+/// - no two policies of Calico in the same tier have the same order, nor two policies of the Network Policy API in the
+///   same tier the same priority; a BaselineAdminNetworkPolicy is alone in its tier;
 /// - names are unique.
 pub(crate) fn assemble(world: World, manifests: Vec<Value>) -> World {
     let mut world = world;
@@ -837,6 +844,7 @@ pub(crate) fn assemble(world: World, manifests: Vec<Value>) -> World {
         tiers.iter().all(|tier| !tier["spec"]["order"].is_null()).then_some("alpha").filter(|name| !is_known(name));
 
     let mut taken: Vec<(String, f64)> = Vec::new();
+    let mut priorities: Vec<(String, i64)> = Vec::new();
     let mut baseline: Option<bool> = None;
     let mut kept = tiers.clone();
     for mut manifest in manifests.into_iter().filter(|manifest| calico::tier(manifest).is_none()) {
@@ -886,14 +894,12 @@ pub(crate) fn assemble(world: World, manifests: Vec<Value>) -> World {
             if is_baseline_admin {
                 name = "default".to_owned();
             } else {
-                let mut priority = manifest["spec"]["priority"].as_f64().unwrap();
-                while taken.contains(&(tier.clone(), priority)) {
-                    priority = (priority + 1.0) % 1001.0;
+                let mut priority = manifest["spec"]["priority"].as_i64().unwrap();
+                while priorities.contains(&(tier.clone(), priority)) {
+                    priority = (priority + 1) % 1001;
                 }
-                #[allow(clippy::cast_possible_truncation, reason = "priorities are small whole numbers")]
-                let whole = priority as i64;
-                manifest["spec"]["priority"] = json!(whole);
-                taken.push((tier, priority));
+                manifest["spec"]["priority"] = json!(priority);
+                priorities.push((tier, priority));
             }
         }
         manifest["metadata"]["name"] = json!(name);
@@ -925,7 +931,8 @@ fn tidy_tiers(manifests: &[Value]) -> Vec<Value> {
     tiers
 }
 
-// ------------------------------------------------------------------------------------------------------------------ flows
+// ------------------------------------------------------------------------------------------------------------------
+// flows
 
 /// The ends that flows in a world may have: its pods, and some addresses that no pod has.
 pub(crate) fn ends(world: &World) -> Vec<End<'_>> {

@@ -77,8 +77,8 @@ fn ports_match(ports: &Value, question: &Question<'_>) -> bool {
 /// - protocol: "represents the protocol (TCP, UDP, or SCTP) which traffic must match. If not specified, this field
 ///   defaults to TCP."
 /// - port: "the port on the given protocol. This can either be a numerical or named port on a pod. If this field is not
-///   provided, this matches all port names and numbers. If present, only traffic on the specified protocol AND port will
-///   be matched."
+///   provided, this matches all port names and numbers. If present, only traffic on the specified protocol AND port
+///   will be matched."
 /// - endPort: "if set, indicates that the range of ports from port to endPort, inclusive, should be allowed by the
 ///   policy. This field cannot be defined if the port field is not defined or if the port field is defined as a named
 ///   (string) port."
@@ -143,8 +143,8 @@ fn ip_block_matches(block: &Value, other: End<'_>) -> bool {
         && !items(&block["except"]).iter().any(|except| is_within(other.address(), text(except)))
 }
 
-/// LabelSelector ("meta/v1"): "matchLabels and matchExpressions are ANDed. An empty label selector matches all objects. A
-/// null label selector matches no objects."
+/// LabelSelector ("meta/v1"): "matchLabels and matchExpressions are ANDed. An empty label selector matches all objects.
+/// A null label selector matches no objects."
 pub(crate) fn label_selector_matches(selector: &Value, labels: &BTreeMap<String, String>) -> bool {
     if selector.is_null() {
         return false;

@@ -18,7 +18,8 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
             Mode::Audit | Mode::Off => FAINT,
         };
         let (file, line) = (&entry.file, entry.line);
-        writeln!(out, "{style}{}[{}]{style:#}{BOLD}: {}{BOLD:#}", action.name(), finding.rule, finding.message)?;
+        let note = entry.judgement.spared.map(|spared| format!(" ({})", spared.note())).unwrap_or_default();
+        writeln!(out, "{style}{}[{}]{note}{style:#}{BOLD}: {}{BOLD:#}", action.name(), finding.rule, finding.message)?;
         writeln!(out, "  {FAINT}-->{FAINT:#} {file}:{line}, {} at {}", finding.object, finding.path)?;
         writeln!(out, "  {FAINT}help:{FAINT:#} {}", finding.help)?;
         if let Some(fix) = &entry.fix {

@@ -88,6 +88,7 @@ pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
         Fix::LeaveOut { peer, net } => {
             patch.append(manifest, &peer.field("ipBlock").field("except"), &net.to_string())?;
         }
+        Fix::WatchLookups { .. } => return None,
         Fix::DeclareTypes { directions } => {
             let types: Vec<&str> = directions
                 .iter()

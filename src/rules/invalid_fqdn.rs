@@ -1,0 +1,98 @@
+//! See [`InvalidFqdn`].
+
+use super::{Case, Findings, Rule};
+use crate::model::FaultKind;
+
+rule! {
+    /// A name in DNS, or a pattern of names, cannot be one.
+    ///
+    /// ## Why
+    ///
+    /// Cilium stores the policy, says `Valid: False` in its status, and enforces nothing of it, neither this rule nor the
+    /// others: `kubectl apply` says "created" and the pods stay as they were. The usual slip is a wildcard in `matchName`,
+    /// which belongs in `matchPattern`.
+    ///
+    /// ## What it looks at
+    ///
+    /// - Cilium: `matchName` and `matchPattern` of `toFQDNs` and of DNS rules, by the expressions that the agent checks them
+    ///   with.
+    /// - NetworkPolicy and Calico: not concerned, they have no names.
+    /// - ClusterNetworkPolicy: not concerned, the API server checks its `domainNames`.
+    ///
+    /// ## Fires
+    ///
+    /// ```yaml
+    /// apiVersion: cilium.io/v2
+    /// kind: CiliumNetworkPolicy
+    /// metadata:
+    ///   name: to-google
+    ///   namespace: shop
+    /// spec:
+    ///   endpointSelector:
+    ///     matchLabels:
+    ///       app: web
+    ///   egress:
+    ///   - toEndpoints:
+    ///     - matchLabels:
+    ///         k8s:io.kubernetes.pod.namespace: kube-system
+    ///         k8s:k8s-app: kube-dns
+    ///     toPorts:
+    ///     - ports:
+    ///       - port: "53"
+    ///         protocol: ANY
+    ///       rules:
+    ///         dns:
+    ///         - matchPattern: "*"
+    ///   - toFQDNs:
+    ///     - matchName: "*.google.com"
+    ///     toPorts:
+    ///     - ports:
+    ///       - port: "443"
+    ///         protocol: TCP
+    /// ```
+    ///
+    /// ## Passes
+    ///
+    /// ```yaml
+    /// apiVersion: cilium.io/v2
+    /// kind: CiliumNetworkPolicy
+    /// metadata:
+    ///   name: to-google
+    ///   namespace: shop
+    /// spec:
+    ///   endpointSelector:
+    ///     matchLabels:
+    ///       app: web
+    ///   egress:
+    ///   - toEndpoints:
+    ///     - matchLabels:
+    ///         k8s:io.kubernetes.pod.namespace: kube-system
+    ///         k8s:k8s-app: kube-dns
+    ///     toPorts:
+    ///     - ports:
+    ///       - port: "53"
+    ///         protocol: ANY
+    ///       rules:
+    ///         dns:
+    ///         - matchPattern: "*"
+    ///   - toFQDNs:
+    ///     - matchPattern: "*.google.com"
+    ///     toPorts:
+    ///     - ports:
+    ///       - port: "443"
+    ///         protocol: TCP
+    /// ```
+    ///
+    /// ## Settings
+    ///
+    /// None.
+    "invalid-fqdn", Deny,
+    #[derive(Default)]
+    pub struct InvalidFqdn {}
+}
+
+impl Rule for InvalidFqdn {
+    fn check(&self, case: &Case<'_>, findings: &mut Findings) {
+        findings.add_faults::<Self>(case, &[FaultKind::InvalidFqdn]);
+    }
+}

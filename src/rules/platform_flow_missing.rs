@@ -1,0 +1,258 @@
+//! See [`PlatformFlowMissing`].
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::Deserialize;
+
+use super::blame::{Stop, stopped_by, stops};
+use super::dns_blocked::{serves, ways};
+use super::{Case, Findings, Rule};
+use crate::model::{
+    AddressSet, Direction, End, Endpoint, Entity, Labels, Names, Namespaces, Policy, Protocol, Traffic,
+};
+
+rule! {
+    /// In a namespace of the platform, policies keep out what the platform needs: metrics, health probes, the mesh.
+    ///
+    /// ## Why
+    ///
+    /// Namespaces of the platform get no baseline: their policies are their own, and what everybody else has from the
+    /// baseline has to be in them. What is forgotten is not missed when the policy is applied. It is missed at night, when
+    /// the database that nobody could scrape any more has run full.
+    ///
+    /// ## What it looks at
+    ///
+    /// Policies of the namespaces in `platformNamespaces` that isolate pods, with all policies that concern these pods
+    /// added up, over all dialects:
+    ///
+    /// - `prometheus`: where ingress is isolated, the pods of Prometheus have to reach some port.
+    /// - `probes`: where ingress is isolated and the namespace is in the mesh, the addresses from which the mesh sends the
+    ///   kubelet's probes have to get in, or the node as a named entity. Outside of the mesh probes come from the node
+    ///   itself, which every implementation lets through, so nothing is asked.
+    /// - `mesh`: where the namespace is in the mesh (label `istio.io/dataplane-mode: ambient`), HBONE has to pass in each
+    ///   direction that is isolated. Where the labels of the namespace are not known, it is taken not to be in the mesh.
+    /// - `dns`: where egress is isolated, one way to the cluster's DNS has to be open. Not asked as shipped, since
+    ///   `dns-blocked` asks it of every namespace.
+    ///
+    /// Policies of NetworkPolicy, Cilium and Calico are judged, and those of ClusterNetworkPolicy are counted.
+    ///
+    /// ## Fires
+    ///
+    /// ```yaml
+    /// apiVersion: networking.k8s.io/v1
+    /// kind: NetworkPolicy
+    /// metadata:
+    ///   name: from-registry
+    ///   namespace: kube-public
+    /// spec:
+    ///   podSelector: {}
+    ///   policyTypes: [Ingress]
+    ///   ingress:
+    ///   - from:
+    ///     - podSelector:
+    ///         matchLabels:
+    ///           app: registry
+    ///     ports:
+    ///     - protocol: TCP
+    ///       port: 8080
+    /// ```
+    ///
+    /// ## Passes
+    ///
+    /// ```yaml
+    /// apiVersion: networking.k8s.io/v1
+    /// kind: NetworkPolicy
+    /// metadata:
+    ///   name: from-registry
+    ///   namespace: kube-public
+    /// spec:
+    ///   podSelector: {}
+    ///   policyTypes: [Ingress]
+    ///   ingress:
+    ///   - from:
+    ///     - podSelector:
+    ///         matchLabels:
+    ///           app: registry
+    ///     ports:
+    ///     - protocol: TCP
+    ///       port: 8080
+    ///   - from:
+    ///     - namespaceSelector:
+    ///         matchLabels:
+    ///           kubernetes.io/metadata.name: monitoring
+    ///       podSelector:
+    ///         matchLabels:
+    ///           app.kubernetes.io/name: prometheus
+    ///     ports:
+    ///     - protocol: TCP
+    ///       port: 9090
+    /// ```
+    ///
+    /// ## Settings
+    ///
+    /// - `flows`: which of `prometheus`, `probes`, `mesh` and `dns` are required. The first three by default.
+    /// - `prometheus`: `namespace` and `podLabels` of the pods that scrape. `monitoring` and
+    ///   `app.kubernetes.io/name: prometheus` by default.
+    /// - `meshPods`: `namespace` and `podLabels` of the pods that HBONE is spoken with. `istio-system` and `app: ztunnel` by
+    ///   default.
+    /// - `meshPort`: the port of HBONE. 15008 by default.
+    /// - `probeAddresses`: from where the mesh sends probes. 169.254.7.127 by default, as in Istio's ambient mode.
+    "platform-flow-missing", Deny,
+    pub struct PlatformFlowMissing {
+        flows: Vec<Flow>,
+        prometheus: WellKnown,
+        mesh_pods: WellKnown,
+        mesh_port: u16,
+        probe_addresses: Vec<IpAddr>,
+    }
+}
+
+/// A flow that the platform needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Flow {
+    Prometheus,
+    Probes,
+    Mesh,
+    Dns,
+}
+
+/// Pods that everybody knows.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, from = "WrittenPods")]
+struct WellKnown {
+    namespace: String,
+    labels: Labels,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WrittenPods {
+    namespace: String,
+    pod_labels: BTreeMap<String, String>,
+}
+
+impl From<WrittenPods> for WellKnown {
+    fn from(written: WrittenPods) -> Self {
+        Self { namespace: written.namespace, labels: written.pod_labels.into_iter().collect() }
+    }
+}
+
+impl WellKnown {
+    fn of(namespace: &str, (key, value): (&str, &str)) -> Self {
+        Self { namespace: namespace.to_owned(), labels: [(key, value)].into_iter().collect() }
+    }
+
+    fn end(&self) -> End<'_> {
+        End::Pod(Endpoint {
+            namespace: &self.namespace,
+            labels: &self.labels,
+            complete: false,
+            account: None,
+            addresses: &[],
+        })
+    }
+}
+
+impl std::fmt::Display for WellKnown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "pods with {} in {}", self.labels, self.namespace)
+    }
+}
+
+impl Default for PlatformFlowMissing {
+    fn default() -> Self {
+        Self {
+            flows: vec![Flow::Prometheus, Flow::Probes, Flow::Mesh],
+            prometheus: WellKnown::of("monitoring", ("app.kubernetes.io/name", "prometheus")),
+            mesh_pods: WellKnown::of("istio-system", ("app", "ztunnel")),
+            mesh_port: 15_008,
+            probe_addresses: vec![Ipv4Addr::new(169, 254, 7, 127).into()],
+        }
+    }
+}
+
+/// The label by which a namespace joins Istio's ambient mesh, and its value.
+const MESH: (&str, &str) = ("istio.io/dataplane-mode", "ambient");
+
+impl Rule for PlatformFlowMissing {
+    fn check(&self, case: &Case<'_>, findings: &mut Findings) {
+        for policy in case.policies() {
+            let Namespaces::Own(Some(namespace)) = &policy.subject.namespaces else { continue };
+            if !case.site.is_platform(namespace) {
+                continue;
+            }
+            let labels = case.view.all_labels(namespace);
+            let in_mesh = labels.is_some_and(|labels| labels.get(MESH.0) == Some(MESH.1));
+            for flow in &self.flows {
+                let needs_mesh = matches!(flow, Flow::Mesh | Flow::Probes);
+                if needs_mesh && !in_mesh {
+                    continue;
+                }
+                for (direction, what) in self.missing(case, policy, *flow) {
+                    let verb = if direction == Direction::Ingress { "lets in" } else { "lets them out to" };
+                    let message = format!(
+                        "{} are isolated for {direction} in a namespace of the platform, and nothing {verb} {what}",
+                        policy.subject
+                    );
+                    let help = format!("allow it in this policy, or in another one for the same pods: {what}");
+                    findings.add::<Self>(case, policy.side(direction).path.clone(), message, help, None);
+                }
+            }
+        }
+    }
+}
+
+impl PlatformFlowMissing {
+    /// In which directions a policy keeps a flow from its pods, and what that is in words.
+    fn missing(&self, case: &Case<'_>, policy: &Policy, flow: Flow) -> Vec<(Direction, String)> {
+        let scene = case.after();
+        let mut around = None;
+        let mut is_stopped = |direction, ends: &[End<'_>], traffic: Traffic<'_>| {
+            if !stops(policy.side(direction)) {
+                return false;
+            }
+            let around = around.get_or_insert_with(|| scene.policies_for(&policy.subject));
+            ends.iter().all(|end| stopped_by(scene, around, policy, direction, (*end, traffic)) != Stop::Nothing)
+        };
+        let mut missing = Vec::new();
+        match flow {
+            Flow::Prometheus => {
+                if is_stopped(Direction::Ingress, &[self.prometheus.end()], Traffic::SomePort) {
+                    missing.push((Direction::Ingress, format!("Prometheus ({}) on any port", self.prometheus)));
+                }
+            }
+            Flow::Probes => {
+                let mut addresses = AddressSet::default();
+                for address in &self.probe_addresses {
+                    addresses.extend(&(*address).into());
+                }
+                let ends = [
+                    End::Addresses { set: &addresses, outside: true },
+                    End::Entity(Entity::Host),
+                    End::Entity(Entity::Health),
+                ];
+                if is_stopped(Direction::Ingress, &ends, Traffic::SomePort) {
+                    let from: Vec<String> = self.probe_addresses.iter().map(ToString::to_string).collect();
+                    missing.push((Direction::Ingress, format!("health probes (from {})", from.join(" and "))));
+                }
+            }
+            Flow::Mesh => {
+                let traffic =
+                    Traffic::Port { protocol: Protocol::Tcp, number: self.mesh_port, names: Names::AtLeast(&[]) };
+                for direction in Direction::ALL {
+                    if is_stopped(direction, &[self.mesh_pods.end()], traffic) {
+                        missing.push((direction, format!("the mesh ({}, TCP {})", self.mesh_pods, self.mesh_port)));
+                    }
+                }
+            }
+            Flow::Dns => {
+                if stops(&policy.egress) && !serves(scene, case.site, policy, &[Protocol::Udp]) {
+                    missing.push((Direction::Egress, format!("the cluster's DNS ({})", ways(case.site))));
+                }
+            }
+        }
+        missing
+    }
+}
