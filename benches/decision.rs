@@ -33,7 +33,7 @@ fn decisions(criterion: &mut Criterion) {
     let knowledge = Knowledge {
         configuration: Configuration::shipped().unwrap(),
         view: View::default(),
-        policies: PolicySet::shipped().unwrap(),
+        policies: PolicySet::shipped("network-policy.portcullis.dev").unwrap(),
     };
     let mut group = criterion.benchmark_group("review");
     for (name, body) in BODIES {

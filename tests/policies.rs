@@ -33,7 +33,7 @@ fn what_ships_gets_no_finding_as_a_folder() {
 fn what_a_namespace_is_due_gets_no_finding_whatever_it_asks_for() {
     let configuration = Configuration::shipped().unwrap();
     let site = &configuration.site;
-    let policies = PolicySet::shipped().unwrap();
+    let policies = PolicySet::shipped(&site.label_domain).unwrap();
     policies.check(site).unwrap();
     for profile in &site.profiles.names {
         for chosen in 0..(1u32 << site.access.len()) {

@@ -27,7 +27,7 @@ static KNOWLEDGE: LazyLock<Knowledge> = LazyLock::new(|| Knowledge {
     )
     .unwrap(),
     view: View::default(),
-    policies: PolicySet::shipped().unwrap(),
+    policies: PolicySet::shipped("network-policy.portcullis.dev").unwrap(),
 });
 
 /// Any JSON, made of words that mean something somewhere.

@@ -61,6 +61,20 @@ fn the_reference_is_what_the_rules_say() {
 }
 
 #[test]
+fn the_readme_lists_every_rule_in_order() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let listed: Vec<&str> = readme.lines().filter(|line| line.contains("](docs/rules/")).collect();
+    let starts: Vec<String> = RULES
+        .iter()
+        .map(|rule| format!("| [`{0}`](docs/rules/{0}.md) | {1} | ", rule.name, rule.mode.name()))
+        .collect();
+    assert_eq!(listed.len(), starts.len(), "{listed:#?}");
+    for (line, start) in listed.iter().zip(&starts) {
+        assert!(line.starts_with(start), "{line}");
+    }
+}
+
+#[test]
 fn every_page_says_what_the_rule_looks_at_in_each_dialect() {
     for (name, page) in pages().into_iter().filter(|(name, _)| name != "README.md") {
         let (_, looks) = page.split_once("## What it looks at").unwrap();

@@ -1,7 +1,9 @@
 //! Which policies a namespace is due.
 //!
 //! `policies/` holds plain manifests: `baseline/` for every namespace, `profiles/<name>/` and `access/<name>/` for those
-//! that ask for them by label. What a namespace is due is a pure function of that folder and of its labels.
+//! that ask for them by label. These are NetworkPolicies, one in each namespace that is due it. `cilium/` and `calico/` hold
+//! the same three folders in those dialects, as policies of the cluster that select namespaces by the same labels; a
+//! cluster uses one of the three sets. What a namespace is due is a pure function of that folder and of its labels.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +12,25 @@ use serde_json::{Value, json};
 
 use crate::dialect::{self, Origin};
 use crate::manifest;
-use crate::model::{Labels, Object};
-use crate::view::Site;
+use crate::model::{Labels, Namespaces, Object, Operator, Policy, Selector};
+use crate::view::{SetName, Site};
 
 /// The folder that ships.
 static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/policies");
+/// The domain of the labels that it selects by.
+const SHIPPED_DOMAIN: &str = "network-policy.portcullis.dev/";
 
-/// The policies that namespaces can be due.
+/// The policies that namespaces can be due, in each dialect that there are some in.
 #[derive(Clone, Debug, Default)]
 pub struct PolicySet {
+    kubernetes: Layers,
+    cilium: Layers,
+    calico: Layers,
+}
+
+/// The policies of one dialect.
+#[derive(Clone, Debug, Default)]
+struct Layers {
     baseline: Vec<Template>,
     profiles: BTreeMap<String, Vec<Template>>,
     access: BTreeMap<String, Vec<Template>>,
@@ -31,6 +43,18 @@ pub struct Template {
     pub value: Value,
     /// What it means.
     pub object: Object,
+    /// Where it was read.
+    file: String,
+}
+
+impl Template {
+    /// The namespaces that a policy of the cluster is for. None, if it is one for a namespace.
+    fn namespaces(&self) -> Option<&Selector> {
+        self.object.policies().iter().find_map(|policy: &Policy| match &policy.subject.namespaces {
+            Namespaces::Matching(selector) => Some(selector),
+            Namespaces::Own(_) => None,
+        })
+    }
 }
 
 /// A folder of policies that cannot be used.
@@ -44,11 +68,11 @@ pub struct Error {
 }
 
 impl PolicySet {
-    /// The policies that ship.
+    /// The policies that ship, for namespaces with labels of this domain.
     ///
     /// # Errors
     /// None, unless the build is broken: a test reads them.
-    pub fn shipped() -> Result<Self, Error> {
+    pub fn shipped(label_domain: &str) -> Result<Self, Error> {
         fn files<'a>(dir: &Dir<'a>, found: &mut Vec<(String, String)>) {
             for file in dir.files() {
                 let text = file.contents_utf8().unwrap_or_default();
@@ -60,7 +84,8 @@ impl PolicySet {
         }
         let mut found = Vec::new();
         files(&SHIPPED, &mut found);
-        Self::read(found)
+        let domain = format!("{label_domain}/");
+        Self::read(found.into_iter().map(|(file, text)| (file, text.replace(SHIPPED_DOMAIN, &domain))))
     }
 
     /// The policies in these files: paths within the folder, with `/` between their parts, and texts. Files that are no
@@ -75,11 +100,16 @@ impl PolicySet {
         for (file, text) in files {
             let parts: Vec<&str> = file.split('/').collect();
             let is_manifest = file.ends_with(".yaml") || file.ends_with(".yml") || file.ends_with(".json");
-            let layer = match parts.as_slice() {
+            let (layers, parts) = match parts.as_slice() {
+                ["cilium", parts @ ..] => (&mut set.cilium, parts),
+                ["calico", parts @ ..] => (&mut set.calico, parts),
+                parts => (&mut set.kubernetes, parts),
+            };
+            let layer = match parts {
                 _ if !is_manifest => continue,
-                ["baseline", _] => &mut set.baseline,
-                ["profiles", name, _] => set.profiles.entry((*name).to_owned()).or_default(),
-                ["access", name, _] => set.access.entry((*name).to_owned()).or_default(),
+                ["baseline", _] => &mut layers.baseline,
+                ["profiles", name, _] => layers.profiles.entry((*name).to_owned()).or_default(),
+                ["access", name, _] => layers.access.entry((*name).to_owned()).or_default(),
                 _ => continue,
             };
             for template in templates(&file, &text)? {
@@ -89,18 +119,31 @@ impl PolicySet {
         Ok(set)
     }
 
-    /// Whether there is a folder for every name that the configuration has.
+    /// Whether the set that the configuration chooses has a folder for every name in it, and its policies of the cluster are
+    /// for no more namespaces than those that ask for them.
     ///
     /// # Errors
-    /// The first name without a folder.
+    /// The first name without a folder, or the first policy that is for others too.
     pub fn check(&self, site: &Site) -> Result<(), Error> {
+        let (folder, layers) = self.chosen(site);
         for (layer, names, known) in
-            [("profiles", &site.profiles.names, &self.profiles), ("access", &site.access, &self.access)]
+            [("profiles", &site.profiles.names, &layers.profiles), ("access", &site.access, &layers.access)]
         {
             if let Some(name) = names.iter().find(|name| !known.contains_key(*name)) {
                 let problem = format!("the configuration names `{name}`, and there are no policies for it");
-                return Err(Error { file: format!("{layer}/{name}"), problem });
+                return Err(Error { file: format!("{folder}{layer}/{name}"), problem });
             }
+        }
+        let profile = site.profile_label();
+        for template in &layers.baseline {
+            asks_for(template, &profile, None)?;
+        }
+        for (name, templates) in &layers.profiles {
+            templates.iter().try_for_each(|template| asks_for(template, &profile, Some(name)))?;
+        }
+        for (name, templates) in &layers.access {
+            let label = site.access_label(name);
+            templates.iter().try_for_each(|template| asks_for(template, &label, Some("true")))?;
         }
         Ok(())
     }
@@ -112,16 +155,18 @@ impl PolicySet {
         if site.is_platform(namespace) || site.is_excluded(namespace) {
             return Vec::new();
         }
-        let profile = labels.get(&site.profile_label()).and_then(|profile| self.profiles.get(profile));
+        let (_, layers) = self.chosen(site);
+        let profile = labels.get(&site.profile_label()).and_then(|profile| layers.profiles.get(profile));
         let access = labels
             .iter()
             .filter(|(_, value)| *value == "true")
-            .filter_map(|(label, _)| self.access.get(site.access_name(label)?));
-        [&self.baseline]
+            .filter_map(|(label, _)| layers.access.get(site.access_name(label)?));
+        [&layers.baseline]
             .into_iter()
             .chain(profile)
             .chain(access)
             .flatten()
+            .filter(|template| template.namespaces().is_none())
             .map(|template| {
                 let mut value = template.value.clone();
                 if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -131,6 +176,49 @@ impl PolicySet {
             })
             .collect()
     }
+
+    /// The manifests that the cluster as a whole is due: each once, for all the namespaces that it selects.
+    #[must_use]
+    pub fn due_to_the_cluster(&self, site: &Site) -> Vec<&Value> {
+        let (_, layers) = self.chosen(site);
+        let profiles = site.profiles.names.iter().filter_map(|name| layers.profiles.get(name));
+        let access = site.access.iter().filter_map(|name| layers.access.get(name));
+        [&layers.baseline]
+            .into_iter()
+            .chain(profiles)
+            .chain(access)
+            .flatten()
+            .filter(|template| template.namespaces().is_some())
+            .map(|template| &template.value)
+            .collect()
+    }
+
+    /// The set that the configuration chooses, and its folder.
+    fn chosen(&self, site: &Site) -> (&'static str, &Layers) {
+        match site.policy_set {
+            SetName::Kubernetes => ("", &self.kubernetes),
+            SetName::Cilium => ("cilium/", &self.cilium),
+            SetName::Calico => ("calico/", &self.calico),
+        }
+    }
+}
+
+/// Whether a policy of the cluster is only for namespaces that carry a label, with this value if one is given.
+fn asks_for(template: &Template, label: &str, value: Option<&str>) -> Result<(), Error> {
+    let Some(namespaces) = template.namespaces() else { return Ok(()) };
+    let (wanted, words) = match value {
+        Some(value) => (Selector::equals(label, value), format!("{label}: {value}")),
+        None => (Selector::label(label, Operator::Exists), label.to_owned()),
+    };
+    if wanted.covers(namespaces) {
+        return Ok(());
+    }
+    let problem = format!(
+        "{} is for pods {}, and has to be for namespaces with the label `{words}` only",
+        template.object.id,
+        Namespaces::Matching(namespaces.clone())
+    );
+    Err(Error { file: template.file.clone(), problem })
 }
 
 fn templates(file: &str, text: &str) -> Result<Vec<Template>, Error> {
@@ -156,7 +244,7 @@ fn templates(file: &str, text: &str) -> Result<Vec<Template>, Error> {
         if object.id.name.is_empty() {
             return Err(at_line("metadata.name: a name is needed".into()));
         }
-        templates.push(Template { value: document.value, object });
+        templates.push(Template { value: document.value, object, file: file.to_owned() });
     }
     Ok(templates)
 }

@@ -71,7 +71,7 @@ impl Texts {
             Some((folder, files)) => {
                 PolicySet::read(files.iter().cloned()).with_context(|| format!("policies in {}", folder.display()))?
             }
-            None => PolicySet::shipped()?,
+            None => PolicySet::shipped(&configuration.site.label_domain)?,
         };
         policies.check(&configuration.site).with_context(|| match &self.policies {
             Some((folder, _)) => format!("policies in {}", folder.display()),

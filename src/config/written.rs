@@ -9,7 +9,7 @@ use super::Error;
 use crate::manifest::Document;
 use crate::model::{Operator, Selector};
 use crate::rules::Mode;
-use crate::view::{ClusterDns, NamePattern, Profiles, Site};
+use crate::view::{ClusterDns, NamePattern, Profiles, SetName, Site};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -25,6 +25,7 @@ pub(super) struct Written {
     excluded_namespaces: Vec<NamePattern>,
     profiles: Profiles,
     access: Vec<String>,
+    policy_set: SetName,
     pub(super) rules: BTreeMap<String, Entry>,
     #[serde(default)]
     pub(super) overrides: Vec<Override>,
@@ -125,6 +126,7 @@ impl Written {
             excluded_namespaces: self.excluded_namespaces.clone(),
             profiles,
             access: self.access.clone(),
+            policy_set: self.policy_set,
         })
     }
 }

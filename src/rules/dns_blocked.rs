@@ -131,7 +131,7 @@ impl Rule for DnsBlocked {
             let mut stops: Vec<Stop<'_>> = each
                 .map(|dns| stopped_by(case.after(), &around, policy, Direction::Egress, way(dns, Protocol::Udp)))
                 .collect();
-            if stops.iter().any(|stop| *stop == Stop::Nothing) {
+            if stops.contains(&Stop::Nothing) {
                 continue;
             }
             let (path, message, help) = match stops.pop() {

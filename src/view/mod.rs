@@ -4,7 +4,7 @@ mod scene;
 mod site;
 
 pub use scene::Scene;
-pub use site::{ClusterDns, NamePattern, Profiles, Site, SiteError};
+pub use site::{ClusterDns, NamePattern, Profiles, SetName, Site, SiteError};
 
 use std::collections::HashMap;
 

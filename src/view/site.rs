@@ -21,6 +21,21 @@ pub struct Site {
     pub profiles: Profiles,
     /// The names that may stand in an access label.
     pub access: Vec<String>,
+    /// In which dialect namespaces get their baseline.
+    pub policy_set: SetName,
+}
+
+/// A dialect in which there is a set of policies for namespaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SetName {
+    /// NetworkPolicies, in each namespace.
+    #[default]
+    Kubernetes,
+    /// Cilium's policies of the cluster.
+    Cilium,
+    /// Calico's policies of the cluster.
+    Calico,
 }
 
 /// The profiles that namespaces can have.

@@ -95,11 +95,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
 
 async fn show(arguments: &Arguments) -> Result<u8> {
     let namespace = Manifest::read("v1", "Namespace", CONTEXT, Origin::Author)?;
-    let knowledge = Knowledge {
-        configuration: Configuration::shipped()?,
-        view: View::of(dialect::read(&namespace)?),
-        policies: PolicySet::shipped()?,
-    };
+    let configuration = Configuration::shipped()?;
+    let policies = PolicySet::shipped(&configuration.site.label_domain)?;
+    let knowledge = Knowledge { configuration, view: View::of(dialect::read(&namespace)?), policies };
     let shared = Arc::new(Shared {
         knowledge: ArcSwap::from_pointee(knowledge),
         readiness: Readiness::default(),

@@ -1,224 +1,13 @@
-//! What becomes of requests when a real kube-apiserver asks a real Portcullis.
-//!
-//! One control plane serves all scenarios, since it takes seconds to start; each scenario has namespaces of its own. A
-//! scenario never asserts that something was refused without asserting by which webhook and rule, at which place, and
-//! what is stored afterwards: an API server has reasons of its own to refuse things.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stderr,
-    reason = "a test may"
-)]
-
-mod support;
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread;
-use std::time::{Duration, Instant};
+//! The gate: policies, namespaces, pods, and the webhooks themselves, in NetworkPolicy's own dialect.
 
 use serde_json::{Value, json};
-use support::control_plane::{ControlPlane, Kubectl, Output};
-use support::server::Server;
 
-/// How long an API server may take to notice a webhook configuration.
-const NOTICE: Duration = Duration::from_secs(20);
-
-/// A control plane, and a server that it asks.
-struct Cluster {
-    plane: ControlPlane,
-    server: Server,
-}
-
-type Scenario = (&'static str, fn(&mut Cluster));
-
-/// Scenarios, by the names of their functions.
-macro_rules! scenarios {
-    ($($name:ident),* $(,)?) => { [$((stringify!($name), $name as fn(&mut Cluster))),*] };
-}
-
-#[test]
-fn an_api_server_asks_portcullis() {
-    let Some(plane) = ControlPlane::start() else { return };
-    let mut cluster = Cluster { plane, server: Server::new() };
-    let mut failed = Vec::new();
-
-    accepted(&cluster.plane.apply(KNOWN, &[]));
-    accepted(&cluster.plane.apply(OLD, &[]));
-    cluster.server.add_context(KNOWN);
-    cluster.server.start();
-    let url = cluster.server.url();
-    cluster.install(&["--url", &url]);
-    failed.extend(cluster.run(&scenarios![
-        a_good_policy_is_stored_without_a_word,
-        a_policy_without_dns_is_denied,
-        a_policy_on_any_port_is_denied,
-        all_faults_are_named_at_once,
-        a_change_for_the_worse_is_denied,
-        a_split_peer_is_warned_about,
-        server_side_apply_gets_the_same_answers,
-        what_was_inferred_is_warned_about,
-        a_generated_name_changes_nothing,
-        a_policy_as_large_as_etcd_takes_is_judged,
-        a_dry_run_of_a_policy_gets_the_same_answers,
-        a_dry_run_of_a_namespace_shows_its_labels,
-        the_metadata_of_an_old_policy_can_change,
-        the_spec_of_an_old_policy_can_change_with_a_warning,
-        an_old_policy_cannot_get_worse,
-        what_is_being_deleted_can_let_go,
-        a_profile_has_to_exist,
-        access_has_to_exist,
-        a_subresource_is_no_way_to_a_profile,
-        an_old_namespace_is_left_alone,
-        an_outage_stops_no_other_label,
-        a_new_namespace_gets_labels,
-        a_namespace_keeps_the_profile_it_brings,
-        a_namespace_with_a_generated_name_gets_labels,
-        a_namespace_of_the_platform_has_no_profile,
-        an_outage_stops_no_namespace,
-        policies_can_be_deleted,
-        the_last_way_to_dns_cannot_be_deleted,
-        a_namespace_can_be_deleted,
-        a_namespace_goes_with_its_last_way_to_dns,
-        a_pod_on_the_network_of_the_node_is_denied,
-        an_outage_stops_neither_ordinary_pods_nor_the_control_plane,
-        a_template_on_the_network_of_the_node_is_denied,
-        a_workload_cannot_move_to_the_network_of_the_node,
-        an_old_workload_can_change,
-        no_condition_of_a_webhook_failed,
-    ]));
-
-    cluster.uninstall();
-    cluster.restart(Some(INJECTS));
-    cluster.install(&["--url", &url]);
-    failed.extend(cluster.run(&scenarios![
-        dns_is_added_once,
-        dns_is_added_where_no_egress_is_written,
-        an_old_policy_is_not_put_right_by_a_label,
-        other_faults_are_not_put_right,
-    ]));
-
-    cluster.uninstall();
-    cluster.restart(None);
-    accepted(&cluster.plane.apply(SERVICE, &[]));
-    let port = cluster.server.port().to_string();
-    cluster.install(&["--service", "portcullis-system/portcullis", "--port", &port]);
-    failed.extend(cluster.run(&scenarios![a_service_is_asked_too, an_outage_stops_policies_until_the_way_out]));
-
-    let log = cluster.server.log_tail();
-    assert!(failed.is_empty(), "{} scenarios failed: {}\n--- portcullis ---\n{log}", failed.len(), failed.join(", "));
-}
-
-impl Cluster {
-    /// Runs scenarios in order, each with the server up, and names those that failed.
-    fn run(&mut self, scenarios: &[Scenario]) -> Vec<&'static str> {
-        let mut failed = Vec::new();
-        for (name, scenario) in scenarios {
-            let start = Instant::now();
-            let run = AssertUnwindSafe(|| {
-                self.server.start();
-                scenario(self);
-            });
-            if catch_unwind(run).is_err() {
-                failed.push(*name);
-            }
-            let outcome = if failed.last() == Some(name) { "FAILED" } else { "ok" };
-            eprintln!("{outcome:6} {:5.1} s  {name}", start.elapsed().as_secs_f64());
-        }
-        failed
-    }
-
-    /// Starts the server anew, with another configuration.
-    fn restart(&mut self, config: Option<&str>) {
-        self.server.stop();
-        self.server.set_config(config);
-        self.server.start();
-    }
-
-    /// Stops the server as a node that shuts down would.
-    fn stop(&mut self) {
-        let status = self.server.stop().expect("the server runs until it is stopped");
-        assert!(status.success(), "portcullis ended with {status}:\n{}", self.server.log_tail());
-    }
-
-    /// Has the API server ask the server, and waits until it does.
-    fn install(&self, way: &[&str]) {
-        let configurations = self.server.webhooks(way);
-        let applied = self.plane.apply(&configurations, &[]);
-        accepted(&applied);
-        for kind in ["validating", "mutating"] {
-            let line = format!("{kind}webhookconfiguration.admissionregistration.k8s.io/portcullis");
-            assert!(applied.stdout.contains(&line), "{applied}");
-        }
-        self.wait_for("being asked", |answers| answers.iter().all(|asked| *asked));
-    }
-
-    /// Takes the webhook configurations away, as it is written in `deploy/webhooks.yaml`.
-    fn uninstall(&self) {
-        let kinds = "validatingwebhookconfiguration,mutatingwebhookconfiguration";
-        accepted(&self.plane.kubectl(&["delete", kinds, "portcullis"]));
-        self.wait_for("not being asked", |answers| answers.iter().all(|asked| !asked));
-    }
-
-    /// Waits until the API server asks both endpoints, or neither, as dry runs show.
-    fn wait_for(&self, what: &str, holds: fn(&[bool]) -> bool) {
-        let deadline = Instant::now() + NOTICE;
-        loop {
-            let bad = policy("probe", "default", &ingress(&[FROM_BATCH_ON_ANY_PORT]));
-            let validated = self.plane.apply(&bad, &["--dry-run=server"]);
-            let mutated = self.plane.kubectl(&["create", "namespace", "probe", "--dry-run=server", "--output=yaml"]);
-            if holds(&[validated.stderr.contains("any-port"), mutated.stdout.contains(PROFILE)]) {
-                return;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "no sign of {what} after {} s: {validated}{mutated}\n--- portcullis ---\n{}",
-                NOTICE.as_secs(),
-                self.server.log_tail()
-            );
-            thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    /// Makes a namespace.
-    fn namespace(&self, name: &str) {
-        accepted(&self.plane.kubectl(&["create", "namespace", name]));
-    }
-
-    /// Lets go of a namespace that is being deleted.
-    fn finalize(&self, name: &str) {
-        let mut namespace = self.plane.stored(&["namespace", name]).expect("its finalizer holds it");
-        assert_eq!(namespace["status"]["phase"], "Terminating");
-        namespace["spec"]["finalizers"] = json!([]);
-        let path = format!("/api/v1/namespaces/{name}/finalize");
-        let replace = ["replace", "--raw", &path, "--filename=-"];
-        accepted(&self.namespace_controller().run_with_input(&replace, &namespace.to_string()));
-        assert_eq!(self.plane.stored(&["namespace", name]), None);
-    }
-
-    /// Who empties namespaces that are being deleted. Nobody does it here but the test, with just its rights.
-    fn namespace_controller(&self) -> Kubectl {
-        let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"];
-        self.plane.as_user("system:serviceaccount:kube-system:namespace-controller", &groups)
-    }
-
-    /// A policy as it is stored.
-    fn policy(&self, name: &str, namespace: &str) -> Option<Value> {
-        self.plane.stored(&["networkpolicy", name, "--namespace", namespace])
-    }
-
-    /// The labels of a namespace as they are stored.
-    fn labels(&self, namespace: &str) -> Value {
-        let stored = self.plane.stored(&["namespace", namespace]).expect("the namespace is stored");
-        stored["metadata"]["labels"].clone()
-    }
-}
+use crate::cluster::*;
+use crate::manifests::*;
 
 // === Policies ===
 
-fn a_good_policy_is_stored_without_a_word(cluster: &mut Cluster) {
+pub(crate) fn a_good_policy_is_stored_without_a_word(cluster: &mut Cluster) {
     cluster.namespace("good");
     // Not as an administrator, whom nothing but a webhook would stop.
     let role = ["create", "role", "editor", "--verb=*", "--resource=networkpolicies.networking.k8s.io", "-n", "good"];
@@ -238,14 +27,14 @@ fn a_good_policy_is_stored_without_a_word(cluster: &mut Cluster) {
     assert_eq!(cluster.policy("job", "good"), None);
 }
 
-fn a_policy_without_dns_is_denied(cluster: &mut Cluster) {
+pub(crate) fn a_policy_without_dns_is_denied(cluster: &mut Cluster) {
     cluster.namespace("no-dns");
     let applied = cluster.plane.apply(&policy("web", "no-dns", &egress(&[TO_DB])), &[]);
     denied(&applied, POLICIES, "dns-blocked", "spec.egress");
     assert_eq!(cluster.policy("web", "no-dns"), None);
 }
 
-fn a_policy_on_any_port_is_denied(cluster: &mut Cluster) {
+pub(crate) fn a_policy_on_any_port_is_denied(cluster: &mut Cluster) {
     cluster.namespace("any-port");
     let applied = cluster.plane.apply(&policy("web", "any-port", &ingress(&[FROM_BATCH_ON_ANY_PORT])), &[]);
     denied(&applied, POLICIES, "any-port", "spec.ingress[0]");
@@ -257,7 +46,7 @@ fn a_policy_on_any_port_is_denied(cluster: &mut Cluster) {
     assert_eq!(cluster.policy("web", "any-port"), None);
 }
 
-fn all_faults_are_named_at_once(cluster: &mut Cluster) {
+pub(crate) fn all_faults_are_named_at_once(cluster: &mut Cluster) {
     cluster.namespace("all-faults");
     let applied = cluster.plane.apply(&policy("web", "all-faults", &both(&[FROM_BATCH_ON_ANY_PORT], &[TO_DB])), &[]);
     denied(&applied, POLICIES, "any-port", "spec.ingress[0]");
@@ -265,7 +54,7 @@ fn all_faults_are_named_at_once(cluster: &mut Cluster) {
     assert_eq!(cluster.policy("web", "all-faults"), None);
 }
 
-fn a_change_for_the_worse_is_denied(cluster: &mut Cluster) {
+pub(crate) fn a_change_for_the_worse_is_denied(cluster: &mut Cluster) {
     cluster.namespace("worse");
     accepted(&cluster.plane.apply(&policy("web", "worse", &both(&[FROM_FRONTEND], &[TO_DB, TO_DNS])), &[]));
     let before = cluster.policy("web", "worse").expect("it is stored");
@@ -279,7 +68,7 @@ fn a_change_for_the_worse_is_denied(cluster: &mut Cluster) {
     assert_eq!(cluster.policy("web", "worse"), Some(before));
 }
 
-fn a_split_peer_is_warned_about(cluster: &mut Cluster) {
+pub(crate) fn a_split_peer_is_warned_about(cluster: &mut Cluster) {
     cluster.namespace("split");
     let split = "{from: [{namespaceSelector: {matchLabels: {team: a}}}, {podSelector: {matchLabels: {app: b}}}], \
                  ports: [{protocol: TCP, port: 8080}]}";
@@ -289,7 +78,7 @@ fn a_split_peer_is_warned_about(cluster: &mut Cluster) {
     assert_eq!(stored["spec"]["ingress"][1]["from"].as_array().map(Vec::len), Some(2), "{stored}");
 }
 
-fn server_side_apply_gets_the_same_answers(cluster: &mut Cluster) {
+pub(crate) fn server_side_apply_gets_the_same_answers(cluster: &mut Cluster) {
     cluster.namespace("server-side");
     let server_side = ["--server-side"];
     let good = policy("web", "server-side", &both(&[FROM_FRONTEND], &[TO_DNS]));
@@ -311,7 +100,7 @@ fn server_side_apply_gets_the_same_answers(cluster: &mut Cluster) {
 }
 
 /// The API server writes `policyTypes` before it asks, so that only what it records of the author tells.
-fn what_was_inferred_is_warned_about(cluster: &mut Cluster) {
+pub(crate) fn what_was_inferred_is_warned_about(cluster: &mut Cluster) {
     cluster.namespace("inferred");
     let spec = format!("{{podSelector: {{}}, egress: [{TO_DNS}]}}");
     for (name, arguments) in [("client-side", [].as_slice()), ("server-side", &["--server-side"])] {
@@ -327,7 +116,7 @@ fn what_was_inferred_is_warned_about(cluster: &mut Cluster) {
     }
 }
 
-fn a_generated_name_changes_nothing(cluster: &mut Cluster) {
+pub(crate) fn a_generated_name_changes_nothing(cluster: &mut Cluster) {
     cluster.namespace("generated");
     let create = |manifest: String| {
         let manifest = manifest.replace("name: web,", "generateName: web-,");
@@ -344,7 +133,7 @@ fn a_generated_name_changes_nothing(cluster: &mut Cluster) {
 }
 
 /// Larger than what web frameworks take as shipped, since a change carries the old object too.
-fn a_policy_as_large_as_etcd_takes_is_judged(cluster: &mut Cluster) {
+pub(crate) fn a_policy_as_large_as_etcd_takes_is_judged(cluster: &mut Cluster) {
     cluster.namespace("large");
     let write = |verb: &str, blocks: u32, ports: Value| {
         let address = |n: u32| format!("10.{}.{}.{}/32", n >> 16, (n >> 8) & 255, n & 255);
@@ -369,7 +158,7 @@ fn a_policy_as_large_as_etcd_takes_is_judged(cluster: &mut Cluster) {
     assert_eq!(length(), "39999");
 }
 
-fn a_dry_run_of_a_policy_gets_the_same_answers(cluster: &mut Cluster) {
+pub(crate) fn a_dry_run_of_a_policy_gets_the_same_answers(cluster: &mut Cluster) {
     cluster.namespace("dry");
     for arguments in [["--dry-run=server"].as_slice(), &["--dry-run=server", "--server-side"]] {
         let applied = cluster.plane.apply(&policy("web", "dry", &both(&[FROM_FRONTEND], &[TO_DNS])), arguments);
@@ -382,7 +171,7 @@ fn a_dry_run_of_a_policy_gets_the_same_answers(cluster: &mut Cluster) {
     }
 }
 
-fn a_dry_run_of_a_namespace_shows_its_labels(cluster: &mut Cluster) {
+pub(crate) fn a_dry_run_of_a_namespace_shows_its_labels(cluster: &mut Cluster) {
     let created = cluster.plane.kubectl(&["create", "namespace", "dry-too", "--dry-run=server", "--output=json"]);
     accepted(&created);
     let shown: Value = serde_json::from_str(&created.stdout).unwrap();
@@ -393,7 +182,7 @@ fn a_dry_run_of_a_namespace_shows_its_labels(cluster: &mut Cluster) {
 
 // === What was stored before anybody was asked ===
 
-fn the_metadata_of_an_old_policy_can_change(cluster: &mut Cluster) {
+pub(crate) fn the_metadata_of_an_old_policy_can_change(cluster: &mut Cluster) {
     let change = |arguments: &[&str]| {
         accepted(&cluster.plane.kubectl(&[arguments, &["--namespace", "old"]].concat()));
     };
@@ -406,7 +195,7 @@ fn the_metadata_of_an_old_policy_can_change(cluster: &mut Cluster) {
     assert_eq!(stored["metadata"]["annotations"]["example.com/note"], "seen");
 }
 
-fn the_spec_of_an_old_policy_can_change_with_a_warning(cluster: &mut Cluster) {
+pub(crate) fn the_spec_of_an_old_policy_can_change_with_a_warning(cluster: &mut Cluster) {
     // The fault moves to another place of the list, and stays the same fault.
     let applied =
         cluster.plane.apply(&policy("extended", "old", &ingress(&[FROM_FRONTEND, FROM_BATCH_ON_ANY_PORT])), &[]);
@@ -415,7 +204,7 @@ fn the_spec_of_an_old_policy_can_change_with_a_warning(cluster: &mut Cluster) {
     assert_eq!(stored["spec"]["ingress"].as_array().map(Vec::len), Some(2), "{stored}");
 }
 
-fn an_old_policy_cannot_get_worse(cluster: &mut Cluster) {
+pub(crate) fn an_old_policy_cannot_get_worse(cluster: &mut Cluster) {
     let before = cluster.policy("worsened", "old").expect("it is stored");
     let also = "{from: [{podSelector: {matchLabels: {app: other}}}]}";
     let applied = cluster.plane.apply(&policy("worsened", "old", &ingress(&[also, FROM_BATCH_ON_ANY_PORT])), &[]);
@@ -425,7 +214,7 @@ fn an_old_policy_cannot_get_worse(cluster: &mut Cluster) {
     assert_eq!(cluster.policy("worsened", "old"), Some(before));
 }
 
-fn what_is_being_deleted_can_let_go(cluster: &mut Cluster) {
+pub(crate) fn what_is_being_deleted_can_let_go(cluster: &mut Cluster) {
     let held = ["networkpolicy", "held", "--namespace", "old"];
     accepted(&cluster.plane.kubectl(&[&["delete", "--wait=false"], held.as_slice()].concat()));
     let stored = cluster.policy("held", "old").expect("its finalizer holds it");
@@ -437,7 +226,7 @@ fn what_is_being_deleted_can_let_go(cluster: &mut Cluster) {
 
 // === Namespaces ===
 
-fn a_profile_has_to_exist(cluster: &mut Cluster) {
+pub(crate) fn a_profile_has_to_exist(cluster: &mut Cluster) {
     cluster.namespace("profiles");
     let label = |profile: &str| {
         let label = format!("{PROFILE}={profile}");
@@ -457,7 +246,7 @@ fn a_profile_has_to_exist(cluster: &mut Cluster) {
 }
 
 /// Labels can be written through every subresource of a namespace.
-fn a_subresource_is_no_way_to_a_profile(cluster: &mut Cluster) {
+pub(crate) fn a_subresource_is_no_way_to_a_profile(cluster: &mut Cluster) {
     cluster.namespace("subresources");
     let place = format!("metadata.labels[\"{PROFILE}\"]");
     for subresource in ["status", "finalize"] {
@@ -471,7 +260,7 @@ fn a_subresource_is_no_way_to_a_profile(cluster: &mut Cluster) {
     }
 }
 
-fn access_has_to_exist(cluster: &mut Cluster) {
+pub(crate) fn access_has_to_exist(cluster: &mut Cluster) {
     cluster.namespace("accesses");
     let label = |label: &str| {
         let label = format!("access.network-policy.portcullis.dev/{label}");
@@ -486,7 +275,7 @@ fn access_has_to_exist(cluster: &mut Cluster) {
     assert_eq!(labels.get("access.network-policy.portcullis.dev/mongo"), None);
 }
 
-fn an_old_namespace_is_left_alone(cluster: &mut Cluster) {
+pub(crate) fn an_old_namespace_is_left_alone(cluster: &mut Cluster) {
     let label = |label: &str| cluster.plane.kubectl(&["label", "--overwrite", "namespace", "old-labels", label]);
     accepted(&label("team=a"));
     let labels = cluster.labels("old-labels");
@@ -497,7 +286,7 @@ fn an_old_namespace_is_left_alone(cluster: &mut Cluster) {
     assert_eq!(cluster.labels("old-labels")["access.network-policy.portcullis.dev/postgres"], "true");
 }
 
-fn an_outage_stops_no_other_label(cluster: &mut Cluster) {
+pub(crate) fn an_outage_stops_no_other_label(cluster: &mut Cluster) {
     cluster.namespace("labels");
     cluster.stop();
     accepted(&cluster.plane.kubectl(&["label", "namespace", "labels", "team=a"]));
@@ -510,13 +299,13 @@ fn an_outage_stops_no_other_label(cluster: &mut Cluster) {
     assert_eq!(cluster.labels("labels")[PROFILE], "standard");
 }
 
-fn a_new_namespace_gets_labels(cluster: &mut Cluster) {
+pub(crate) fn a_new_namespace_gets_labels(cluster: &mut Cluster) {
     cluster.namespace("new");
     let labels = json!({"kubernetes.io/metadata.name": "new", PROFILE: "standard", BASELINE: "pending"});
     assert_eq!(cluster.labels("new"), labels);
 }
 
-fn a_namespace_keeps_the_profile_it_brings(cluster: &mut Cluster) {
+pub(crate) fn a_namespace_keeps_the_profile_it_brings(cluster: &mut Cluster) {
     for (name, arguments) in [("brings", [].as_slice()), ("brings-too", &["--server-side"])] {
         // Nothing has been applied yet, whatever is claimed.
         let labels = format!("{{{PROFILE}: internal, {BASELINE}: applied, team: a}}");
@@ -527,7 +316,7 @@ fn a_namespace_keeps_the_profile_it_brings(cluster: &mut Cluster) {
     }
 }
 
-fn a_namespace_with_a_generated_name_gets_labels(cluster: &mut Cluster) {
+pub(crate) fn a_namespace_with_a_generated_name_gets_labels(cluster: &mut Cluster) {
     let manifest = "apiVersion: v1\nkind: Namespace\nmetadata: {generateName: tenant-}\n";
     let create = ["create", "--filename=-", "--output=json"];
     let created = cluster.plane.admin().run_with_input(&create, manifest);
@@ -542,7 +331,7 @@ fn a_namespace_with_a_generated_name_gets_labels(cluster: &mut Cluster) {
     denied(&created, NAMESPACES, "invalid-profile", &format!("metadata.labels[\"{PROFILE}\"]"));
 }
 
-fn a_namespace_of_the_platform_has_no_profile(cluster: &mut Cluster) {
+pub(crate) fn a_namespace_of_the_platform_has_no_profile(cluster: &mut Cluster) {
     cluster.namespace("portcullis-system");
     assert_eq!(cluster.labels("portcullis-system"), json!({"kubernetes.io/metadata.name": "portcullis-system"}));
 
@@ -553,7 +342,7 @@ fn a_namespace_of_the_platform_has_no_profile(cluster: &mut Cluster) {
     assert_eq!(cluster.labels("kube-public"), before);
 }
 
-fn an_outage_stops_no_namespace(cluster: &mut Cluster) {
+pub(crate) fn an_outage_stops_no_namespace(cluster: &mut Cluster) {
     cluster.namespace("before-an-outage");
     cluster.stop();
     cluster.namespace("during-an-outage");
@@ -566,7 +355,7 @@ fn an_outage_stops_no_namespace(cluster: &mut Cluster) {
 
 // === Deletion ===
 
-fn policies_can_be_deleted(cluster: &mut Cluster) {
+pub(crate) fn policies_can_be_deleted(cluster: &mut Cluster) {
     cluster.namespace("deletion");
     let names = ["a", "b", "c", "d"];
     for name in names {
@@ -586,7 +375,7 @@ fn policies_can_be_deleted(cluster: &mut Cluster) {
 }
 
 /// A deletecollection is one call for each item, without its name.
-fn the_last_way_to_dns_cannot_be_deleted(cluster: &mut Cluster) {
+pub(crate) fn the_last_way_to_dns_cannot_be_deleted(cluster: &mut Cluster) {
     let delete = ["delete", "networkpolicy", "allow-dns", "--namespace", "resolving"];
     denied(&cluster.plane.kubectl(&delete), POLICIES, "dns-blocked", "spec");
     let dry = [&delete, ["--dry-run=server"].as_slice()].concat();
@@ -596,7 +385,7 @@ fn the_last_way_to_dns_cannot_be_deleted(cluster: &mut Cluster) {
     assert!(stored["metadata"]["deletionTimestamp"].is_null(), "{stored}");
 }
 
-fn a_namespace_can_be_deleted(cluster: &mut Cluster) {
+pub(crate) fn a_namespace_can_be_deleted(cluster: &mut Cluster) {
     cluster.namespace("doomed");
     accepted(&cluster.plane.apply(&policy("web", "doomed", &both(&[FROM_FRONTEND], &[TO_DNS])), &[]));
     accepted(&cluster.plane.kubectl(&["delete", "namespace", "doomed", "--wait=false"]));
@@ -607,7 +396,7 @@ fn a_namespace_can_be_deleted(cluster: &mut Cluster) {
 
 /// The controller deletes what is in a namespace in the order of the names, and goes no further than to the first that it
 /// may not delete.
-fn a_namespace_goes_with_its_last_way_to_dns(cluster: &mut Cluster) {
+pub(crate) fn a_namespace_goes_with_its_last_way_to_dns(cluster: &mut Cluster) {
     accepted(&cluster.plane.kubectl(&["delete", "namespace", "leaving", "--wait=false"]));
     accepted(&cluster.namespace_controller().run(&["delete", "--raw", &collection("leaving")]));
     for name in ["allow-dns", "isolate"] {
@@ -618,7 +407,7 @@ fn a_namespace_goes_with_its_last_way_to_dns(cluster: &mut Cluster) {
 
 // === Pods, and what makes them ===
 
-fn a_pod_on_the_network_of_the_node_is_denied(cluster: &mut Cluster) {
+pub(crate) fn a_pod_on_the_network_of_the_node_is_denied(cluster: &mut Cluster) {
     let created = cluster.plane.apply(&object("v1", "Pod", "agent", "guarded", ON_THE_NODE), &[]);
     denied(&created, PODS, "host-network", "spec.hostNetwork");
     assert_eq!(cluster.plane.stored(&["pod", "agent", "--namespace", "guarded"]), None);
@@ -630,7 +419,7 @@ fn a_pod_on_the_network_of_the_node_is_denied(cluster: &mut Cluster) {
     assert_eq!(stored["spec"]["hostNetwork"], true);
 }
 
-fn an_outage_stops_neither_ordinary_pods_nor_the_control_plane(cluster: &mut Cluster) {
+pub(crate) fn an_outage_stops_neither_ordinary_pods_nor_the_control_plane(cluster: &mut Cluster) {
     cluster.stop();
     accepted(&cluster.plane.apply(&object("v1", "Pod", "ordinary", "guarded", ORDINARY), &[]));
     assert!(cluster.plane.stored(&["pod", "ordinary", "--namespace", "guarded"]).is_some());
@@ -648,7 +437,7 @@ fn an_outage_stops_neither_ordinary_pods_nor_the_control_plane(cluster: &mut Clu
     assert_eq!(cluster.plane.stored(&["pod", "agent", "--namespace", "guarded"]), None);
 }
 
-fn a_template_on_the_network_of_the_node_is_denied(cluster: &mut Cluster) {
+pub(crate) fn a_template_on_the_network_of_the_node_is_denied(cluster: &mut Cluster) {
     let pod = ON_THE_NODE.replacen('{', "{restartPolicy: Never, ", 1);
     let selected = deployment(ON_THE_NODE);
     let job = format!("{{template: {{spec: {pod}}}}}");
@@ -675,7 +464,7 @@ fn a_template_on_the_network_of_the_node_is_denied(cluster: &mut Cluster) {
     }
 }
 
-fn a_workload_cannot_move_to_the_network_of_the_node(cluster: &mut Cluster) {
+pub(crate) fn a_workload_cannot_move_to_the_network_of_the_node(cluster: &mut Cluster) {
     let name = ["deployment", "turned", "--namespace", "guarded"];
     accepted(&cluster.plane.apply(&object("apps/v1", "Deployment", "turned", "guarded", &deployment(ORDINARY)), &[]));
     let patch = "spec: {template: {spec: {hostNetwork: true}}}";
@@ -685,7 +474,7 @@ fn a_workload_cannot_move_to_the_network_of_the_node(cluster: &mut Cluster) {
     assert_eq!(stored["spec"]["template"]["spec"].get("hostNetwork"), None);
 }
 
-fn an_old_workload_can_change(cluster: &mut Cluster) {
+pub(crate) fn an_old_workload_can_change(cluster: &mut Cluster) {
     let name = ["deployment", "old", "--namespace", "guarded"];
     let change = |arguments: &[&str]| cluster.plane.kubectl(&[arguments, &name].concat());
     accepted(&change(&["scale", "--replicas=3"]));
@@ -701,7 +490,7 @@ fn an_old_workload_can_change(cluster: &mut Cluster) {
 }
 
 /// A condition that cannot be evaluated is as good as an outage, for whoever runs into it.
-fn no_condition_of_a_webhook_failed(cluster: &mut Cluster) {
+pub(crate) fn no_condition_of_a_webhook_failed(cluster: &mut Cluster) {
     let metrics = cluster.plane.kubectl(&["get", "--raw", "/metrics"]);
     accepted(&metrics);
     let errors: Vec<&str> = metrics
@@ -714,7 +503,7 @@ fn no_condition_of_a_webhook_failed(cluster: &mut Cluster) {
 
 // === With dns-blocked set to inject ===
 
-fn dns_is_added_once(cluster: &mut Cluster) {
+pub(crate) fn dns_is_added_once(cluster: &mut Cluster) {
     cluster.namespace("inject");
     for (name, arguments) in [("client-side", [].as_slice()), ("server-side", &["--server-side"])] {
         let manifest = policy(name, "inject", &egress(&[TO_DB]));
@@ -737,7 +526,7 @@ fn dns_is_added_once(cluster: &mut Cluster) {
     }
 }
 
-fn dns_is_added_where_no_egress_is_written(cluster: &mut Cluster) {
+pub(crate) fn dns_is_added_where_no_egress_is_written(cluster: &mut Cluster) {
     cluster.namespace("inject-parents");
     accepted(&cluster.plane.apply(&policy("web", "inject-parents", "{podSelector: {}, policyTypes: [Egress]}"), &[]));
     let stored = cluster.policy("web", "inject-parents").expect("it is stored");
@@ -746,7 +535,7 @@ fn dns_is_added_where_no_egress_is_written(cluster: &mut Cluster) {
 }
 
 /// Whoever changes a label has not asked for another policy.
-fn an_old_policy_is_not_put_right_by_a_label(cluster: &mut Cluster) {
+pub(crate) fn an_old_policy_is_not_put_right_by_a_label(cluster: &mut Cluster) {
     let before = cluster.policy("dns-less", "old").expect("it is stored");
     accepted(&cluster.plane.kubectl(&["label", "networkpolicy", "dns-less", "team=a", "--namespace", "old"]));
     let after = cluster.policy("dns-less", "old").expect("it is stored");
@@ -754,7 +543,7 @@ fn an_old_policy_is_not_put_right_by_a_label(cluster: &mut Cluster) {
     assert_eq!(after["spec"], before["spec"]);
 }
 
-fn other_faults_are_not_put_right(cluster: &mut Cluster) {
+pub(crate) fn other_faults_are_not_put_right(cluster: &mut Cluster) {
     cluster.namespace("inject-others");
     let applied = cluster.plane.apply(&policy("web", "inject-others", &both(&[FROM_BATCH_ON_ANY_PORT], &[TO_DB])), &[]);
     denied(&applied, POLICIES, "any-port", "spec.ingress[0]");
@@ -764,7 +553,7 @@ fn other_faults_are_not_put_right(cluster: &mut Cluster) {
 
 // === Through a Service ===
 
-fn a_service_is_asked_too(cluster: &mut Cluster) {
+pub(crate) fn a_service_is_asked_too(cluster: &mut Cluster) {
     let configuration = cluster.plane.stored(&["validatingwebhookconfiguration", "portcullis"]).expect("it is stored");
     for webhook in configuration["webhooks"].as_array().expect("a list") {
         let client = &webhook["clientConfig"];
@@ -783,7 +572,7 @@ fn a_service_is_asked_too(cluster: &mut Cluster) {
     denied(&created, PODS, "host-network", "spec.hostNetwork");
 }
 
-fn an_outage_stops_policies_until_the_way_out(cluster: &mut Cluster) {
+pub(crate) fn an_outage_stops_policies_until_the_way_out(cluster: &mut Cluster) {
     cluster.namespace("way-out");
     cluster.stop();
     let manifest = policy("web", "way-out", &both(&[FROM_FRONTEND], &[TO_DNS]));
@@ -792,246 +581,4 @@ fn an_outage_stops_policies_until_the_way_out(cluster: &mut Cluster) {
     cluster.uninstall();
     accepted(&cluster.plane.apply(&manifest, &[]));
     assert!(cluster.policy("web", "way-out").is_some());
-}
-
-// === What is said of an answer ===
-
-const POLICIES: &str = "policies.portcullis.dev";
-const NAMESPACES: &str = "namespaces.portcullis.dev";
-const PODS: &str = "pods.portcullis.dev";
-const WORKLOADS: &str = "workloads.portcullis.dev";
-
-#[track_caller]
-fn accepted(output: &Output) {
-    assert!(output.ok, "{output}");
-}
-
-/// Accepted, with a warning that names this rule and this place.
-#[track_caller]
-fn warned(output: &Output, rule: &str, place: &str) {
-    accepted(output);
-    let mut warnings = output.stderr.lines().filter_map(|line| line.strip_prefix("Warning: "));
-    // Longer ones are cut by the API server or by terminals.
-    let says = |line: &str| names(line, rule) && names(line, place) && line.chars().count() <= 120;
-    assert!(warnings.any(says), "no warning of {rule} at {place}: {output}");
-}
-
-/// Denied by this webhook, in a line that names this rule and this place.
-#[track_caller]
-fn denied(output: &Output, webhook: &str, rule: &str, place: &str) {
-    let denial = format!("admission webhook \"{webhook}\" denied the request");
-    let says = |line: &str| !line.starts_with("Warning: ") && names(line, rule) && names(line, place);
-    assert!(!output.ok && output.stderr.contains(&denial), "not denied by {webhook}: {output}");
-    assert!(output.stderr.lines().any(says), "no denial by {rule} at {place}: {output}");
-}
-
-/// Refused by the API server, since nobody answered where it had to ask this webhook.
-#[track_caller]
-fn not_reached(output: &Output, webhook: &str) {
-    let failure = format!("failed calling webhook \"{webhook}\"");
-    assert!(!output.ok && output.stderr.contains(&failure), "not refused for want of {webhook}: {output}");
-    assert!(output.stderr.contains("connection refused"), "{output}");
-}
-
-/// Whether a line names a rule or a place, and not just one whose name starts or ends like it.
-fn names(line: &str, what: &str) -> bool {
-    let inside = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '/');
-    line.match_indices(what).any(|(at, _)| {
-        let (before, after) = (&line[..at], &line[at + what.len()..]);
-        let longer = after.starts_with('[') || after.strip_prefix('.').is_some_and(|rest| rest.starts_with(inside));
-        !before.ends_with(|c| inside(c) || matches!(c, '.' | ']')) && !after.starts_with(inside) && !longer
-    })
-}
-
-/// Whether this egress rule allows the cluster's DNS over UDP and TCP, and nothing else.
-#[track_caller]
-fn allows_dns(rule: &Value) {
-    let expected = json!({
-        "to": [{
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
-            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
-        }],
-        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
-    });
-    assert_eq!(*rule, expected);
-}
-
-// === Manifests ===
-
-const PROFILE: &str = "network-policy.portcullis.dev/profile";
-const BASELINE: &str = "network-policy.portcullis.dev/baseline";
-
-/// An egress rule to the cluster's DNS.
-const TO_DNS: &str = "{to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}, \
-    podSelector: {matchLabels: {k8s-app: kube-dns}}}], ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]}";
-/// An egress rule to a database.
-const TO_DB: &str = "{to: [{podSelector: {matchLabels: {app: db}}}], ports: [{protocol: TCP, port: 5432}]}";
-/// An ingress rule on one port.
-const FROM_FRONTEND: &str =
-    "{from: [{podSelector: {matchLabels: {app: frontend}}}], ports: [{protocol: TCP, port: 8080}]}";
-/// An ingress rule on every port.
-const FROM_BATCH_ON_ANY_PORT: &str = "{from: [{podSelector: {matchLabels: {app: batch}}}]}";
-
-/// The spec of a pod.
-const ORDINARY: &str = "{containers: [{name: main, image: main:1}]}";
-/// The spec of a pod that uses the network of its node.
-const ON_THE_NODE: &str = "{hostNetwork: true, containers: [{name: main, image: main:1}]}";
-
-/// A configuration that adds the missing DNS rule instead of denying.
-const INJECTS: &str = "
-apiVersion: portcullis.dev/v1alpha1
-kind: Configuration
-rules:
-  dns-blocked:
-    mode: deny
-    settings: {inject: true}
-";
-
-/// What is stored before anybody is asked and the server is told of.
-const KNOWN: &str = "
-apiVersion: v1
-kind: Namespace
-metadata: {name: guarded, labels: {network-policy.portcullis.dev/profile: isolated}}
----
-apiVersion: v1
-kind: Namespace
-metadata: {name: resolving}
----
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: isolate, namespace: resolving}
-spec: {podSelector: {}, policyTypes: [Egress]}
----
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: allow-dns, namespace: resolving}
-spec:
-  podSelector: {}
-  policyTypes: [Egress]
-  egress:
-  - to:
-    - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}
-      podSelector: {matchLabels: {k8s-app: kube-dns}}
-    ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]
----
-apiVersion: v1
-kind: Namespace
-metadata: {name: leaving}
----
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: isolate, namespace: leaving}
-spec: {podSelector: {}, policyTypes: [Egress]}
----
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: allow-dns, namespace: leaving}
-spec:
-  podSelector: {}
-  policyTypes: [Egress]
-  egress:
-  - to:
-    - namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}
-      podSelector: {matchLabels: {k8s-app: kube-dns}}
-    ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]
-";
-
-/// What is stored before anybody is asked, and would have been denied.
-const OLD: &str = "
-apiVersion: v1
-kind: Namespace
-metadata: {name: old}
----
-apiVersion: v1
-kind: Namespace
-metadata: {name: old-labels, labels: {network-policy.portcullis.dev/profile: open}}
----
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: labelled, namespace: old}
-spec: {podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {matchLabels: {app: batch}}}]}]}
----
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: extended, namespace: old}
-spec: {podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {matchLabels: {app: batch}}}]}]}
----
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: worsened, namespace: old}
-spec: {podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {matchLabels: {app: batch}}}]}]}
----
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: held, namespace: old, finalizers: [example.com/held]}
-spec: {podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {matchLabels: {app: batch}}}]}]}
----
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata: {name: dns-less, namespace: old}
-spec: {podSelector: {}, policyTypes: [Egress]}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: old, namespace: guarded}
-spec:
-  selector: {matchLabels: {app: main}}
-  template:
-    metadata: {labels: {app: main}}
-    spec: {hostNetwork: true, containers: [{name: main, image: main:1}]}
-";
-
-/// A Service that leads to this machine. The API server resolves it by itself, without a network of a cluster.
-const SERVICE: &str = "
-apiVersion: v1
-kind: Namespace
-metadata: {name: portcullis-system}
----
-apiVersion: v1
-kind: Service
-metadata: {name: portcullis, namespace: portcullis-system}
-spec: {type: ExternalName, externalName: localhost}
-";
-
-/// A policy.
-fn policy(name: &str, namespace: &str, spec: &str) -> String {
-    object("networking.k8s.io/v1", "NetworkPolicy", name, namespace, spec)
-}
-
-/// The spec of a policy with these ingress rules, for all pods.
-fn ingress(rules: &[&str]) -> String {
-    format!("{{podSelector: {{}}, policyTypes: [Ingress], ingress: [{}]}}", rules.join(", "))
-}
-
-/// The spec of a policy with these egress rules, for all pods.
-fn egress(rules: &[&str]) -> String {
-    format!("{{podSelector: {{}}, policyTypes: [Egress], egress: [{}]}}", rules.join(", "))
-}
-
-/// The spec of a policy with these ingress and egress rules, for all pods.
-fn both(ingress: &[&str], egress: &[&str]) -> String {
-    let (ingress, egress) = (ingress.join(", "), egress.join(", "));
-    format!("{{podSelector: {{}}, policyTypes: [Ingress, Egress], ingress: [{ingress}], egress: [{egress}]}}")
-}
-
-/// A namespace.
-fn namespace(name: &str, labels: &str) -> String {
-    format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {labels}}}\n")
-}
-
-/// An object with a spec.
-fn object(api_version: &str, kind: &str, name: &str, namespace: &str, spec: &str) -> String {
-    let metadata = format!("{{name: {name}, namespace: {namespace}}}");
-    format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {metadata}\nspec: {spec}\n")
-}
-
-/// The spec of a Deployment of these pods.
-fn deployment(pod: &str) -> String {
-    let labels = "{app: main}";
-    format!("{{selector: {{matchLabels: {labels}}}, template: {{metadata: {{labels: {labels}}}, spec: {pod}}}}}")
-}
-
-/// The path of all policies of a namespace.
-fn collection(namespace: &str) -> String {
-    format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies")
 }

@@ -1,0 +1,238 @@
+//! The engine that adds policies up, held against an oracle: an evaluator of its own for each dialect, written from the
+//! specifications, that knows nothing of the crate (`oracle/`). Thousands of generated clusters, and the cases of the
+//! upstream conformance tests of NetworkPolicy.
+//!
+//! `PROPTEST_CASES` says how many clusters of each kind are generated; what once failed is tried again first
+//! (`proptest-regressions/`).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so by a panic"
+)]
+
+mod oracle;
+
+use oracle::generate::{
+    Pick, flow, world, world_of_calico, world_of_cilium, world_of_cluster_policies, world_of_kubernetes,
+};
+use oracle::{Flow, Pod, World};
+use portcullis::dialect::{self, Manifest, Origin};
+use portcullis::model::{
+    AddressSet, Answer, Decision, Direction, End, Endpoint, FaultKind, Labels, Names, Object, Policy, Protocol,
+    Question, Subject, Traffic,
+};
+use portcullis::view::{Scene, View};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// A manifest as the engine reads it. What the oracle's worlds hold is valid, so nothing may be found wrong with it.
+fn read(manifest: &Value) -> Object {
+    let (api_version, kind) = (manifest["apiVersion"].as_str().unwrap(), manifest["kind"].as_str().unwrap());
+    let text = manifest.to_string();
+    let read = Manifest::read(api_version, kind, &text, Origin::Author).and_then(|manifest| dialect::read(&manifest));
+    let object = read.unwrap_or_else(|error| panic!("{error}: {manifest:#}")).expect("a kind that is known");
+    // Parts that the model says in other words are no faults of the manifest.
+    let faults: Vec<_> = object.faults.iter().filter(|fault| fault.kind != FaultKind::NotUnderstood).collect();
+    assert!(faults.is_empty(), "{faults:#?}: {manifest:#}");
+    object
+}
+
+/// A generated cluster, as the engine sees it.
+struct Cluster<'a> {
+    world: &'a World,
+    view: View,
+    labels: Vec<Labels>,
+}
+
+impl<'a> Cluster<'a> {
+    fn of(world: &'a World) -> Self {
+        let namespaces = world.namespaces.iter().map(|(name, labels)| {
+            read(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}))
+        });
+        let view = View::of(namespaces.chain(world.manifests.iter().map(read)));
+        let labels = world.pods.iter().map(|pod| pod.labels.clone().into_iter().collect()).collect();
+        Self { world, view, labels }
+    }
+
+    fn endpoint<'b>(&'b self, pod: &'b Pod) -> Endpoint<'b> {
+        let at = self.world.pods.iter().position(|other| other == pod).unwrap();
+        Endpoint {
+            namespace: &pod.namespace,
+            labels: &self.labels[at],
+            complete: true,
+            account: Some(&pod.service_account),
+            addresses: std::slice::from_ref(&pod.address),
+        }
+    }
+
+    /// What the engine says of one half of a flow, for one pod or for all that a policy concerns.
+    fn half<'b>(
+        &'b self,
+        subject: Subject<'b>,
+        policies: impl IntoIterator<Item = &'b Policy>,
+        direction: Direction,
+        flow: &Flow<'b>,
+        ends: &'b Ends,
+    ) -> Answer<'b> {
+        let far = match direction {
+            Direction::Ingress => flow.from,
+            Direction::Egress => flow.to,
+        };
+        let set = match direction {
+            Direction::Ingress => &ends.from,
+            Direction::Egress => &ends.to,
+        };
+        let other = match far {
+            oracle::End::Pod(pod) => End::Pod(self.endpoint(pod)),
+            oracle::End::Outside(_) => End::Addresses { set, outside: true },
+        };
+        let protocol = match flow.protocol {
+            "TCP" => Protocol::Tcp,
+            "UDP" => Protocol::Udp,
+            "SCTP" => Protocol::Sctp,
+            _ => Protocol::Icmp,
+        };
+        let traffic = if protocol == Protocol::Icmp {
+            Traffic::Protocol(protocol)
+        } else {
+            Traffic::Port { protocol, number: flow.port, names: Names::Exactly(&ends.names) }
+        };
+        Scene::of(&self.view).ask(policies, &Question { subject, direction, other, traffic })
+    }
+
+    /// What the engine says of one pod's half of a flow.
+    fn of_pod<'b>(&'b self, pod: &'b Pod, direction: Direction, flow: &Flow<'b>, ends: &'b Ends) -> Answer<'b> {
+        let policies = Scene::of(&self.view).policies(&pod.namespace);
+        let answer = self.half(Subject::One(self.endpoint(pod)), policies, direction, flow, ends);
+        assert_eq!(answer.decisions.len(), 1, "for one pod there is one answer: {answer:#?}");
+        answer
+    }
+
+    /// Whether both halves of a flow pass, as the engine says.
+    fn answer(&self, flow: &Flow<'_>) -> oracle::Answer {
+        let ends = Ends::of(flow);
+        let half = |end: oracle::End<'_>, direction| {
+            end.pod().is_none_or(|pod| self.of_pod(pod, direction, flow, &ends).passes())
+        };
+        oracle::Answer { egress: half(flow.from, Direction::Egress), ingress: half(flow.to, Direction::Ingress) }
+    }
+}
+
+/// What of a flow the engine wants to borrow.
+struct Ends {
+    from: AddressSet,
+    to: AddressSet,
+    /// The names that the destination gives to the port.
+    names: Vec<Box<str>>,
+}
+
+impl Ends {
+    fn of(flow: &Flow<'_>) -> Self {
+        let set = |end: oracle::End<'_>| AddressSet::from(end.address());
+        let ports = flow.to.pod().map(|pod| pod.ports.as_slice()).unwrap_or_default();
+        let named = ports.iter().filter(|port| port.protocol == flow.protocol && port.number == flow.port);
+        Self { from: set(flow.from), to: set(flow.to), names: named.map(|port| port.name.as_str().into()).collect() }
+    }
+}
+
+fn agrees(world: &World, picks: &[Pick]) -> Result<(), TestCaseError> {
+    let cluster = Cluster::of(world);
+    for pick in picks {
+        let flow = pick.flow(world);
+        prop_assert_eq!(cluster.answer(&flow), oracle::answer(world, &flow), "{:#?}", flow);
+    }
+    Ok(())
+}
+
+/// What is said of all pods that a policy concerns holds for each of them: if one of them is stopped, so much was said.
+fn holds_for_each(world: &World, picks: &[Pick]) -> Result<(), TestCaseError> {
+    let cluster = Cluster::of(world);
+    let scene = Scene::of(&cluster.view);
+    for pick in picks {
+        let flow = pick.flow(world);
+        let ends = Ends::of(&flow);
+        for (end, direction) in [(flow.from, Direction::Egress), (flow.to, Direction::Ingress)] {
+            let Some(pod) = end.pod() else { continue };
+            let one = cluster.of_pod(pod, direction, &flow, &ends);
+            for policy in scene.policies(&pod.namespace) {
+                if policy.subject.mean(&cluster.endpoint(pod), &cluster.view) != Some(true) {
+                    continue;
+                }
+                let around = scene.policies_for(&policy.subject);
+                let all = cluster.half(Subject::Each(&policy.subject), around, direction, &flow, &ends);
+                let decision = &one.decisions[0];
+                // Where something had to be assumed of the pods, a single one may be another matter. And what was said may
+                // blame another of several policies that stop the same traffic.
+                if all.assumed.is_empty() && !decision.passes() {
+                    prop_assert!(!all.passes(), "{pod:#?} is stopped by {decision:#?}, but {all:#?}");
+                }
+                // The other way round, somebody is let through if this one is; a policy of another namespace is not
+                // asked about all, so less may be known.
+                let every_policy = around_all(&policy.subject);
+                if every_policy && all.assumed.is_empty() && decision.passes() {
+                    let some = all.decisions.iter().any(Decision::passes);
+                    prop_assert!(some, "{pod:#?} passes by {decision:#?}, but {all:#?}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether all policies that concern one of these pods are asked about all of them.
+fn around_all(pods: &portcullis::model::Pods) -> bool {
+    matches!(pods.namespaces, portcullis::model::Namespaces::Own(_))
+}
+
+#[test]
+fn the_conformance_tests_of_network_policy_pass() {
+    let mut expectations = 0;
+    for case in oracle::conformance::cases() {
+        let cluster = Cluster::of(&case.world);
+        for expected in &case.expected {
+            let answer = cluster.answer(&case.flow(expected));
+            assert_eq!(answer.connected(), expected.connected, "{}: {expected:?}", case.name);
+            expectations += 1;
+        }
+    }
+    assert!(expectations > 20_000, "{expectations}");
+}
+
+macro_rules! held_against_the_oracle {
+    ($($name:ident: $worlds:expr,)+) => {$(
+        mod $name {
+            use super::*;
+
+            proptest! {
+                #![proptest_config(ProptestConfig::with_cases(cases()))]
+
+                #[test]
+                fn every_flow_fares_as_the_oracle_says(
+                    world in $worlds,
+                    picks in prop::collection::vec(flow(), 12),
+                ) {
+                    agrees(&world, &picks)?;
+                }
+
+                #[test]
+                fn what_is_said_of_all_pods_of_a_policy_holds_for_each(
+                    world in $worlds,
+                    picks in prop::collection::vec(flow(), 3),
+                ) {
+                    holds_for_each(&world, &picks)?;
+                }
+            }
+        }
+    )+};
+}
+
+/// How many clusters of each kind.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1000)
+}
+
+held_against_the_oracle! {
+    kubernetes: world_of_kubernetes(),
+}

@@ -1,0 +1,115 @@
+//! What becomes of requests when a real kube-apiserver asks a real Portcullis.
+//!
+//! One control plane serves all scenarios, since it takes seconds to start; each scenario has namespaces of its own. A
+//! scenario never asserts that something was refused without asserting by which webhook and rule, at which place, and
+//! what is stored afterwards: an API server has reasons of its own to refuse things.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test may"
+)]
+
+mod cluster;
+mod dialects;
+mod gate;
+mod manifests;
+#[path = "../support/mod.rs"]
+mod support;
+
+use cluster::{Cluster, accepted};
+use dialects::*;
+use gate::*;
+use manifests::{INJECTS, KNOWN, OLD, SERVICE};
+use support::control_plane::ControlPlane;
+use support::server::Server;
+
+/// Scenarios, by the names of their functions.
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => { [$((stringify!($name), $name as fn(&mut Cluster))),*] };
+}
+
+#[test]
+fn an_api_server_asks_portcullis() {
+    let Some(plane) = ControlPlane::start() else { return };
+    let mut cluster = Cluster { plane, server: Server::new() };
+    let mut failed = Vec::new();
+
+    serve(&cluster);
+    accepted(&cluster.plane.apply(KNOWN, &[]));
+    accepted(&cluster.plane.apply(KNOWN_WIDE, &[]));
+    accepted(&cluster.plane.apply(OLD, &[]));
+    cluster.server.add_context(KNOWN);
+    cluster.server.add_context(KNOWN_WIDE);
+    cluster.server.start();
+    let url = cluster.server.url();
+    cluster.install(&["--url", &url]);
+    failed.extend(cluster.run(&scenarios![
+        a_good_policy_is_stored_without_a_word,
+        a_policy_without_dns_is_denied,
+        a_policy_on_any_port_is_denied,
+        all_faults_are_named_at_once,
+        a_change_for_the_worse_is_denied,
+        a_split_peer_is_warned_about,
+        server_side_apply_gets_the_same_answers,
+        what_was_inferred_is_warned_about,
+        a_generated_name_changes_nothing,
+        a_policy_as_large_as_etcd_takes_is_judged,
+        a_dry_run_of_a_policy_gets_the_same_answers,
+        a_dry_run_of_a_namespace_shows_its_labels,
+        the_metadata_of_an_old_policy_can_change,
+        the_spec_of_an_old_policy_can_change_with_a_warning,
+        an_old_policy_cannot_get_worse,
+        what_is_being_deleted_can_let_go,
+        a_profile_has_to_exist,
+        access_has_to_exist,
+        a_subresource_is_no_way_to_a_profile,
+        an_old_namespace_is_left_alone,
+        an_outage_stops_no_other_label,
+        a_new_namespace_gets_labels,
+        a_namespace_keeps_the_profile_it_brings,
+        a_namespace_with_a_generated_name_gets_labels,
+        a_namespace_of_the_platform_has_no_profile,
+        an_outage_stops_no_namespace,
+        policies_can_be_deleted,
+        the_last_way_to_dns_cannot_be_deleted,
+        a_namespace_can_be_deleted,
+        a_namespace_goes_with_its_last_way_to_dns,
+        a_pod_on_the_network_of_the_node_is_denied,
+        an_outage_stops_neither_ordinary_pods_nor_the_control_plane,
+        a_template_on_the_network_of_the_node_is_denied,
+        a_workload_cannot_move_to_the_network_of_the_node,
+        an_old_workload_can_change,
+        a_cilium_policy_is_judged,
+        each_of_several_specs_is_judged,
+        a_policy_of_the_cluster_serves_dns_to_network_policies,
+        the_last_way_to_dns_of_a_cluster_cannot_be_deleted,
+        a_global_policy_with_a_bad_selector_is_denied,
+        a_staged_policy_is_warned_about_and_stored,
+        a_cluster_network_policy_on_any_port_is_denied,
+        no_condition_of_a_webhook_failed,
+    ]));
+
+    cluster.uninstall();
+    cluster.restart(Some(INJECTS));
+    cluster.install(&["--url", &url]);
+    failed.extend(cluster.run(&scenarios![
+        dns_is_added_once,
+        dns_is_added_where_no_egress_is_written,
+        an_old_policy_is_not_put_right_by_a_label,
+        other_faults_are_not_put_right,
+    ]));
+
+    cluster.uninstall();
+    cluster.restart(None);
+    accepted(&cluster.plane.apply(SERVICE, &[]));
+    let port = cluster.server.port().to_string();
+    cluster.install(&["--service", "portcullis-system/portcullis", "--port", &port]);
+    failed.extend(cluster.run(&scenarios![a_service_is_asked_too, an_outage_stops_policies_until_the_way_out]));
+
+    let log = cluster.server.log_tail();
+    assert!(failed.is_empty(), "{} scenarios failed: {}\n--- portcullis ---\n{log}", failed.len(), failed.join(", "));
+}

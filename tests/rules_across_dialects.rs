@@ -1,0 +1,684 @@
+//! Rules are about what policies mean, in whichever dialect: the same question asked of Cilium, Calico and
+//! ClusterNetworkPolicy, and of several dialects together. First of all where a rule must be silent.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so by a panic"
+)]
+
+use portcullis::config::Configuration;
+use portcullis::dialect::{self, Manifest, Origin};
+use portcullis::engine::judge;
+use portcullis::manifest;
+use portcullis::model::Object;
+use portcullis::rules::Change;
+use portcullis::view::View;
+
+/// The objects in this YAML.
+fn objects(yaml: &str) -> Vec<Object> {
+    let documents = manifest::read(yaml).unwrap_or_else(|error| panic!("{error}:\n{yaml}"));
+    let read = |document: manifest::Document| {
+        let value = document.value;
+        let [api_version, kind] = ["apiVersion", "kind"].map(|field| value[field].as_str().unwrap().to_owned());
+        let json = value.to_string();
+        let manifest = Manifest::read(&api_version, &kind, &json, Origin::Author).unwrap();
+        dialect::read(&manifest).unwrap_or_else(|error| panic!("{error}:\n{yaml}")).expect("a kind that is known")
+    };
+    documents.into_iter().map(read).collect()
+}
+
+/// The places at which a rule finds something in the last of the objects; the others are there already.
+fn found(rule: &str, yaml: &[String]) -> Vec<String> {
+    let mut objects: Vec<Object> = yaml.iter().flat_map(|yaml| objects(yaml)).collect();
+    let new = objects.pop().unwrap();
+    let view = View::of(objects);
+    let verdict = judge(&Configuration::shipped().unwrap(), &view, Change::Write { new: &new, old: None });
+    let of_rule = verdict.judgements.into_iter().filter(|judgement| judgement.finding.rule == rule);
+    of_rule.map(|judgement| judgement.finding.path.to_string()).collect()
+}
+
+#[track_caller]
+fn check(rule: &str, cases: &[(&[&str], Vec<String>)]) {
+    let mut wrong = Vec::new();
+    for (wanted, yaml) in cases {
+        let found = found(rule, yaml);
+        if found != *wanted {
+            wrong.push(format!("wanted {wanted:?}, found {found:?}:\n{}", yaml.join("---\n")));
+        }
+    }
+    assert!(wrong.is_empty(), "{rule}\n{}", wrong.join("\n"));
+}
+
+fn object(api_version: &str, kind: &str, metadata: &str, spec: &str) -> String {
+    format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{{metadata}}}\nspec: {spec}\n")
+}
+
+fn np(name: &str, spec: &str) -> String {
+    object("networking.k8s.io/v1", "NetworkPolicy", &format!("name: {name}, namespace: shop"), spec)
+}
+
+fn cnp(spec: &str) -> String {
+    object("cilium.io/v2", "CiliumNetworkPolicy", "name: cilium, namespace: shop", spec)
+}
+
+fn ccnp(name: &str, spec: &str) -> String {
+    object("cilium.io/v2", "CiliumClusterwideNetworkPolicy", &format!("name: {name}"), spec)
+}
+
+fn calico(spec: &str) -> String {
+    object("projectcalico.org/v3", "NetworkPolicy", "name: calico, namespace: shop", spec)
+}
+
+fn gnp(name: &str, spec: &str) -> String {
+    object("projectcalico.org/v3", "GlobalNetworkPolicy", &format!("name: {name}"), spec)
+}
+
+fn tier(name: &str, spec: &str) -> String {
+    object("projectcalico.org/v3", "Tier", &format!("name: {name}"), spec)
+}
+
+fn cluster(tier: &str, spec: &str) -> String {
+    let spec = format!("{{tier: {tier}, priority: 10, {spec}}}");
+    object("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", "name: cluster", &spec)
+}
+
+fn namespace(labels: &str) -> String {
+    format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{{labels}}}}}\n")
+}
+
+const NP_ISOLATES: &str = "{podSelector: {}, policyTypes: [Egress]}";
+const NP_DNS: &str = "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {matchLabels: \
+    {kubernetes.io/metadata.name: kube-system}}}], ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]}]}";
+const CILIUM_DNS: &str = "{toEndpoints: [{matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s:k8s-app: kube-dns}}], \
+    toPorts: [{ports: [{port: '53', protocol: ANY}]}]}";
+const CALICO_DNS: &str = "{action: Allow, protocol: UDP, destination: {namespaceSelector: \"projectcalico.org/name == \
+    'kube-system'\", selector: \"k8s-app == 'kube-dns'\", ports: [53]}}";
+const CLUSTER_DNS: &str = "subject: {namespaces: {}}, egress: [{action: Accept, to: [{pods: {namespaceSelector: {matchLabels: \
+    {kubernetes.io/metadata.name: kube-system}}, podSelector: {matchLabels: {k8s-app: kube-dns}}}}], protocols: [{udp: \
+    {destinationPort: {number: 53}}}, {tcp: {destinationPort: {number: 53}}}]}]";
+
+#[test]
+fn dns_in_cilium() {
+    let all = |rest: &str| cnp(&format!("{{endpointSelector: {{}}, {rest}}}"));
+    let by_label = "endpointSelector: {matchLabels: {io.cilium.k8s.namespace.labels.team: web}}";
+    check(
+        "dns-blocked",
+        &[
+            (&[], vec![all("ingress: [{fromEndpoints: [{}]}]")]),
+            (&[], vec![all("egress: []")]),
+            (&["spec.egress"], vec![all("egress: [{}]")]),
+            (&[], vec![all("enableDefaultDeny: {egress: false}, egress: [{toEntities: [world]}]")]),
+            (&[], vec![all("egress: [{toEntities: [all]}]")]),
+            (&[], vec![all("egress: [{toEntities: [cluster], toPorts: [{ports: [{port: '53'}]}]}]")]),
+            (&["spec.egress"], vec![all("egress: [{toEntities: [world]}]")]),
+            (&["spec.egress"], vec![all("egress: [{toCIDR: [0.0.0.0/0]}]")]),
+            (&[], vec![all("egress: [{toPorts: [{ports: [{port: '53', protocol: UDP}]}]}]")]),
+            (&[], vec![all(&format!("egress: [{CILIUM_DNS}]"))]),
+            // A denial comes before what is allowed. Somebody else's is not blamed on a policy.
+            (
+                &["spec.egressDeny[0]"],
+                vec![all(&format!("egress: [{CILIUM_DNS}], egressDeny: [{{toEntities: [cluster]}}]"))],
+            ),
+            (
+                &[],
+                vec![
+                    ccnp("deny", "{endpointSelector: {}, egressDeny: [{toEntities: [cluster]}]}"),
+                    all(&format!("egress: [{CILIUM_DNS}]")),
+                ],
+            ),
+            (&[], vec![all(&format!("egress: [{CILIUM_DNS}], egressDeny: [{{toEntities: [world]}}]"))]),
+            // Of the cluster.
+            (&["spec.egress"], vec![ccnp("web", &format!("{{{by_label}, egress: [{{toEntities: [world]}}]}}"))]),
+            (
+                &[],
+                vec![
+                    ccnp("dns", &format!("{{endpointSelector: {{}}, egress: [{CILIUM_DNS}]}}")),
+                    ccnp("web", &format!("{{{by_label}, egress: [{{toEntities: [world]}}]}}")),
+                ],
+            ),
+            // What one namespace has of its own says nothing of the others, but of itself.
+            (
+                &["spec.egress"],
+                vec![np("dns", NP_DNS), ccnp("web", &format!("{{{by_label}, egress: [{{toEntities: [world]}}]}}"))],
+            ),
+            (
+                &[],
+                vec![
+                    np("dns", NP_DNS),
+                    ccnp(
+                        "web",
+                        "{endpointSelector: {matchLabels: {k8s:io.kubernetes.pod.namespace: shop}}, egress: [{toEntities: \
+                         [world]}]}",
+                    ),
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn dns_in_calico() {
+    let all = |rest: &str| calico(&format!("{{selector: all(), types: [Egress], {rest}}}"));
+    let secure = "{tier: security, order: 10, selector: all(), types: [Egress], egress: [{action: Allow, protocol: TCP, \
+                  destination: {ports: [443]}}]}";
+    check(
+        "dns-blocked",
+        &[
+            (&[], vec![calico("{selector: all(), types: [Ingress]}")]),
+            (&["spec.egress"], vec![all("order: 10")]),
+            (&[], vec![all(&format!("egress: [{CALICO_DNS}]"))]),
+            (&[], vec![all(&format!("egress: [{CALICO_DNS}, {{action: Deny}}]"))]),
+            (&["spec.egress[0]"], vec![all(&format!("egress: [{{action: Deny}}, {CALICO_DNS}]"))]),
+            (&[], vec![all("egress: [{action: Allow, protocol: UDP, destination: {ports: [53]}}]")]),
+            (&["spec.egress"], vec![all("egress: [{action: Log}]")]),
+            (&[], vec![all("egress: [{action: Pass}]")]),
+            // An order before that of NetworkPolicies decides first, one after it comes too late.
+            (&["spec.egress[0]"], vec![np("dns", NP_DNS), all("order: 10, egress: [{action: Deny}]")]),
+            (&[], vec![np("dns", NP_DNS), all("order: 2000, egress: [{action: Deny}]")]),
+            (
+                &[],
+                vec![np("dns", NP_DNS), all("order: 10, egress: [{action: Deny, destination: {nets: [10.0.0.0/8]}}]")],
+            ),
+            // Each tier has to let it through.
+            (&["spec.egress"], vec![tier("security", "{order: 100}"), np("dns", NP_DNS), gnp("security.web", secure)]),
+            (
+                &[],
+                vec![
+                    tier("security", "{order: 100, defaultAction: Pass}"),
+                    np("dns", NP_DNS),
+                    gnp("security.web", secure),
+                ],
+            ),
+            (
+                &[],
+                vec![
+                    tier("security", "{order: 100}"),
+                    gnp(
+                        "security.dns",
+                        &format!(
+                            "{{tier: security, order: 1, selector: all(), types: [Egress], egress: [{CALICO_DNS}]}}"
+                        ),
+                    ),
+                    gnp("security.web", secure),
+                ],
+            ),
+            // For some of the pods only.
+            (
+                &["spec.egress"],
+                vec![
+                    gnp("dns", &format!("{{selector: \"app == 'web'\", types: [Egress], egress: [{CALICO_DNS}]}}")),
+                    calico("{selector: \"app in {'web', 'api'}\", types: [Egress]}"),
+                ],
+            ),
+            (
+                &[],
+                vec![
+                    gnp(
+                        "dns",
+                        &format!(
+                            "{{selector: \"has(app)\", namespaceSelector: \"projectcalico.org/name == 'shop'\", types: [Egress], \
+                         egress: [{CALICO_DNS}]}}"
+                        ),
+                    ),
+                    calico("{selector: \"app in {'web', 'api'}\", types: [Egress]}"),
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn dns_over_several_dialects() {
+    check(
+        "dns-blocked",
+        &[
+            (&["spec.egress"], vec![np("isolates", NP_ISOLATES)]),
+            (
+                &[],
+                vec![
+                    ccnp("dns", &format!("{{endpointSelector: {{}}, egress: [{CILIUM_DNS}]}}")),
+                    np("isolates", NP_ISOLATES),
+                ],
+            ),
+            // For namespaces with a label: known, known not to, and not known.
+            (
+                &[],
+                vec![
+                    namespace("team: web"),
+                    gnp(
+                        "dns",
+                        &format!("{{namespaceSelector: \"team == 'web'\", types: [Egress], egress: [{CALICO_DNS}]}}"),
+                    ),
+                    np("isolates", NP_ISOLATES),
+                ],
+            ),
+            (
+                &["spec.egress"],
+                vec![
+                    namespace("team: api"),
+                    gnp(
+                        "dns",
+                        &format!("{{namespaceSelector: \"team == 'web'\", types: [Egress], egress: [{CALICO_DNS}]}}"),
+                    ),
+                    np("isolates", NP_ISOLATES),
+                ],
+            ),
+            (
+                &["spec.egress"],
+                vec![
+                    gnp(
+                        "dns",
+                        &format!("{{namespaceSelector: \"team == 'web'\", types: [Egress], egress: [{CALICO_DNS}]}}"),
+                    ),
+                    np("isolates", NP_ISOLATES),
+                ],
+            ),
+            // The Admin tier decides before, the Baseline tier is not asked any more.
+            (&[], vec![cluster("Admin", CLUSTER_DNS), np("isolates", NP_ISOLATES)]),
+            (&["spec.egress"], vec![cluster("Baseline", CLUSTER_DNS), np("isolates", NP_ISOLATES)]),
+            (
+                &["spec.egress[0]"],
+                vec![cluster(
+                    "Admin",
+                    "subject: {namespaces: {}}, egress: [{action: Deny, to: [{networks: [0.0.0.0/0]}]}]",
+                )],
+            ),
+            (
+                &[],
+                vec![cluster(
+                    "Admin",
+                    "subject: {namespaces: {}}, egress: [{action: Pass, to: [{networks: [0.0.0.0/0]}]}]",
+                )],
+            ),
+            // A policy that its agent leaves aside, or that is staged, serves nobody.
+            (
+                &["spec.egress"],
+                vec![
+                    ccnp(
+                        "dns",
+                        &format!(
+                            "{{endpointSelector: {{}}, egress: [{CILIUM_DNS}, {{toFQDNs: [{{matchName: '*.a.b'}}]}}]}}"
+                        ),
+                    ),
+                    np("isolates", NP_ISOLATES),
+                ],
+            ),
+            (
+                &["spec.egress"],
+                vec![
+                    object(
+                        "projectcalico.org/v3",
+                        "StagedGlobalNetworkPolicy",
+                        "name: dns",
+                        &format!("{{types: [Egress], egress: [{CALICO_DNS}]}}"),
+                    ),
+                    np("isolates", NP_ISOLATES),
+                ],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn any_port() {
+    let cilium = |rest: &str| cnp(&format!("{{endpointSelector: {{}}, {rest}}}"));
+    let from = |peers: &str, ports: &str| cilium(&format!("ingress: [{{{peers}{ports}}}]"));
+    let allow = |rest: &str| calico(&format!("{{selector: all(), types: [Ingress], ingress: [{{{rest}}}]}}"));
+    let peers = "source: {selector: \"app == 'web'\"}";
+    let accept = |rest: &str| {
+        cluster("Admin", &format!("subject: {{namespaces: {{}}}}, ingress: [{{from: [{{namespaces: {{}}}}], {rest}}}]"))
+    };
+    let at = &["spec.ingress[0]"];
+    check(
+        "any-port",
+        &[
+            (at, vec![from("fromEndpoints: [{}]", "")]),
+            (at, vec![from("fromEntities: [cluster]", "")]),
+            (at, vec![from("fromEndpoints: [{}]", ", toPorts: [{ports: [{port: '0'}]}]")]),
+            (
+                at,
+                vec![from("fromEndpoints: [{}]", ", toPorts: [{ports: [{port: '1', endPort: 65535, protocol: TCP}]}]")],
+            ),
+            (&[], vec![from("fromEndpoints: [{}]", ", toPorts: [{ports: [{port: '80'}]}]")]),
+            (&[], vec![from("fromEndpoints: [{}]", ", toPorts: [{ports: [{port: http}]}]")]),
+            (&[], vec![from("fromEndpoints: [{}]", ", icmps: [{fields: [{type: 8}]}]")]),
+            (&[], vec![from("fromEntities: [health]", "")]),
+            (&[], vec![from("fromEntities: [host, remote-node, kube-apiserver]", "")]),
+            (&[], vec![from("fromCIDR: [169.254.0.0/16]", "")]),
+            (&[], vec![from("fromEndpoints: []", "")]),
+            (&[], vec![cilium("ingress: [{}]")]),
+            (&[], vec![cilium("ingressDeny: [{fromEntities: [world]}]")]),
+            (&["spec.egress[0]"], vec![cilium("egress: [{toEntities: [host]}]")]),
+            (&["spec.egress[0]"], vec![cilium("egress: [{toFQDNs: [{matchName: a.b}]}]")]),
+            (at, vec![allow(&format!("action: Allow, {peers}"))]),
+            (at, vec![allow(&format!("action: Allow, protocol: TCP, {peers}"))]),
+            (at, vec![allow(&format!("action: Allow, protocol: TCP, {peers}, destination: {{notPorts: [22]}}"))]),
+            (at, vec![allow(&format!("action: Allow, notProtocol: TCP, {peers}"))]),
+            (&[], vec![allow(&format!("action: Allow, protocol: ICMP, {peers}"))]),
+            (
+                &[],
+                vec![allow(&format!("action: Allow, protocol: TCP, {peers}, destination: {{ports: ['80:90', http]}}"))],
+            ),
+            (&[], vec![allow(&format!("action: Deny, {peers}"))]),
+            (&[], vec![allow(&format!("action: Pass, {peers}"))]),
+            (&[], vec![allow(&format!("action: Log, {peers}"))]),
+            (&[], vec![allow("action: Allow, source: {nets: [169.254.0.0/16]}")]),
+            (
+                &[],
+                vec![calico(
+                    "{selector: all(), types: [Egress], egress: [{action: Allow, destination: {services: {name: db, \
+                     namespace: shop}}}]}",
+                )],
+            ),
+            (at, vec![accept("action: Accept")]),
+            (
+                at,
+                vec![accept("action: Accept, protocols: [{tcp: {destinationPort: {range: {start: 1, end: 65535}}}}]")],
+            ),
+            (&[], vec![accept("action: Accept, protocols: [{tcp: {destinationPort: {number: 80}}}]")]),
+            (&[], vec![accept("action: Deny")]),
+            (&[], vec![accept("action: Pass")]),
+        ],
+    );
+}
+
+#[test]
+fn open_ingress() {
+    let cilium = |rule: &str| {
+        cnp(&format!("{{endpointSelector: {{}}, ingress: [{{{rule}, toPorts: [{{ports: [{{port: '80'}}]}}]}}]}}"))
+    };
+    let allow = |source: &str| {
+        calico(&format!(
+            "{{selector: all(), types: [Ingress], ingress: [{{action: Allow, protocol: TCP, {source}destination: {{ports: \
+             [80]}}}}]}}"
+        ))
+    };
+    let only_ports = cnp("{endpointSelector: {}, ingress: [{toPorts: [{ports: [{port: '80'}]}]}]}");
+    check(
+        "open-ingress",
+        &[
+            (&["spec.ingress[0].fromEntities[0]"], vec![cilium("fromEntities: [world]")]),
+            (&["spec.ingress[0].fromEntities[1]"], vec![cilium("fromEntities: [host, all]")]),
+            (&["spec.ingress[0].fromCIDR[0]"], vec![cilium("fromCIDR: [0.0.0.0/0]")]),
+            (&["spec.ingress[0]"], vec![only_ports]),
+            (&[], vec![cilium("fromEntities: [cluster]")]),
+            (&[], vec![cilium("fromEndpoints: [{}]")]),
+            (&[], vec![cilium("fromCIDRSet: [{cidr: 0.0.0.0/0, except: [10.0.0.0/8]}]")]),
+            (&["spec.ingress[0]"], vec![allow("")]),
+            (&["spec.ingress[0].source.nets[0]"], vec![allow("source: {nets: [0.0.0.0/0]}, ")]),
+            (&[], vec![allow("source: {nets: [0.0.0.0/0], selector: all()}, ")]),
+            (&[], vec![allow("source: {namespaceSelector: all()}, ")]),
+            (
+                &[],
+                vec![cluster(
+                    "Admin",
+                    "subject: {namespaces: {}}, ingress: [{action: Accept, from: [{namespaces: {}}]}]",
+                )],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn metadata_egress() {
+    let cilium = |rest: &str| cnp(&format!("{{endpointSelector: {{}}, {rest}}}"));
+    let http = "toPorts: [{ports: [{port: '80', protocol: TCP}]}]";
+    let allow = |destination: &str| {
+        calico(&format!(
+            "{{selector: all(), types: [Egress], egress: [{{action: Allow, protocol: TCP, destination: {{{destination}ports: \
+             [80]}}}}]}}"
+        ))
+    };
+    check(
+        "metadata-egress",
+        &[
+            (&["spec.egress[0].toEntities[0]"], vec![cilium(&format!("egress: [{{toEntities: [world], {http}}}]"))]),
+            (&["spec.egress[0].toCIDR[0]"], vec![cilium(&format!("egress: [{{toCIDR: [169.254.0.0/16], {http}}}]"))]),
+            (&["spec.egress[0]"], vec![cilium(&format!("egress: [{{{http}}}]"))]),
+            (&[], vec![cilium("egress: [{toEntities: [world], toPorts: [{ports: [{port: '443'}]}]}]")]),
+            (&[], vec![cilium(&format!("egress: [{{toEntities: [cluster], {http}}}]"))]),
+            (
+                &[],
+                vec![cilium(&format!(
+                    "egress: [{{toCIDRSet: [{{cidr: 0.0.0.0/0, except: [169.254.0.0/16]}}], {http}}}]"
+                ))],
+            ),
+            // What is denied is not reached, whoever denies it, as long as all pods are meant.
+            (
+                &[],
+                vec![cilium(&format!(
+                    "egress: [{{toEntities: [world], {http}}}], egressDeny: [{{toCIDR: [169.254.169.254/32, \
+                     'fd00:ec2::254/128']}}]"
+                ))],
+            ),
+            (
+                &[],
+                vec![
+                    ccnp("deny", "{endpointSelector: {}, egressDeny: [{toCIDR: [169.254.0.0/16, 'fd00:ec2::/32']}]}"),
+                    cilium(&format!("egress: [{{toEntities: [world], {http}}}]")),
+                ],
+            ),
+            (
+                &["spec.egress[0].toEntities[0]"],
+                vec![
+                    ccnp(
+                        "deny",
+                        "{endpointSelector: {matchLabels: {app: web}}, egressDeny: [{toCIDR: [169.254.0.0/16, \
+                         'fd00:ec2::/32']}]}",
+                    ),
+                    cilium(&format!("egress: [{{toEntities: [world], {http}}}]")),
+                ],
+            ),
+            (&["spec.egress[0]"], vec![allow("")]),
+            (&["spec.egress[0].destination.nets[0]"], vec![allow("nets: [0.0.0.0/0], ")]),
+            (&[], vec![allow("nets: [0.0.0.0/0], notNets: [169.254.169.254/32], ")]),
+            (&[], vec![allow("selector: all(), ")]),
+            (
+                &["spec.egress[0].to[0].networks[0]"],
+                vec![cluster(
+                    "Admin",
+                    "subject: {namespaces: {}}, egress: [{action: Accept, to: [{networks: [0.0.0.0/0]}], protocols: [{tcp: \
+                     {destinationPort: {number: 80}}}]}]",
+                )],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn other_rules() {
+    let ports = "toPorts: [{ports: [{port: '80'}]}]";
+    let from = |peers: &str| cnp(&format!("{{endpointSelector: {{}}, ingress: [{{{peers}, {ports}}}]}}"));
+    check(
+        "hardcoded-address",
+        &[
+            (&["spec.ingress[0].fromCIDR[1]"], vec![from("fromCIDR: [169.254.0.0/16, 10.0.0.0/8]")]),
+            (&["spec.ingress[0].fromCIDRSet[0]"], vec![from("fromCIDRSet: [{cidr: 10.0.0.0/8}]")]),
+            (&[], vec![from("fromCIDR: [0.0.0.0/0]")]),
+            (
+                &["spec.egress[0].destination.nets[0]"],
+                vec![gnp(
+                    "out",
+                    "{types: [Egress], egress: [{action: Allow, protocol: TCP, destination: {nets: [10.1.2.3/32], ports: \
+                     [443]}}]}",
+                )],
+            ),
+        ],
+    );
+    check(
+        "split-peer",
+        &[
+            (
+                &["spec.ingress[0].fromEndpoints"],
+                vec![from(
+                    "fromEndpoints: [{matchLabels: {k8s:io.kubernetes.pod.namespace: web}}, {matchLabels: {app: frontend}}]",
+                )],
+            ),
+            (
+                &[],
+                vec![from(
+                    "fromEndpoints: [{matchLabels: {k8s:io.kubernetes.pod.namespace: web, app: frontend}}, {matchLabels: \
+                     {app: x}}]",
+                )],
+            ),
+            (&[], vec![from("fromEndpoints: [{matchLabels: {k8s:io.kubernetes.pod.namespace: web}}, {}]")]),
+        ],
+    );
+    check(
+        "implicit-policy-types",
+        &[
+            (&[], vec![calico(&format!("{{selector: all(), egress: [{CALICO_DNS}]}}"))]),
+            (&["spec.egress"], vec![calico(&format!("{{selector: all(), types: [Ingress], egress: [{CALICO_DNS}]}}"))]),
+            (&[], vec![cnp(&format!("{{endpointSelector: {{}}, egress: [{CILIUM_DNS}]}}"))]),
+        ],
+    );
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop}\nspec: {hostNetwork: true}\n";
+    let isolates = |selector: &str| ccnp("isolates", &format!("{{endpointSelector: {selector}, ingress: [{{}}]}}"));
+    check(
+        "host-network",
+        &[
+            (&["spec.hostNetwork"], vec![isolates("{}"), pod.into()]),
+            (
+                &["spec.hostNetwork"],
+                vec![isolates("{matchLabels: {k8s:io.kubernetes.pod.namespace: shop}}"), pod.into()],
+            ),
+            (&[], vec![isolates("{matchLabels: {k8s:io.kubernetes.pod.namespace: other}}"), pod.into()]),
+            (&[], vec![isolates("{matchLabels: {app: web}}"), pod.into()]),
+            (&[], vec![isolates("{matchLabels: {io.cilium.k8s.namespace.labels.team: web}}"), pod.into()]),
+        ],
+    );
+}
+
+#[test]
+fn names_need_lookups_that_are_seen() {
+    let dns = |rules: &str| {
+        format!(
+            "{{toEndpoints: [{{matchLabels: {{k8s:io.kubernetes.pod.namespace: kube-system}}}}], toPorts: [{{ports: [{{port: \
+             '53'}}]{rules}}}]}}"
+        )
+    };
+    let names = |dns: &str, fqdn: &str| {
+        let to = format!("{{toFQDNs: [{fqdn}], toPorts: [{{ports: [{{port: '443'}}]}}]}}");
+        cnp(&format!("{{endpointSelector: {{}}, egress: [{dns}, {to}]}}"))
+    };
+    let seen = |pattern: &str| dns(&format!(", rules: {{dns: [{pattern}]}}"));
+    let at = &["spec.egress[1].toFQDNs[0]"];
+    let shop_wide = |subject: &str| {
+        ccnp("dns", &format!("{{endpointSelector: {subject}, egress: [{}]}}", seen("{matchPattern: '*'}")))
+    };
+    check(
+        "fqdn-without-dns",
+        &[
+            (at, vec![names(&dns(""), "{matchName: a.example.com}")]),
+            (&[], vec![names(&seen("{matchPattern: '*'}"), "{matchName: a.example.com}")]),
+            (&[], vec![names(&seen("{matchName: A.example.com.}"), "{matchName: a.example.com}")]),
+            (&[], vec![names(&seen("{matchPattern: '*.example.com'}"), "{matchPattern: 'a*.example.com'}")]),
+            (at, vec![names(&seen("{matchPattern: '*.example.org'}"), "{matchName: a.example.com}")]),
+            (at, vec![names(&seen("{matchPattern: '*.example.com'}"), "{matchName: a.b.example.com}")]),
+            (&[], vec![shop_wide("{}"), names(&dns(""), "{matchName: a.example.com}")]),
+            (at, vec![shop_wide("{matchLabels: {app: web}}"), names(&dns(""), "{matchName: a.example.com}")]),
+            // Names of the cluster's own policies need no rules for DNS.
+            (
+                &[],
+                vec![cluster(
+                    "Admin",
+                    "subject: {namespaces: {}}, egress: [{action: Accept, to: [{domainNames: [a.example.com]}]}]",
+                )],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_the_platform_needs() {
+    let of = |name: &str, spec: &str| {
+        object("networking.k8s.io/v1", "NetworkPolicy", &format!("name: {name}, namespace: kube-public"), spec)
+    };
+    let namespace = |labels: &str| {
+        format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: kube-public, labels: {{{labels}}}}}\n")
+    };
+    let isolates = "{podSelector: {}, policyTypes: [Ingress]}";
+    let prometheus = "{podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{namespaceSelector: {matchLabels: \
+        {kubernetes.io/metadata.name: monitoring}}}], ports: [{port: 9090}]}]}";
+    let mesh = "istio.io/dataplane-mode: ambient";
+    let at = "spec.ingress";
+    check(
+        "platform-flow-missing",
+        &[
+            (&[at], vec![of("isolates", isolates)]),
+            // It is no namespace of the platform.
+            (&[], vec![np("isolates", isolates)]),
+            (&[], vec![of("isolates", "{podSelector: {}, policyTypes: [Egress]}")]),
+            (&[], vec![of("prometheus", prometheus)]),
+            (&[], vec![of("prometheus", prometheus), of("isolates", isolates)]),
+            (
+                &[],
+                vec![
+                    gnp(
+                        "prometheus",
+                        "{types: [Ingress], ingress: [{action: Allow, protocol: TCP, source: {namespaceSelector: \
+                    \"projectcalico.org/name == 'monitoring'\"}, destination: {ports: [metrics]}}]}",
+                    ),
+                    of("isolates", isolates),
+                ],
+            ),
+            // Pods with other labels are not served by it.
+            (
+                &[at],
+                vec![
+                    of("prometheus", &prometheus.replacen("{}", "{matchLabels: {app: web}}", 1)),
+                    of("isolates", isolates),
+                ],
+            ),
+            // In the mesh: probes and HBONE too, in and out.
+            (&[at, at], vec![namespace(mesh), of("prometheus", prometheus)]),
+            (&[], vec![namespace("istio.io/dataplane-mode: none"), of("prometheus", prometheus)]),
+            (
+                &[],
+                vec![
+                    namespace(mesh),
+                    of(
+                        "mesh",
+                        "{podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{ipBlock: {cidr: \
+                        169.254.7.127/32}}]}, {ports: [{port: 15008}]}]}",
+                    ),
+                    of("prometheus", prometheus),
+                ],
+            ),
+            (&["spec.egress"], vec![namespace(mesh), of("out", "{podSelector: {}, policyTypes: [Egress]}")]),
+        ],
+    );
+}
+
+#[test]
+fn fields_that_are_not_known() {
+    check(
+        "unknown-field",
+        &[
+            (&["spec.ingres"], vec![np("typo", "{podSelector: {}, policyTypes: [Ingress], ingres: []}")]),
+            (
+                &["spec.ingress[0].ports[0].prot"],
+                vec![np("typo", "{podSelector: {}, policyTypes: [Ingress], ingress: [{ports: [{prot: 80}]}]}")],
+            ),
+            (&["sepc"], vec![np("typo", "{podSelector: {}}").replace("spec:", "sepc:")]),
+            (&["spec.egress[0].toPort"], vec![cnp("{endpointSelector: {}, egress: [{toPort: []}]}")]),
+            (
+                &["spec.ingress[0].source.select"],
+                vec![calico("{selector: all(), ingress: [{action: Deny, source: {select: all()}}]}")],
+            ),
+            (
+                &["spec.subject.namespaces.matchLabel"],
+                vec![cluster(
+                    "Admin",
+                    "subject: {namespaces: {matchLabel: {a: b}}}, ingress: [{action: Deny, from: [{namespaces: {}}]}]",
+                )],
+            ),
+            (&[], vec![np("fine", NP_DNS)]),
+            (&[], vec![cnp(&format!("{{endpointSelector: {{}}, egress: [{CILIUM_DNS}]}}"))]),
+            (&[], vec![calico(&format!("{{selector: all(), egress: [{CALICO_DNS}]}}"))]),
+            (&[], vec![cluster("Baseline", CLUSTER_DNS)]),
+        ],
+    );
+}
