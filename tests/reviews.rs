@@ -45,6 +45,8 @@ enum Patched {
     Labels,
     /// The missing DNS rule, where that is configured.
     Dns,
+    /// The same, in Cilium's words.
+    CiliumDns,
 }
 
 const fn allowed(file: &'static str) -> Expected {
@@ -66,11 +68,25 @@ const fn on_the_node(file: &'static str, denied_in_shop: &'static [Found]) -> Ex
 const DNS_BLOCKED: Found = ("dns-blocked", "spec.egress");
 
 const TABLE: &[Expected] = &[
-    // No dialect reads these yet.
-    allowed("calico-v1-globalnetworkpolicy-create"),
-    allowed("calico-v3-networkpolicy-create"),
-    allowed("ciliumclusterwidenetworkpolicy-create"),
-    allowed("ciliumnetworkpolicy-create"),
+    // Other dialects.
+    Expected {
+        denied: &[("port-without-protocol", "spec.ingress[0].destination.ports")],
+        ..allowed("calico-v1-globalnetworkpolicy-create")
+    },
+    Expected {
+        denied: &[("any-port", "spec.ingress[0]"), ("invalid-selector", "spec.selector")],
+        ..allowed("calico-v3-networkpolicy-create")
+    },
+    Expected {
+        denied: &[DNS_BLOCKED, ("any-port", "spec.ingress[0]")],
+        patch: Patched::CiliumDns,
+        ..allowed("ciliumclusterwidenetworkpolicy-create")
+    },
+    Expected {
+        denied: &[("invalid-fqdn", "spec.egress[1].toFQDNs[1].matchName")],
+        warned: &[("dns-udp-only", "spec.egress[0].toPorts[0].ports[0]")],
+        ..allowed("ciliumnetworkpolicy-create")
+    },
     allowed("clusternetworkpolicy-create"),
     // Pods on their own network.
     allowed("cronjob-create"),
@@ -197,7 +213,17 @@ fn mutated(expected: &Expected, injects: bool, object: &Value, verdict: &Verdict
                 "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
             },
         }]),
-        Patched::Dns | Patched::Never => {
+        Patched::CiliumDns if injects => json!([{
+            "op": "add",
+            "path": "/spec/egress/-",
+            "value": {
+                "toEndpoints": [{
+                    "matchLabels": {"k8s:io.kubernetes.pod.namespace": "kube-system", "k8s:k8s-app": "kube-dns"},
+                }],
+                "toPorts": [{"ports": [{"port": "53", "protocol": "UDP"}, {"port": "53", "protocol": "TCP"}]}],
+            },
+        }]),
+        Patched::Dns | Patched::CiliumDns | Patched::Never => {
             assert_eq!(verdict.patch, None, "{told}");
             return;
         }
@@ -212,6 +238,8 @@ fn mutated(expected: &Expected, injects: bool, object: &Value, verdict: &Verdict
             assert_eq!((labels[PROFILE].as_str(), labels[BASELINE].as_str()), ("standard", "pending"), "{told}");
             assert_eq!(labels["kubernetes.io/metadata.name"], "shop", "what was there stays: {told}");
         }
+        // There is no type of Cilium's to hold it against.
+        Patched::CiliumDns => assert_eq!(patched["spec"]["egress"].as_array().map(Vec::len), Some(2), "{told}"),
         Patched::Dns | Patched::Never => {
             let policy: NetworkPolicy =
                 serde_json::from_value(patched).unwrap_or_else(|error| panic!("{error}: {told}"));

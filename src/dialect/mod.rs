@@ -9,6 +9,9 @@ mod patch;
 mod strict;
 mod written;
 
+pub mod calico;
+pub mod cilium;
+pub mod cluster;
 pub mod kubernetes;
 pub mod namespace;
 pub mod workload;
@@ -20,7 +23,14 @@ pub use written::{Manifest, Metadata, Origin, Written};
 use crate::model::{Fix, Object};
 
 /// Every dialect there is.
-pub const DIALECTS: &[&dyn Dialect] = &[&kubernetes::Kubernetes, &namespace::Namespaces, &workload::Workloads];
+pub const DIALECTS: &[&dyn Dialect] = &[
+    &kubernetes::Kubernetes,
+    &cilium::Cilium,
+    &calico::Calico,
+    &cluster::Cluster,
+    &namespace::Namespaces,
+    &workload::Workloads,
+];
 
 /// One way to write objects of a cluster.
 pub trait Dialect: Sync {

@@ -165,7 +165,7 @@ fn ask_stage<'a>(
                     continue;
                 }
             }
-            let share = match question.subject.share_of(&turn.share, rule.only.as_ref(), around) {
+            let share = match question.subject.share_of(&turn.share, rule, around) {
                 Some(Share::Known(share)) => share,
                 Some(Share::Unknown) => {
                     answer.assumed.push(Assumption { policy: turn.policy, rule: Some(rule) });
@@ -185,7 +185,7 @@ fn ask_stage<'a>(
             }
             region.leave_out(&share);
             // The first rule that fits decides, for all whom it is for.
-            if rule.only.is_none() {
+            if rule.only.is_none() && rule.within.is_none() {
                 break;
             }
         }
@@ -337,8 +337,26 @@ impl<'a> Subject<'a> {
     }
 
     /// The part of a share that a rule is for.
-    fn share_of(&self, share: &Known<'a>, only: Option<&'a Selector>, around: &dyn Surroundings) -> Option<Share<'a>> {
-        let Some(only) = only else { return Some(Share::Known(share.clone())) };
+    fn share_of(&self, share: &Known<'a>, rule: &'a Rule, around: &dyn Surroundings) -> Option<Share<'a>> {
+        let at = match (&rule.within, self) {
+            (None, _) => Some(true),
+            (Some(within), Self::One(endpoint)) if !endpoint.addresses.is_empty() => {
+                let held = endpoint.addresses.iter().filter(|address| within.contains(**address)).count();
+                match held {
+                    0 => Some(false),
+                    all if all == endpoint.addresses.len() => Some(true),
+                    _ => None,
+                }
+            }
+            // Which addresses pods get is not known.
+            (Some(_), _) => None,
+        };
+        match at {
+            Some(true) => {}
+            Some(false) => return None,
+            None => return Some(Share::Unknown),
+        }
+        let Some(only) = &rule.only else { return Some(Share::Known(share.clone())) };
         match self {
             Self::One(endpoint) => match only.decided(&|owner, key| endpoint.label(owner, key, around)) {
                 Some(true) => Some(Share::Known(share.clone())),

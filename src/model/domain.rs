@@ -59,6 +59,18 @@ impl DomainPattern {
         Self { text: text.into(), tokens: tokens.into() }
     }
 
+    /// A name, or a name after `*.`, which stands for one label or more (the ClusterNetworkPolicy API).
+    #[must_use]
+    pub fn subdomains(text: &str) -> Self {
+        match text.strip_prefix('*') {
+            Some(rest) => {
+                let rest = Self::name(rest).tokens.into_vec();
+                Self { text: text.into(), tokens: [Token::Anything].into_iter().chain(rest).collect() }
+            }
+            None => Self::name(text),
+        }
+    }
+
     /// Whether there is a name that both mean.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
@@ -147,6 +159,18 @@ mod tests {
         ] {
             assert!(!overlap(a, b) && !overlap(b, a), "{a} {b}");
         }
+    }
+
+    #[test]
+    fn a_star_before_a_name_stands_for_one_label_or_more() {
+        let pattern = DomainPattern::subdomains("*.Example.com.");
+        assert_eq!(pattern.to_string(), "*.Example.com.");
+        for (name, fits) in
+            [("www.example.com", true), ("a.b.example.com", true), ("example.com", false), ("notexample.com", false)]
+        {
+            assert_eq!(pattern.overlaps(&DomainPattern::name(name)), fits, "{name}");
+        }
+        assert_eq!(DomainPattern::subdomains("example.com"), DomainPattern::name("example.com"));
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use super::{DomainPattern, ObjectRef, Path, Peers, Pods, Ports, Selector};
+use super::{AddressSet, DomainPattern, ObjectRef, Path, Peers, Pods, Ports, Selector};
 
 /// One policy as it counts in a cluster: whom it concerns, and what it does in each direction.
 ///
@@ -217,6 +217,8 @@ pub struct Rule {
     pub action: Action,
     /// Which pods of the subject it is for, if not for all of them.
     pub only: Option<Selector>,
+    /// Which addresses of these pods it is for, if not for all of them.
+    pub within: Option<AddressSet>,
     /// The other side of the traffic.
     pub peers: Peers,
     /// The ports at the destination.

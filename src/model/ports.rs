@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::known::any_of;
+use super::known::{all_of, any_of};
 use super::{Path, Ranges};
 
 /// A protocol over IP.
@@ -75,8 +75,13 @@ pub enum Ports {
     Any,
     /// These and no others.
     Only(Vec<Port>),
-    /// Every one but these.
-    AllBut(Vec<Port>),
+    /// These, less those.
+    But {
+        /// What is meant.
+        of: Box<Ports>,
+        /// What is left out of it.
+        not: Vec<Port>,
+    },
     /// Those of the Service that the rule names.
     OfService,
 }
@@ -119,6 +124,15 @@ pub enum Traffic<'a> {
     },
     /// By a protocol without ports.
     Protocol(Protocol),
+    /// A message of ICMP.
+    Message {
+        /// The protocol: for IPv4, or for IPv6.
+        protocol: Protocol,
+        /// The type.
+        kind: u8,
+        /// The code.
+        code: u8,
+    },
     /// To some port, whichever it is.
     SomePort,
 }
@@ -143,7 +157,11 @@ impl Port {
     #[must_use]
     pub fn means(&self, traffic: Traffic<'_>) -> Option<bool> {
         match traffic {
-            Traffic::Port { protocol, .. } | Traffic::Protocol(protocol) if !self.is_for(protocol) => Some(false),
+            Traffic::Port { protocol, .. } | Traffic::Protocol(protocol) | Traffic::Message { protocol, .. }
+                if !self.is_for(protocol) =>
+            {
+                Some(false)
+            }
             Traffic::Port { number, names, .. } => match (&self.numbers, names) {
                 (Numbers::All, _) => Some(true),
                 (Numbers::Range(first, last), _) => Some((*first..=*last).contains(&number)),
@@ -154,6 +172,12 @@ impl Port {
             Traffic::Protocol(_) => match &self.numbers {
                 Numbers::All => Some(true),
                 Numbers::Messages(..) => None,
+                Numbers::Range(..) | Numbers::Named(_) => Some(false),
+            },
+            Traffic::Message { kind, code, .. } => match &self.numbers {
+                Numbers::All => Some(true),
+                Numbers::Messages(wanted, None) => Some(*wanted == kind),
+                Numbers::Messages(wanted, Some(wanted_code)) => Some(*wanted == kind && *wanted_code == code),
                 Numbers::Range(..) | Numbers::Named(_) => Some(false),
             },
             // Whichever it is, this one will do.
@@ -179,10 +203,10 @@ impl Ports {
         match self {
             Self::Any => Ranges::all(),
             Self::Only(ports) => numbers(ports, protocol),
-            Self::AllBut(ports) => {
-                let mut all = Ranges::all();
-                all.subtract(&numbers(ports, protocol));
-                all
+            Self::But { of, not } => {
+                let mut left = of.known_numbers(protocol);
+                left.subtract(&numbers(not, protocol));
+                left
             }
             Self::OfService => Ranges::none(),
         }
@@ -194,8 +218,12 @@ impl Ports {
         match self {
             Self::Any => Some(true),
             Self::Only(ports) => any_of(ports.iter().map(|port| port.means(traffic))),
-            Self::AllBut(_) if traffic == Traffic::SomePort => Some(true),
-            Self::AllBut(ports) => any_of(ports.iter().map(|port| port.means(traffic))).map(|meant| !meant),
+            // Whichever it is, one that is not left out will do.
+            Self::But { of, .. } if traffic == Traffic::SomePort => of.mean(traffic),
+            Self::But { of, not } => {
+                let left_out = any_of(not.iter().map(|port| port.means(traffic)));
+                all_of([of.mean(traffic), left_out.map(|left_out| !left_out)])
+            }
             Self::OfService => None,
         }
     }
@@ -230,9 +258,9 @@ impl fmt::Display for Ports {
             Self::Only(ports) if ports.is_empty() => return f.write_str("no port"),
             Self::OfService => return f.write_str("the ports of the Service"),
             Self::Only(ports) => ports,
-            Self::AllBut(ports) => {
-                f.write_str("everything but ")?;
-                ports
+            Self::But { of, not } => {
+                write!(f, "{of} but ")?;
+                not
             }
         };
         for (position, port) in ports.iter().enumerate() {
@@ -277,18 +305,22 @@ mod tests {
 
     #[test]
     fn all_but_some_is_the_rest() {
-        let ports = Ports::AllBut(vec![port(Some(Protocol::Tcp), Numbers::Range(10, 20))]);
+        let not = vec![port(Some(Protocol::Tcp), Numbers::Range(10, 20))];
+        let ports = Ports::But { of: Box::new(Ports::Any), not };
         let tcp = |number| Traffic::Port { protocol: Protocol::Tcp, number, names: Names::Exactly(&[]) };
         assert_eq!((ports.mean(tcp(15)), ports.mean(tcp(21))), (Some(false), Some(true)));
         assert_eq!(ports.mean(Traffic::Protocol(Protocol::Icmp)), Some(true));
         assert_eq!(ports.known_numbers(Protocol::Tcp).count(), 65_525);
         assert!(ports.known_numbers(Protocol::Udp).is_all());
+        assert_eq!(ports.to_string(), "every port but TCP 10-20");
     }
 
     #[test]
     fn icmp_is_no_port() {
         let ports = Ports::Only(vec![port(Some(Protocol::Icmp), Numbers::Messages(8, None))]);
         assert_eq!(ports.mean(Traffic::Protocol(Protocol::Icmp)), None, "which message it is nobody said");
+        let message = |kind| Traffic::Message { protocol: Protocol::Icmp, kind, code: 0 };
+        assert_eq!((ports.mean(message(8)), ports.mean(message(0))), (Some(true), Some(false)));
         assert_eq!(ports.mean(Traffic::SomePort), Some(false));
         assert!(Protocol::WITH_PORTS.iter().all(|protocol| ports.known_numbers(*protocol).is_empty()));
     }

@@ -159,12 +159,11 @@ impl AnyPort {
 
     /// How these ports amount to every port of the protocol, if they do.
     fn all_of(&self, numbers: &Ranges<u16>, protocol: Protocol) -> Option<String> {
-        if numbers.count() <= usize::from(self.most) {
-            None
-        } else if numbers.contains(1) && numbers.count() >= 65_535 {
-            Some(format!("every {protocol} port"))
-        } else {
-            Some(format!("{} of the 65535 {protocol} ports", numbers.count()))
+        // Nothing is sent to port 0.
+        match numbers.count() - usize::from(numbers.contains(0)) {
+            few if few <= usize::from(self.most) => None,
+            65_535 => Some(format!("every {protocol} port")),
+            many => Some(format!("{many} of the 65535 {protocol} ports")),
         }
     }
 

@@ -98,7 +98,7 @@ impl Rule for DnsUdpOnly {
 /// The entry of the policy that allows nothing but DNS over UDP, if there is one.
 fn udp_entry<'a>(policy: &'a Policy, site: &Site) -> Option<&'a crate::model::Port> {
     policy.egress.rules.iter().find_map(|rule| match &rule.ports {
-        Ports::Any | Ports::AllBut(_) | Ports::OfService => None,
+        Ports::Any | Ports::But { .. } | Ports::OfService => None,
         Ports::Only(ports) => ports.iter().find(|port| {
             port.protocol == Some(Protocol::Udp)
                 && site.cluster_dns.iter().any(|dns| port.numbers == Numbers::Range(dns.port(), dns.port()))

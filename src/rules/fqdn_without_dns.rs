@@ -4,7 +4,7 @@ use super::{Case, Findings, Rule};
 use crate::model::{Action, Direction, DomainPattern, Filter, Fix, Policy, Ports, Stage, Who, concern_all};
 
 rule! {
-    /// Egress is allowed to a name, and no rule lets the agent see the lookups from which it learns the name's addresses.
+    /// Egress to a name is allowed, and no DNS rule lets the agent learn the addresses of the name.
     ///
     /// ## Why
     ///

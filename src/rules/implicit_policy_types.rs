@@ -1,7 +1,7 @@
 //! See [`ImplicitPolicyTypes`].
 
 use super::{Case, Findings, Rule};
-use crate::model::{Direction, Fix, Path, Policy, Types};
+use crate::model::{Direction, Fix, Path, Policy, Stage, Types};
 
 rule! {
     /// A policy leaves out policyTypes, or has rules in a direction that it does not isolate.
@@ -82,6 +82,10 @@ impl Rule for ImplicitPolicyTypes {
 }
 
 fn fault(policy: &Policy) -> Option<(Path, &'static str, &'static str, Option<Fix>)> {
+    // These never isolate.
+    if matches!(policy.stage, Stage::Admin | Stage::Baseline) {
+        return None;
+    }
     let types = || Path::root().field("spec").field("policyTypes");
     let has_rules = |direction| policy.side(direction).written.is_some_and(|rules| rules > 0);
     let inert = |direction| !policy.side(direction).isolates && has_rules(direction);

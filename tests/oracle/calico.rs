@@ -24,13 +24,14 @@ fn is_policy(manifest: &Value) -> bool {
 /// Tier.
 ///
 /// - order: "Tiers with higher order are applied after those with lower order. If the order is omitted, it may be
-///   considered to be infinite - i.e. the tier will be applied last."
+///   considered to be infinite - i.e. the tier will be applied last." Calico itself fills in that of the default tier
+///   (`DefaultTierFields` in `libcalico-go/lib/resources/tier.go`), and what it does counts.
 /// - defaultAction: "specifies the action applied to traffic that matches a policy in the tier but does not match any
 ///   rule within that policy. Default: Deny".
 pub(crate) fn tier(manifest: &Value) -> Option<Tier> {
     is_calico(manifest, "Tier").then(|| Tier {
         name: name(manifest).to_owned(),
-        order: manifest["spec"]["order"].as_f64().unwrap_or(f64::INFINITY),
+        order: manifest["spec"]["order"].as_f64().unwrap_or(1_000_000.0),
         denies_by_default: manifest["spec"]["defaultAction"] != "Pass",
     })
 }

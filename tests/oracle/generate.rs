@@ -509,6 +509,11 @@ fn calico_rule() -> BoxedStrategy<Value> {
         .prop_map(|(action, protocol, source, destination)| {
             let mut rule = protocol;
             rule["action"] = json!(action);
+            // The blocks are all of IPv4, and a rule for IPv6 with such blocks is refused.
+            let has_blocks = |entity: &Value| ["nets", "notNets"].iter().any(|field| !entity[*field].is_null());
+            if rule["ipVersion"] == 6 && (has_blocks(&source) || has_blocks(&destination)) {
+                rule["ipVersion"] = json!(4);
+            }
             // The ports that the protocol came with are those of the destination.
             let mut destination = destination;
             for field in ["ports", "notPorts"] {

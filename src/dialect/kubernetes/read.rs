@@ -27,21 +27,27 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     };
     let isolates = isolated(&spec, &path)?;
     let (types, written_egress) = authored(manifest, &spec);
-    let side = |direction: Direction, rules: Option<&[wire::Rule]>, written: Option<usize>| {
-        let path = path.field(direction.name());
-        let isolates = isolates.contains(&direction);
-        // Rules of a direction that is not isolated are stored, and have no effect.
-        let effective = if isolates { rules.unwrap_or_default() } else { &[] };
-        let rules = effective
-            .iter()
-            .enumerate()
-            .map(|(position, rule)| reader.rule(rule, direction, path.index(position)))
-            .collect::<Result<_, ReadError>>()?;
-        Ok::<Side, ReadError>(Side { path, isolates, rules, written })
+    // Rules of a direction that is not isolated are stored, and have no effect.
+    let effective = |direction| isolates.contains(&direction);
+    let ingress = if effective(Direction::Ingress) { spec.ingress.as_deref().unwrap_or_default() } else { &[] };
+    let ingress_path = path.field("ingress");
+    let ingress = Side {
+        rules: each(ingress, &ingress_path, |rule, path| reader.rule(&rule.from, "from", &rule.ports, path))?,
+        isolates: effective(Direction::Ingress),
+        path: ingress_path,
+        written: spec.ingress.as_ref().map(Vec::len),
+    };
+    let egress = if effective(Direction::Egress) { spec.egress.as_deref().unwrap_or_default() } else { &[] };
+    let egress_path = path.field("egress");
+    let egress = Side {
+        rules: each(egress, &egress_path, |rule, path| reader.rule(&rule.to, "to", &rule.ports, path))?,
+        isolates: effective(Direction::Egress),
+        path: egress_path,
+        written: written_egress,
     };
     let policy = Policy {
-        ingress: side(Direction::Ingress, spec.ingress.as_deref(), spec.ingress.as_ref().map(Vec::len))?,
-        egress: side(Direction::Egress, spec.egress.as_deref(), written_egress)?,
+        ingress,
+        egress,
         object: id.clone(),
         standing: Standing::InForce,
         stage: Stage::Policies,
@@ -128,21 +134,32 @@ impl Reader {
         Namespaces::Own(self.namespace.clone())
     }
 
-    fn rule(&self, rule: &wire::Rule, direction: Direction, path: Path) -> Result<Rule, ReadError> {
-        let (field, peers) = match direction {
-            Direction::Ingress => ("from", &rule.from),
-            Direction::Egress => ("to", &rule.to),
-        };
+    fn rule(
+        &self,
+        peers: &Option<Vec<wire::Peer>>,
+        field: &'static str,
+        ports: &Option<Vec<wire::Port>>,
+        path: Path,
+    ) -> Result<Rule, ReadError> {
         // "If this field is empty or missing, this rule matches all sources" (and all ports).
         let peers = match peers.as_deref() {
             None | Some([]) => Peers::Any,
             Some(peers) => Peers::Only(each(peers, &path.field(field), |peer, path| self.peer(peer, path))?),
         };
-        let ports = match rule.ports.as_deref() {
+        let ports = match ports.as_deref() {
             None | Some([]) => Ports::Any,
             Some(ports) => Ports::Only(each(ports, &path.field("ports"), port)?),
         };
-        Ok(Rule { path, action: Action::Allow, only: None, peers, ports, conditions: Vec::new(), filter: None })
+        Ok(Rule {
+            path,
+            action: Action::Allow,
+            only: None,
+            within: None,
+            peers,
+            ports,
+            conditions: Vec::new(),
+            filter: None,
+        })
     }
 
     fn peer(&self, peer: &wire::Peer, path: Path) -> Result<Peer, ReadError> {
@@ -301,8 +318,14 @@ mod tests {
 
     #[test]
     fn an_ingress_rule_has_no_to() {
-        let policy = policy(&json!({"ingress": [{"to": [{"podSelector": {"matchLabels": {"a": "b"}}}]}]}));
-        assert_eq!(policy.ingress.rules[0].peers, Peers::Any);
+        let spec =
+            json!({"ingress": [{"to": [{"podSelector": {"matchLabels": {"a": "b"}}}]}], "egress": [{"from": null}]});
+        assert_eq!(policy(&spec).ingress.rules[0].peers, Peers::Any);
+        let json = json!({"spec": spec}).to_string();
+        let manifest = Manifest::read("networking.k8s.io/v1", "NetworkPolicy", &json, Origin::Author).unwrap();
+        let faults: Vec<String> =
+            object(&manifest).unwrap().faults.iter().map(|fault| format!("{} {:?}", fault.path, fault.kind)).collect();
+        assert_eq!(faults, ["spec.egress[0].from UnknownField", "spec.ingress[0].to UnknownField"]);
     }
 
     #[test]

@@ -14,17 +14,23 @@ pub(super) struct Spec {
     #[serde(deserialize_with = "values")]
     pub(super) policy_types: Option<Vec<Box<str>>>,
     #[serde(deserialize_with = "objects")]
-    pub(super) ingress: Option<Vec<Rule>>,
+    pub(super) ingress: Option<Vec<IngressRule>>,
     #[serde(deserialize_with = "objects")]
-    pub(super) egress: Option<Vec<Rule>>,
+    pub(super) egress: Option<Vec<EgressRule>>,
 }
 
-/// An ingress rule has `from`, an egress rule has `to`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Rule {
+pub(super) struct IngressRule {
     #[serde(deserialize_with = "objects")]
     pub(super) from: Option<Vec<Peer>>,
+    #[serde(deserialize_with = "objects")]
+    pub(super) ports: Option<Vec<Port>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct EgressRule {
     #[serde(deserialize_with = "objects")]
     pub(super) to: Option<Vec<Peer>>,
     #[serde(deserialize_with = "objects")]

@@ -1,0 +1,221 @@
+//! Blocks of addresses in rules.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::reader::{ASIDE_NOT, Reader, repeated};
+use super::wire;
+use crate::model::{AddressSet, Block, Path};
+
+/// How many blocks a list may have.
+const MOST: usize = 256;
+
+/// The blocks of one end of a rule's traffic.
+#[derive(Debug, Default)]
+pub(super) struct Nets<'a> {
+    pub(super) nets: Vec<Net<'a>>,
+    pub(super) not_nets: Vec<Net<'a>>,
+}
+
+/// An entry in a list of blocks.
+#[derive(Debug)]
+pub(super) struct Net<'a> {
+    pub(super) path: Path,
+    pub(super) text: &'a str,
+    /// The block; none where the text is not one.
+    pub(super) net: Option<IpNet>,
+}
+
+/// Which families of addresses a rule is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Families {
+    pub(super) v4: bool,
+    pub(super) v6: bool,
+}
+
+impl Families {
+    pub(super) const BOTH: Self = Self { v4: true, v6: true };
+
+    pub(super) fn has(self, net: &IpNet) -> bool {
+        if net.addr().is_ipv4() { self.v4 } else { self.v6 }
+    }
+
+    /// Every address of each of them.
+    pub(super) fn everywhere(self) -> impl Iterator<Item = IpNet> {
+        let v4 = IpNet::new(IpAddr::from([0; 4]), 0).ok().filter(|_| self.v4);
+        let v6 = IpNet::new(IpAddr::from([0_u16; 8]), 0).ok().filter(|_| self.v6);
+        v4.into_iter().chain(v6)
+    }
+
+    fn of(nets: &[Net<'_>]) -> Self {
+        let mut known = nets.iter().filter_map(|net| net.net);
+        Self { v4: known.clone().any(|net| net.addr().is_ipv4()), v6: known.any(|net| net.addr().is_ipv6()) }
+    }
+}
+
+impl Nets<'_> {
+    /// The families that are left of these. A rule is there for a family only if each of its lists has a block of it, or
+    /// nothing at all (`FilterRuleToIPVersion` in `felix/rules/policy.go`).
+    pub(super) fn families(&self, mut left: Families) -> Families {
+        for list in [&self.nets, &self.not_nets] {
+            if list.iter().any(|net| net.net.is_some()) {
+                let listed = Families::of(list);
+                left = Families { v4: left.v4 && listed.v4, v6: left.v6 && listed.v6 };
+            }
+        }
+        left
+    }
+
+    /// The block, less what `notNets` says that is a part of it.
+    pub(super) fn block(&self, net: IpNet) -> Block {
+        let except = self.not_nets.iter().filter_map(|not| not.net);
+        let except = except.filter(|not| net.contains(not) || not.contains(&net)).collect();
+        Block { net, except, inside: true }
+    }
+
+    /// All addresses that are meant; none where the rule says nothing about them.
+    pub(super) fn addresses(&self, families: Families) -> Option<AddressSet> {
+        if self.nets.is_empty() && self.not_nets.is_empty() {
+            return None;
+        }
+        let left = self.families(families);
+        let listed = self.nets.iter().filter_map(|net| net.net).filter(|net| left.has(net));
+        let mut set: AddressSet = if self.nets.is_empty() { left.everywhere().collect() } else { listed.collect() };
+        set.subtract(&self.not_nets.iter().filter_map(|net| net.net).collect());
+        Some(set)
+    }
+}
+
+impl Reader {
+    pub(super) fn nets<'a>(&mut self, entity: &'a wire::Entity, path: &Path) -> Nets<'a> {
+        let nets = self.list(entity.nets.as_deref().unwrap_or_default(), &path.field("nets"));
+        let not_nets = self.list(entity.not_nets.as_deref().unwrap_or_default(), &path.field("notNets"));
+        for not in &not_nets {
+            if not.net.is_some_and(|net| net.prefix_len() == 0) {
+                let problem = format!("`{}` leaves out every address of its family, so nothing is left", not.text);
+                self.refuse(&not.path, &problem, "Felix leaves the rule out", "leave out only a part of the addresses");
+            }
+        }
+        Nets { nets, not_nets }
+    }
+
+    fn list<'a>(&mut self, list: &'a [Box<str>], path: &Path) -> Vec<Net<'a>> {
+        self.at_most(list.len(), MOST, path);
+        for (position, text) in repeated(list) {
+            self.refuse(&path.index(position), &format!("`{text}` is listed twice"), ASIDE_NOT, "list each block once");
+        }
+        // A list that is longer is refused: what is beyond costs nothing.
+        let entries = list.iter().take(MOST).enumerate();
+        entries
+            .map(|(position, text)| {
+                let path = path.index(position);
+                let net = self.net(text, &path);
+                Net { path, text, net }
+            })
+            .collect()
+    }
+
+    fn net(&mut self, text: &str, path: &Path) -> Option<IpNet> {
+        if let Ok(net) = text.parse::<IpNet>() {
+            let whole = net.trunc();
+            if whole != net {
+                let problem = format!("`{text}` has bits set that are not a part of the block");
+                self.refuse(path, &problem, "Felix takes the block that it is in", &format!("write `{whole}`"));
+            }
+            return Some(whole);
+        }
+        if let Ok(address) = text.parse::<IpAddr>() {
+            let net = IpNet::from(address);
+            let problem = format!("`{text}` is an address, and rules need a block");
+            self.refuse(path, &problem, "Felix takes the address", &format!("write `{net}`"));
+            return Some(net);
+        }
+        self.refuse(
+            path,
+            &format!("`{text}` is not a block of addresses"),
+            "Felix leaves it out of the list, so that the rule may mean any address",
+            "write a CIDR, such as 10.0.0.0/8 or fd00::/8",
+        );
+        None
+    }
+
+    /// A rule has blocks of one family, that of its `ipVersion` if it has one.
+    pub(super) fn check_families(&mut self, version: Option<i64>, source: &Nets<'_>, destination: &Nets<'_>) {
+        let mut seen = Families { v4: false, v6: false };
+        for list in [&source.nets, &source.not_nets, &destination.nets, &destination.not_nets] {
+            let own = Families::of(list);
+            let Some(path) = list.first().map(|net| net.path.parent()) else { continue };
+            if let Some(version) = version
+                && (own.v4 && version == 6 || own.v6 && version == 4)
+            {
+                let problem = format!("the rule is for IPv{version}, and its blocks are of the other family");
+                self.refuse(
+                    &path,
+                    &problem,
+                    "Felix leaves those blocks out",
+                    "write blocks of that family, or a rule each",
+                );
+            }
+            let before = seen;
+            seen = Families { v4: seen.v4 || own.v4, v6: seen.v6 || own.v6 };
+            if seen == Families::BOTH && before != Families::BOTH {
+                self.refuse(
+                    &path,
+                    "the rule has both IPv4 and IPv6 blocks",
+                    "Felix makes a rule for each family where it can",
+                    "write a rule for each family",
+                );
+            }
+        }
+    }
+}
+
+/// Blocks in words.
+pub(super) fn described<'a>(nets: impl Iterator<Item = &'a Net<'a>>) -> String {
+    nets.map(|net| net.text).collect::<Vec<_>>().join(" or ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{faults, read};
+    use serde_json::{Value, json};
+
+    /// The faults of an egress rule, without the way to it.
+    fn wrong(mut rule: Value) -> Vec<String> {
+        rule["action"] = "Allow".into();
+        let faults = faults("NetworkPolicy", &json!({"egress": [rule]}));
+        faults.iter().map(|fault| fault.replace("spec.egress[0].", "")).collect()
+    }
+
+    #[test]
+    fn blocks_are_what_calico_takes_for_one() {
+        assert_eq!(
+            wrong(json!({"destination": {"nets": ["10.0.0.0/8"], "notNets": ["10.1.0.0/16"]}})),
+            Vec::<String>::new()
+        );
+        for net in ["10.0.0.1", "10.0.0.1/8", "garbage", "10.0.0.0/33", "", "fd00::1"] {
+            assert_eq!(wrong(json!({"destination": {"nets": [net]}})), ["destination.nets[0]: NeverEnforced"], "{net}");
+        }
+        assert_eq!(wrong(json!({"source": {"nets": ["10.0.0.0/8", "10.0.0.0/8"]}})), ["source.nets[1]: NeverEnforced"]);
+        assert_eq!(wrong(json!({"source": {"notNets": ["::/0"]}})), ["source.notNets[0]: NeverEnforced"]);
+        let rule = json!({"action": "Allow", "destination": {"nets": ["10.0.0.1/8"]}});
+        let fault = read("NetworkPolicy", &json!({"egress": [rule]})).faults.remove(0);
+        assert_eq!(
+            (fault.problem.as_str(), fault.help.as_str()),
+            (
+                "`10.0.0.1/8` has bits set that are not a part of the block: Calico refuses it, and where it is written past \
+                 Calico's API server, Felix takes the block that it is in",
+                "write `10.0.0.0/8`"
+            )
+        );
+    }
+
+    #[test]
+    fn a_rule_has_blocks_of_one_family() {
+        let both = json!({"source": {"nets": ["10.0.0.0/8"]}, "destination": {"notNets": ["fd00::/8"]}});
+        assert_eq!(wrong(both), ["destination.notNets: NeverEnforced"]);
+        let other = json!({"ipVersion": 6, "destination": {"nets": ["10.0.0.0/8"]}});
+        assert_eq!(wrong(other), ["destination.nets: NeverEnforced"]);
+    }
+}

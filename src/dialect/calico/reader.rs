@@ -1,0 +1,142 @@
+//! What all parts of the reader have in common: whose policy is read, and what is wrong with it.
+
+use std::collections::HashSet;
+
+use super::selector::{self, SelectorError};
+use crate::model::{Fault, FaultKind, Namespaces, Path, Selector};
+
+/// What Felix does with a policy that its own checks refuse (`felix/calc/validation_filter.go`).
+pub(super) const ASIDE: &str = "Felix leaves the whole policy aside";
+
+/// What Felix does with what only Calico's API server checks.
+pub(super) const ASIDE_NOT: &str = "nothing checks it again, and Felix makes of it what it can";
+
+/// How many characters a selector may have.
+const LONGEST_SELECTOR: usize = 1024;
+
+/// Reads the parts of one policy.
+#[derive(Debug)]
+pub(super) struct Reader {
+    /// The namespace of the policy, if the manifest names it.
+    pub(super) namespace: Option<Box<str>>,
+    /// Whether it is of the cluster.
+    pub(super) is_global: bool,
+    pub(super) faults: Vec<Fault>,
+}
+
+/// A selector that may not be there.
+#[derive(Debug)]
+pub(super) enum Parsed<'a> {
+    /// Nothing is written, or an empty text.
+    Absent,
+    /// It means this, with its keys as they are written.
+    Is(Selector),
+    /// In `namespaceSelector` of a rule: `global()`.
+    Global,
+    /// It does not parse.
+    Broken(&'a str),
+}
+
+impl Parsed<'_> {
+    /// The same with its keys as those of their owners.
+    pub(super) fn map(self, owned: impl FnOnce(Selector) -> Selector) -> Self {
+        match self {
+            Self::Is(selector) => Self::Is(owned(selector)),
+            other => other,
+        }
+    }
+}
+
+/// Which selector of a policy it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// `selector` of the policy or of a rule.
+    Pods,
+    /// `namespaceSelector` or `serviceAccountSelector` of the policy.
+    Narrowing,
+    /// `namespaceSelector` of a rule.
+    Namespaces,
+    /// `notSelector` of a rule.
+    Not,
+    /// `serviceAccounts.selector` of a rule, whose length has no limit.
+    Accounts,
+}
+
+impl Reader {
+    /// The namespaces of which a policy speaks that does not say.
+    pub(super) fn own(&self) -> Namespaces {
+        if self.is_global {
+            Namespaces::Matching(Selector::everything())
+        } else {
+            Namespaces::Own(self.namespace.clone())
+        }
+    }
+
+    /// Calico's own checks refuse something. `then` is what Felix does with it where they were not made: a CRD takes more than
+    /// Calico's API server and `calicoctl`.
+    pub(super) fn refuse(&mut self, path: &Path, what: &str, then: &str, help: &str) {
+        let problem = format!("{what}: Calico refuses it, and where it is written past Calico's API server, {then}");
+        self.fault(path, FaultKind::NeverEnforced, problem, help);
+    }
+
+    pub(super) fn fault(&mut self, path: &Path, kind: FaultKind, problem: String, help: &str) {
+        self.faults.push(Fault { path: path.clone(), kind, problem, help: help.into() });
+    }
+
+    /// A list may not be longer than this.
+    pub(super) fn at_most(&mut self, length: usize, most: usize, path: &Path) {
+        if length > most {
+            let problem = format!("the list has {length} entries, and may have {most}");
+            self.refuse(path, &problem, ASIDE_NOT, "spread them over several rules or policies");
+        }
+    }
+
+    pub(super) fn selector<'a>(&mut self, text: Option<&'a str>, path: &Path, role: Role) -> Parsed<'a> {
+        let Some(text) = text.filter(|text| !text.is_empty()) else { return Parsed::Absent };
+        if role != Role::Accounts && text.len() > LONGEST_SELECTOR && text.chars().nth(LONGEST_SELECTOR).is_some() {
+            let problem = format!("the selector has {} characters, and may have 1024", text.chars().count());
+            self.refuse(path, &problem, ASIDE_NOT, "write it shorter, for example with `in {…}`, or as several rules");
+        }
+        let selector = match selector::parse(text) {
+            Ok(selector) => selector,
+            Err(error) => {
+                self.broken(path, role, &error);
+                return Parsed::Broken(text);
+            }
+        };
+        if text.contains("global(") {
+            match role {
+                Role::Namespaces if selector::is_global(text) => return Parsed::Global,
+                Role::Namespaces => self.refuse(
+                    path,
+                    &format!("`{text}` combines `global()` with something else"),
+                    ASIDE_NOT,
+                    "write `global()` alone, in a rule of its own",
+                ),
+                Role::Pods | Role::Narrowing => self.refuse(
+                    path,
+                    &format!("`{text}` has `global()`, which has a meaning only in the namespaceSelector of a rule"),
+                    "Felix takes it for `all()`",
+                    "remove `global()`",
+                ),
+                Role::Not | Role::Accounts => {}
+            }
+        }
+        Parsed::Is(selector)
+    }
+
+    fn broken(&mut self, path: &Path, role: Role, error: &SelectorError) {
+        let then = match role {
+            Role::Narrowing => "Felix leaves the selector out, so that the policy is for more pods than it says",
+            _ => ASIDE,
+        };
+        let problem = format!("{error}; Calico's API server refuses it, and where it is written past it, {then}");
+        self.fault(path, FaultKind::InvalidSelector, problem, &error.hint);
+    }
+}
+
+/// The texts in a list that stood in it before, and where they stand again.
+pub(super) fn repeated(list: &[Box<str>]) -> Vec<(usize, &str)> {
+    let mut seen: HashSet<&str> = HashSet::with_capacity(list.len());
+    list.iter().map(|text| &**text).enumerate().filter(|(_, text)| !seen.insert(text)).collect()
+}

@@ -1,0 +1,118 @@
+//! A rule of a policy.
+
+use super::nets::Families;
+use super::reader::Reader;
+use super::wire;
+use crate::dialect::ReadError;
+use crate::model::{Action, Direction, Filter, Path, Rule};
+
+const ACTIONS: [(&str, Action); 4] =
+    [("Allow", Action::Allow), ("Deny", Action::Deny), ("Log", Action::Log), ("Pass", Action::Pass)];
+
+impl Reader {
+    pub(super) fn rule(&mut self, rule: &wire::Rule, direction: Direction, path: Path) -> Result<Rule, ReadError> {
+        let action = self.action(rule.action.as_deref(), &path.field("action"))?;
+        self.check_rule(rule, action, direction, &path);
+        let empty = wire::Entity::default();
+        let source = rule.source.as_ref().unwrap_or(&empty);
+        let destination = rule.destination.as_ref().unwrap_or(&empty);
+        let (source_path, destination_path) = (path.field("source"), path.field("destination"));
+
+        let version = self.version(rule.ip_version, &path.field("ipVersion"));
+        let source_nets = self.nets(source, &source_path);
+        let destination_nets = self.nets(destination, &destination_path);
+        self.check_families(rule.ip_version, &source_nets, &destination_nets);
+
+        let mut conditions = Vec::new();
+        let source = (source, &source_nets, &source_path, "source");
+        let destination = (destination, &destination_nets, &destination_path, "destination");
+        let (near, far) = match direction {
+            Direction::Ingress => (destination, source),
+            Direction::Egress => (source, destination),
+        };
+        let peers = self.peers(far.0, far.1, far.2, version, &path.field("ipVersion"));
+        let only = self.near(near.0, near.1, near.2, near.3, &mut conditions);
+        let within = near.1.addresses(version);
+        let ports = self.ports(rule, source.0, destination.0, &path, &mut conditions);
+        let filter = rule.http.as_ref().filter(|http| is_narrow(http)).map(|_| Filter::Requests);
+        Ok(Rule { path, action, only, within, peers, ports, conditions, filter })
+    }
+
+    /// No reading makes sense without one, and the CRD takes no other.
+    fn action(&mut self, written: Option<&str>, path: &Path) -> Result<Action, ReadError> {
+        let written = written.unwrap_or_default();
+        match ACTIONS.iter().find(|(name, _)| name.eq_ignore_ascii_case(written)) {
+            Some((name, action)) => {
+                if *name != written {
+                    let problem = format!("`{written}` is not an action");
+                    self.refuse(path, &problem, "Felix takes it all the same", &format!("write `{name}`"));
+                }
+                Ok(*action)
+            }
+            None if written.is_empty() => Err(ReadError::at(path, "a rule needs one of Allow, Deny, Log and Pass")),
+            None => Err(ReadError::at(path, format!("`{written}` is none of Allow, Deny, Log and Pass"))),
+        }
+    }
+
+    fn version(&mut self, written: Option<i64>, path: &Path) -> Families {
+        match written {
+            None => Families::BOTH,
+            Some(4) => Families { v4: true, v6: false },
+            Some(6) => Families { v4: false, v6: true },
+            Some(other) => {
+                let problem = format!("`{other}` is not a version of IP");
+                self.refuse(path, &problem, super::reader::ASIDE, "write 4 or 6, or leave it out for both");
+                Families::BOTH
+            }
+        }
+    }
+}
+
+/// Whether not every request is meant.
+fn is_narrow(http: &wire::Http) -> bool {
+    [http.methods.as_ref().map(Vec::len), http.paths.as_ref().map(Vec::len)]
+        .into_iter()
+        .flatten()
+        .any(|count| count > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{faults, ingress, try_read};
+    use crate::model::{Action, Filter};
+    use serde_json::json;
+
+    const KIND: &str = "NetworkPolicy";
+
+    #[test]
+    fn a_rule_has_an_action() {
+        for (name, action) in super::ACTIONS {
+            assert_eq!(ingress(KIND, &json!({"action": name})).action, action);
+        }
+        assert_eq!(ingress(KIND, &json!({"action": "allow"})).action, Action::Allow);
+        assert_eq!(faults(KIND, &json!({"egress": [{"action": "allow"}]})), ["spec.egress[0].action: NeverEnforced"]);
+        let error = |rule| try_read("projectcalico.org/v3", KIND, &json!({"ingress": [rule]})).unwrap_err().to_string();
+        assert_eq!(
+            error(json!({"action": "Drop"})),
+            "spec.ingress[0].action: `Drop` is none of Allow, Deny, Log and Pass"
+        );
+        for rule in [json!({}), json!(null), json!({"action": ""})] {
+            assert_eq!(error(rule), "spec.ingress[0].action: a rule needs one of Allow, Deny, Log and Pass");
+        }
+    }
+
+    #[test]
+    fn requests_are_a_filter() {
+        let rule = |http| ingress(KIND, &json!({"action": "Allow", "protocol": "TCP", "http": http}));
+        assert_eq!(rule(json!({"methods": ["GET"], "paths": [{"prefix": "/api"}]})).filter, Some(Filter::Requests));
+        assert_eq!(rule(json!({"methods": [], "paths": null})).filter, None);
+    }
+
+    #[test]
+    fn a_version_of_ip_is_4_or_6() {
+        assert_eq!(
+            faults(KIND, &json!({"ingress": [{"action": "Allow", "ipVersion": 5}]})),
+            ["spec.ingress[0].ipVersion: NeverEnforced"]
+        );
+    }
+}

@@ -1,0 +1,215 @@
+//! The words of the selector language, as `libcalico-go/lib/selector/tokenizer` finds them.
+
+use super::SelectorError;
+
+/// How long the key of a label may be, in bytes (`MaxLabelLength` of the tokenizer).
+const LONGEST_KEY: usize = 512;
+
+/// A word of a selector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Token<'a> {
+    /// The key of a label, where a label is asked about.
+    Label(&'a str),
+    /// A text in quotes, without them.
+    Text(&'a str),
+    OpenBrace,
+    CloseBrace,
+    OpenParenthesis,
+    CloseParenthesis,
+    Comma,
+    Equal,
+    NotEqual,
+    In,
+    NotIn,
+    Contains,
+    StartsWith,
+    EndsWith,
+    Not,
+    And,
+    Or,
+    /// `all()`.
+    All,
+    /// `global()`.
+    Global,
+    /// `has(key)`.
+    Has(&'a str),
+    End,
+}
+
+/// The words of a selector, one after the other.
+pub(super) struct Tokens<'a> {
+    text: &'a str,
+    at: usize,
+    /// The last word. Only after the key of a label is a word an operator.
+    last: Option<Token<'a>>,
+}
+
+impl<'a> Tokens<'a> {
+    pub(super) fn of(text: &'a str) -> Self {
+        Self { text, at: 0, last: None }
+    }
+
+    /// The whole text.
+    pub(super) fn text(&self) -> &'a str {
+        self.text
+    }
+
+    /// The next word, and where it starts. After the end the end comes again.
+    pub(super) fn next(&mut self) -> Result<(usize, Token<'a>), SelectorError> {
+        self.skip_blanks();
+        let start = self.at;
+        let token = self.word()?;
+        self.last = Some(token);
+        Ok((start, token))
+    }
+
+    fn word(&mut self) -> Result<Token<'a>, SelectorError> {
+        let Some(first) = self.rest().bytes().next() else { return Ok(Token::End) };
+        let single = match first {
+            b'(' => Token::OpenParenthesis,
+            b')' => Token::CloseParenthesis,
+            b'{' => Token::OpenBrace,
+            b'}' => Token::CloseBrace,
+            b',' => Token::Comma,
+            b'"' | b'\'' => return self.text_in_quotes(char::from(first)),
+            b'=' => return self.double("==", Token::Equal),
+            b'&' => return self.double("&&", Token::And),
+            b'|' => return self.double("||", Token::Or),
+            b'!' if self.takes("!=") => return Ok(Token::NotEqual),
+            b'!' => Token::Not,
+            _ if matches!(self.last, Some(Token::Label(_))) => return self.operator(),
+            _ => return self.label(),
+        };
+        self.at += 1;
+        Ok(single)
+    }
+
+    /// There are no escapes: the text goes to the next quote of the same kind.
+    fn text_in_quotes(&mut self, quote: char) -> Result<Token<'a>, SelectorError> {
+        let inner = self.rest().get(1..).unwrap_or_default();
+        match inner.split_once(quote) {
+            Some((text, _)) => {
+                self.at += text.len() + 2;
+                Ok(Token::Text(text))
+            }
+            None => Err(SelectorError::unclosed(self.text, self.at, quote)),
+        }
+    }
+
+    fn double(&mut self, operator: &'static str, token: Token<'a>) -> Result<Token<'a>, SelectorError> {
+        if self.takes(operator) {
+            Ok(token)
+        } else {
+            Err(SelectorError::at(self.text, self.at, format!("`{operator}`")))
+        }
+    }
+
+    /// What is asked of the label that was named before. The two words of an operator may stand together.
+    fn operator(&mut self) -> Result<Token<'a>, SelectorError> {
+        let words: [(&[&str], Token<'a>); 5] = [
+            (&["contains"], Token::Contains),
+            (&["starts", "with"], Token::StartsWith),
+            (&["ends", "with"], Token::EndsWith),
+            (&["not", "in"], Token::NotIn),
+            (&["in"], Token::In),
+        ];
+        for (words, token) in words {
+            if let Some(rest) = after_words(self.rest(), words) {
+                self.at = self.text.len() - rest.len();
+                return Ok(token);
+            }
+        }
+        Err(SelectorError::at(self.text, self.at, "an operator, such as `==`, `in` or `contains`"))
+    }
+
+    fn label(&mut self) -> Result<Token<'a>, SelectorError> {
+        if self.takes("has(") {
+            self.skip_blanks();
+            self.last = None;
+            let key = self.key()?;
+            return self.close("has(", Token::Has(key));
+        }
+        if self.takes("all(") {
+            return self.close("all(", Token::All);
+        }
+        if self.takes("global(") {
+            return self.close("global(", Token::Global);
+        }
+        self.key().map(Token::Label)
+    }
+
+    fn key(&mut self) -> Result<&'a str, SelectorError> {
+        let rest = self.rest();
+        let length = rest.bytes().position(|byte| !is_key_byte(byte)).unwrap_or(rest.len());
+        let key = rest.get(..length).unwrap_or_default();
+        match length {
+            0 => Err(SelectorError::at(self.text, self.at, self.wanted())),
+            1..=LONGEST_KEY => {
+                self.at += length;
+                Ok(key)
+            }
+            _ => Err(SelectorError::at(self.text, self.at, "the key of a label, at most 512 bytes long")),
+        }
+    }
+
+    /// What could stand after the last word.
+    fn wanted(&self) -> &'static str {
+        match self.last {
+            Some(Token::In | Token::NotIn) => "`{`",
+            Some(Token::Equal | Token::NotEqual | Token::Contains | Token::StartsWith | Token::EndsWith) => {
+                "a text in quotes"
+            }
+            Some(Token::Text(_) | Token::CloseBrace | Token::CloseParenthesis)
+            | Some(Token::All | Token::Global | Token::Has(_)) => "`&&`, `||` or the end",
+            _ => "the key of a label",
+        }
+    }
+
+    fn close(&mut self, call: &'static str, token: Token<'a>) -> Result<Token<'a>, SelectorError> {
+        self.skip_blanks();
+        if self.takes(")") {
+            Ok(token)
+        } else {
+            Err(SelectorError::at(self.text, self.at, format!("the `)` of `{call}`")))
+        }
+    }
+
+    fn rest(&self) -> &'a str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    /// Goes past these characters, if they are what comes next.
+    fn takes(&mut self, what: &str) -> bool {
+        let found = self.rest().starts_with(what);
+        if found {
+            self.at += what.len();
+        }
+        found
+    }
+
+    fn skip_blanks(&mut self) {
+        self.at = self.text.len() - without_blanks(self.rest()).len();
+    }
+}
+
+/// Only spaces and tabs are blanks: a newline is an error.
+fn without_blanks(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t'])
+}
+
+/// What follows after these words. Blanks after a word of several are passed over before it is asked whether the word ends
+/// there, so `a in b` ends it and `a not in b` does not.
+fn after_words<'a>(text: &'a str, words: &[&str]) -> Option<&'a str> {
+    let mut rest = text;
+    for word in words {
+        rest = rest.strip_prefix(word)?;
+        if words.len() > 1 {
+            rest = without_blanks(rest);
+        }
+    }
+    rest.bytes().next().is_none_or(|next| !is_key_byte(next)).then_some(rest)
+}
+
+pub(super) fn is_key_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'/' | b'-')
+}

@@ -1,0 +1,264 @@
+//! What a proxy decides for an entry of `toPorts`: rules for single requests, and conditions on connections
+//! (`pkg/policy/api/l4.go`, `http.go`).
+
+use super::element::List;
+use super::ports::number;
+use super::validity::{Faults, regex_problem};
+use super::{names, wire};
+use crate::model::{Direction, Filter, Path};
+
+/// The rules for single requests, as far as there are any: an empty list is none.
+#[derive(Debug, Default)]
+pub(super) struct L7<'a> {
+    pub(super) http: &'a [wire::HttpRule],
+    pub(super) dns: &'a [wire::FqdnSelector],
+    /// Of protocols that Cilium 1.20 does not have any more.
+    has_others: bool,
+    /// Whether the lists for HTTP and for DNS are both there.
+    has_both: bool,
+}
+
+impl<'a> L7<'a> {
+    pub(super) fn of(rules: &'a wire::L7Rules) -> Self {
+        Self {
+            http: rules.http.as_deref().unwrap_or_default(),
+            dns: rules.dns.as_deref().unwrap_or_default(),
+            has_others: rules.kafka.as_ref().is_some_and(|rules| !rules.is_empty())
+                || rules.l7.as_ref().is_some_and(|rules| !rules.is_empty())
+                || rules.l7proto.as_ref().is_some_and(|name| !name.is_empty()),
+            has_both: rules.http.is_some() && rules.dns.is_some(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.http.is_empty() && self.dns.is_empty() && !self.has_others
+    }
+
+    /// What the agent refuses.
+    pub(super) fn check(
+        &self,
+        rule: &wire::PortRule,
+        list: List,
+        is_for_nodes: bool,
+        path: &Path,
+        faults: &mut Faults,
+    ) {
+        let rules = || path.field("rules");
+        if self.has_both {
+            faults.never(
+                rules(),
+                "`http` and `dns` do not go together",
+                "write an entry of `toPorts` for each of them",
+            );
+        }
+        let is_ingress = list.direction == Direction::Ingress;
+        if is_for_nodes && (!self.http.is_empty() || is_ingress && !self.dns.is_empty()) {
+            faults.never(rules(), "a policy for nodes has no rules for requests", "remove them");
+        }
+        if is_ingress && !self.dns.is_empty() {
+            let help = "write rules for DNS in `egress` of the pods that ask";
+            faults.never(rules().field("dns"), "there are no rules for DNS in `ingress`", help);
+        }
+        let ports = rule.ports.as_deref().unwrap_or_default();
+        if !self.dns.is_empty() && ports.is_empty() {
+            faults.never(rules().field("dns"), "rules for DNS need a port", "write `ports` with port \"53\"");
+        }
+        if !self.is_empty() && ports.iter().any(|port| port.port.as_deref().is_some_and(|port| number(port) == Some(0)))
+        {
+            faults.never(rules(), "rules for requests do not go together with port `0`", "write the ports");
+        }
+        for (position, http) in self.http.iter().enumerate() {
+            let path = || rules().field("http").index(position);
+            for (field, text) in [("path", &http.path), ("method", &http.method)] {
+                let Some(text) = text else { continue };
+                if let Some(why) = regex_problem(text) {
+                    let problem = format!("`{text}` is no regular expression: it {why}");
+                    faults.never(path().field(field), &problem, "write an expression of RE2");
+                }
+            }
+            for (position, header) in http.header_matches.iter().flatten().enumerate() {
+                let path = || path().field("headerMatches").index(position);
+                if header.name.as_deref().is_none_or(str::is_empty) {
+                    faults.never(path(), "the header has no `name`", "write its name");
+                }
+                if header.secret.as_ref().is_some_and(|secret| secret.name.as_deref().is_none_or(str::is_empty)) {
+                    faults.never(path().field("secret"), "the secret has no `name`", "write its name");
+                }
+                match header.mismatch.as_deref() {
+                    None | Some("" | "LOG" | "ADD" | "DELETE" | "REPLACE") => {}
+                    Some(other) => {
+                        let problem = format!("`{other}` is none of LOG, ADD, DELETE and REPLACE");
+                        faults.never(path().field("mismatch"), &problem, "write one of them");
+                    }
+                }
+            }
+        }
+    }
+
+    /// What has to hold besides: it is decided by a proxy, by what it sees of a connection.
+    pub(super) fn conditions(
+        &self,
+        rule: &wire::PortRule,
+        list: List,
+        path: &Path,
+        faults: &mut Faults,
+    ) -> Vec<Box<str>> {
+        let mut conditions: Vec<Box<str>> = Vec::new();
+        let names = rule.server_names.as_deref().unwrap_or_default();
+        if !names.is_empty() {
+            if names.iter().any(|name| name.is_empty()) {
+                faults.never(path.field("serverNames"), "a name of a server is empty", "write the name, or remove it");
+            }
+            if !self.is_empty() && rule.terminating_tls.is_none() {
+                let problem = "`serverNames` do not go together with rules for requests without `terminatingTLS`";
+                faults.never(path.field("serverNames"), problem, "remove one of them, or add `terminatingTLS`");
+            }
+            conditions.push(format!("the name of the server in TLS is {}", names.join(" or ")).into());
+        }
+        if let Some(listener) = &rule.listener {
+            let name = listener.name.as_deref().unwrap_or_default();
+            let problem = match (list.direction, self.is_empty()) {
+                (Direction::Ingress, _) => Some(format!("there is no `listener` in `ingress`, such as `{name}`")),
+                (Direction::Egress, false) => {
+                    Some(format!("the listener `{name}` does not go together with rules for requests"))
+                }
+                (Direction::Egress, true) => None,
+            };
+            if let Some(problem) = problem {
+                faults.never(path.field("listener"), &problem, "remove one of them");
+            }
+            conditions.push(format!("the listener {name} of Envoy lets it through").into());
+        }
+        if rule.terminating_tls.is_some() {
+            conditions.push("the connection is in TLS, which the agent terminates".into());
+        }
+        if rule.originating_tls.is_some() {
+            conditions.push("the agent can reach the other side in TLS".into());
+        }
+        conditions
+    }
+
+    /// What becomes of single requests.
+    pub(super) fn filter(&self, path: &Path, faults: &mut Faults) -> Option<Filter> {
+        if !self.dns.is_empty() {
+            let path = path.field("rules").field("dns");
+            let dns = self.dns.iter().enumerate();
+            let patterns =
+                dns.flat_map(|(position, selector)| names::patterns(selector, true, &path.index(position), faults));
+            return Some(Filter::Lookups(patterns.collect()));
+        }
+        (!self.is_empty()).then_some(Filter::Requests)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{fault, faults, rules};
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn requests_are_filtered_by_rules_that_are_there() {
+        let filter = |l7: Value| {
+            let ports = json!([{"port": "53", "protocol": "TCP"}]);
+            rules("egress", &json!({"toPorts": [{"ports": ports, "rules": l7}]})).remove(0).filter
+        };
+        let Some(Filter::Lookups(names)) = filter(json!({"dns": [{"matchPattern": "*"}, {"matchName": "a.com"}]}))
+        else {
+            panic!("lookups")
+        };
+        assert_eq!(names.iter().map(ToString::to_string).collect::<Vec<_>>(), ["*", "a.com"]);
+        assert_eq!(
+            filter(json!({"http": [{"path": "/a.*", "method": "GET", "host": "a", "headers": ["X: y"]}]})),
+            Some(Filter::Requests)
+        );
+        assert_eq!(filter(json!({"http": []})), None);
+        assert_eq!(filter(json!({"dns": []})), None);
+        assert_eq!(filter(json!({"kafka": [{"topic": "a"}]})), Some(Filter::Requests));
+        assert_eq!(filter(json!({"l7proto": "r2d2", "l7": [{"cmd": "READ"}]})), Some(Filter::Requests));
+    }
+
+    #[test]
+    fn what_a_proxy_decides_is_a_condition() {
+        let conditions = |entry: Value| {
+            let mut entry = entry;
+            entry["ports"] = json!([{"port": "443", "protocol": "TCP"}]);
+            rules("egress", &json!({"toPorts": [entry]})).remove(0).conditions.join("; ")
+        };
+        assert_eq!(
+            conditions(json!({"serverNames": ["a.com", "*.b.com"]})),
+            "the name of the server in TLS is a.com or *.b.com"
+        );
+        let listener = json!({"listener": {"envoyConfig": {"kind": "CiliumEnvoyConfig", "name": "e"}, "name": "l", "priority": 1}});
+        assert_eq!(conditions(listener), "the listener l of Envoy lets it through");
+        let tls = json!({"secret": {"name": "s", "namespace": "n"}, "trustedCA": "ca"});
+        assert_eq!(
+            conditions(json!({"terminatingTLS": tls, "originatingTLS": tls, "rules": {"http": [{}]}})),
+            "the connection is in TLS, which the agent terminates; the agent can reach the other side in TLS"
+        );
+    }
+
+    #[test]
+    fn rules_for_requests_that_the_agent_refuses() {
+        let place = "spec.egress[0].toPorts[0]";
+        let tcp = json!([{"port": "80", "protocol": "TCP"}]);
+        let of = |entry: Value| fault("egress", &json!({"toPorts": [entry]}));
+        assert_eq!(
+            of(json!({"ports": [{"port": "80"}], "rules": {"http": [{}]}})),
+            format!(
+                "{place}.ports[0].protocol: rules for HTTP are for any protocol here, and there is HTTP only over TCP"
+            )
+        );
+        assert_eq!(
+            of(json!({"ports": tcp, "rules": {"http": [{"path": "*"}]}})),
+            format!("{place}.rules.http[0].path: `*` is no regular expression: it repeats nothing")
+        );
+        assert_eq!(
+            of(json!({"ports": tcp, "rules": {"http": [{"headerMatches": [{"name": "a", "mismatch": "KEEP"}]}]}})),
+            format!("{place}.rules.http[0].headerMatches[0].mismatch: `KEEP` is none of LOG, ADD, DELETE and REPLACE")
+        );
+        let headers = json!([{"name": "a", "secret": {"namespace": "n"}}, {"value": "b"}]);
+        assert_eq!(
+            faults(
+                &json!({"egress": [{"toPorts": [{"ports": tcp, "rules": {"http": [{"headerMatches": headers}]}}]}]})
+            ),
+            [
+                format!("{place}.rules.http[0].headerMatches[0].secret: the secret has no `name`"),
+                format!("{place}.rules.http[0].headerMatches[1]: the header has no `name`"),
+            ]
+        );
+        assert_eq!(
+            of(json!({"ports": tcp, "rules": {"http": [], "dns": []}})),
+            format!("{place}.rules: `http` and `dns` do not go together")
+        );
+        assert_eq!(
+            of(json!({"ports": [{"port": "0"}], "rules": {"dns": [{"matchPattern": "*"}]}})),
+            format!("{place}.rules: rules for requests do not go together with port `0`")
+        );
+        assert_eq!(
+            of(json!({"ports": [{"port": "53", "endPort": 54}], "rules": {"dns": [{"matchPattern": "*"}]}})),
+            format!("{place}.ports[0].endPort: rules for DNS do not go together with a range of ports from `53`")
+        );
+        assert_eq!(
+            of(json!({"rules": {"dns": [{"matchPattern": "*"}]}})),
+            format!("{place}.rules.dns: rules for DNS need a port")
+        );
+        assert_eq!(
+            of(json!({"ports": tcp, "serverNames": ["a"], "rules": {"http": [{}]}})),
+            format!(
+                "{place}.serverNames: `serverNames` do not go together with rules for requests without `terminatingTLS`"
+            )
+        );
+        let dns =
+            json!({"ingress": [{"toPorts": [{"ports": [{"port": "53"}], "rules": {"dns": [{"matchName": "a"}]}}]}]});
+        assert_eq!(faults(&dns), ["spec.ingress[0].toPorts[0].rules.dns: there are no rules for DNS in `ingress`"]);
+        assert_eq!(
+            fault("ingress", &json!({"toPorts": [{"ports": tcp, "listener": {"name": "l"}}]})),
+            "spec.ingress[0].toPorts[0].listener: there is no `listener` in `ingress`, such as `l`"
+        );
+        assert_eq!(
+            fault("egress", &json!({"icmps": [{"fields": [{"type": 8}]}], "toPorts": [{"ports": tcp}]})),
+            "spec.egress[0]: `icmps` and `toPorts` do not go together in one rule"
+        );
+    }
+}

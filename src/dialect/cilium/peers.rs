@@ -1,0 +1,393 @@
+//! The other side of an element: `mergeEndpointSelectors` of `pkg/policy/utils/parserules.go`, `pkg/policy/api/cidr.go`,
+//! `entity.go` and `service.go`.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::element::{Element, List};
+use super::labels::Scope;
+use super::selector::{in_words, terms};
+use super::validity::Faults;
+use super::{names, wire};
+use crate::model::{Action, Block, Entity, Path, Peer, Who};
+
+/// The peers of an element. None if one of its lists is there and empty: the element selects nothing then, whatever else it
+/// has (since 1.16). With an empty list it names nobody, which means anybody if it has ports.
+pub(super) fn read(
+    element: &Element<'_>,
+    list: List,
+    scope: &Scope,
+    path: &Path,
+    faults: &mut Faults,
+) -> Option<Vec<Peer>> {
+    check_combination(element, list, path, faults);
+    let mut peers = Vec::new();
+    {
+        let mut add = |path: Path, who: Who| peers.push(Peer { path, who });
+        for (path, selector) in entries(element.endpoints, path, list.endpoints) {
+            let who = scope.endpoints(selector, &path, faults);
+            add(path, who);
+        }
+        for (path, selector) in entries(element.nodes, path, list.nodes) {
+            let who = Scope::nodes(selector, &path, faults);
+            add(path, who);
+        }
+        for (path, name) in entries(element.entities, path, list.entities) {
+            if &**name == "cluster-mesh" {
+                // The own cluster, and what is not known here.
+                add(path.clone(), Who::Entity(Entity::Cluster));
+                add(path, Who::Unclear("pods of other clusters of the mesh".into()));
+            } else {
+                let who = entity(name, &path, faults);
+                add(path, who);
+            }
+        }
+        for (path, text) in entries(element.cidr, path, list.cidr) {
+            let who = address(text, &path, faults);
+            add(path, who);
+        }
+        for (path, rule) in entries(element.cidr_set, path, list.cidr_set) {
+            let who = cidr_rule(rule, &path, faults);
+            add(path, who);
+        }
+        for (path, selector) in entries(Some(element.fqdns), path, "toFQDNs") {
+            let patterns = names::patterns(selector, false, &path, faults);
+            if patterns.is_empty() {
+                add(path.clone(), Who::Unclear("a name that is not given".into()));
+            }
+            for pattern in patterns {
+                add(path.clone(), Who::Domain(pattern));
+            }
+        }
+        for (path, _) in entries(Some(element.groups), path, list.groups) {
+            let problem = "the addresses of a group of AWS are not known here, so the rule is not counted";
+            faults.not_understood(path.clone(), problem, "list the addresses as CIDRs");
+            add(path, Who::Unclear("a group of AWS".into()));
+        }
+        if list.action == Action::Allow {
+            for (path, wanted) in entries(Some(element.services), path, "toServices") {
+                add(path, Who::Service(service(wanted).into()));
+            }
+        } else if !element.services.is_empty() {
+            // `specHasToServices` looks at `egress` alone, and `parserules.go` at no services.
+            let problem =
+                "the agent looks up no Services for `egressDeny`: it denies as if `toServices` were not there";
+            let help = "select the pods behind the Service with `toEndpoints`";
+            faults.not_understood(path.field("toServices"), problem, help);
+        }
+    }
+    let is_empty = |length: Option<usize>| length == Some(0);
+    let selects_nothing = is_empty(element.endpoints.map(<[_]>::len))
+        || is_empty(element.nodes.map(<[_]>::len))
+        || is_empty(element.entities.map(<[_]>::len))
+        || is_empty(element.cidr.map(<[_]>::len))
+        || is_empty(element.cidr_set.map(<[_]>::len));
+    (!selects_nothing).then_some(peers)
+}
+
+fn entries<'a, T>(
+    items: Option<&'a [T]>,
+    path: &Path,
+    field: &'static str,
+) -> impl Iterator<Item = (Path, &'a T)> + use<'a, T> {
+    let items = items.unwrap_or_default();
+    let list = if items.is_empty() { Path::root() } else { path.field(field) };
+    items.iter().enumerate().map(move |(position, item)| (list.index(position), item))
+}
+
+fn check_combination(element: &Element<'_>, list: List, path: &Path, faults: &mut Faults) {
+    let length = |length: Option<usize>| length.unwrap_or_default();
+    let filled: Vec<&str> = [
+        (list.endpoints, length(element.endpoints.map(<[_]>::len))),
+        (list.cidr, length(element.cidr.map(<[_]>::len))),
+        (list.cidr_set, length(element.cidr_set.map(<[_]>::len))),
+        (list.entities, length(element.entities.map(<[_]>::len))),
+        (list.nodes, length(element.nodes.map(<[_]>::len))),
+        (list.groups, element.groups.len()),
+        ("toServices", element.services.len()),
+        ("toFQDNs", element.fqdns.len()),
+    ]
+    .into_iter()
+    .filter_map(|(name, length)| (length > 0).then_some(name))
+    .collect();
+    if let [first, second, ..] = filled.as_slice() {
+        let problem = format!("`{first}` and `{second}` do not go together in one rule");
+        faults.never(path.clone(), &problem, "write a rule for each of them");
+    }
+}
+
+/// An entity (`pkg/policy/api/entity.go`). `world-ipv4` and `world-ipv6` are known to the agent, not to the API server.
+fn entity(name: &str, path: &Path, faults: &mut Faults) -> Who {
+    Who::Entity(match name {
+        "all" => Entity::All,
+        "world" => Entity::World,
+        "world-ipv4" => Entity::WorldV4,
+        "world-ipv6" => Entity::WorldV6,
+        "cluster" => Entity::Cluster,
+        "host" => Entity::Host,
+        "init" => Entity::Init,
+        "ingress" => Entity::Ingress,
+        "unmanaged" => Entity::Unmanaged,
+        "remote-node" => Entity::RemoteNode,
+        "health" => Entity::Health,
+        "none" => Entity::None,
+        "kube-apiserver" => Entity::KubeApiserver,
+        other => {
+            let help = "write one of all, world, cluster, cluster-mesh, host, remote-node, kube-apiserver, health, init, \
+                        ingress, unmanaged and none";
+            faults.never(path.clone(), &format!("`{other}` is no entity"), help);
+            return Who::Unclear(format!("entity {other}").into());
+        }
+    })
+}
+
+/// An entry of `fromCIDR` or `toCIDR`. The agent takes one address without a length too; the API server does not since
+/// 1.16.
+fn address(text: &str, path: &Path, faults: &mut Faults) -> Who {
+    let net = match text.parse::<IpAddr>() {
+        Ok(address) => Some(IpNet::from(address)),
+        Err(_) => prefix(text),
+    };
+    match net {
+        Some(net) => Who::Addresses(Block { net, except: Vec::new(), inside: false }),
+        None => bad_cidr(text, path.clone(), faults),
+    }
+}
+
+/// A CIDR as `netip.ParsePrefix` takes it. Bits of the host do not count.
+fn prefix(text: &str) -> Option<IpNet> {
+    let (address, length) = text.split_once('/')?;
+    if length.starts_with('+') || length.len() > 1 && length.starts_with('0') {
+        return None;
+    }
+    // The parser of `IpNet` takes leading zeros in octets, that of the standard library does not, nor does Go.
+    let address: IpAddr = address.parse().ok()?;
+    IpNet::new(address, length.parse().ok()?).ok().map(|net| net.trunc())
+}
+
+fn bad_cidr(text: &str, path: Path, faults: &mut Faults) -> Who {
+    let help = "write an address and a length, such as 10.0.0.0/8 or fd00::/8";
+    faults.never(path, &format!("`{text}` is no CIDR"), help);
+    Who::Unclear(format!("the addresses `{text}`").into())
+}
+
+fn cidr_rule(rule: &wire::CidrRule, path: &Path, faults: &mut Faults) -> Who {
+    let cidr = rule.cidr.as_deref().filter(|text| !text.is_empty());
+    let group = rule.cidr_group_ref.as_deref().filter(|name| !name.is_empty());
+    let selector = rule.cidr_group_selector.as_ref();
+    let sources = usize::from(cidr.is_some()) + usize::from(group.is_some()) + usize::from(selector.is_some());
+    if sources != 1 {
+        let problem = if sources == 0 {
+            "the entry has neither `cidr` nor `cidrGroupRef` nor `cidrGroupSelector`"
+        } else {
+            "of `cidr`, `cidrGroupRef` and `cidrGroupSelector` only one can be there"
+        };
+        faults.never(path.clone(), problem, "write one of them");
+    }
+    if let Some(cidr) = cidr {
+        let Some(net) = prefix(cidr) else { return bad_cidr(cidr, path.field("cidr"), faults) };
+        let mut except = Vec::new();
+        for (path, text) in entries(rule.except.as_deref(), path, "except") {
+            match prefix(text) {
+                None => {
+                    bad_cidr(text, path, faults);
+                }
+                Some(part) if net.contains(&part) => except.push(part),
+                Some(_) => {
+                    let problem =
+                        format!("`{text}` is no part of `{cidr}`, and so nothing that could be left out of it");
+                    faults.never(path, &problem, "leave out a part of the block, or remove it");
+                }
+            }
+        }
+        return Who::Addresses(Block { net, except, inside: false });
+    }
+    if let Some(selector) = selector {
+        terms(selector, &path.field("cidrGroupSelector"), faults);
+    }
+    let (place, words) = match (group, selector) {
+        (Some(name), _) => ("cidrGroupRef", format!("the addresses of CiliumCIDRGroup {name}")),
+        (None, Some(selector)) => {
+            ("cidrGroupSelector", format!("the addresses of CiliumCIDRGroups with {}", in_words(selector)))
+        }
+        (None, None) => return Who::Unclear("addresses that are not given".into()),
+    };
+    let problem = format!("{words} are not known here, so the rule is not counted");
+    faults.not_understood(path.field(place), problem, "list the addresses as CIDRs");
+    Who::Unclear(words.into())
+}
+
+/// What stands behind a Service, in words. A selector wins over a name, and no namespace means any of them
+/// (`pkg/policy/k8s/service.go`).
+fn service(wanted: &wire::Service) -> String {
+    let whereabouts = |namespace: &Option<Box<str>>| match namespace.as_deref() {
+        None | Some("") => "in any namespace".to_owned(),
+        Some(namespace) => format!("in namespace {namespace}"),
+    };
+    match (&wanted.k8s_service_selector, &wanted.k8s_service) {
+        (Some(by), _) => {
+            let labels = by.selector.as_ref().map(in_words).filter(|labels| !labels.is_empty());
+            let labels = labels.map_or_else(String::new, |labels| format!(" with {labels}"));
+            format!("what is behind Services{labels} {}", whereabouts(&by.namespace))
+        }
+        (None, Some(by)) => {
+            let name = by.service_name.as_deref().unwrap_or_default();
+            format!("what is behind Service {name} {}", whereabouts(&by.namespace))
+        }
+        (None, None) => "what is behind no Service".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{fault, faults, object, rules};
+    use super::*;
+    use crate::model::Peers;
+    use serde_json::{Value, json};
+
+    /// The peers of an element without faults, each as `path: who`.
+    fn peers(list: &str, element: &Value) -> Vec<String> {
+        let rules = rules(list, element);
+        rules[0].peers.listed().iter().map(|peer| format!("{}: {}", peer.path, peer.who)).collect()
+    }
+
+    #[test]
+    fn every_kind_of_peer_keeps_its_place() {
+        assert_eq!(
+            peers(
+                "ingress",
+                &json!({"fromCIDRSet": [{"cidr": "10.1.2.3/8", "except": ["10.9.0.0/16"]}, {"cidr": "::/0"}]})
+            ),
+            ["spec.ingress[0].fromCIDRSet[0]: 10.0.0.0/8 except 10.9.0.0/16", "spec.ingress[0].fromCIDRSet[1]: ::/0"]
+        );
+        assert_eq!(
+            peers("egress", &json!({"toCIDR": ["10.0.0.1", "fd00::/8"]})),
+            ["spec.egress[0].toCIDR[0]: 10.0.0.1/32", "spec.egress[0].toCIDR[1]: fd00::/8"]
+        );
+        assert_eq!(
+            peers("egressDeny", &json!({"toEntities": ["world", "cluster-mesh"]})),
+            [
+                "spec.egressDeny[0].toEntities[0]: entity world",
+                "spec.egressDeny[0].toEntities[1]: entity cluster",
+                "spec.egressDeny[0].toEntities[1]: pods of other clusters of the mesh"
+            ]
+        );
+        assert_eq!(
+            peers("egress", &json!({"toFQDNs": [{"matchName": "a.com"}, {"matchPattern": "*.b.com"}]})),
+            ["spec.egress[0].toFQDNs[0]: a.com", "spec.egress[0].toFQDNs[1]: *.b.com"]
+        );
+        assert_eq!(
+            peers("ingressDeny", &json!({"fromNodes": [{"matchLabels": {"node:role": "edge"}}, {}]})),
+            ["spec.ingressDeny[0].fromNodes[0]: nodes with role=edge", "spec.ingressDeny[0].fromNodes[1]: every node"]
+        );
+        let services = json!({"toServices": [
+            {"k8sService": {"serviceName": "db", "namespace": "data"}},
+            {"k8sServiceSelector": {"selector": {"matchLabels": {"a": "b"}}}},
+        ]});
+        assert_eq!(
+            peers("egress", &services),
+            [
+                "spec.egress[0].toServices[0]: what is behind Service db in namespace data",
+                "spec.egress[0].toServices[1]: what is behind Services with a=b in any namespace"
+            ]
+        );
+    }
+
+    #[test]
+    fn blocks_do_not_mean_pods() {
+        for element in [json!({"toCIDR": ["0.0.0.0/0"]}), json!({"toCIDRSet": [{"cidr": "0.0.0.0/0"}]})] {
+            let rules = rules("egress", &element);
+            assert!(rules[0].blocks().all(|(_, block)| !block.inside), "{element}");
+        }
+    }
+
+    #[test]
+    fn an_empty_list_selects_nothing_where_the_agent_looks() {
+        let port = json!([{"ports": [{"port": "80", "protocol": "TCP"}]}]);
+        for field in ["toEndpoints", "toNodes", "toEntities", "toCIDR", "toCIDRSet"] {
+            assert!(rules("egress", &json!({field: []})).is_empty(), "{field}");
+            assert!(rules("egress", &json!({field: [], "toPorts": port})).is_empty(), "{field}");
+            assert!(rules("egressDeny", &json!({field: [], "toPorts": port})).is_empty(), "{field}");
+        }
+        for field in ["toFQDNs", "toGroups", "toServices"] {
+            assert!(rules("egress", &json!({field: []})).is_empty(), "{field}");
+            assert_eq!(rules("egress", &json!({field: [], "toPorts": port}))[0].peers, Peers::Any, "{field}");
+        }
+        assert!(rules("egress", &json!({"toEntities": [], "toCIDR": ["10.0.0.0/8"]})).is_empty());
+        assert_eq!(rules("egress", &json!({"toEntities": null, "toPorts": port}))[0].peers, Peers::Any);
+    }
+
+    #[test]
+    fn what_the_agent_refuses() {
+        assert_eq!(
+            fault("ingress", &json!({"fromEndpoints": [{}], "fromCIDR": ["10.0.0.0/8"]})),
+            "spec.ingress[0]: `fromEndpoints` and `fromCIDR` do not go together in one rule"
+        );
+        assert_eq!(
+            fault("egress", &json!({"toFQDNs": [{"matchName": "a.com"}], "toServices": [{}]})),
+            "spec.egress[0]: `toServices` and `toFQDNs` do not go together in one rule"
+        );
+        assert_eq!(
+            fault("ingress", &json!({"fromEntities": ["universe"]})),
+            "spec.ingress[0].fromEntities[0]: `universe` is no entity"
+        );
+        for (text, field) in [("10.0.0.0/33", "toCIDR"), ("", "toCIDR"), ("010.0.0.0/8", "toCIDR"), ("a", "toCIDR")] {
+            assert_eq!(
+                fault("egress", &json!({field: [text]})),
+                format!("spec.egress[0].toCIDR[0]: `{text}` is no CIDR")
+            );
+        }
+        assert_eq!(
+            fault("egressDeny", &json!({"toCIDRSet": [{"cidr": "10.0.0.1"}]})),
+            "spec.egressDeny[0].toCIDRSet[0].cidr: `10.0.0.1` is no CIDR"
+        );
+        assert_eq!(
+            fault("egress", &json!({"toCIDRSet": [{"cidr": "10.0.0.0/9", "except": ["10.0.0.0/9", "10.0.0.0/8"]}]})),
+            "spec.egress[0].toCIDRSet[0].except[1]: `10.0.0.0/8` is no part of `10.0.0.0/9`, and so nothing that could be \
+             left out of it"
+        );
+        assert_eq!(
+            fault("egress", &json!({"toCIDRSet": [{}]})),
+            "spec.egress[0].toCIDRSet[0]: the entry has neither `cidr` nor `cidrGroupRef` nor `cidrGroupSelector`"
+        );
+        let groups = json!({"toCIDRSet": [{"cidrGroupSelector": {"matchLabels": {"a b": "c"}}}]});
+        let groups = faults(&json!({"egress": [groups]}));
+        let place = "spec.egress[0].toCIDRSet[0].cidrGroupSelector";
+        assert_eq!(groups[0], format!("{place}.matchLabels[\"a b\"]: `a b` is no key of a label"));
+        assert_eq!(
+            fault("egress", &json!({"toCIDRSet": [{"cidr": "10.0.0.0/8", "cidrGroupRef": "a"}]})),
+            "spec.egress[0].toCIDRSet[0]: of `cidr`, `cidrGroupRef` and `cidrGroupSelector` only one can be there"
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_unclear_and_said() {
+        for (element, place, words) in [
+            (json!({"fromCIDRSet": [{"cidrGroupRef": "vpn"}]}), "fromCIDRSet[0].cidrGroupRef", "CiliumCIDRGroup vpn"),
+            (
+                json!({"fromCIDRSet": [{"cidrGroupSelector": {"matchLabels": {"a": "b"}}}]}),
+                "fromCIDRSet[0].cidrGroupSelector",
+                "CiliumCIDRGroups with a=b",
+            ),
+            (json!({"fromGroups": [{"aws": {"region": "x", "labels": {"a": "b"}}}]}), "fromGroups[0]", "group of AWS"),
+        ] {
+            let object = object(&json!({"ingress": [element]}));
+            assert_eq!(object.faults[0].path.to_string(), format!("spec.ingress[0].{place}"));
+            assert!(!object.faults[0].kind.is_refused());
+            let who = object.policies()[0].ingress.rules[0].peers.listed()[0].who.clone();
+            assert!(matches!(&who, Who::Unclear(_)) && who.to_string().contains(words), "{who}");
+        }
+    }
+
+    #[test]
+    fn what_denies_looks_up_no_services() {
+        let services = json!([{"k8sService": {"serviceName": "db"}}]);
+        let denied = object(&json!({"egressDeny": [{"toServices": services}]}));
+        assert_eq!(denied.faults[0].path.to_string(), "spec.egressDeny[0].toServices");
+        assert!(denied.policies()[0].egress.rules.is_empty() && denied.policies()[0].egress.isolates);
+        let ports = json!([{"ports": [{"port": "80"}]}]);
+        let denied = object(&json!({"egressDeny": [{"toServices": services, "toPorts": ports}]}));
+        assert_eq!(denied.policies()[0].egress.rules[0].peers, Peers::Any);
+    }
+}

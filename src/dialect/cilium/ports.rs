@@ -1,0 +1,238 @@
+//! `toPorts` and `icmps`: `pkg/policy/api/l4.go`, and how `pkg/policy/l4.go` takes them.
+
+use super::element::{Element, List, PortEntry};
+use super::l7::L7;
+use super::validity::Faults;
+use super::{icmp, wire};
+use crate::model::{Filter, Numbers, Path, Port, Protocol};
+
+/// The most ports of an entry, and messages of ICMP (`maxPorts`, `maxICMPFields`).
+const MOST: usize = 40;
+
+/// What one entry of `toPorts` or `icmps` means.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) path: Path,
+    /// With none of them it means nothing.
+    pub(super) ports: Vec<Port>,
+    pub(super) conditions: Vec<Box<str>>,
+    pub(super) filter: Option<Filter>,
+}
+
+/// The entries of an element. With none of them it speaks of every port of every protocol.
+pub(super) fn read(
+    element: &Element<'_>,
+    list: List,
+    is_for_nodes: bool,
+    path: &Path,
+    faults: &mut Faults,
+) -> Vec<Entry> {
+    if !element.icmps.is_empty() && !element.ports.is_empty() {
+        let problem = "`icmps` and `toPorts` do not go together in one rule";
+        faults.never(path.clone(), problem, "write a rule for each of them");
+    }
+    let mut entries = Vec::with_capacity(element.ports.len() + element.icmps.len());
+    for (position, entry) in element.ports.iter().enumerate() {
+        let path = path.field("toPorts").index(position);
+        entries.push(to_ports(*entry, list, is_for_nodes, path, faults));
+    }
+    for (position, rule) in element.icmps.iter().enumerate() {
+        let path = path.field("icmps").index(position);
+        let fields = rule.fields.as_deref().unwrap_or_default();
+        if fields.len() > MOST {
+            let problem = format!("the entry has {} messages, and {MOST} are the most", fields.len());
+            faults.never(path.field("fields"), &problem, "write several rules");
+        }
+        let fields = fields.iter().enumerate();
+        let ports = fields
+            .filter_map(|(position, field)| icmp::message(field, path.field("fields").index(position), faults))
+            .collect();
+        entries.push(Entry { path, ports, conditions: Vec::new(), filter: None });
+    }
+    entries
+}
+
+fn to_ports(entry: PortEntry<'_>, list: List, is_for_nodes: bool, path: Path, faults: &mut Faults) -> Entry {
+    let ports_path = path.field("ports");
+    if entry.ports.len() > MOST {
+        let problem = format!("the entry has {} ports, and {MOST} are the most", entry.ports.len());
+        faults.never(ports_path.clone(), &problem, "write several entries of `toPorts`");
+    }
+    let l7 = entry.rule.and_then(|rule| rule.rules.as_ref()).map(L7::of).unwrap_or_default();
+    let mut ports = Vec::with_capacity(entry.ports.len());
+    for (position, written) in entry.ports.iter().enumerate() {
+        ports.extend(port(written, &l7, ports_path.index(position), faults));
+    }
+    let mut read = Entry { path, ports, conditions: Vec::new(), filter: None };
+    if let Some(rule) = entry.rule {
+        l7.check(rule, list, is_for_nodes, &read.path, faults);
+        read.conditions = l7.conditions(rule, list, &read.path, faults);
+        read.filter = l7.filter(&read.path, faults);
+    }
+    read
+}
+
+/// A port. None if it cannot be read.
+fn port(written: &wire::PortProtocol, l7: &L7<'_>, path: Path, faults: &mut Faults) -> Option<Port> {
+    let (protocol, has_ports) = match protocol(written.protocol.as_deref().unwrap_or_default()) {
+        Some(Some(protocol)) => (Some(protocol), protocol.has_ports()),
+        Some(None) => (None, true),
+        None => {
+            let other = written.protocol.as_deref().unwrap_or_default();
+            let help = "write one of TCP, UDP, SCTP, VRRP, IGMP, GRE, IPIP, IPV6, ESP, AH and ANY";
+            faults.never(path.field("protocol"), &format!("`{other}` is no protocol"), help);
+            return None;
+        }
+    };
+    if !l7.http.is_empty() && protocol != Some(Protocol::Tcp) {
+        let name = protocol.map_or("any protocol".into(), |protocol| protocol.to_string());
+        let problem = format!("rules for HTTP are for {name} here, and there is HTTP only over TCP");
+        faults.never(path.field("protocol"), &problem, "write `protocol: TCP`");
+    }
+    let text = written.port.as_deref().unwrap_or_default();
+    let numbers = if text.is_empty() {
+        // With `enable-extended-ip-protocols` the agent takes it for 0, its operator never does.
+        faults.never(path.clone(), "the entry has no `port`", "write the port, or \"0\" for every port");
+        return None;
+    } else if is_name(text) {
+        Numbers::Named(text.to_ascii_lowercase().into())
+    } else {
+        let Some(first) = number(text) else {
+            let help = "write a number from 0 to 65535, or a name of at most 15 letters, digits and `-`";
+            faults.never(path.field("port"), &format!("`{text}` is no port"), help);
+            return None;
+        };
+        let last = written.end_port.and_then(|last| u16::try_from(last).ok()).filter(|last| *last > first);
+        if last.is_some() && !l7.dns.is_empty() {
+            let problem = format!("rules for DNS do not go together with a range of ports from `{text}`");
+            faults.never(path.field("endPort"), &problem, "write the ports one by one");
+        }
+        if !has_ports && first != 0 {
+            let name = written.protocol.as_deref().unwrap_or_default();
+            faults.never(path.field("port"), &format!("{name} has no port `{text}`"), "write \"0\"");
+            return None;
+        }
+        if first == 0 { Numbers::All } else { Numbers::Range(first, last.unwrap_or(first)) }
+    };
+    Some(Port { path, protocol, numbers })
+}
+
+/// Every protocol that has ports is `Some(None)`.
+fn protocol(name: &str) -> Option<Option<Protocol>> {
+    Some(Some(match &*name.to_ascii_uppercase() {
+        "" | "ANY" => return Some(None),
+        "TCP" => Protocol::Tcp,
+        "UDP" => Protocol::Udp,
+        "SCTP" => Protocol::Sctp,
+        "IGMP" => Protocol::Other(2),
+        "IPIP" => Protocol::Other(4),
+        "IPV6" => Protocol::Other(41),
+        "GRE" => Protocol::Other(47),
+        "ESP" => Protocol::Other(50),
+        "AH" => Protocol::Other(51),
+        "VRRP" => Protocol::Other(112),
+        _ => return None,
+    }))
+}
+
+/// `iana.IsSvcName`: a name of RFC 6335.
+fn is_name(text: &str) -> bool {
+    text.len() <= 15
+        && text.bytes().any(|byte| byte.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+        && !text.contains("--")
+}
+
+/// `strconv.ParseUint` with base 0 and 16 bits. What starts with `0x`, `0b` or `0o` is a name already.
+pub(super) fn number(text: &str) -> Option<u16> {
+    let is_apart = |text: &str| !text.starts_with('_') && !text.ends_with('_') && !text.contains("__");
+    let (digits, radix) = match text.strip_prefix('0') {
+        None | Some("") => (text, 10),
+        // An underscore may follow the 0.
+        Some(octal) => (octal.strip_prefix('_').unwrap_or(octal), 8),
+    };
+    if !is_apart(digits) || !digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_') {
+        return None;
+    }
+    u16::from_str_radix(&digits.replace('_', ""), radix).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{fault, rules};
+    use super::*;
+    use crate::model::Ports;
+    use serde_json::{Value, json};
+
+    /// The ports of a rule of these entries.
+    fn ports(element: &Value) -> Vec<String> {
+        let rules = rules("egress", element);
+        assert_eq!(rules.len(), 1, "{element}");
+        let Ports::Only(ports) = &rules[0].ports else { panic!("a list") };
+        ports.iter().map(ToString::to_string).collect()
+    }
+
+    fn port(port: &Value) -> String {
+        ports(&json!({"toPorts": [{"ports": [port]}]})).remove(0)
+    }
+
+    fn port_fault(port: &Value) -> String {
+        fault("egress", &json!({"toPorts": [{"ports": [port]}]}))
+            .trim_start_matches("spec.egress[0].toPorts[0].ports[0]")
+            .to_owned()
+    }
+
+    #[test]
+    fn numbers_are_read_as_go_reads_them() {
+        for (text, read) in [("0", 0), ("80", 80), ("010", 8), ("0_10", 8), ("1_000", 1000), ("65535", 65535)] {
+            assert_eq!(number(text), Some(read), "{text}");
+        }
+        for text in ["", "080", "65536", "-1", "+1", "8 0", "80/tcp", "1__0", "_1", "1_", "0x50"] {
+            assert_eq!(number(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_for_any_protocol_unless_it_says() {
+        assert_eq!(port(&json!({"port": "53"})), "any protocol 53");
+        assert_eq!(port(&json!({"port": "53", "protocol": "ANY"})), "any protocol 53");
+        assert_eq!(port(&json!({"port": "53", "protocol": "udp"})), "UDP 53");
+        assert_eq!(port(&json!({"port": "0", "protocol": "TCP"})), "TCP (every port)");
+        assert_eq!(port(&json!({"port": "1", "endPort": 9, "protocol": "TCP"})), "TCP 1-9");
+        assert_eq!(port(&json!({"port": "9", "endPort": 1, "protocol": "TCP"})), "TCP 9");
+        assert_eq!(port(&json!({"port": "Web", "endPort": 9, "protocol": "TCP"})), "TCP \"web\"");
+        assert_eq!(port(&json!({"port": "0", "protocol": "GRE"})), "protocol 47 (every port)");
+    }
+
+    #[test]
+    fn ports_that_the_agent_refuses() {
+        assert_eq!(port_fault(&json!({"protocol": "TCP"})), ": the entry has no `port`");
+        assert_eq!(port_fault(&json!({"port": "80/tcp"})), ".port: `80/tcp` is no port");
+        assert_eq!(port_fault(&json!({"port": "a-name-that-is-long"})), ".port: `a-name-that-is-long` is no port");
+        assert_eq!(port_fault(&json!({"port": "80", "protocol": "HTTP"})), ".protocol: `HTTP` is no protocol");
+        assert_eq!(port_fault(&json!({"port": "80", "protocol": "GRE"})), ".port: GRE has no port `80`");
+        let many: Vec<Value> = (1..=41).map(|port| json!({"port": port.to_string()})).collect();
+        assert_eq!(
+            fault("ingressDeny", &json!({"toPorts": [{"ports": many}]})),
+            "spec.ingressDeny[0].toPorts[0].ports: the entry has 41 ports, and 40 are the most"
+        );
+    }
+
+    #[test]
+    fn entries_without_ports_mean_nothing() {
+        for element in [
+            json!({"toEntities": ["world"], "toPorts": [{}]}),
+            json!({"toEntities": ["world"], "toPorts": [{"ports": []}]}),
+            json!({"toEntities": ["world"], "icmps": [{}]}),
+            json!({"toEntities": ["world"], "icmps": [{"fields": []}]}),
+        ] {
+            assert!(rules("egress", &element).is_empty(), "{element}");
+        }
+        for field in ["toPorts", "icmps"] {
+            let rules = rules("egress", &json!({"toEntities": ["world"], field: []}));
+            assert_eq!(rules[0].ports, Ports::Any, "{field}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What the tests of this dialect share.
+
+use serde_json::{Value, json};
+
+use super::read;
+use crate::dialect::{Manifest, Origin, ReadError};
+use crate::model::{FaultKind, Object, Policy, Rule};
+
+/// The kind of a namespace.
+pub(super) const NAMESPACED: &str = "CiliumNetworkPolicy";
+
+/// Reads a manifest of this kind, with these fields next to its metadata, in the namespace `shop`.
+pub(super) fn read_fields(kind: &str, fields: &Value) -> Result<Object, ReadError> {
+    let mut manifest = json!({"metadata": {"name": "p", "namespace": "shop"}});
+    for (key, value) in fields.as_object().unwrap() {
+        manifest[key] = value.clone();
+    }
+    let json = manifest.to_string();
+    read::object(&Manifest::read("cilium.io/v2", kind, &json, Origin::Author).unwrap())
+}
+
+/// The same for one spec of a CiliumNetworkPolicy. A selector of all pods is added where there is none.
+pub(super) fn object(spec: &Value) -> Object {
+    object_of(NAMESPACED, spec)
+}
+
+/// The same for one spec.
+pub(super) fn object_of(kind: &str, spec: &Value) -> Object {
+    let mut spec = spec.clone();
+    if spec.get("endpointSelector").is_none() && spec.get("nodeSelector").is_none() {
+        spec["endpointSelector"] = json!({});
+    }
+    read_fields(kind, &json!({"spec": spec})).unwrap()
+}
+
+/// The only policy of a spec that has no faults.
+pub(super) fn policy(spec: &Value) -> Policy {
+    let object = object(spec);
+    assert_eq!(faults_of(&object), Vec::<String>::new(), "{spec}");
+    object.policies()[0].clone()
+}
+
+/// The rules of one element of this list, in a policy without faults.
+pub(super) fn rules(list: &str, element: &Value) -> Vec<Rule> {
+    let policy = policy(&json!({list: [element]}));
+    if list.starts_with("ingress") { policy.ingress.rules } else { policy.egress.rules }
+}
+
+/// Each fault as `path: problem`, without what is said in all of them.
+pub(super) fn faults_of(object: &Object) -> Vec<String> {
+    let said = ": the agent stores it and does not enforce it";
+    object
+        .faults
+        .iter()
+        .map(|fault| {
+            assert_eq!(fault.kind.is_refused(), fault.problem.ends_with(said), "{fault:?}");
+            format!("{}: {}", fault.path, fault.problem.trim_end_matches(said))
+        })
+        .collect()
+}
+
+/// The faults of a spec.
+pub(super) fn faults(spec: &Value) -> Vec<String> {
+    faults_of(&object(spec))
+}
+
+/// The only fault of one element of this list.
+pub(super) fn fault(list: &str, element: &Value) -> String {
+    let mut faults = faults(&json!({list: [element]}));
+    assert_eq!(faults.len(), 1, "{element}: {faults:?}");
+    faults.remove(0)
+}
+
+/// Every row of the documentation is a field of the wire.
+#[test]
+fn the_documentation_names_fields() {
+    let documentation = include_str!("../../../docs/dialects/cilium.md");
+    let mut rows = 0;
+    for path in documentation.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()) {
+        rows += 1;
+        let leaves = [json!("80"), json!({}), json!(["a"]), json!(true), json!(1)];
+        let read = leaves.into_iter().find_map(|leaf| read_fields(NAMESPACED, &nested(path, leaf)).ok());
+        let read = read.unwrap_or_else(|| panic!("{path} takes nothing"));
+        let unknown = read.faults.iter().find(|fault| fault.kind == FaultKind::UnknownField);
+        assert_eq!(unknown, None, "{path}");
+    }
+    assert!(rows > 200, "{rows}");
+}
+
+/// A value with this at a path such as `spec.ingress[].fromEndpoints[].matchLabels{}`.
+fn nested(path: &str, leaf: Value) -> Value {
+    path.rsplit('.').fold(leaf, |inner, field| match (field.strip_suffix("[]"), field.strip_suffix("{}")) {
+        (Some(field), _) => json!({field: [inner]}),
+        (_, Some(field)) => json!({field: {"a": inner}}),
+        _ => json!({field: inner}),
+    })
+}

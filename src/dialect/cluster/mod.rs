@@ -1,0 +1,86 @@
+//! `policy.networking.k8s.io`: ClusterNetworkPolicy, and AdminNetworkPolicy and BaselineAdminNetworkPolicy before it.
+//!
+//! Meaning: the types and CRDs of [network-policy-api](https://github.com/kubernetes-sigs/network-policy-api):
+//! `apis/v1alpha2/clusternetworkpolicy_types.go` of v0.2.0, and `apis/v1alpha1/` of v0.1.7, which is the same in v0.1.8, the
+//! last release with those two kinds. Fields of the experimental channel are read as those of the standard one.
+//!
+//! What the CRDs refuse never comes to be stored. Where it leaves no reading it is an error here; limits of length and of
+//! number are left to the API server.
+
+mod fix;
+mod peer;
+mod ports;
+mod read;
+mod spec;
+mod wire;
+
+use super::{Dialect, Kind, Manifest, Patch, ReadError};
+use crate::model::{Fix, Object};
+
+const GROUP: &str = "policy.networking.k8s.io";
+
+const KINDS: &[Kind] = &[
+    Kind { group: GROUP, versions: &["v1alpha2"], kind: Which::Cluster.name() },
+    Kind { group: GROUP, versions: &["v1alpha1"], kind: Which::Admin.name() },
+    Kind { group: GROUP, versions: &["v1alpha1"], kind: Which::Baseline.name() },
+];
+
+/// The dialect.
+#[derive(Debug)]
+pub struct Cluster;
+
+impl Dialect for Cluster {
+    fn name(&self) -> &'static str {
+        "cluster"
+    }
+
+    fn kinds(&self) -> &'static [Kind] {
+        KINDS
+    }
+
+    fn read(&self, manifest: &Manifest<'_>) -> Result<Object, ReadError> {
+        read::object(manifest)
+    }
+
+    fn fix(&self, fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
+        fix::patch(fix, manifest)
+    }
+}
+
+/// Which of the kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    Cluster,
+    Admin,
+    Baseline,
+}
+
+impl Which {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Cluster => "ClusterNetworkPolicy",
+            Self::Admin => "AdminNetworkPolicy",
+            Self::Baseline => "BaselineAdminNetworkPolicy",
+        }
+    }
+
+    fn article(self) -> &'static str {
+        if self == Self::Admin { "an" } else { "a" }
+    }
+
+    fn of(manifest: &Manifest<'_>) -> Self {
+        match manifest.kind {
+            "AdminNetworkPolicy" => Self::Admin,
+            "BaselineAdminNetworkPolicy" => Self::Baseline,
+            _ => Self::Cluster,
+        }
+    }
+
+    /// How an action that lets traffic through is written.
+    fn allow(self) -> &'static str {
+        match self {
+            Self::Cluster => "Accept",
+            Self::Admin | Self::Baseline => "Allow",
+        }
+    }
+}
