@@ -6,7 +6,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// A field that is an object. Null counts as an object with no fields.
 pub(crate) fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -81,6 +81,59 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 #[derive(serde::Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Key<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
+
+/// A part of which only matters whether it is there. To a reader that notices unknown fields nothing below it is unknown, and
+/// `IgnoredAny` would be one itself.
+#[derive(Debug, Default)]
+pub(crate) struct Unread;
+
+impl<'de> Deserialize<'de> for Unread {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Unread;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("JSON")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unread, A::Error> {
+                while map.next_entry::<Key<'_>, Unread>()?.is_some() {}
+                Ok(Unread)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Unread, A::Error> {
+                while items.next_element::<Unread>()?.is_some() {}
+                Ok(Unread)
+            }
+
+            fn visit_unit<E>(self) -> Result<Unread, E> {
+                Ok(Unread)
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Unread, E> {
+                Ok(Unread)
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Unread, E> {
+                Ok(Unread)
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Unread, E> {
+                Ok(Unread)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Unread, E> {
+                Ok(Unread)
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Unread, E> {
+                Ok(Unread)
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
 
 /// Defines an object of which some fields are wanted, each as it is written, and the rest is passed over; the first key
 /// among the rest that nobody listed is kept. What is not an

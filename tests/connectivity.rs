@@ -164,21 +164,15 @@ fn holds_for_each(world: &World, picks: &[Pick]) -> Result<(), TestCaseError> {
                 let all = cluster.half(Subject::Each(&policy.subject), around.clone(), direction, &flow, &ends);
                 let decision = &one.decisions[0];
                 // About pods of many namespaces those of single namespaces are not asked.
-                let is_asked = |by: &Policy| around.iter().any(|policy| std::ptr::eq(*policy, by));
-                let asked = match decision {
-                    Decision::Denied(by, _) => is_asked(by),
-                    Decision::Isolated(by) => by.iter().any(|by| is_asked(by)),
-                    Decision::Open | Decision::Allowed(..) => true,
-                };
+                let is_asked = |one: &Policy| around.iter().any(|policy| std::ptr::eq(*policy, one));
+                let all_asked = scene.policies(&pod.namespace).all(is_asked);
                 // Where something had to be assumed of the pods, a single one may be another matter. And what was said may
                 // blame another of several policies that stop the same traffic.
-                if asked && all.assumed.is_empty() && !decision.passes() {
+                if all_asked && all.assumed.is_empty() && !decision.passes() {
                     prop_assert!(!all.passes(), "{pod:#?} is stopped by {decision:#?}, but {all:#?}");
                 }
-                // The other way round, somebody is let through if this one is; a policy of another namespace is not
-                // asked about all, so less may be known.
-                let every_policy = around_all(&policy.subject);
-                if every_policy && all.assumed.is_empty() && decision.passes() {
+                // And the other way round: somebody is let through if this one is.
+                if all_asked && all.assumed.is_empty() && decision.passes() {
                     let some = all.decisions.iter().any(Decision::passes);
                     prop_assert!(some, "{pod:#?} passes by {decision:#?}, but {all:#?}");
                 }
@@ -186,11 +180,6 @@ fn holds_for_each(world: &World, picks: &[Pick]) -> Result<(), TestCaseError> {
         }
     }
     Ok(())
-}
-
-/// Whether all policies that concern one of these pods are asked about all of them.
-fn around_all(pods: &portcullis::model::Pods) -> bool {
-    matches!(pods.namespaces, portcullis::model::Namespaces::Own(_))
 }
 
 #[test]

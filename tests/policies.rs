@@ -7,6 +7,8 @@
     reason = "a test that cannot go on says so by a panic"
 )]
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::process::Command;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -14,9 +16,13 @@ use portcullis::baseline::PolicySet;
 use portcullis::config::Configuration;
 use portcullis::dialect::{self, Manifest, Origin};
 use portcullis::engine::judge;
-use portcullis::model::{Labels, Object};
+use portcullis::model::Direction::{Egress, Ingress};
+use portcullis::model::{
+    AddressSet, Direction, End, Endpoint, Labels, Names, Object, Protocol, Question, Subject, Traffic,
+};
 use portcullis::rules::Change;
-use portcullis::view::View;
+use portcullis::view::{Scene, View};
+use serde_json::{Value, json};
 
 #[test]
 fn what_ships_gets_no_finding_as_a_folder() {
@@ -67,4 +73,149 @@ fn what_a_namespace_is_due_gets_no_finding_whatever_it_asks_for() {
             }
         }
     }
+}
+
+/// The configuration that ships, with another set of policies and another domain.
+fn configured(set: &str, domain: &str) -> Configuration {
+    let text = format!(
+        "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\npolicySet: {set}\nlabelDomain: {domain}\nplatformNamespaces: \
+         [kube-system, monitoring, istio-system, istio-gateway, database]\n"
+    );
+    Configuration::read(&text).unwrap()
+}
+
+fn read(value: &Value) -> Object {
+    let (api_version, kind) = (value["apiVersion"].as_str().unwrap(), value["kind"].as_str().unwrap());
+    let json = value.to_string();
+    let manifest = Manifest::read(api_version, kind, &json, Origin::Author).unwrap();
+    dialect::read(&manifest).unwrap().unwrap()
+}
+
+#[test]
+fn policies_of_the_cluster_get_no_finding_and_follow_the_domain_of_the_labels() {
+    for set in ["cilium", "calico"] {
+        let configuration = configured(set, "policy.example.com");
+        let site = &configuration.site;
+        let policies = PolicySet::shipped(&site.label_domain).unwrap();
+        policies.check(site).unwrap();
+        let labels: Labels = [(site.profile_label(), "standard".to_owned())].into_iter().collect();
+        assert!(policies.due(site, "shop", &labels).is_empty(), "there is nothing for each namespace");
+        let due = policies.due_to_the_cluster(site);
+        assert_eq!(due.len(), 5 + site.profiles.names.len() + site.access.len(), "{set}");
+        let objects: Vec<Object> = due.into_iter().map(read).collect();
+        let view = View::of(objects.clone());
+        for object in &objects {
+            assert!(object.id.namespace.is_none() && object.faults.is_empty(), "{:?}", object.faults);
+            let verdict = judge(&configuration, &view, Change::Write { new: object, old: None });
+            assert!(verdict.judgements.is_empty(), "{set}: {:#?}", verdict.judgements);
+            assert!(object.policies().iter().all(|policy| policy.subject.to_string().contains("policy.example.com/")));
+        }
+        // Policies for a domain that nobody's labels have would select nothing.
+        let stale = PolicySet::shipped("network-policy.portcullis.dev").unwrap().check(site).unwrap_err().to_string();
+        assert!(stale.contains("has to be for namespaces with the label `policy.example.com/profile` only"), "{stale}");
+    }
+}
+
+/// What a pod of a namespace wants, and the profiles (or the access) that let it.
+struct Wish {
+    direction: Direction,
+    /// Namespace and label of the pod at the other end, or its address.
+    other: Result<(&'static str, &'static str, &'static str), &'static str>,
+    protocol: Protocol,
+    port: u16,
+    profiles: &'static [&'static str],
+    access: Option<&'static str>,
+}
+
+const EVERY: &[&str] = &["isolated", "internal", "internal-egress", "standard"];
+
+const fn wish(
+    direction: Direction,
+    other: Result<(&'static str, &'static str, &'static str), &'static str>,
+    port: u16,
+    profiles: &'static [&'static str],
+) -> Wish {
+    Wish { direction, other, protocol: Protocol::Tcp, port, profiles, access: None }
+}
+
+const GATEWAY: &str = "gateway.networking.k8s.io/gateway-name";
+const WISHES: &[Wish] = &[
+    wish(Egress, Ok(("kube-system", "k8s-app", "kube-dns")), 53, EVERY),
+    Wish { protocol: Protocol::Udp, ..wish(Egress, Ok(("kube-system", "k8s-app", "kube-dns")), 53, EVERY) },
+    wish(Egress, Ok(("kube-system", "k8s-app", "other")), 53, &[]),
+    wish(Egress, Err("203.0.113.9"), 443, &["internal-egress", "standard"]),
+    wish(Egress, Err("203.0.113.9"), 80, &[]),
+    wish(Egress, Err("169.254.169.254"), 443, &[]),
+    wish(Egress, Err("169.254.169.254"), 80, &[]),
+    wish(Egress, Ok(("shop", "app", "other")), 8080, &[]),
+    wish(Ingress, Ok(("istio-gateway", GATEWAY, "internal")), 8080, &["internal", "internal-egress", "standard"]),
+    wish(Ingress, Ok(("istio-gateway", GATEWAY, "external")), 8080, &["standard"]),
+    wish(Ingress, Ok(("istio-gateway", GATEWAY, "external")), 5432, &[]),
+    wish(Ingress, Ok(("monitoring", "app.kubernetes.io/name", "prometheus")), 9090, EVERY),
+    wish(Ingress, Ok(("monitoring", "app.kubernetes.io/name", "grafana")), 9090, &[]),
+    wish(Ingress, Err("169.254.7.127"), 8080, EVERY),
+    wish(Ingress, Err("203.0.113.9"), 8080, &[]),
+    wish(Ingress, Ok(("shop", "app", "other")), 8080, &[]),
+    wish(Ingress, Ok(("istio-system", "app", "ztunnel")), 15_008, EVERY),
+    wish(Egress, Ok(("istio-system", "app", "ztunnel")), 15_008, EVERY),
+    wish(Egress, Ok(("database", "cnpg.io/podRole", "instance")), 5432, &[]),
+    Wish { access: Some("postgres"), ..wish(Egress, Ok(("database", "cnpg.io/podRole", "instance")), 5432, EVERY) },
+    Wish { access: Some("postgres"), ..wish(Egress, Ok(("database", "cnpg.io/podRole", "instance")), 5433, &[]) },
+];
+
+/// The three sets say the same, each in its dialect: for every profile and for every wish the engine gives the same answer.
+#[test]
+fn the_sets_of_all_dialects_mean_the_same() {
+    let mut asked = 0;
+    for set in ["kubernetes", "cilium", "calico"] {
+        let configuration = configured(set, "network-policy.portcullis.dev");
+        let site = &configuration.site;
+        let policies = PolicySet::shipped(&site.label_domain).unwrap();
+        for profile in EVERY {
+            for wish in WISHES {
+                let access = wish.access.map(|name| (site.access_label(name), "true".to_owned()));
+                let labels: Vec<(String, String)> =
+                    [(site.profile_label(), (*profile).to_owned())].into_iter().chain(access).collect();
+                let namespace = json!({
+                    "apiVersion": "v1",
+                    "kind": "Namespace",
+                    "metadata": {"name": "shop", "labels": labels.iter().cloned().collect::<BTreeMap<_, _>>()},
+                });
+                let due = policies.due(site, "shop", &labels.into_iter().collect());
+                let of_cluster = policies.due_to_the_cluster(site).into_iter().cloned();
+                let view = View::of(due.into_iter().chain(of_cluster).chain([namespace]).map(|value| read(&value)));
+
+                let own = [("app", "web")].into_iter().collect();
+                let pod = |namespace, labels, addresses| Endpoint {
+                    namespace,
+                    labels,
+                    complete: true,
+                    account: Some("default"),
+                    addresses,
+                };
+                let (here, there) = ([IpAddr::from([10, 0, 0, 1])], [IpAddr::from([10, 0, 0, 2])]);
+                let (labels, set_of);
+                let other = match wish.other {
+                    Ok((namespace, key, value)) => {
+                        labels = [(key, value)].into_iter().collect::<Labels>();
+                        End::Pod(pod(namespace, &labels, &there))
+                    }
+                    Err(address) => {
+                        set_of = AddressSet::from(address.parse::<IpAddr>().unwrap());
+                        End::Addresses { set: &set_of, outside: true }
+                    }
+                };
+                let traffic = Traffic::Port { protocol: wish.protocol, number: wish.port, names: Names::Exactly(&[]) };
+                let subject = Subject::One(pod("shop", &own, &here));
+                let question = Question { subject, direction: wish.direction, other, traffic };
+                let scene = Scene::of(&view);
+                let answer = scene.ask(scene.policies("shop"), &question);
+                let told = format!("{set}, {profile}: {} {:?} {}: {answer:#?}", wish.direction, wish.other, wish.port);
+                assert!(answer.assumed.is_empty(), "{told}");
+                assert_eq!(answer.passes(), wish.profiles.contains(profile), "{told}");
+                asked += 1;
+            }
+        }
+    }
+    assert_eq!(asked, 3 * EVERY.len() * WISHES.len());
 }

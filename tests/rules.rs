@@ -76,14 +76,8 @@ fn what_a_patch_puts_right_is_right_and_a_second_time_there_is_nothing_to_do() {
         }
         fixed.push(rule.name);
     }
-    let wanted = [
-        "dns-blocked",
-        "dns-udp-only",
-        "fqdn-without-dns",
-        "split-peer",
-        "metadata-egress",
-        "implicit-policy-types",
-    ];
+    let wanted =
+        ["dns-blocked", "dns-udp-only", "fqdn-without-dns", "split-peer", "metadata-egress", "implicit-policy-types"];
     assert_eq!(fixed, wanted);
 }
 

@@ -532,6 +532,20 @@ fn other_rules() {
             (&[], vec![calico(&format!("{{selector: all(), egress: [{CALICO_DNS}]}}"))]),
             (&["spec.egress"], vec![calico(&format!("{{selector: all(), types: [Ingress], egress: [{CALICO_DNS}]}}"))]),
             (&[], vec![cnp(&format!("{{endpointSelector: {{}}, egress: [{CILIUM_DNS}]}}"))]),
+            (
+                &[],
+                vec![cnp(&format!(
+                    "{{endpointSelector: {{}}, enableDefaultDeny: {{egress: false}}, egress: [{CILIUM_DNS}]}}"
+                ))],
+            ),
+            (&["spec.egress"], vec![cnp("{endpointSelector: {}, ingress: [{}], egress: []}")]),
+            (
+                &["spec.types"],
+                vec![
+                    calico(&format!("{{selector: all(), egress: [{CALICO_DNS}]}}"))
+                        .replace("projectcalico.org/v3", "crd.projectcalico.org/v1"),
+                ],
+            ),
         ],
     );
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop}\nspec: {hostNetwork: true}\n";

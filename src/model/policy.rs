@@ -156,12 +156,12 @@ impl Hash for Number {
 }
 
 /// Whether the author of a policy said which directions it isolates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Types {
     /// It is written down.
     Declared,
-    /// It is not: the API server inferred it from the rules.
-    Inferred,
+    /// It is not, and follows from the rules that there are; here it would be written.
+    Inferred(Path),
     /// What is stored does not tell.
     Unknown,
 }

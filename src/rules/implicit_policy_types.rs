@@ -21,9 +21,10 @@ rule! {
     /// filled in is what it says.
     ///
     /// - NetworkPolicy: all of that.
-    /// - Calico: rules in a direction that `types` does not name. Where `types` is left out the directions follow from the
-    ///   rules that are there, which surprises nobody.
-    /// - Cilium: not concerned, a direction is isolated by its rules.
+    /// - Calico: rules in a direction that `types` does not name. Where `types` is left out, Calico's API server takes the
+    ///   directions that have rules, which surprises nobody; an object that was written straight to `crd.projectcalico.org`
+    ///   isolates both.
+    /// - Cilium: `egress: []`, which does not isolate, where `egress: [{}]` would. `enableDefaultDeny` is not concerned.
     /// - ClusterNetworkPolicy: not concerned, it does not isolate.
     ///
     /// ## Fires
@@ -86,23 +87,31 @@ fn fault(policy: &Policy) -> Option<(Path, &'static str, &'static str, Option<Fi
     if matches!(policy.stage, Stage::Admin | Stage::Baseline) {
         return None;
     }
-    let types = || Path::root().field("spec").field("policyTypes");
-    let has_rules = |direction| policy.side(direction).written.is_some_and(|rules| rules > 0);
-    let inert = |direction| !policy.side(direction).isolates && has_rules(direction);
-    if policy.types == Types::Inferred && has_rules(Direction::Egress) {
+    let written = |direction| policy.side(direction).written;
+    let has_rules = |direction| written(direction).is_some_and(|rules| rules > 0);
+    // What has no effect is not in the model.
+    let inert = |direction| {
+        let side = policy.side(direction);
+        !side.isolates && side.rules.is_empty() && has_rules(direction)
+    };
+    if let Types::Inferred(place) = &policy.types
+        && has_rules(Direction::Egress)
+    {
         let message = if has_rules(Direction::Ingress) {
-            "policyTypes is left out: that both directions are isolated follows only from the rules that happen to be there"
+            "which directions the policy isolates is left out: that it is both follows only from the rules that happen to be \
+             there"
         } else {
-            "policyTypes is left out, so ingress is isolated too, although there are only egress rules: nothing may connect to \
-             the pods"
+            "which directions the policy isolates is left out, so ingress is isolated too, although there are only egress \
+             rules: nothing may connect to the pods"
         };
         let help = "write the directions that are meant: [Egress], [Ingress] or [Ingress, Egress]";
         let fix = Fix::DeclareTypes { directions: Direction::ALL.into() };
-        return Some((types(), message, help, Some(fix)));
+        return Some((place.clone(), message, help, Some(fix)));
     }
-    if policy.egress.written == Some(0) && !policy.egress.isolates {
-        let message = "`egress: []` has no effect, since the types of the policy do not include Egress: the pods may send anywhere";
-        let help = "write policyTypes with Egress to stop what they send, or leave the list out";
+    if written(Direction::Egress) == Some(0) && !policy.egress.isolates {
+        let message =
+            "`egress: []` has no effect, since nothing else in the policy isolates egress: the pods may send anywhere";
+        let help = "say that egress is isolated to stop what they send, or leave the list out";
         return Some((policy.egress.path.clone(), message, help, None));
     }
     if inert(Direction::Egress) {

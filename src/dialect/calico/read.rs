@@ -185,7 +185,7 @@ impl Reader {
         let written = spec.types.as_deref().unwrap_or_default();
         if written.is_empty() {
             if !is_defaulted {
-                return ([true, true], Types::Inferred);
+                return ([true, true], Types::Inferred(Path::root().field("spec").field("types")));
             }
             let (ingress, egress) = (has_rules(&spec.ingress), has_rules(&spec.egress));
             // Just the directions that have rules: nothing that the author did not write.
@@ -249,7 +249,7 @@ mod tests {
     fn isolates(api_version: &str, spec: &Value) -> (bool, bool, Types) {
         let object = try_read(api_version, KIND, spec).unwrap();
         let policy = &object.policies()[0];
-        (policy.ingress.isolates, policy.egress.isolates, policy.types)
+        (policy.ingress.isolates, policy.egress.isolates, policy.types.clone())
     }
 
     #[test]
@@ -264,7 +264,10 @@ mod tests {
         assert_eq!(filled(json!({"ingress": rules, "egress": rules})), (true, true, Types::Declared));
         assert_eq!(filled(json!({"types": ["Egress"]})), (false, true, Types::Declared));
         let raw = |spec: Value| isolates("crd.projectcalico.org/v1", &spec);
-        assert_eq!(raw(json!({"ingress": rules})), (true, true, Types::Inferred));
+        assert_eq!(
+            raw(json!({"ingress": rules})),
+            (true, true, Types::Inferred(Path::root().field("spec").field("types")))
+        );
         assert_eq!(raw(json!({"types": ["Ingress"]})), (true, false, Types::Declared));
         assert_eq!(
             faults(KIND, &json!({"types": ["Ingress", "Ingress", "All"]})),

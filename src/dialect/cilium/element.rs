@@ -1,13 +1,14 @@
 //! One element of `ingress`, `ingressDeny`, `egress` or `egressDeny`, whichever of the four it is.
 
 use super::wire;
+use crate::json::Unread;
 use crate::model::{Action, Direction};
 
 /// The lists of an element. A list that is there and empty is not the same as one that is not there.
 #[derive(Debug)]
 pub(super) struct Element<'a> {
     pub(super) endpoints: Option<&'a [wire::LabelSelector]>,
-    pub(super) requires: &'a [wire::Unread],
+    pub(super) requires: &'a [Unread],
     pub(super) cidr: Option<&'a [Box<str>]>,
     pub(super) cidr_set: Option<&'a [wire::CidrRule]>,
     pub(super) entities: Option<&'a [Box<str>]>,

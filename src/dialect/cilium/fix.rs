@@ -7,11 +7,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::CLUSTERWIDE;
-use super::wire::Unread;
 use super::write::{Rule, WrittenBlock, WrittenPorts, selector, value, write_block, write_port};
 use crate::dialect::Manifest;
 use crate::dialect::patch::{Patch, find};
-use crate::json::objects;
+use crate::json::{Unread, objects};
 use crate::model::{Direction, Entity, Fix, Numbers, Path, Peer, Port, Step, Who};
 
 pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {

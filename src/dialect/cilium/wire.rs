@@ -1,13 +1,10 @@
 //! What a manifest looks like: every field of Cilium 1.20, and those of 1.15 and later that are gone since. Field names
 //! are those of the API.
 
-use std::fmt;
-
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::dialect::written::LabelMap;
-use crate::json::{Key, objects, optional, values};
+use crate::json::{Unread, objects, optional, values};
 
 /// `Rule` of `pkg/policy/api/rule.go`: the spec, and each item of `specs`.
 #[derive(Debug, Default, Deserialize)]
@@ -335,57 +332,4 @@ pub(super) struct IcmpField {
 pub(super) enum IntOrString {
     Number(i64),
     Name(Box<str>),
-}
-
-/// A part of which only matters whether it is there. Nothing below it is unknown: `IgnoredAny` would be taken for a field
-/// that the kind does not have.
-#[derive(Debug, Default)]
-pub(super) struct Unread;
-
-impl<'de> Deserialize<'de> for Unread {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Unread;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("JSON")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unread, A::Error> {
-                while map.next_entry::<Key<'_>, Unread>()?.is_some() {}
-                Ok(Unread)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Unread, A::Error> {
-                while items.next_element::<Unread>()?.is_some() {}
-                Ok(Unread)
-            }
-
-            fn visit_unit<E>(self) -> Result<Unread, E> {
-                Ok(Unread)
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<Unread, E> {
-                Ok(Unread)
-            }
-
-            fn visit_i64<E>(self, _: i64) -> Result<Unread, E> {
-                Ok(Unread)
-            }
-
-            fn visit_u64<E>(self, _: u64) -> Result<Unread, E> {
-                Ok(Unread)
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<Unread, E> {
-                Ok(Unread)
-            }
-
-            fn visit_str<E>(self, _: &str) -> Result<Unread, E> {
-                Ok(Unread)
-            }
-        }
-        deserializer.deserialize_any(Any)
-    }
 }

@@ -78,6 +78,11 @@ fn isolated(spec: &wire::Spec, path: &Path) -> Result<Vec<Direction>, ReadError>
         .collect()
 }
 
+/// Where the author would have written it.
+fn types_path() -> Path {
+    Path::root().field("spec").field("policyTypes")
+}
+
 fn inferred(spec: &wire::Spec) -> Vec<Direction> {
     let mut directions = vec![Direction::Ingress];
     if spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()) {
@@ -92,7 +97,7 @@ fn authored(manifest: &Manifest<'_>, spec: &wire::Spec) -> (Types, Option<usize>
     let as_read = spec.egress.as_ref().map(Vec::len);
     let declares = |spec: &wire::Spec| spec.policy_types.as_ref().is_some_and(|types| !types.is_empty());
     if manifest.origin == Origin::Author {
-        return (if declares(spec) { Types::Declared } else { Types::Inferred }, as_read);
+        return (if declares(spec) { Types::Declared } else { Types::Inferred(types_path()) }, as_read);
     }
     // What differs from the default was written by somebody.
     if isolated(spec, &Path::root()).ok() != Some(inferred(spec)) {
@@ -103,7 +108,7 @@ fn authored(manifest: &Manifest<'_>, spec: &wire::Spec) -> (Types, Option<usize>
     let last_applied = annotations.and_then(|annotations| annotations.last_applied);
     if let Some(Ok(applied)) = last_applied.map(|json| serde_json::from_str::<wire::Applied>(&json)) {
         let applied = applied.spec.unwrap_or_default();
-        let types = if declares(&applied) { Types::Declared } else { Types::Inferred };
+        let types = if declares(&applied) { Types::Declared } else { Types::Inferred(types_path()) };
         let dropped = applied.egress.filter(Vec::is_empty).map(|_| 0);
         return (types, as_read.or(dropped));
     }
@@ -121,7 +126,7 @@ fn authored(manifest: &Manifest<'_>, spec: &wire::Spec) -> (Types, Option<usize>
     }
     let declared = applied.iter().any(|owned| owned.policy_types.is_some());
     let dropped = applied.iter().any(|owned| owned.egress.is_some()).then_some(0);
-    (if declared { Types::Declared } else { Types::Inferred }, as_read.or(dropped))
+    (if declared { Types::Declared } else { Types::Inferred(types_path()) }, as_read.or(dropped))
 }
 
 /// Reads the parts of the spec of a policy in this namespace.
@@ -406,10 +411,10 @@ mod tests {
         let types = |metadata: Value| read_json(&object(metadata), server).unwrap().types;
         let last_applied = |spec: Value| json!({"annotations": {"kubectl.kubernetes.io/last-applied-configuration": json!({"spec": spec}).to_string()}});
         assert_eq!(types(json!({})), Types::Unknown);
-        assert_eq!(types(last_applied(json!({"egress": [{}]}))), Types::Inferred);
+        assert_eq!(types(last_applied(json!({"egress": [{}]}))), Types::Inferred(types_path()));
         assert_eq!(types(last_applied(json!({"egress": [{}], "policyTypes": ["Ingress", "Egress"]}))), Types::Declared);
         let managed = |operation: &str, fields: Value| json!({"managedFields": [{"operation": operation, "fieldsV1": {"f:spec": fields}}]});
-        assert_eq!(types(managed("Apply", json!({"f:egress": {}}))), Types::Inferred);
+        assert_eq!(types(managed("Apply", json!({"f:egress": {}}))), Types::Inferred(types_path()));
         assert_eq!(types(managed("Apply", json!({"f:egress": {}, "f:policyTypes": {}}))), Types::Declared);
         assert_eq!(types(managed("Update", json!({"f:egress": {}}))), Types::Unknown);
         assert_eq!(read_from(&json!({"policyTypes": ["Egress"]}), server).unwrap().types, Types::Declared);
@@ -423,7 +428,10 @@ mod tests {
             "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
         });
         let policy = read_json(&stored.to_string(), Origin::Server { namespace: Some("shop") }).unwrap();
-        assert_eq!((policy.types, policy.egress.isolates, policy.egress.written), (Types::Inferred, false, Some(0)));
+        assert_eq!(
+            (policy.types, policy.egress.isolates, policy.egress.written),
+            (Types::Inferred(types_path()), false, Some(0))
+        );
         assert_eq!(policy.object.namespace.as_deref(), Some("shop"), "a request knows the namespace");
     }
 }
