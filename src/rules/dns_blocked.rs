@@ -5,8 +5,8 @@ use serde::Deserialize;
 use super::blame::{Stop, stopped_by, stops};
 use super::{Case, Change, Findings, Rule};
 use crate::model::{
-    Body, Direction, End, Fix, NAME_LABEL, Namespaces, Numbers, Path, Peer, Pods, Policy, Port, Protocol, Selector,
-    Side, Traffic, Who,
+    Body, Direction, End, Fix, NAME_LABEL, Namespaces, Numbers, Order, Path, Peer, Pods, Policy, Port, Protocol,
+    Selector, Side, Traffic, Who,
 };
 use crate::view::{ClusterDns, Scene, Site};
 
@@ -134,14 +134,22 @@ impl Rule for DnsBlocked {
             if stops.contains(&Stop::Nothing) {
                 continue;
             }
-            let (path, message, help) = match stops.pop() {
+            // Where policies add up, nothing that is allowed comes before a denial.
+            let is_final = policy.order == Order::Additive;
+            let allowing = || allow(case.site, &[Protocol::Udp, Protocol::Tcp], &policy.egress);
+            let (path, message, help, fix) = match stops.pop() {
                 Some(Stop::Rule(rule)) => (
                     rule.path.clone(),
                     format!(
                         "{} are denied egress to {} on {}, and so the cluster's DNS over UDP: they can resolve no name",
                         policy.subject, rule.peers, rule.ports
                     ),
-                    format!("allow UDP and TCP to {} before it", ways(case.site)),
+                    if is_final {
+                        format!("leave the cluster's DNS out of what is denied: {}", ways(case.site))
+                    } else {
+                        format!("allow UDP and TCP to {} before it", ways(case.site))
+                    },
+                    if is_final { None } else { allowing() },
                 ),
                 _ => (
                     policy.egress.path.clone(),
@@ -154,9 +162,9 @@ impl Rule for DnsBlocked {
                         "add an egress rule on UDP and TCP to {}, or cover the same pods by another policy that has one",
                         ways(case.site)
                     ),
+                    allowing(),
                 ),
             };
-            let fix = allow(case.site, &[Protocol::Udp, Protocol::Tcp], &policy.egress);
             findings.add::<Self>(case, path, message, help, fix);
         }
         if self.scope == Scope::Union {

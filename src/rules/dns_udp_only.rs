@@ -1,10 +1,9 @@
 //! See [`DnsUdpOnly`].
 
-use super::blame::stops;
+use super::blame::{Stop, stopped_by, stops};
 use super::dns_blocked::{allow, serves, ways};
 use super::{Case, Findings, Rule};
-use crate::model::{Fix, Numbers, Policy, Ports, Protocol};
-use crate::view::Site;
+use crate::model::{Action, Direction, Fix, Numbers, Order, Policy, Port, Ports, Protocol, Rule as TrafficRule};
 
 rule! {
     /// Pods may ask the cluster's DNS over UDP, but not over TCP.
@@ -83,25 +82,58 @@ impl Rule for DnsUdpOnly {
                 "{} may ask the cluster's DNS over UDP but not over TCP: answers that do not fit into a datagram are lost",
                 policy.subject
             );
-            let udp = udp_entry(policy, case.site);
-            let path = udp.map_or_else(|| policy.egress.path.clone(), |port| port.path.clone());
-            let fix = match udp {
-                Some(port) => Some(Fix::RepeatPort { port: port.path.clone(), protocol: Protocol::Tcp }),
-                None => allow(case.site, &[Protocol::Tcp], &policy.egress),
+            let (path, help, fix) = match denied_by(case, policy) {
+                // Where policies add up, nothing that is allowed comes before a denial.
+                Some(rule) if policy.order == Order::Additive => {
+                    let help = format!("leave TCP to the cluster's DNS out of what is denied: {}", ways(case.site));
+                    (rule.path.clone(), help, None)
+                }
+                Some(rule) => {
+                    let help = format!("allow TCP too to {}, before it is denied", ways(case.site));
+                    (rule.path.clone(), help, allow(case.site, &[Protocol::Tcp], &policy.egress))
+                }
+                None => {
+                    let help = format!("allow TCP too to {}", ways(case.site));
+                    match udp_entry(case, policy) {
+                        Some(port) => {
+                            let fix = Fix::RepeatPort { port: port.path.clone(), protocol: Protocol::Tcp };
+                            (port.path.clone(), help, Some(fix))
+                        }
+                        None => {
+                            let fix = allow(case.site, &[Protocol::Tcp], &policy.egress);
+                            (policy.egress.path.clone(), help, fix)
+                        }
+                    }
+                }
             };
-            let help = format!("allow TCP too to {}", ways(case.site));
             findings.add::<Self>(case, path, message, help, fix);
         }
     }
 }
 
-/// The entry of the policy that allows nothing but DNS over UDP, if there is one.
-fn udp_entry<'a>(policy: &'a Policy, site: &Site) -> Option<&'a crate::model::Port> {
-    policy.egress.rules.iter().find_map(|rule| match &rule.ports {
-        Ports::Any | Ports::But { .. } | Ports::OfService => None,
-        Ports::Only(ports) => ports.iter().find(|port| {
-            port.protocol == Some(Protocol::Udp)
-                && site.cluster_dns.iter().any(|dns| port.numbers == Numbers::Range(dns.port(), dns.port()))
-        }),
+/// The rule of the policy that denies the cluster's DNS over TCP, if it is one that does.
+fn denied_by<'a>(case: &Case<'a>, policy: &'a Policy) -> Option<&'a TrafficRule> {
+    let around = case.after().policies_for(&policy.subject);
+    case.site.cluster_dns.iter().find_map(|dns| {
+        let tcp = (dns.end(), dns.traffic(Protocol::Tcp));
+        match stopped_by(case.after(), &around, policy, Direction::Egress, tcp) {
+            Stop::Rule(rule) => Some(rule),
+            Stop::Nothing | Stop::Isolation => None,
+        }
     })
+}
+
+/// The entry of the policy that allows nothing but DNS over UDP, if there is one.
+fn udp_entry<'a>(case: &Case<'_>, policy: &'a Policy) -> Option<&'a Port> {
+    let allowing = policy.egress.rules.iter().filter(|rule| rule.action == Action::Allow);
+    allowing.filter_map(|rule| if let Ports::Only(ports) = &rule.ports { Some((rule, ports)) } else { None }).find_map(
+        |(rule, ports)| {
+            let mut ways = case.site.cluster_dns.iter();
+            let dns = ways.find(|dns| rule.means(&dns.end(), dns.traffic(Protocol::Udp), case.view) == Some(true))?;
+            let is_dns = |port: &&Port| {
+                port.protocol == Some(Protocol::Udp) && port.numbers == Numbers::Range(dns.port(), dns.port())
+            };
+            ports.iter().find(is_dns)
+        },
+    )
 }

@@ -99,13 +99,16 @@ impl Rule for MetadataEgress {
                 });
                 let Some((address, end)) = reached else { continue };
                 let through = |peer: &&Peer| peer.who.means(&end, case.view) == Some(true);
-                let peer = rule.peers.listed().iter().find(through);
+                let mut peers = rule.peers.listed().iter().filter(through);
+                let peer = peers.next();
+                let is_only = peers.next().is_none();
                 let (path, to) = match peer {
                     Some(peer) => (peer.path.clone(), peer.who.to_string()),
                     None => (rule.path.clone(), rule.peers.to_string()),
                 };
                 let net = ipnet::IpNet::from(address);
-                let fix = peer.and_then(|peer| match &peer.who {
+                // Of several it would have to be left out of each.
+                let fix = peer.filter(|_| is_only).and_then(|peer| match &peer.who {
                     Who::Addresses(block) if block.net != net => Some(Fix::LeaveOut { peer: peer.path.clone(), net }),
                     _ => None,
                 });
