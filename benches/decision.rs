@@ -13,11 +13,19 @@ use portcullis::config::Configuration;
 use portcullis::view::View;
 use serde_json::Value;
 
+/// That of the binary.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const BODIES: &[(&str, &[u8])] = &[
     ("policy-create-denied", include_bytes!("../tests/admission-reviews/networkpolicy-create.json")),
     ("policy-create-two-findings", include_bytes!("../tests/admission-reviews/networkpolicy-create-port-any.json")),
     ("policy-update-apply", include_bytes!("../tests/admission-reviews/networkpolicy-update-server-side-apply.json")),
     ("policy-update-patch", include_bytes!("../tests/admission-reviews/networkpolicy-update-json-patch.json")),
+    ("cilium-create-denied", include_bytes!("../tests/admission-reviews/ciliumnetworkpolicy-create.json")),
+    ("calico-create-denied", include_bytes!("../tests/admission-reviews/calico-v3-networkpolicy-create.json")),
+    ("cluster-create", include_bytes!("../tests/admission-reviews/clusternetworkpolicy-create.json")),
     ("policy-delete", include_bytes!("../tests/admission-reviews/networkpolicy-delete.json")),
     ("namespace-update", include_bytes!("../tests/admission-reviews/namespace-update-profile.json")),
     ("pod-create-host-network", include_bytes!("../tests/admission-reviews/pod-create-host-network.json")),
