@@ -204,6 +204,17 @@ fn dns_in_calico() {
                     gnp("security.web", secure),
                 ],
             ),
+            // The own namespace is known, at least by its name.
+            (
+                &[],
+                vec![all(&format!(
+                    "egress: [{}]",
+                    CALICO_DNS.replace(
+                        "destination",
+                        "source: {namespaceSelector: \"projectcalico.org/name == 'shop'\"}, destination"
+                    )
+                ))],
+            ),
             // For some of the pods only.
             (
                 &["spec.egress"],
@@ -662,6 +673,17 @@ fn what_the_platform_needs() {
                 ],
             ),
             (&["spec.egress"], vec![namespace(mesh), of("out", "{podSelector: {}, policyTypes: [Egress]}")]),
+            // A denial of every port is one, however it is written.
+            (
+                &["spec.ingressDeny[0]"],
+                vec![object(
+                    "cilium.io/v2",
+                    "CiliumNetworkPolicy",
+                    "name: deny, namespace: kube-public",
+                    "{endpointSelector: {}, enableDefaultDeny: {ingress: false}, ingressDeny: [{fromEntities: [all], toPorts: \
+                     [{ports: [{port: '0', protocol: ANY}]}]}]}",
+                )],
+            ),
         ],
     );
 }
@@ -695,4 +717,37 @@ fn fields_that_are_not_known() {
             (&[], vec![cluster("Baseline", CLUSTER_DNS)]),
         ],
     );
+}
+
+/// Somebody else's denial of one way to DNS says nothing about another way that the policy itself does not open.
+#[test]
+fn a_denial_of_one_way_excuses_no_other() {
+    let configuration = Configuration::read(
+        "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\nclusterDNS:\n- {namespace: kube-system, podLabels: {k8s-app: \
+         kube-dns}}\n- {addresses: [169.254.20.10]}\n",
+    )
+    .unwrap();
+    let guard =
+        cluster("Admin", "subject: {namespaces: {}}, egress: [{action: Deny, to: [{networks: [169.254.0.0/16]}]}]");
+    let isolates = objects(&np("isolates", NP_ISOLATES)).remove(0);
+    let view = View::of(objects(&guard));
+    let verdict = judge(&configuration, &view, Change::Write { new: &isolates, old: None });
+    let found: Vec<_> = verdict.judgements.iter().map(|judgement| judgement.finding.rule).collect();
+    assert_eq!(found, ["dns-blocked"]);
+}
+
+/// What costs much on purpose is given up, and what is not proved is not taken for true.
+#[test]
+fn tiers_of_many_passes_are_judged() {
+    let rules = |key: usize| {
+        let each = (0..60).map(|n| format!("{{action: Pass, source: {{selector: \"k{key} == 'v{n}'\"}}}}, {{action: Deny, source: {{selector: \"d{key} == 'v{n}'\"}}}}"));
+        each.collect::<Vec<_>>().join(", ")
+    };
+    let mut yaml: Vec<String> = Vec::new();
+    for key in 0..6 {
+        yaml.push(tier(&format!("t{key}"), &format!("{{order: {key}}}")));
+        let spec = format!("{{tier: t{key}, selector: all(), types: [Egress], egress: [{}]}}", rules(key));
+        yaml.push(gnp(&format!("t{key}.passes"), &spec));
+    }
+    assert!(!found("dns-blocked", &yaml).is_empty());
 }

@@ -48,12 +48,17 @@ pub struct Template {
 }
 
 impl Template {
-    /// The namespaces that a policy of the cluster is for. None, if it is one for a namespace.
-    fn namespaces(&self) -> Option<&Selector> {
-        self.object.policies().iter().find_map(|policy: &Policy| match &policy.subject.namespaces {
+    /// The namespaces that policies of the cluster in it are for.
+    fn namespaces(&self) -> impl Iterator<Item = &Selector> {
+        self.object.policies().iter().filter_map(|policy: &Policy| match &policy.subject.namespaces {
             Namespaces::Matching(selector) => Some(selector),
             Namespaces::Own(_) => None,
         })
+    }
+
+    /// Whether it is there once, for the cluster.
+    fn is_of_cluster(&self) -> bool {
+        self.namespaces().next().is_some()
     }
 }
 
@@ -166,7 +171,7 @@ impl PolicySet {
             .chain(profile)
             .chain(access)
             .flatten()
-            .filter(|template| template.namespaces().is_none())
+            .filter(|template| !template.is_of_cluster())
             .map(|template| {
                 let mut value = template.value.clone();
                 if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -188,7 +193,7 @@ impl PolicySet {
             .chain(profiles)
             .chain(access)
             .flatten()
-            .filter(|template| template.namespaces().is_some())
+            .filter(|template| template.is_of_cluster())
             .map(|template| &template.value)
             .collect()
     }
@@ -205,14 +210,11 @@ impl PolicySet {
 
 /// Whether a policy of the cluster is only for namespaces that carry a label, with this value if one is given.
 fn asks_for(template: &Template, label: &str, value: Option<&str>) -> Result<(), Error> {
-    let Some(namespaces) = template.namespaces() else { return Ok(()) };
     let (wanted, words) = match value {
         Some(value) => (Selector::equals(label, value), format!("{label}: {value}")),
         None => (Selector::label(label, Operator::Exists), label.to_owned()),
     };
-    if wanted.covers(namespaces) {
-        return Ok(());
-    }
+    let Some(namespaces) = template.namespaces().find(|namespaces| !wanted.covers(namespaces)) else { return Ok(()) };
     let problem = format!(
         "{} is for pods {}, and has to be for namespaces with the label `{words}` only",
         template.object.id,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::config::{Asked, Configuration};
-use crate::model::{Body, Finding, Fix, Labels, Object, Policy, Standing};
+use crate::model::{Body, Finding, Fix, Labels, NAME_LABEL, Namespaces, Object, Policy, Selector, Standing};
 use crate::rules::{Case, Change, Findings, Mode};
 use crate::view::View;
 
@@ -68,7 +68,8 @@ pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>) -> 
     let case = Case { site: &configuration.site, view, change };
     let mut judgements = ask(configuration, &case);
     let is_staged = |policy: &Policy| policy.standing == Standing::Staged;
-    if case.policies().iter().any(is_staged) && case.policies().iter().all(is_staged) {
+    let policies = case.change.object().policies();
+    if policies.iter().any(is_staged) && policies.iter().all(is_staged) {
         for judgement in judgements.iter_mut().filter(|judgement| judgement.action == Mode::Deny) {
             judgement.action = Mode::Warn;
             judgement.spared = Some(Spared::Staged);
@@ -100,11 +101,24 @@ pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>) -> 
 
 /// Whether an object holds a policy for pods that none of its policies was for. An old fault is a new one for them.
 fn concerns_more(new: &Object, old: &Object) -> bool {
+    // Each of one has to be looked for among those of the other.
+    if new.policies().len().saturating_mul(old.policies().len()) > MOST_COMPARED {
+        return true;
+    }
+    let namespaces = |old: &Namespaces, new: &Namespaces| match (old, new) {
+        (Namespaces::Matching(old), Namespaces::Matching(new)) => old.covers(new),
+        (Namespaces::Matching(old), Namespaces::Own(Some(name))) => old.covers(&Selector::equals(NAME_LABEL, name)),
+        _ => old == new,
+    };
     let covers = |old: &Policy, new: &Policy| {
-        old.subject.namespaces == new.subject.namespaces && old.subject.selector().covers(&new.subject.selector())
+        namespaces(&old.subject.namespaces, &new.subject.namespaces)
+            && old.subject.selector().covers(&new.subject.selector())
     };
     !new.policies().iter().all(|new| old.policies().iter().any(|old| covers(old, new)))
 }
+
+/// How many pairs of policies of an old and a new object are compared.
+const MOST_COMPARED: usize = 2_500;
 
 /// What can be put right mechanically before an object is stored, by the rules that are set to do so.
 #[must_use]

@@ -64,6 +64,17 @@ pub struct AddressSet {
 }
 
 impl AddressSet {
+    /// The addresses of all of these.
+    #[must_use]
+    pub fn union(sets: impl IntoIterator<Item = Self>) -> Self {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for set in sets {
+            v4.extend_from_slice(set.v4.as_slice());
+            v6.extend_from_slice(set.v6.as_slice());
+        }
+        Self { v4: v4.into_iter().collect(), v6: v6.into_iter().collect() }
+    }
+
     /// Adds the addresses of `other`.
     pub fn extend(&mut self, other: &Self) {
         self.v4.extend(&other.v4);

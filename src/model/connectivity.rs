@@ -16,8 +16,8 @@
 use std::borrow::Cow;
 
 use super::{
-    Action, Direction, End, Endpoint, NAME_LABEL, Namespaces, Number, Order, Owner, Pods, Policy, Rule, Selector, Side,
-    Stage, Surroundings, Traffic,
+    Action, Direction, End, Endpoint, NAME_LABEL, Namespaces, Number, Order, Owner, Pods, Policy, Protocol, Rule,
+    Selector, Side, Stage, Surroundings, Traffic,
 };
 
 /// What is asked about a connection.
@@ -90,6 +90,13 @@ impl Answer<'_> {
     }
 }
 
+/// How many steps all the proofs of one answer may take together. Past it, pods of which it is not proved that there are none
+/// count as pods that there are.
+const STEPS: usize = 100_000;
+
+/// How many kinds of pods are told apart on their way from one stage to the next. Past it they are taken for all of the subject.
+const REGIONS: usize = 32;
+
 /// What these policies make of a connection. Those that are not in force are to be left out.
 #[must_use]
 pub fn ask<'a>(
@@ -112,14 +119,18 @@ pub fn ask<'a>(
     }
     turns.sort_by(|a, b| a.stage.cmp(&b.stage).then(a.order.cmp(&b.order)).then_with(|| a.name().cmp(b.name())));
 
+    let mut asking = Asking { question, around, answer, left: Vec::new(), budget: STEPS };
     let mut regions = vec![Region::of(question.subject)];
     for stage in turns.chunk_by(|a, b| a.stage == b.stage) {
-        let mut left = Vec::new();
         for region in regions {
-            ask_stage(stage, region, question, around, &mut answer, &mut left);
+            asking.ask_stage(stage, region);
         }
-        regions = left;
+        regions = std::mem::take(&mut asking.left);
+        if regions.len() > REGIONS {
+            regions = vec![Region::of(question.subject)];
+        }
     }
+    let mut answer = asking.answer;
     if regions.iter().any(|region| !region.is_empty) {
         answer.decisions.push(Decision::Open);
     }
@@ -140,71 +151,132 @@ pub fn concern_all<'a>(
             region.leave_out(&share);
         }
     }
-    region.is_surely_empty()
+    region.is_surely_empty(&mut { STEPS })
 }
 
-/// Asks the policies of one stage about these pods. Those that it leaves to the next one are added to `left`.
-fn ask_stage<'a>(
-    stage: &[Turn<'a>],
-    mut region: Region<'a>,
-    question: &Question<'a>,
-    around: &dyn Surroundings,
-    answer: &mut Answer<'a>,
-    left: &mut Vec<Region<'a>>,
-) {
-    for turn in stage {
-        for rule in turn.rules() {
+/// A question on its way through the stages.
+struct Asking<'q, 'a> {
+    question: &'q Question<'a>,
+    around: &'q dyn Surroundings,
+    answer: Answer<'a>,
+    /// The pods that the stage at hand leaves to the next one.
+    left: Vec<Region<'a>>,
+    /// How many steps are left for proofs.
+    budget: usize,
+}
+
+impl<'a> Asking<'_, 'a> {
+    /// Asks the policies of one stage about these pods.
+    fn ask_stage(&mut self, stage: &[Turn<'a>], mut region: Region<'a>) {
+        for turn in stage {
+            let mut denied = false;
+            // Those for whom rules one after the other say `Pass`.
+            let mut passed: Vec<Covered<'a>> = Vec::new();
+            for rule in turn.rules() {
+                if region.is_empty {
+                    break;
+                }
+                let Some(share) = self.share_of(turn, rule) else { continue };
+                match rule.action {
+                    Action::Pass | Action::Log => {}
+                    Action::Allow | Action::Deny => self.pass(&mut region, &mut passed),
+                }
+                match rule.action {
+                    Action::Log => continue,
+                    Action::Allow => self.answer.decisions.push(Decision::Allowed(turn.policy, rule)),
+                    Action::Deny => {
+                        // One of its denials is enough to know that it denies.
+                        if !denied && !region.within(&share).is_surely_empty(&mut self.budget) {
+                            self.answer.decisions.push(Decision::Denied(turn.policy, rule));
+                            denied = true;
+                        }
+                    }
+                    Action::Pass => {
+                        let is_whole = share == Covered::Whole;
+                        passed.push(share);
+                        if is_whole {
+                            break;
+                        }
+                        continue;
+                    }
+                }
+                region.leave_out(&share);
+                // The first rule that fits decides, for all whom it is for.
+                if rule.only.is_none() && rule.within.is_none() {
+                    break;
+                }
+            }
+            self.pass(&mut region, &mut passed);
             if region.is_empty {
                 return;
             }
-            match rule.means(&question.other, question.traffic, around) {
-                Some(true) => {}
-                Some(false) => continue,
-                None => {
-                    answer.assumed.push(Assumption { policy: turn.policy, rule: Some(rule) });
-                    continue;
-                }
+        }
+        let isolating = || stage.iter().filter(|turn| turn.drops && turn.side.isolates && turn.part != Part::Denials);
+        let whole: Vec<&Policy> =
+            isolating().filter(|turn| turn.share == Covered::Whole).map(|turn| turn.policy).collect();
+        if !whole.is_empty() {
+            if !region.is_surely_empty(&mut self.budget) {
+                self.answer.decisions.push(Decision::Isolated(whole));
             }
-            let share = match question.subject.share_of(&turn.share, rule, around) {
-                Some(Share::Known(share)) => share,
-                Some(Share::Unknown) => {
-                    answer.assumed.push(Assumption { policy: turn.policy, rule: Some(rule) });
-                    continue;
-                }
-                None => continue,
-            };
-            match rule.action {
-                Action::Log => continue,
-                Action::Allow => answer.decisions.push(Decision::Allowed(turn.policy, rule)),
-                Action::Deny => {
-                    if !region.within(&share).is_surely_empty() {
-                        answer.decisions.push(Decision::Denied(turn.policy, rule));
-                    }
-                }
-                Action::Pass => left.push(region.within(&share)),
+            return;
+        }
+        for turn in isolating() {
+            if !region.within(&turn.share).is_surely_empty(&mut self.budget) {
+                self.answer.decisions.push(Decision::Isolated(vec![turn.policy]));
             }
-            region.leave_out(&share);
-            // The first rule that fits decides, for all whom it is for.
-            if rule.only.is_none() && rule.within.is_none() {
-                break;
+            region.leave_out(&turn.share);
+        }
+        self.leave(region);
+    }
+
+    /// The part of the turn's pods that a rule is for, if it is known to mean the traffic.
+    fn share_of(&mut self, turn: &Turn<'a>, rule: &'a Rule) -> Option<Covered<'a>> {
+        let unknown = Assumption { policy: turn.policy, rule: Some(rule) };
+        match rule.means(&self.question.other, self.question.traffic, self.around) {
+            Some(true) => {}
+            Some(false) => return None,
+            None => {
+                self.answer.assumed.push(unknown);
+                return None;
             }
         }
-    }
-    let isolating = || stage.iter().filter(|turn| turn.drops && turn.side.isolates && turn.part != Part::Denials);
-    let whole: Vec<&Policy> = isolating().filter(|turn| turn.share == Known::Whole).map(|turn| turn.policy).collect();
-    if !whole.is_empty() {
-        if !region.is_surely_empty() {
-            answer.decisions.push(Decision::Isolated(whole));
+        match self.question.subject.share_of(&turn.share, rule, self.around) {
+            Some(Share::Known(share)) => Some(share),
+            Some(Share::Unknown) => {
+                self.answer.assumed.push(unknown);
+                None
+            }
+            None => None,
         }
-        return;
     }
-    for turn in isolating() {
-        if !region.within(&turn.share).is_surely_empty() {
-            answer.decisions.push(Decision::Isolated(vec![turn.policy]));
+
+    /// Leaves the pods for whom rules said `Pass` to the next stage.
+    fn pass(&mut self, region: &mut Region<'a>, passed: &mut Vec<Covered<'a>>) {
+        if passed.is_empty() {
+            return;
         }
-        region.leave_out(&turn.share);
+        let mut parts: Vec<Selector> = Vec::with_capacity(passed.len());
+        for share in passed.drain(..) {
+            match share {
+                Covered::Whole => {
+                    self.leave(std::mem::replace(region, Region::none()));
+                    return;
+                }
+                Covered::Part(selector) => parts.push(selector.into_owned()),
+            }
+        }
+        let share = Covered::Part(Cow::Owned(Selector::Any(parts)));
+        self.leave(region.within(&share));
+        region.leave_out(&share);
     }
-    left.push(region);
+
+    /// Leaves pods to the next stage, if there may be any.
+    fn leave(&mut self, region: Region<'a>) {
+        // Where nobody was told apart there is nothing to prove.
+        if !region.is_empty && (self.left.is_empty() || !region.is_surely_empty(&mut self.budget)) {
+            self.left.push(region);
+        }
+    }
 }
 
 /// A policy when it is asked.
@@ -212,7 +284,7 @@ struct Turn<'a> {
     policy: &'a Policy,
     side: &'a Side,
     part: Part,
-    share: Known<'a>,
+    share: Covered<'a>,
     /// Where its stage stands; two of the same order are told apart by their names.
     stage: (Number, &'a str),
     order: Number,
@@ -233,7 +305,7 @@ impl<'a> Turn<'a> {
     fn of(
         policy: &'a Policy,
         side: &'a Side,
-        share: Known<'a>,
+        share: Covered<'a>,
         around: &dyn Surroundings,
     ) -> impl Iterator<Item = Self> {
         let name = policy.stage.name();
@@ -275,14 +347,14 @@ impl<'a> Turn<'a> {
 
 /// The part of the subject that a policy concerns.
 enum Share<'a> {
-    Known(Known<'a>),
+    Known(Covered<'a>),
     /// Whether it is any part, nobody knows.
     Unknown,
 }
 
 /// The part of the subject that a policy is known to concern.
 #[derive(Clone, PartialEq, Eq)]
-enum Known<'a> {
+enum Covered<'a> {
     /// All of it.
     Whole,
     /// What this selects, which may be nothing and may be all.
@@ -295,7 +367,7 @@ impl<'a> Subject<'a> {
         let own = match self {
             Self::One(endpoint) => {
                 return match pods.mean(endpoint, around) {
-                    Some(true) => Some(Share::Known(Known::Whole)),
+                    Some(true) => Some(Share::Known(Covered::Whole)),
                     Some(false) => None,
                     None => Some(Share::Unknown),
                 };
@@ -303,7 +375,10 @@ impl<'a> Subject<'a> {
             Self::Each(own) => own,
         };
         // Labels of pods first: what needs no proof.
+        let decided = |labels: &Selector| labels.decided(&|owner, key| own.label(owner, key, around));
         let labels = match (&pods.labels, &own.labels) {
+            (Some(labels), _) if decided(labels) == Some(false) => return None,
+            (Some(labels), _) if decided(labels) == Some(true) => None,
             (None, _) => None,
             (Some(labels), _) if labels.is_empty() => None,
             (Some(labels), Some(own)) if labels == own => None,
@@ -312,12 +387,12 @@ impl<'a> Subject<'a> {
         let lifted = |namespaces: Selector| {
             let mut parts = vec![namespaces];
             parts.extend(labels.cloned());
-            Known::Part(Cow::Owned(Selector::all(parts)))
+            Covered::Part(Cow::Owned(Selector::all(parts)))
         };
         match (&own.namespaces, &pods.namespaces) {
             (Namespaces::Own(own), _) => match pods.namespaces.mean(own.as_deref().unwrap_or_default(), around) {
                 Some(true) => {
-                    Some(Share::Known(labels.map_or(Known::Whole, |labels| Known::Part(Cow::Borrowed(labels)))))
+                    Some(Share::Known(labels.map_or(Covered::Whole, |labels| Covered::Part(Cow::Borrowed(labels)))))
                 }
                 Some(false) => None,
                 None => Some(Share::Unknown),
@@ -328,7 +403,7 @@ impl<'a> Subject<'a> {
             }
             (Namespaces::Matching(own), Namespaces::Matching(namespaces)) => {
                 Some(Share::Known(if namespaces.is_empty() || namespaces == own {
-                    labels.map_or(Known::Whole, |labels| Known::Part(Cow::Borrowed(labels)))
+                    labels.map_or(Covered::Whole, |labels| Covered::Part(Cow::Borrowed(labels)))
                 } else {
                     lifted(namespaces.on(Owner::Namespace))
                 }))
@@ -337,7 +412,7 @@ impl<'a> Subject<'a> {
     }
 
     /// The part of a share that a rule is for.
-    fn share_of(&self, share: &Known<'a>, rule: &'a Rule, around: &dyn Surroundings) -> Option<Share<'a>> {
+    fn share_of(&self, share: &Covered<'a>, rule: &'a Rule, around: &dyn Surroundings) -> Option<Share<'a>> {
         let at = match (&rule.within, self) {
             (None, _) => Some(true),
             (Some(within), Self::One(endpoint)) if !endpoint.addresses.is_empty() => {
@@ -357,15 +432,17 @@ impl<'a> Subject<'a> {
             None => return Some(Share::Unknown),
         }
         let Some(only) = &rule.only else { return Some(Share::Known(share.clone())) };
-        match self {
-            Self::One(endpoint) => match only.decided(&|owner, key| endpoint.label(owner, key, around)) {
-                Some(true) => Some(Share::Known(share.clone())),
-                Some(false) => None,
-                None => Some(Share::Unknown),
-            },
-            Self::Each(_) => Some(Share::Known(Known::Part(match share {
-                Known::Whole => Cow::Borrowed(only),
-                Known::Part(part) => Cow::Owned(Selector::All(vec![part.clone().into_owned(), only.clone()])),
+        let decided = only.decided(&|owner, key| match self {
+            Self::One(endpoint) => endpoint.label(owner, key, around),
+            Self::Each(pods) => pods.label(owner, key, around),
+        });
+        match (decided, self) {
+            (Some(true), _) => Some(Share::Known(share.clone())),
+            (Some(false), _) => None,
+            (None, Self::One(_)) => Some(Share::Unknown),
+            (None, Self::Each(_)) => Some(Share::Known(Covered::Part(match share {
+                Covered::Whole => Cow::Borrowed(only),
+                Covered::Part(part) => Cow::Owned(Selector::All(vec![part.clone().into_owned(), only.clone()])),
             }))),
         }
     }
@@ -392,20 +469,25 @@ impl<'a> Region<'a> {
         Self { demands, is_empty: false }
     }
 
+    /// No pods.
+    fn none() -> Self {
+        Self { demands: Vec::new(), is_empty: true }
+    }
+
     /// Those of them that are a part of the share.
-    fn within(&self, share: &Known<'a>) -> Self {
+    fn within(&self, share: &Covered<'a>) -> Self {
         let mut within = self.clone();
-        if let Known::Part(selector) = share {
+        if let Covered::Part(selector) = share {
             within.demands.push((selector.clone(), true));
         }
         within
     }
 
     /// Takes those away that are a part of the share.
-    fn leave_out(&mut self, share: &Known<'a>) {
+    fn leave_out(&mut self, share: &Covered<'a>) {
         match share {
-            Known::Whole => self.is_empty = true,
-            Known::Part(selector) => {
+            Covered::Whole => self.is_empty = true,
+            Covered::Part(selector) => {
                 // One that means none of these pods would only lengthen the proof.
                 let subject = self.demands.first().filter(|(_, holds)| *holds);
                 if !subject.is_some_and(|(subject, _)| subject.excludes(selector)) {
@@ -416,10 +498,10 @@ impl<'a> Region<'a> {
     }
 
     /// Whether it is proved that there are none.
-    fn is_surely_empty(&self) -> bool {
+    fn is_surely_empty(&self, budget: &mut usize) -> bool {
         let demands: Vec<(&Selector, bool)> =
             self.demands.iter().map(|(selector, holds)| (selector.as_ref(), *holds)).collect();
-        self.is_empty || Selector::contradictory(&demands)
+        self.is_empty || Selector::contradictory(&demands, budget)
     }
 }
 
@@ -429,7 +511,9 @@ impl Rule {
     pub fn means(&self, other: &End<'_>, traffic: Traffic<'_>, around: &dyn Surroundings) -> Option<bool> {
         let traffic = match (traffic, self.action) {
             // To stop whichever port somebody wants, a rule has to stop all of them.
-            (Traffic::SomePort, Action::Deny | Action::Pass) => Some(self.ports == super::Ports::Any),
+            (Traffic::SomePort, Action::Deny | Action::Pass) => {
+                Some(Protocol::WITH_PORTS.iter().all(|protocol| self.ports.known_numbers(*protocol).is_all()))
+            }
             (traffic, _) => self.ports.mean(traffic),
         };
         let conditions = if self.conditions.is_empty() { Some(true) } else { None };

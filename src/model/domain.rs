@@ -10,6 +10,9 @@ pub struct DomainPattern {
     tokens: Box<[Token]>,
 }
 
+/// How long a name can be.
+const LONGEST: usize = 255;
+
 /// A part of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Token {
@@ -71,9 +74,19 @@ impl DomainPattern {
         }
     }
 
-    /// Whether there is a name that both mean.
+    /// The one name that it means, in lower case, if it is no pattern.
+    #[must_use]
+    pub fn exact(&self) -> Option<String> {
+        let char = |token: &Token| if let Token::Char(char) = token { Some(*char) } else { None };
+        self.tokens.iter().map(char).collect()
+    }
+
+    /// Whether there is a name that both mean. One that is longer than names can be (RFC 1035 §2.3.4) means none.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
+        if self.tokens.len() > LONGEST || other.tokens.len() > LONGEST {
+            return false;
+        }
         // reached[j]: what is read of `self` so far and the first j tokens of `other` can be the same text.
         let mut reached = vec![false; other.tokens.len() + 1];
         if let Some(start) = reached.first_mut() {

@@ -93,6 +93,15 @@ impl Namespaces {
 }
 
 impl Pods {
+    /// What is known of a label of all of these pods: of one of their namespace, if it is a single one.
+    #[must_use]
+    pub fn label<'a>(&'a self, owner: Owner, key: &str, around: &'a dyn Surroundings) -> Fact<'a> {
+        match (owner, &self.namespaces) {
+            (Owner::Namespace, Namespaces::Own(Some(name))) => around.namespace_label(name, key),
+            _ => Fact::Unknown,
+        }
+    }
+
     /// Whether a pod is meant, if that is known.
     #[must_use]
     pub fn mean(&self, endpoint: &Endpoint<'_>, around: &dyn Surroundings) -> Option<bool> {
@@ -115,13 +124,11 @@ impl Peers {
         match end {
             // Several blocks may hold together what none of them holds alone.
             End::Addresses { set, .. } if each.is_none() && peers.len() > 1 => {
-                let mut reached = AddressSet::default();
-                for peer in peers {
-                    if let Who::Addresses(block) = &peer.who {
-                        reached.extend(&block.addresses());
-                    }
-                }
-                reached.covers(set).then_some(true)
+                let blocks = peers.iter().filter_map(|peer| match &peer.who {
+                    Who::Addresses(block) => Some(block.addresses()),
+                    _ => None,
+                });
+                AddressSet::union(blocks).covers(set).then_some(true)
             }
             _ => each,
         }

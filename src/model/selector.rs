@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::known::{all_of, any_of};
 use super::{Labels, NAME_LABEL};
 
 /// How many steps a proof may take. Real selectors need a few dozen; past this, thinking longer would only hold others up.
@@ -162,9 +163,7 @@ impl Selector {
     pub fn decided<'a>(&self, known: &dyn Fn(Owner, &str) -> Fact<'a>) -> Option<bool> {
         match self {
             Self::All(parts) => all_of(parts.iter().map(|part| part.decided(known))),
-            Self::Any(parts) => {
-                all_of(parts.iter().map(|part| part.decided(known).map(|meant| !meant))).map(|none| !none)
-            }
+            Self::Any(parts) => any_of(parts.iter().map(|part| part.decided(known))),
             Self::Not(part) => part.decided(known).map(|meant| !meant),
             Self::Label(label) => match known(label.owner, &label.key) {
                 Fact::Value(value) => Some(label.operator.accepts(Some(value))),
@@ -180,18 +179,15 @@ impl Selector {
         self.is_empty() || contradictory(&[(other, true), (self, false)])
     }
 
-    /// Whether it is proved that whatever `other` means, at least one of `selectors` means too.
+    /// Whether it is proved that nothing meets all of these demands: to be meant, or not to be meant. The steps that it takes
+    /// are taken from `budget`, and what is left is not enough for a proof that is not made.
     #[must_use]
-    pub fn cover_together(selectors: &[&Self], other: &Self) -> bool {
-        let mut demands = vec![(other, true)];
-        demands.extend(selectors.iter().map(|selector| (*selector, false)));
-        contradictory(&demands)
-    }
-
-    /// Whether it is proved that nothing meets all of these demands: to be meant, or not to be meant.
-    #[must_use]
-    pub fn contradictory(demands: &[(&Self, bool)]) -> bool {
-        contradictory(demands)
+    pub fn contradictory(demands: &[(&Self, bool)], budget: &mut usize) -> bool {
+        let mut own = STEPS.min(*budget);
+        let before = own;
+        let proved = Branch { open: demands.to_vec(), ..Branch::default() }.closes(&mut own);
+        *budget -= before - own;
+        proved
     }
 
     /// Whether it is proved that nothing is meant by both.
@@ -219,26 +215,12 @@ impl Operator {
     }
 }
 
-/// Whether all of these hold: not, if one does not; not known, if one is not known.
-fn all_of(parts: impl Iterator<Item = Option<bool>>) -> Option<bool> {
-    let mut all = Some(true);
-    for part in parts {
-        match part {
-            Some(true) => {}
-            Some(false) => return Some(false),
-            None => all = None,
-        }
-    }
-    all
-}
-
 /// A selector, and whether it has to hold or has to fail.
 type Demand<'a> = (&'a Selector, bool);
 
 /// Whether it is proved that no label set meets all the demands.
 fn contradictory(demands: &[Demand<'_>]) -> bool {
-    let mut budget = STEPS;
-    Branch { open: demands.to_vec(), ..Branch::default() }.closes(&mut budget)
+    Selector::contradictory(demands, &mut { STEPS })
 }
 
 /// A branch of the tableau: what has still to be met, and what has been asked of single labels.
@@ -262,6 +244,9 @@ impl<'a> Branch<'a> {
                 (Selector::Label(label), holds) => {
                     let asked = self.asked.entry((label.owner, &label.key)).or_default();
                     asked.push((&label.operator, holds));
+                    // What was asked of the same key before is looked at again.
+                    let Some(left) = budget.checked_sub(asked.len()) else { return false };
+                    *budget = left;
                     if contradicts(asked) {
                         return true;
                     }
@@ -403,9 +388,12 @@ mod tests {
         let both = is_in("app", &["web", "api"]);
         let (web, api) = (Selector::equals("app", "web"), Selector::equals("app", "api"));
         assert!(!web.covers(&both) && !api.covers(&both));
-        assert!(Selector::cover_together(&[&web, &api], &both));
+        let together = |selectors: [&Selector; 2], other: &Selector| {
+            Selector::Any(selectors.map(Clone::clone).into()).covers(other)
+        };
+        assert!(together([&web, &api], &both));
         let (with, without) = (Selector::label("x", Operator::Exists), Selector::label("x", Operator::Absent));
-        assert!(Selector::cover_together(&[&with, &without], &Selector::everything()));
+        assert!(together([&with, &without], &Selector::everything()));
     }
 
     #[test]
@@ -502,7 +490,7 @@ mod tests {
                 if a.excludes(&b) {
                     prop_assert!(!(in_a && in_b), "{a} and {b} both mean {labels}");
                 }
-                if Selector::cover_together(&[&a, &b], &c) {
+                if Selector::Any(vec![a.clone(), b.clone()]).covers(&c) {
                     prop_assert!(in_a || in_b || !in_c, "{a} and {b} do not cover {c}: {labels}");
                 }
             }

@@ -27,7 +27,7 @@ rule! {
     /// - NetworkPolicy: `ports` left out, a port without `port`, `endPort`.
     /// - Cilium: no `toPorts`, port `"0"`, ranges by `endPort`. A rule that allows nothing (`{}`, an empty list of peers) is
     ///   none.
-    /// - Calico: an Allow rule without `destination.ports`, whatever its `notPorts`; a protocol alone. What a Service stands
+    /// - Calico: an Allow rule without `destination.ports` whose `notPorts` leave more than `most`; a protocol alone. What a Service stands
     ///   for has the ports of the Service.
     /// - ClusterNetworkPolicy: an Accept (Allow) rule without `protocols` (`ports`), ranges.
     ///

@@ -113,6 +113,16 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// The cluster as it will be, as if what is written were in force even if it will not be: what a policy would do is said
+    /// of it in any case.
+    #[must_use]
+    pub fn supposing(&self) -> Scene<'a> {
+        match self.change {
+            Change::Write { new, .. } => Scene::supposing(self.view, new),
+            Change::Delete { old } => Scene::without(self.view, old),
+        }
+    }
+
     /// The cluster as it will be.
     #[must_use]
     pub fn after(&self) -> Scene<'a> {

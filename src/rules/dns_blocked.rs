@@ -2,13 +2,13 @@
 
 use serde::Deserialize;
 
-use super::blame::{Stop, stopped_by, stops};
+use super::blame::{Stop, assumptions, can_stop, stopped_by};
 use super::{Case, Change, Findings, Rule};
 use crate::model::{
-    Body, Direction, End, Fix, NAME_LABEL, Namespaces, Numbers, Order, Path, Peer, Pods, Policy, Port, Protocol,
-    Selector, Side, Traffic, Who,
+    Action, Body, Direction, End, Fix, NAME_LABEL, Namespaces, Numbers, Order, Path, Peer, Pods, Policy, Port,
+    Protocol, Rule as TrafficRule, Selector, Side, Standing, Traffic, Who,
 };
-use crate::view::{ClusterDns, Scene, Site};
+use crate::view::{ClusterDns, Scene, Site, View};
 
 rule! {
     /// Pods are isolated for egress, and nothing lets them ask the cluster's DNS over UDP.
@@ -34,6 +34,8 @@ rule! {
     ///
     /// A policy of the cluster has to be served by policies of the cluster, or of the namespaces that it names: what some
     /// namespaces have of their own says nothing about the others.
+    ///
+    /// A change of a tier of Calico is not looked at.
     ///
     /// The ways to the cluster's DNS are those of `clusterDNS` in the configuration, and any one of them is enough. A
     /// block of all addresses counts as reaching the DNS pods, since every implementation that compares the addresses
@@ -122,22 +124,28 @@ enum Scope {
 
 impl Rule for DnsBlocked {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        for policy in case.policies().iter().filter(|policy| stops(&policy.egress)) {
-            let mut around = case.after().policies_for(&policy.subject);
+        for policy in case.policies().iter().filter(|policy| can_stop(&policy.egress)) {
+            let mut around = case.supposing().policies_for(&policy.subject);
             if self.scope == Scope::Policy {
                 around.retain(|other| other.object.is_same_object(&policy.object) || std::ptr::eq(*other, policy));
             }
+            let mut assumed = Vec::new();
             let each = case.site.cluster_dns.iter();
-            let mut stops: Vec<Stop<'_>> = each
-                .map(|dns| stopped_by(case.after(), &around, policy, Direction::Egress, way(dns, Protocol::Udp)))
-                .collect();
-            if stops.contains(&Stop::Nothing) {
+            let mut stops = each.map(|dns| {
+                let udp = way(dns, Protocol::Udp);
+                stopped_by(case.supposing(), &around, policy, Direction::Egress, udp, &mut assumed)
+            });
+            let mut stop = None;
+            if stops.any(|one| {
+                stop = stop.or(Some(one).filter(|stop| stop.is_own()));
+                one == Stop::Nothing
+            }) {
                 continue;
             }
             // Where policies add up, nothing that is allowed comes before a denial.
             let is_final = policy.order == Order::Additive;
             let allowing = || allow(case.site, &[Protocol::Udp, Protocol::Tcp], &policy.egress);
-            let (path, message, help, fix) = match stops.pop() {
+            let (path, message, help, fix) = match stop {
                 Some(Stop::Rule(rule)) => (
                     rule.path.clone(),
                     format!(
@@ -151,7 +159,7 @@ impl Rule for DnsBlocked {
                     },
                     if is_final { None } else { allowing() },
                 ),
-                _ => (
+                Some(Stop::Isolation) => (
                     policy.egress.path.clone(),
                     format!(
                         "{} are isolated for egress and nothing lets them ask the cluster's DNS over UDP: they can \
@@ -164,8 +172,9 @@ impl Rule for DnsBlocked {
                     ),
                     allowing(),
                 ),
+                Some(Stop::Nothing | Stop::Others) | None => continue,
             };
-            findings.add::<Self>(case, path, message, help, fix);
+            findings.add::<Self>(case, path, message, help + &assumptions(&assumed), fix);
         }
         if self.scope == Scope::Union {
             check_others(case, findings);
@@ -185,24 +194,24 @@ fn check_others(case: &Case<'_>, findings: &mut Findings) {
         Change::Write { .. } => "changing",
         Change::Delete { .. } => "deleting",
     };
-    // In this order, since what was there before is read only if somebody asks for it.
-    let others = |namespace: &str| {
-        let concerned = case.after().policies(namespace);
-        concerned.filter(|policy| policy.egress.isolates && !policy.object.is_same_object(&object.id)).collect()
-    };
-    let isolated: Vec<&Policy> = match (&object.body, object.namespace()) {
-        (Body::Policies(_), Some(namespace)) => others(namespace),
-        (Body::Policies(policies), None) if policies.iter().all(is_narrow) => others(""),
-        // Of the cluster: it may have served pods anywhere.
-        (Body::Policies(_), None) => {
-            let everywhere = case.after().all_policies();
-            everywhere.filter(|policy| policy.egress.isolates && !policy.object.is_same_object(&object.id)).collect()
-        }
-        (Body::Namespace(_) | Body::Tier(_) | Body::Workload(_), _) => return,
-    };
-    if isolated.is_empty() || !case.change.old().is_some_and(|old| old.policies().iter().any(|old| opens(case, old))) {
+    if !matches!(object.body, Body::Policies(_)) {
         return;
     }
+    let isolates = |policy: &&Policy| policy.egress.isolates && !policy.object.is_same_object(&object.id);
+    // In this order, since what was there before is read only if somebody asks for it.
+    let mut isolated: Vec<&Policy> = match object.namespace() {
+        Some(namespace) => case.after().policies(namespace).filter(isolates).collect(),
+        // Of the cluster: it may have served pods anywhere.
+        None => case.after().all_policies().filter(isolates).collect(),
+    };
+    if isolated.is_empty() {
+        return;
+    }
+    let Some(old) = case.change.old() else { return };
+    let served: Vec<&Policy> =
+        old.policies().iter().filter(|old| old.standing == Standing::InForce && opens(case, old)).collect();
+    isolated.retain(|policy| served.iter().any(|served| may_share(served, policy, case.view)));
+    isolated.sort_by(|a, b| a.object.cmp(&b.object));
     let mut found = 0;
     for policy in isolated {
         let has = |scene| serves(scene, case.site, policy, &[Protocol::Udp]);
@@ -224,25 +233,33 @@ fn check_others(case: &Case<'_>, findings: &mut Findings) {
 /// Of how many other policies one change is said to take DNS from their pods.
 const MOST_OTHERS: usize = 20;
 
-fn is_narrow(policy: &Policy) -> bool {
-    matches!(policy.subject.namespaces, Namespaces::Own(_))
+/// Whether two policies may concern pods of one namespace.
+fn may_share(a: &Policy, b: &Policy, view: &View) -> bool {
+    match (&a.subject.namespaces, &b.subject.namespaces) {
+        (Namespaces::Own(Some(name)), other) | (other, Namespaces::Own(Some(name))) => {
+            other.mean(name, view) != Some(false)
+        }
+        _ => true,
+    }
 }
 
-/// Whether a policy lets pods ask the cluster's DNS.
+/// Whether a policy lets pods ask the cluster's DNS, or leaves that to a later stage that may.
 fn opens(case: &Case<'_>, policy: &Policy) -> bool {
-    policy.allow_rules().filter(|(direction, _)| *direction == Direction::Egress).any(|(_, rule)| {
+    let lets = |rule: &&TrafficRule| matches!(rule.action, Action::Allow | Action::Pass);
+    policy.egress.rules.iter().filter(lets).any(|rule| {
         let mut ways = case.site.cluster_dns.iter();
         ways.any(|dns| rule.means(&dns.end(), dns.traffic(Protocol::Udp), case.view) == Some(true))
     })
 }
 
-/// Whether a policy leaves one way to the cluster's DNS open for all its pods, over each of the protocols.
+/// Whether one way to the cluster's DNS is open to all pods of a policy, over each of the protocols.
 pub(super) fn serves(scene: Scene<'_>, site: &Site, policy: &Policy, protocols: &[Protocol]) -> bool {
     let around = scene.policies_for(&policy.subject);
     site.cluster_dns.iter().any(|dns| {
-        protocols
-            .iter()
-            .all(|protocol| stopped_by(scene, &around, policy, Direction::Egress, way(dns, *protocol)) == Stop::Nothing)
+        protocols.iter().all(|protocol| {
+            let way = way(dns, *protocol);
+            stopped_by(scene, &around, policy, Direction::Egress, way, &mut Vec::new()) == Stop::Nothing
+        })
     })
 }
 

@@ -1,9 +1,9 @@
 //! See [`DnsUdpOnly`].
 
-use super::blame::{Stop, stopped_by, stops};
-use super::dns_blocked::{allow, serves, ways};
+use super::blame::{Stop, can_stop, stopped_by};
+use super::dns_blocked::{allow, ways};
 use super::{Case, Findings, Rule};
-use crate::model::{Action, Direction, Fix, Numbers, Order, Policy, Port, Ports, Protocol, Rule as TrafficRule};
+use crate::model::{Action, Direction, Fix, Numbers, Order, Policy, Port, Ports, Protocol};
 
 rule! {
     /// Pods may ask the cluster's DNS over UDP, but not over TCP.
@@ -73,26 +73,23 @@ rule! {
 
 impl Rule for DnsUdpOnly {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        for policy in case.policies().iter().filter(|policy| stops(&policy.egress)) {
-            let served = |protocols: &[Protocol]| serves(case.after(), case.site, policy, protocols);
-            if !served(&[Protocol::Udp]) || served(&[Protocol::Udp, Protocol::Tcp]) {
-                continue;
-            }
+        for policy in case.policies().iter().filter(|policy| can_stop(&policy.egress)) {
+            let Some(stop) = tcp_stop(case, policy).filter(|stop| stop.is_own()) else { continue };
             let message = format!(
                 "{} may ask the cluster's DNS over UDP but not over TCP: answers that do not fit into a datagram are lost",
                 policy.subject
             );
-            let (path, help, fix) = match denied_by(case, policy) {
+            let (path, help, fix) = match stop {
                 // Where policies add up, nothing that is allowed comes before a denial.
-                Some(rule) if policy.order == Order::Additive => {
+                Stop::Rule(rule) if policy.order == Order::Additive => {
                     let help = format!("leave TCP to the cluster's DNS out of what is denied: {}", ways(case.site));
                     (rule.path.clone(), help, None)
                 }
-                Some(rule) => {
+                Stop::Rule(rule) => {
                     let help = format!("allow TCP too to {}, before it is denied", ways(case.site));
                     (rule.path.clone(), help, allow(case.site, &[Protocol::Tcp], &policy.egress))
                 }
-                None => {
+                Stop::Isolation | Stop::Nothing | Stop::Others => {
                     let help = format!("allow TCP too to {}", ways(case.site));
                     match udp_entry(case, policy) {
                         Some(port) => {
@@ -111,16 +108,26 @@ impl Rule for DnsUdpOnly {
     }
 }
 
-/// The rule of the policy that denies the cluster's DNS over TCP, if it is one that does.
-fn denied_by<'a>(case: &Case<'a>, policy: &'a Policy) -> Option<&'a TrafficRule> {
-    let around = case.after().policies_for(&policy.subject);
-    case.site.cluster_dns.iter().find_map(|dns| {
-        let tcp = (dns.end(), dns.traffic(Protocol::Tcp));
-        match stopped_by(case.after(), &around, policy, Direction::Egress, tcp) {
-            Stop::Rule(rule) => Some(rule),
-            Stop::Nothing | Stop::Isolation => None,
+/// What stops TCP to the cluster's DNS where UDP passes. None where UDP passes nowhere, or TCP somewhere passes too.
+fn tcp_stop<'a>(case: &Case<'a>, policy: &'a Policy) -> Option<Stop<'a>> {
+    let scene = case.supposing();
+    let around = scene.policies_for(&policy.subject);
+    let mut found: Option<Stop<'a>> = None;
+    for dns in &case.site.cluster_dns {
+        let stop = |protocol| {
+            let way = (dns.end(), dns.traffic(protocol));
+            stopped_by(scene, &around, policy, Direction::Egress, way, &mut Vec::new())
+        };
+        if stop(Protocol::Udp) != Stop::Nothing {
+            continue;
         }
-    })
+        match stop(Protocol::Tcp) {
+            Stop::Nothing => return None,
+            own if own.is_own() => found = Some(own),
+            others => found = found.or(Some(others)),
+        }
+    }
+    found
 }
 
 /// The entry of the policy that allows nothing but DNS over UDP, if there is one.

@@ -108,7 +108,7 @@ fn fault(policy: &Policy) -> Option<(Path, &'static str, &'static str, Option<Fi
         let fix = Fix::DeclareTypes { directions: Direction::ALL.into() };
         return Some((place.clone(), message, help, Some(fix)));
     }
-    if written(Direction::Egress) == Some(0) && !policy.egress.isolates {
+    if written(Direction::Egress) == Some(0) && !policy.egress.isolates && policy.egress.rules.is_empty() {
         let message =
             "`egress: []` has no effect, since nothing else in the policy isolates egress: the pods may send anywhere";
         let help = "say that egress is isolated to stop what they send, or leave the list out";

@@ -17,7 +17,9 @@ rule! {
     /// - Calico: every selector of a policy and of its rules: `selector`, `notSelector`, `namespaceSelector`,
     ///   `serviceAccountSelector`, and those of service accounts. It is read by Calico's own grammar: spaces are optional
     ///   (`app=='web'` is right), sets are written in braces, and both kinds of quotes will do.
-    /// - NetworkPolicy, Cilium, ClusterNetworkPolicy: their selectors are objects, which the API server checks.
+    /// - Cilium and ClusterNetworkPolicy: their selectors are objects. What the schema lets through and the agent does not
+    ///   take is reported: an operator that does not exist, one without its values, a key that cannot be that of a label.
+    /// - NetworkPolicy: not concerned, the API server checks its selectors.
     ///
     /// ## Fires
     ///

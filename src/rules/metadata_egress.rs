@@ -134,7 +134,7 @@ const PORT: Traffic<'static> = Traffic::Port { protocol: Protocol::Tcp, number: 
 
 /// Whether, with all policies added up, something keeps all pods of the policy from there.
 fn is_denied<'a>(case: &Case<'a>, policy: &'a Policy, end: End<'a>) -> bool {
-    let scene = case.after();
+    let scene = case.supposing();
     let around = scene.policies_for(&policy.subject);
     if !around.iter().any(|policy| policy.egress.rules.iter().any(|rule| rule.action == Action::Deny)) {
         return false;

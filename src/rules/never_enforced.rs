@@ -21,7 +21,9 @@ rule! {
     ///   whole object out of force.
     /// - Calico: what its API server refuses and a write straight to `crd.projectcalico.org` gets past: actions and protocols
     ///   that do not exist, addresses that are none, ICMP together with ports, and so on.
-    /// - NetworkPolicy and ClusterNetworkPolicy: not concerned, their API server refuses what cannot be enforced.
+    /// - ClusterNetworkPolicy: what only some versions of its schema refuse: a range of ports whose start is behind its end,
+    ///   a port name together with networks, nodes or names.
+    /// - NetworkPolicy: not concerned, its API server refuses what cannot be enforced.
     ///
     /// ## Fires
     ///

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Deserialize;
 
-use super::blame::{Stop, stopped_by, stops};
-use super::dns_blocked::{serves, ways};
+use super::blame::{Stop, can_stop, stopped_by};
+use super::dns_blocked::ways;
 use super::{Case, Findings, Rule};
 use crate::model::{
     AddressSet, Direction, End, Endpoint, Entity, Labels, Names, Namespaces, Policy, Protocol, Traffic,
@@ -35,7 +35,9 @@ rule! {
     /// - `dns`: where egress is isolated, one way to the cluster's DNS has to be open. Not asked as shipped, since
     ///   `dns-blocked` asks it of every namespace.
     ///
-    /// Policies of NetworkPolicy, Cilium and Calico are judged, and those of ClusterNetworkPolicy are counted.
+    /// - NetworkPolicy, Cilium, Calico: policies in such a namespace are judged.
+    /// - ClusterNetworkPolicy, and the policies of the cluster of Cilium and Calico: they count for what they allow and deny,
+    ///   and are not judged themselves, since they are in no namespace.
     ///
     /// ## Fires
     ///
@@ -104,7 +106,18 @@ rule! {
         prometheus: WellKnown,
         mesh_pods: WellKnown,
         mesh_port: u16,
-        probe_addresses: Vec<IpAddr>,
+        probe_addresses: Vec<ProbeAddress>,
+    }
+}
+
+/// An address from which probes come.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "IpAddr")]
+struct ProbeAddress(AddressSet);
+
+impl From<IpAddr> for ProbeAddress {
+    fn from(address: IpAddr) -> Self {
+        Self(address.into())
     }
 }
 
@@ -120,7 +133,7 @@ enum Flow {
 
 /// Pods that everybody knows.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, from = "WrittenPods")]
+#[serde(from = "WrittenPods")]
 struct WellKnown {
     namespace: String,
     labels: Labels,
@@ -168,7 +181,7 @@ impl Default for PlatformFlowMissing {
             prometheus: WellKnown::of("monitoring", ("app.kubernetes.io/name", "prometheus")),
             mesh_pods: WellKnown::of("istio-system", ("app", "ztunnel")),
             mesh_port: 15_008,
-            probe_addresses: vec![Ipv4Addr::new(169, 254, 7, 127).into()],
+            probe_addresses: vec![IpAddr::from(Ipv4Addr::new(169, 254, 7, 127)).into()],
         }
     }
 }
@@ -190,14 +203,22 @@ impl Rule for PlatformFlowMissing {
                 if needs_mesh && !in_mesh {
                     continue;
                 }
-                for (direction, what) in self.missing(case, policy, *flow) {
-                    let verb = if direction == Direction::Ingress { "lets in" } else { "lets them out to" };
+                for (direction, stop, what) in self.missing(case, policy, *flow) {
+                    let side = policy.side(direction);
+                    let (path, verb) = match (stop, direction) {
+                        (Stop::Rule(rule), _) => (&rule.path, "denies"),
+                        (_, Direction::Ingress) => (&side.path, "does not let in"),
+                        (_, Direction::Egress) => (&side.path, "does not let out to"),
+                    };
                     let message = format!(
-                        "{} are isolated for {direction} in a namespace of the platform, and nothing {verb} {what}",
+                        "the policy {verb} {what} for {}, in a namespace of the platform, and no other policy makes up for it",
                         policy.subject
                     );
-                    let help = format!("allow it in this policy, or in another one for the same pods: {what}");
-                    findings.add::<Self>(case, policy.side(direction).path.clone(), message, help, None);
+                    let help = match stop {
+                        Stop::Rule(_) => format!("leave it out of what is denied: {what}"),
+                        _ => format!("allow it in this policy, or in another one for the same pods: {what}"),
+                    };
+                    findings.add::<Self>(case, path.clone(), message, help, None);
                 }
             }
         }
@@ -205,54 +226,63 @@ impl Rule for PlatformFlowMissing {
 }
 
 impl PlatformFlowMissing {
-    /// In which directions a policy keeps a flow from its pods, and what that is in words.
-    fn missing(&self, case: &Case<'_>, policy: &Policy, flow: Flow) -> Vec<(Direction, String)> {
-        let scene = case.after();
-        let mut around = None;
-        let mut is_stopped = |direction, ends: &[End<'_>], traffic: Traffic<'_>| {
-            if !stops(policy.side(direction)) {
-                return false;
-            }
-            let around = around.get_or_insert_with(|| scene.policies_for(&policy.subject));
-            ends.iter().all(|end| stopped_by(scene, around, policy, direction, (*end, traffic)) != Stop::Nothing)
-        };
+    /// In which directions a policy keeps a flow from its pods, by what of it, and what flow that is in words.
+    fn missing<'a>(&'a self, case: &Case<'a>, policy: &'a Policy, flow: Flow) -> Vec<(Direction, Stop<'a>, String)> {
         let mut missing = Vec::new();
         match flow {
             Flow::Prometheus => {
-                if is_stopped(Direction::Ingress, &[self.prometheus.end()], Traffic::SomePort) {
-                    missing.push((Direction::Ingress, format!("Prometheus ({}) on any port", self.prometheus)));
-                }
+                let ways = [(self.prometheus.end(), Traffic::SomePort)];
+                let stop = stop(case, policy, Direction::Ingress, &ways);
+                let what = format!("Prometheus ({}) on any port", self.prometheus);
+                missing.extend(stop.map(|stop| (Direction::Ingress, stop, what)));
             }
             Flow::Probes => {
-                let mut addresses = AddressSet::default();
-                for address in &self.probe_addresses {
-                    addresses.extend(&(*address).into());
-                }
-                let ends = [
-                    End::Addresses { set: &addresses, outside: true },
-                    End::Entity(Entity::Host),
-                    End::Entity(Entity::Health),
-                ];
-                if is_stopped(Direction::Ingress, &ends, Traffic::SomePort) {
-                    let from: Vec<String> = self.probe_addresses.iter().map(ToString::to_string).collect();
-                    missing.push((Direction::Ingress, format!("health probes (from {})", from.join(" and "))));
-                }
+                let from = self.probe_addresses.iter().map(|address| End::Addresses { set: &address.0, outside: true });
+                let node = [End::Entity(Entity::Host), End::Entity(Entity::Health)];
+                let ways: Vec<_> = node.into_iter().chain(from).map(|end| (end, Traffic::SomePort)).collect();
+                let stop = stop(case, policy, Direction::Ingress, &ways);
+                missing.extend(stop.map(|stop| (Direction::Ingress, stop, "the mesh's health probes".to_owned())));
             }
             Flow::Mesh => {
-                let traffic =
+                let port =
                     Traffic::Port { protocol: Protocol::Tcp, number: self.mesh_port, names: Names::AtLeast(&[]) };
                 for direction in Direction::ALL {
-                    if is_stopped(direction, &[self.mesh_pods.end()], traffic) {
-                        missing.push((direction, format!("the mesh ({}, TCP {})", self.mesh_pods, self.mesh_port)));
-                    }
+                    let stop = stop(case, policy, direction, &[(self.mesh_pods.end(), port)]);
+                    let what = format!("the mesh ({}, TCP {})", self.mesh_pods, self.mesh_port);
+                    missing.extend(stop.map(|stop| (direction, stop, what)));
                 }
             }
             Flow::Dns => {
-                if stops(&policy.egress) && !serves(scene, case.site, policy, &[Protocol::Udp]) {
-                    missing.push((Direction::Egress, format!("the cluster's DNS ({})", ways(case.site))));
-                }
+                let all: Vec<_> =
+                    case.site.cluster_dns.iter().map(|dns| (dns.end(), dns.traffic(Protocol::Udp))).collect();
+                let stop = stop(case, policy, Direction::Egress, &all);
+                let what = format!("the cluster's DNS ({})", ways(case.site));
+                missing.extend(stop.map(|stop| (Direction::Egress, stop, what)));
             }
         }
         missing
     }
+}
+
+/// What of a policy stops all of these ways, if nothing is open and something of it is.
+fn stop<'a>(
+    case: &Case<'a>,
+    policy: &'a Policy,
+    direction: Direction,
+    ways: &[(End<'a>, Traffic<'a>)],
+) -> Option<Stop<'a>> {
+    if !can_stop(policy.side(direction)) {
+        return None;
+    }
+    let scene = case.supposing();
+    let around = scene.policies_for(&policy.subject);
+    let mut own = None;
+    for way in ways {
+        match stopped_by(scene, &around, policy, direction, *way, &mut Vec::new()) {
+            Stop::Nothing => return None,
+            stop if stop.is_own() => own = own.or(Some(stop)),
+            _ => {}
+        }
+    }
+    own
 }

@@ -14,25 +14,34 @@ pub struct Scene<'a> {
     replaced: Option<&'a ObjectRef>,
     /// What stands in its place.
     object: Option<&'a Object>,
+    /// Whether its policies count even if they are not in force.
+    supposed: bool,
 }
 
 impl<'a> Scene<'a> {
     /// The view as it is.
     #[must_use]
     pub fn of(view: &'a View) -> Self {
-        Self { view, replaced: None, object: None }
+        Self { view, replaced: None, object: None, supposed: false }
     }
 
     /// The view with this object in it, and nothing else of its name.
     #[must_use]
     pub fn with(view: &'a View, object: &'a Object) -> Self {
-        Self { view, replaced: Some(&object.id), object: Some(object) }
+        Self { view, replaced: Some(&object.id), object: Some(object), supposed: false }
+    }
+
+    /// The same, as if the policies of the object were in force, even if they are staged, or refused by their agent: so it is
+    /// seen what they would do.
+    #[must_use]
+    pub fn supposing(view: &'a View, object: &'a Object) -> Self {
+        Self { supposed: true, ..Self::with(view, object) }
     }
 
     /// The view without this object.
     #[must_use]
     pub fn without(view: &'a View, object: &'a Object) -> Self {
-        Self { view, replaced: Some(&object.id), object: None }
+        Self { view, replaced: Some(&object.id), object: None, supposed: false }
     }
 
     /// The view underneath, for what the object does not change.
@@ -41,8 +50,7 @@ impl<'a> Scene<'a> {
         self.view
     }
 
-    /// The policies that are in force and can concern pods of a namespace. Those of the object count in any case: it is
-    /// asked what they will do.
+    /// The policies that are in force and can concern pods of a namespace.
     pub fn policies(self, namespace: &str) -> impl Iterator<Item = &'a Policy> {
         let own = self.view.own_policies(namespace).iter().chain(self.view.cluster_wide_policies());
         self.in_force(own).chain(self.written().filter(|policy| can_concern(policy, namespace)).collect::<Vec<_>>())
@@ -81,7 +89,8 @@ impl<'a> Scene<'a> {
 
     /// The policies of the object.
     fn written(self) -> impl Iterator<Item = &'a Policy> {
-        self.object.map(Object::policies).unwrap_or_default().iter()
+        let policies = self.object.map(Object::policies).unwrap_or_default().iter();
+        policies.filter(move |policy| self.supposed || policy.standing == Standing::InForce)
     }
 }
 

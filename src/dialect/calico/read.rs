@@ -46,8 +46,11 @@ struct StagedAction {
 }
 
 fn policy(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
-    let id = manifest.id()?;
+    let mut id = manifest.id()?;
     let is_global = manifest.kind.contains("Global");
+    if is_global {
+        id.namespace = None;
+    }
     let is_staged = manifest.kind.starts_with("Staged");
     let is_defaulted = manifest.api_version.starts_with("projectcalico.org/");
     let mut reader = Reader { namespace: id.namespace.clone(), is_global, faults: Vec::new() };
