@@ -8,25 +8,14 @@
     reason = "a test that cannot go on says so by a panic"
 )]
 
+#[path = "support/objects.rs"]
+mod objects;
+
+use objects::objects;
 use portcullis::config::Configuration;
-use portcullis::dialect::{self, Manifest, Origin};
 use portcullis::engine::{Spared, judge};
-use portcullis::manifest;
-use portcullis::model::Object;
 use portcullis::rules::{Change, Mode};
 use portcullis::view::View;
-
-fn objects(yaml: &str) -> Vec<Object> {
-    let documents = manifest::read(yaml).unwrap_or_else(|error| panic!("{error}:\n{yaml}"));
-    let read = |document: manifest::Document| {
-        let value = document.value;
-        let [api_version, kind] = ["apiVersion", "kind"].map(|field| value[field].as_str().unwrap().to_owned());
-        let json = value.to_string();
-        let manifest = Manifest::read(&api_version, &kind, &json, Origin::Author).unwrap();
-        dialect::read(&manifest).unwrap_or_else(|error| panic!("{error}:\n{yaml}")).expect("a kind that is known")
-    };
-    documents.into_iter().map(read).collect()
-}
 
 /// What denies a change from `old` to `new` (or the deletion of `old`) where the others are there too, as `rule: message`.
 fn denied(others: &[&str], old: &str, new: Option<&str>) -> Vec<String> {
@@ -173,4 +162,127 @@ fn the_same_is_said_in_the_same_order() {
     let found = denied(&others, CILIUM, None);
     assert_eq!(found.len(), 20);
     assert!(found[0].contains("NetworkPolicy shop00/isolates") && found[19].contains("shop19/"), "{found:#?}");
+}
+
+/// A policy that a change of another takes DNS from, though it was never the only one.
+#[test]
+fn some_of_the_pods_losing_dns_is_enough() {
+    let web = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: dns-web, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  policyTypes: [Egress]
+  egress:
+  - to: [{namespaceSelector: {}}]
+    ports: [{protocol: UDP, port: 53}]
+";
+    let found = denied(&[ISOLATES], web, None);
+    assert_eq!(
+        found,
+        [
+            "dns-blocked: deleting it takes the last way to the cluster's DNS from pods with app=web in namespace shop, which \
+          NetworkPolicy shop/isolates isolates for egress"
+        ]
+    );
+}
+
+fn cluster(name: &str, priority: u16, tier: &str, action: &str, to: &str) -> String {
+    format!(
+        "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {{name: {name}}}\nspec: {{tier: {tier}, \
+         priority: {priority}, subject: {{namespaces: {{}}}}, egress: [{{action: {action}, to: [{to}]}}]}}\n"
+    )
+}
+
+const SYSTEM: &str = "{namespaces: {matchLabels: {kubernetes.io/metadata.name: kube-system}}}";
+
+#[test]
+fn a_denial_that_comes_to_light_is_the_fault_of_the_change() {
+    let deny = cluster("deny", 10, "Admin", "Deny", "{namespaces: {}}");
+    let accept = |priority| cluster("accept", priority, "Admin", "Accept", SYSTEM);
+    let lost = |verb: &str| {
+        format!(
+            "dns-blocked: {verb} it takes the last way to the cluster's DNS from all pods in every namespace, to which \
+             ClusterNetworkPolicy deny denies egress"
+        )
+    };
+    assert!(denied(&[&deny], &accept(5), None).contains(&lost("deleting")));
+    assert!(denied(&[&deny], &accept(5), Some(&accept(50))).contains(&lost("changing")));
+    assert!(!denied(&[&deny], &accept(5), Some(&accept(6))).iter().any(|found| found.starts_with("dns-blocked")));
+    // A Baseline denial is met once the NetworkPolicy that decided before it is gone.
+    let baseline = cluster("deny", 10, "Baseline", "Deny", "{namespaces: {}}");
+    let dns = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: dns, namespace: shop}
+spec: {podSelector: {}, policyTypes: [Egress], egress: [{to: [{namespaceSelector: {}}], ports: [{protocol: UDP, port: 53}]}]}
+";
+    let found = denied(&[&baseline], dns, None);
+    assert!(found.iter().any(|found| found.contains("from all pods in namespace shop, to which")), "{found:?}");
+}
+
+#[test]
+fn a_pass_that_jumps_ahead_and_a_tier_that_drops_are_changes_too() {
+    let accept = cluster("accept", 10, "Admin", "Accept", SYSTEM);
+    let pass = objects(&cluster("pass", 1, "Admin", "Pass", SYSTEM)).remove(0);
+    let view = View::of(objects(&accept).into_iter().chain(objects(ISOLATES)));
+    let verdict = judge(&Configuration::shipped().unwrap(), &view, Change::Write { new: &pass, old: None });
+    let found: Vec<&str> = verdict.judgements.iter().map(|judgement| judgement.finding.message.as_str()).collect();
+    assert_eq!(found, [format!("making {TAKES}")]);
+
+    let tier = |action: &str| {
+        format!(
+            "{{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {{name: security}}, spec: {{order: 10, defaultAction: \
+             {action}}}}}\n"
+        )
+    };
+    let guard = "
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: security.metadata}
+spec: {tier: security, types: [Egress], egress: [{action: Deny, destination: {nets: [169.254.169.254/32]}}]}
+";
+    let found = denied(&[guard], &tier("Pass"), Some(&tier("Deny")));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("dns-blocked: changing it takes the last way"), "{found:?}");
+}
+
+#[test]
+fn what_never_worked_can_be_removed() {
+    let broken = CILIUM.replace("  egress:\n", "  egressDeny: [{toEntities: [cluster]}]\n  egress:\n");
+    assert!(denied(&[ISOLATES], &broken, None).is_empty());
+    // And a policy that is bad already may be for fewer pods.
+    let narrow = ISOLATES.replace("podSelector: {}", "podSelector: {matchLabels: {app: web}}");
+    assert!(denied(&[], ISOLATES, Some(&narrow)).is_empty());
+    assert_eq!(denied(&[], &narrow, Some(ISOLATES)).len(), 1);
+}
+
+#[test]
+fn whoever_isolates_the_dns_pods_lets_everybody_ask() {
+    let configuration = Configuration::shipped().unwrap();
+    let found = |yaml: &str| -> Vec<String> {
+        let object = objects(yaml).remove(0);
+        let verdict = judge(&configuration, &View::default(), Change::Write { new: &object, old: None });
+        let of_dns = verdict.judgements.into_iter().filter(|judgement| judgement.finding.rule == "dns-blocked");
+        of_dns.map(|judgement| judgement.finding.path.to_string()).collect()
+    };
+    let gnp = |rest: &str| {
+        format!(
+            "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {{name: all}}\nspec: {{types: [Ingress]{rest}}}\n"
+        )
+    };
+    let to_dns = "{action: Allow, protocol: UDP, source: {namespaceSelector: all()}, destination: {ports: [53]}}";
+    assert_eq!(found(&gnp("")), ["spec.ingress"]);
+    assert!(found(&gnp(", namespaceSelector: \"projectcalico.org/name not in {'kube-system'}\"")).is_empty());
+    assert!(found(&gnp(", namespaceSelector: \"has(team)\"")).is_empty(), "not known to be for them");
+    assert!(found(&gnp(&format!(", ingress: [{to_dns}]"))).is_empty());
+    let deny =
+        cluster("deny", 1, "Admin", "Deny", "{namespaces: {}}").replace("egress", "ingress").replace(" to:", " from:");
+    assert_eq!(found(&deny), ["spec.ingress"]);
+    // The DNS pods themselves ask others.
+    let own = ISOLATES
+        .replace("shop", "kube-system")
+        .replace("{podSelector: {}", "{podSelector: {matchLabels: {k8s-app: kube-dns}}");
+    assert!(found(&own).is_empty());
 }

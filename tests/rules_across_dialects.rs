@@ -8,26 +8,15 @@
     reason = "a test that cannot go on says so by a panic"
 )]
 
+#[path = "support/objects.rs"]
+mod objects;
+
+use objects::objects;
 use portcullis::config::Configuration;
-use portcullis::dialect::{self, Manifest, Origin};
 use portcullis::engine::judge;
-use portcullis::manifest;
 use portcullis::model::Object;
 use portcullis::rules::Change;
 use portcullis::view::View;
-
-/// The objects in this YAML.
-fn objects(yaml: &str) -> Vec<Object> {
-    let documents = manifest::read(yaml).unwrap_or_else(|error| panic!("{error}:\n{yaml}"));
-    let read = |document: manifest::Document| {
-        let value = document.value;
-        let [api_version, kind] = ["apiVersion", "kind"].map(|field| value[field].as_str().unwrap().to_owned());
-        let json = value.to_string();
-        let manifest = Manifest::read(&api_version, &kind, &json, Origin::Author).unwrap();
-        dialect::read(&manifest).unwrap_or_else(|error| panic!("{error}:\n{yaml}")).expect("a kind that is known")
-    };
-    documents.into_iter().map(read).collect()
-}
 
 /// The places at which a rule finds something in the last of the objects; the others are there already.
 fn found(rule: &str, yaml: &[String]) -> Vec<String> {

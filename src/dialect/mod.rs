@@ -3,6 +3,7 @@
 //! One folder a dialect: what its manifests look like, how they are read into the [model](crate::model), and how a
 //! [`Fix`] is written in it. No other module knows the names of YAML fields.
 
+mod cidr;
 mod error;
 mod label_selector;
 mod patch;

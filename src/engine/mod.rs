@@ -82,13 +82,13 @@ pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>) -> 
     {
         let before = Case { change: Change::Write { new: old, old: None }, ..case };
         // Counted, since the same fault twice is one more than the same fault once.
-        let mut known: HashMap<(&str, &str), usize> = HashMap::new();
+        let mut known: HashMap<(&str, String), usize> = HashMap::new();
         let before = ask(configuration, &before);
         for Judgement { finding, .. } in &before {
-            *known.entry((finding.rule, &finding.message)).or_default() += 1;
+            *known.entry((finding.rule, fault(&finding.message, old))).or_default() += 1;
         }
         for judgement in judgements.iter_mut().filter(|judgement| judgement.action == Mode::Deny) {
-            let fault = (judgement.finding.rule, judgement.finding.message.as_str());
+            let fault = (judgement.finding.rule, fault(&judgement.finding.message, change.object()));
             if let Some(left) = known.get_mut(&fault).filter(|left| **left > 0) {
                 *left -= 1;
                 judgement.action = Mode::Warn;
@@ -97,6 +97,14 @@ pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>) -> 
         }
     }
     Verdict { judgements }
+}
+
+/// What a message says, whichever pods it says it of: a policy may be for fewer pods than before.
+fn fault(message: &str, object: &Object) -> String {
+    object.policies().iter().fold(message.to_owned(), |message, policy| {
+        let subject = policy.subject.to_string();
+        if message.contains(&subject) { message.replace(&subject, "the pods") } else { message }
+    })
 }
 
 /// Whether an object holds a policy for pods that none of its policies was for. An old fault is a new one for them.

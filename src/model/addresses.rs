@@ -1,7 +1,7 @@
 //! Address blocks, and the sets of addresses that they make.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -64,6 +64,15 @@ pub struct AddressSet {
 }
 
 impl AddressSet {
+    /// Every IPv4 address that a pod can have: link-local ones never leave the node.
+    #[must_use]
+    pub fn every_v4_of_pods() -> Self {
+        let link_local = (u32::from(Ipv4Addr::new(169, 254, 0, 0)), u32::from(Ipv4Addr::new(169, 254, 255, 255)));
+        let mut v4 = Ranges::all();
+        v4.subtract(&Ranges::between(link_local.0, link_local.1));
+        Self { v4, v6: Ranges::none() }
+    }
+
     /// The addresses of all of these.
     #[must_use]
     pub fn union(sets: impl IntoIterator<Item = Self>) -> Self {

@@ -121,16 +121,22 @@ impl Peers {
     pub fn mean(&self, end: &End<'_>, around: &dyn Surroundings) -> Option<bool> {
         let Self::Only(peers) = self else { return Some(true) };
         let each = any_of(peers.iter().map(|peer| peer.who.means(end, around)));
+        if each.is_some() || peers.len() < 2 {
+            return each;
+        }
+        // Several blocks may hold together what none of them holds alone.
+        let blocks = |inside: bool| {
+            AddressSet::union(peers.iter().filter_map(|peer| match &peer.who {
+                Who::Addresses(block) if block.inside || !inside => Some(block.addresses()),
+                _ => None,
+            }))
+        };
         match end {
-            // Several blocks may hold together what none of them holds alone.
-            End::Addresses { set, .. } if each.is_none() && peers.len() > 1 => {
-                let blocks = peers.iter().filter_map(|peer| match &peer.who {
-                    Who::Addresses(block) => Some(block.addresses()),
-                    _ => None,
-                });
-                AddressSet::union(blocks).covers(set).then_some(true)
+            End::Addresses { set, .. } => blocks(false).covers(set).then_some(true),
+            End::Pod(Endpoint { addresses: [], .. }) => {
+                blocks(true).covers(&AddressSet::every_v4_of_pods()).then_some(true)
             }
-            _ => each,
+            End::Pod(_) | End::Entity(_) => None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Block, DomainPattern, Path, Rule, Selector};
+use super::{Block, DomainPattern, Path, Rule, Selector, Surroundings};
 
 /// The other sides of a rule's traffic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -141,6 +141,33 @@ impl Pods {
         self.labels.clone().unwrap_or_else(Selector::everything)
     }
 
+    /// The pods that both mean, if there may be any as far as their namespaces tell.
+    #[must_use]
+    pub fn and(&self, other: &Self, around: &dyn Surroundings) -> Option<Self> {
+        let namespaces = match (&self.namespaces, &other.namespaces) {
+            (Namespaces::Matching(a), Namespaces::Matching(b)) => Namespaces::Matching(if a == b || b.is_empty() {
+                a.clone()
+            } else if a.is_empty() {
+                b.clone()
+            } else {
+                Selector::All(vec![a.clone(), b.clone()])
+            }),
+            (own @ Namespaces::Own(name), there) | (there, own @ Namespaces::Own(name)) => {
+                if there.mean(name.as_deref().unwrap_or_default(), around) == Some(false) {
+                    return None;
+                }
+                own.clone()
+            }
+        };
+        let mut parts: Vec<Selector> = Vec::new();
+        for labels in [&self.labels, &other.labels].into_iter().flatten() {
+            if !labels.is_empty() && !parts.contains(labels) {
+                parts.push(labels.clone());
+            }
+        }
+        Some(Self { namespaces, labels: (!parts.is_empty()).then(|| Selector::all(parts)) })
+    }
+
     /// Whether it is written so that every pod of the namespaces is meant.
     #[must_use]
     pub fn all_pods(&self) -> bool {
@@ -158,9 +185,9 @@ impl Who {
                 matches!(entity, Entity::All | Entity::World | Entity::WorldV4 | Entity::WorldV6)
             }
             Self::All(parts) => parts.iter().all(Self::is_anywhere),
-            Self::Pods(_) | Self::Nodes(_) | Self::Domain(_) | Self::Service(_) | Self::Not(_) | Self::Unclear(_) => {
-                false
-            }
+            // Every address outside of the cluster is none of its pods.
+            Self::Not(part) => matches!(**part, Self::Pods(_)),
+            Self::Pods(_) | Self::Nodes(_) | Self::Domain(_) | Self::Service(_) | Self::Unclear(_) => false,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use super::{AddressSet, DomainPattern, ObjectRef, Path, Peers, Pods, Ports, Selector};
+use super::{AddressSet, DomainPattern, Fault, ObjectRef, Path, Peers, Pods, Ports, Selector};
 
 /// One policy as it counts in a cluster: whom it concerns, and what it does in each direction.
 ///
@@ -38,6 +38,14 @@ pub enum Standing {
     Staged,
     /// It does not: the policy is not valid, and its agent leaves it aside.
     Refused,
+}
+
+impl Standing {
+    /// That of a policy of which nothing else is known than what is wrong with it.
+    #[must_use]
+    pub fn of(faults: &[Fault]) -> Self {
+        if faults.iter().any(|fault| fault.kind.is_refused()) { Self::Refused } else { Self::InForce }
+    }
 }
 
 /// Which of two policies is asked first. A stage decides, or leaves the traffic to the next one.

@@ -5,10 +5,10 @@ use serde::Deserialize;
 use super::blame::{Stop, assumptions, can_stop, stopped_by};
 use super::{Case, Change, Findings, Rule};
 use crate::model::{
-    Action, Body, Direction, End, Fix, NAME_LABEL, Namespaces, Numbers, Order, Path, Peer, Pods, Policy, Port,
-    Protocol, Rule as TrafficRule, Selector, Side, Standing, Traffic, Who,
+    Action, Body, Decision, Direction, End, Endpoint, Fix, Labels, NAME_LABEL, Namespaces, Numbers, Object, Order,
+    Path, Peer, Pods, Policy, Port, Protocol, Question, Selector, Side, Stage, Standing, Subject, Traffic, Who,
 };
-use crate::view::{ClusterDns, Scene, Site, View};
+use crate::view::{ClusterDns, Scene, Site};
 
 rule! {
     /// Pods are isolated for egress, and nothing lets them ask the cluster's DNS over UDP.
@@ -21,9 +21,10 @@ rule! {
     /// ## What it looks at
     ///
     /// All policies that concern the pods, added up over all dialects: DNS may come from the policy itself, from a baseline,
-    /// or from any other policy whose selector is proved to cover the same pods. It also looks at the deletion or the
-    /// change of a policy that takes the last allowance from pods which another policy isolates. A policy that neither
-    /// isolates egress nor denies any is never concerned, and what somebody else's rule denies is not blamed on it.
+    /// or from any other policy whose selector is proved to cover the same pods. It also looks at what a change takes away:
+    /// the deletion or the change of a policy, or of a tier, after which pods that another policy isolates, or denies DNS
+    /// to, have it no more. A policy that neither isolates egress nor denies any is otherwise never concerned, and what
+    /// somebody else's rule denies is not blamed on it.
     ///
     /// - NetworkPolicy: those that isolate egress, by `policyTypes` or by having egress rules.
     /// - Cilium: `egress` and `egressDeny` isolate, unless `enableDefaultDeny` says otherwise; a denial counts before all
@@ -35,7 +36,9 @@ rule! {
     /// A policy of the cluster has to be served by policies of the cluster, or of the namespaces that it names: what some
     /// namespaces have of their own says nothing about the others.
     ///
-    /// A change of a tier of Calico is not looked at.
+    /// A policy that is for the pods of the cluster's DNS alone is not asked for egress to them. But where a policy isolates
+    /// them for ingress, or denies it, pods of any other namespace have to be able to ask: a default-deny of the cluster
+    /// that forgets this cuts everybody's DNS at once.
     ///
     /// The ways to the cluster's DNS are those of `clusterDNS` in the configuration, and any one of them is enough. A
     /// block of all addresses counts as reaching the DNS pods, since every implementation that compares the addresses
@@ -103,11 +106,18 @@ rule! {
     ///
     /// - `scope`: `union` (the default) counts all policies; `policy` asks each policy to carry DNS itself.
     /// - `inject`: `true` lets `/mutate` add the missing rule, so that the policy is not denied. `false` by default.
+    /// - `servers`: `false` does not look at ingress to the pods of the cluster's DNS. `true` by default.
     "dns-blocked", Deny,
-    #[derive(Default)]
     pub struct DnsBlocked {
         scope: Scope,
         inject: bool,
+        servers: bool,
+    }
+}
+
+impl Default for DnsBlocked {
+    fn default() -> Self {
+        Self { scope: Scope::Union, inject: false, servers: true }
     }
 }
 
@@ -124,7 +134,7 @@ enum Scope {
 
 impl Rule for DnsBlocked {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        for policy in case.policies().iter().filter(|policy| can_stop(&policy.egress)) {
+        for policy in case.policies().iter().filter(|policy| can_stop(&policy.egress) && !are_servers(case, policy)) {
             let mut around = case.supposing().policies_for(&policy.subject);
             if self.scope == Scope::Policy {
                 around.retain(|other| other.object.is_same_object(&policy.object) || std::ptr::eq(*other, policy));
@@ -159,25 +169,40 @@ impl Rule for DnsBlocked {
                     },
                     if is_final { None } else { allowing() },
                 ),
-                Some(Stop::Isolation) => (
-                    policy.egress.path.clone(),
-                    format!(
-                        "{} are isolated for egress and nothing lets them ask the cluster's DNS over UDP: they can \
-                         resolve no name",
-                        policy.subject
-                    ),
-                    format!(
-                        "add an egress rule on UDP and TCP to {}, or cover the same pods by another policy that has one",
-                        ways(case.site)
-                    ),
-                    allowing(),
-                ),
+                Some(Stop::Isolation) => {
+                    // Allowing DNS would leave them without everything else.
+                    let only_denies = !policy.egress.rules.is_empty()
+                        && policy.egress.rules.iter().all(|rule| rule.action == Action::Deny);
+                    (
+                        policy.egress.path.clone(),
+                        format!(
+                            "{} are isolated for egress and nothing lets them ask the cluster's DNS over UDP: they can \
+                             resolve no name",
+                            policy.subject
+                        ),
+                        if only_denies {
+                            "the policy only denies, and by that it isolates: if it is to deny and nothing more, keep it from \
+                             isolating, or let the rest pass; otherwise allow what the pods need, DNS first"
+                                .to_owned()
+                        } else {
+                            format!(
+                                "add an egress rule on UDP and TCP to {}, or cover the same pods by another policy that has \
+                                 one",
+                                ways(case.site)
+                            )
+                        },
+                        if only_denies { None } else { allowing() },
+                    )
+                }
                 Some(Stop::Nothing | Stop::Others) | None => continue,
             };
             findings.add::<Self>(case, path, message, help + &assumptions(&assumed), fix);
         }
         if self.scope == Scope::Union {
             check_others(case, findings);
+        }
+        if self.servers {
+            check_servers(case, findings);
         }
     }
 
@@ -186,45 +211,69 @@ impl Rule for DnsBlocked {
     }
 }
 
-/// Other policies whose pods had DNS from the object before the change, and have it from nowhere after.
+/// Pods that other policies isolate, or deny DNS to, and that have it before the change and not after it.
 fn check_others(case: &Case<'_>, findings: &mut Findings) {
     let object = case.change.object();
     let verb = match case.change {
-        Change::Write { old: None, .. } => return,
+        Change::Write { old: None, .. } => "making",
         Change::Write { .. } => "changing",
         Change::Delete { .. } => "deleting",
     };
-    if !matches!(object.body, Body::Policies(_)) {
-        return;
-    }
-    let isolates = |policy: &&Policy| policy.egress.isolates && !policy.object.is_same_object(&object.id);
+    let others = |policy: &&Policy| can_stop(&policy.egress) && !policy.object.is_same_object(&object.id);
     // In this order, since what was there before is read only if somebody asks for it.
-    let mut isolated: Vec<&Policy> = match object.namespace() {
-        Some(namespace) => case.after().policies(namespace).filter(isolates).collect(),
+    let mut stopping: Vec<&Policy> = match (&object.body, object.namespace()) {
+        (Body::Policies(policies), _)
+            if verb == "making" && !policies.iter().any(|new| opens(case, new, &[Action::Pass])) =>
+        {
+            return;
+        }
+        (Body::Policies(_), Some(namespace)) => case.after().policies(namespace).filter(others).collect(),
         // Of the cluster: it may have served pods anywhere.
-        None => case.after().all_policies().filter(isolates).collect(),
+        (Body::Policies(_), None) => case.after().all_policies().filter(others).collect(),
+        (Body::Tier(_), _) => {
+            let stage = Stage::Tier(object.id.name.clone());
+            case.after().all_policies().filter(others).filter(|policy| policy.stage == stage).collect()
+        }
+        (Body::Namespace(_) | Body::Workload(_), _) => return,
     };
-    if isolated.is_empty() {
+    if stopping.is_empty() {
         return;
     }
-    let Some(old) = case.change.old() else { return };
-    let served: Vec<&Policy> =
-        old.policies().iter().filter(|old| old.standing == Standing::InForce && opens(case, old)).collect();
-    isolated.retain(|policy| served.iter().any(|served| may_share(served, policy, case.view)));
-    isolated.sort_by(|a, b| a.object.cmp(&b.object));
+    stopping.sort_by(|a, b| a.object.cmp(&b.object));
+    // Whose DNS depends on the object: those whom it let through before, or leaves to a later stage now.
+    let in_force = |policy: &&Policy| policy.standing == Standing::InForce;
+    let old = case.change.old().map(Object::policies).unwrap_or_default().iter().filter(in_force);
+    let mut opening: Vec<&Pods> =
+        old.filter(|old| opens(case, old, &[Action::Allow, Action::Pass])).map(|old| &old.subject).collect();
+    let new = case.policies().iter().filter(in_force);
+    opening.extend(new.filter(|new| opens(case, new, &[Action::Pass])).map(|new| &new.subject));
+
     let mut found = 0;
-    for policy in isolated {
-        let has = |scene| serves(scene, case.site, policy, &[Protocol::Udp]);
-        if !has(case.after()) && has(case.before()) {
-            let message = format!(
-                "{verb} it takes the last way to the cluster's DNS from {}, which {} isolates for egress",
-                policy.subject, policy.object
-            );
-            let help = "let another policy allow DNS to these pods first, or remove the one that isolates them";
+    for policy in stopping {
+        let concerned: Vec<Pods> = match object.body {
+            Body::Tier(_) => vec![policy.subject.clone()],
+            _ => opening.iter().take(MOST_OTHERS).filter_map(|pods| policy.subject.and(pods, case.view)).collect(),
+        };
+        for pods in concerned {
+            if !passes(case.before(), case.site, &pods) || passes(case.after(), case.site, &pods) {
+                continue;
+            }
+            let message = if policy.egress.isolates {
+                format!(
+                    "{verb} it takes the last way to the cluster's DNS from {pods}, which {} isolates for egress",
+                    policy.object
+                )
+            } else {
+                format!(
+                    "{verb} it takes the last way to the cluster's DNS from {pods}, to which {} denies egress",
+                    policy.object
+                )
+            };
+            let help = "let another policy allow DNS to these pods first, or remove the one that stops them";
             findings.add::<DnsBlocked>(case, Path::root().field("spec"), message, help.into(), None);
             found += 1;
             if found == MOST_OTHERS {
-                break;
+                return;
             }
         }
     }
@@ -233,33 +282,74 @@ fn check_others(case: &Case<'_>, findings: &mut Findings) {
 /// Of how many other policies one change is said to take DNS from their pods.
 const MOST_OTHERS: usize = 20;
 
-/// Whether two policies may concern pods of one namespace.
-fn may_share(a: &Policy, b: &Policy, view: &View) -> bool {
-    match (&a.subject.namespaces, &b.subject.namespaces) {
-        (Namespaces::Own(Some(name)), other) | (other, Namespaces::Own(Some(name))) => {
-            other.mean(name, view) != Some(false)
-        }
-        _ => true,
+/// Whether one way to the cluster's DNS is open to all of these pods.
+fn passes<'a>(scene: Scene<'a>, site: &'a Site, pods: &'a Pods) -> bool {
+    let around = scene.policies_for(pods);
+    site.cluster_dns.iter().any(|dns| {
+        let (other, traffic) = way(dns, Protocol::Udp);
+        let question = Question { subject: Subject::Each(pods), direction: Direction::Egress, other, traffic };
+        scene.ask(around.iter().copied(), &question).passes()
+    })
+}
+
+/// Whether policies that serve the cluster's DNS keep it from being asked: pods of any other namespace have to get in.
+fn check_servers(case: &Case<'_>, findings: &mut Findings) {
+    let nobody = Labels::default();
+    let anybody = End::Pod(Endpoint {
+        // A name that no namespace has, so that only what is said of all namespaces, or of all but some, means it.
+        namespace: "*",
+        labels: &nobody,
+        complete: true,
+        account: None,
+        addresses: &[],
+    });
+    for policy in
+        case.policies().iter().filter(|policy| policy.standing == Standing::InForce && can_stop(&policy.ingress))
+    {
+        let served = case.site.cluster_dns.iter().find(|dns| {
+            let End::Pod(server) = dns.end() else { return false };
+            if policy.subject.mean(&server, case.view) != Some(true) {
+                return false;
+            }
+            let question = Question {
+                subject: Subject::One(server),
+                direction: Direction::Ingress,
+                other: anybody,
+                traffic: dns.traffic(Protocol::Udp),
+            };
+            let answer = case.after().ask(case.after().policies(server.namespace), &question);
+            answer.decisions.iter().any(|decision| match decision {
+                Decision::Isolated(by) => by.iter().any(|by| std::ptr::eq(*by, policy)),
+                Decision::Denied(by, _) => std::ptr::eq(*by, policy),
+                Decision::Open | Decision::Allowed(..) => false,
+            })
+        });
+        let Some(dns) = served else { continue };
+        let message = format!(
+            "{} are isolated for ingress, and the pods of the cluster's DNS ({dns}) are among them: nothing lets the pods of \
+             other namespaces ask, and no pod of the cluster can resolve a name",
+            policy.subject
+        );
+        let help = "allow ingress on UDP and TCP to the pods of the cluster's DNS from all namespaces, or leave their namespace \
+                    out of what the policy selects";
+        findings.add::<DnsBlocked>(case, policy.ingress.path.clone(), message, help.into(), None);
     }
 }
 
-/// Whether a policy lets pods ask the cluster's DNS, or leaves that to a later stage that may.
-fn opens(case: &Case<'_>, policy: &Policy) -> bool {
-    let lets = |rule: &&TrafficRule| matches!(rule.action, Action::Allow | Action::Pass);
-    policy.egress.rules.iter().filter(lets).any(|rule| {
+/// Whether a rule of a policy with one of these actions means what pods send to the cluster's DNS.
+fn opens(case: &Case<'_>, policy: &Policy, actions: &[Action]) -> bool {
+    policy.egress.rules.iter().filter(|rule| actions.contains(&rule.action)).any(|rule| {
         let mut ways = case.site.cluster_dns.iter();
         ways.any(|dns| rule.means(&dns.end(), dns.traffic(Protocol::Udp), case.view) == Some(true))
     })
 }
 
-/// Whether one way to the cluster's DNS is open to all pods of a policy, over each of the protocols.
-pub(super) fn serves(scene: Scene<'_>, site: &Site, policy: &Policy, protocols: &[Protocol]) -> bool {
-    let around = scene.policies_for(&policy.subject);
-    site.cluster_dns.iter().any(|dns| {
-        protocols.iter().all(|protocol| {
-            let way = way(dns, *protocol);
-            stopped_by(scene, &around, policy, Direction::Egress, way, &mut Vec::new()) == Stop::Nothing
-        })
+/// Whether all pods that a policy concerns serve the cluster's DNS. They ask others, and not themselves.
+fn are_servers(case: &Case<'_>, policy: &Policy) -> bool {
+    case.site.cluster_dns.iter().filter_map(ClusterDns::pods).any(|(namespace, labels)| {
+        policy.subject.namespaces.mean(namespace, case.view) == Some(true)
+            && matches!(&policy.subject.namespaces, Namespaces::Own(_))
+            && Selector::of(labels).covers(&policy.subject.selector())
     })
 }
 

@@ -1,7 +1,7 @@
 //! See [`HostNetwork`].
 
 use super::{Case, Findings, Rule};
-use crate::model::Policy;
+use crate::model::{Action, Peers, Policy, Ports, Rule as TrafficRule};
 
 rule! {
     /// A pod uses the network of its node, in a namespace that is isolated.
@@ -20,7 +20,8 @@ rule! {
     ///
     /// Policies of the cluster count where their selector is known to mean the namespace.
     ///
-    /// - NetworkPolicy, Cilium, Calico: a policy that isolates a direction for all pods.
+    /// - NetworkPolicy, Cilium, Calico: a policy that isolates a direction for all pods, unless a rule of it lets everything
+    ///   through, or leaves everything to later tiers.
     /// - ClusterNetworkPolicy: does not isolate.
     ///
     /// ## Fires
@@ -120,10 +121,18 @@ impl HostNetwork {
         }
         let isolates_all = |policy: &&Policy| {
             policy.subject.all_pods()
-                && policy.sides().any(|(_, side)| side.isolates)
+                && policy.sides().any(|(_, side)| side.isolates && !side.rules.iter().any(is_open))
                 && policy.subject.namespaces.mean(namespace, case.view) == Some(true)
         };
         let policy = case.after().policies(namespace).filter(|_| self.policies).find(isolates_all)?;
         Some(format!("by {}", policy.object))
     }
+}
+
+/// Whether a rule lets everything through, or leaves it to others.
+fn is_open(rule: &TrafficRule) -> bool {
+    matches!(rule.action, Action::Allow | Action::Pass)
+        && (&rule.peers, &rule.ports) == (&Peers::Any, &Ports::Any)
+        && rule.conditions.is_empty()
+        && (&rule.only, &rule.within) == (&None, &None)
 }

@@ -94,6 +94,9 @@ impl<'a> Scene<'a> {
     }
 }
 
+/// The kind of tiers.
+const TIER: &str = "Tier";
+
 /// A policy of a namespace concerns pods of no other. A manifest may leave the namespace out.
 fn can_concern(policy: &Policy, namespace: &str) -> bool {
     is_cluster_wide(policy) || policy.object.namespace.as_deref().is_none_or(|own| own == namespace)
@@ -110,6 +113,7 @@ impl Surroundings for Scene<'_> {
     fn tier(&self, name: &str) -> Option<&Tier> {
         match self.object.map(|object| (&object.body, &*object.id.name)) {
             Some((Body::Tier(tier), written)) if written == name => Some(tier),
+            None if self.replaced.is_some_and(|tier| &*tier.kind == TIER && &*tier.name == name) => None,
             _ => self.view.tier(name),
         }
     }

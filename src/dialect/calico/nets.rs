@@ -6,6 +6,7 @@ use ipnet::IpNet;
 
 use super::reader::{ASIDE_NOT, Reader, repeated};
 use super::wire;
+use crate::dialect::cidr;
 use crate::model::{AddressSet, Block, Path};
 
 /// How many blocks a list may have.
@@ -117,7 +118,7 @@ impl Reader {
     }
 
     fn net(&mut self, text: &str, path: &Path) -> Option<IpNet> {
-        if let Ok(net) = text.parse::<IpNet>() {
+        if let Some(net) = cidr::parse(text) {
             let whole = net.trunc();
             if whole != net {
                 let problem = format!("`{text}` has bits set that are not a part of the block");

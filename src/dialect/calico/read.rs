@@ -87,12 +87,9 @@ fn policy(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
 }
 
 fn standing(faults: &[Fault], is_staged: bool) -> Standing {
-    if faults.iter().any(|fault| fault.kind.is_refused()) {
-        Standing::Refused
-    } else if is_staged {
-        Standing::Staged
-    } else {
-        Standing::InForce
+    match Standing::of(faults) {
+        Standing::InForce if is_staged => Standing::Staged,
+        standing => standing,
     }
 }
 

@@ -10,6 +10,7 @@ use super::labels::Scope;
 use super::selector::{in_words, terms};
 use super::validity::Faults;
 use super::{names, wire};
+use crate::dialect::cidr;
 use crate::model::{Action, Block, Entity, Path, Peer, Who};
 
 /// The peers of an element. None if one of its lists is there and empty: the element selects nothing then, whatever else it
@@ -155,15 +156,9 @@ fn address(text: &str, path: &Path, faults: &mut Faults) -> Who {
     }
 }
 
-/// A CIDR as `netip.ParsePrefix` takes it. Bits of the host do not count.
+/// A CIDR. Bits of the host do not count.
 fn prefix(text: &str) -> Option<IpNet> {
-    let (address, length) = text.split_once('/')?;
-    if length.starts_with('+') || length.len() > 1 && length.starts_with('0') {
-        return None;
-    }
-    // The parser of `IpNet` takes leading zeros in octets, that of the standard library does not, nor does Go.
-    let address: IpAddr = address.parse().ok()?;
-    IpNet::new(address, length.parse().ok()?).ok().map(|net| net.trunc())
+    cidr::parse(text).map(|net| net.trunc())
 }
 
 fn bad_cidr(text: &str, path: Path, faults: &mut Faults) -> Who {

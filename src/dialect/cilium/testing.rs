@@ -70,28 +70,3 @@ pub(super) fn fault(list: &str, element: &Value) -> String {
     assert_eq!(faults.len(), 1, "{element}: {faults:?}");
     faults.remove(0)
 }
-
-/// Every row of the documentation is a field of the wire.
-#[test]
-fn the_documentation_names_fields() {
-    let documentation = include_str!("../../../docs/dialects/cilium.md");
-    let mut rows = 0;
-    for path in documentation.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()) {
-        rows += 1;
-        let leaves = [json!("80"), json!({}), json!(["a"]), json!(true), json!(1)];
-        let read = leaves.into_iter().find_map(|leaf| read_fields(NAMESPACED, &nested(path, leaf)).ok());
-        let read = read.unwrap_or_else(|| panic!("{path} takes nothing"));
-        let unknown = read.faults.iter().find(|fault| fault.kind == FaultKind::UnknownField);
-        assert_eq!(unknown, None, "{path}");
-    }
-    assert!(rows > 200, "{rows}");
-}
-
-/// A value with this at a path such as `spec.ingress[].fromEndpoints[].matchLabels{}`.
-fn nested(path: &str, leaf: Value) -> Value {
-    path.rsplit('.').fold(leaf, |inner, field| match (field.strip_suffix("[]"), field.strip_suffix("{}")) {
-        (Some(field), _) => json!({field: [inner]}),
-        (_, Some(field)) => json!({field: {"a": inner}}),
-        _ => json!({field: inner}),
-    })
-}

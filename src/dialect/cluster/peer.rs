@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::read::Reader;
 use super::{Which, wire};
-use crate::dialect::ReadError;
 use crate::dialect::label_selector::LabelSelector;
+use crate::dialect::{ReadError, cidr};
 use crate::model::{Action, Block, Direction, DomainPattern, FaultKind, Namespaces, Path, Peer, Pods, Selector, Who};
 
 impl Reader {
@@ -87,7 +87,7 @@ impl Reader {
             one(nodes.map(Who::Nodes), "nodes")
         } else if let Some(networks) = &peer.networks {
             let path = path.field("networks");
-            let block = |text: &str, path: &Path| cidr(text, path).map(|net| Who::Addresses(Block::whole(net)));
+            let block = |text: &str, path: &Path| network(text, path).map(|net| Who::Addresses(Block::whole(net)));
             each(networks, &path, "a CIDR", block).map(Some)
         } else if let Some(names) = &peer.domain_names {
             let path = path.field("domainNames");
@@ -173,16 +173,10 @@ fn each(
 
 /// A CIDR as `isCIDR` of the API server's CEL has it: host bits may be set; leading zeros, zones and IPv4-mapped addresses
 /// are not taken (`staging/src/k8s.io/apiserver/pkg/cel/library/cidr.go` of Kubernetes).
-fn cidr(text: &str, path: &Path) -> Result<IpNet, ReadError> {
-    let net = || {
-        let (address, length) = text.split_once('/')?;
-        let address: IpAddr = address.parse().ok()?;
-        let is_number = length.bytes().all(|byte| byte.is_ascii_digit()) && (length == "0" || !length.starts_with('0'));
-        let is_mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-        let length = length.parse().ok().filter(|_| is_number && !is_mapped)?;
-        IpNet::new(address, length).ok().map(|net| net.trunc())
-    };
-    net().ok_or_else(|| ReadError::at(path, format!("`{text}` is not a CIDR, such as 10.0.0.0/8 or fd00::/8")))
+fn network(text: &str, path: &Path) -> Result<IpNet, ReadError> {
+    let is_mapped = |net: &IpNet| matches!(net.addr(), IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    let net = cidr::parse(text).filter(|net| !is_mapped(net)).map(|net| net.trunc());
+    net.ok_or_else(|| ReadError::at(path, format!("`{text}` is not a CIDR, such as 10.0.0.0/8 or fd00::/8")))
 }
 
 /// A name by the pattern of the CRD, which has `A-z` where it means `A-Z`.
@@ -402,7 +396,7 @@ mod tests {
             ("", None),
         ] {
             let net = net.map(|net| net.parse::<IpNet>().unwrap());
-            assert_eq!(cidr(text, &Path::root()).ok(), net, "{text}");
+            assert_eq!(network(text, &Path::root()).ok(), net, "{text}");
         }
     }
 

@@ -20,10 +20,9 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     let subject = reader.subject(spec.subject.as_ref(), &path.field("subject"))?;
     let ingress = reader.side(spec.ingress, Direction::Ingress, &path)?;
     let egress = reader.side(spec.egress, Direction::Egress, &path)?;
-    let refused = reader.faults.iter().any(|fault| fault.kind.is_refused());
     let policy = Policy {
         object: id.clone(),
-        standing: if refused { Standing::Refused } else { Standing::InForce },
+        standing: Standing::of(&reader.faults),
         stage: spec.stage,
         order: spec.order,
         subject,
