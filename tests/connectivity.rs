@@ -64,6 +64,7 @@ impl<'a> Cluster<'a> {
             complete: true,
             account: Some(&pod.service_account),
             addresses: std::slice::from_ref(&pod.address),
+            services: &[],
         }
     }
 

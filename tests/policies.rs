@@ -192,6 +192,7 @@ fn the_sets_of_all_dialects_mean_the_same() {
                     complete: true,
                     account: Some("default"),
                     addresses,
+                    services: &[],
                 };
                 let (here, there) = ([IpAddr::from([10, 0, 0, 1])], [IpAddr::from([10, 0, 0, 2])]);
                 let (labels, set_of);

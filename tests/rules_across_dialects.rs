@@ -104,7 +104,23 @@ fn dns_in_cilium() {
             (&["spec.egress"], vec![all("egress: [{toEntities: [world]}]")]),
             (&["spec.egress"], vec![all("egress: [{toCIDR: [0.0.0.0/0]}]")]),
             (&[], vec![all("egress: [{toPorts: [{ports: [{port: '53', protocol: UDP}]}]}]")]),
+            // Two halves are all there is.
+            (
+                &[],
+                vec![np(
+                    "halves",
+                    "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 0.0.0.0/1}}, {ipBlock: {cidr: \
+                     128.0.0.0/1}}], ports: [{protocol: UDP, port: 53}]}]}",
+                )],
+            ),
             (&[], vec![all(&format!("egress: [{CILIUM_DNS}]"))]),
+            (
+                &[],
+                vec![all(
+                    "egress: [{toServices: [{k8sService: {serviceName: kube-dns, namespace: kube-system}}], toPorts: [{ports: \
+                     [{port: '53'}]}]}]",
+                )],
+            ),
             // A denial comes before what is allowed. Somebody else's is not blamed on a policy.
             (
                 &["spec.egressDeny[0]"],
@@ -162,6 +178,17 @@ fn dns_in_calico() {
             (&["spec.egress[0]"], vec![all(&format!("egress: [{{action: Deny}}, {CALICO_DNS}]"))]),
             (&[], vec![all("egress: [{action: Allow, protocol: UDP, destination: {ports: [53]}}]")]),
             (&["spec.egress"], vec![all("egress: [{action: Log}]")]),
+            // By the Service that leads there, and by no other.
+            (
+                &[],
+                vec![all(
+                    "egress: [{action: Allow, destination: {services: {name: kube-dns, namespace: kube-system}}}]",
+                )],
+            ),
+            (
+                &["spec.egress"],
+                vec![all("egress: [{action: Allow, destination: {services: {name: kube-dns, namespace: shop}}}]")],
+            ),
             (&[], vec![all("egress: [{action: Pass}]")]),
             // An order before that of NetworkPolicies decides first, one after it comes too late.
             (&["spec.egress[0]"], vec![np("dns", NP_DNS), all("order: 10, egress: [{action: Deny}]")]),
@@ -410,6 +437,14 @@ fn open_ingress() {
             (&["spec.ingress[0].source.nets[0]"], vec![allow("source: {nets: [0.0.0.0/0]}, ")]),
             (&[], vec![allow("source: {nets: [0.0.0.0/0], selector: all()}, ")]),
             (&[], vec![allow("source: {namespaceSelector: all()}, ")]),
+            (
+                &["spec.ingress[0].source"],
+                vec![gnp(
+                    "all-but",
+                    "{types: [Ingress], ingress: [{action: Allow, protocol: TCP, source: {notSelector: \"app == 'x'\"}, \
+                     destination: {ports: [80]}}]}",
+                )],
+            ),
             (
                 &[],
                 vec![cluster(

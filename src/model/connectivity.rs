@@ -16,8 +16,8 @@
 use std::borrow::Cow;
 
 use super::{
-    Action, Direction, End, Endpoint, NAME_LABEL, Namespaces, Number, Order, Owner, Pods, Policy, Protocol, Rule,
-    Selector, Side, Stage, Surroundings, Traffic,
+    Action, Direction, End, Endpoint, NAME_LABEL, Namespaces, Number, Order, Owner, Pods, Policy, Ports, Protocol,
+    Rule, Selector, Side, Stage, Surroundings, Traffic,
 };
 
 /// What is asked about a connection.
@@ -520,6 +520,12 @@ impl Rule {
         if traffic == Some(false) {
             return traffic;
         }
-        super::known::all_of([traffic, self.peers.mean(other, around), conditions])
+        let peers = self.peers.mean(other, around);
+        // Where a Service is known to lead there, it is by its ports.
+        let traffic = match (&self.ports, peers) {
+            (Ports::OfService(_), Some(true)) => Some(true),
+            _ => traffic,
+        };
+        super::known::all_of([traffic, peers, conditions])
     }
 }

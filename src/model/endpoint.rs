@@ -65,6 +65,8 @@ pub struct Endpoint<'a> {
     pub account: Option<&'a str>,
     /// The addresses; none if they are not known.
     pub addresses: &'a [IpAddr],
+    /// The names of Services of its namespace that are known to lead to it.
+    pub services: &'a [Box<str>],
 }
 
 impl<'a> Endpoint<'a> {
@@ -148,6 +150,11 @@ impl Who {
         match (self, end) {
             (Self::All(parts), _) => all_of(parts.iter().map(|part| part.means(end, around))),
             (Self::Not(part), _) => part.means(end, around).map(|meant| !meant),
+            (Self::Service(service), End::Pod(endpoint)) => {
+                let named = service.name.as_ref().is_some_and(|name| endpoint.services.contains(name));
+                let there = service.namespace.as_deref().is_none_or(|namespace| namespace == endpoint.namespace);
+                (named && there).then_some(true)
+            }
             (Self::Unclear(_) | Self::Service(_), _) => None,
             (Self::Pods(pods), End::Pod(endpoint)) => pods.mean(endpoint, around),
             (Self::Pods(_), End::Addresses { .. } | End::Entity(_)) => Some(false),

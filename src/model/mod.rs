@@ -37,7 +37,7 @@ pub use finding::{Finding, Fix};
 pub use labels::Labels;
 pub use object::{Body, NAME_LABEL, Namespace, Object, ObjectRef, Workload};
 pub use path::{Path, Step};
-pub use peer::{Entity, Namespaces, Peer, Peers, Pods, Who};
+pub use peer::{Entity, Namespaces, Peer, Peers, Pods, Service, Who};
 pub use policy::{Action, Direction, Filter, Number, Order, Policy, Rule, Side, Stage, Standing, Tier, Types};
 pub use ports::{Names, Numbers, Port, Ports, Protocol, Traffic};
 pub use ranges::Ranges;

@@ -35,14 +35,25 @@ pub enum Who {
     Nodes(Selector),
     /// Whatever answers to a name in DNS.
     Domain(DomainPattern),
-    /// What stands behind a Service, in words: the model knows no Services.
-    Service(Box<str>),
+    /// What stands behind a Service.
+    Service(Service),
     /// What all of these mean.
     All(Vec<Who>),
     /// What this does not mean.
     Not(Box<Who>),
     /// What is not understood, in words.
     Unclear(Box<str>),
+}
+
+/// A Service, or several. The model knows no Services: only of those that somebody named it is known what they lead to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Service {
+    /// Its namespace; any if it is none.
+    pub namespace: Option<Box<str>>,
+    /// Its name, if it is selected by name.
+    pub name: Option<Box<str>>,
+    /// It in words.
+    pub words: Box<str>,
 }
 
 /// A part of the cluster's world that has a name of its own (Cilium's entities).
@@ -242,7 +253,8 @@ impl fmt::Display for Who {
             Self::Nodes(labels) if labels.is_empty() => f.write_str("every node"),
             Self::Nodes(labels) => write!(f, "nodes with {labels}"),
             Self::Domain(pattern) => pattern.fmt(f),
-            Self::Service(text) | Self::Unclear(text) => f.write_str(text),
+            Self::Service(service) => f.write_str(&service.words),
+            Self::Unclear(text) => f.write_str(text),
             Self::All(parts) => {
                 for (position, part) in parts.iter().enumerate() {
                     write!(f, "{}{part}", if position == 0 { "" } else { " and " })?;

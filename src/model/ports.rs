@@ -82,8 +82,8 @@ pub enum Ports {
         /// What is left out of it.
         not: Vec<Port>,
     },
-    /// Those of the Service that the rule names.
-    OfService,
+    /// Those of the Service that the rule names, of this protocol or of each.
+    OfService(Option<Protocol>),
 }
 
 /// One entry in the list of ports of a rule.
@@ -208,7 +208,7 @@ impl Ports {
                 left.subtract(&numbers(not, protocol));
                 left
             }
-            Self::OfService => Ranges::none(),
+            Self::OfService(_) => Ranges::none(),
         }
     }
 
@@ -224,7 +224,11 @@ impl Ports {
                 let left_out = any_of(not.iter().map(|port| port.means(traffic)));
                 all_of([of.mean(traffic), left_out.map(|left_out| !left_out)])
             }
-            Self::OfService => None,
+            Self::OfService(own) => match traffic {
+                Traffic::Port { protocol, .. } if own.is_none_or(|own| own == protocol) => None,
+                Traffic::SomePort => None,
+                Traffic::Port { .. } | Traffic::Protocol(_) | Traffic::Message { .. } => Some(false),
+            },
         }
     }
 }
@@ -256,7 +260,8 @@ impl fmt::Display for Ports {
         let ports = match self {
             Self::Any => return f.write_str("every port"),
             Self::Only(ports) if ports.is_empty() => return f.write_str("no port"),
-            Self::OfService => return f.write_str("the ports of the Service"),
+            Self::OfService(None) => return f.write_str("the ports of the Service"),
+            Self::OfService(Some(protocol)) => return write!(f, "the {protocol} ports of the Service"),
             Self::Only(ports) => ports,
             Self::But { of, not } => {
                 write!(f, "{of} but ")?;

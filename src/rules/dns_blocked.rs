@@ -302,6 +302,7 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
         complete: true,
         account: None,
         addresses: &[],
+        services: &[],
     });
     for policy in
         case.policies().iter().filter(|policy| policy.standing == Standing::InForce && can_stop(&policy.ingress))

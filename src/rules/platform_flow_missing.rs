@@ -164,6 +164,7 @@ impl WellKnown {
             complete: false,
             account: None,
             addresses: &[],
+            services: &[],
         })
     }
 }

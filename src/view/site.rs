@@ -77,6 +77,7 @@ pub struct ClusterDns {
     place: DnsPlace,
     port: u16,
     port_names: Vec<Box<str>>,
+    services: Vec<Box<str>>,
 }
 
 /// Where DNS is served.
@@ -96,6 +97,8 @@ struct WrittenDns {
     port: Option<u16>,
     #[serde(default)]
     port_names: Vec<Box<str>>,
+    #[serde(default)]
+    services: Vec<Box<str>>,
 }
 
 /// What is said about the cluster does not hold together.
@@ -128,7 +131,7 @@ impl TryFrom<WrittenDns> for ClusterDns {
         };
         match written.port.unwrap_or(53) {
             0 => Err(SiteError::DnsPort),
-            port => Ok(Self { place, port, port_names: written.port_names }),
+            port => Ok(Self { place, port, port_names: written.port_names, services: written.services }),
         }
     }
 }
@@ -138,9 +141,14 @@ impl ClusterDns {
     #[must_use]
     pub fn end(&self) -> End<'_> {
         match &self.place {
-            DnsPlace::Pods { namespace, labels } => {
-                End::Pod(Endpoint { namespace, labels, complete: false, account: None, addresses: &[] })
-            }
+            DnsPlace::Pods { namespace, labels } => End::Pod(Endpoint {
+                namespace,
+                labels,
+                complete: false,
+                account: None,
+                addresses: &[],
+                services: &self.services,
+            }),
             // NodeLocal DNSCache answers on the node itself.
             DnsPlace::Addresses(set, _) => End::Addresses { set, outside: false },
         }

@@ -252,8 +252,14 @@ mod tests {
 
     fn dns_passes(kind: &str, json: &Value, protocol: Protocol) -> bool {
         let labels: Labels = [("k8s-app", "kube-dns")].into_iter().collect();
-        let pod =
-            Endpoint { namespace: "kube-system", labels: &labels, complete: false, account: None, addresses: &[] };
+        let pod = Endpoint {
+            namespace: "kube-system",
+            labels: &labels,
+            complete: false,
+            account: None,
+            addresses: &[],
+            services: &[],
+        };
         passes(kind, json, End::Pod(pod), protocol, 53)
     }
 

@@ -9,7 +9,7 @@ use super::nets::{Families, Net, Nets, described};
 use super::reader::{Parsed, Reader, Role};
 use super::selector::not;
 use super::wire;
-use crate::model::{Block, FaultKind, Namespaces, Owner, Path, Peer, Peers, Pods, Selector, Who};
+use crate::model::{Block, FaultKind, Namespaces, Owner, Path, Peer, Peers, Pods, Selector, Service, Who};
 
 /// The selectors of one end.
 struct Selectors<'a> {
@@ -33,7 +33,12 @@ impl Reader {
         version: &Path,
     ) -> Peers {
         let mut parts: Vec<Who> = self.endpoints(entity, path).into_iter().collect();
-        parts.extend(entity.services.as_ref().map(|services| Who::Service(service(services))));
+        parts.extend(entity.services.as_ref().map(|services| {
+            let namespace = services.namespace.clone().filter(|namespace| !namespace.is_empty());
+            // Felix looks for one without a namespace in no namespace at all.
+            let name = services.name.clone().filter(|_| namespace.is_some());
+            Who::Service(Service { namespace, name, words: service(services) })
+        }));
         let left = nets.families(families);
         let single = |who: Block, path: &Path| Peer { path: path.clone(), who: Who::Addresses(who) };
         let addresses: Vec<Peer> = if !nets.nets.is_empty() {
@@ -165,7 +170,7 @@ impl Reader {
     }
 }
 
-/// A Service in words. Felix looks for one without a namespace in no namespace at all.
+/// A Service in words.
 fn service(services: &wire::Services) -> Box<str> {
     let name = services.name.as_deref().unwrap_or_default();
     match services.namespace.as_deref().filter(|namespace| !namespace.is_empty()) {
@@ -282,9 +287,9 @@ mod tests {
         );
         assert_eq!(
             (rule.peers.to_string(), rule.ports.to_string()),
-            ("the Service data/db".into(), "the ports of the Service".into())
+            ("the Service data/db".into(), "the TCP ports of the Service".into())
         );
-        assert_eq!(rule.conditions, [Box::from("the protocol is TCP")]);
+        assert!(rule.conditions.is_empty());
         assert_eq!(from(NAMESPACED, &json!({"services": {"name": "db"}})), "the Service db");
     }
 

@@ -55,10 +55,7 @@ impl Reader {
             }
         }
         if destination.services.is_some() {
-            if let Named::Known(protocol) = protocol {
-                conditions.push(format!("the protocol is {protocol}").into());
-            }
-            return Ports::OfService;
+            return Ports::OfService(if let Named::Known(protocol) = protocol { Some(protocol) } else { None });
         }
         ports
     }

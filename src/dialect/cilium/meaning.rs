@@ -26,7 +26,8 @@ fn passes(spec: &Value, other: End<'_>, number: u16) -> bool {
     let object = object(spec);
     assert!(object.faults.is_empty(), "{:?}", object.faults);
     let labels: Labels = [("app", "web")].into_iter().collect();
-    let subject = Endpoint { namespace: "shop", labels: &labels, complete: true, account: None, addresses: &[] };
+    let subject =
+        Endpoint { namespace: "shop", labels: &labels, complete: true, account: None, addresses: &[], services: &[] };
     let question = Question {
         subject: Subject::One(subject),
         direction: Direction::Egress,
@@ -39,7 +40,8 @@ fn passes(spec: &Value, other: End<'_>, number: u16) -> bool {
 fn to_pod(spec: &Value, namespace: &str, port: u16) -> bool {
     let labels: Labels = [("app", "db")].into_iter().collect();
     let addresses = ["10.1.1.1".parse().unwrap()];
-    let pod = Endpoint { namespace, labels: &labels, complete: true, account: None, addresses: &addresses };
+    let pod =
+        Endpoint { namespace, labels: &labels, complete: true, account: None, addresses: &addresses, services: &[] };
     passes(spec, End::Pod(pod), port)
 }
 

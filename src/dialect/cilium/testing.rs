@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::read;
 use crate::dialect::{Manifest, Origin, ReadError};
-use crate::model::{FaultKind, Object, Policy, Rule};
+use crate::model::{Object, Policy, Rule};
 
 /// The kind of a namespace.
 pub(super) const NAMESPACED: &str = "CiliumNetworkPolicy";
