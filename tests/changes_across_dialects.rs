@@ -286,3 +286,25 @@ fn whoever_isolates_the_dns_pods_lets_everybody_ask() {
         .replace("{podSelector: {}", "{podSelector: {matchLabels: {k8s-app: kube-dns}}");
     assert!(found(&own).is_empty());
 }
+
+#[test]
+fn a_dns_rule_that_names_depend_on_is_not_taken_away() {
+    let seen = CILIUM.replace("protocol: ANY}]}]", "protocol: ANY}], rules: {dns: [{matchPattern: '*'}]}}]");
+    let names = "
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: names, namespace: shop}
+spec:
+  endpointSelector: {}
+  egress: [{toFQDNs: [{matchName: a.example.com}], toPorts: [{ports: [{port: '443'}]}]}]
+";
+    let lost = |verb: &str| {
+        format!(
+            "fqdn-without-dns: {verb} it takes the DNS rule by which the agent learns the addresses of a.example.com: \
+             CiliumNetworkPolicy shop/names allows egress to it, and would match nothing"
+        )
+    };
+    assert!(denied(&[names], &seen, None).contains(&lost("deleting")));
+    assert_eq!(denied(&[names], &seen, Some(CILIUM)), [lost("changing")]);
+    assert!(denied(&[names], CILIUM, Some(&seen)).is_empty());
+}

@@ -81,6 +81,12 @@ impl DomainPattern {
         self.tokens.iter().map(char).collect()
     }
 
+    /// How many steps [`Self::overlaps`] takes.
+    #[must_use]
+    pub fn steps(&self, other: &Self) -> usize {
+        self.tokens.len().saturating_mul(other.tokens.len()).saturating_add(1)
+    }
+
     /// Whether there is a name that both mean. One that is longer than names can be (RFC 1035 §2.3.4) means none.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {

@@ -1,9 +1,11 @@
 //! See [`FqdnWithoutDns`].
 
+use std::cell::Cell;
 use std::collections::HashSet;
 
-use super::{Case, Findings, Rule};
-use crate::model::{Action, DomainPattern, Filter, Fix, Policy, Ports, Stage, Who, concern_all};
+use super::{Case, Change, Findings, Rule};
+use crate::model::{Action, Body, DomainPattern, Filter, Fix, Path, Policy, Ports, Stage, Standing, Who, concern_all};
+use crate::view::Scene;
 
 rule! {
     /// Egress to a name is allowed, and no DNS rule lets the agent learn the addresses of the name.
@@ -18,7 +20,7 @@ rule! {
     ///
     /// - Cilium: each `toFQDNs` entry. Some policy that concerns the same pods has to have a DNS rule with a pattern that
     ///   the name fits; several policies may cover the pods together. A pattern and a name that have one name in common
-    ///   are enough.
+    ///   are enough. Also the deletion or the change of a policy that takes the DNS rule for names of another policy.
     /// - ClusterNetworkPolicy: not concerned, its `domainNames` do not depend on rules for DNS.
     /// - NetworkPolicy and Calico: not concerned, they have no names.
     ///
@@ -93,17 +95,11 @@ rule! {
 
 impl Rule for FqdnWithoutDns {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        // Stages of the cluster do not learn names from lookups.
-        for policy in case.policies().iter().filter(|policy| policy.stage == Stage::Policies) {
-            let allowing = policy.egress.rules.iter().filter(|rule| rule.action == Action::Allow);
-            let names = allowing.flat_map(|rule| rule.peers.listed()).filter_map(|peer| match &peer.who {
-                Who::Domain(name) => Some((&peer.path, name)),
-                _ => None,
-            });
+        for policy in case.policies() {
             let mut watching: Option<Watching<'_>> = None;
-            for (path, name) in names {
-                let watching = watching.get_or_insert_with(|| Watching::around(case, policy));
-                if watching.covers(name, policy, case) {
+            for (path, name) in names(policy) {
+                let watching = watching.get_or_insert_with(|| Watching::around(case.supposing(), policy));
+                if watching.covers(name, policy) {
                     continue;
                 }
                 let message = format!(
@@ -115,54 +111,127 @@ impl Rule for FqdnWithoutDns {
                 findings.add::<Self>(case, path.clone(), message, help.into(), fix(policy, case));
             }
         }
+        check_others(case, findings);
     }
 }
 
+/// Names that other policies allow egress to, whose lookups the agent sees before the change and not after it.
+fn check_others(case: &Case<'_>, findings: &mut Findings) {
+    let object = case.change.object();
+    let verb = match case.change {
+        Change::Write { old: None, .. } => return,
+        Change::Write { .. } => "changing",
+        Change::Delete { .. } => "deleting",
+    };
+    let others = |policy: &&Policy| !policy.object.is_same_object(&object.id) && names(policy).next().is_some();
+    let mut naming: Vec<&Policy> = match (&object.body, object.namespace()) {
+        (Body::Policies(_), Some(namespace)) => case.after().policies(namespace).filter(others).collect(),
+        (Body::Policies(_), None) => case.after().all_policies().filter(others).collect(),
+        (Body::Namespace(_) | Body::Tier(_) | Body::Workload(_), _) => return,
+    };
+    let has_lookups = |old: &Policy| old.standing == Standing::InForce && lookups(old).next().is_some();
+    if naming.is_empty() || !case.change.old().is_some_and(|old| old.policies().iter().any(has_lookups)) {
+        return;
+    }
+    naming.sort_by(|a, b| a.object.cmp(&b.object));
+    let mut found = 0;
+    for policy in naming {
+        let (before, after) = (Watching::around(case.before(), policy), Watching::around(case.after(), policy));
+        let lost = names(policy).find(|(_, name)| before.covers(name, policy) && !after.covers(name, policy));
+        let Some((_, name)) = lost else { continue };
+        let message = format!(
+            "{verb} it takes the DNS rule by which the agent learns the addresses of {name}: {} allows egress to it, and \
+             would match nothing",
+            policy.object
+        );
+        let help = "let another policy have a DNS rule for these names and the same pods first";
+        findings.add::<FqdnWithoutDns>(case, Path::root().field("spec"), message, help.into(), None);
+        found += 1;
+        if found == MOST_OTHERS {
+            return;
+        }
+    }
+}
+
+/// Of how many other policies one change is said to take the DNS rule.
+const MOST_OTHERS: usize = 20;
+
+/// The names that a policy allows egress to, each with its place. Stages of the cluster do not learn names from lookups.
+fn names(policy: &Policy) -> impl Iterator<Item = (&Path, &DomainPattern)> {
+    let rules = policy.egress.rules.iter().filter(|rule| rule.action == Action::Allow);
+    let peers = rules.filter(|_| policy.stage == Stage::Policies).flat_map(|rule| rule.peers.listed());
+    peers.filter_map(|peer| match &peer.who {
+        Who::Domain(name) => Some((&peer.path, name)),
+        _ => None,
+    })
+}
+
+/// The names whose lookups a policy sends through a proxy.
+fn lookups(policy: &Policy) -> impl Iterator<Item = &DomainPattern> {
+    let rules = policy.egress.rules.iter().filter(|rule| rule.action == Action::Allow);
+    let filters = rules.filter_map(|rule| match &rule.filter {
+        Some(Filter::Lookups(patterns)) => Some(patterns),
+        Some(Filter::Requests) | None => None,
+    });
+    filters.flatten()
+}
+
 /// The policies around some pods that let lookups through a proxy, each with the names that it lets through.
-struct Watching<'a>(Vec<(&'a Policy, Names<'a>)>);
+struct Watching<'a> {
+    scene: Scene<'a>,
+    policies: Vec<(&'a Policy, Lookups<'a>)>,
+    /// How many more steps patterns are compared for. Past that a name counts as covered: nobody is refused for a list that is
+    /// too long to be looked through.
+    left: Cell<usize>,
+}
+
+/// How many steps the patterns of one policy are compared for: some 20,000 of usual length.
+const STEPS: usize = 8_000_000;
 
 /// Names and patterns of names.
 #[derive(Default)]
-struct Names<'a> {
+struct Lookups<'a> {
     exact: HashSet<String>,
     patterns: Vec<&'a DomainPattern>,
 }
 
 impl<'a> Watching<'a> {
-    fn around(case: &Case<'a>, policy: &'a Policy) -> Self {
-        let mut watching = Vec::new();
-        for other in case.supposing().policies_for(&policy.subject) {
-            let mut names = Names::default();
-            let filters = other.egress.rules.iter().filter(|rule| rule.action == Action::Allow);
-            for filter in filters.filter_map(|rule| rule.filter.as_ref()) {
-                let Filter::Lookups(patterns) = filter else { continue };
-                for pattern in patterns {
-                    match pattern.exact() {
-                        Some(name) => {
-                            names.exact.insert(name);
-                        }
-                        None => names.patterns.push(pattern),
+    fn around(scene: Scene<'a>, policy: &'a Policy) -> Self {
+        let mut policies = Vec::new();
+        for other in scene.policies_for(&policy.subject) {
+            let mut seen = Lookups::default();
+            for pattern in lookups(other) {
+                match pattern.exact() {
+                    Some(name) => {
+                        seen.exact.insert(name);
                     }
+                    None => seen.patterns.push(pattern),
                 }
             }
-            if !names.exact.is_empty() || !names.patterns.is_empty() {
-                watching.push((other, names));
+            if !seen.exact.is_empty() || !seen.patterns.is_empty() {
+                policies.push((other, seen));
             }
         }
-        Self(watching)
+        Self { scene, policies, left: Cell::new(STEPS) }
     }
 
     /// Whether the lookups of a name by all pods of a policy pass a proxy.
-    fn covers(&self, name: &DomainPattern, policy: &'a Policy, case: &Case<'a>) -> bool {
+    fn covers(&self, name: &DomainPattern, policy: &'a Policy) -> bool {
         let exact = name.exact();
-        let watching = self.0.iter().filter(|(_, names)| match &exact {
-            Some(exact) => names.exact.contains(exact) || names.patterns.iter().any(|pattern| pattern.overlaps(name)),
-            None => {
-                names.patterns.iter().any(|pattern| pattern.overlaps(name))
-                    || names.exact.iter().any(|exact| DomainPattern::name(exact).overlaps(name))
+        let overlaps = |pattern: &DomainPattern| match self.left.get().checked_sub(pattern.steps(name)) {
+            Some(left) => {
+                self.left.set(left);
+                pattern.overlaps(name)
             }
+            None => true,
+        };
+        let watching = self.policies.iter().filter(|(_, seen)| {
+            let known = exact.as_ref().is_some_and(|exact| seen.exact.contains(exact));
+            known
+                || seen.patterns.iter().any(|pattern| overlaps(pattern))
+                || exact.is_none() && seen.exact.iter().any(|exact| overlaps(&DomainPattern::name(exact)))
         });
-        concern_all(watching.map(|(policy, _)| *policy), &policy.subject, &case.supposing())
+        concern_all(watching.map(|(policy, _)| *policy), &policy.subject, &self.scene)
     }
 }
 
