@@ -44,16 +44,32 @@ struct Cluster<'a> {
     world: &'a World,
     view: View,
     labels: Vec<Labels>,
+    hidden: Hidden,
+}
+
+/// What the engine is not told.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hidden {
+    labels_of_namespaces: bool,
+    labels_of_pods: bool,
+    addresses: bool,
+    accounts: bool,
+    ports: bool,
 }
 
 impl<'a> Cluster<'a> {
     fn of(world: &'a World) -> Self {
-        let namespaces = world.namespaces.iter().map(|(name, labels)| {
+        Self::without(world, Hidden::default())
+    }
+
+    fn without(world: &'a World, hidden: Hidden) -> Self {
+        let known = world.namespaces.iter().filter(|_| !hidden.labels_of_namespaces);
+        let namespaces = known.map(|(name, labels)| {
             read(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}))
         });
         let view = View::of(namespaces.chain(world.manifests.iter().map(read)));
         let labels = world.pods.iter().map(|pod| pod.labels.clone().into_iter().collect()).collect();
-        Self { world, view, labels }
+        Self { world, view, labels, hidden }
     }
 
     fn endpoint<'b>(&'b self, pod: &'b Pod) -> Endpoint<'b> {
@@ -61,9 +77,9 @@ impl<'a> Cluster<'a> {
         Endpoint {
             namespace: &pod.namespace,
             labels: &self.labels[at],
-            complete: true,
-            account: Some(&pod.service_account),
-            addresses: std::slice::from_ref(&pod.address),
+            complete: !self.hidden.labels_of_pods,
+            account: (!self.hidden.accounts).then_some(&*pod.service_account),
+            addresses: if self.hidden.addresses { &[] } else { std::slice::from_ref(&pod.address) },
             services: &[],
         }
     }
@@ -98,7 +114,8 @@ impl<'a> Cluster<'a> {
         let traffic = if protocol == Protocol::Icmp {
             Traffic::Message { protocol, kind: 8, code: 0 }
         } else {
-            Traffic::Port { protocol, number: flow.port, names: Names::Exactly(&ends.names) }
+            let names = if self.hidden.ports { Names::AtLeast(&[]) } else { Names::Exactly(&ends.names) };
+            Traffic::Port { protocol, number: flow.port, names }
         };
         Scene::of(&self.view).ask(policies, &Question { subject, direction, other, traffic })
     }
@@ -143,6 +160,26 @@ fn agrees(world: &World, picks: &[Pick]) -> Result<(), TestCaseError> {
     for pick in picks {
         let flow = pick.flow(world);
         prop_assert_eq!(cluster.answer(&flow), oracle::answer(world, &flow), "{:#?}", flow);
+    }
+    Ok(())
+}
+
+/// Whatever is not known: an answer for which nothing had to be assumed is the true one.
+fn unknown_is_not_no(world: &World, picks: &[Pick], hidden: Hidden) -> Result<(), TestCaseError> {
+    let cluster = Cluster::without(world, hidden);
+    for pick in picks {
+        let flow = pick.flow(world);
+        let ends = Ends::of(&flow);
+        let truth = oracle::answer(world, &flow);
+        for (end, direction, truth) in
+            [(flow.from, Direction::Egress, truth.egress), (flow.to, Direction::Ingress, truth.ingress)]
+        {
+            let Some(pod) = end.pod() else { continue };
+            let answer = cluster.of_pod(pod, direction, &flow, &ends);
+            if answer.assumed.is_empty() {
+                prop_assert_eq!(answer.passes(), truth, "{:#?} without {:?}", flow, hidden);
+            }
+        }
     }
     Ok(())
 }
@@ -211,6 +248,17 @@ macro_rules! held_against_the_oracle {
                     picks in prop::collection::vec(flow(), 12),
                 ) {
                     agrees(&world, &picks)?;
+                }
+
+                #[test]
+                fn what_is_answered_without_assumptions_is_true_whatever_is_hidden(
+                    world in $worlds,
+                    picks in prop::collection::vec(flow(), 6),
+                    hide in any::<[bool; 5]>(),
+                ) {
+                    let [labels_of_namespaces, labels_of_pods, addresses, accounts, ports] = hide;
+                    let hidden = Hidden { labels_of_namespaces, labels_of_pods, addresses, accounts, ports };
+                    unknown_is_not_no(&world, &picks, hidden)?;
                 }
 
                 #[test]

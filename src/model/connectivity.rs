@@ -16,7 +16,7 @@
 use std::borrow::Cow;
 
 use super::{
-    Action, Direction, End, Endpoint, NAME_LABEL, Namespaces, Number, Order, Owner, Pods, Policy, Ports, Protocol,
+    Action, Direction, End, Endpoint, NAME_LABEL, Namespaces, Order, Owner, Pods, Policy, Ports, Precedence, Protocol,
     Rule, Selector, Side, Stage, Surroundings, Traffic,
 };
 
@@ -286,8 +286,8 @@ struct Turn<'a> {
     part: Part,
     share: Covered<'a>,
     /// Where its stage stands; two of the same order are told apart by their names.
-    stage: (Number, &'a str),
-    order: Number,
+    stage: (Precedence, &'a str),
+    order: Precedence,
     /// Whether what its stage does not decide is dropped.
     drops: bool,
 }
@@ -321,7 +321,7 @@ impl<'a> Turn<'a> {
             part: Part::Denials,
             share: share.clone(),
             stage,
-            order: Number(f64::NEG_INFINITY),
+            order: Precedence(f64::NEG_INFINITY),
             drops,
         });
         let part = if is_additive { Part::Rest } else { Part::All };
@@ -526,6 +526,6 @@ impl Rule {
             (Ports::OfService(_), Some(true)) => Some(true),
             _ => traffic,
         };
-        super::known::all_of([traffic, peers, conditions])
+        super::ternary::all_of([traffic, peers, conditions])
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::known::{all_of, any_of};
+use super::ternary::{all_of, any_of};
 use super::{
     AddressSet, Block, Entity, Fact, Labels, NAME_LABEL, Namespaces, Owner, Peers, Pods, Selector, Tier, Who,
     is_link_local,

@@ -67,13 +67,15 @@ pub enum Stage {
 impl Stage {
     /// Where it stands among the stages, if its tier says so there.
     #[must_use]
-    pub fn position(&self, tier: Option<&Tier>) -> Number {
+    pub fn position(&self, tier: Option<&Tier>) -> Precedence {
         match self {
-            Self::Admin => Number(1_000.0),
-            Self::Policies => Number(1_000_000.0),
-            Self::Baseline => Number(10_000_000.0),
+            Self::Admin => Precedence(1_000.0),
+            Self::Policies => Precedence(1_000_000.0),
+            Self::Baseline => Precedence(10_000_000.0),
             // Felix puts a tier that does not exist last, and one without an order beside the default tier.
-            Self::Tier(_) => tier.map_or(Number(f64::INFINITY), |tier| tier.order.unwrap_or(Number(1_000_000.0))),
+            Self::Tier(_) => {
+                tier.map_or(Precedence(f64::INFINITY), |tier| tier.order.unwrap_or(Precedence(1_000_000.0)))
+            }
         }
     }
 
@@ -103,7 +105,7 @@ impl Stage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tier {
     /// Where it stands among the tiers: the smallest first. Without one it stands beside the default tier.
-    pub order: Option<Number>,
+    pub order: Option<Precedence>,
     /// Whether traffic that none of its policies decides is dropped.
     pub drops: bool,
 }
@@ -115,7 +117,7 @@ pub enum Order {
     /// allows is allowed. Where others have an order, these stand at 1000, as in Calico.
     Additive,
     /// The smallest number first.
-    At(Number),
+    At(Precedence),
     /// After those with a number.
     Last,
 }
@@ -123,41 +125,41 @@ pub enum Order {
 impl Order {
     /// Where it stands.
     #[must_use]
-    pub fn position(self) -> Number {
+    pub fn position(self) -> Precedence {
         match self {
-            Self::Additive => Number(1_000.0),
+            Self::Additive => Precedence(1_000.0),
             Self::At(number) => number,
-            Self::Last => Number(f64::INFINITY),
+            Self::Last => Precedence(f64::INFINITY),
         }
     }
 }
 
 /// A number that things are ordered by. The smallest comes first.
 #[derive(Clone, Copy, Debug)]
-pub struct Number(pub f64);
+pub struct Precedence(pub f64);
 
-impl PartialEq for Number {
+impl PartialEq for Precedence {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Number {}
+impl Eq for Precedence {}
 
-impl PartialOrd for Number {
+impl PartialOrd for Precedence {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Number {
+impl Ord for Precedence {
     fn cmp(&self, other: &Self) -> Ordering {
         // So that -0 is 0, as everywhere else.
         (self.0 + 0.0).total_cmp(&(other.0 + 0.0))
     }
 }
 
-impl Hash for Number {
+impl Hash for Precedence {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.0 + 0.0).to_bits().hash(state);
     }
@@ -290,7 +292,7 @@ mod tests {
     fn stages_stand_where_calico_puts_them() {
         let tier = |order| Tier { order, drops: true };
         let security = Stage::Tier("security".into());
-        assert!(security.position(Some(&tier(Some(Number(100.0))))) < Stage::Admin.position(None));
+        assert!(security.position(Some(&tier(Some(Precedence(100.0))))) < Stage::Admin.position(None));
         assert!(Stage::Admin.position(None) < Stage::Policies.position(None));
         assert!(Stage::Policies.position(None) < Stage::Baseline.position(None));
         assert!(Stage::Baseline.position(None) < security.position(None), "a tier that nobody knows comes last");
@@ -299,7 +301,7 @@ mod tests {
 
     #[test]
     fn numbers_are_ordered_as_numbers() {
-        assert!(Number(-1.0) < Number(0.5) && Number(0.5) < Number(f64::INFINITY));
-        assert_eq!(Number(0.0), Number(-0.0));
+        assert!(Precedence(-1.0) < Precedence(0.5) && Precedence(0.5) < Precedence(f64::INFINITY));
+        assert_eq!(Precedence(0.0), Precedence(-0.0));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::known::{all_of, any_of};
+use super::ternary::{all_of, any_of};
 use super::{Path, Ranges};
 
 /// A protocol over IP.

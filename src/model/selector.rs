@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::known::{all_of, any_of};
+use super::ternary::{all_of, any_of};
 use super::{Labels, NAME_LABEL};
 
 /// How many steps a proof may take. Real selectors need a few dozen; past this, thinking longer would only hold others up.

@@ -17,7 +17,7 @@ use crate::model::{Body, Labels, Namespaces, Object, ObjectRef, Policy, Surround
 #[derive(Clone, Debug, Default)]
 pub struct View {
     /// By name. Objects whose manifest names no namespace are kept under the empty name.
-    namespaces: HashMap<Box<str>, Known>,
+    namespaces: HashMap<Box<str>, NamespaceFacts>,
     /// Policies of the cluster, for pods of any namespace.
     cluster_wide: Vec<Policy>,
     /// Tiers of policies, by name.
@@ -26,7 +26,7 @@ pub struct View {
 
 /// What is known of one namespace.
 #[derive(Clone, Debug, Default)]
-struct Known {
+struct NamespaceFacts {
     /// All of its labels, if they are known.
     labels: Option<Labels>,
     policies: Vec<Policy>,

@@ -6,8 +6,8 @@ use super::{tier, wire};
 use crate::dialect::kubernetes::Kubernetes;
 use crate::dialect::{Dialect, Manifest, ReadError, strict};
 use crate::model::{
-    Body, Direction, Fault, FaultKind, Namespaces, Number, Object, Order, Path, Pods, Policy, Selector, Side, Stage,
-    Standing, Types,
+    Body, Direction, Fault, FaultKind, Namespaces, Object, Order, Path, Pods, Policy, Precedence, Selector, Side,
+    Stage, Standing, Types,
 };
 
 pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
@@ -76,7 +76,7 @@ fn policy(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
         object: id.clone(),
         standing: standing(&reader.faults, is_staged),
         stage: stage(spec.tier.as_deref().unwrap_or_default()),
-        order: spec.order.map_or(Order::Last, |order| Order::At(Number(order))),
+        order: spec.order.map_or(Order::Last, |order| Order::At(Precedence(order))),
         subject,
         types,
         ingress,
@@ -314,10 +314,10 @@ mod tests {
             (policy.stage, policy.order)
         };
         assert_eq!(place(json!({})), (Stage::Policies, Order::Last));
-        assert_eq!(place(json!({"tier": "default", "order": -1.5})), (Stage::Policies, Order::At(Number(-1.5))));
+        assert_eq!(place(json!({"tier": "default", "order": -1.5})), (Stage::Policies, Order::At(Precedence(-1.5))));
         assert_eq!(
             place(json!({"tier": "security", "order": 100})),
-            (Stage::Tier("security".into()), Order::At(Number(100.0)))
+            (Stage::Tier("security".into()), Order::At(Precedence(100.0)))
         );
         assert_eq!(place(json!({"tier": "kube-admin"})).0, Stage::Admin);
         assert_eq!(place(json!({"tier": "baselineadminnetworkpolicy"})).0, Stage::Baseline);

@@ -4,7 +4,7 @@ use super::reader::{ASIDE_NOT, Reader};
 use super::validity::is_label;
 use super::wire;
 use crate::dialect::{Manifest, ReadError};
-use crate::model::{Body, Number, Object, Path, Tier};
+use crate::model::{Body, Object, Path, Precedence, Tier};
 
 /// The tiers that Calico makes itself: their orders, and whether they drop.
 const BUILT_IN: [(&str, f64, bool); 3] =
@@ -44,7 +44,7 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
             reader.refuse(&path.field("order"), &problem, ASIDE_NOT, &format!("write `order: {order}`"));
         }
     }
-    let tier = Tier { order: spec.order.map(Number), drops };
+    let tier = Tier { order: spec.order.map(Precedence), drops };
     Ok(Object { id, body: Body::Tier(tier), faults: reader.faults })
 }
 
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_tier_drops_unless_it_passes() {
-        let tier = |order: Option<f64>, drops| (Tier { order: order.map(Number), drops }, Vec::new());
+        let tier = |order: Option<f64>, drops| (Tier { order: order.map(Precedence), drops }, Vec::new());
         assert_eq!(read("security", &json!({"order": 100})), tier(Some(100.0), true));
         assert_eq!(read("security", &json!({"order": -0.5, "defaultAction": "Pass"})), tier(Some(-0.5), false));
         assert_eq!(read("security", &json!({})), tier(None, true));

@@ -95,7 +95,7 @@ impl Reader {
 mod tests {
     use super::*;
     use crate::dialect::Origin;
-    use crate::model::{Number, Order, Stage};
+    use crate::model::{Order, Precedence, Stage};
     use serde_json::{Value, json};
 
     fn read(version: &str, kind: &str, spec: &Value) -> Result<Object, ReadError> {
@@ -142,7 +142,7 @@ mod tests {
             assert_eq!((policy.standing, policy.types), (Standing::InForce, Types::Declared));
             (policy.stage, policy.order)
         };
-        let at = |priority: u16| Order::At(Number(priority.into()));
+        let at = |priority: u16| Order::At(Precedence(priority.into()));
         assert_eq!(place(cluster(&json!({})).unwrap()), (Stage::Admin, at(10)));
         assert_eq!(place(cluster(&json!({"tier": "Baseline", "priority": 0})).unwrap()), (Stage::Baseline, at(0)));
         assert_eq!(place(admin(&json!({"priority": 1000})).unwrap()), (Stage::Admin, at(1000)));

@@ -6,7 +6,7 @@ use super::wire::{
     ClusterIngress, ClusterSpec, IngressPeer, Peer, Protocol, Subject,
 };
 use crate::dialect::{Manifest, ReadError};
-use crate::model::{Fault, Number, Order, Path, Stage};
+use crate::model::{Fault, Order, Path, Precedence, Stage};
 
 /// The spec of any kind.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Spec {
                 let spec: BaselineSpec = manifest.strict_spec(faults)?;
                 Self {
                     stage: Stage::Baseline,
-                    order: Order::At(Number(0.0)),
+                    order: Order::At(Precedence(0.0)),
                     subject: spec.subject,
                     ingress: all(spec.ingress),
                     egress: all(spec.egress),
@@ -72,7 +72,7 @@ fn tier(tier: Option<&str>) -> Result<Stage, ReadError> {
 
 fn order(priority: Option<i64>) -> Result<Order, ReadError> {
     let problem = match priority.map(|priority| (priority, u16::try_from(priority))) {
-        Some((_, Ok(priority @ 0..=1000))) => return Ok(Order::At(Number(priority.into()))),
+        Some((_, Ok(priority @ 0..=1000))) => return Ok(Order::At(Precedence(priority.into()))),
         Some((priority, _)) => format!("`{priority}` is not a priority from 0 to 1000"),
         None => "a priority from 0 to 1000 is needed".to_owned(),
     };
