@@ -105,9 +105,9 @@ fn what_cannot_be_judged_is_told_and_the_rest_is_judged_all_the_same() {
     for expected in [
         "a.yaml: line 2: not YAML",
         "b.yaml:1: this is no Kubernetes object: `apiVersion` and `kind` are needed",
-        "c.yaml:1: spec.ingress[0].ports[0].port: `70000` is not a port number from 1 to 65535",
+        "c.yaml:4: spec.ingress[0].ports[0].port: `70000` is not a port number from 1 to 65535",
         "d.yaml:1: apiVersion: `networking.k8s.io/v2` of NetworkPolicy is not understood, only v1",
-        "g.yaml:1: spec.hostNetwork: invalid type: string \"yes\", expected a boolean",
+        "g.yaml:3: spec.hostNetwork: invalid type: string \"yes\", expected a boolean",
     ] {
         assert!(done.err.contains(expected), "{expected} in\n{}", done.err);
     }
@@ -235,4 +235,13 @@ fn the_demo_shows_what_it_decides_and_ends() {
     ] {
         assert!(done.out.contains(expected), "{expected} in\n{}", done.out);
     }
+}
+
+#[test]
+fn a_value_that_cannot_be_read_is_named_with_its_line() {
+    let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\nspec:\n  podSelector: {}\n  ingress:\n  - \
+                  ports:\n    - port: true\n";
+    let done = run(&["check", "-"], policy);
+    assert_eq!(done.code, 2);
+    assert!(done.err.contains("<stdin>:8: spec.ingress[0].ports[0].port: "), "{}", done.err);
 }

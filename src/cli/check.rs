@@ -65,7 +65,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
                     match found.read() {
                         Ok(Some(object)) => read.push((found, object)),
                         Ok(None) => report.passed_over += 1,
-                        Err(error) => report.errors.push(format!("{}: {error}", found.place())),
+                        Err(error) => report.errors.push(format!("{}: {error}", found.place_of(&error.path))),
                     }
                 }
             }

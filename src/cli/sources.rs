@@ -137,6 +137,11 @@ impl Found {
         Manifest::read(&self.api_version, &self.kind, &self.json, Origin::Author)
     }
 
+    /// File and line of a part, for messages.
+    pub(super) fn place_of(&self, path: &crate::model::Path) -> String {
+        format!("{}:{}", self.file, self.document.line_of(path))
+    }
+
     /// File and line, for messages.
     pub(super) fn place(&self) -> String {
         format!("{}:{}", self.file, self.document.line)

@@ -368,7 +368,7 @@ mod tests {
         let rule = json!({"action": "Log", "metadata": {"annotations": {"a": "b"}}, "source": {"domains": ["a.b"]}});
         assert_eq!(faults(GLOBAL, &json!({"ingress": [rule]})), ["spec.ingress[0].source.domains: UnknownField"]);
         assert_eq!(
-            try_read("projectcalico.org/v3", KIND, &json!({"order": "first"})).unwrap_err().place,
+            try_read("projectcalico.org/v3", KIND, &json!({"order": "first"})).unwrap_err().path.to_string(),
             "spec.order",
             "a wrong type is an error"
         );
