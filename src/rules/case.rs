@@ -83,6 +83,38 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// Of how many other policies one change is said to take something from their pods.
+    pub(super) const MOST_OTHERS: usize = 20;
+
+    /// Whether the object was not there before.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        matches!(self.change, Change::Write { old: None, .. })
+    }
+
+    /// What is done to the object, for messages about what that takes from others.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self.change {
+            Change::Write { old: None, .. } => "making",
+            Change::Write { .. } => "changing",
+            Change::Delete { .. } => "deleting",
+        }
+    }
+
+    /// The policies of other objects whose pods the object may concern too, as they will be, in the order of their names. An
+    /// object of the cluster may concern pods anywhere.
+    pub(super) fn others(&self, are_wanted: impl Fn(&Policy) -> bool) -> Vec<&'a Policy> {
+        let object = self.change.object();
+        let is_other = |policy: &&Policy| !policy.object.is_same_object(&object.id) && are_wanted(policy);
+        let mut others: Vec<&Policy> = match object.namespace() {
+            Some(namespace) => self.after().policies(namespace).filter(is_other).collect(),
+            None => self.after().all_policies().filter(is_other).collect(),
+        };
+        others.sort_by(|a, b| a.object.cmp(&b.object));
+        others
+    }
+
     /// The policies that the object will hold.
     #[must_use]
     pub fn policies(&self) -> &'a [Policy] {

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 
-use super::blame::{Stop, assumptions, can_stop, stopped_by};
-use super::{Case, Change, Findings, Rule};
+use super::blame::{Stop, assumptions, can_stop, stopped_everywhere};
+use super::{Case, Findings, Rule};
 use crate::model::{
     Action, Body, Decision, Direction, End, Endpoint, Fix, Labels, NAME_LABEL, Namespaces, Numbers, Object, Order,
     Path, Peer, Pods, Policy, Port, Protocol, Question, Selector, Side, Stage, Standing, Subject, Traffic, Who,
@@ -139,24 +139,14 @@ impl Rule for DnsBlocked {
             if self.scope == Scope::Policy {
                 around.retain(|other| other.object.is_same_object(&policy.object) || std::ptr::eq(*other, policy));
             }
-            let mut assumed = Vec::new();
-            let each = case.site.cluster_dns.iter();
-            let mut stops = each.map(|dns| {
-                let udp = way(dns, Protocol::Udp);
-                stopped_by(case.supposing(), &around, policy, Direction::Egress, udp, &mut assumed)
-            });
-            let mut stop = None;
-            if stops.any(|one| {
-                stop = stop.or(Some(one).filter(|stop| stop.is_own()));
-                one == Stop::Nothing
-            }) {
-                continue;
-            }
+            let ways_out = case.site.cluster_dns.iter().map(|dns| way(dns, Protocol::Udp));
+            let stopped = stopped_everywhere(case.supposing(), &around, policy, Direction::Egress, ways_out);
+            let Some((stop, assumed)) = stopped else { continue };
             // Where policies add up, nothing that is allowed comes before a denial.
             let is_final = policy.order == Order::Additive;
             let allowing = || allow(case.site, &[Protocol::Udp, Protocol::Tcp], &policy.egress);
             let (path, message, help, fix) = match stop {
-                Some(Stop::Rule(rule)) => (
+                Stop::Rule(rule) => (
                     rule.path.clone(),
                     format!(
                         "{} are denied egress to {} on {}, and so the cluster's DNS over UDP: they can resolve no name",
@@ -169,7 +159,7 @@ impl Rule for DnsBlocked {
                     },
                     if is_final { None } else { allowing() },
                 ),
-                Some(Stop::Isolation) => {
+                Stop::Isolation => {
                     // Allowing DNS would leave them without everything else.
                     let only_denies = !policy.egress.rules.is_empty()
                         && policy.egress.rules.iter().all(|rule| rule.action == Action::Deny);
@@ -194,7 +184,7 @@ impl Rule for DnsBlocked {
                         if only_denies { None } else { allowing() },
                     )
                 }
-                Some(Stop::Nothing | Stop::Others) | None => continue,
+                Stop::Nothing | Stop::Others => continue,
             };
             findings.add::<Self>(case, path, message, help + &assumptions(&assumed), fix);
         }
@@ -213,46 +203,36 @@ impl Rule for DnsBlocked {
 
 /// Pods that other policies isolate, or deny DNS to, and that have it before the change and not after it.
 fn check_others(case: &Case<'_>, findings: &mut Findings) {
-    let object = case.change.object();
-    let verb = match case.change {
-        Change::Write { old: None, .. } => "making",
-        Change::Write { .. } => "changing",
-        Change::Delete { .. } => "deleting",
-    };
-    let others = |policy: &&Policy| can_stop(&policy.egress) && !policy.object.is_same_object(&object.id);
+    let can_take = |new: &Policy| opens(case, new, &[Action::Pass]);
+    match &case.change.object().body {
+        // What is new takes nothing away but by jumping ahead of others.
+        Body::Policies(policies) if case.is_new() && !policies.iter().any(can_take) => return,
+        Body::Policies(_) | Body::Tier(_) => {}
+        Body::Namespace(_) | Body::Workload(_) => return,
+    }
     // In this order, since what was there before is read only if somebody asks for it.
-    let mut stopping: Vec<&Policy> = match (&object.body, object.namespace()) {
-        (Body::Policies(policies), _)
-            if verb == "making" && !policies.iter().any(|new| opens(case, new, &[Action::Pass])) =>
-        {
-            return;
-        }
-        (Body::Policies(_), Some(namespace)) => case.after().policies(namespace).filter(others).collect(),
-        // Of the cluster: it may have served pods anywhere.
-        (Body::Policies(_), None) => case.after().all_policies().filter(others).collect(),
-        (Body::Tier(_), _) => {
-            let stage = Stage::Tier(object.id.name.clone());
-            case.after().all_policies().filter(others).filter(|policy| policy.stage == stage).collect()
-        }
-        (Body::Namespace(_) | Body::Workload(_), _) => return,
-    };
+    let mut stopping = case.others(|policy| can_stop(&policy.egress));
+    if let Body::Tier(_) = case.change.object().body {
+        let stage = Stage::Tier(case.change.object().id.name.clone());
+        stopping.retain(|policy| policy.stage == stage);
+    }
     if stopping.is_empty() {
         return;
     }
-    stopping.sort_by(|a, b| a.object.cmp(&b.object));
     // Whose DNS depends on the object: those whom it let through before, or leaves to a later stage now.
     let in_force = |policy: &&Policy| policy.standing == Standing::InForce;
     let old = case.change.old().map(Object::policies).unwrap_or_default().iter().filter(in_force);
     let mut opening: Vec<&Pods> =
         old.filter(|old| opens(case, old, &[Action::Allow, Action::Pass])).map(|old| &old.subject).collect();
-    let new = case.policies().iter().filter(in_force);
-    opening.extend(new.filter(|new| opens(case, new, &[Action::Pass])).map(|new| &new.subject));
+    opening.extend(case.policies().iter().filter(in_force).filter(|new| can_take(new)).map(|new| &new.subject));
 
-    let mut found = 0;
+    let (mut found, verb) = (0, case.verb());
     for policy in stopping {
-        let concerned: Vec<Pods> = match object.body {
+        let concerned: Vec<Pods> = match case.change.object().body {
             Body::Tier(_) => vec![policy.subject.clone()],
-            _ => opening.iter().take(MOST_OTHERS).filter_map(|pods| policy.subject.and(pods, case.view)).collect(),
+            _ => {
+                opening.iter().take(Case::MOST_OTHERS).filter_map(|pods| policy.subject.and(pods, case.view)).collect()
+            }
         };
         for pods in concerned {
             if !passes(case.before(), case.site, &pods) || passes(case.after(), case.site, &pods) {
@@ -272,15 +252,12 @@ fn check_others(case: &Case<'_>, findings: &mut Findings) {
             let help = "let another policy allow DNS to these pods first, or remove the one that stops them";
             findings.add::<DnsBlocked>(case, Path::root().field("spec"), message, help.into(), None);
             found += 1;
-            if found == MOST_OTHERS {
+            if found == Case::MOST_OTHERS {
                 return;
             }
         }
     }
 }
-
-/// Of how many other policies one change is said to take DNS from their pods.
-const MOST_OTHERS: usize = 20;
 
 /// Whether one way to the cluster's DNS is open to all of these pods.
 fn passes<'a>(scene: Scene<'a>, site: &'a Site, pods: &'a Pods) -> bool {

@@ -116,7 +116,7 @@ fn tcp_stop<'a>(case: &Case<'a>, policy: &'a Policy) -> Option<Stop<'a>> {
     for dns in &case.site.cluster_dns {
         let stop = |protocol| {
             let way = (dns.end(), dns.traffic(protocol));
-            stopped_by(scene, &around, policy, Direction::Egress, way, &mut Vec::new())
+            stopped_by(scene, &around, policy, Direction::Egress, way).0
         };
         if stop(Protocol::Udp) != Stop::Nothing {
             continue;

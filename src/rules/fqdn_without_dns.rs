@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 
-use super::{Case, Change, Findings, Rule};
+use super::{Case, Findings, Rule};
 use crate::model::{Action, Body, DomainPattern, Filter, Fix, Path, Policy, Ports, Stage, Standing, Who, concern_all};
 use crate::view::Scene;
 
@@ -117,24 +117,15 @@ impl Rule for FqdnWithoutDns {
 
 /// Names that other policies allow egress to, whose lookups the agent sees before the change and not after it.
 fn check_others(case: &Case<'_>, findings: &mut Findings) {
-    let object = case.change.object();
-    let verb = match case.change {
-        Change::Write { old: None, .. } => return,
-        Change::Write { .. } => "changing",
-        Change::Delete { .. } => "deleting",
-    };
-    let others = |policy: &&Policy| !policy.object.is_same_object(&object.id) && names(policy).next().is_some();
-    let mut naming: Vec<&Policy> = match (&object.body, object.namespace()) {
-        (Body::Policies(_), Some(namespace)) => case.after().policies(namespace).filter(others).collect(),
-        (Body::Policies(_), None) => case.after().all_policies().filter(others).collect(),
-        (Body::Namespace(_) | Body::Tier(_) | Body::Workload(_), _) => return,
-    };
+    if case.is_new() || !matches!(case.change.object().body, Body::Policies(_)) {
+        return;
+    }
+    let naming = case.others(|policy| names(policy).next().is_some());
     let has_lookups = |old: &Policy| old.standing == Standing::InForce && lookups(old).next().is_some();
     if naming.is_empty() || !case.change.old().is_some_and(|old| old.policies().iter().any(has_lookups)) {
         return;
     }
-    naming.sort_by(|a, b| a.object.cmp(&b.object));
-    let mut found = 0;
+    let (mut found, verb) = (0, case.verb());
     for policy in naming {
         let (before, after) = (Watching::around(case.before(), policy), Watching::around(case.after(), policy));
         let lost = names(policy).find(|(_, name)| before.covers(name, policy) && !after.covers(name, policy));
@@ -147,14 +138,11 @@ fn check_others(case: &Case<'_>, findings: &mut Findings) {
         let help = "let another policy have a DNS rule for these names and the same pods first";
         findings.add::<FqdnWithoutDns>(case, Path::root().field("spec"), message, help.into(), None);
         found += 1;
-        if found == MOST_OTHERS {
+        if found == Case::MOST_OTHERS {
             return;
         }
     }
 }
-
-/// Of how many other policies one change is said to take the DNS rule.
-const MOST_OTHERS: usize = 20;
 
 /// The names that a policy allows egress to, each with its place. Stages of the cluster do not learn names from lookups.
 fn names(policy: &Policy) -> impl Iterator<Item = (&Path, &DomainPattern)> {

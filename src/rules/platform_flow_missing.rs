@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Deserialize;
 
-use super::blame::{Stop, can_stop, stopped_by};
+use super::blame::{Stop, can_stop, stopped_everywhere};
 use super::dns_blocked::ways;
 use super::{Case, Findings, Rule};
 use crate::model::{
@@ -265,7 +265,7 @@ impl PlatformFlowMissing {
     }
 }
 
-/// What of a policy stops all of these ways, if nothing is open and something of it is.
+/// What of a policy stops all of these ways, if nothing is open and something of it does.
 fn stop<'a>(
     case: &Case<'a>,
     policy: &'a Policy,
@@ -275,15 +275,6 @@ fn stop<'a>(
     if !can_stop(policy.side(direction)) {
         return None;
     }
-    let scene = case.supposing();
-    let around = scene.policies_for(&policy.subject);
-    let mut own = None;
-    for way in ways {
-        match stopped_by(scene, &around, policy, direction, *way, &mut Vec::new()) {
-            Stop::Nothing => return None,
-            stop if stop.is_own() => own = own.or(Some(stop)),
-            _ => {}
-        }
-    }
-    own
+    let around = case.supposing().policies_for(&policy.subject);
+    stopped_everywhere(case.supposing(), &around, policy, direction, ways.iter().copied()).map(|(stop, _)| stop)
 }

@@ -44,12 +44,6 @@ impl<'a> Scene<'a> {
         Self { view, replaced: Some(&object.id), object: None, supposed: false }
     }
 
-    /// The view underneath, for what the object does not change.
-    #[must_use]
-    pub fn view(&self) -> &'a View {
-        self.view
-    }
-
     /// The policies that are in force and can concern pods of a namespace.
     pub fn policies(self, namespace: &str) -> impl Iterator<Item = &'a Policy> {
         let own = self.view.own_policies(namespace).iter().chain(self.view.cluster_wide_policies());
