@@ -13,6 +13,9 @@
 )]
 
 mod oracle;
+/// Once: other tests use the oracle too.
+#[path = "oracle/tests.rs"]
+mod oracle_by_hand;
 
 use oracle::generate::{
     Pick, flow, world, world_of_calico, world_of_cilium, world_of_cluster_policies, world_of_kubernetes,

@@ -1,8 +1,11 @@
-//! Blocks of addresses, as Go's `netip.ParsePrefix` takes them.
+//! Blocks of addresses: read as Go's `netip.ParsePrefix` reads them, and written.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::model::Block;
 
 /// The block in this text, as it is written: bits of the host may be set. Leading zeros, signs and zones are not taken; the
 /// parser of [`IpNet`] would take leading zeros in octets.
@@ -12,6 +15,20 @@ pub(super) fn parse(text: &str) -> Option<IpNet> {
     let address: IpAddr = address.parse().ok()?;
     let length = length.parse().ok().filter(|_| is_number)?;
     IpNet::new(address, length).ok()
+}
+
+/// A block and what it leaves out, as most dialects write it.
+#[derive(Serialize)]
+pub(super) struct Written {
+    pub(super) cidr: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) except: Vec<String>,
+}
+
+impl From<&Block> for Written {
+    fn from(block: &Block) -> Self {
+        Self { cidr: block.net.to_string(), except: block.except.iter().map(ToString::to_string).collect() }
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::Manifest;
 use crate::json::Key;
-use crate::model::{Path, Step};
+use crate::model::{Direction, Path, Step};
 
 /// A change of a manifest, as operations in their order.
 #[derive(Clone, Debug, Default, serde::Serialize)]
@@ -55,6 +55,12 @@ impl Patch {
             Some(_) => return None,
         }
         Some(())
+    }
+
+    /// Puts the names of directions there, as manifests have them.
+    pub(super) fn add_types(&mut self, path: &Path, directions: &[Direction]) {
+        let name = |direction: &Direction| if *direction == Direction::Ingress { "Ingress" } else { "Egress" };
+        self.add(path, &directions.iter().map(name).collect::<Vec<_>>());
     }
 
     /// Takes away what is there.

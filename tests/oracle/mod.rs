@@ -333,6 +333,3 @@ pub(crate) fn namespace(manifest: &Value) -> &str {
 pub(crate) fn name(manifest: &Value) -> &str {
     text(&manifest["metadata"]["name"])
 }
-
-#[cfg(test)]
-mod tests;

@@ -13,8 +13,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
-use super::calico::selector_matches;
-use super::{
+use crate::oracle::calico::selector_matches;
+use crate::oracle::{
     Answer, Direction, End, Flow, Pod, PodPort, Policy, Question, World, answer, conformance, generate, policies,
 };
 

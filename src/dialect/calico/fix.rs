@@ -83,11 +83,7 @@ pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
             patch.append(manifest, &rule.field(end).field("notNets"), &net.to_string())?;
         }
         Fix::DeclareTypes { directions } => {
-            let types: Vec<&str> = directions
-                .iter()
-                .map(|direction| if *direction == Direction::Ingress { "Ingress" } else { "Egress" })
-                .collect();
-            patch.add(&Path::root().field("spec").field("types"), &types);
+            patch.add_types(&Path::root().field("spec").field("types"), directions);
         }
         Fix::JoinPeers { .. } | Fix::WatchLookups { .. } => return None,
     }

@@ -7,9 +7,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::CLUSTERWIDE;
-use super::write::{Rule, WrittenBlock, WrittenPorts, selector, value, write_block, write_port};
-use crate::dialect::Manifest;
+use super::write::{Rule, WrittenPorts, selector, value, write_port};
 use crate::dialect::patch::{Patch, find};
+use crate::dialect::{Manifest, cidr};
 use crate::json::{Unread, objects};
 use crate::model::{Direction, Entity, Fix, Numbers, Path, Peer, Port, Step, Who};
 
@@ -99,7 +99,7 @@ fn allow(
         lists.push((if is_ingress { "fromEndpoints" } else { "toEndpoints" }, Value::from(endpoints)));
     }
     if blocks.iter().any(|block| !block.except.is_empty()) {
-        let blocks: Vec<WrittenBlock> = blocks.into_iter().map(write_block).collect();
+        let blocks: Vec<cidr::Written> = blocks.into_iter().map(Into::into).collect();
         lists.push((if is_ingress { "fromCIDRSet" } else { "toCIDRSet" }, value(&blocks)?));
     } else if !blocks.is_empty() {
         let blocks: Vec<String> = blocks.into_iter().map(|block| block.net.to_string()).collect();
@@ -144,10 +144,10 @@ fn move_to_set(patch: &mut Patch, manifest: &Manifest<'_>, peer: &Path, set: &'s
         return None;
     }
     let blocks: Vec<String> = serde_json::from_str(find(manifest, &list)?.get()).ok()?;
-    let blocks: Vec<WrittenBlock> = blocks
+    let blocks: Vec<cidr::Written> = blocks
         .into_iter()
         .enumerate()
-        .map(|(position, text)| WrittenBlock {
+        .map(|(position, text)| cidr::Written {
             // A set takes no address without a length.
             cidr: text.parse().map(|address: std::net::IpAddr| ipnet::IpNet::from(address).to_string()).unwrap_or(text),
             except: if position == *chosen { vec![except.to_owned()] } else { Vec::new() },

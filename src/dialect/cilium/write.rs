@@ -7,7 +7,7 @@ use serde::ser::{SerializeMap, Serializer};
 use serde_json::Value;
 
 use super::selector::{ACCOUNT, NAMESPACE, NAMESPACE_LABELS};
-use crate::model::{Block, NAME_LABEL, Namespaces, Numbers, Operator, Owner, Port, Requirement, Selector};
+use crate::model::{NAME_LABEL, Namespaces, Numbers, Operator, Owner, Port, Requirement, Selector};
 
 /// A rule as it is written: one list of peers, and ports if it has any.
 pub(super) struct Rule {
@@ -42,13 +42,6 @@ pub(super) struct WrittenPort {
     protocol: &'static str,
 }
 
-#[derive(Serialize)]
-pub(super) struct WrittenBlock {
-    pub(super) cidr: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) except: Vec<String>,
-}
-
 #[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct WrittenSelector<'a> {
@@ -69,10 +62,6 @@ pub(super) struct WrittenExpression<'a> {
 /// As JSON.
 pub(super) fn value(written: &impl Serialize) -> Option<Value> {
     serde_json::to_value(written).ok()
-}
-
-pub(super) fn write_block(block: &Block) -> WrittenBlock {
-    WrittenBlock { cidr: block.net.to_string(), except: block.except.iter().map(ToString::to_string).collect() }
 }
 
 pub(super) fn write_port(port: &Port) -> Option<WrittenPort> {

@@ -6,9 +6,9 @@
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
-use crate::dialect::Manifest;
 use crate::dialect::label_selector::{self, Written};
 use crate::dialect::patch::{Patch, find};
+use crate::dialect::{Manifest, cidr};
 use crate::model::{Direction, Fix, Namespaces, Numbers, Path, Peer, Port, Protocol, Who};
 
 /// A rule as it is written.
@@ -30,14 +30,7 @@ struct WrittenPeer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pod_selector: Option<Written<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ip_block: Option<WrittenBlock>,
-}
-
-#[derive(Serialize)]
-struct WrittenBlock {
-    cidr: String,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    except: Vec<String>,
+    ip_block: Option<cidr::Written>,
 }
 
 #[derive(Serialize)]
@@ -90,11 +83,7 @@ pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
         }
         Fix::WatchLookups { .. } => return None,
         Fix::DeclareTypes { directions } => {
-            let types: Vec<&str> = directions
-                .iter()
-                .map(|direction| if *direction == Direction::Ingress { "Ingress" } else { "Egress" })
-                .collect();
-            patch.add(&Path::root().field("spec").field("policyTypes"), &types);
+            patch.add_types(&Path::root().field("spec").field("policyTypes"), directions);
         }
     }
     Some(patch)
@@ -112,8 +101,7 @@ fn write_peer(peer: &Peer) -> Option<WrittenPeer<'_>> {
             }
         }
         Who::Addresses(block) => {
-            let except = block.except.iter().map(ToString::to_string).collect();
-            written.ip_block = Some(WrittenBlock { cidr: block.net.to_string(), except });
+            written.ip_block = Some(block.into());
         }
         _ => return None,
     }
