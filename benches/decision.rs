@@ -10,7 +10,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use portcullis::admission::{Knowledge, validate};
 use portcullis::baseline::PolicySet;
 use portcullis::config::Configuration;
-use portcullis::view::View;
+use portcullis::view::{Facts, View};
 use serde_json::Value;
 
 /// That of the binary.
@@ -38,17 +38,18 @@ fn compact(body: &[u8]) -> Vec<u8> {
 }
 
 fn decisions(criterion: &mut Criterion) {
-    let knowledge = Knowledge {
-        configuration: Configuration::shipped().unwrap(),
-        view: View::default(),
-        policies: PolicySet::shipped("network-policy.portcullis.dev").unwrap(),
-    };
+    let knowledge = Knowledge::new(
+        Configuration::shipped().unwrap(),
+        View::default(),
+        PolicySet::shipped("network-policy.portcullis.dev").unwrap(),
+    );
+    let facts = Facts::default();
     let mut group = criterion.benchmark_group("review");
     for (name, body) in BODIES {
         let body = compact(body);
         group.throughput(Throughput::Bytes(body.len() as u64));
         group.bench_with_input(BenchmarkId::new(*name, "decide"), &body, |bencher, body| {
-            bencher.iter(|| validate(&knowledge, black_box(body)).unwrap().body);
+            bencher.iter(|| validate(&knowledge, &facts, black_box(body)).unwrap().answer().unwrap().body);
         });
         group.bench_with_input(BenchmarkId::new(*name, "parse"), &body, |bencher, body| {
             bencher.iter(|| serde_json::from_slice::<Value>(black_box(body)).unwrap());

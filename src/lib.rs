@@ -6,6 +6,7 @@ mod json;
 pub mod admission;
 pub mod baseline;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod dialect;
 pub mod engine;

@@ -14,7 +14,7 @@ mod objects;
 use objects::objects;
 use portcullis::config::Configuration;
 use portcullis::engine::{Spared, judge};
-use portcullis::rules::{Change, Mode};
+use portcullis::rules::{Change, Mode, Occasion};
 use portcullis::view::View;
 
 /// What denies a change from `old` to `new` (or the deletion of `old`) where the others are there too, as `rule: message`.
@@ -26,7 +26,7 @@ fn denied(others: &[&str], old: &str, new: Option<&str>) -> Vec<String> {
         Some(new) => Change::Write { new, old: Some(&old) },
         None => Change::Delete { old: &old },
     };
-    let verdict = judge(&Configuration::shipped().unwrap(), &view, change);
+    let verdict = judge(&Configuration::shipped().unwrap(), &view, change, Occasion::default());
     let denials = verdict.judgements.into_iter().filter(|judgement| judgement.action == Mode::Deny);
     denials.map(|judgement| format!("{}: {}", judgement.finding.rule, judgement.finding.message)).collect()
 }
@@ -145,8 +145,12 @@ fn a_staged_policy_warns_and_says_why() {
         .replace("kind: GlobalNetworkPolicy", "kind: StagedGlobalNetworkPolicy")
         .replace("ports: [53]", "ports: [54]");
     let object = objects(&staged).remove(0);
-    let verdict =
-        judge(&Configuration::shipped().unwrap(), &View::default(), Change::Write { new: &object, old: None });
+    let verdict = judge(
+        &Configuration::shipped().unwrap(),
+        &View::default(),
+        Change::Write { new: &object, old: None },
+        Occasion::default(),
+    );
     let found: Vec<_> = verdict
         .judgements
         .iter()
@@ -227,7 +231,8 @@ fn a_pass_that_jumps_ahead_and_a_tier_that_drops_are_changes_too() {
     let accept = cluster("accept", 10, "Admin", "Accept", SYSTEM);
     let pass = objects(&cluster("pass", 1, "Admin", "Pass", SYSTEM)).remove(0);
     let view = View::of(objects(&accept).into_iter().chain(objects(ISOLATES)));
-    let verdict = judge(&Configuration::shipped().unwrap(), &view, Change::Write { new: &pass, old: None });
+    let verdict =
+        judge(&Configuration::shipped().unwrap(), &view, Change::Write { new: &pass, old: None }, Occasion::default());
     let found: Vec<&str> = verdict.judgements.iter().map(|judgement| judgement.finding.message.as_str()).collect();
     assert_eq!(found, [format!("making {TAKES}")]);
 
@@ -263,7 +268,8 @@ fn whoever_isolates_the_dns_pods_lets_everybody_ask() {
     let configuration = Configuration::shipped().unwrap();
     let found = |yaml: &str| -> Vec<String> {
         let object = objects(yaml).remove(0);
-        let verdict = judge(&configuration, &View::default(), Change::Write { new: &object, old: None });
+        let verdict =
+            judge(&configuration, &View::default(), Change::Write { new: &object, old: None }, Occasion::default());
         let of_dns = verdict.judgements.into_iter().filter(|judgement| judgement.finding.rule == "dns-blocked");
         of_dns.map(|judgement| judgement.finding.path.to_string()).collect()
     };

@@ -19,7 +19,7 @@ use portcullis::config::Configuration;
 use portcullis::dialect::{self, Manifest, Origin, ReadError};
 use portcullis::engine::{Judgement, judge};
 use portcullis::model::{Object, Step};
-use portcullis::rules::{Change, Mode};
+use portcullis::rules::{Change, Mode, Occasion};
 use portcullis::view::View;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -45,7 +45,7 @@ fn read(value: &Value) -> Result<Object, ReadError> {
 }
 
 fn judged(configuration: &Configuration, object: &Object) -> Vec<Judgement> {
-    judge(configuration, &View::default(), Change::Write { new: object, old: None }).judgements
+    judge(configuration, &View::default(), Change::Write { new: object, old: None }, Occasion::default()).judgements
 }
 
 /// How often each rule fires.
@@ -157,7 +157,7 @@ proptest! {
                 // Whatever was made of it can be judged, against itself too.
                 let configuration = Configuration::shipped().unwrap();
                 let view = View::of([object.clone()]);
-                let verdict = judge(&configuration, &view, Change::Write { new: &object, old: Some(&object) });
+                let verdict = judge(&configuration, &view, Change::Write { new: &object, old: Some(&object) }, Occasion::default());
                 prop_assert!(!verdict.judgements.iter().any(|judgement| judgement.action == Mode::Deny));
                 for judgement in verdict.judgements {
                     if let Some(fix) = judgement.finding.fix {

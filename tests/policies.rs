@@ -20,7 +20,7 @@ use portcullis::model::Direction::{Egress, Ingress};
 use portcullis::model::{
     AddressSet, Direction, End, Endpoint, Labels, Names, Object, Protocol, Question, Subject, Traffic,
 };
-use portcullis::rules::Change;
+use portcullis::rules::{Change, Occasion};
 use portcullis::view::{Scene, View};
 use serde_json::{Value, json};
 
@@ -60,7 +60,8 @@ fn what_a_namespace_is_due_gets_no_finding_whatever_it_asks_for() {
                 .collect();
             let view = View::of(objects.clone());
             for object in &objects {
-                let verdict = judge(&configuration, &view, Change::Write { new: object, old: None });
+                let verdict =
+                    judge(&configuration, &view, Change::Write { new: object, old: None }, Occasion::default());
                 assert!(verdict.judgements.is_empty(), "{labels}: {:#?}", verdict.judgements);
             }
             for value in due {
@@ -106,7 +107,7 @@ fn policies_of_the_cluster_get_no_finding_and_follow_the_domain_of_the_labels() 
         let view = View::of(objects.clone());
         for object in &objects {
             assert!(object.id.namespace.is_none() && object.faults.is_empty(), "{:?}", object.faults);
-            let verdict = judge(&configuration, &view, Change::Write { new: object, old: None });
+            let verdict = judge(&configuration, &view, Change::Write { new: object, old: None }, Occasion::default());
             assert!(verdict.judgements.is_empty(), "{set}: {:#?}", verdict.judgements);
             assert!(object.policies().iter().all(|policy| policy.subject.to_string().contains("policy.example.com/")));
         }

@@ -16,18 +16,17 @@ use portcullis::config::Configuration;
 use portcullis::dialect::{self, Manifest, Origin};
 use portcullis::engine::judge;
 use portcullis::manifest;
-use portcullis::rules::Change;
-use portcullis::view::View;
+use portcullis::rules::{Change, Occasion};
+use portcullis::view::{Facts, View};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-static KNOWLEDGE: LazyLock<Knowledge> = LazyLock::new(|| Knowledge {
-    configuration: Configuration::read(
+static KNOWLEDGE: LazyLock<Knowledge> = LazyLock::new(|| {
+    let configuration = Configuration::read(
         "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\nrules: {dns-blocked: {settings: {inject: true}}}\n",
-    )
-    .unwrap(),
-    view: View::default(),
-    policies: PolicySet::shipped("network-policy.portcullis.dev").unwrap(),
+    );
+    let policies = PolicySet::shipped("network-policy.portcullis.dev");
+    Knowledge::new(configuration.unwrap(), View::default(), policies.unwrap())
 });
 
 /// Any JSON, made of words that mean something somewhere.
@@ -159,7 +158,7 @@ proptest! {
         operation in prop::sample::select(vec!["CREATE", "UPDATE", "DELETE", "CONNECT", "PATCH"]),
     ) {
         let body = review(operation, kind, &json!({"spec": object, "metadata": old}), &old);
-        for answer in [validate(&KNOWLEDGE, &body).unwrap(), mutate(&KNOWLEDGE, &body).unwrap()] {
+        for answer in [validate(&KNOWLEDGE, &Facts::default(), &body).unwrap().answer().unwrap(), mutate(&KNOWLEDGE, &Facts::default(), &body).unwrap().answer().unwrap()] {
             let answer: Value = serde_json::from_slice(&answer.body).unwrap();
             prop_assert_eq!(&answer["response"]["uid"], "u-1");
             prop_assert!(answer["response"]["allowed"].is_boolean());
@@ -180,17 +179,17 @@ proptest! {
             dialect::read(&Manifest::read("networking.k8s.io/v1", "NetworkPolicy", &json, origin).unwrap()).unwrap().unwrap()
         };
         let file = read(Origin::Author);
-        let judged = judge(&KNOWLEDGE.configuration, &View::default(), Change::Write { new: &file, old: None });
+        let judged = judge(&KNOWLEDGE.configuration, &View::default(), Change::Write { new: &file, old: None }, Occasion::default());
         let server = read(Origin::Server { namespace: Some("shop") });
         let rules = |verdict: &portcullis::engine::Verdict| -> Vec<&'static str> {
             // What the author left out is known only from the file.
             let all = verdict.judgements.iter().map(|judgement| judgement.finding.rule);
             all.filter(|rule| *rule != "implicit-policy-types").collect()
         };
-        let asked = judge(&KNOWLEDGE.configuration, &View::default(), Change::Write { new: &server, old: None });
+        let asked = judge(&KNOWLEDGE.configuration, &View::default(), Change::Write { new: &server, old: None }, Occasion::default());
         prop_assert_eq!(rules(&judged), rules(&asked));
         // Nothing that was there before denies.
-        let again = judge(&KNOWLEDGE.configuration, &View::default(), Change::Write { new: &file, old: Some(&file) });
+        let again = judge(&KNOWLEDGE.configuration, &View::default(), Change::Write { new: &file, old: Some(&file) }, Occasion::default());
         prop_assert!(!again.denies(), "{:#?}", again.judgements);
     }
 
@@ -198,16 +197,16 @@ proptest! {
     fn an_injected_policy_has_dns_and_is_injected_once(spec in valid_spec()) {
         let object = json!({"metadata": {"name": "x", "namespace": "shop"}, "spec": spec});
         let body = review("CREATE", "NetworkPolicy", &object, &Value::Null);
-        let answer: Value = serde_json::from_slice(&mutate(&KNOWLEDGE, &body).unwrap().body).unwrap();
+        let answer: Value = serde_json::from_slice(&mutate(&KNOWLEDGE, &Facts::default(), &body).unwrap().answer().unwrap().body).unwrap();
         let Some(patch) = answer["response"]["patch"].as_str() else { return Ok(()) };
         let patch = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, patch).unwrap();
         let mut patched = object.clone();
         json_patch::patch(&mut patched, &serde_json::from_slice::<json_patch::Patch>(&patch).unwrap()).unwrap();
         serde_json::from_value::<NetworkPolicy>(patched.clone()).unwrap();
         let body = review("CREATE", "NetworkPolicy", &patched, &Value::Null);
-        let second: Value = serde_json::from_slice(&mutate(&KNOWLEDGE, &body).unwrap().body).unwrap();
+        let second: Value = serde_json::from_slice(&mutate(&KNOWLEDGE, &Facts::default(), &body).unwrap().answer().unwrap().body).unwrap();
         prop_assert!(second["response"]["patch"].is_null());
-        let decision = validate(&KNOWLEDGE, &body).unwrap().decision;
+        let decision = validate(&KNOWLEDGE, &Facts::default(), &body).unwrap().answer().unwrap().decision;
         prop_assert!(decision.judgements.iter().all(|judgement| !judgement.finding.rule.starts_with("dns-")), "{:#?}", decision.judgements);
     }
 

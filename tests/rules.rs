@@ -13,7 +13,7 @@ use portcullis::dialect::{self, Manifest, Origin};
 use portcullis::engine::{Judgement, judge};
 use portcullis::manifest;
 use portcullis::model::Object;
-use portcullis::rules::{Change, Definition, RULES};
+use portcullis::rules::{Change, Definition, Occasion, RULES};
 use portcullis::view::View;
 use serde_json::Value;
 
@@ -28,7 +28,7 @@ fn judged(configuration: &Configuration, rule: &str, documents: &[Value]) -> Vec
     let mut objects: Vec<Object> = documents.iter().map(read).collect();
     let new = objects.pop().unwrap();
     let view = View::of(objects);
-    let verdict = judge(configuration, &view, Change::Write { new: &new, old: None });
+    let verdict = judge(configuration, &view, Change::Write { new: &new, old: None }, Occasion::default());
     verdict.judgements.into_iter().filter(|judgement| judgement.finding.rule == rule).collect()
 }
 
@@ -298,7 +298,7 @@ fn taking_away_the_last_way_to_dns_is_found_on_the_policy_that_takes_it() {
     .map(|value| read(&value));
     let view = View::of([dns.clone(), isolating.clone()]);
     let found = |change: Change<'_>, view: &View| {
-        let verdict = judge(&shipped(), view, change);
+        let verdict = judge(&shipped(), view, change, Occasion::default());
         verdict.judgements.into_iter().map(|judgement| judgement.finding).collect::<Vec<_>>()
     };
     let deleted = found(Change::Delete { old: &dns }, &view);
@@ -323,10 +323,10 @@ fn an_old_fault_does_not_deny_and_a_new_one_does() {
         read(&policy("p", &format!("{{podSelector: {{}}, ingress: [{}]}}", rules.join(", "))))
     };
     let denies = |old: &Object, new: &Object| {
-        judge(&shipped(), &View::default(), Change::Write { new, old: Some(old) }).denies()
+        judge(&shipped(), &View::default(), Change::Write { new, old: Some(old) }, Occasion::default()).denies()
     };
     let one = with(&["a"]);
-    assert!(judge(&shipped(), &View::default(), Change::Write { new: &one, old: None }).denies());
+    assert!(judge(&shipped(), &View::default(), Change::Write { new: &one, old: None }, Occasion::default()).denies());
     assert!(!denies(&one, &one));
     assert!(denies(&one, &with(&["a", "b"])));
     assert!(denies(&one, &with(&["b"])), "another peer is another fault");

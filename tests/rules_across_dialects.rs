@@ -15,7 +15,7 @@ use objects::objects;
 use portcullis::config::Configuration;
 use portcullis::engine::judge;
 use portcullis::model::Object;
-use portcullis::rules::Change;
+use portcullis::rules::{Change, Occasion};
 use portcullis::view::View;
 
 /// The places at which a rule finds something in the last of the objects; the others are there already.
@@ -23,7 +23,8 @@ fn found(rule: &str, yaml: &[String]) -> Vec<String> {
     let mut objects: Vec<Object> = yaml.iter().flat_map(|yaml| objects(yaml)).collect();
     let new = objects.pop().unwrap();
     let view = View::of(objects);
-    let verdict = judge(&Configuration::shipped().unwrap(), &view, Change::Write { new: &new, old: None });
+    let verdict =
+        judge(&Configuration::shipped().unwrap(), &view, Change::Write { new: &new, old: None }, Occasion::default());
     let of_rule = verdict.judgements.into_iter().filter(|judgement| judgement.finding.rule == rule);
     of_rule.map(|judgement| judgement.finding.path.to_string()).collect()
 }
@@ -755,7 +756,7 @@ fn a_denial_of_one_way_excuses_no_other() {
         cluster("Admin", "subject: {namespaces: {}}, egress: [{action: Deny, to: [{networks: [169.254.0.0/16]}]}]");
     let isolates = objects(&np("isolates", NP_ISOLATES)).remove(0);
     let view = View::of(objects(&guard));
-    let verdict = judge(&configuration, &view, Change::Write { new: &isolates, old: None });
+    let verdict = judge(&configuration, &view, Change::Write { new: &isolates, old: None }, Occasion::default());
     let found: Vec<_> = verdict.judgements.iter().map(|judgement| judgement.finding.rule).collect();
     assert_eq!(found, ["dns-blocked"]);
 }

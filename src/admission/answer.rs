@@ -41,6 +41,11 @@ impl Denial {
         Self { code: 422, reason: "Invalid", message, causes: Vec::new() }
     }
 
+    /// What the decision needs to know cannot be found out.
+    pub(super) fn undecided(message: String) -> Self {
+        Self { code: 403, reason: "Forbidden", message, causes: Vec::new() }
+    }
+
     /// The review does not have the form that it should have.
     pub(super) fn malformed(message: String) -> Self {
         Self { code: 400, reason: "BadRequest", message, causes: Vec::new() }

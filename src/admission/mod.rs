@@ -4,6 +4,7 @@
 //! the API server's failurePolicy decides; nothing that is broken is ever allowed.
 
 mod answer;
+mod asking;
 mod mutate;
 mod review;
 mod text;
@@ -13,20 +14,64 @@ pub use mutate::mutate;
 pub use review::{Refusal, Request};
 pub use validate::validate;
 
+use std::sync::Arc;
+
 use crate::baseline::PolicySet;
 use crate::config::Configuration;
 use crate::engine::Judgement;
 use crate::rules::Mode;
-use crate::view::View;
+use crate::view::{Need, View};
 
 /// All that decisions are made from.
+#[derive(Clone)]
 pub struct Knowledge {
     /// What is asked, and what follows.
-    pub configuration: Configuration,
+    pub configuration: Arc<Configuration>,
     /// What is known of the cluster.
-    pub view: View,
+    pub view: Arc<View>,
     /// The policies that namespaces are due.
-    pub policies: PolicySet,
+    pub policies: Arc<PolicySet>,
+    /// Why the view does not tell yet what is in the cluster, if it does not.
+    pub unsynced: Option<Arc<str>>,
+    /// Whether somebody applies baselines at present, so that it makes sense to wait for one.
+    pub controller_runs: bool,
+}
+
+impl Knowledge {
+    /// What is known where there is no cluster to watch.
+    #[must_use]
+    pub fn new(configuration: Configuration, view: View, policies: PolicySet) -> Self {
+        Self {
+            configuration: Arc::new(configuration),
+            view: Arc::new(view),
+            policies: Arc::new(policies),
+            unsynced: None,
+            controller_runs: false,
+        }
+    }
+}
+
+/// What comes of an attempt to answer a review.
+#[allow(clippy::large_enum_variant, reason = "there is one of them, on the stack, for the length of a request")]
+#[derive(Debug)]
+pub enum Reply<'a> {
+    /// It is answered.
+    Answer(Answer<'a>),
+    /// The cluster has to be asked first.
+    Needs(Vec<Need>),
+}
+
+impl<'a> Reply<'a> {
+    /// The answer, where there is nobody to ask anything.
+    ///
+    /// # Errors
+    /// Something would have to be asked.
+    pub fn answer(self) -> Result<Answer<'a>, Refusal> {
+        match self {
+            Self::Answer(answer) => Ok(answer),
+            Self::Needs(needs) => Err(Refusal(format!("the cluster would have to be asked: {needs:?}"))),
+        }
+    }
 }
 
 /// A review that was answered.

@@ -1,4 +1,4 @@
-//! `/mutate`: labels for new namespaces, and DNS for policies that forgot it.
+//! `/mutate`: labels for new namespaces, DNS for policies that forgot it, and pods that wait for their baseline.
 //!
 //! Patches are computed on the JSON as it came, so that fields nobody here knows stay, and are empty where nothing is
 //! missing: applied twice they change nothing twice.
@@ -6,36 +6,52 @@
 use serde_json::Value;
 
 use super::answer::Outcome;
+use super::asking::Asking;
 use super::review::{Refusal, Request, whole_object};
-use super::validate::{Judged, Subject, answer, answer_malformed, manifest, subject};
-use super::{Answer, Knowledge};
+use super::validate::{Judged, Subject, answer, answer_malformed, is_mirror_pod, manifest, subject};
+use super::{Knowledge, Reply};
 use crate::dialect::{self, Patch};
 use crate::engine;
-use crate::model::{Body, Labels, Path};
+use crate::model::{Body, Labels, Path, Workload};
+use crate::view::{Facts, View};
 
-/// Answers a review with the patch that the object needs, if it needs one.
+/// Answers a review with the patch that the object needs, if it needs one, or says what has to be found out first.
 ///
 /// # Errors
 /// The body is not a review that could be answered.
-pub fn mutate<'a>(knowledge: &Knowledge, body: &'a [u8]) -> Result<Answer<'a>, Refusal> {
+pub fn mutate<'a>(knowledge: &Knowledge, facts: &Facts, body: &'a [u8]) -> Result<Reply<'a>, Refusal> {
     let request = match Request::read(body)? {
         Ok(request) => request,
-        Err(malformed) => return Ok(answer_malformed(malformed)),
+        Err(malformed) => return Ok(Reply::Answer(answer_malformed(malformed))),
     };
     let api_version = request.kind.api_version().into_owned();
     let judged = match subject(&request, &api_version) {
         Ok(subject) => {
-            let patch = patch(knowledge, &request, body, &subject);
+            let asking = Asking::new(knowledge, facts, &request);
+            let patch = patch(knowledge, &asking, &request, body, &subject);
+            let needs = asking.into_needs();
+            if !needs.is_empty() {
+                return Ok(Reply::Needs(needs));
+            }
             Judged { outcome: Outcome { patch, ..Outcome::default() }, ..Judged::default() }
         }
         Err(judged) => *judged,
     };
-    Ok(answer(request, judged))
+    Ok(Reply::Answer(answer(request, judged)))
 }
 
-fn patch(knowledge: &Knowledge, request: &Request<'_>, body: &[u8], subject: &Subject<'_>) -> Option<Patch> {
+fn patch(
+    knowledge: &Knowledge,
+    asking: &Asking<'_>,
+    request: &Request<'_>,
+    body: &[u8],
+    subject: &Subject<'_>,
+) -> Option<Patch> {
     // A patch on a DELETE is an error that no failurePolicy forgives.
     let Subject::Write { new, .. } = subject else { return None };
+    // What cannot be decided is left as it is: /validate is asked next, and says why.
+    let own = asking.view().ok()?;
+    let view = own.as_ref().unwrap_or(&knowledge.view);
     let patch = match &new.body {
         Body::Namespace(namespace) if request.operation == "CREATE" => {
             let object = whole_object(body)?;
@@ -45,7 +61,7 @@ fn patch(knowledge: &Knowledge, request: &Request<'_>, body: &[u8], subject: &Su
             patch
         }
         Body::Policies(_) => {
-            let fixes = engine::repairs(&knowledge.configuration, &knowledge.view, subject.change());
+            let fixes = engine::repairs(&knowledge.configuration, view, subject.change(), asking.occasion());
             if fixes.is_empty() {
                 return None;
             }
@@ -62,9 +78,43 @@ fn patch(knowledge: &Knowledge, request: &Request<'_>, body: &[u8], subject: &Su
             }
             all
         }
+        Body::Workload(pod) if request.operation == "CREATE" && request.kind.kind == "Pod" => {
+            if !waits(knowledge, view, request, pod) {
+                return None;
+            }
+            let object = whole_object(body)?;
+            let patch = gate(&knowledge.configuration.site.gate_name(), &object);
+            patch.applied_to(&object)?;
+            patch
+        }
         Body::Namespace(_) | Body::Tier(_) | Body::Workload(_) => return None,
     };
     (!patch.is_empty()).then_some(patch)
+}
+
+/// Whether a pod is to wait until the baseline of its namespace is there. One that has its node already cannot wait, and
+/// where nobody applies baselines it would wait for ever.
+fn waits(knowledge: &Knowledge, view: &View, request: &Request<'_>, pod: &Workload) -> bool {
+    let site = &knowledge.configuration.site;
+    let labels = request.namespace.as_deref().and_then(|name| view.all_labels(name));
+    site.baseline.gate
+        && knowledge.controller_runs
+        && !pod.is_assigned
+        && !is_mirror_pod(request)
+        && labels.is_some_and(|labels| labels.get(&site.baseline_label()) == Some("pending"))
+        && !pod.gates.iter().any(|gate| **gate == *site.gate_name())
+}
+
+/// Adds a scheduling gate.
+fn gate(name: &str, object: &Value) -> Patch {
+    let mut patch = Patch::default();
+    let gates = Path::root().field("spec").field("schedulingGates");
+    let gate = serde_json::json!({ "name": name });
+    match object.pointer(&gates.pointer()).and_then(Value::as_array) {
+        Some(others) => patch.add(&gates.index(others.len()), &gate),
+        None => patch.add(&gates, &[gate]),
+    }
+    patch
 }
 
 /// The labels that a new namespace lacks.

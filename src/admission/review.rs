@@ -1,6 +1,7 @@
 //! A review as it comes in.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -8,6 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::dialect::Written;
 use crate::json::{Object, object, required};
+use crate::view::Requester;
 
 /// The only version of the wire that is spoken. In v1beta1 nothing ties an answer to its request.
 pub(super) const API_VERSION: &str = "admission.k8s.io/v1";
@@ -86,6 +88,29 @@ pub struct User<'a> {
     /// The name.
     #[serde(borrow, default)]
     pub username: Cow<'a, str>,
+    /// The rest, which few decisions need.
+    #[serde(borrow, default)]
+    uid: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    groups: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    extra: Option<&'a RawValue>,
+}
+
+impl User<'_> {
+    /// All that the API server says of them.
+    pub(super) fn requester(&self) -> Requester {
+        fn read<T: serde::de::DeserializeOwned + Default>(text: Option<&RawValue>) -> T {
+            text.and_then(|text| serde_json::from_str::<Option<T>>(text.get()).ok().flatten()).unwrap_or_default()
+        }
+        let extra: BTreeMap<Box<str>, Vec<Box<str>>> = read(self.extra);
+        Requester {
+            username: (*self.username).into(),
+            uid: read(self.uid),
+            groups: read(self.groups),
+            extra: extra.into_iter().collect(),
+        }
+    }
 }
 
 /// A review whose request does not have the form that it should have, but whose uid can be read.

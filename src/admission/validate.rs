@@ -6,24 +6,28 @@ use std::cell::OnceCell;
 use serde::Deserialize;
 
 use super::answer::{self, Denial, Outcome};
+use super::asking::Asking;
 use super::review::{Malformed, Refusal, Request};
-use super::{Answer, Decision, Knowledge, text};
+use super::{Answer, Decision, Knowledge, Reply, text};
 use crate::dialect::{self, Claim, Manifest, Origin, ReadError, Written};
 use crate::engine::{self, Judgement};
 use crate::model::Object;
 use crate::rules::{Change, Old};
+use crate::view::{Facts, Need};
 
-/// Answers a review.
+/// Answers a review, or says what has to be found out first.
 ///
 /// # Errors
 /// The body is not a review that could be answered.
-pub fn validate<'a>(knowledge: &Knowledge, body: &'a [u8]) -> Result<Answer<'a>, Refusal> {
+pub fn validate<'a>(knowledge: &Knowledge, facts: &Facts, body: &'a [u8]) -> Result<Reply<'a>, Refusal> {
     let request = match Request::read(body)? {
         Ok(request) => request,
-        Err(malformed) => return Ok(answer_malformed(malformed)),
+        Err(malformed) => return Ok(Reply::Answer(answer_malformed(malformed))),
     };
-    let judged = judge(knowledge, &request);
-    Ok(answer(request, judged))
+    Ok(match judge(knowledge, facts, &request) {
+        Ok(judged) => Reply::Answer(answer(request, judged)),
+        Err(needs) => Reply::Needs(needs),
+    })
 }
 
 /// Those who only finish what somebody was allowed to begin, the deletion of a namespace or of an owner, in an order that
@@ -47,7 +51,7 @@ impl Judged {
         Self::default()
     }
 
-    fn refused(mut denial: Denial) -> Self {
+    pub(super) fn refused(mut denial: Denial) -> Self {
         denial.message = text::clean(denial.message);
         let unreadable = Some(denial.message.clone());
         Self { outcome: Outcome { denial: Some(denial), ..Outcome::default() }, unreadable, ..Self::default() }
@@ -193,18 +197,28 @@ pub(super) fn manifest<'a>(request: &'a Request<'_>, api_version: &'a str, writt
     Manifest { api_version, kind: &request.kind.kind, written, origin }
 }
 
-fn judge(knowledge: &Knowledge, request: &Request<'_>) -> Judged {
+fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<Judged, Vec<Need>> {
     let api_version = request.kind.api_version();
     let subject = match subject(request, &api_version) {
         Ok(subject) => subject,
-        Err(judged) => return *judged,
+        Err(judged) => return Ok(*judged),
     };
     if is_mirror_pod(request) {
-        return Judged::nothing();
+        return Ok(Judged::nothing());
     }
-    let judgements = engine::judge(&knowledge.configuration, &knowledge.view, subject.change()).judgements;
+    let asking = Asking::new(knowledge, facts, request);
+    let own = match asking.view() {
+        Ok(own) => own,
+        Err(why) => return Ok(Judged::refused(Denial::undecided(why))),
+    };
+    let view = own.as_ref().unwrap_or(&knowledge.view);
+    let judgements = engine::judge(&knowledge.configuration, view, subject.change(), asking.occasion()).judgements;
+    let needs = asking.into_needs();
+    if !needs.is_empty() {
+        return Err(needs);
+    }
     if judgements.is_empty() {
-        return Judged::nothing();
+        return Ok(Judged::nothing());
     }
     let object = request.object.map(|object| manifest(request, &api_version, object));
     let outcome = Outcome {
@@ -213,11 +227,11 @@ fn judge(knowledge: &Knowledge, request: &Request<'_>) -> Judged {
         audit: text::audit(&judgements),
         patch: None,
     };
-    Judged { outcome, judgements, unreadable: None }
+    Ok(Judged { outcome, judgements, unreadable: None })
 }
 
 /// Whether a static pod shows itself to the API server. It runs whatever the answer is, and only its kubelet may do this.
-fn is_mirror_pod(request: &Request<'_>) -> bool {
+pub(super) fn is_mirror_pod(request: &Request<'_>) -> bool {
     #[derive(Default, Deserialize)]
     struct Annotations {
         #[serde(rename = "kubernetes.io/config.mirror")]

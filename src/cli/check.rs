@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 
 use super::report::{self, Entry, Report};
 use super::sources::{STDIN, Sources, documents, read_manifests};
 use super::{DENIED, FAILED, OK};
 use crate::engine;
 use crate::model::Object;
-use crate::rules::Change;
+use crate::rules::{Change, Named, Occasion};
 use crate::view::View;
 
 /// Judge manifests, as the webhook would.
@@ -31,6 +32,13 @@ pub(super) struct Arguments {
     /// Manifests that are there already: they count, and are not judged themselves.
     #[arg(long, value_name = "PATH")]
     context: Vec<PathBuf>,
+    /// Who will apply the manifests: what only some may do is allowed to those whom `bypass` of the configuration lists.
+    /// Without it that is left to the cluster.
+    #[arg(long = "as", value_name = "USER")]
+    author: Option<String>,
+    /// A group that they are in.
+    #[arg(long = "as-group", value_name = "GROUP", requires = "author")]
+    author_groups: Vec<String>,
     /// How to print what was found.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -76,8 +84,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     around.extend(read.iter().map(|(_, object)| object.clone()));
     let view = View::of(around);
     report.resources = read.len();
+    let named = arguments.author.as_deref().map(|username| Named {
+        username,
+        groups: &arguments.author_groups,
+        bypass: &configuration.site.bypass,
+    });
+    let mut occasion = Occasion::anonymous(Timestamp::now());
+    if let Some(named) = &named {
+        occasion.author = named;
+    }
     for (found, object) in &read {
-        let verdict = engine::judge(&configuration, &view, Change::Write { new: object, old: None });
+        let verdict = engine::judge(&configuration, &view, Change::Write { new: object, old: None }, occasion);
         // Each patch reads the manifest anew, and nobody applies hundreds of them to one object by hand.
         let mut fixes = 0..FIXES;
         report.entries.extend(verdict.judgements.into_iter().map(|judgement| Entry {

@@ -9,6 +9,7 @@ use clap::Args;
 use super::sources::Sources;
 use super::{DENIED, OK};
 use crate::admission;
+use crate::view::Facts;
 
 /// Answer one AdmissionReview: from standard input to standard output.
 #[derive(Debug, Args)]
@@ -38,8 +39,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let knowledge = sources.load()?;
     let mut body = Vec::new();
     std::io::stdin().read_to_end(&mut body).context("standard input")?;
-    let answer =
-        if arguments.mutate { admission::mutate(&knowledge, &body)? } else { admission::validate(&knowledge, &body)? };
+    let endpoint = if arguments.mutate { admission::mutate } else { admission::validate };
+    let answer = endpoint(&knowledge, &Facts::default(), &body)?.answer()?;
     let mut out = std::io::stdout().lock();
     out.write_all(&answer.body)?;
     writeln!(out)?;

@@ -116,6 +116,7 @@ async fn serve(arguments: Arguments) -> Result<u8> {
     let limits = Limits { in_flight: arguments.max_in_flight, stop_after: arguments.stop_after, ..Limits::default() };
     let shared = Arc::new(Shared {
         knowledge: ArcSwap::from_pointee(texts.understand()?),
+        lookup: None,
         readiness: Readiness::default(),
         metrics: Metrics::default(),
         limits,

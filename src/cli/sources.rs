@@ -77,7 +77,7 @@ impl Texts {
             Some((folder, _)) => format!("policies in {}", folder.display()),
             None => "the policies that ship (give your own with --policies)".to_owned(),
         })?;
-        Ok(Knowledge { configuration, view: self.view()?, policies })
+        Ok(Knowledge::new(configuration, self.view()?, policies))
     }
 
     /// The configuration alone.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -9,7 +10,7 @@ use super::Error;
 use crate::manifest::Document;
 use crate::model::{Operator, Selector};
 use crate::rules::Mode;
-use crate::view::{ClusterDns, NamePattern, Profiles, SetName, Site};
+use crate::view::{Baseline, ClusterDns, NamePattern, Profiles, SetName, Site};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -26,9 +27,34 @@ pub(super) struct Written {
     profiles: Profiles,
     access: Vec<String>,
     policy_set: SetName,
+    baseline: Baseline,
+    hatch: Hatch,
+    lookups: Lookups,
+    bypass: Vec<String>,
     pub(super) rules: BTreeMap<String, Entry>,
     #[serde(default)]
     pub(super) overrides: Vec<Override>,
+}
+
+/// What is written about the escape hatch.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Hatch {
+    max_duration: SignedDuration,
+}
+
+/// What is written about questions to the cluster.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Lookups {
+    on_failure: OnFailure,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum OnFailure {
+    Deny,
+    Allow,
 }
 
 /// What is written about a rule.
@@ -119,6 +145,15 @@ impl Written {
                 return Err(Error::at(document, place, format!("`{name}` cannot be the value of a label")));
             }
         }
+        let baseline = self.baseline.clone();
+        if baseline.reserved_prefix.is_empty() {
+            let problem = "it has to be the start of names; the empty text would reserve them all";
+            return Err(Error::at(document, &["baseline", "reservedPrefix"], problem));
+        }
+        if self.hatch.max_duration <= SignedDuration::ZERO {
+            let problem = format!("`{:#}` is no time that a hatch could be open for", self.hatch.max_duration);
+            return Err(Error::at(document, &["hatch", "maxDuration"], problem));
+        }
         Ok(Site {
             label_domain: domain.clone(),
             cluster_dns: self.cluster_dns.clone(),
@@ -127,6 +162,10 @@ impl Written {
             profiles,
             access: self.access.clone(),
             policy_set: self.policy_set,
+            baseline,
+            hatch_max_duration: self.hatch.max_duration,
+            denies_unknown: self.lookups.on_failure == OnFailure::Deny,
+            bypass: self.bypass.clone(),
         })
     }
 }

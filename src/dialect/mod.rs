@@ -5,6 +5,7 @@
 
 mod cidr;
 mod error;
+mod fingerprint;
 mod label_selector;
 mod patch;
 mod strict;
@@ -18,6 +19,7 @@ pub mod namespace;
 pub mod workload;
 
 pub use error::ReadError;
+pub use fingerprint::fingerprint;
 pub use patch::Patch;
 pub use written::{Manifest, Metadata, Origin, Written};
 

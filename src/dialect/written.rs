@@ -65,6 +65,8 @@ parts! {
         managed_fields: "managedFields" => &'a RawValue,
         /// `deletionTimestamp`.
         deletion_timestamp: "deletionTimestamp" => &'a RawValue,
+        /// `uid`.
+        uid: "uid" => &'a RawValue,
     }
 }
 
@@ -112,6 +114,23 @@ impl<'a> Manifest<'a> {
         Ok(labels.map(|LabelMap(labels)| labels).unwrap_or_default())
     }
 
+    /// Those annotations of the object that can mean something here. Reading the others would cost more than most decisions.
+    pub(super) fn annotations(&self) -> Result<Labels, ReadError> {
+        let Some(written) = self.metadata().annotations else { return Ok(Labels::default()) };
+        if !ANNOTATIONS.iter().any(|name| written.get().contains(name)) {
+            return Ok(Labels::default());
+        }
+        let all: Option<LabelMap> = field(Some(written), &Path::root().field("metadata").field("annotations"))?;
+        let LabelMap(all) = all.unwrap_or_default();
+        Ok(all.iter().filter(|(key, _)| ANNOTATIONS.iter().any(|name| key.ends_with(name))).collect())
+    }
+
+    /// Which one of all objects that ever had its name it is. Empty where the API server did not write it.
+    pub(super) fn uid(&self) -> Result<Box<str>, ReadError> {
+        let uid = field(self.metadata().uid, &Path::root().field("metadata").field("uid"))?;
+        Ok(uid.unwrap_or_default())
+    }
+
     /// The spec, as the wire struct of its kind.
     pub(super) fn spec<T: DeserializeOwned + Default>(&self) -> Result<T, ReadError> {
         self.written.spec.map_or_else(|| Ok(T::default()), |spec| parse(spec, &Path::root().field("spec")))
@@ -145,15 +164,23 @@ impl<'a> Manifest<'a> {
         self.written.metadata.unwrap_or_default()
     }
 
-    /// Whether both say the same but for metadata and status.
+    /// Whether both say the same but for status and for metadata that means nothing here.
     #[must_use]
     pub fn differs_in_metadata_only(&self, other: &Self) -> bool {
         let same = |a: Option<&RawValue>, b: Option<&RawValue>| a.map(RawValue::get) == b.map(RawValue::get);
+        let (own, others) = (self.metadata().annotations, other.metadata().annotations);
+        let exempts = |annotations: Option<&RawValue>| annotations.is_some_and(|text| text.get().contains("/exempt"));
+        if exempts(own) && !same(own, others) {
+            return false;
+        }
         same(self.written.spec, other.written.spec)
             && same(self.written.specs, other.written.specs)
             && same(self.written.template, other.written.template)
     }
 }
+
+/// The names of the annotations that can mean something here, whatever their domain is.
+const ANNOTATIONS: [&str; 5] = ["/exempt", "/reason", "/until", "/scrape", "/port"];
 
 /// A field that may not be there.
 fn field<T: DeserializeOwned>(part: Option<&RawValue>, path: &Path) -> Result<Option<T>, ReadError> {

@@ -1,10 +1,14 @@
 //! From findings to a verdict: which rules are asked, and what follows from what they find.
 
+mod exemption;
+
+pub use exemption::{Exemption, exemption};
+
 use std::collections::HashMap;
 
 use crate::config::{Asked, Configuration};
 use crate::model::{Body, Finding, Fix, Labels, NAME_LABEL, Namespaces, Object, Policy, Selector, Standing};
-use crate::rules::{Case, Change, Findings, Mode};
+use crate::rules::{self, Case, Change, Findings, Mode, Occasion};
 use crate::view::View;
 
 /// What was found, and what follows from it.
@@ -32,6 +36,18 @@ pub enum Spared {
     WasThereBefore,
     /// The policy is staged: it shows what it would do, and does nothing.
     Staged,
+    /// Enforcement is switched off in its namespace.
+    HatchOpen,
+    /// The object is exempt from the rule.
+    Exempt,
+}
+
+impl Judgement {
+    /// Whether the change is to be refused for it.
+    #[must_use]
+    pub fn denies(&self) -> bool {
+        self.action == Mode::Deny
+    }
 }
 
 impl Spared {
@@ -41,6 +57,8 @@ impl Spared {
         match self {
             Self::WasThereBefore => "was there before",
             Self::Staged => "staged, so not denied",
+            Self::HatchOpen => "enforcement is off here",
+            Self::Exempt => "exempt",
         }
     }
 }
@@ -64,8 +82,8 @@ impl Verdict {
 /// change an old object is not held up by what others left in it. Nor does what a staged policy would do: staging it is how
 /// one finds out.
 #[must_use]
-pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>) -> Verdict {
-    let case = Case { site: &configuration.site, view, change };
+pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>, occasion: Occasion<'_>) -> Verdict {
+    let case = Case { site: &configuration.site, view, change, occasion };
     let mut judgements = ask(configuration, &case);
     let is_staged = |policy: &Policy| policy.standing == Standing::Staged;
     let policies = case.change.object().policies();
@@ -96,7 +114,23 @@ pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>) -> 
             }
         }
     }
+    spare_by_hatch(&case, &mut judgements);
+    exemption::apply(configuration, &case, &mut judgements);
     Verdict { judgements }
+}
+
+/// What a namespace with an open hatch does not refuse: anything about the objects in it. The namespace itself is not in it.
+fn spare_by_hatch(case: &Case<'_>, judgements: &mut [Judgement]) {
+    let object = case.change.object();
+    let Some(facts) = object.id.namespace.as_deref().and_then(|name| case.view.namespace(name)) else { return };
+    let Some(labels) = facts.labels.as_ref().filter(|_| judgements.iter().any(Judgement::denies)) else { return };
+    let Some(Ok(_)) = case.site.hatch(labels, &facts.annotations, case.occasion.now) else { return };
+    let is_guarded =
+        |judgement: &Judgement| rules::find(judgement.finding.rule).is_some_and(rules::Definition::is_guard);
+    for judgement in judgements.iter_mut().filter(|judgement| judgement.denies() && !is_guarded(judgement)) {
+        judgement.action = Mode::Warn;
+        judgement.spared = Some(Spared::HatchOpen);
+    }
 }
 
 /// What a message says, whichever pods it says it of: a policy may be for fewer pods than before.
@@ -130,8 +164,8 @@ const MOST_COMPARED: usize = 2_500;
 
 /// What can be put right mechanically before an object is stored, by the rules that are set to do so.
 #[must_use]
-pub fn repairs(configuration: &Configuration, view: &View, change: Change<'_>) -> Vec<Fix> {
-    let case = Case { site: &configuration.site, view, change };
+pub fn repairs(configuration: &Configuration, view: &View, change: Change<'_>, occasion: Occasion<'_>) -> Vec<Fix> {
+    let case = Case { site: &configuration.site, view, change, occasion };
     let mut findings = Findings::default();
     for asked in asked(configuration, &case).filter(|asked| asked.rule.repairs() && asked.mode <= Mode::Warn) {
         asked.rule.check(&case, &mut findings);

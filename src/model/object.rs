@@ -53,6 +53,8 @@ pub struct Object {
     pub body: Body,
     /// What its own dialect will not do as it is written, and what is not understood.
     pub faults: Vec<Fault>,
+    /// Those of its annotations that can mean something here.
+    pub annotations: Labels,
 }
 
 /// What an object says.
@@ -78,6 +80,15 @@ impl Object {
         }
     }
 
+    /// The namespace that the object is, if it is one.
+    #[must_use]
+    pub fn as_namespace(&self) -> Option<&Namespace> {
+        match &self.body {
+            Body::Namespace(namespace) => Some(namespace),
+            Body::Policies(_) | Body::Tier(_) | Body::Workload(_) => None,
+        }
+    }
+
     /// The namespace that the object is in, or is.
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
@@ -95,10 +106,14 @@ pub struct Namespace {
     pub labels: Labels,
     /// Where its labels are written.
     pub labels_path: Path,
+    /// Which one of all that ever had its name. Empty where the API server did not write it.
+    pub uid: Box<str>,
+    /// Whether it is being deleted.
+    pub terminating: bool,
 }
 
 /// A pod, or the template from which a controller makes pods.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Workload {
     /// The labels of the pods.
     pub labels: Labels,
@@ -106,4 +121,10 @@ pub struct Workload {
     pub host_network: Option<Path>,
     /// The service account that the pods run as.
     pub service_account: Box<str>,
+    /// On which port the pods ask to be scraped for metrics, if they do. The port is none where they do not say.
+    pub scrape: Option<Option<u16>>,
+    /// What the pod still waits for before it is scheduled, by name.
+    pub gates: Box<[Box<str>]>,
+    /// Whether the pod has its node already.
+    pub is_assigned: bool,
 }

@@ -5,7 +5,7 @@ use crate::model::{
 };
 use crate::view::{Scene, Site, View};
 
-use super::Defined;
+use super::{Defined, Occasion};
 
 /// One change of one object, and all that is known around it.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,8 @@ pub struct Case<'a> {
     pub view: &'a View,
     /// What happens to the object.
     pub change: Change<'a>,
+    /// Who does it, and when.
+    pub occasion: Occasion<'a>,
 }
 
 /// What happens to an object.

@@ -28,6 +28,8 @@ pub trait Defined: Rule + Default + DeserializeOwned + 'static {
     const MODE: Mode;
     /// The documentation, in Markdown, of which the first paragraph is the summary.
     const DOC: &'static [&'static str];
+    /// Whether it guards what Portcullis itself puts there, so that it holds even where enforcement is switched off.
+    const IS_GUARD: bool = false;
 }
 
 /// What follows from a finding.
@@ -64,6 +66,7 @@ pub struct Definition {
     pub name: &'static str,
     /// What follows from a finding, as shipped.
     pub mode: Mode,
+    is_guard: bool,
     doc: &'static [&'static str],
     configure: fn(Value) -> Result<Box<dyn Rule>, SettingsError>,
 }
@@ -71,7 +74,13 @@ pub struct Definition {
 impl Definition {
     /// The entry of a rule.
     pub(super) const fn of<R: Defined>() -> Self {
-        Self { name: R::NAME, mode: R::MODE, doc: R::DOC, configure: configure::<R> }
+        Self { name: R::NAME, mode: R::MODE, is_guard: R::IS_GUARD, doc: R::DOC, configure: configure::<R> }
+    }
+
+    /// Whether it guards what Portcullis itself puts there, so that it holds even where enforcement is switched off.
+    #[must_use]
+    pub fn is_guard(&self) -> bool {
+        self.is_guard
     }
 
     /// The rule with these settings.
@@ -115,7 +124,7 @@ fn configure<R: Defined>(settings: Value) -> Result<Box<dyn Rule>, SettingsError
 macro_rules! rule {
     (
         $(#[doc = $doc:literal])+
-        $name:literal, $mode:ident,
+        $name:literal, $mode:ident $(, guard = $guard:literal)?,
         $(#[$attribute:meta])*
         pub struct $rule:ident { $($(#[$about:meta])* $setting:ident: $type:ty),* $(,)? }
     ) => {
@@ -129,6 +138,7 @@ macro_rules! rule {
             const NAME: &'static str = $name;
             const MODE: $crate::rules::Mode = $crate::rules::Mode::$mode;
             const DOC: &'static [&'static str] = &[$($doc),+];
+            $(const IS_GUARD: bool = $guard;)?
         }
     };
 }

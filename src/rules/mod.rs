@@ -6,6 +6,7 @@
 #[macro_use]
 mod definition;
 mod case;
+mod occasion;
 
 mod any_port;
 mod blame;
@@ -28,6 +29,7 @@ mod unknown_field;
 
 pub use case::{Case, Change, Findings, Old};
 pub use definition::{Defined, Definition, Mode, Rule, SettingsError};
+pub use occasion::{Anonymous, Author, Named, Occasion};
 
 /// Every rule, in the order in which they are listed and reported: what denies comes before what warns.
 pub const RULES: &[Definition] = &[

@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::Knowledge;
 use crate::telemetry::Metrics;
+use crate::view::Lookup;
 
 /// What a server may use, and how it ends.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +63,8 @@ impl Default for Limits {
 pub struct Shared {
     /// What decisions are made from. It is replaced whole.
     pub knowledge: ArcSwap<Knowledge>,
+    /// Who asks the cluster what the view does not tell; none where there is no cluster.
+    pub lookup: Option<Arc<dyn Lookup>>,
     /// Whether requests should come here.
     pub readiness: Readiness,
     /// What is counted.

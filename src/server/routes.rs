@@ -18,20 +18,23 @@ use hyper::body::Body as _;
 use tokio::sync::Semaphore;
 
 use super::Shared;
-use crate::admission::{self, Answer, Decision, Knowledge, Refusal};
+use crate::admission::{self, Answer, Decision, Knowledge, Refusal, Reply};
 use crate::dialect::DIALECTS;
 use crate::rules::Mode;
 use crate::telemetry::Counted;
+use crate::view::{Facts, Need};
 
 /// The deadline where the API server does not say one: its own default.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How much before the API server gives up we do. It rounds its deadline up to a second.
 const MARGIN: Duration = Duration::from_millis(250);
+/// How often one request asks the cluster at most: one question may lead to another.
+const ROUNDS: usize = 4;
 /// From which size on a body is judged away from the tasks that serve others.
 const LARGE: usize = 256 * 1024;
 
 /// What answers a body.
-type Endpoint = for<'a> fn(&Knowledge, &'a [u8]) -> Result<Answer<'a>, Refusal>;
+type Endpoint = for<'a> fn(&Knowledge, &Facts, &'a [u8]) -> Result<Reply<'a>, Refusal>;
 
 #[derive(Clone)]
 struct Handler {
@@ -73,6 +76,14 @@ struct Failure {
     message: String,
 }
 
+/// What comes of deciding with what is known.
+enum Attempt {
+    /// The answer.
+    Answered(Vec<u8>),
+    /// What has to be found out first.
+    Needs(Vec<Need>),
+}
+
 async fn handle(State(handler): State<Handler>, request: Request) -> Response {
     match handler.answer(request).await {
         Ok(body) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
@@ -98,11 +109,48 @@ impl Handler {
             });
         }
         let (body, _held) = collected?;
-        if body.len() < LARGE {
-            return self.judge(&body);
+        let mut facts = Facts::default();
+        for _ in 0..ROUNDS {
+            let needs = match self.attempt(&body, &mut facts).await? {
+                Attempt::Answered(answer) => return Ok(answer),
+                Attempt::Needs(needs) => needs,
+            };
+            self.look_up(needs, &mut facts, deadline).await;
         }
-        let handler = self.clone();
-        tokio::task::spawn_blocking(move || handler.judge(&body)).await.unwrap_or_else(|_| Err(panicked()))
+        Err(Failure {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            reason: "lookup",
+            message: "the cluster was asked again and again, and there was always more to ask".to_owned(),
+        })
+    }
+
+    /// Decides with what is known. What takes long is done away from the tasks that serve others.
+    async fn attempt(&self, body: &Bytes, facts: &mut Facts) -> Result<Attempt, Failure> {
+        if body.len() < LARGE {
+            return self.judge(body, facts);
+        }
+        let (handler, body, known) = (self.clone(), body.clone(), std::mem::take(facts));
+        let judged = tokio::task::spawn_blocking(move || (handler.judge(&body, &known), known)).await;
+        let (attempt, known) = judged.map_err(|_| panicked())?;
+        *facts = known;
+        attempt
+    }
+
+    /// Asks the cluster. What is not answered in time is a failed question, and not an answer.
+    async fn look_up(&self, needs: Vec<Need>, facts: &mut Facts, deadline: Instant) {
+        let asked = needs.clone();
+        let answered = match &self.shared.lookup {
+            Some(lookup) => {
+                // Something has to be left for the answer itself.
+                let until = deadline.checked_sub(MARGIN).unwrap_or(deadline);
+                tokio::time::timeout_at(until.into(), lookup.look_up(needs, facts)).await.is_ok()
+            }
+            None => false,
+        };
+        let why = if answered { "it was not looked up" } else { "the cluster did not answer in time" };
+        for need in asked {
+            facts.fail(need, why);
+        }
     }
 
     /// The whole body, and its place among those that are under way.
@@ -160,15 +208,16 @@ impl Handler {
         }
     }
 
-    fn judge(&self, body: &[u8]) -> Result<Vec<u8>, Failure> {
+    fn judge(&self, body: &[u8], facts: &Facts) -> Result<Attempt, Failure> {
         let started = Instant::now();
         let knowledge = self.shared.knowledge.load();
-        let judged = std::panic::catch_unwind(AssertUnwindSafe(|| (self.endpoint)(&knowledge, body)));
+        let judged = std::panic::catch_unwind(AssertUnwindSafe(|| (self.endpoint)(&knowledge, facts, body)));
         match judged {
-            Ok(Ok(Answer { body, decision })) => {
+            Ok(Ok(Reply::Answer(Answer { body, decision }))) => {
                 self.record(&decision, started.elapsed());
-                Ok(body)
+                Ok(Attempt::Answered(body))
             }
+            Ok(Ok(Reply::Needs(needs))) => Ok(Attempt::Needs(needs)),
             Ok(Err(Refusal(message))) => {
                 Err(Failure { status: StatusCode::BAD_REQUEST, reason: "not-a-review", message })
             }

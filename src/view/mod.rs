@@ -1,12 +1,19 @@
 //! What is known of the cluster: an immutable snapshot, built alike from manifests and from watches.
 
+mod hatch;
+mod lookup;
+mod namespace;
 mod scene;
 mod site;
 
+pub use hatch::{Hatch, HatchFault};
+pub use lookup::{Facts, Lookup, Need, Requester};
+pub use namespace::{FIELD_MANAGER, NamespaceFacts, Owned, Running};
 pub use scene::Scene;
-pub use site::{ClusterDns, NamePattern, Profiles, SetName, Site, SiteError};
+pub use site::{Baseline, BaselineScope, ClusterDns, NamePattern, Profiles, SetName, Site, SiteError};
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::model::{Body, Labels, Namespaces, Object, ObjectRef, Policy, Surroundings, Tier};
 
@@ -14,22 +21,19 @@ use crate::model::{Body, Labels, Namespaces, Object, ObjectRef, Policy, Surround
 ///
 /// A namespace that it does not know may exist all the same, and of a namespace that it knows only by its
 /// policies the labels are not known. Nothing here says "there is none" for "I do not know".
+///
+/// A copy shares what it can with the original: changing one namespace of a copy costs that namespace and a list of names.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     /// By name. Objects whose manifest names no namespace are kept under the empty name.
-    namespaces: HashMap<Box<str>, NamespaceFacts>,
-    /// Policies of the cluster, for pods of any namespace.
-    cluster_wide: Vec<Policy>,
+    namespaces: HashMap<Arc<str>, Arc<NamespaceFacts>>,
+    /// Policies of the cluster, for pods of any namespace, by object.
+    cluster_wide: Vec<Arc<Policy>>,
+    /// Which objects among those the baseline controller put there.
+    owned: Vec<Owned>,
     /// Tiers of policies, by name.
     tiers: HashMap<Box<str>, Tier>,
-}
-
-/// What is known of one namespace.
-#[derive(Clone, Debug, Default)]
-struct NamespaceFacts {
-    /// All of its labels, if they are known.
-    labels: Option<Labels>,
-    policies: Vec<Policy>,
+    is_whole: bool,
 }
 
 impl View {
@@ -42,22 +46,97 @@ impl View {
         view
     }
 
-    fn insert(&mut self, object: Object) {
-        match object.body {
+    /// A snapshot that is told of everything in a cluster, and so far of nothing.
+    #[must_use]
+    pub fn of_cluster() -> Self {
+        Self { is_whole: true, ..Self::default() }
+    }
+
+    /// Whether everything in the cluster is known, but for what has changed in the last moments.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Adds an object, in the place of an earlier state of it.
+    pub fn insert(&mut self, object: Object) {
+        let Object { id, body, annotations, .. } = object;
+        match body {
             Body::Namespace(namespace) => {
-                self.namespaces.entry(object.id.name).or_default().labels = Some(namespace.labels);
+                let facts = self.facts_mut(&id.name);
+                facts.labels = Some(namespace.labels);
+                facts.annotations = annotations;
+                facts.uid = namespace.uid;
+                facts.is_terminating = namespace.terminating;
             }
             Body::Policies(policies) => {
                 let (wide, narrow): (Vec<_>, Vec<_>) = policies.into_iter().partition(is_cluster_wide);
-                replace(&mut self.cluster_wide, &object.id, wide);
-                let name = object.id.namespace.clone().unwrap_or_default();
-                replace(&mut self.namespaces.entry(name).or_default().policies, &object.id, narrow);
+                if !wide.is_empty() || id.namespace.is_none() {
+                    replace(&mut self.cluster_wide, &id, wide);
+                }
+                if !narrow.is_empty() || id.namespace.is_some() {
+                    let name = id.namespace.clone().unwrap_or_default();
+                    replace(&mut self.facts_mut(&name).policies, &id, narrow);
+                }
             }
             Body::Tier(tier) => {
-                self.tiers.insert(object.id.name, tier);
+                self.tiers.insert(id.name, tier);
             }
-            Body::Workload(_) => {}
+            Body::Workload(workload) => self.insert_workload(&id, Arc::new(workload)),
         }
+    }
+
+    /// Adds a pod, or something that makes pods. Many are alike, and then they can share what is said of them.
+    pub fn insert_workload(&mut self, id: &ObjectRef, workload: Arc<crate::model::Workload>) {
+        let name = id.namespace.clone().unwrap_or_default();
+        self.facts_mut(&name).insert_workload(&id.kind, &id.name, workload);
+    }
+
+    /// Takes an object away.
+    pub fn remove(&mut self, id: &ObjectRef) {
+        match (&*id.kind, id.api_version.contains('/')) {
+            ("Namespace", false) => self.change(&id.name, NamespaceFacts::forget),
+            ("Tier", true) => {
+                self.tiers.remove(&id.name);
+            }
+            _ => {
+                self.own(id, None);
+                self.cluster_wide.retain(|policy| !policy.object.is_same_object(id));
+                let name = id.namespace.as_deref().unwrap_or_default();
+                self.change(name, |facts| {
+                    facts.policies.retain(|policy| !policy.object.is_same_object(id));
+                    facts.remove_workload(&id.kind, &id.name);
+                });
+            }
+        }
+    }
+
+    /// Notes whether the baseline controller put an object there, and how it is stored.
+    pub fn own(&mut self, id: &ObjectRef, owned: Option<Owned>) {
+        let forget = |all: &mut Vec<Owned>| all.retain(|other| !other.object.is_same_object(id));
+        match (&id.namespace, owned) {
+            (None, owned) => {
+                forget(&mut self.owned);
+                self.owned.extend(owned);
+            }
+            (Some(name), Some(owned)) => {
+                let all = &mut self.facts_mut(name).owned;
+                forget(all);
+                all.push(owned);
+            }
+            (Some(name), None) => self.change(name, |facts| forget(&mut facts.owned)),
+        }
+    }
+
+    /// What is known of a namespace, if anything is.
+    #[must_use]
+    pub fn namespace(&self, name: &str) -> Option<&NamespaceFacts> {
+        self.namespaces.get(name).map(|facts| &**facts)
+    }
+
+    /// Every namespace of which something is known.
+    pub fn namespaces(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<NamespaceFacts>)> {
+        self.namespaces.iter()
     }
 
     /// All labels of a namespace, if they are known.
@@ -67,20 +146,38 @@ impl View {
     }
 
     /// The policies of a namespace.
-    #[must_use]
-    pub fn own_policies(&self, namespace: &str) -> &[Policy] {
-        self.namespaces.get(namespace).map(|known| known.policies.as_slice()).unwrap_or_default()
+    pub fn own_policies(&self, namespace: &str) -> impl Iterator<Item = &Policy> + use<'_> {
+        let policies = self.namespaces.get(namespace).map(|known| known.policies.as_slice());
+        policies.unwrap_or_default().iter().map(|policy| &**policy)
     }
 
     /// The policies of the cluster.
+    pub fn cluster_wide_policies(&self) -> impl Iterator<Item = &Policy> {
+        self.cluster_wide.iter().map(|policy| &**policy)
+    }
+
+    /// Those objects of the cluster that the baseline controller put there.
     #[must_use]
-    pub fn cluster_wide_policies(&self) -> &[Policy] {
-        &self.cluster_wide
+    pub fn owned_of_cluster(&self) -> &[Owned] {
+        &self.owned
     }
 
     /// The policies of all namespaces.
     pub fn all_own_policies(&self) -> impl Iterator<Item = &Policy> {
-        self.namespaces.values().flat_map(|known| &known.policies)
+        self.namespaces.values().flat_map(|known| &known.policies).map(|policy| &**policy)
+    }
+
+    fn facts_mut(&mut self, namespace: &str) -> &mut NamespaceFacts {
+        Arc::make_mut(self.namespaces.entry(namespace.into()).or_default())
+    }
+
+    /// Changes what is known of a namespace, and forgets it if that is nothing any more.
+    fn change(&mut self, namespace: &str, change: impl FnOnce(&mut NamespaceFacts)) {
+        let Some(facts) = self.namespaces.get_mut(namespace) else { return };
+        change(Arc::make_mut(facts));
+        if facts.is_nothing() {
+            self.namespaces.remove(namespace);
+        }
     }
 }
 
@@ -100,7 +197,7 @@ fn is_cluster_wide(policy: &Policy) -> bool {
 }
 
 /// Puts the policies of an object in the place of those that it had.
-fn replace(policies: &mut Vec<Policy>, object: &ObjectRef, new: Vec<Policy>) {
+fn replace(policies: &mut Vec<Arc<Policy>>, object: &ObjectRef, new: Vec<Policy>) {
     policies.retain(|policy| !policy.object.is_same_object(object));
-    policies.extend(new);
+    policies.extend(new.into_iter().map(Arc::new));
 }

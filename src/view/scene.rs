@@ -46,7 +46,7 @@ impl<'a> Scene<'a> {
 
     /// The policies that are in force and can concern pods of a namespace.
     pub fn policies(self, namespace: &str) -> impl Iterator<Item = &'a Policy> {
-        let own = self.view.own_policies(namespace).iter().chain(self.view.cluster_wide_policies());
+        let own = self.view.own_policies(namespace).chain(self.view.cluster_wide_policies());
         self.in_force(own).chain(self.written().filter(|policy| can_concern(policy, namespace)).collect::<Vec<_>>())
     }
 

@@ -1,7 +1,9 @@
 //! What the people who run the cluster said about it: names, DNS, platform namespaces.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use jiff::SignedDuration;
 use serde::Deserialize;
 
 use crate::model::{AddressSet, End, Endpoint, Labels, Names, Protocol, Traffic};
@@ -23,6 +25,40 @@ pub struct Site {
     pub access: Vec<String>,
     /// In which dialect namespaces get their baseline.
     pub policy_set: SetName,
+    /// What the baseline controller does.
+    pub baseline: Baseline,
+    /// For how long at most enforcement may be switched off.
+    pub hatch_max_duration: SignedDuration,
+    /// What follows where something cannot be found out: whether the request is refused.
+    pub denies_unknown: bool,
+    /// Who may do what rules forbid, where there is no cluster to ask: users and groups.
+    pub bypass: Vec<String>,
+}
+
+/// What the baseline controller does.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Baseline {
+    /// Which namespaces get a baseline.
+    pub namespaces: BaselineScope,
+    /// Whether pods wait until the baseline of their namespace is there.
+    pub gate: bool,
+    /// With what the names of its policies start. Nobody else may use such names.
+    pub reserved_prefix: String,
+    /// The user that it is to the API server.
+    pub username: String,
+    /// What it writes on its policies, for tools that would take them away.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Which namespaces get a baseline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BaselineScope {
+    /// Those that are made from now on, and those that ask for a profile.
+    New,
+    /// All.
+    All,
 }
 
 /// A dialect in which there is a set of policies for namespaces.
@@ -92,7 +128,7 @@ enum DnsPlace {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WrittenDns {
     namespace: Option<String>,
-    pod_labels: Option<std::collections::BTreeMap<String, String>>,
+    pod_labels: Option<BTreeMap<String, String>>,
     addresses: Option<Vec<IpAddr>>,
     port: Option<u16>,
     #[serde(default)]
@@ -208,6 +244,42 @@ impl Site {
     #[must_use]
     pub fn baseline_label(&self) -> String {
         format!("{}/baseline", self.label_domain)
+    }
+
+    /// The label that switches enforcement off.
+    #[must_use]
+    pub fn enforcement_label(&self) -> String {
+        format!("{}/enforcement", self.label_domain)
+    }
+
+    /// The annotation that says why a hatch is open, or why a rule does not hold for an object.
+    #[must_use]
+    pub fn reason_annotation(&self) -> String {
+        format!("{}/reason", self.label_domain)
+    }
+
+    /// The annotation that says until when.
+    #[must_use]
+    pub fn until_annotation(&self) -> String {
+        format!("{}/until", self.label_domain)
+    }
+
+    /// The annotation with the rules that do not hold for an object.
+    #[must_use]
+    pub fn exempt_annotation(&self) -> String {
+        format!("{}/exempt", self.label_domain)
+    }
+
+    /// The label that says for which layer of the folder of policies an object is there.
+    #[must_use]
+    pub fn layer_label(&self) -> String {
+        format!("{}/layer", self.label_domain)
+    }
+
+    /// The scheduling gate of pods that wait for the baseline of their namespace.
+    #[must_use]
+    pub fn gate_name(&self) -> String {
+        self.baseline_label()
     }
 
     /// The label that grants access to something by name.

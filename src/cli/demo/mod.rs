@@ -97,9 +97,10 @@ async fn show(arguments: &Arguments) -> Result<u8> {
     let namespace = Manifest::read("v1", "Namespace", CONTEXT, Origin::Author)?;
     let configuration = Configuration::shipped()?;
     let policies = PolicySet::shipped(&configuration.site.label_domain)?;
-    let knowledge = Knowledge { configuration, view: View::of(dialect::read(&namespace)?), policies };
+    let knowledge = Knowledge::new(configuration, View::of(dialect::read(&namespace)?), policies);
     let shared = Arc::new(Shared {
         knowledge: ArcSwap::from_pointee(knowledge),
+        lookup: None,
         readiness: Readiness::default(),
         metrics: Metrics::default(),
         limits: Limits::default(),

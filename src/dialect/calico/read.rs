@@ -83,7 +83,7 @@ fn policy(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
         egress,
     };
     let policies = if deletes || is_for_hosts { Vec::new() } else { vec![policy] };
-    Ok(Object { id, body: Body::Policies(policies), faults: reader.faults })
+    Ok(Object { id, body: Body::Policies(policies), faults: reader.faults, annotations: manifest.annotations()? })
 }
 
 fn standing(faults: &[Fault], is_staged: bool) -> Standing {

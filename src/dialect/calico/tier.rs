@@ -45,7 +45,7 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
         }
     }
     let tier = Tier { order: spec.order.map(Precedence), drops };
-    Ok(Object { id, body: Body::Tier(tier), faults: reader.faults })
+    Ok(Object { id, body: Body::Tier(tier), faults: reader.faults, annotations: manifest.annotations()? })
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
             policy.standing = Standing::Refused;
         }
     }
-    Ok(Object { id, body: Body::Policies(policies), faults: faults.into_vec() })
+    Ok(Object { id, body: Body::Policies(policies), faults: faults.into_vec(), annotations: manifest.annotations()? })
 }
 
 /// Reads `specs`, and says whether it is there.

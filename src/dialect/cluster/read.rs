@@ -30,7 +30,7 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
         ingress,
         egress,
     };
-    Ok(Object { id, body: Body::Policies(vec![policy]), faults: reader.faults })
+    Ok(Object { id, body: Body::Policies(vec![policy]), faults: reader.faults, annotations: manifest.annotations()? })
 }
 
 /// Reads the parts of a spec.

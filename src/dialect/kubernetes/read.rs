@@ -55,7 +55,7 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
         subject,
         types,
     };
-    Ok(Object { id, body: Body::Policies(vec![policy]), faults })
+    Ok(Object { id, body: Body::Policies(vec![policy]), faults, annotations: manifest.annotations()? })
 }
 
 /// The directions that the policy isolates, with the defaulting of the API server.

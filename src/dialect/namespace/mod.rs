@@ -21,7 +21,9 @@ impl Dialect for Namespaces {
         let id = ObjectRef { namespace: None, ..manifest.id()? };
         let labels = manifest.labels()?.with(NAME_LABEL, &id.name);
         let labels_path = Path::root().field("metadata").field("labels");
-        Ok(Object { id, body: Body::Namespace(Namespace { labels, labels_path }), faults: Vec::new() })
+        let body =
+            Body::Namespace(Namespace { labels, labels_path, uid: manifest.uid()?, terminating: manifest.deleting() });
+        Ok(Object { id, body, faults: Vec::new(), annotations: manifest.annotations()? })
     }
 
     fn fix(&self, _fix: &Fix, _manifest: &Manifest<'_>) -> Option<Patch> {

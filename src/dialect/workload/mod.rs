@@ -38,6 +38,7 @@ struct Template {
 #[serde(default)]
 struct TemplateMeta {
     labels: Option<LabelMap>,
+    annotations: Option<LabelMap>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -47,6 +48,14 @@ struct PodSpec {
     service_account_name: Option<Box<str>>,
     /// The older name of the same field.
     service_account: Option<Box<str>>,
+    node_name: Option<Box<str>>,
+    scheduling_gates: Option<Vec<Gate>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Gate {
+    name: Box<str>,
 }
 
 /// The spec of what makes pods.
@@ -83,8 +92,9 @@ impl Dialect for Workloads {
     fn read(&self, manifest: &Manifest<'_>) -> Result<Object, ReadError> {
         let root = Path::root();
         let spec = root.field("spec");
-        let (labels, pod, path) = match manifest.kind {
-            "Pod" => (manifest.labels()?, manifest.spec()?, root),
+        let annotations = manifest.annotations()?;
+        let (labels, pod, path, scrape) = match manifest.kind {
+            "Pod" => (manifest.labels()?, manifest.spec()?, root, scrape(&annotations)),
             "PodTemplate" => {
                 let path = root.field("template");
                 let template = manifest.written.template.map(|template| parse(template, &path)).transpose()?;
@@ -100,7 +110,7 @@ impl Dialect for Workloads {
                 split(template, spec.field("template"))
             }
         };
-        let PodSpec { host_network, service_account_name, service_account } = pod;
+        let PodSpec { host_network, service_account_name, service_account, node_name, scheduling_gates } = pod;
         let account = service_account_name.or(service_account).filter(|name| !name.is_empty());
         Ok(Object {
             id: manifest.id()?,
@@ -109,8 +119,12 @@ impl Dialect for Workloads {
                 host_network: (host_network == Some(true)).then(|| path.field("spec").field("hostNetwork")),
                 // What the API server fills in.
                 service_account: account.unwrap_or_else(|| "default".into()),
+                scrape,
+                gates: scheduling_gates.into_iter().flatten().map(|gate| gate.name).collect(),
+                is_assigned: node_name.is_some_and(|node| !node.is_empty()),
             }),
             faults: Vec::new(),
+            annotations,
         })
     }
 
@@ -120,9 +134,18 @@ impl Dialect for Workloads {
 }
 
 /// What a template at this place makes.
-fn split(template: Option<Template>, path: Path) -> (Labels, PodSpec, Path) {
+fn split(template: Option<Template>, path: Path) -> (Labels, PodSpec, Path, Option<Option<u16>>) {
     let Template { metadata, spec } = template.unwrap_or_default();
-    (metadata.labels.map(|LabelMap(labels)| labels).unwrap_or_default(), spec.unwrap_or_default(), path)
+    let labels = |map: Option<LabelMap>| map.map(|LabelMap(labels)| labels).unwrap_or_default();
+    let scrape = scrape(&labels(metadata.annotations));
+    (labels(metadata.labels), spec.unwrap_or_default(), path, scrape)
+}
+
+/// Whether pods with these annotations ask to be scraped, and on which port: by the convention that the example
+/// configuration of Prometheus established.
+fn scrape(annotations: &Labels) -> Option<Option<u16>> {
+    (annotations.get("prometheus.io/scrape") == Some("true"))
+        .then(|| annotations.get("prometheus.io/port").and_then(|port| port.parse().ok()))
 }
 
 #[cfg(test)]

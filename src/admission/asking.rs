@@ -1,0 +1,119 @@
+//! Who makes a request, as far as rules ask, and what has to be found out for that.
+
+use std::cell::{OnceCell, RefCell};
+use std::fmt;
+
+use jiff::Timestamp;
+
+use super::Knowledge;
+use super::review::Request;
+use crate::rules::{Author, Named, Occasion};
+use crate::view::{Facts, Need, Requester, View};
+
+/// One attempt to decide a request with what is known, and what turned out to be missing.
+pub(super) struct Asking<'a> {
+    knowledge: &'a Knowledge,
+    facts: &'a Facts,
+    request: &'a Request<'a>,
+    requester: OnceCell<Requester>,
+    needs: RefCell<Vec<Need>>,
+    now: Timestamp,
+}
+
+impl fmt::Debug for Asking<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asking").field("username", &self.request.user_info.username).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Asking<'a> {
+    pub(super) fn new(knowledge: &'a Knowledge, facts: &'a Facts, request: &'a Request<'a>) -> Self {
+        let (requester, needs) = (OnceCell::new(), RefCell::default());
+        Self { knowledge, facts, request, requester, needs, now: Timestamp::now() }
+    }
+
+    pub(super) fn occasion(&self) -> Occasion<'_> {
+        Occasion { author: self, now: self.now }
+    }
+
+    /// What the decision has to know and does not. Where there is anything, the decision is none.
+    pub(super) fn into_needs(self) -> Vec<Need> {
+        self.needs.into_inner()
+    }
+
+    fn requester(&self) -> &Requester {
+        self.requester.get_or_init(|| self.request.user_info.requester())
+    }
+
+    fn need(&self, need: Need) {
+        let mut needs = self.needs.borrow_mut();
+        if !needs.contains(&need) {
+            needs.push(need);
+        }
+    }
+
+    /// The view, with the namespace of the request in it if the watches have not told of that yet; none where the view of
+    /// the server is to be used.
+    ///
+    /// # Errors
+    /// The request cannot be decided: why.
+    pub(super) fn view(&self) -> Result<Option<View>, String> {
+        let Knowledge { view, unsynced, configuration, .. } = self.knowledge;
+        let allows = !configuration.site.denies_unknown;
+        if let Some(why) = unsynced {
+            return if allows { Ok(None) } else { Err(format!("what is in the cluster is not known yet: {why}")) };
+        }
+        let is_namespace = self.request.kind.kind == "Namespace" && self.request.kind.group.is_empty();
+        let Some(name) = self.request.namespace.as_deref().filter(|name| !name.is_empty() && !is_namespace) else {
+            return Ok(None);
+        };
+        if !view.is_whole() || view.all_labels(name).is_some() {
+            return Ok(None);
+        }
+        match self.facts.namespaces.get(name) {
+            Some(Ok(Some(namespace))) => {
+                let mut view = View::clone(view);
+                view.insert(namespace.clone());
+                Ok(Some(view))
+            }
+            // What is in a namespace that is gone goes too.
+            Some(Ok(None)) if allows || self.request.operation == "DELETE" => Ok(None),
+            Some(Ok(None)) => Err(format!("there is no namespace {name}")),
+            Some(Err(_)) if allows => Ok(None),
+            Some(Err(why)) => Err(format!("namespace {name} could not be looked up: {why}")),
+            None => {
+                self.need(Need::Namespace(name.into()));
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Author for Asking<'_> {
+    fn username(&self) -> Option<&str> {
+        Some(&self.request.user_info.username)
+    }
+
+    fn is_in(&self, group: &str) -> bool {
+        self.requester().groups.iter().any(|own| &**own == group)
+    }
+
+    fn may_bypass(&self, rule: &'static str) -> Result<(), String> {
+        let site = &self.knowledge.configuration.site;
+        let username = &*self.request.user_info.username;
+        if !self.knowledge.view.is_whole() {
+            let groups: Vec<String> = self.requester().groups.iter().map(ToString::to_string).collect();
+            return Named { username, groups: &groups, bypass: &site.bypass }.may_bypass(rule);
+        }
+        match self.facts.bypasses.get(rule) {
+            Some(Ok(true)) => Ok(()),
+            Some(Ok(false)) => Err(format!("the cluster's RBAC does not let {username} bypass {rule}")),
+            Some(Err(_)) if !site.denies_unknown => Ok(()),
+            Some(Err(why)) => Err(format!("whether {username} may bypass {rule} could not be found out: {why}")),
+            None => {
+                self.need(Need::Bypass { rule, requester: self.requester().clone() });
+                Err("it is being found out".to_owned())
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What is known of one namespace.
+
+use std::sync::Arc;
+
+use crate::model::{Labels, ObjectRef, Policy, Workload};
+
+/// What is known of one namespace.
+#[derive(Clone, Debug, Default)]
+pub struct NamespaceFacts {
+    /// All of its labels, if they are known.
+    pub labels: Option<Labels>,
+    /// Those of its annotations that can mean something here.
+    pub annotations: Labels,
+    /// Which one of all that ever had its name it is. Empty where the API server did not write it.
+    pub uid: Box<str>,
+    /// Whether it is being deleted.
+    pub is_terminating: bool,
+    /// Its policies, by object.
+    pub policies: Vec<Arc<Policy>>,
+    /// Its pods and what makes pods, by kind and name.
+    running: Vec<Running>,
+    /// Which objects in it the baseline controller put there.
+    pub owned: Vec<Owned>,
+}
+
+/// A pod, or something that makes pods.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// Its kind.
+    pub kind: Arc<str>,
+    /// Its name.
+    pub name: Box<str>,
+    /// What is said of it.
+    pub workload: Arc<Workload>,
+}
+
+/// An object that the baseline controller put there, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owned {
+    /// The object.
+    pub object: ObjectRef,
+    /// Which one of all that ever had its name.
+    pub uid: Box<str>,
+    /// For which layer of the folder of policies it is there: `baseline`, `profile.<name>`, `access.<name>`, `hatch`.
+    pub layer: Box<str>,
+    /// What its spec, and what of its labels and annotations is the controller's, come to.
+    pub fingerprint: u64,
+    /// Whether the field manager of the controller applied it. A label alone anybody can write.
+    pub is_applied: bool,
+}
+
+/// The field manager of the baseline controller.
+pub const FIELD_MANAGER: &str = "portcullis-baseline";
+
+impl NamespaceFacts {
+    /// Its pods, and what makes pods.
+    #[must_use]
+    pub fn running(&self) -> &[Running] {
+        &self.running
+    }
+
+    pub(super) fn insert_workload(&mut self, kind: &str, name: &str, workload: Arc<Workload>) {
+        match self.place(kind, name) {
+            Ok(at) => {
+                if let Some(running) = self.running.get_mut(at) {
+                    running.workload = workload;
+                }
+            }
+            Err(at) => {
+                // There are few kinds, and many of each.
+                let near = self.running.get(at.saturating_sub(1)).or_else(|| self.running.get(at));
+                let kind =
+                    near.filter(|near| &*near.kind == kind).map_or_else(|| kind.into(), |near| near.kind.clone());
+                self.running.insert(at, Running { kind, name: name.into(), workload });
+            }
+        }
+    }
+
+    pub(super) fn remove_workload(&mut self, kind: &str, name: &str) {
+        if let Ok(at) = self.place(kind, name) {
+            self.running.remove(at);
+        }
+    }
+
+    fn place(&self, kind: &str, name: &str) -> Result<usize, usize> {
+        self.running.binary_search_by(|running| (&*running.kind, &*running.name).cmp(&(kind, name)))
+    }
+
+    /// Forgets what its own object says.
+    pub(super) fn forget(&mut self) {
+        *self = Self {
+            policies: std::mem::take(&mut self.policies),
+            running: std::mem::take(&mut self.running),
+            owned: std::mem::take(&mut self.owned),
+            ..Self::default()
+        };
+    }
+
+    pub(super) fn is_nothing(&self) -> bool {
+        self.labels.is_none() && self.policies.is_empty() && self.running.is_empty() && self.owned.is_empty()
+    }
+}
