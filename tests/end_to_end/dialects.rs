@@ -3,9 +3,10 @@
 
 use crate::cluster::*;
 use crate::manifests::*;
+use crate::support::control_plane::ControlPlane;
 
 /// Has the API server serve the kinds.
-pub(crate) fn serve(cluster: &Cluster) {
+pub(crate) fn serve(plane: &ControlPlane) {
     let crds: Vec<String> = [
         ("cilium.io", "v2", "CiliumNetworkPolicy", "ciliumnetworkpolicies", "Namespaced"),
         ("cilium.io", "v2", "CiliumClusterwideNetworkPolicy", "ciliumclusterwidenetworkpolicies", "Cluster"),
@@ -22,8 +23,8 @@ pub(crate) fn serve(cluster: &Cluster) {
         )
     })
     .into();
-    accepted(&cluster.plane.apply(&crds.join("---\n"), &[]));
-    accepted(&cluster.plane.kubectl(&["wait", "crd", "--all", "--for=condition=Established", "--timeout=30s"]));
+    accepted(&plane.apply(&crds.join("---\n"), &[]));
+    accepted(&plane.kubectl(&["wait", "crd", "--all", "--for=condition=Established", "--timeout=30s"]));
 }
 
 pub(crate) fn a_cilium_policy_is_judged(cluster: &mut Cluster) {

@@ -16,6 +16,7 @@
 mod cluster;
 mod dialects;
 mod gate;
+mod live;
 mod manifests;
 #[path = "../support/mod.rs"]
 mod support;
@@ -24,7 +25,11 @@ use cluster::{Cluster, accepted};
 use dialects::*;
 use gate::*;
 use manifests::{INJECTS, KNOWN, OLD, SERVICE};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
 use support::control_plane::ControlPlane;
+use support::installation::Installation;
 use support::server::Server;
 
 /// Scenarios, by the names of their functions.
@@ -38,7 +43,7 @@ fn an_api_server_asks_portcullis() {
     let mut cluster = Cluster { plane, server: Server::new() };
     let mut failed = Vec::new();
 
-    serve(&cluster);
+    serve(&cluster.plane);
     accepted(&cluster.plane.apply(KNOWN, &[]));
     accepted(&cluster.plane.apply(KNOWN_WIDE, &[]));
     accepted(&cluster.plane.apply(OLD, &[]));
@@ -112,4 +117,57 @@ fn an_api_server_asks_portcullis() {
 
     let log = cluster.server.log_tail();
     assert!(failed.is_empty(), "{} scenarios failed: {}\n--- portcullis ---\n{log}", failed.len(), failed.join(", "));
+}
+
+/// Scenarios of an installation, by the names of their functions.
+macro_rules! live_scenarios {
+    ($($name:ident),* $(,)?) => { [$((stringify!($name), live::$name as fn(&mut Installation))),*] };
+}
+
+#[test]
+fn portcullis_looks_after_a_cluster() {
+    let Some(plane) = ControlPlane::start() else { return };
+    for namespace in ["before", "before-dns"] {
+        accepted(&plane.kubectl(&["create", "namespace", namespace]));
+    }
+    let mut cluster = Installation::new(plane, 2, "baseline: {gate: true}\n");
+    let scenarios: &[live::Scenario] = &live_scenarios![
+        people_are_given_rights,
+        a_new_namespace_gets_its_policies,
+        an_old_namespace_is_left_alone_until_it_asks,
+        what_an_administrator_deletes_comes_back,
+        what_an_administrator_changes_is_put_right,
+        nobody_else_changes_what_is_managed,
+        a_change_of_profile_leaves_no_moment_without,
+        an_access_is_given_and_taken_by_its_label,
+        a_label_that_is_lost_takes_nothing_away,
+        what_only_looks_managed_is_not_deleted,
+        what_changes_nothing_is_not_written,
+        a_hatch_needs_a_reason_an_end_and_the_right,
+        a_hatch_closes_by_itself,
+        a_hatch_is_opened_and_closed_by_command,
+        an_exemption_needs_the_right,
+        less_isolation_needs_the_right,
+        what_is_in_the_cluster_counts,
+        a_crd_that_comes_later_is_watched,
+        a_change_of_profile_is_previewed,
+        a_pod_waits_for_its_baseline,
+        a_namespace_that_comes_and_goes_is_no_trouble,
+        another_replica_takes_over,
+        an_api_server_that_goes_and_comes_is_followed,
+        a_server_that_knows_nothing_yet_lets_nothing_in,
+        its_own_policy_passes_its_own_rules,
+        it_is_taken_away_without_a_trace_of_waiting,
+    ];
+    let mut failed = Vec::new();
+    for (name, scenario) in scenarios {
+        let start = Instant::now();
+        if catch_unwind(AssertUnwindSafe(|| scenario(&mut cluster))).is_err() {
+            failed.push(*name);
+        }
+        let outcome = if failed.last() == Some(name) { "FAILED" } else { "ok" };
+        eprintln!("{outcome:6} {:5.1} s  {name}", start.elapsed().as_secs_f64());
+    }
+    let logs = cluster.logs();
+    assert!(failed.is_empty(), "{} scenarios failed: {}\n{logs}", failed.len(), failed.join(", "));
 }

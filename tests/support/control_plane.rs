@@ -28,7 +28,11 @@ pub(crate) struct ControlPlane {
     // In the order in which they are dropped: the directory last.
     api_server: Process,
     etcd: Process,
-    _dir: TempDir,
+    binaries: Binaries,
+    authority: Authority,
+    etcd_port: u16,
+    port: u16,
+    dir: TempDir,
 }
 
 /// `kubectl`, as somebody.
@@ -49,6 +53,7 @@ pub(crate) struct Output {
 }
 
 /// What the control plane is made of.
+#[derive(Clone)]
 struct Binaries {
     etcd: PathBuf,
     api_server: PathBuf,
@@ -112,6 +117,39 @@ impl ControlPlane {
         Kubectl { identity, ..self.admin.clone() }
     }
 
+    /// Ends the API server, as a machine that loses its power would.
+    pub(crate) fn stop_api_server(&mut self) {
+        self.api_server.kill();
+    }
+
+    /// Starts the API server again, with what it had stored.
+    pub(crate) fn start_api_server(&mut self) {
+        let Self { binaries, dir, authority, etcd_port, port, .. } = self;
+        self.api_server = start_api_server(&binaries.api_server, dir.path(), authority, *etcd_port, *port);
+        self.wait_until_ready().unwrap();
+    }
+
+    /// A kubeconfig for the API server with a token.
+    pub(crate) fn kubeconfig_with_token(&self, file: &Path, token: &str) {
+        let config = serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "test", "cluster": {
+                "server": format!("https://127.0.0.1:{}", self.port),
+                "certificate-authority": self.authority.certificate,
+            }}],
+            "users": [{"name": "account", "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "account"}}],
+            "current-context": "test",
+        });
+        fs::write(file, config.to_string()).unwrap();
+    }
+
+    /// The kubeconfig of the administrator.
+    pub(crate) fn kubeconfig(&self) -> &Path {
+        &self.admin.kubeconfig
+    }
+
     fn attempt(binaries: &Binaries) -> Result<Self, String> {
         let dir = tempfile::Builder::new().prefix("portcullis-control-plane-").tempdir().unwrap();
         let [etcd_port, peer_port, port] = free_ports();
@@ -128,7 +166,8 @@ impl ControlPlane {
             identity: Vec::new(),
         };
 
-        let mut control_plane = Self { admin, api_server, etcd, _dir: dir };
+        let binaries = binaries.clone();
+        let mut control_plane = Self { admin, api_server, etcd, binaries, authority, etcd_port, port, dir };
         control_plane.wait_until_ready().map_err(|why| {
             let (api_server, etcd) = (control_plane.api_server.log_tail(), control_plane.etcd.log_tail());
             format!("{why}\n--- kube-apiserver ---\n{api_server}\n--- etcd ---\n{etcd}")

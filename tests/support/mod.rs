@@ -12,10 +12,12 @@
 pub(crate) mod client;
 pub(crate) mod control_plane;
 pub(crate) mod files;
+pub(crate) mod installation;
 pub(crate) mod pki;
 pub(crate) mod process;
 pub(crate) mod reviews;
 pub(crate) mod server;
+pub(crate) mod service;
 pub(crate) mod verdict;
 
 use std::net::TcpListener;

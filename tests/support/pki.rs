@@ -58,9 +58,12 @@ impl Authority {
     }
 }
 
-/// A key pair without a certificate: the files of the public and of the private key.
+/// A key pair without a certificate: the files of the public and of the private key. They are made once.
 pub(crate) fn key_pair(dir: &Path, name: &str) -> (PathBuf, PathBuf) {
     let (public, private) = (dir.join(format!("{name}.pub")), dir.join(format!("{name}.key")));
+    if private.exists() {
+        return (public, private);
+    }
     let key = KeyPair::generate().unwrap();
     fs::write(&public, key.public_key_pem()).unwrap();
     fs::write(&private, key.serialize_pem()).unwrap();

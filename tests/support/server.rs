@@ -306,7 +306,7 @@ pub(crate) fn serve(ports: [u16; 2]) -> Command {
 }
 
 /// The binary, with nothing of whoever runs the test.
-fn portcullis() -> Command {
+pub(crate) fn portcullis() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
     for variable in ["CONFIG", "POLICIES", "LISTEN", "ADMIN_LISTEN", "TLS_CERT", "TLS_KEY", "LOG"] {
         command.env_remove(format!("PORTCULLIS_{variable}"));

@@ -1,0 +1,585 @@
+//! Portcullis as `deploy/` installs it: what it knows of a cluster, what it keeps there, and who may switch it off.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::cluster::{NAMESPACES, POLICIES, accepted, denied, warned};
+use crate::manifests::*;
+use crate::support::installation::{Installation, NAMESPACE};
+
+pub(crate) type Scenario = (&'static str, fn(&mut Installation));
+
+/// What a namespace with the profile that ships as the default is due.
+const STANDARD: [&str; 6] = [
+    "portcullis-baseline-allow-dns",
+    "portcullis-baseline-allow-health-probes",
+    "portcullis-baseline-allow-mesh",
+    "portcullis-baseline-allow-prometheus-scrape",
+    "portcullis-baseline-default-deny",
+    "portcullis-profile-standard",
+];
+const ENFORCEMENT: &str = "network-policy.portcullis.dev/enforcement";
+const REASON: &str = "network-policy.portcullis.dev/reason";
+const UNTIL: &str = "network-policy.portcullis.dev/until";
+
+/// Makes a namespace, and waits until it has what it is due.
+fn ready(cluster: &Installation, name: &str) {
+    accepted(&cluster.plane.kubectl(&["create", "namespace", name]));
+    applied(cluster, name);
+}
+
+fn applied(cluster: &Installation, name: &str) -> Duration {
+    cluster.until(&format!("the baseline of {name}"), |cluster| {
+        cluster.namespace(name)["metadata"]["labels"][BASELINE] == "applied"
+    })
+}
+
+/// The names of all policies of a namespace with the version of each.
+fn versions(cluster: &Installation, name: &str) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let each = |policy: &Value| (text(&policy["metadata"]["name"]), text(&policy["metadata"]["resourceVersion"]));
+    cluster.policies(name).iter().map(each).collect()
+}
+
+/// Somebody who may do what they like with policies and namespaces, and nothing that RBAC calls a bypass.
+fn developer(cluster: &Installation) -> crate::support::control_plane::Kubectl {
+    cluster.plane.as_user("ada", &["developers"])
+}
+
+/// Gives the developers their rights, once.
+pub(crate) fn people_are_given_rights(cluster: &mut Installation) {
+    let role = [
+        "create",
+        "clusterrole",
+        "developer",
+        "--verb=*",
+        "--resource=networkpolicies.networking.k8s.io,namespaces,pods",
+    ];
+    accepted(&cluster.plane.kubectl(&role));
+    let binding = ["create", "clusterrolebinding", "developers", "--clusterrole=developer", "--group=developers"];
+    accepted(&cluster.plane.kubectl(&binding));
+    let role = [
+        "create",
+        "clusterrole",
+        "hatches",
+        "--verb=bypass",
+        "--resource=rules.portcullis.dev",
+        "--resource-name=unguarded-hatch",
+    ];
+    let made = cluster.plane.kubectl(&role);
+    // kubectl asks discovery for the resource, which nobody serves; as a manifest it can be said.
+    if !made.ok {
+        let rule = json!({"apiGroups": ["portcullis.dev"], "resources": ["rules"], "resourceNames": ["unguarded-hatch"], "verbs": ["bypass"]});
+        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "hatches"}, "rules": [rule]});
+        accepted(&cluster.plane.apply(&role.to_string(), &[]));
+    }
+    let binding = ["create", "clusterrolebinding", "on-call", "--clusterrole=hatches", "--group=on-call"];
+    accepted(&cluster.plane.kubectl(&binding));
+}
+
+// === The baseline ===
+
+pub(crate) fn a_new_namespace_gets_its_policies(cluster: &mut Installation) {
+    let start = Instant::now();
+    accepted(&cluster.plane.kubectl(&["create", "namespace", "fresh"]));
+    applied(cluster, "fresh");
+    let took = start.elapsed();
+    assert_eq!(cluster.names("fresh"), STANDARD);
+    // A figure to be read, not one to be failed by: machines differ.
+    eprintln!("         the policies were there {:.2} s after `kubectl create` began", took.as_secs_f64());
+
+    for policy in cluster.policies("fresh") {
+        let metadata = &policy["metadata"];
+        assert_eq!(metadata["labels"]["app.kubernetes.io/managed-by"], "portcullis");
+        assert_eq!(metadata["annotations"]["argocd.argoproj.io/sync-options"], "Prune=false");
+    }
+    let shown = cluster.plane.kubectl(&[
+        "get",
+        "networkpolicies",
+        "--namespace=fresh",
+        "--show-managed-fields",
+        "--output=json",
+    ]);
+    let list: Value = serde_json::from_str(&shown.stdout).unwrap();
+    for policy in list["items"].as_array().unwrap() {
+        assert_eq!(policy["metadata"]["managedFields"][0]["manager"], "portcullis-baseline", "{policy}");
+        assert_eq!(policy["metadata"]["managedFields"][0]["operation"], "Apply", "{policy}");
+    }
+}
+
+pub(crate) fn an_old_namespace_is_left_alone_until_it_asks(cluster: &mut Installation) {
+    // Made before anybody asked Portcullis.
+    assert!(cluster.names("before").is_empty());
+    assert_eq!(cluster.namespace("before")["metadata"]["labels"][BASELINE], Value::Null);
+    accepted(&cluster.plane.kubectl(&["label", "namespace", "before", &format!("{PROFILE}=isolated")]));
+    applied(cluster, "before");
+    assert!(cluster.names("before").contains(&"portcullis-baseline-default-deny".to_owned()));
+}
+
+pub(crate) fn what_an_administrator_deletes_comes_back(cluster: &mut Installation) {
+    ready(cluster, "deleted");
+    let before = cluster.policies("deleted");
+    let delete = ["delete", "networkpolicy", "portcullis-baseline-default-deny", "--namespace=deleted"];
+    accepted(&cluster.plane.kubectl(&delete));
+    cluster.until("the policy is back", |cluster| cluster.names("deleted") == STANDARD);
+    let after = cluster.policies("deleted");
+    assert_ne!(before[4]["metadata"]["uid"], after[4]["metadata"]["uid"], "it is a new one");
+    assert_eq!(before[4]["spec"], after[4]["spec"]);
+    assert_eq!(
+        before[0]["metadata"]["resourceVersion"], after[0]["metadata"]["resourceVersion"],
+        "others are not touched"
+    );
+}
+
+pub(crate) fn what_an_administrator_changes_is_put_right(cluster: &mut Installation) {
+    ready(cluster, "changed");
+    let before = cluster.policies("changed");
+    // What the controller wrote is changed, and what it did not write is added.
+    let patches = [
+        r#"[{"op": "replace", "path": "/spec/podSelector", "value": {"matchLabels": {"app": "x"}}}]"#,
+        r#"[{"op": "add", "path": "/spec/egress", "value": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}], "ports": [{"port": 443}]}]}]"#,
+        r#"[{"op": "remove", "path": "/metadata/labels"}]"#,
+    ];
+    for patch in patches {
+        let policy = "portcullis-baseline-default-deny";
+        accepted(&cluster.plane.kubectl(&[
+            "patch",
+            "networkpolicy",
+            policy,
+            "-n",
+            "changed",
+            "--type=json",
+            "--patch",
+            patch,
+        ]));
+        cluster.until(&format!("{patch} is put right"), |cluster| {
+            let after = &cluster.policies("changed")[4];
+            after["spec"] == before[4]["spec"] && after["metadata"]["labels"] == before[4]["metadata"]["labels"]
+        });
+    }
+}
+
+pub(crate) fn nobody_else_changes_what_is_managed(cluster: &mut Installation) {
+    ready(cluster, "guarded-policies");
+    let (developer, before) = (developer(cluster), versions(cluster, "guarded-policies"));
+    let name = "portcullis-baseline-default-deny";
+    let deleted = developer.run(&["delete", "networkpolicy", name, "--namespace=guarded-policies"]);
+    denied(&deleted, POLICIES, "managed-policy-change", "metadata.name");
+    let patch = r#"{"spec": {"podSelector": {"matchLabels": {"app": "x"}}}}"#;
+    let patched =
+        developer.run(&["patch", "networkpolicy", name, "-n", "guarded-policies", "--type=merge", "--patch", patch]);
+    denied(&patched, POLICIES, "managed-policy-change", "metadata.name");
+    let labelled =
+        developer.run(&["label", "networkpolicy", name, "-n", "guarded-policies", "app.kubernetes.io/managed-by-"]);
+    denied(&labelled, POLICIES, "managed-policy-change", "metadata.name");
+    let made = developer.apply(&policy("portcullis-of-my-own", "guarded-policies", &ingress(&[FROM_FRONTEND])), &[]);
+    denied(&made, POLICIES, "managed-policy-change", "metadata.name");
+    let label = format!("{BASELINE}=pending");
+    let labelled = developer.run(&["label", "namespace", "guarded-policies", "--overwrite", &label]);
+    denied(&labelled, NAMESPACES, "managed-policy-change", &format!("metadata.labels[{BASELINE}]"));
+    let all = developer.run(&["delete", "networkpolicies", "--all", "--namespace=guarded-policies"]);
+    denied(&all, POLICIES, "managed-policy-change", "metadata.name");
+    assert_eq!(versions(cluster, "guarded-policies"), before);
+}
+
+pub(crate) fn a_change_of_profile_leaves_no_moment_without(cluster: &mut Installation) {
+    ready(cluster, "swap");
+    let start = cluster.plane.stored(&["networkpolicies", "--namespace=swap"]).unwrap();
+    let version = start["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let old = "portcullis-profile-standard";
+    accepted(&cluster.plane.kubectl(&[
+        "label",
+        "namespace",
+        "swap",
+        "--overwrite",
+        &format!("{PROFILE}=internal-egress"),
+    ]));
+    let gone = |cluster: &Installation| !cluster.names("swap").iter().any(|name| name == old);
+    cluster.until("the old profile's policy is gone", gone);
+    let now = cluster.names("swap");
+    let new: Vec<&String> = now.iter().filter(|name| name.as_str() == "portcullis-profile-internal-egress").collect();
+    assert_eq!(new.len(), 1, "{now:?}");
+
+    // What happened, in its order, as the API server tells it.
+    let path = format!(
+        "/apis/networking.k8s.io/v1/namespaces/swap/networkpolicies?watch=true&resourceVersion={version}&timeoutSeconds=2"
+    );
+    let watched = cluster.plane.kubectl(&["get", "--raw", &path]);
+    accepted(&watched);
+    let events: Vec<(String, String)> = watched
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|event| event["object"]["metadata"]["name"].is_string())
+        .map(|event| {
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            (text(&event["type"]), text(&event["object"]["metadata"]["name"]))
+        })
+        .collect();
+    assert_eq!(events, [("ADDED".to_owned(), new[0].clone()), ("DELETED".to_owned(), old.to_owned())]);
+}
+
+pub(crate) fn an_access_is_given_and_taken_by_its_label(cluster: &mut Installation) {
+    ready(cluster, "access");
+    let label = "access.network-policy.portcullis.dev/postgres";
+    let has = |cluster: &Installation| cluster.names("access").iter().any(|name| name.contains("postgres"));
+    accepted(&cluster.plane.kubectl(&["label", "namespace", "access", &format!("{label}=true")]));
+    cluster.until("the access is there", has);
+    accepted(&cluster.plane.kubectl(&["label", "namespace", "access", &format!("{label}-")]));
+    cluster.until("the access is gone", |cluster| !has(cluster));
+    assert_eq!(cluster.names("access"), STANDARD);
+}
+
+pub(crate) fn a_label_that_is_lost_takes_nothing_away(cluster: &mut Installation) {
+    ready(cluster, "lost");
+    accepted(&cluster.plane.kubectl(&["label", "namespace", "lost", &format!("{PROFILE}-")]));
+    // Something that is done after it shows that it was looked at.
+    let label = "access.network-policy.portcullis.dev/postgres";
+    accepted(&cluster.plane.kubectl(&["label", "namespace", "lost", &format!("{label}=true")]));
+    cluster.until("the access is there", |cluster| cluster.names("lost").len() == STANDARD.len() + 1);
+    for name in STANDARD {
+        assert!(cluster.names("lost").iter().any(|other| other == name), "{name} is gone");
+    }
+}
+
+pub(crate) fn what_only_looks_managed_is_not_deleted(cluster: &mut Installation) {
+    ready(cluster, "lookalike");
+    let mut alike = cluster.policies("lookalike")[5].clone();
+    alike["metadata"] = json!({"name": "lookalike", "namespace": "lookalike", "labels": alike["metadata"]["labels"]});
+    accepted(&cluster.plane.apply(&alike.to_string(), &[]));
+    accepted(&cluster.plane.kubectl(&[
+        "label",
+        "namespace",
+        "lookalike",
+        "--overwrite",
+        &format!("{PROFILE}=isolated"),
+    ]));
+    cluster.until("the profile is changed", |cluster| !cluster.names("lookalike").contains(&STANDARD[5].to_owned()));
+    assert!(cluster.names("lookalike").contains(&"lookalike".to_owned()));
+}
+
+pub(crate) fn what_changes_nothing_is_not_written(cluster: &mut Installation) {
+    ready(cluster, "quiet");
+    let (policies, namespace) = (versions(cluster, "quiet"), cluster.namespace("quiet"));
+    for round in 0..3 {
+        accepted(&cluster.plane.kubectl(&[
+            "annotate",
+            "namespace",
+            "quiet",
+            "--overwrite",
+            &format!("example.com/round={round}"),
+        ]));
+    }
+    // What is made after it is done after it.
+    ready(cluster, "quiet-after");
+    assert_eq!(versions(cluster, "quiet"), policies);
+    let mut after = cluster.namespace("quiet");
+    assert_eq!(after["metadata"]["annotations"]["example.com/round"], "2");
+    after["metadata"]["annotations"].as_object_mut().unwrap().remove("example.com/round");
+    assert_eq!(after["metadata"]["annotations"], namespace["metadata"]["annotations"]);
+    assert_eq!(after["metadata"]["labels"], namespace["metadata"]["labels"]);
+}
+
+pub(crate) fn a_namespace_that_comes_and_goes_is_no_trouble(cluster: &mut Installation) {
+    let before: Vec<usize> = cluster.replicas.iter().map(|replica| replica.log().len()).collect();
+    for round in 0..50 {
+        accepted(&cluster.plane.kubectl(&["create", "namespace", "again"]));
+        if round % 5 == 0 {
+            applied(cluster, "again");
+        }
+        cluster.delete_namespace("again");
+    }
+    ready(cluster, "again");
+    assert_eq!(cluster.names("again"), STANDARD);
+    for (replica, from) in cluster.replicas.iter().zip(before) {
+        let log = replica.log();
+        let errors: Vec<&str> = log[from..].lines().filter(|line| line.contains(r#""level":"ERROR""#)).collect();
+        assert!(errors.is_empty(), "{errors:#?}");
+    }
+}
+
+// === Who may what ===
+
+pub(crate) fn a_hatch_needs_a_reason_an_end_and_the_right(cluster: &mut Installation) {
+    ready(cluster, "hatch-guarded");
+    let place = format!("metadata.labels[{ENFORCEMENT}]");
+    let on_call = cluster.plane.as_user("grace", &["developers", "on-call"]);
+    let open = |who: &crate::support::control_plane::Kubectl, annotations: Value| {
+        let patch = json!({"metadata": {"labels": {ENFORCEMENT: "disabled"}, "annotations": annotations}});
+        who.run(&["patch", "namespace", "hatch-guarded", "--type=merge", "--patch", &patch.to_string()])
+    };
+    let in_an_hour = until_in(3600);
+    denied(&open(&on_call, json!({UNTIL: in_an_hour})), NAMESPACES, "unguarded-hatch", &place);
+    denied(&open(&on_call, json!({REASON: "an outage"})), NAMESPACES, "unguarded-hatch", &place);
+    denied(&open(&on_call, json!({REASON: "an outage", UNTIL: until_in(-60)})), NAMESPACES, "unguarded-hatch", &place);
+    denied(
+        &open(&on_call, json!({REASON: "an outage", UNTIL: until_in(25 * 3600)})),
+        NAMESPACES,
+        "unguarded-hatch",
+        &place,
+    );
+    let whole = json!({REASON: "an outage", UNTIL: in_an_hour});
+    denied(&open(&developer(cluster), whole.clone()), NAMESPACES, "unguarded-hatch", &place);
+    assert_eq!(cluster.namespace("hatch-guarded")["metadata"]["labels"][ENFORCEMENT], Value::Null);
+    accepted(&open(&on_call, whole));
+    cluster.until("the allow-all is there", |cluster| {
+        cluster.names("hatch-guarded").iter().any(|name| name.contains("hatch"))
+    });
+    for name in STANDARD {
+        assert!(cluster.names("hatch-guarded").contains(&name.to_owned()), "nothing is deleted: {name}");
+    }
+    // Prolonging it is opening it again.
+    let longer = json!({"metadata": {"annotations": {UNTIL: until_in(2 * 3600)}}}).to_string();
+    let prolonged =
+        developer(cluster).run(&["patch", "namespace", "hatch-guarded", "--type=merge", "--patch", &longer]);
+    denied(&prolonged, NAMESPACES, "unguarded-hatch", &place);
+    // Anybody may close it.
+    accepted(&developer(cluster).run(&["label", "namespace", "hatch-guarded", &format!("{ENFORCEMENT}-")]));
+    cluster.until("the allow-all is gone", |cluster| cluster.names("hatch-guarded") == STANDARD);
+}
+
+/// A time as RFC 3339 writes it, so many seconds from now.
+fn until_in(seconds: i64) -> String {
+    let now = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+pub(crate) fn a_hatch_closes_by_itself(cluster: &mut Installation) {
+    ready(cluster, "hatch-timed");
+    let developer = developer(cluster);
+    let bad = policy("web", "hatch-timed", &both(&[FROM_BATCH_ON_ANY_PORT], &[TO_DNS]));
+    denied(&developer.apply(&bad, &[]), POLICIES, "any-port", "spec.ingress[0]");
+
+    let opened = cluster.portcullis(&["hatch", "open", "hatch-timed", "--reason", "an outage", "--for", "6s"]);
+    assert!(opened.ok, "{opened}");
+    cluster.until("the allow-all is there", |cluster| {
+        cluster.names("hatch-timed").iter().any(|name| name.contains("hatch"))
+    });
+    let warning = developer.apply(&bad, &[]);
+    warned(&warning, "any-port", "spec.ingress[0]");
+    let series = r#"portcullis_hatch_open_since_timestamp_seconds{namespace="hatch-timed"}"#;
+    cluster.until("a gauge says since when", |cluster| {
+        cluster.replicas.iter().any(|replica| replica.metric(series).is_some_and(|since| since > 1e9))
+    });
+    let listed = cluster.portcullis(&["hatch", "list", "--output", "json"]);
+    assert!(listed.ok && listed.stdout.contains("hatch-timed") && listed.stdout.contains("an outage"), "{listed}");
+
+    cluster.until("it is closed", |cluster| {
+        cluster.namespace("hatch-timed")["metadata"]["labels"][ENFORCEMENT] == Value::Null
+    });
+    cluster.until("the allow-all is gone", |cluster| {
+        !cluster.names("hatch-timed").iter().any(|name| name.contains("hatch"))
+    });
+    let annotations = &cluster.namespace("hatch-timed")["metadata"]["annotations"];
+    assert_eq!((&annotations[REASON], &annotations[UNTIL]), (&Value::Null, &Value::Null));
+    cluster
+        .until("the gauge is gone", |cluster| cluster.replicas.iter().all(|replica| replica.metric(series).is_none()));
+    cluster.until("an Event says so", |cluster| {
+        let events = cluster.plane.kubectl(&["get", "events.events.k8s.io", "--all-namespaces", "--output=json"]);
+        let events: Value = serde_json::from_str(&events.stdout).unwrap();
+        let of = |event: &Value| event["regarding"]["name"] == "hatch-timed" && event["reason"] == "HatchClosed";
+        events["items"].as_array().unwrap().iter().any(of)
+    });
+    let other = policy("job", "hatch-timed", &both(&[FROM_BATCH_ON_ANY_PORT], &[TO_DNS]));
+    denied(&developer.apply(&other, &[]), POLICIES, "any-port", "spec.ingress[0]");
+}
+
+pub(crate) fn a_hatch_is_opened_and_closed_by_command(cluster: &mut Installation) {
+    ready(cluster, "hatch-command");
+    let refused = cluster.portcullis(&["hatch", "open", "hatch-command", "--reason", "", "--for", "1h"]);
+    assert!(!refused.ok, "{refused}");
+    let opened = cluster.portcullis(&["hatch", "open", "hatch-command", "--reason", "an outage", "--for", "1h"]);
+    assert!(opened.ok, "{opened}");
+    assert_eq!(cluster.namespace("hatch-command")["metadata"]["labels"][ENFORCEMENT], "disabled");
+    let closed = cluster.portcullis(&["hatch", "close", "hatch-command"]);
+    assert!(closed.ok, "{closed}");
+    assert_eq!(cluster.namespace("hatch-command")["metadata"]["labels"][ENFORCEMENT], Value::Null);
+}
+
+pub(crate) fn an_exemption_needs_the_right(cluster: &mut Installation) {
+    ready(cluster, "exempt");
+    let annotations = json!({"network-policy.portcullis.dev/exempt": "any-port", REASON: "a legacy application"});
+    let bad = policy("legacy", "exempt", &both(&[FROM_BATCH_ON_ANY_PORT], &[TO_DNS]));
+    // The manifests here are YAML of one line; JSON is YAML too.
+    let bad = bad.replace("namespace: exempt", &format!("namespace: exempt, annotations: {annotations}"));
+    assert!(bad.contains("legacy application"), "{bad}");
+    let refused = developer(cluster).apply(&bad, &[]);
+    denied(&refused, POLICIES, "any-port", "metadata.annotations[network-policy.portcullis.dev/exempt]");
+    let taken = cluster.plane.apply(&bad, &[]);
+    warned(&taken, "any-port", "spec.ingress[0]");
+    // Whoever changes it later does not have to be the one who may exempt it.
+    let changed = bad.replace("app: batch", "app: other");
+    accepted(&developer(cluster).apply(&changed, &[]));
+}
+
+pub(crate) fn less_isolation_needs_the_right(cluster: &mut Installation) {
+    accepted(&cluster.plane.kubectl(&["create", "namespace", "downgrade"]));
+    accepted(&cluster.plane.kubectl(&[
+        "label",
+        "namespace",
+        "downgrade",
+        "--overwrite",
+        &format!("{PROFILE}=isolated"),
+    ]));
+    let place = format!("metadata.labels[{PROFILE}]");
+    let moved =
+        developer(cluster).run(&["label", "namespace", "downgrade", "--overwrite", &format!("{PROFILE}=standard")]);
+    denied(&moved, NAMESPACES, "isolation-downgrade", &place);
+    let removed = developer(cluster).run(&["label", "namespace", "downgrade", &format!("{PROFILE}-")]);
+    denied(&removed, NAMESPACES, "isolation-downgrade", &place);
+    accepted(&cluster.plane.kubectl(&[
+        "label",
+        "namespace",
+        "downgrade",
+        "--overwrite",
+        &format!("{PROFILE}=standard"),
+    ]));
+    let up =
+        developer(cluster).run(&["label", "namespace", "downgrade", "--overwrite", &format!("{PROFILE}=isolated")]);
+    accepted(&up);
+}
+
+// === What is known ===
+
+pub(crate) fn what_is_in_the_cluster_counts(cluster: &mut Installation) {
+    ready(cluster, "known");
+    // The baseline lets all pods ask DNS, so nobody else has to.
+    let developer = developer(cluster);
+    let applied = developer.apply(&policy("web", "known", &both(&[FROM_FRONTEND], &[TO_DB])), &[]);
+    accepted(&applied);
+    assert!(!applied.stderr.contains("dns-blocked"), "{applied}");
+
+    let plain = "before-dns";
+    accepted(&developer.apply(&policy("dns", plain, &egress(&[TO_DNS])), &[]));
+    let web = policy("web", plain, &egress(&[TO_DB]));
+    cluster.until("the policy is known", |_| developer.apply(&web, &["--dry-run=server"]).ok);
+    accepted(&developer.apply(&web, &[]));
+    cluster.until("its user is known", |_| {
+        let deleted = developer.run(&["delete", "networkpolicy", "dns", "-n", plain, "--dry-run=server"]);
+        deleted.stderr.contains("dns-blocked at spec")
+    });
+}
+
+pub(crate) fn a_crd_that_comes_later_is_watched(cluster: &mut Installation) {
+    assert!(cluster.replicas.iter().all(|replica| {
+        replica
+            .metric(r#"portcullis_watch_synced{kind="CiliumClusterwideNetworkPolicy"}"#)
+            .is_none_or(|synced| synced == 0.0)
+    }));
+    crate::dialects::serve(&cluster.plane);
+    let lets_ask = "apiVersion: cilium.io/v2\nkind: CiliumClusterwideNetworkPolicy\nmetadata: {name: dns}\nspec:\n  \
+        endpointSelector: {matchLabels: {asks: dns}}\n  egress:\n  - toEndpoints:\n    - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}\n    \
+        toPorts: [{ports: [{port: '53', protocol: ANY}]}]\n";
+    accepted(&cluster.plane.apply(lets_ask, &[]));
+    let spec = "{podSelector: {matchLabels: {asks: dns}}, policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: db}}}], ports: [{port: 5432}]}]}";
+    let web = policy("asks", "before-dns", spec);
+    cluster.until("the kind is watched", |cluster| cluster.plane.apply(&web, &["--dry-run=server"]).ok);
+    accepted(&cluster.plane.kubectl(&["delete", "ciliumclusterwidenetworkpolicy", "dns"]));
+    cluster.until("its end is known", |cluster| {
+        cluster.plane.apply(&web, &["--dry-run=server"]).stderr.contains("dns-blocked at spec.egress")
+    });
+}
+
+pub(crate) fn a_change_of_profile_is_previewed(cluster: &mut Installation) {
+    ready(cluster, "previewed");
+    let pod = object("v1", "Pod", "agent", "kube-system", ON_THE_NODE);
+    assert!(cluster.plane.apply(&pod, &[]).ok);
+    let label = format!("{PROFILE}=isolated");
+    let shown = cluster.plane.kubectl(&["label", "namespace", "previewed", "--overwrite", "--dry-run=server", &label]);
+    accepted(&shown);
+    assert!(shown.stderr.contains("Warning: preview: ") && shown.stderr.contains("443"), "{shown}");
+    assert_eq!(cluster.namespace("previewed")["metadata"]["labels"][PROFILE], "standard");
+}
+
+pub(crate) fn a_pod_waits_for_its_baseline(cluster: &mut Installation) {
+    // Nobody applies anything for a moment: the pod comes first.
+    accepted(&cluster.plane.kubectl(&["create", "namespace", "waits"]));
+    let pod = object("v1", "Pod", "early", "waits", ORDINARY);
+    let made = cluster.plane.apply(&pod, &[]);
+    accepted(&made);
+    applied(cluster, "waits");
+    cluster.until("the gate is lifted", |cluster| {
+        let pod = cluster.plane.stored(&["pod", "early", "--namespace=waits"]).unwrap();
+        pod["spec"]["schedulingGates"].as_array().is_none_or(Vec::is_empty)
+    });
+    // One that comes later does not wait.
+    let late = object("v1", "Pod", "late", "waits", ORDINARY);
+    accepted(&cluster.plane.apply(&late, &[]));
+    let pod = cluster.plane.stored(&["pod", "late", "--namespace=waits"]).unwrap();
+    assert_eq!(pod["spec"]["schedulingGates"], Value::Null);
+}
+
+// === Failures ===
+
+pub(crate) fn another_replica_takes_over(cluster: &mut Installation) {
+    ready(cluster, "handed-over");
+    let before = versions(cluster, "handed-over");
+    let log = cluster.kill_leader();
+    assert!(!log.contains(r#""level":"ERROR""#), "{log}");
+    accepted(&cluster.plane.kubectl(&["create", "namespace", "after-the-leader"]));
+    let start = Instant::now();
+    applied(cluster, "after-the-leader");
+    eprintln!("         another replica took over within {:.1} s", start.elapsed().as_secs_f64());
+    assert_eq!(cluster.names("after-the-leader"), STANDARD);
+    assert_eq!(versions(cluster, "handed-over"), before, "nothing is applied twice");
+    cluster.start_replica();
+    ready(cluster, "after-the-return");
+    assert_eq!(versions(cluster, "handed-over"), before);
+}
+
+pub(crate) fn an_api_server_that_goes_and_comes_is_followed(cluster: &mut Installation) {
+    ready(cluster, "during");
+    let before = versions(cluster, "during");
+    cluster.plane.stop_api_server();
+    cluster.until("readiness tells", |cluster| {
+        cluster
+            .replicas
+            .iter()
+            .all(|replica| replica.readyz().is_some_and(|(_, detail)| detail.to_string().contains("lost")))
+    });
+    cluster.plane.start_api_server();
+    cluster.until("the watches are back", |cluster| {
+        cluster.replicas.iter().all(|replica| {
+            replica.readyz().is_some_and(|(status, detail)| status == 200 && !detail.to_string().contains("lost"))
+        })
+    });
+    assert_eq!(versions(cluster, "during"), before);
+    ready(cluster, "since");
+    let bad = policy("web", "since", &both(&[FROM_BATCH_ON_ANY_PORT], &[TO_DNS]));
+    denied(&developer(cluster).apply(&bad, &[]), POLICIES, "any-port", "spec.ingress[0]");
+}
+
+pub(crate) fn a_server_that_knows_nothing_yet_lets_nothing_in(cluster: &mut Installation) {
+    cluster.stop_replicas();
+    let bad = policy("web", "since", &both(&[FROM_BATCH_ON_ANY_PORT], &[TO_DNS]));
+    let refused = developer(cluster).apply(&bad, &[]);
+    assert!(!refused.ok && refused.stderr.contains("failed calling webhook"), "{refused}");
+    cluster.start_replica();
+    cluster.start_replica();
+    denied(&developer(cluster).apply(&bad, &[]), POLICIES, "any-port", "spec.ingress[0]");
+    thread::sleep(Duration::from_millis(1));
+}
+
+pub(crate) fn its_own_policy_passes_its_own_rules(cluster: &mut Installation) {
+    let own = cluster.policies(NAMESPACE);
+    assert!(!own.is_empty());
+    for mut policy in own {
+        policy["metadata"] = json!({"name": policy["metadata"]["name"], "namespace": "known"});
+        let applied = cluster.plane.apply(&policy.to_string(), &["--dry-run=server"]);
+        assert!(applied.ok || applied.stderr.contains("managed-policy-change"), "{applied}");
+    }
+}
+
+pub(crate) fn it_is_taken_away_without_a_trace_of_waiting(cluster: &mut Installation) {
+    let taken = cluster.portcullis(&["uninstall", "--yes"]);
+    assert!(taken.ok, "{taken}");
+    for kind in ["validatingwebhookconfiguration", "mutatingwebhookconfiguration"] {
+        assert_eq!(cluster.plane.stored(&[kind, "portcullis"]), None);
+    }
+    let pods = cluster.plane.stored(&["pods", "--all-namespaces"]).unwrap();
+    for pod in pods["items"].as_array().unwrap() {
+        assert!(pod["spec"]["schedulingGates"].as_array().is_none_or(Vec::is_empty), "{pod}");
+    }
+}

@@ -1,0 +1,282 @@
+//! Portcullis as `deploy/` installs it, on a real API server, with replicas that are processes of this machine.
+//!
+//! Everything is as in a cluster: the objects of `deploy/`, the rights of its service account, the certificate in its
+//! Secret, a Lease. What differs is that nobody runs its pods here, so the Service is one of type ExternalName, in front of
+//! the processes.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::control_plane::{ControlPlane, Output};
+use super::free_ports;
+use super::process::Process;
+use super::server::{get, portcullis};
+use super::service::Service;
+
+/// How long anything may take that has to happen some time. Only what never happens takes as long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+
+/// The namespace of `deploy/`.
+pub(crate) const NAMESPACE: &str = "portcullis-system";
+
+/// Portcullis in a cluster.
+pub(crate) struct Installation {
+    // Before the control plane, so that they are stopped before that is.
+    pub(crate) replicas: Vec<Replica>,
+    pub(crate) plane: ControlPlane,
+    service: Service,
+    dir: TempDir,
+    config: PathBuf,
+}
+
+/// One process of it.
+pub(crate) struct Replica {
+    process: Process,
+    port: u16,
+    admin_port: u16,
+    log: PathBuf,
+}
+
+impl Installation {
+    /// Applies `deploy/` and starts replicas, with these lines added to the configuration in it.
+    pub(crate) fn new(plane: ControlPlane, replicas: usize, configuration: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("portcullis-installation-").tempdir().unwrap();
+        let service = Service::new();
+        let config = dir.path().join("portcullis.yaml");
+        let head = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n";
+        fs::write(&config, format!("{head}{configuration}")).unwrap();
+        let mut installation = Self { replicas: Vec::new(), plane, service, dir, config };
+        let applied = installation.apply_deploy();
+        assert!(applied.ok, "{applied}");
+        installation.write_kubeconfig();
+        for _ in 0..replicas {
+            installation.start_replica();
+        }
+        installation.until_asked();
+        installation
+    }
+
+    /// `kubectl apply -k deploy/`, but for the Service and its port.
+    fn apply_deploy(&self) -> Output {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+        let built = self.plane.kubectl(&["kustomize", folder.to_str().unwrap()]);
+        assert!(built.ok, "{built}");
+        // The namespace has to be there before what is in it can be tried.
+        let namespace = self.plane.kubectl(&["create", "namespace", NAMESPACE]);
+        assert!(namespace.ok, "{namespace}");
+        let read = self
+            .plane
+            .admin()
+            .run_with_input(&["apply", "--dry-run=client", "--output=json", "--filename=-"], &built.stdout);
+        assert!(read.ok, "{read}");
+        let mut list: Value = serde_json::from_str(&read.stdout).unwrap();
+        let mut webhooks = 0;
+        for item in list["items"].as_array_mut().unwrap() {
+            if let Some(metadata) = item["metadata"].as_object_mut() {
+                metadata.remove("annotations");
+            }
+            if item["kind"] == "Service" {
+                item["spec"] = json!({"type": "ExternalName", "externalName": "localhost"});
+            }
+            for webhook in item.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
+                webhook["clientConfig"]["service"]["port"] = json!(self.service.port());
+                webhooks += 1;
+            }
+        }
+        assert!(webhooks > 4, "deploy/ has webhooks: {list}");
+        self.plane.apply(&list.to_string(), &["--server-side"])
+    }
+
+    /// A kubeconfig with the token of the service account, and so with just its rights.
+    pub(crate) fn write_kubeconfig(&self) {
+        let token = self.plane.kubectl(&["create", "token", "portcullis", "--namespace", NAMESPACE, "--duration=2h"]);
+        assert!(token.ok, "{token}");
+        self.plane.kubeconfig_with_token(&self.dir.path().join("kubeconfig"), token.stdout.trim());
+    }
+
+    /// One more replica, and waits until it is ready.
+    pub(crate) fn start_replica(&mut self) {
+        let [port, admin_port] = free_ports();
+        let log = self.dir.path().join(format!("portcullis-{port}.log"));
+        let mut command: Command = portcullis();
+        command
+            .args(["serve", "--controller", "--tls-secret", "portcullis-system/portcullis-tls"])
+            .args(["--listen", &format!("127.0.0.1:{port}"), "--admin-listen", &format!("127.0.0.1:{admin_port}")])
+            .args(["--stop-after", "0.1", "--reload-every", "0.2"])
+            .arg("--config")
+            .arg(&self.config)
+            .arg("--kubeconfig")
+            .arg(self.dir.path().join("kubeconfig"))
+            .stdin(Stdio::null());
+        let process = Process::start(&mut command, &log);
+        let mut replica = Replica { process, port, admin_port, log };
+        let deadline = Instant::now() + PATIENCE;
+        while !replica.is_ready() {
+            let ended = replica.process.ended();
+            assert!(ended.is_none(), "portcullis ended with {ended:?}:\n{}", replica.log());
+            assert!(Instant::now() < deadline, "it is not ready: {:?}\n{}", replica.readyz(), replica.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.replicas.push(replica);
+        self.announce();
+    }
+
+    /// Has the Service lead to the replicas that there are.
+    fn announce(&self) {
+        let ports: Vec<u16> = self.replicas.iter().map(|replica| replica.port).collect();
+        self.service.set_backends(&ports);
+    }
+
+    /// Kills the replica that leads, and says which one it was.
+    pub(crate) fn kill_leader(&mut self) -> String {
+        let leads = |replica: &Replica| replica.metric("portcullis_leader") == Some(1.0);
+        self.until("one replica leads", |cluster| cluster.replicas.iter().filter(|one| leads(one)).count() == 1);
+        let at = self.replicas.iter().position(leads).unwrap();
+        let mut leader = self.replicas.remove(at);
+        leader.process.kill();
+        self.announce();
+        leader.log()
+    }
+
+    /// Stops all replicas, as the end of their pods would.
+    pub(crate) fn stop_replicas(&mut self) {
+        for mut replica in self.replicas.drain(..) {
+            let status = replica.process.stop().expect("it runs until it is stopped");
+            assert!(status.success(), "portcullis ended with {status}:\n{}", replica.log());
+        }
+        self.announce();
+    }
+
+    /// Runs a command of the binary as an administrator of the cluster.
+    pub(crate) fn portcullis(&self, arguments: &[&str]) -> Output {
+        let mut command = portcullis();
+        command.args(arguments).arg("--kubeconfig").arg(self.plane.kubeconfig());
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        Output {
+            ok: output.status.success(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Waits until the API server asks, and with a CA that it has been given.
+    pub(crate) fn until_asked(&self) {
+        let bad = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: probe, namespace: default}\n\
+                   spec: {podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {}}]}]}\n";
+        self.until("being asked", |cluster| {
+            cluster.plane.apply(bad, &["--dry-run=server"]).stderr.contains("any-port at spec.ingress[0]")
+        });
+    }
+
+    /// Waits until something holds.
+    ///
+    /// # Panics
+    ///
+    /// If it never does, with what the replicas logged.
+    #[track_caller]
+    pub(crate) fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) -> Duration {
+        let start = Instant::now();
+        while !holds(self) {
+            if start.elapsed() > PATIENCE {
+                panic!("this never came: {what}\n{}", self.logs());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        start.elapsed()
+    }
+
+    /// What the replicas logged at the end.
+    pub(crate) fn logs(&self) -> String {
+        let logs = self
+            .replicas
+            .iter()
+            .map(|replica| format!("--- {} ---\n{}", replica.log.display(), replica.process.log_tail()));
+        logs.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The policies of a namespace as they are stored, by name.
+    pub(crate) fn policies(&self, namespace: &str) -> Vec<Value> {
+        let list = self.plane.stored(&["networkpolicies", "--namespace", namespace]).unwrap();
+        let mut items = list["items"].as_array().unwrap().clone();
+        items.sort_by_key(|item| item["metadata"]["name"].as_str().unwrap().to_owned());
+        items
+    }
+
+    /// The names of the policies of a namespace.
+    pub(crate) fn names(&self, namespace: &str) -> Vec<String> {
+        let policies = self.policies(namespace);
+        policies.iter().map(|policy| policy["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// A namespace as it is stored.
+    pub(crate) fn namespace(&self, name: &str) -> Value {
+        self.plane.stored(&["namespace", name]).unwrap_or_else(|| panic!("there is no namespace {name}"))
+    }
+
+    /// Does what the namespace controller does at the end of a namespace: nobody else does it here.
+    pub(crate) fn delete_namespace(&self, name: &str) {
+        let deleted = self.plane.kubectl(&["delete", "namespace", name, "--wait=false"]);
+        assert!(deleted.ok, "{deleted}");
+        let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated"];
+        let controller = self.plane.as_user("system:serviceaccount:kube-system:namespace-controller", &groups);
+        // A controller that is at work may add one more in the last moment that it is allowed to.
+        for kind in ["networkpolicies", "pods"] {
+            let emptied = controller.run(&[
+                "delete",
+                kind,
+                "--all",
+                "--namespace",
+                name,
+                "--wait=false",
+                "--grace-period=0",
+                "--force",
+            ]);
+            assert!(emptied.ok, "{emptied}");
+        }
+        let mut namespace = self.namespace(name);
+        namespace["spec"]["finalizers"] = json!([]);
+        let path = format!("/api/v1/namespaces/{name}/finalize");
+        let finalized = controller.run_with_input(&["replace", "--raw", &path, "--filename=-"], &namespace.to_string());
+        assert!(finalized.ok, "{finalized}");
+    }
+}
+
+impl Replica {
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.admin_port))
+    }
+
+    pub(crate) fn readyz(&self) -> Option<(u16, Value)> {
+        let (status, body) = get(self.admin_address(), "/readyz")?;
+        Some((status, serde_json::from_str(&body).ok()?))
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.readyz().is_some_and(|(status, _)| status == 200)
+    }
+
+    /// The value of one series, by its name with its labels.
+    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
+        let (_, text) = get(self.admin_address(), "/metrics")?;
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// All that it has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// How much memory it has resident, in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
+    }
+}
