@@ -29,7 +29,10 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How much before the API server gives up we do. It rounds its deadline up to a second.
 const MARGIN: Duration = Duration::from_millis(250);
 /// How often one request asks the cluster at most: one question may lead to another.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 6;
+/// After what time a denial is decided once more where a cluster is watched: what was stored just before, such as the policy
+/// with DNS in the same `kubectl apply`, may still be on its way here. Whoever is refused can wait that long.
+const SECOND_LOOK: Duration = Duration::from_millis(150);
 /// From which size on a body is judged away from the tasks that serve others.
 const LARGE: usize = 256 * 1024;
 
@@ -82,6 +85,8 @@ enum Attempt {
     Answered(Vec<u8>),
     /// What has to be found out first.
     Needs(Vec<Need>),
+    /// It would be refused by what was known a moment ago.
+    Denied,
 }
 
 async fn handle(State(handler): State<Handler>, request: Request) -> Response {
@@ -110,12 +115,17 @@ impl Handler {
         }
         let (body, _held) = collected?;
         let mut facts = Facts::default();
+        let mut looks_again = self.shared.lookup.is_some();
         for _ in 0..ROUNDS {
-            let needs = match self.attempt(&body, &mut facts).await? {
+            match self.attempt(&body, &mut facts, looks_again).await? {
                 Attempt::Answered(answer) => return Ok(answer),
-                Attempt::Needs(needs) => needs,
-            };
-            self.look_up(needs, &mut facts, deadline).await;
+                Attempt::Needs(needs) => self.look_up(needs, &mut facts, deadline).await,
+                Attempt::Denied => {
+                    looks_again = false;
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    tokio::time::sleep(SECOND_LOOK.min(left / 4)).await;
+                }
+            }
         }
         Err(Failure {
             status: StatusCode::INTERNAL_SERVER_ERROR,
@@ -125,12 +135,12 @@ impl Handler {
     }
 
     /// Decides with what is known. What takes long is done away from the tasks that serve others.
-    async fn attempt(&self, body: &Bytes, facts: &mut Facts) -> Result<Attempt, Failure> {
+    async fn attempt(&self, body: &Bytes, facts: &mut Facts, looks_again: bool) -> Result<Attempt, Failure> {
         if body.len() < LARGE {
-            return self.judge(body, facts);
+            return self.judge(body, facts, looks_again);
         }
         let (handler, body, known) = (self.clone(), body.clone(), std::mem::take(facts));
-        let judged = tokio::task::spawn_blocking(move || (handler.judge(&body, &known), known)).await;
+        let judged = tokio::task::spawn_blocking(move || (handler.judge(&body, &known, looks_again), known)).await;
         let (attempt, known) = judged.map_err(|_| panicked())?;
         *facts = known;
         attempt
@@ -208,11 +218,12 @@ impl Handler {
         }
     }
 
-    fn judge(&self, body: &[u8], facts: &Facts) -> Result<Attempt, Failure> {
+    fn judge(&self, body: &[u8], facts: &Facts, looks_again: bool) -> Result<Attempt, Failure> {
         let started = Instant::now();
         let knowledge = self.shared.knowledge.load();
         let judged = std::panic::catch_unwind(AssertUnwindSafe(|| (self.endpoint)(&knowledge, facts, body)));
         match judged {
+            Ok(Ok(Reply::Answer(Answer { decision, .. }))) if looks_again && !decision.allowed => Ok(Attempt::Denied),
             Ok(Ok(Reply::Answer(Answer { body, decision }))) => {
                 self.record(&decision, started.elapsed());
                 Ok(Attempt::Answered(body))
