@@ -63,16 +63,6 @@ fn named<'a>(site: &Site, object: &'a Object) -> impl Iterator<Item = &'a str> {
 pub(super) fn apply(configuration: &Configuration, case: &Case<'_>, judgements: &mut Vec<Judgement>) {
     let Some(object) = case.written() else { return };
     let (site, now) = (case.site, case.occasion.now);
-    for judgement in judgements.iter_mut().filter(|judgement| judgement.denies()) {
-        match exemption(site, object, judgement.finding.rule, now) {
-            None => {}
-            Some(Ok(_)) => {
-                judgement.action = Mode::Warn;
-                judgement.spared = Some(Spared::Exempt);
-            }
-            Some(Err(why)) => judgement.finding.help.push_str(&format!("; it is not exempt: {why}")),
-        }
-    }
     let mut refused: Vec<Judgement> = Vec::new();
     for definition in named(site, object).filter_map(rules::find) {
         let rule = definition.name;
@@ -91,6 +81,18 @@ pub(super) fn apply(configuration: &Configuration, case: &Case<'_>, judgements: 
             format!("ask somebody with the verb `bypass` on `rules.portcullis.dev`, resource name {rule}, to set it");
         let finding = Finding { rule, object: object.id.clone(), path, message, help, fix: None };
         refused.push(Judgement { finding, action: Mode::Deny, spared: None });
+    }
+    for judgement in judgements.iter_mut().filter(|judgement| judgement.denies()) {
+        let rule = judgement.finding.rule;
+        match exemption(site, object, rule, now) {
+            None => {}
+            Some(Ok(_)) if refused.iter().any(|refused| refused.finding.rule == rule) => {}
+            Some(Ok(_)) => {
+                judgement.action = Mode::Warn;
+                judgement.spared = Some(Spared::Exempt);
+            }
+            Some(Err(why)) => judgement.finding.help.push_str(&format!("; it is not exempt: {why}")),
+        }
     }
     judgements.append(&mut refused);
     judgements.sort_by(|a, b| a.finding.path.cmp(&b.finding.path));

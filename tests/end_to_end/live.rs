@@ -178,7 +178,7 @@ pub(crate) fn nobody_else_changes_what_is_managed(cluster: &mut Installation) {
     denied(&made, POLICIES, "managed-policy-change", "metadata.name");
     let label = format!("{BASELINE}=pending");
     let labelled = developer.run(&["label", "namespace", "guarded-policies", "--overwrite", &label]);
-    denied(&labelled, NAMESPACES, "managed-policy-change", &format!("metadata.labels[{BASELINE}]"));
+    denied(&labelled, NAMESPACES, "managed-policy-change", &format!("metadata.labels[\"{BASELINE}\"]"));
     let all = developer.run(&["delete", "networkpolicies", "--all", "--namespace=guarded-policies"]);
     denied(&all, POLICIES, "managed-policy-change", "metadata.name");
     assert_eq!(versions(cluster, "guarded-policies"), before);
@@ -304,7 +304,7 @@ pub(crate) fn a_namespace_that_comes_and_goes_is_no_trouble(cluster: &mut Instal
 
 pub(crate) fn a_hatch_needs_a_reason_an_end_and_the_right(cluster: &mut Installation) {
     ready(cluster, "hatch-guarded");
-    let place = format!("metadata.labels[{ENFORCEMENT}]");
+    let place = format!("metadata.labels[\"{ENFORCEMENT}\"]");
     let on_call = cluster.plane.as_user("grace", &["developers", "on-call"]);
     let open = |who: &crate::support::control_plane::Kubectl, annotations: Value| {
         let patch = json!({"metadata": {"labels": {ENFORCEMENT: "disabled"}, "annotations": annotations}});
@@ -406,7 +406,7 @@ pub(crate) fn an_exemption_needs_the_right(cluster: &mut Installation) {
     let bad = bad.replace("namespace: exempt", &format!("namespace: exempt, annotations: {annotations}"));
     assert!(bad.contains("legacy application"), "{bad}");
     let refused = developer(cluster).apply(&bad, &[]);
-    denied(&refused, POLICIES, "any-port", "metadata.annotations[network-policy.portcullis.dev/exempt]");
+    denied(&refused, POLICIES, "any-port", "metadata.annotations[\"network-policy.portcullis.dev/exempt\"]");
     let taken = cluster.plane.apply(&bad, &[]);
     warned(&taken, "any-port", "spec.ingress[0]");
     // Whoever changes it later does not have to be the one who may exempt it.
@@ -423,7 +423,7 @@ pub(crate) fn less_isolation_needs_the_right(cluster: &mut Installation) {
         "--overwrite",
         &format!("{PROFILE}=isolated"),
     ]));
-    let place = format!("metadata.labels[{PROFILE}]");
+    let place = format!("metadata.labels[\"{PROFILE}\"]");
     let moved =
         developer(cluster).run(&["label", "namespace", "downgrade", "--overwrite", &format!("{PROFILE}=standard")]);
     denied(&moved, NAMESPACES, "isolation-downgrade", &place);

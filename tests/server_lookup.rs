@@ -1,0 +1,252 @@
+//! What becomes of a request for which the cluster has to be asked.
+//!
+//! Who is asked is a stand-in, since no API server can be made to fail in just these ways; the server around it is the real
+//! one, over TLS.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so by a panic"
+)]
+
+mod support;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use portcullis::admission::Knowledge;
+use portcullis::baseline::PolicySet;
+use portcullis::config::Configuration;
+use portcullis::dialect::{self, Manifest, Origin};
+use portcullis::model::Object;
+use portcullis::pki;
+use portcullis::server::{Certificates, Limits, Readiness, Server, Shared, Stop};
+use portcullis::telemetry::Metrics;
+use portcullis::view::{Facts, Lookup, Need, View};
+use serde_json::{Value, json};
+use support::client::{Answer, Client};
+use support::reviews::{
+    backend_policy, create, egress, from_on_any_port, ingress, pod_on_the_node, to_database, to_dns,
+};
+use tokio::sync::oneshot;
+
+/// What the stand-in for a cluster answers.
+#[derive(Clone, Copy, Debug)]
+enum Answers {
+    /// There is such a namespace, with an isolating profile, and everybody may do everything.
+    Yes,
+    /// There is none, and nobody may.
+    No,
+    /// An error.
+    Fails,
+    /// Nothing, ever.
+    Hangs,
+}
+
+#[derive(Debug)]
+struct StandIn {
+    answers: Answers,
+    asked: Mutex<Vec<Need>>,
+}
+
+impl Lookup for StandIn {
+    fn look_up<'a>(&'a self, needs: Vec<Need>, facts: &'a mut Facts) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            for need in needs {
+                self.asked.lock().unwrap().push(need.clone());
+                match (self.answers, need) {
+                    (Answers::Hangs, _) => std::future::pending().await,
+                    (Answers::Fails, need) => facts.fail(need, "the API server is on fire"),
+                    (Answers::Yes, Need::Namespace(name)) => {
+                        let profile = json!({"network-policy.portcullis.dev/profile": "isolated"});
+                        let object = json!({"metadata": {"name": name, "labels": profile}});
+                        facts.namespaces.insert(name, Ok(Some(read("v1", "Namespace", &object))));
+                    }
+                    (Answers::No, Need::Namespace(name)) => drop(facts.namespaces.insert(name, Ok(None))),
+                    (Answers::Yes, Need::Bypass { rule, .. }) => drop(facts.bypasses.insert(rule, Ok(true))),
+                    (Answers::No, Need::Bypass { rule, .. }) => drop(facts.bypasses.insert(rule, Ok(false))),
+                }
+            }
+        })
+    }
+}
+
+fn read(api_version: &str, kind: &str, object: &Value) -> Object {
+    let json = object.to_string();
+    let manifest = Manifest::read(api_version, kind, &json, Origin::Server { namespace: None }).unwrap();
+    dialect::read(&manifest).unwrap().unwrap()
+}
+
+/// A server that watches a cluster, which is the stand-in.
+struct Watching {
+    shared: Arc<Shared>,
+    stand_in: Arc<StandIn>,
+    client: Client,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Watching {
+    async fn start(answers: Answers, configuration: &str) -> Self {
+        let head = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n";
+        let configuration = Configuration::read(&format!("{head}{configuration}")).unwrap();
+        let policies = PolicySet::shipped(&configuration.site.label_domain).unwrap();
+        let stand_in = Arc::new(StandIn { answers, asked: Mutex::default() });
+        let shared = Arc::new(Shared {
+            knowledge: ArcSwap::from_pointee(Knowledge::new(configuration, View::of_cluster(), policies)),
+            lookup: Some(stand_in.clone()),
+            readiness: Readiness::default(),
+            metrics: Metrics::default(),
+            limits: Limits::default(),
+        });
+        let ca = pki::new_ca("test CA").unwrap();
+        let leaf = pki::new_leaf(&ca, &["localhost".into()]).unwrap();
+        let certificates = Arc::new(Certificates::from_pem(&leaf, &shared).unwrap());
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let server = Server::bind(Arc::clone(&shared), certificates, anywhere, anywhere).await.unwrap();
+        let (address, _) = server.addresses().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        tokio::spawn(server.run(async move {
+            let _ = stopped.await;
+            Stop::Soon
+        }));
+        Self { shared, stand_in, client: Client::new(address, &ca.certificate, "localhost"), _stop: stop }
+    }
+
+    async fn validate(&self, review: &Value) -> Answer {
+        self.client.post("/validate?timeout=2s", review.to_string()).await
+    }
+
+    fn asked(&self) -> usize {
+        self.stand_in.asked.lock().unwrap().len()
+    }
+
+    /// Puts an object into the view.
+    fn insert(&self, object: &Object) {
+        self.shared.knowledge.rcu(|knowledge| {
+            let mut view = View::clone(&knowledge.view);
+            view.insert(object.clone());
+            Knowledge { view: Arc::new(view), ..Knowledge::clone(knowledge) }
+        });
+    }
+}
+
+fn message(answer: &Answer) -> String {
+    answer.response()["status"]["message"].as_str().unwrap_or_default().to_owned()
+}
+
+fn denied(answer: &Answer, what: &str) {
+    assert!(!answer.allowed() && message(answer).contains(what), "{answer}");
+}
+
+/// A policy that is made exempt from a rule.
+fn exempt() -> Value {
+    let mut policy = backend_policy("any", &ingress(&[from_on_any_port("frontend")]));
+    policy["metadata"]["annotations"] = json!({
+        "network-policy.portcullis.dev/exempt": "any-port",
+        "network-policy.portcullis.dev/reason": "a legacy application",
+    });
+    policy
+}
+
+fn known_namespace() -> Object {
+    read("v1", "Namespace", &json!({"metadata": {"name": "shop"}}))
+}
+
+#[tokio::test]
+async fn a_namespace_that_no_watch_has_told_of_is_looked_up() {
+    let server = Watching::start(Answers::Yes, "").await;
+    denied(&server.validate(&create(&pod_on_the_node())).await, "host-network at spec.hostNetwork");
+    assert_eq!(server.asked(), 1, "a denial is decided twice, and asks once");
+
+    server.insert(&known_namespace());
+    assert!(server.validate(&create(&pod_on_the_node())).await.allowed(), "the view says that it has no profile");
+    assert_eq!(server.asked(), 1, "what is known is not asked");
+}
+
+#[tokio::test]
+async fn a_failed_lookup_is_no_allowance_unless_the_configuration_says_so() {
+    let pod = create(&pod_on_the_node());
+    let server = Watching::start(Answers::Fails, "").await;
+    denied(&server.validate(&pod).await, "namespace shop could not be looked up: the API server is on fire");
+    let server = Watching::start(Answers::No, "").await;
+    denied(&server.validate(&pod).await, "there is no namespace shop");
+    let server = Watching::start(Answers::Hangs, "").await;
+    denied(&server.validate(&pod).await, "the cluster did not answer in time");
+    for answers in [Answers::Fails, Answers::No, Answers::Hangs] {
+        let server = Watching::start(answers, "lookups: {onFailure: allow}\n").await;
+        assert!(server.validate(&pod).await.allowed(), "{answers:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_let_in_before_the_cluster_is_known() {
+    let server = Watching::start(Answers::Yes, "").await;
+    server
+        .shared
+        .knowledge
+        .rcu(|knowledge| Knowledge { unsynced: Some("Pod is being listed".into()), ..Knowledge::clone(knowledge) });
+    let good = create(&backend_policy("good", &egress(&[to_dns()])));
+    denied(&server.validate(&good).await, "what is in the cluster is not known yet: Pod is being listed");
+}
+
+#[tokio::test]
+async fn who_exempts_an_object_is_asked_about() {
+    for (answers, refusal) in [
+        (Answers::Yes, None),
+        (Answers::No, Some("RBAC does not let ada bypass any-port")),
+        (Answers::Fails, Some("whether ada may bypass any-port could not be found out: the API server is on fire")),
+        (Answers::Hangs, Some("the cluster did not answer in time")),
+    ] {
+        let server = Watching::start(answers, "").await;
+        server.insert(&known_namespace());
+        let answer = server.validate(&create(&exempt())).await;
+        match refusal {
+            None => {
+                assert!(answer.allowed(), "{answer}");
+                let warning = answer.response()["warnings"][0].as_str().unwrap().to_owned();
+                assert!(warning.starts_with("any-port (exempt) at spec.ingress[0]"), "{warning}");
+            }
+            Some(why) => {
+                denied(&answer, "any-port at metadata.annotations[\"network-policy.portcullis.dev/exempt\"]");
+                denied(&answer, why);
+            }
+        }
+        let needs = server.stand_in.asked.lock().unwrap().clone();
+        let Need::Bypass { rule, requester } = &needs[0] else { panic!("{needs:?}") };
+        assert_eq!((*rule, &*requester.username, &*requester.groups[0]), ("any-port", "ada", "system:authenticated"));
+    }
+}
+
+#[tokio::test]
+async fn ordinary_requests_ask_nothing() {
+    let server = Watching::start(Answers::Hangs, "").await;
+    server.insert(&known_namespace());
+    assert!(server.validate(&create(&backend_policy("good", &egress(&[to_dns()])))).await.allowed());
+    let refused = server.validate(&create(&backend_policy("any", &ingress(&[from_on_any_port("frontend")])))).await;
+    denied(&refused, "any-port at spec.ingress[0]");
+    assert_eq!(server.asked(), 0);
+}
+
+#[tokio::test]
+async fn what_was_stored_just_before_still_counts() {
+    let server = Watching::start(Answers::Yes, "").await;
+    server.insert(&known_namespace());
+    let dns = read("networking.k8s.io/v1", "NetworkPolicy", &{
+        let mut dns = backend_policy("dns", &egress(&[to_dns()]));
+        dns["metadata"]["namespace"] = json!("shop");
+        dns
+    });
+    let web = create(&backend_policy("web", &egress(&[to_database()])));
+    denied(&server.validate(&web).await, "dns-blocked at spec.egress");
+    // The watch tells of it while the next request is on its way.
+    let (answer, ()) = tokio::join!(server.validate(&web), async {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        server.insert(&dns);
+    });
+    assert!(answer.allowed(), "{answer}");
+}
