@@ -6,6 +6,7 @@
 mod answer;
 mod asking;
 mod mutate;
+mod preview;
 mod review;
 mod text;
 mod validate;
@@ -48,6 +49,16 @@ impl Knowledge {
             unsynced: None,
             controller_runs: false,
         }
+    }
+
+    /// What is known once files have changed: of a cluster that is watched, files tell nothing.
+    #[must_use]
+    pub fn with_files(&self, files: &Self) -> Self {
+        if !self.view.is_whole() {
+            return files.clone();
+        }
+        let (configuration, policies) = (Arc::clone(&files.configuration), Arc::clone(&files.policies));
+        Self { configuration, policies, ..self.clone() }
     }
 }
 

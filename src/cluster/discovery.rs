@@ -1,28 +1,272 @@
 //! What a cluster serves of the kinds that are understood.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
-use kube::core::ApiResource;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroup, APIResource, APIResourceList};
+use kube::Client;
+use kube::api::GetParams;
+use kube::core::{ApiResource, Request};
+
+use super::words;
+use crate::dialect::{DIALECTS, Kind};
+
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The kinds that a cluster serves and a dialect reads, by group and kind, each in the version that both know best.
 #[derive(Clone, Debug, Default)]
-pub struct Served(HashMap<(String, String), (ApiResource, bool)>);
+pub struct Served {
+    kinds: HashMap<(String, String), (ApiResource, bool)>,
+    /// What is served in other versions only, by the name of the kind.
+    other_versions: BTreeMap<String, String>,
+    /// Groups of which it could not be found out what is in them, and why.
+    unclear: BTreeMap<String, String>,
+}
 
 impl Served {
     /// How a kind is asked for, if it is served.
     #[must_use]
     pub fn find(&self, group: &str, kind: &str) -> Option<&ApiResource> {
-        self.0.get(&(group.to_owned(), kind.to_owned())).map(|(resource, _)| resource)
+        self.kinds.get(&(group.to_owned(), kind.to_owned())).map(|(resource, _)| resource)
     }
 
     /// Whether objects of a kind are in namespaces.
     #[must_use]
     pub fn is_namespaced(&self, group: &str, kind: &str) -> bool {
-        self.0.get(&(group.to_owned(), kind.to_owned())).is_some_and(|(_, namespaced)| *namespaced)
+        self.kinds.get(&(group.to_owned(), kind.to_owned())).is_some_and(|(_, namespaced)| *namespaced)
     }
 
     /// Adds a kind.
     pub fn insert(&mut self, resource: ApiResource, is_namespaced: bool) {
-        self.0.insert((resource.group.clone(), resource.kind.clone()), (resource, is_namespaced));
+        self.kinds.insert((resource.group.clone(), resource.kind.clone()), (resource, is_namespaced));
+    }
+
+    /// Kinds that are served, and in no version that is understood: their names, and what is wrong.
+    #[must_use]
+    pub fn other_versions(&self) -> &BTreeMap<String, String> {
+        &self.other_versions
+    }
+
+    /// Groups of which it could not be found out what is in them, and why. What was served of them counts as served still.
+    #[must_use]
+    pub fn unclear(&self) -> &BTreeMap<String, String> {
+        &self.unclear
+    }
+
+    /// What has to be watched, in the order of the dialects.
+    #[must_use]
+    pub fn watched(&self) -> Vec<&ApiResource> {
+        kinds().filter(|kind| is_watched(kind)).filter_map(|kind| self.watched_as(kind)).collect()
+    }
+
+    /// Calico's API server writes what it is given to `crd.projectcalico.org`: watched under both names, each policy would
+    /// be there twice, and the change of one would leave the other as it was.
+    fn watched_as(&self, kind: &Kind) -> Option<&ApiResource> {
+        let is_copy = kind.group == STORED && self.find(SERVED, kind.kind).is_some();
+        self.find(kind.group, kind.kind).filter(|_| !is_copy)
+    }
+}
+
+/// What every cluster serves, and nothing can be decided without.
+const EVERYWHERE: [(&str, &str); 3] = [("", "Namespace"), ("", "Pod"), ("networking.k8s.io", "NetworkPolicy")];
+
+/// Calico's policies as its API server serves them, and as it stores them.
+const SERVED: &str = "projectcalico.org";
+const STORED: &str = "crd.projectcalico.org";
+
+/// What makes pods that another watched kind does not make.
+const RUNNING: [&str; 5] = ["Pod", "DaemonSet", "Deployment", "StatefulSet", "CronJob"];
+
+fn kinds() -> impl Iterator<Item = &'static Kind> {
+    DIALECTS.iter().flat_map(|dialect| dialect.kinds())
+}
+
+/// Whether objects of a kind are in the view. Of what runs, only what no other tells of.
+fn is_watched(kind: &Kind) -> bool {
+    let runs = matches!(kind.group, "" | "apps" | "batch") && kind.kind != "Namespace";
+    !runs || RUNNING.contains(&kind.kind)
+}
+
+/// The name of a kind for people and for metrics: with its group where another kind before it is called the same.
+pub(super) fn name(group: &str, kind: &str) -> String {
+    match kinds().find(|other| other.kind == kind) {
+        Some(first) if first.group != group => format!("{kind}.{group}"),
+        _ => kind.to_owned(),
+    }
+}
+
+/// Finds out what a cluster serves. Of what cannot be found out, what was known before stays.
+///
+/// # Errors
+/// The API server does not say which groups there are.
+pub async fn discover(client: &Client, before: &Served) -> Result<Served, String> {
+    readiness(client).await?;
+    let groups = answer(client.list_api_groups()).await?.groups;
+    let mut served = Served::default();
+    let core = answer(client.list_core_api_resources("v1")).await?;
+    take(&mut served, "", "v1", &core);
+    let mut names: Vec<&str> = kinds().map(|kind| kind.group).filter(|group| !group.is_empty()).collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        let Some(group) = groups.iter().find(|group| group.name == name) else { continue };
+        if let Err(why) = discover_group(client, &mut served, group).await {
+            served.unclear.insert(name.to_owned(), why);
+            for kind in kinds().filter(|kind| kind.group == name) {
+                if served.find(name, kind.kind).is_none()
+                    && let Some(known) = before.find(name, kind.kind)
+                {
+                    served.insert(known.clone(), before.is_namespaced(name, kind.kind));
+                }
+            }
+        }
+    }
+    for (group, kind) in EVERYWHERE {
+        if served.find(group, kind).is_none() {
+            let name = if group.is_empty() { "core" } else { group };
+            served.unclear.insert(name.to_owned(), format!("{kind} is not in it, and every cluster serves that"));
+            if let Some(known) = before.find(group, kind) {
+                served.insert(known.clone(), before.is_namespaced(group, kind));
+            }
+        }
+    }
+    Ok(served)
+}
+
+/// An API server that has just begun does not name all its groups at first. It says itself when it does.
+async fn readiness(client: &Client) -> Result<(), String> {
+    let Ok(request) = Request::new("").get("readyz", &GetParams::default()) else { return Ok(()) };
+    match tokio::time::timeout(PATIENCE, client.request_text(request)).await {
+        // Who may not ask has to go by what there is.
+        Ok(Err(kube::Error::Api(status))) if status.code >= 500 => {
+            Err(format!("the API server says that it is not ready ({})", status.code))
+        }
+        Ok(Err(kube::Error::Api(_)) | Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(words(&error)),
+        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+    }
+}
+
+/// Notes what of a group is served, the version that the server prefers first.
+async fn discover_group(client: &Client, served: &mut Served, group: &APIGroup) -> Result<(), String> {
+    let known: Vec<&Kind> = kinds().filter(|kind| kind.group == group.name).collect();
+    let preferred = group.preferred_version.iter().map(|version| &*version.version);
+    let others = group.versions.iter().map(|version| &*version.version);
+    let mut versions: Vec<&str> = Vec::new();
+    for version in preferred.chain(others) {
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
+    let is_understood = |version: &&str| known.iter().any(|kind| kind.versions.contains(version));
+    let (understood, foreign): (Vec<&str>, Vec<&str>) = versions.into_iter().partition(is_understood);
+    for version in understood {
+        let list = answer(client.list_api_group_resources(&format!("{}/{version}", group.name))).await?;
+        take(served, &group.name, version, &list);
+    }
+    // What is served only as something that is not understood is worth a word.
+    for version in foreign {
+        if known.iter().all(|kind| served.find(kind.group, kind.kind).is_some()) {
+            break;
+        }
+        let list = answer(client.list_api_group_resources(&format!("{}/{version}", group.name))).await?;
+        for kind in &known {
+            if served.find(kind.group, kind.kind).is_none() && resource(&list, kind.kind).is_some() {
+                let problem = format!("served as {version}, and only {} is understood", kind.versions.join(", "));
+                served.other_versions.entry(name(kind.group, kind.kind)).or_insert(problem);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Notes what is understood of one version of a group, unless another version of it is noted already.
+fn take(served: &mut Served, group: &str, version: &str, list: &APIResourceList) {
+    for kind in kinds().filter(|kind| kind.group == group && kind.versions.contains(&version)) {
+        if let Some(found) = resource(list, kind.kind)
+            && served.find(group, kind.kind).is_none()
+        {
+            let resource = ApiResource {
+                group: group.to_owned(),
+                version: version.to_owned(),
+                api_version: if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") },
+                kind: kind.kind.to_owned(),
+                plural: found.name.clone(),
+            };
+            served.insert(resource, found.namespaced);
+        }
+    }
+}
+
+/// The resource of a kind that can be watched. `deployments/scale` and the like are none.
+fn resource<'a>(list: &'a APIResourceList, kind: &str) -> Option<&'a APIResource> {
+    let can = |resource: &APIResource, verb: &str| resource.verbs.iter().any(|other| other == verb);
+    list.resources.iter().find(|resource| {
+        resource.kind == kind && !resource.name.contains('/') && can(resource, "list") && can(resource, "watch")
+    })
+}
+
+async fn answer<T>(question: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
+    match tokio::time::timeout(PATIENCE, question).await {
+        Ok(answer) => answer.map_err(|error| words(&error)),
+        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(version: &str, kinds: &[(&str, &str)]) -> APIResourceList {
+        let resource = |(name, kind): &(&str, &str)| APIResource {
+            name: (*name).to_owned(),
+            kind: (*kind).to_owned(),
+            namespaced: true,
+            verbs: ["get", "list", "watch"].map(str::to_owned).into(),
+            ..APIResource::default()
+        };
+        APIResourceList { group_version: version.to_owned(), resources: kinds.iter().map(resource).collect() }
+    }
+
+    fn watched(served: &Served) -> Vec<String> {
+        served.watched().into_iter().map(|resource| name(&resource.group, &resource.kind)).collect()
+    }
+
+    #[test]
+    fn of_what_makes_pods_only_what_nothing_else_tells_of_is_watched() {
+        let mut served = Served::default();
+        take(&mut served, "", "v1", &list("v1", &[("pods", "Pod"), ("namespaces", "Namespace")]));
+        let apps = [
+            ("deployments/scale", "Scale"),
+            ("deployments", "Deployment"),
+            ("replicasets", "ReplicaSet"),
+            ("daemonsets", "DaemonSet"),
+        ];
+        take(&mut served, "apps", "v1", &list("apps/v1", &apps));
+        take(&mut served, "batch", "v1", &list("batch/v1", &[("jobs", "Job"), ("cronjobs", "CronJob")]));
+        assert_eq!(watched(&served), ["Namespace", "Pod", "DaemonSet", "Deployment", "CronJob"]);
+        assert!(served.find("apps", "ReplicaSet").is_some(), "it is served, and the controller may ask for it");
+        assert_eq!(served.find("apps", "Deployment").unwrap().plural, "deployments");
+    }
+
+    #[test]
+    fn calico_is_watched_under_one_of_its_names() {
+        let mut served = Served::default();
+        let kinds = [("networkpolicies", "NetworkPolicy"), ("tiers", "Tier")];
+        take(&mut served, STORED, "v1", &list("crd.projectcalico.org/v1", &kinds));
+        assert_eq!(watched(&served), ["NetworkPolicy.crd.projectcalico.org", "Tier.crd.projectcalico.org"]);
+        take(&mut served, SERVED, "v3", &list("projectcalico.org/v3", &kinds[..1]));
+        assert_eq!(watched(&served), ["NetworkPolicy.projectcalico.org", "Tier.crd.projectcalico.org"]);
+        assert!(served.find(STORED, "NetworkPolicy").is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_watched_is_not_served() {
+        let mut without = list("v1", &[("pods", "Pod")]);
+        without.resources[0].verbs = vec!["get".into()];
+        let mut served = Served::default();
+        take(&mut served, "", "v1", &without);
+        assert!(served.watched().is_empty());
     }
 }

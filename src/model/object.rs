@@ -24,13 +24,18 @@ impl ObjectRef {
     /// Whether both are the same object of a cluster, whatever version of its kind they are written in.
     #[must_use]
     pub fn is_same_object(&self, other: &Self) -> bool {
-        let group = |object: &Self| object.api_version.rsplit_once('/').map(|(group, _)| group.to_owned());
         // Objects that have no name yet are never the same.
         !self.name.is_empty()
             && self.name == other.name
             && self.namespace == other.namespace
             && self.kind == other.kind
-            && group(self) == group(other)
+            && self.group() == other.group()
+    }
+
+    /// The API group of its kind; empty for the core.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        self.api_version.rsplit_once('/').map_or("", |(group, _)| group)
     }
 }
 

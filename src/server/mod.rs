@@ -12,7 +12,7 @@ mod readiness;
 mod routes;
 mod tls;
 
-pub use readiness::Readiness;
+pub use readiness::{Readiness, Watch, Watches};
 pub use tls::Certificates;
 
 use std::net::SocketAddr;

@@ -1,8 +1,9 @@
 //! Whether requests should come here, and why not.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -22,6 +23,55 @@ struct Detail {
     certificate: Option<String>,
     /// When the certificate in use expires.
     expires: Option<SystemTime>,
+    /// There is no certificate yet.
+    awaited: bool,
+    /// How the watches are, where there is a cluster.
+    watches: Option<Watches>,
+}
+
+/// How the watches of a cluster are.
+#[derive(Clone, Debug, Default)]
+pub struct Watches {
+    /// Why it is not known yet what is in the cluster, if it is not.
+    pub unsynced: Option<String>,
+    /// Each of them, by the name of its kind.
+    pub kinds: BTreeMap<String, Watch>,
+    /// What else is worth knowing, by what it is about.
+    pub notes: BTreeMap<String, String>,
+}
+
+/// How the watch of one kind is.
+#[derive(Clone, Debug)]
+pub enum Watch {
+    /// It has told all there is, and goes on.
+    Synced,
+    /// It has not told all there is, perhaps because something is in the way.
+    Syncing(Option<String>),
+    /// It had told all there was, and what it told stays.
+    Lost {
+        /// Since when nothing is heard.
+        since: Instant,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Watch {
+    fn words(&self) -> String {
+        match self {
+            Self::Synced => "synced".to_owned(),
+            Self::Syncing(None) => "syncing".to_owned(),
+            Self::Syncing(Some(why)) => format!("syncing: {why}"),
+            Self::Lost { since, why } => format!("lost for {} s: {why}", since.elapsed().as_secs()),
+        }
+    }
+}
+
+impl Watches {
+    fn words(&self) -> (Value, Value) {
+        let kinds = self.kinds.iter().map(|(kind, watch)| (kind.clone(), watch.words().into())).collect();
+        (self.unsynced.as_deref().unwrap_or("ok").into(), Value::Object(kinds))
+    }
 }
 
 impl Readiness {
@@ -51,7 +101,13 @@ impl Readiness {
         self.with(|detail| {
             detail.certificate = None;
             detail.expires = Some(expires);
+            detail.awaited = false;
         });
+    }
+
+    /// There is no certificate yet.
+    pub fn certificate_awaited(&self) {
+        self.with(|detail| detail.awaited = true);
     }
 
     /// The certificate in the files is not in use.
@@ -59,15 +115,25 @@ impl Readiness {
         self.with(|detail| detail.certificate = Some(fault));
     }
 
-    /// Whether requests should come here, and the detail as JSON. A broken file does not make the server unready: the
-    /// last good state is in force. An expired certificate does: nobody can talk to it.
+    /// There is a cluster that is watched, and this is how the watches are.
+    pub fn watches(&self, watches: Watches) {
+        self.with(|detail| detail.watches = Some(watches));
+    }
+
+    /// Whether requests should come here, and the detail as JSON. Not before every watch of a cluster has told what there
+    /// is; a watch that is lost later is said here, and what it told stays. A broken file does not make the server unready: the
+    /// last good state is in force. An expired certificate does, and one that is not there yet:
+    /// nobody can talk to it.
     #[must_use]
     pub fn report(&self) -> (bool, Value) {
         let started = self.started.load(Ordering::Acquire);
         let stopping = self.is_stopping();
-        let (expired, detail) = self.with(|detail| {
+        let (certified, synced, detail) = self.with(|detail| {
             let expired = detail.expires.is_some_and(|expires| expires <= SystemTime::now());
+            let certified = !expired && !detail.awaited;
             let certificate = match (&detail.certificate, expired) {
+                (Some(fault), _) if detail.awaited => format!("there is none yet: {fault}"),
+                (None, _) if detail.awaited => "there is none yet".to_owned(),
                 (_, true) => "expired".to_owned(),
                 (Some(fault), false) => format!("the last good one is in use: {fault}"),
                 (None, false) => "ok".to_owned(),
@@ -76,9 +142,17 @@ impl Readiness {
                 Some(fault) => format!("the last good one is in force: {fault}"),
                 None => "ok".to_owned(),
             };
-            (expired, json!({"certificate": certificate, "configuration": configuration}))
+            let mut words = json!({"certificate": certificate, "configuration": configuration});
+            if let (Some(watches), Some(words)) = (&detail.watches, words.as_object_mut()) {
+                let (cluster, kinds) = watches.words();
+                words.extend([("cluster".to_owned(), cluster), ("watches".to_owned(), kinds)]);
+                if !watches.notes.is_empty() {
+                    words.insert("notes".to_owned(), json!(watches.notes));
+                }
+            }
+            (certified, detail.watches.as_ref().is_none_or(|watches| watches.unsynced.is_none()), words)
         });
-        let ready = started && !stopping && !expired;
+        let ready = started && !stopping && certified && synced;
         let state = match (started, stopping) {
             (_, true) => "stopping",
             (false, false) => "starting",
@@ -116,5 +190,41 @@ mod tests {
         readiness.stop();
         assert_eq!(readiness.report().1["state"], "stopping");
         assert!(!readiness.report().0);
+    }
+
+    #[test]
+    fn it_is_not_ready_before_it_knows_the_cluster_and_stays_so_when_a_watch_is_lost() {
+        let readiness = Readiness::default();
+        readiness.certificate(SystemTime::now() + Duration::from_secs(60));
+        readiness.start();
+        let kinds = |watch| BTreeMap::from([("Pod".to_owned(), watch)]);
+        let unsynced = Some("waiting for Pod".to_owned());
+        readiness.watches(Watches { unsynced, kinds: kinds(Watch::Syncing(Some("no".into()))), ..Watches::default() });
+        let (ready, detail) = readiness.report();
+        assert!(!ready);
+        assert_eq!(detail["detail"]["cluster"], "waiting for Pod");
+        assert_eq!(detail["detail"]["watches"]["Pod"], "syncing: no");
+        let since = Instant::now().checked_sub(Duration::from_secs(12)).unwrap();
+        readiness.watches(Watches { kinds: kinds(Watch::Lost { since, why: "away".into() }), ..Watches::default() });
+        let (ready, detail) = readiness.report();
+        assert!(ready);
+        assert_eq!(detail["detail"]["cluster"], "ok");
+        assert_eq!(detail["detail"]["watches"]["Pod"], "lost for 12 s: away");
+    }
+
+    #[test]
+    fn it_is_not_ready_without_a_certificate() {
+        let readiness = Readiness::default();
+        readiness.start();
+        readiness.certificate_awaited();
+        assert!(!readiness.report().0);
+        readiness.certificate_fault("forbidden".into());
+        let (ready, detail) = readiness.report();
+        assert!(!ready);
+        assert_eq!(detail["detail"]["certificate"], "there is none yet: forbidden");
+        readiness.certificate(SystemTime::now() + Duration::from_secs(60));
+        let (ready, detail) = readiness.report();
+        assert!(ready);
+        assert_eq!(detail["detail"]["certificate"], "ok");
     }
 }

@@ -22,7 +22,8 @@ pub enum Format {
 /// The filter cannot be read, or there is a log already.
 pub fn init(format: Format, filter: &str) -> Result<(), String> {
     let ours = match filter.parse::<LevelFilter>() {
-        Ok(level) => format!("{},portcullis={level}", level.min(LevelFilter::WARN)),
+        // The client of the cluster logs every failure that it returns, and those are logged where they are dealt with.
+        Ok(level) => format!("{},kube_client=off,portcullis={level}", level.min(LevelFilter::WARN)),
         Err(_) => filter.to_owned(),
     };
     let filter = EnvFilter::try_new(&ours).map_err(|error| format!("log level `{filter}`: {error}"))?;

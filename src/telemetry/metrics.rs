@@ -11,6 +11,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::{BaselineMetrics, ClusterMetrics};
+
 /// The bounds of the histogram of decisions: from ten microseconds to ten seconds.
 const BUCKETS: [f64; 13] =
     [0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0];
@@ -56,6 +58,10 @@ struct EndpointLabel {
 /// Every metric of the server.
 #[derive(Debug)]
 pub struct Metrics {
+    /// Those of the baseline controller.
+    pub baseline: BaselineMetrics,
+    /// Those of what is watched of the cluster.
+    pub cluster: ClusterMetrics,
     registry: Registry,
     requests: Family<Counted, Counter>,
     durations: Family<EndpointLabel, Histogram, fn() -> Histogram>,
@@ -74,6 +80,7 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("portcullis");
         registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let metrics = Self {
+            baseline: BaselineMetrics::default(),
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             findings: Family::default(),
@@ -84,6 +91,7 @@ impl Default for Metrics {
             configuration_good: Gauge::default(),
             certificate_reloads: Family::default(),
             certificate_expiry: Gauge::default(),
+            cluster: ClusterMetrics::default(),
             registry: Registry::default(),
         };
         metrics.configuration_good.set(1);
@@ -117,6 +125,8 @@ impl Default for Metrics {
             "When the serving certificate expires, in seconds since 1970",
             metrics.certificate_expiry.clone(),
         );
+        metrics.cluster.register(&mut registry);
+        metrics.baseline.register(&mut registry);
         // A series that begins with its first event hides that event from `increase()`.
         for result in [word(true), word(false)] {
             let _ = metrics.configuration_reloads.get_or_create(&ResultLabel { result });
@@ -185,7 +195,7 @@ impl Metrics {
     }
 }
 
-fn word(good: bool) -> &'static str {
+pub(super) fn word(good: bool) -> &'static str {
     if good { "success" } else { "failure" }
 }
 

@@ -1,7 +1,11 @@
 //! Metrics and logs, as values that are handed around.
 
+mod baseline;
+mod cluster;
 mod logs;
 mod metrics;
 
+pub use baseline::BaselineMetrics;
+pub use cluster::{ClusterMetrics, Lookup};
 pub use logs::{Format, init};
 pub use metrics::{Counted, Metrics};

@@ -1,5 +1,6 @@
 //! What is known of the cluster: an immutable snapshot, built alike from manifests and from watches.
 
+mod census;
 mod hatch;
 mod lookup;
 mod namespace;
@@ -134,8 +135,14 @@ impl View {
         self.namespaces.get(name).map(|facts| &**facts)
     }
 
+    /// The same, to be held on to, and to see whether it has changed: what has not is the same in both snapshots.
+    #[must_use]
+    pub fn facts(&self, name: &str) -> Option<&Arc<NamespaceFacts>> {
+        self.namespaces.get(name)
+    }
+
     /// Every namespace of which something is known.
-    pub fn namespaces(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<NamespaceFacts>)> {
+    pub fn namespaces(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &Arc<NamespaceFacts>)> {
         self.namespaces.iter()
     }
 

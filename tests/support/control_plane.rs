@@ -100,6 +100,11 @@ impl ControlPlane {
         self.admin.apply(manifest, arguments)
     }
 
+    /// Makes an object as an administrator.
+    pub(crate) fn run_create(&self, manifest: &str) -> Output {
+        self.admin.run_with_input(&["create", "--filename=-"], manifest)
+    }
+
     /// An object as it is stored, if it is.
     pub(crate) fn stored(&self, arguments: &[&str]) -> Option<Value> {
         self.admin.stored(arguments)
@@ -108,6 +113,11 @@ impl ControlPlane {
     /// `kubectl` as an administrator.
     pub(crate) fn admin(&self) -> &Kubectl {
         &self.admin
+    }
+
+    /// The file with which an administrator talks to it.
+    pub(crate) fn kubeconfig(&self) -> &Path {
+        &self.admin.kubeconfig
     }
 
     /// `kubectl` as somebody else, who may what RBAC grants them.
@@ -143,11 +153,6 @@ impl ControlPlane {
             "current-context": "test",
         });
         fs::write(file, config.to_string()).unwrap();
-    }
-
-    /// The kubeconfig of the administrator.
-    pub(crate) fn kubeconfig(&self) -> &Path {
-        &self.admin.kubeconfig
     }
 
     fn attempt(binaries: &Binaries) -> Result<Self, String> {

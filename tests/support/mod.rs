@@ -21,9 +21,20 @@ pub(crate) mod service;
 pub(crate) mod verdict;
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Ports on loopback that were free a moment ago. All of them are held until the last is found, so they differ.
+/// Ports on loopback that are free, and stay so: connections and whoever asks for any port get others, from 32768 up. Each
+/// process begins elsewhere, and none is given away twice.
 pub(crate) fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    let held = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").expect("loopback has a free port"));
-    held.map(|listener| listener.local_addr().expect("a listener that is bound has an address").port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 12_000;
+    const RANGE: u32 = 20_000;
+    let begin = std::process::id().wrapping_mul(7_919);
+    [(); COUNT].map(|()| {
+        let mut ports = (0..RANGE).map(|_| {
+            let step = NEXT.fetch_add(1, Ordering::Relaxed);
+            u16::try_from(FIRST + begin.wrapping_add(step) % RANGE).expect("ports are below 65536")
+        });
+        ports.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("loopback has a free port")
+    })
 }

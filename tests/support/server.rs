@@ -170,10 +170,28 @@ impl Portcullis {
         server
     }
 
+    /// Starts it with a certificate of its own, to watch the cluster of this kubeconfig, and waits until it listens.
+    pub(crate) async fn watching(kubeconfig: &Path, arguments: &[&str]) -> Self {
+        let dir = tempfile::Builder::new().prefix("portcullis-live-").tempdir().unwrap();
+        let authority = Authority::new(dir.path());
+        let identity = authority.server("portcullis", &["localhost"]);
+        let ca = fs::read_to_string(&authority.certificate).unwrap();
+        let mut command = portcullis();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--kubeconfig"]);
+        command.arg(kubeconfig).stdin(Stdio::null());
+        let pair: (&Path, &Path) = (&identity.certificate, &identity.key);
+        let mut server = Self::launch_as(command, dir.path(), pair, &ca, arguments).await;
+        server._dir = Some(dir);
+        server
+    }
+
     /// Starts it with these files of a certificate, and waits until it listens.
     pub(crate) async fn launch(dir: &Path, pair: (&Path, &Path), ca: &str, arguments: &[&str]) -> Self {
+        Self::launch_as(serve([0, 0]), dir, pair, ca, arguments).await
+    }
+
+    async fn launch_as(mut command: Command, dir: &Path, pair: (&Path, &Path), ca: &str, arguments: &[&str]) -> Self {
         let log = dir.join("portcullis.log");
-        let mut command = serve([0, 0]);
         command.arg("--tls-cert").arg(pair.0).arg("--tls-key").arg(pair.1).args(arguments);
         let mut process = Process::start(&mut command, &log);
         let (address, admin) = until("the line that says where it listens", async || {
@@ -308,9 +326,9 @@ pub(crate) fn serve(ports: [u16; 2]) -> Command {
 /// The binary, with nothing of whoever runs the test.
 pub(crate) fn portcullis() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-    for variable in ["CONFIG", "POLICIES", "LISTEN", "ADMIN_LISTEN", "TLS_CERT", "TLS_KEY", "LOG"] {
+    for variable in ["CONFIG", "POLICIES", "LISTEN", "ADMIN_LISTEN", "TLS_CERT", "TLS_KEY", "LOG", "KUBECONFIG"] {
         command.env_remove(format!("PORTCULLIS_{variable}"));
     }
-    command.env_remove("KUBECONFIG").env_remove("RUST_LOG");
+    command.env_remove("KUBECONFIG").env_remove("KUBERNETES_SERVICE_HOST").env_remove("RUST_LOG");
     command
 }

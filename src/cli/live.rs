@@ -1,0 +1,189 @@
+//! What `portcullis serve` does with a cluster: watches it, tells the server what it sees, and keeps
+//! the baselines of its namespaces.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::Knowledge;
+use crate::baseline::{self, Controller, Pace, Terms, Wanted};
+use crate::cluster::{self, Cluster, LiveLookup, Owning, Report, Running, WatchStatus};
+use crate::server::{Shared, Watch, Watches};
+use crate::telemetry::Metrics;
+use crate::view::{Lookup, View};
+
+/// The cluster, if there is one. Nobody is asked anything yet.
+pub(super) async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Option<Cluster>> {
+    // The client takes the one of the process. Whoever has set one already may have had reasons.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Ok(Cluster::connect(kubeconfig, context).await?)
+}
+
+/// Who asks the cluster what the view does not tell.
+pub(super) fn lookup(cluster: &Cluster, metrics: &Metrics) -> Arc<dyn Lookup> {
+    Arc::new(LiveLookup::new(cluster.client.clone(), metrics.cluster.clone()))
+}
+
+/// Replaces what files say of a cluster by what is known of one that is to be watched: nothing yet.
+pub(super) fn forget(knowledge: &mut Knowledge) {
+    knowledge.view = Arc::new(View::of_cluster());
+    knowledge.unsynced = Some("the watches have only just begun".into());
+}
+
+/// Those who follow what is in files.
+pub(super) struct Followers {
+    owning: watch::Sender<Owning>,
+    wanted: watch::Sender<Wanted>,
+}
+
+impl Followers {
+    /// Tells them of files that have changed.
+    pub(super) fn tell(&self, knowledge: &Knowledge) {
+        let new = Owning::from(&knowledge.configuration.site);
+        self.owning.send_if_modified(|old| {
+            let is_new = *old != new;
+            *old = new;
+            is_new
+        });
+        self.wanted.send_replace(wanted(knowledge));
+    }
+}
+
+/// What the files say that namespaces are due.
+fn wanted(knowledge: &Knowledge) -> Wanted {
+    Wanted { site: Arc::new(knowledge.configuration.site.clone()), policies: Arc::clone(&knowledge.policies) }
+}
+
+/// A cluster that is being watched, and looked after if that is wanted.
+pub(super) struct Live {
+    followers: Arc<Followers>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Live {
+    /// Begins to watch. Until every watch has told what there is, the server is not ready. Where the cluster does not
+    /// answer, it is asked again until `end`. With a namespace for its Lease, the baseline controller begins too.
+    pub(super) fn start(
+        cluster: &Cluster,
+        shared: &Arc<Shared>,
+        lease_namespace: Option<String>,
+        end: &CancellationToken,
+    ) -> Self {
+        let knowledge = shared.knowledge.load_full();
+        let (owning, owning_receiver) = watch::channel(Owning::from(&knowledge.configuration.site));
+        let (wanted, wanted_receiver) = watch::channel(wanted(&knowledge));
+        let running = cluster::run(cluster, owning_receiver, shared.metrics.cluster.clone(), end.child_token());
+        let Running { views, reports, task } = running;
+        shared.readiness.watches(words(&reports.borrow()));
+        let mut tasks = vec![task];
+        if let Some(namespace) = lease_namespace {
+            let (running, runs) = watch::channel(false);
+            let controller = Controller {
+                cluster: cluster.clone(),
+                namespace,
+                identity: baseline::identity(),
+                terms: Terms::default(),
+                pace: Pace::default(),
+                views: views.clone(),
+                wanted: wanted_receiver,
+                metrics: shared.metrics.baseline.clone(),
+                running,
+            };
+            tasks.push(tokio::spawn(baseline::run(controller, end.child_token())));
+            tasks.push(tokio::spawn(tell_whether_it_runs(Arc::clone(shared), runs)));
+        }
+        tasks.push(tokio::spawn(tell(Arc::clone(shared), views, reports, end.clone())));
+        Self { followers: Arc::new(Followers { owning, wanted }), tasks }
+    }
+
+    /// Those who have to be told of files that have changed.
+    pub(super) fn followers(&self) -> Arc<Followers> {
+        Arc::clone(&self.followers)
+    }
+
+    /// Waits until nothing runs any more.
+    pub(super) async fn end(self) {
+        for task in self.tasks {
+            let _ = task.await;
+        }
+    }
+}
+
+/// Tells the server whether some replica's controller works. Ends with the controller.
+async fn tell_whether_it_runs(shared: Arc<Shared>, mut runs: watch::Receiver<bool>) {
+    while runs.changed().await.is_ok() {
+        let controller_runs = *runs.borrow_and_update();
+        shared.knowledge.rcu(|known| Knowledge { controller_runs, ..Knowledge::clone(known) });
+    }
+}
+
+/// The namespace of this process: of its pod, as its environment or its service account says.
+pub(super) fn own_namespace() -> Result<String> {
+    let said = std::env::var("POD_NAMESPACE").ok();
+    let account = || std::fs::read_to_string("/var/run/secrets/kubernetes.io/serviceaccount/namespace").ok();
+    match said.or_else(account).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()) {
+        Some(name) => Ok(name),
+        None => bail!("--controller: in which namespace is its Lease to be? Outside of a pod, set POD_NAMESPACE"),
+    }
+}
+
+/// Hands every new view and every news of the watches to the server.
+async fn tell(
+    shared: Arc<Shared>,
+    mut views: watch::Receiver<Arc<View>>,
+    mut reports: watch::Receiver<Report>,
+    end: CancellationToken,
+) {
+    let mut goes_on = true;
+    while goes_on {
+        goes_on = tokio::select! {
+            () = end.cancelled() => return,
+            changed = views.changed() => changed.is_ok(),
+            changed = reports.changed() => changed.is_ok(),
+        };
+        let report = reports.borrow_and_update().clone();
+        // The view is handed out before the report that says that it is complete, so it is at least as new.
+        let view = Arc::clone(&views.borrow_and_update());
+        let unsynced: Option<Arc<str>> = report.unsynced.as_deref().map(Arc::from);
+        shared.knowledge.rcu(|known| Knowledge {
+            // The first one says nothing.
+            view: Arc::clone(if view.is_whole() { &view } else { &known.view }),
+            unsynced: unsynced.clone(),
+            ..Knowledge::clone(known)
+        });
+        shared.readiness.watches(words(&report));
+    }
+    if end.is_cancelled() {
+        return;
+    }
+    // What was known stays in force, and grows old: somebody has to start this process again.
+    tracing::error!("the watches have ended, which is a fault of Portcullis");
+    let mut last = words(&reports.borrow());
+    last.unsynced = Some("the watches have ended, which is a fault of Portcullis: start it again".to_owned());
+    shared.readiness.watches(last);
+}
+
+/// How the watches are, in the words of the server.
+fn words(report: &Report) -> Watches {
+    let watch = |status: &WatchStatus| match status {
+        WatchStatus::Synced => Watch::Synced,
+        WatchStatus::Syncing(why) => Watch::Syncing(why.clone()),
+        WatchStatus::Lost { since, why } => Watch::Lost { since: *since, why: why.clone() },
+    };
+    let mut notes: BTreeMap<String, String> = report.other_versions.clone();
+    notes.extend(report.unclear.iter().map(|(group, why)| (group.clone(), format!("it could not be asked: {why}"))));
+    notes.extend(report.discovery.iter().map(|why| ("discovery".to_owned(), why.clone())));
+    for (kind, (count, sample)) in &report.unreadable {
+        notes.insert(format!("unreadable {kind}"), format!("{count}, among them {sample}"));
+    }
+    Watches {
+        unsynced: report.unsynced.clone(),
+        kinds: report.watches.iter().map(|(kind, status)| (kind.clone(), watch(status))).collect(),
+        notes,
+    }
+}

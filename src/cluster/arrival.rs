@@ -1,0 +1,98 @@
+//! What an object of the cluster says, once it has arrived.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use kube::Resource as _;
+use kube::core::ApiResource;
+use serde_json::Value;
+
+use super::strip::Arriving;
+use crate::dialect::{self, Manifest, Origin};
+use crate::model::{Object, ObjectRef};
+use crate::view::{Owned, Site};
+
+/// What was made of an object that arrived.
+#[derive(Clone, Debug)]
+pub enum Arrival {
+    /// It is understood.
+    Read {
+        /// What it says.
+        object: Box<Object>,
+        /// What it is of the baseline controller's, if it is.
+        owned: Option<Owned>,
+    },
+    /// It cannot be read.
+    Unreadable {
+        /// Which one it is.
+        id: ObjectRef,
+        /// Why not.
+        why: String,
+    },
+}
+
+/// How the objects of the baseline controller are told from others, and what of them is the controller's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owning {
+    layer_label: String,
+    labels: Vec<String>,
+    annotations: Vec<String>,
+}
+
+impl From<&Site> for Owning {
+    fn from(site: &Site) -> Self {
+        Self {
+            layer_label: site.layer_label(),
+            labels: site.owned_labels().into(),
+            annotations: site.owned_annotations().into_iter().map(str::to_owned).collect(),
+        }
+    }
+}
+
+/// Which object this is.
+pub(super) fn id(resource: &ApiResource, arriving: &Arriving) -> ObjectRef {
+    let meta = arriving.meta();
+    ObjectRef {
+        api_version: resource.api_version.as_str().into(),
+        kind: resource.kind.as_str().into(),
+        namespace: meta.namespace.as_deref().filter(|namespace| !namespace.is_empty()).map(Box::from),
+        name: meta.name.as_deref().unwrap_or_default().into(),
+    }
+}
+
+/// Reads an object of a kind that is watched. Whatever is wrong with it must not end the watch of all the others.
+#[must_use]
+pub fn read(resource: &ApiResource, owning: &Owning, arriving: &Arriving) -> Arrival {
+    let unreadable = |why: String| Arrival::Unreadable { id: id(resource, arriving), why };
+    let read = || {
+        let origin = Origin::Server { namespace: arriving.meta().namespace.as_deref() };
+        let manifest = Manifest::read(&resource.api_version, &resource.kind, arriving.json(), origin)?;
+        dialect::read(&manifest)
+    };
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(Ok(Some(object))) => {
+            let owned = if object.policies().is_empty() { None } else { owned(owning, arriving, &object.id) };
+            Arrival::Read { object: Box::new(object), owned }
+        }
+        Ok(Ok(None)) => unreadable("no dialect reads its kind".to_owned()),
+        Ok(Err(error)) => unreadable(error.to_string()),
+        Err(_) => unreadable("reading it failed; this is a fault of Portcullis".to_owned()),
+    }
+}
+
+fn owned(owning: &Owning, arriving: &Arriving, id: &ObjectRef) -> Option<Owned> {
+    // Most policies are not the controller's, and reading one again costs time.
+    if !arriving.json().contains(&*owning.layer_label) {
+        return None;
+    }
+    let value: Value = serde_json::from_str(arriving.json()).ok()?;
+    let layer = value.get("metadata")?.get("labels")?.get(&*owning.layer_label)?.as_str()?;
+    let labels: Vec<&str> = owning.labels.iter().map(String::as_str).collect();
+    let annotations: Vec<&str> = owning.annotations.iter().map(String::as_str).collect();
+    Some(Owned {
+        object: id.clone(),
+        uid: arriving.meta().uid.as_deref().unwrap_or_default().into(),
+        layer: layer.into(),
+        fingerprint: dialect::fingerprint(&value, &labels, &annotations),
+        is_applied: arriving.is_applied(),
+    })
+}

@@ -1,0 +1,146 @@
+//! The way to the API server: the service account of the pod, or a kubeconfig.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use kube::Client;
+use kube::config::{Config, InClusterError, KubeConfigOptions, Kubeconfig, KubeconfigError};
+
+use super::{Cluster, Served};
+
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long a request may take to be written. How long an answer may take depends on what is asked, and is said there: a
+/// watch may be silent for minutes.
+const WRITE: Duration = Duration::from_secs(30);
+
+/// Why there is no way to a cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A kubeconfig cannot be used.
+    #[error("kubeconfig {file}")]
+    Kubeconfig {
+        /// The file, or what names it.
+        file: String,
+        /// Why not.
+        #[source]
+        source: Box<KubeconfigError>,
+    },
+    /// A context of a kubeconfig was asked for, and there is none.
+    #[error("there is no kubeconfig to find the context `{0}` in: give one with --kubeconfig")]
+    NoKubeconfig(String),
+    /// This is a pod, and its service account cannot be used.
+    #[error("the service account of this pod cannot be used (--standalone uses no cluster)")]
+    ServiceAccount(#[source] InClusterError),
+    /// A certificate, a key or an address in it cannot be used.
+    #[error("the client for the API server at {server}")]
+    Client {
+        /// The address.
+        server: String,
+        /// Why not.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+impl Cluster {
+    /// The cluster that there is: that of the kubeconfig, if one is given; else of the pod that this runs in; else of
+    /// `$KUBECONFIG` or `~/.kube/config`. None if there is nothing of all that. Nobody is asked anything yet.
+    ///
+    /// # Errors
+    /// What there is cannot be used.
+    pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Option<Self>, Error> {
+        let Some(mut config) = configuration(kubeconfig, context).await? else { return Ok(None) };
+        config.connect_timeout = Some(CONNECT);
+        config.write_timeout = Some(WRITE);
+        config.read_timeout = None;
+        let agent = concat!("portcullis/", env!("CARGO_PKG_VERSION"));
+        if let (Ok(name), Ok(value)) = ("user-agent".parse(), agent.parse()) {
+            config.headers.push((name, value));
+        }
+        let server = config.cluster_url.to_string();
+        let client = Client::try_from(config).map_err(|source| Error::Client { server, source: source.into() })?;
+        Ok(Some(Self { client, served: Arc::new(ArcSwap::from_pointee(Served::default())) }))
+    }
+}
+
+async fn configuration(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Option<Config>, Error> {
+    let read = |file: &Path| Kubeconfig::read_from(file).map_err(|source| fault(file.display().to_string(), source));
+    if let Some(file) = kubeconfig {
+        return chosen(read(file)?, &file.display().to_string(), context).await.map(Some);
+    }
+    if context.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+        return Config::incluster().map(Some).map_err(Error::ServiceAccount);
+    }
+    let variable = std::env::var_os("KUBECONFIG").unwrap_or_default();
+    let named = format!("$KUBECONFIG ({})", variable.display());
+    if let Some(found) = Kubeconfig::from_env().map_err(|source| fault(named.clone(), source))? {
+        return chosen(found, &named, context).await.map(Some);
+    }
+    let home = std::env::home_dir().unwrap_or_default();
+    let file: PathBuf = home.join(".kube").join("config");
+    if file.is_file() {
+        return chosen(read(&file)?, &file.display().to_string(), context).await.map(Some);
+    }
+    match context {
+        Some(context) => Err(Error::NoKubeconfig(context.to_owned())),
+        None => Ok(None),
+    }
+}
+
+async fn chosen(kubeconfig: Kubeconfig, file: &str, context: Option<&str>) -> Result<Config, Error> {
+    let has_proxy = kubeconfig
+        .clusters
+        .iter()
+        .any(|named| named.cluster.as_ref().is_some_and(|cluster| cluster.proxy_url.is_some()));
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let mut config =
+        Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|source| fault(file.to_owned(), source))?;
+    // No proxy is spoken to. One that is meant for the rest of the world must not stand in the way; one that is meant for
+    // the API server is an error.
+    if !has_proxy {
+        config.proxy_url = None;
+    }
+    Ok(config)
+}
+
+fn fault(file: String, source: KubeconfigError) -> Error {
+    Error::Kubeconfig { file, source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error with its causes.
+    async fn error(text: &str, context: Option<&str>) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("kubeconfig");
+        std::fs::write(&file, text).unwrap();
+        let Err(error) = Cluster::connect(Some(&file), context).await else { panic!("{text} was taken") };
+        let mut words = error.to_string();
+        assert!(words.contains(&file.display().to_string()), "{words}");
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            words += &format!(": {error}");
+            cause = error.source();
+        }
+        words
+    }
+
+    #[tokio::test]
+    async fn a_broken_kubeconfig_is_named() {
+        assert!(error("a: [", None).await.contains("YAML"));
+        let empty = "apiVersion: v1\nkind: Config\nclusters: []\nusers: []\ncontexts: []\n";
+        assert!(error(empty, None).await.contains("current context"));
+        assert!(error(empty, Some("other")).await.contains("other"));
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_is_not_there_is_an_error() {
+        let Err(error) = Cluster::connect(Some(Path::new("/nowhere/kubeconfig")), None).await else { panic!("taken") };
+        assert_eq!(error.to_string(), "kubeconfig /nowhere/kubeconfig");
+    }
+}

@@ -1,0 +1,226 @@
+//! What is asked of the cluster in the course of a request.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use kube::api::PostParams;
+use kube::core::ApiResource;
+use kube::{Api, Client};
+
+use super::arrival::{Arrival, Owning, read};
+use super::strip::Arriving;
+use super::words;
+use crate::model::Object;
+use crate::telemetry::{ClusterMetrics, Lookup as Asked};
+use crate::view::{Facts, Lookup, Need, Requester};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long it holds that somebody may do something, or may not.
+const HOLDS: Duration = Duration::from_secs(5);
+/// How many such answers are kept.
+const KEPT: usize = 1024;
+
+/// Asks the API server.
+pub struct LiveLookup {
+    client: Client,
+    metrics: ClusterMetrics,
+    /// Who may bypass which rule, and until when that holds. A failure is no answer, and is not kept.
+    answers: Mutex<Answers>,
+}
+
+type Answers = HashMap<(Requester, &'static str), (Instant, bool)>;
+
+/// What was found out.
+enum Fact {
+    Namespace(Box<str>, Result<Option<Object>, String>),
+    Bypass(&'static str, Result<bool, String>),
+}
+
+impl fmt::Debug for LiveLookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveLookup").finish_non_exhaustive()
+    }
+}
+
+impl LiveLookup {
+    /// Asks by this client.
+    #[must_use]
+    pub fn new(client: Client, metrics: ClusterMetrics) -> Self {
+        Self { client, metrics, answers: Mutex::default() }
+    }
+
+    async fn find_out(&self, need: Need) -> Fact {
+        match need {
+            Need::Namespace(name) => {
+                let found = within(self.namespace(&name)).await;
+                self.metrics.looked_up(Asked::Namespace, found.is_ok());
+                Fact::Namespace(name, found)
+            }
+            Need::Bypass { rule, requester } => {
+                let key = (requester, rule);
+                if let Some(known) = self.known(&key) {
+                    return Fact::Bypass(rule, Ok(known));
+                }
+                let found = within(self.may_bypass(rule, &key.0)).await;
+                self.metrics.looked_up(Asked::Access, found.is_ok());
+                if let Ok(may) = found {
+                    self.keep(key, may);
+                }
+                Fact::Bypass(rule, found)
+            }
+        }
+    }
+
+    async fn namespace(&self, name: &str) -> Result<Option<Object>, String> {
+        let resource = ApiResource {
+            group: String::new(),
+            version: "v1".to_owned(),
+            api_version: "v1".to_owned(),
+            kind: "Namespace".to_owned(),
+            plural: "namespaces".to_owned(),
+        };
+        let api: Api<Arriving> = Api::all_with(self.client.clone(), &resource);
+        let found = api.get_opt(name).await.map_err(|error| words(&error))?;
+        match found.map(|arriving| read(&resource, &Owning::default(), &arriving)) {
+            None => Ok(None),
+            Some(Arrival::Read { object, .. }) => Ok(Some(*object)),
+            Some(Arrival::Unreadable { why, .. }) => Err(format!("it cannot be read: {why}")),
+        }
+    }
+
+    async fn may_bypass(&self, rule: &str, requester: &Requester) -> Result<bool, String> {
+        let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
+        let answer = api.create(&PostParams::default(), &review(rule, requester)).await;
+        let status =
+            answer.map_err(|error| words(&error))?.status.ok_or("the access review came back without an answer")?;
+        Ok(status.allowed && status.denied != Some(true))
+    }
+
+    fn known(&self, key: &(Requester, &'static str)) -> Option<bool> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.get(key).filter(|(until, _)| *until > Instant::now()).map(|(_, may)| *may)
+    }
+
+    fn keep(&self, key: (Requester, &'static str), may: bool) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        if answers.len() >= KEPT {
+            let now = Instant::now();
+            answers.retain(|_, (until, _)| *until > now);
+        }
+        if answers.len() >= KEPT {
+            answers.clear();
+        }
+        answers.insert(key, (Instant::now() + HOLDS, may));
+    }
+}
+
+impl Lookup for LiveLookup {
+    fn look_up<'a>(&'a self, needs: Vec<Need>, facts: &'a mut Facts) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            for fact in join_all(needs.into_iter().map(|need| self.find_out(need))).await {
+                match fact {
+                    Fact::Namespace(name, found) => drop(facts.namespaces.insert(name, found)),
+                    Fact::Bypass(rule, found) => drop(facts.bypasses.insert(rule, found)),
+                }
+            }
+        })
+    }
+}
+
+/// Whether somebody may bypass a rule, as the API server is asked.
+fn review(rule: &str, requester: &Requester) -> SubjectAccessReview {
+    let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let all = |texts: &[Box<str>]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+    SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: text(&requester.username),
+            uid: text(&requester.uid),
+            groups: Some(all(&requester.groups)),
+            extra: Some(requester.extra.iter().map(|(name, values)| (name.to_string(), all(values))).collect()),
+            resource_attributes: Some(ResourceAttributes {
+                verb: text("bypass"),
+                group: text("portcullis.dev"),
+                resource: text("rules"),
+                name: text(rule),
+                ..ResourceAttributes::default()
+            }),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    }
+}
+
+async fn within<T>(answer: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let late = || Err(format!("no answer within {} s", PATIENCE.as_secs()));
+    tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| late())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn requester(name: &str) -> Requester {
+        let extra = vec![("scopes.example.com/only".into(), vec!["a".into(), "b".into()])];
+        Requester {
+            username: name.into(),
+            uid: "u-1".into(),
+            groups: vec!["dev".into(), "system:authenticated".into()],
+            extra,
+        }
+    }
+
+    fn lookup() -> LiveLookup {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        LiveLookup::new(Client::try_from(config).unwrap(), ClusterMetrics::default())
+    }
+
+    #[test]
+    fn everything_that_is_known_of_the_requester_is_asked_with() {
+        assert_eq!(
+            serde_json::to_value(review("any-port", &requester("alice"))).unwrap()["spec"],
+            json!({
+                "user": "alice", "uid": "u-1", "groups": ["dev", "system:authenticated"],
+                "extra": {"scopes.example.com/only": ["a", "b"]},
+                "resourceAttributes":
+                    {"verb": "bypass", "group": "portcullis.dev", "resource": "rules", "name": "any-port"},
+            })
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_holds_for_who_asked_and_for_what_was_asked() {
+        let lookup = lookup();
+        lookup.keep((requester("alice"), "any-port"), true);
+        lookup.keep((requester("mallory"), "any-port"), false);
+        assert_eq!(lookup.known(&(requester("alice"), "any-port")), Some(true));
+        assert_eq!(lookup.known(&(requester("mallory"), "any-port")), Some(false));
+        assert_eq!(lookup.known(&(requester("alice"), "dns-blocked")), None);
+        let other = Requester { groups: Vec::new(), ..requester("alice") };
+        assert_eq!(lookup.known(&(other, "any-port")), None, "whoever is in other groups may do other things");
+        for number in 0..KEPT {
+            lookup.keep((requester(&number.to_string()), "any-port"), true);
+        }
+        assert!(lookup.answers.lock().unwrap().len() <= KEPT);
+        assert_eq!(lookup.known(&(requester(&(KEPT - 1).to_string()), "any-port")), Some(true));
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_told_and_not_kept() {
+        let lookup = lookup();
+        let mut facts = Facts::default();
+        let needs =
+            vec![Need::Namespace("shop".into()), Need::Bypass { rule: "any-port", requester: requester("alice") }];
+        lookup.look_up(needs, &mut facts).await;
+        assert!(facts.namespaces["shop"].is_err());
+        assert!(facts.bypasses["any-port"].is_err());
+        assert_eq!(lookup.known(&(requester("alice"), "any-port")), None);
+    }
+}

@@ -1,0 +1,230 @@
+//! The watch of one kind: a list in pages, then every change, for as long as it takes.
+//!
+//! This is `kube::runtime::watcher` with two differences: it says when a watch that was lost goes on, and nothing that it
+//! waits for may take forever.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::core::ApiResource;
+use kube::{Api, Client, Resource as _};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::arrival::{Owning, id, read};
+use super::feed::Event;
+use super::strip::Arriving;
+use super::words;
+
+/// How many objects a page of a list has.
+const PAGE: u32 = 500;
+/// How long a page may take.
+const LIST: Duration = Duration::from_secs(60);
+/// How long it may take until a watch has begun.
+const BEGIN: Duration = Duration::from_secs(10);
+/// After how many seconds the API server ends a watch by itself. It goes on with the next one.
+const WATCH: u32 = 290;
+/// How long nothing may be heard. API servers send a bookmark about once a minute; where one does not, nothing is lost by
+/// asking again for what comes after the last.
+const SILENCE: Duration = Duration::from_secs(150);
+/// The first pause after a failure, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// Pods that have ended are on no network.
+const LIVE_PODS: &str = "status.phase!=Succeeded,status.phase!=Failed";
+
+/// What the watch of a kind tells, and which of the watches of that kind it was that told it.
+pub(super) type Told = (Arc<str>, u64, Event);
+
+/// The watch of one kind.
+pub(super) struct Watch {
+    pub(super) client: Client,
+    pub(super) resource: ApiResource,
+    pub(super) owning: Arc<Owning>,
+    /// The name of the kind.
+    pub(super) name: Arc<str>,
+    /// Which one of all watches of the kind.
+    pub(super) number: u64,
+    pub(super) out: mpsc::Sender<Told>,
+}
+
+/// Why a watch does not go on.
+enum End {
+    /// It has ended as watches do.
+    Over,
+    /// What comes after the version that it knows is not known any more.
+    TooOld,
+    /// Something went wrong.
+    Failed(String),
+    /// Nobody listens.
+    Unheard,
+}
+
+impl From<kube::Error> for End {
+    fn from(error: kube::Error) -> Self {
+        match &error {
+            kube::Error::Api(status) if status.code == 410 => Self::TooOld,
+            _ => Self::Failed(words(&error)),
+        }
+    }
+}
+
+impl Watch {
+    /// Watches until nobody listens any more.
+    pub(super) async fn run(self) {
+        let api: Api<Arriving> = Api::all_with(self.client.clone(), &self.resource);
+        let mut pauses = Pauses::default();
+        let mut version: Option<String> = None;
+        loop {
+            let began = Instant::now();
+            let end = match &mut version {
+                None => match self.list(&api).await {
+                    Ok(listed) => {
+                        version = Some(listed);
+                        pauses.reset();
+                        continue;
+                    }
+                    Err(end) => end,
+                },
+                Some(version) => self.follow(&api, version).await,
+            };
+            // A watch that lasted was a good one; what ends at once must not begin at once again.
+            if began.elapsed() > PAUSES.1 {
+                pauses.reset();
+            }
+            match end {
+                End::Unheard => return,
+                End::Over if began.elapsed() > PAUSES.1 => continue,
+                End::Over => {}
+                End::TooOld => version = None,
+                End::Failed(why) => {
+                    if self.tell(Event::Lost(why)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            tokio::time::sleep(pauses.next()).await;
+        }
+    }
+
+    /// Tells everything that there is, and gives the version of it.
+    async fn list(&self, api: &Api<Arriving>) -> Result<String, End> {
+        self.tell(Event::Begin).await?;
+        let mut page = self.list_params();
+        loop {
+            let list = within(LIST, api.list(&page)).await??;
+            for arriving in list.items {
+                self.tell(Event::Listed(read(&self.resource, &self.owning, &arriving))).await?;
+            }
+            page.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());
+            if page.continue_token.is_none() {
+                self.tell(Event::End).await?;
+                let version = list.metadata.resource_version.filter(|version| !version.is_empty());
+                return version.ok_or_else(|| End::Failed("the list says no version to go on from".to_owned()));
+            }
+        }
+    }
+
+    /// Tells every change after a version, and moves the version on.
+    async fn follow(&self, api: &Api<Arriving>, version: &mut String) -> End {
+        match self.changes(api, version).await {
+            Ok(()) => End::Over,
+            Err(end) => end,
+        }
+    }
+
+    async fn changes(&self, api: &Api<Arriving>, version: &mut String) -> Result<(), End> {
+        let mut stream = pin!(within(BEGIN, api.watch(&self.watch_params(), version)).await??);
+        self.tell(Event::Resumed).await?;
+        while let Ok(Some(event)) = timeout(SILENCE, stream.next()).await {
+            let (arriving, is_there) = match event? {
+                WatchEvent::Added(arriving) | WatchEvent::Modified(arriving) => (arriving, true),
+                WatchEvent::Deleted(arriving) => (arriving, false),
+                WatchEvent::Bookmark(bookmark) => {
+                    *version = bookmark.metadata.resource_version;
+                    continue;
+                }
+                WatchEvent::Error(status) => return Err(kube::Error::Api(status).into()),
+            };
+            let event = if is_there {
+                Event::Applied(read(&self.resource, &self.owning, &arriving))
+            } else {
+                Event::Removed(id(&self.resource, &arriving))
+            };
+            self.tell(event).await?;
+            if let Some(after) = &arriving.meta().resource_version {
+                version.clone_from(after);
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, event: Event) -> Result<(), End> {
+        self.out.send((Arc::clone(&self.name), self.number, event)).await.map_err(|_| End::Unheard)
+    }
+
+    fn fields(&self) -> Option<String> {
+        (self.resource.group.is_empty() && self.resource.kind == "Pod").then(|| LIVE_PODS.to_owned())
+    }
+
+    fn list_params(&self) -> ListParams {
+        ListParams { field_selector: self.fields(), limit: Some(PAGE), ..ListParams::default() }
+    }
+
+    fn watch_params(&self) -> WatchParams {
+        WatchParams { field_selector: self.fields(), timeout: Some(WATCH), ..WatchParams::default() }
+    }
+}
+
+/// The answer, unless it takes too long.
+async fn within<T>(patience: Duration, answer: impl Future<Output = T>) -> Result<T, End> {
+    let late = |_| End::Failed(format!("no answer within {} s", patience.as_secs()));
+    timeout(patience, answer).await.map_err(late)
+}
+
+/// Pauses that grow.
+struct Pauses(Duration);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(PAUSES.0)
+    }
+}
+
+impl Pauses {
+    fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    fn next(&mut self) -> Duration {
+        let pause = jittered(self.0);
+        self.0 = (self.0 * 2).min(PAUSES.1);
+        pause
+    }
+}
+
+/// A time between three quarters of this and this, so that many who wait for the same do not come at once.
+pub(super) fn jittered(time: Duration) -> Duration {
+    use std::hash::{BuildHasher as _, RandomState};
+    // Every state of this kind has keys of its own.
+    let random = u32::try_from(RandomState::new().hash_one(()) % 1000).unwrap_or_default();
+    time * 3 / 4 + time * random / 4000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_have_an_end() {
+        let mut pauses = Pauses::default();
+        let all: Vec<Duration> = (0..20).map(|_| pauses.next()).collect();
+        assert!(all[0] <= PAUSES.0 && all[0] >= PAUSES.0 * 3 / 4, "{all:?}");
+        assert!(all.iter().all(|pause| *pause <= PAUSES.1));
+        assert!(all[19] >= PAUSES.1 * 3 / 4);
+        pauses.reset();
+        assert!(pauses.next() <= PAUSES.0);
+    }
+}

@@ -1,0 +1,198 @@
+//! Metrics of the baseline controller. Copies count together.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The bounds of the histogram of reconciles that wrote something: from a millisecond to a minute.
+const BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0, 10.0, 60.0];
+/// What comes of the work on a namespace.
+const RESULTS: [&str; 4] = ["unchanged", "written", "gone", "failed"];
+/// What is written.
+const WRITES: [&str; 6] = ["apply", "replace", "delete", "mark", "lift", "hatch"];
+/// How far namespaces are.
+const STATES: [&str; 3] = ["applied", "pending", "failed"];
+/// What happens to hatches.
+const CHANGES: [&str; 2] = ["opened", "closed"];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WhatLabel {
+    what: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+/// The one label whose values users make: hatches are open in few namespaces, and not for long.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NamespaceLabel {
+    namespace: String,
+}
+
+/// Metrics of the baseline controller.
+#[derive(Clone, Debug)]
+pub struct BaselineMetrics {
+    reconciles: Family<ResultLabel, Counter>,
+    duration: Histogram,
+    writes: Family<WhatLabel, Counter>,
+    namespaces: Family<StateLabel, Gauge>,
+    queued: Gauge,
+    leader: Gauge,
+    hatches: Family<NamespaceLabel, Gauge>,
+    hatch_changes: Family<WhatLabel, Counter>,
+}
+
+impl Default for BaselineMetrics {
+    fn default() -> Self {
+        let metrics = Self {
+            reconciles: Family::default(),
+            duration: Histogram::new(BUCKETS),
+            writes: Family::default(),
+            namespaces: Family::default(),
+            queued: Gauge::default(),
+            leader: Gauge::default(),
+            hatches: Family::default(),
+            hatch_changes: Family::default(),
+        };
+        // A series that begins with its first event hides that event from `increase()`.
+        for result in RESULTS {
+            let _ = metrics.reconciles.get_or_create(&ResultLabel { result });
+        }
+        for what in WRITES {
+            let _ = metrics.writes.get_or_create(&WhatLabel { what });
+        }
+        for state in STATES {
+            let _ = metrics.namespaces.get_or_create(&StateLabel { state });
+        }
+        for what in CHANGES {
+            let _ = metrics.hatch_changes.get_or_create(&WhatLabel { what });
+        }
+        metrics
+    }
+}
+
+impl BaselineMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("leader", "1 if this replica is the one that applies baselines", self.leader.clone());
+        let baseline = registry.sub_registry_with_prefix("baseline");
+        baseline.register("reconciles", "Namespaces that were looked at, by what came of it", self.reconciles.clone());
+        baseline.register_with_unit(
+            "reconcile_duration",
+            "Time that namespaces took in which there was something to do",
+            Unit::Seconds,
+            self.duration.clone(),
+        );
+        baseline.register("writes", "Requests to the API server that write, by what they write", self.writes.clone());
+        baseline.register(
+            "namespaces",
+            "Namespaces that are due a baseline, by how far they are",
+            self.namespaces.clone(),
+        );
+        baseline.register("queued", "Namespaces that wait to be looked at", self.queued.clone());
+        let hatch = registry.sub_registry_with_prefix("hatch");
+        hatch.register(
+            "open_since_timestamp_seconds",
+            "Since when the hatch of a namespace is open, in seconds since 1970",
+            self.hatches.clone(),
+        );
+        hatch.register(
+            "changes",
+            "Hatches that were opened and closed: many are somebody and GitOps who undo each other's work",
+            self.hatch_changes.clone(),
+        );
+    }
+
+    /// A namespace was looked at: `unchanged`, `written`, `gone` or `failed`. How long it took, if there was something to do.
+    pub fn reconciled(&self, result: &'static str, took: Option<Duration>) {
+        self.reconciles.get_or_create(&ResultLabel { result }).inc();
+        if let Some(took) = took {
+            self.duration.observe(took.as_secs_f64());
+        }
+    }
+
+    /// Something is written: `apply`, `replace`, `delete`, `mark`, `lift` or `hatch`.
+    pub fn wrote(&self, what: &'static str) {
+        self.writes.get_or_create(&WhatLabel { what }).inc();
+    }
+
+    /// So many namespaces are that far: `applied`, `pending` or `failed`.
+    pub fn namespaces(&self, state: &'static str, count: usize) {
+        self.namespaces.get_or_create(&StateLabel { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// So many namespaces wait to be looked at.
+    pub fn queued(&self, count: usize) {
+        self.queued.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Whether this replica works. What it said of the cluster is void when it does not.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+        if !leads {
+            self.hatches.clear();
+            self.queued(0);
+            for state in STATES {
+                self.namespaces(state, 0);
+            }
+        }
+    }
+
+    /// The hatch of a namespace is open since then (seconds since 1970), or is not.
+    pub fn hatch(&self, namespace: &str, since: Option<i64>) {
+        let label = NamespaceLabel { namespace: namespace.to_owned() };
+        match since {
+            Some(since) => drop(self.hatches.get_or_create(&label).set(since)),
+            None => drop(self.hatches.remove(&label)),
+        }
+    }
+
+    /// A hatch was `opened` or `closed`.
+    pub fn hatch_changed(&self, what: &'static str) {
+        self.hatch_changes.get_or_create(&WhatLabel { what }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::telemetry::Metrics;
+
+    #[test]
+    fn a_hatch_has_a_series_as_long_as_it_is_open() {
+        let metrics = Metrics::default();
+        let baseline = metrics.baseline.clone();
+        baseline.hatch("shop", Some(1_700_000_000));
+        baseline.leads(true);
+        baseline.namespaces("applied", 3);
+        baseline.hatch_changed("opened");
+        let text = metrics.text();
+        for line in [
+            r#"portcullis_hatch_open_since_timestamp_seconds{namespace="shop"} 1700000000"#,
+            r#"portcullis_hatch_changes_total{what="opened"} 1"#,
+            r#"portcullis_baseline_namespaces{state="applied"} 3"#,
+            r#"portcullis_baseline_writes_total{what="apply"} 0"#,
+            r#"portcullis_baseline_reconciles_total{result="failed"} 0"#,
+            "portcullis_baseline_reconcile_duration_seconds_count 0",
+            "portcullis_leader 1",
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+        baseline.hatch("shop", None);
+        assert!(!metrics.text().contains(r#"namespace="shop""#));
+        baseline.hatch("shop", Some(1));
+        baseline.leads(false);
+        let text = metrics.text();
+        assert!(!text.contains(r#"namespace="shop""#) && text.contains(r#"state="applied"} 0"#), "{text}");
+    }
+}

@@ -1,0 +1,123 @@
+//! What is counted about the cluster: watches, what they have told, and what was asked besides.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    /// One of those that dialects read.
+    kind: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LookupLabels {
+    what: &'static str,
+    result: &'static str,
+}
+
+/// What is counted about the cluster. Copies count together. Without a cluster there are no series.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterMetrics {
+    synced: Family<KindLabel, Gauge>,
+    failures: Family<KindLabel, Counter>,
+    objects: Family<KindLabel, Gauge>,
+    unreadable: Family<KindLabel, Gauge>,
+    last_event: Family<[(String, String); 0], Gauge>,
+    lookups: Family<LookupLabels, Counter>,
+}
+
+/// What is asked of the cluster for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// A namespace.
+    Namespace,
+    /// Whether somebody may do something.
+    Access,
+}
+
+impl ClusterMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let watch = registry.sub_registry_with_prefix("watch");
+        watch.register(
+            "synced",
+            "1 if the watch of a kind has told all there is and goes on, 0 if it has not or is lost",
+            self.synced.clone(),
+        );
+        watch.register("failures", "How often the watch of a kind was lost, or did not begin", self.failures.clone());
+        let view = registry.sub_registry_with_prefix("view");
+        view.register("objects", "Objects that decisions know of", self.objects.clone());
+        view.register(
+            "unreadable",
+            "Objects of the cluster that cannot be read, and count for nothing",
+            self.unreadable.clone(),
+        );
+        view.register(
+            "last_event_timestamp_seconds",
+            "When a watch last told of a change, in seconds since 1970",
+            self.last_event.clone(),
+        );
+        registry.register("lookups", "Questions to the cluster in the course of requests", self.lookups.clone());
+    }
+
+    /// There is a cluster. A series that begins with its first event hides that event from `increase()`.
+    pub fn begin(&self) {
+        for what in [Lookup::Namespace, Lookup::Access] {
+            for result in [super::metrics::word(true), super::metrics::word(false)] {
+                let _ = self.lookups.get_or_create(&LookupLabels { what: what.word(), result });
+            }
+        }
+    }
+
+    /// Whether the watch of a kind has told all there is and goes on.
+    pub fn watch(&self, kind: &str, is_synced: bool) {
+        let label = KindLabel { kind: kind.to_owned() };
+        let _ = self.failures.get_or_create(&label);
+        self.synced.get_or_create(&label).set(i64::from(is_synced));
+    }
+
+    /// The watch of a kind was lost, or did not begin.
+    pub fn watch_failed(&self, kind: &str) {
+        self.failures.get_or_create(&KindLabel { kind: kind.to_owned() }).inc();
+    }
+
+    /// A kind is watched no more.
+    pub fn unwatch(&self, kind: &str) {
+        let label = KindLabel { kind: kind.to_owned() };
+        self.synced.remove(&label);
+        self.objects.remove(&label);
+        self.unreadable.remove(&label);
+    }
+
+    /// How many objects of a kind are known, and how many cannot be read.
+    pub fn objects(&self, kind: &str, known: usize, unreadable: usize) {
+        let label = KindLabel { kind: kind.to_owned() };
+        self.objects.get_or_create(&label).set(i64::try_from(known).unwrap_or(i64::MAX));
+        self.unreadable.get_or_create(&label).set(i64::try_from(unreadable).unwrap_or(i64::MAX));
+    }
+
+    /// A watch told of a change.
+    pub fn event(&self, at: SystemTime) {
+        let seconds = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.last_event.get_or_create(&[]).set(i64::try_from(seconds).unwrap_or(i64::MAX));
+    }
+
+    /// The cluster was asked something, and answered or did not.
+    pub fn looked_up(&self, what: Lookup, answered: bool) {
+        let result = super::metrics::word(answered);
+        self.lookups.get_or_create(&LookupLabels { what: what.word(), result }).inc();
+    }
+}
+
+impl Lookup {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Namespace => "namespace",
+            Self::Access => "access",
+        }
+    }
+}
