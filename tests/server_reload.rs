@@ -129,7 +129,7 @@ async fn new_policies_are_put_in_force() {
     let files = Files::new();
     let alone = "profiles: {names: [standard], default: null}\naccess: []\n";
     let config = files.write("portcullis.yaml", &format!("{HEAD}{alone}"));
-    let manifest = backend_policy("p", &json!({"policyTypes": ["Ingress"]}));
+    let manifest = backend_policy("portcullis-p", &json!({"policyTypes": ["Ingress"]}));
     let without_namespace = |mut manifest: Value| {
         manifest["metadata"].as_object_mut().unwrap().remove("namespace");
         manifest.to_string()

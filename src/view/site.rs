@@ -276,6 +276,30 @@ impl Site {
         format!("{}/layer", self.label_domain)
     }
 
+    /// The annotation that says since when the hatch of a namespace is open, or was until now.
+    #[must_use]
+    pub fn opened_annotation(&self) -> String {
+        format!("{}/opened", self.label_domain)
+    }
+
+    /// The annotation that says in words how far a namespace's baseline is.
+    #[must_use]
+    pub fn status_annotation(&self) -> String {
+        format!("{}/baseline-status", self.label_domain)
+    }
+
+    /// The labels that the baseline controller writes on its policies.
+    #[must_use]
+    pub fn owned_labels(&self) -> [String; 2] {
+        [self.layer_label(), "app.kubernetes.io/managed-by".to_owned()]
+    }
+
+    /// The annotations that it writes on them.
+    #[must_use]
+    pub fn owned_annotations(&self) -> Vec<&str> {
+        self.baseline.annotations.keys().map(String::as_str).collect()
+    }
+
     /// The scheduling gate of pods that wait for the baseline of their namespace.
     #[must_use]
     pub fn gate_name(&self) -> String {
@@ -292,6 +316,12 @@ impl Site {
     #[must_use]
     pub fn access_name<'a>(&self, label: &'a str) -> Option<&'a str> {
         label.strip_prefix("access.")?.strip_prefix(&*self.label_domain)?.strip_prefix('/')
+    }
+
+    /// Whether only the baseline controller may give this name to a policy.
+    #[must_use]
+    pub fn is_reserved(&self, name: &str) -> bool {
+        name.starts_with(&self.baseline.reserved_prefix)
     }
 
     /// Whether the namespace belongs to the platform.

@@ -1,0 +1,202 @@
+//! The policies of the folder as the controller writes them, and what an API server makes of each.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::policy_set::{Layer, PolicySet};
+use crate::dialect;
+use crate::model::{Labels, ObjectRef};
+use crate::view::{Owned, Site};
+
+/// Every policy that can be due, as it is written.
+#[derive(Clone, Debug)]
+pub struct Catalogue {
+    /// What is said about the cluster.
+    pub site: Arc<Site>,
+    entries: Vec<Entry>,
+}
+
+/// A policy as it is written.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// For what it is there.
+    pub layer: Layer,
+    /// Which object, but for the namespace.
+    pub id: ObjectRef,
+    /// The manifest, with the labels and annotations of the controller, and without a namespace.
+    pub manifest: Value,
+    /// Whether it is there once, for the cluster.
+    pub of_cluster: bool,
+    /// What the API server makes of it, once that is known.
+    stored: Option<Stored>,
+}
+
+/// What an API server stores of a manifest: it fills in what was left out.
+#[derive(Clone, Debug)]
+struct Stored {
+    fingerprint: u64,
+    spec: Option<Value>,
+    specs: Option<Value>,
+}
+
+impl Catalogue {
+    /// The policies of the set that the site chooses.
+    #[must_use]
+    pub fn of(site: Arc<Site>, policies: &PolicySet) -> Self {
+        let entries = policies.by_layer(&site).into_iter().map(|(layer, template)| Entry {
+            manifest: written(&site, &layer, &template.value),
+            id: template.object.id.clone(),
+            of_cluster: template.is_of_cluster(),
+            layer,
+            stored: None,
+        });
+        let entries = entries.collect();
+        Self { site, entries }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Notes what an API server made of an entry.
+    pub fn learn(&mut self, position: usize, object: &Value) {
+        let fingerprint = self.fingerprint(object);
+        if let Some(entry) = self.entries.get_mut(position) {
+            let part = |name: &str| object.get(name).filter(|part| !part.is_null()).cloned();
+            entry.stored = Some(Stored { fingerprint, spec: part("spec"), specs: part("specs") });
+        }
+    }
+
+    /// What a stored object comes to, as the view has it too.
+    #[must_use]
+    pub fn fingerprint(&self, object: &Value) -> u64 {
+        let labels = self.site.owned_labels();
+        dialect::fingerprint(object, &labels.each_ref().map(String::as_str), &self.site.owned_annotations())
+    }
+
+    /// Whether there are policies of a layer that are put into each namespace.
+    #[must_use]
+    pub fn has_local(&self, layer: &Layer) -> bool {
+        self.entries.iter().any(|entry| entry.layer == *layer && !entry.of_cluster)
+    }
+
+    /// Whether there are policies of a layer at all.
+    #[must_use]
+    pub fn has(&self, layer: &Layer) -> bool {
+        self.entries.iter().any(|entry| entry.layer == *layer)
+    }
+
+    /// Whether a namespace gets a baseline. Those of the platform and those that are excluded never do.
+    #[must_use]
+    pub fn is_due(&self, name: &str, labels: &Labels) -> bool {
+        let site = &self.site;
+        let marked = labels.get(&site.baseline_label()).is_some_and(|value| matches!(value, "pending" | "applied"));
+        let all = site.baseline.namespaces == crate::view::BaselineScope::All;
+        self.is_open_to(name) && (all || marked || self.profile(labels).is_some())
+    }
+
+    /// Whether a namespace is neither of the platform nor excluded.
+    #[must_use]
+    pub fn is_open_to(&self, name: &str) -> bool {
+        !self.site.is_platform(name) && !self.site.is_excluded(name)
+    }
+
+    /// The profile of a namespace, if it has one that is known.
+    #[must_use]
+    pub fn profile(&self, labels: &Labels) -> Option<Layer> {
+        let name = labels.get(&self.site.profile_label())?;
+        self.site.profiles.names.iter().find(|known| *known == name).cloned().map(Layer::Profile)
+    }
+
+    /// The layers that a namespace which is due a baseline is due, but for the hatch.
+    #[must_use]
+    pub fn layers(&self, labels: &Labels) -> Vec<Layer> {
+        let granted = |name: &&String| labels.get(&self.site.access_label(name)) == Some("true");
+        let access = self.site.access.iter().filter(granted).cloned().map(Layer::Access);
+        [Layer::Baseline].into_iter().chain(self.profile(labels)).chain(access).collect()
+    }
+}
+
+impl Entry {
+    /// Whether this is the object, wherever it is.
+    #[must_use]
+    pub fn is(&self, object: &ObjectRef) -> bool {
+        let group = |object: &ObjectRef| object.api_version.rsplit_once('/').map(|(group, _)| group.to_owned());
+        self.id.name == object.name && self.id.kind == object.kind && group(&self.id) == group(object)
+    }
+
+    /// Whether one of these is this entry as it is to be.
+    #[must_use]
+    pub fn is_among(&self, owned: &[Owned]) -> bool {
+        owned.iter().any(|owned| {
+            self.is(&owned.object)
+                && owned.is_applied
+                && *owned.layer == *self.layer.label()
+                // Before that is known, what it carries has to do.
+                && self.stored.as_ref().is_none_or(|stored| stored.fingerprint == owned.fingerprint)
+        })
+    }
+
+    /// Whether it is known what the API server makes of it.
+    #[must_use]
+    pub fn is_learnt(&self) -> bool {
+        self.stored.is_some()
+    }
+
+    /// Whether a stored object with this fingerprint is as it is to be.
+    #[must_use]
+    pub fn comes_to(&self, fingerprint: u64) -> bool {
+        self.stored.as_ref().is_none_or(|stored| stored.fingerprint == fingerprint)
+    }
+
+    /// The operations of a JSON patch that make the rest of a stored object what it is to be.
+    #[must_use]
+    pub fn repair(&self, object: &Value) -> Value {
+        let mut operations = Vec::new();
+        if let Some(version) = object.pointer("/metadata/resourceVersion") {
+            operations.push(json!({"op": "test", "path": "/metadata/resourceVersion", "value": version}));
+        }
+        for (part, wanted) in [
+            ("spec", self.stored.as_ref().and_then(|stored| stored.spec.as_ref())),
+            ("specs", self.stored.as_ref().and_then(|stored| stored.specs.as_ref())),
+        ] {
+            let path = format!("/{part}");
+            match (object.get(part), wanted) {
+                (found, Some(wanted)) if found != Some(wanted) => {
+                    operations.push(json!({"op": "add", "path": path, "value": wanted}));
+                }
+                (Some(_), None) => operations.push(json!({"op": "remove", "path": path})),
+                _ => {}
+            }
+        }
+        Value::Array(operations)
+    }
+}
+
+/// A manifest with the labels and annotations of the controller.
+fn written(site: &Site, layer: &Layer, template: &Value) -> Value {
+    let mut manifest = template.clone();
+    let labels = site.owned_labels().into_iter().zip([layer.label(), "portcullis".to_owned()]);
+    let annotations = site.baseline.annotations.iter().map(|(key, value)| (key.clone(), value.clone()));
+    if let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
+        add(metadata, "labels", labels);
+        add(metadata, "annotations", annotations);
+    }
+    if let Some(manifest) = manifest.as_object_mut() {
+        manifest.remove("status");
+    }
+    manifest
+}
+
+fn add(metadata: &mut Map<String, Value>, part: &str, entries: impl Iterator<Item = (String, String)>) {
+    let map = metadata.entry(part).or_insert(Value::Null);
+    if !map.is_object() {
+        *map = Value::Object(Map::new());
+    }
+    if let Some(map) = map.as_object_mut() {
+        map.extend(entries.map(|(key, value)| (key, Value::String(value))));
+    }
+}

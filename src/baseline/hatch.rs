@@ -1,0 +1,77 @@
+//! Opening and closing of hatches: what is noted on the namespace, and what is said of it.
+//!
+//! That a hatch is open, and since when, is an annotation of the namespace, so that it outlives this process. It is also how
+//! an opening or a closing is noticed once.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::error::Failure;
+use super::executor::{Executor, Subject};
+use crate::model::Labels;
+use crate::view::HatchFault;
+
+impl Executor {
+    /// Notes that a hatch is open, and since when.
+    pub(super) async fn open_hatch(&self, subject: &Subject, reason: &str, until: Timestamp) -> Result<(), Failure> {
+        let site = &subject.catalogue.site;
+        let live = self.live(subject).await?;
+        let opened = site.opened_annotation();
+        // The view may be behind what we wrote ourselves.
+        if live.annotations.iter().flatten().any(|(key, _)| *key == opened) {
+            return Ok(());
+        }
+        let now = Timestamp::now();
+        let second = now.round(jiff::Unit::Second).unwrap_or(now);
+        let metadata = json!({
+            "resourceVersion": live.resource_version,
+            "annotations": {opened: second.to_string()},
+        });
+        self.metrics.wrote("hatch");
+        self.patch_namespace(subject, metadata, "noting that the hatch is open").await?;
+        self.metrics.hatch_changed("opened");
+        tracing::warn!(namespace = %subject.name, reason, %until, "a hatch is open");
+        let note = format!("Enforcement is switched off until {until}: {reason}");
+        self.announcer.say(&subject.name, &subject.facts.uid, true, "HatchOpened", note).await;
+        Ok(())
+    }
+
+    /// Closes a hatch whose time is over, and takes away what was noted of one that is closed.
+    pub(super) async fn close_hatch(&self, subject: &Subject) -> Result<(), Failure> {
+        let site = &subject.catalogue.site;
+        let live = self.live(subject).await?;
+        let labels: Labels = live.labels.iter().flatten().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        let annotations = live.annotations.unwrap_or_default();
+        let known: Labels = annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        // It may have been opened anew since the plan was made.
+        let why = match site.hatch(&labels, &known, Timestamp::now()) {
+            Some(Ok(_)) => return Ok(()),
+            Some(Err(HatchFault::Over(until))) => format!("it was open until {until}"),
+            Some(Err(fault)) => format!("it was {fault}"),
+            None => "somebody took its label away".to_owned(),
+        };
+        let is_label_there = labels.get(&site.enforcement_label()) == Some("disabled");
+        let stale = [site.opened_annotation(), site.reason_annotation(), site.until_annotation()];
+        // A reason without a label is somebody else's, or for a hatch to come.
+        let stale = stale.iter().take(if is_label_there { 3 } else { 1 });
+        let gone: Map<String, Value> =
+            stale.filter(|key| annotations.contains_key(*key)).map(|key| (key.clone(), Value::Null)).collect();
+        if gone.is_empty() && !is_label_there {
+            return Ok(());
+        }
+        let was_noted = gone.contains_key(&site.opened_annotation());
+        let mut metadata = json!({"resourceVersion": live.resource_version, "annotations": gone});
+        if is_label_there && let Some(metadata) = metadata.as_object_mut() {
+            metadata.insert("labels".into(), json!({site.enforcement_label(): null}));
+        }
+        self.metrics.wrote("hatch");
+        self.patch_namespace(subject, metadata, "closing the hatch").await?;
+        if was_noted {
+            self.metrics.hatch_changed("closed");
+        }
+        tracing::warn!(namespace = %subject.name, why, "a hatch is closed");
+        let note = format!("Enforcement is switched on again: {why}");
+        self.announcer.say(&subject.name, &subject.facts.uid, false, "HatchClosed", note).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,248 @@
+//! One works and the others wait: leader election by a Lease.
+//!
+//! Whoever waits goes by its own clock: a lease is over when nobody renewed it for its whole length since this process saw
+//! it change. Whoever holds it stops before that, so that two never work at once unless a clock runs much too slow.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::error::{is_conflict, is_missing};
+use super::pace::{jittered, noise};
+
+/// How long things take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How long a lease holds without being renewed.
+    pub lease: Duration,
+    /// How often it is renewed.
+    pub renew: Duration,
+    /// After how long without a renewal the holder stops. Less than the lease.
+    pub give_up: Duration,
+    /// How often others look, and the holder tries again.
+    pub retry: Duration,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(15),
+            renew: Duration::from_secs(5),
+            give_up: Duration::from_secs(10),
+            retry: Duration::from_secs(2),
+        }
+    }
+}
+
+/// A name for this process that no other has.
+#[must_use]
+pub fn identity() -> String {
+    let host = std::env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
+    format!("{}-{:08x}", host.as_deref().unwrap_or("portcullis"), noise() & 0xffff_ffff)
+}
+
+/// An attempt to be the one who works.
+pub(super) struct Election {
+    api: Api<Lease>,
+    name: &'static str,
+    identity: String,
+    terms: Terms,
+    /// Whether anybody works.
+    held: watch::Sender<bool>,
+    seen: Option<Seen>,
+}
+
+/// The last state of the lease that differed from the one before.
+struct Seen {
+    version: Option<String>,
+    is_held: bool,
+    length: Duration,
+    at: Instant,
+}
+
+impl Election {
+    pub(super) fn new(
+        client: Client,
+        namespace: &str,
+        identity: String,
+        terms: Terms,
+        held: watch::Sender<bool>,
+    ) -> Self {
+        Self { api: Api::namespaced(client, namespace), name: "portcullis", identity, terms, held, seen: None }
+    }
+
+    /// Does the work whenever the lease is ours, until the end. Work is told when the lease is lost, and then dropped.
+    pub(super) async fn run<W, F>(mut self, end: &CancellationToken, mut work: W)
+    where
+        W: FnMut(CancellationToken) -> F,
+        F: Future<Output = ()>,
+    {
+        while !end.is_cancelled() {
+            let asked = Instant::now();
+            match end.run_until_cancelled(timeout(self.terms.give_up, self.attempt())).await {
+                None => break,
+                Some(Ok(Ok(Some(lease)))) => self.hold(lease, asked, end, &mut work).await,
+                Some(Ok(Ok(None))) => {}
+                Some(Ok(Err(error))) => tracing::warn!(%error, "the lease cannot be read or taken"),
+                Some(Err(_)) => tracing::warn!("the lease cannot be read or taken in time"),
+            }
+            self.tell();
+            end.run_until_cancelled(sleep(jittered(self.terms.retry))).await;
+        }
+        self.held.send_replace(false);
+    }
+
+    /// Takes the lease if nobody holds it.
+    async fn attempt(&mut self) -> kube::Result<Option<Lease>> {
+        let Some(lease) = self.api.get_opt(self.name).await? else {
+            let metadata = ObjectMeta { name: Some(self.name.into()), ..ObjectMeta::default() };
+            let lease = Lease { metadata, spec: Some(self.spec(None)) };
+            return taken(self.api.create(&PostParams::default(), &lease).await);
+        };
+        if self.observe(&lease) {
+            return Ok(None);
+        }
+        let spec = self.spec(lease.spec.as_ref());
+        let lease = Lease { spec: Some(spec), ..lease };
+        taken(self.api.replace(self.name, &PostParams::default(), &lease).await)
+    }
+
+    /// The lease as ours from now on.
+    fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
+        let now = MicroTime(Timestamp::now());
+        let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or(0);
+        LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: Some(i32::try_from(self.terms.lease.as_secs()).unwrap_or(i32::MAX).max(1)),
+            acquire_time: Some(now.clone()),
+            renew_time: Some(now),
+            lease_transitions: Some(transitions.saturating_add(i32::from(before.is_some()))),
+            ..LeaseSpec::default()
+        }
+    }
+
+    /// Notes what the lease looks like, and says whether somebody else holds it.
+    fn observe(&mut self, lease: &Lease) -> bool {
+        let version = &lease.metadata.resource_version;
+        if self.seen.as_ref().is_none_or(|seen| seen.version != *version) {
+            let spec = lease.spec.clone().unwrap_or_default();
+            let is_held = spec.holder_identity.is_some_and(|holder| !holder.is_empty());
+            // As long as whoever holds it says, and no less than what it would be here.
+            let said = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0);
+            let length = self.terms.lease.max(Duration::from_secs(said));
+            self.seen = Some(Seen { version: version.clone(), is_held, length, at: Instant::now() });
+        }
+        self.seen.as_ref().is_some_and(Seen::is_fresh)
+    }
+
+    /// Tells whether anybody works, as far as is known.
+    fn tell(&self) {
+        let held = self.seen.as_ref().is_some_and(Seen::is_fresh);
+        self.held.send_if_modified(|before| std::mem::replace(before, held) != held);
+    }
+
+    /// Does the work as long as the lease is ours.
+    async fn hold<W, F>(&mut self, lease: Lease, asked: Instant, end: &CancellationToken, work: &mut W)
+    where
+        W: FnMut(CancellationToken) -> F,
+        F: Future<Output = ()>,
+    {
+        tracing::info!(identity = self.identity, "the lease is ours");
+        self.held.send_replace(true);
+        let stop = CancellationToken::new();
+        let mut working = std::pin::pin!(work(stop.clone()));
+        let mut lease = lease;
+        let is_lost = tokio::select! {
+            () = &mut working => false,
+            () = end.cancelled() => false,
+            () = self.keep(&mut lease, asked) => true,
+        };
+        stop.cancel();
+        // What is under way ends at once. If it does not, it is dropped, long before anybody else begins.
+        let _ = timeout((self.terms.lease - self.terms.give_up.min(self.terms.lease)) / 2, working).await;
+        if is_lost {
+            tracing::warn!(identity = self.identity, "the lease is lost: others may work now");
+            self.seen = None;
+            return;
+        }
+        let spec = lease.spec.take().map(|spec| LeaseSpec { holder_identity: None, ..spec });
+        let released = Lease { spec, ..lease };
+        let parameters = PostParams::default();
+        match timeout(self.terms.retry, self.api.replace(self.name, &parameters, &released)).await {
+            Ok(Ok(lease)) => {
+                self.observe(&lease);
+                tracing::info!(identity = self.identity, "the lease is given back");
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the lease could not be given back"),
+            Err(_) => tracing::warn!("the lease could not be given back in time"),
+        }
+    }
+
+    /// Renews the lease, until it is lost.
+    async fn keep(&self, lease: &mut Lease, asked: Instant) {
+        let mut renewed = asked;
+        loop {
+            sleep(self.terms.renew).await;
+            let give_up = renewed + self.terms.give_up;
+            loop {
+                let asked = Instant::now();
+                match timeout_at(give_up, self.renew(lease)).await {
+                    Ok(Ok(true)) => {
+                        renewed = asked;
+                        break;
+                    }
+                    Ok(Ok(false)) | Err(_) => return,
+                    Ok(Err(error)) => tracing::warn!(%error, "the lease cannot be renewed"),
+                }
+                if timeout_at(give_up, sleep(self.terms.retry)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Renews the lease once, and says whether it is still ours.
+    async fn renew(&self, lease: &mut Lease) -> kube::Result<bool> {
+        let mut next = lease.clone();
+        next.spec.get_or_insert_default().renew_time = Some(MicroTime(Timestamp::now()));
+        match self.api.replace(self.name, &PostParams::default(), &next).await {
+            Ok(renewed) => {
+                *lease = renewed;
+                Ok(true)
+            }
+            // Somebody wrote it: one who took it, or one who put a label on it; or it was an answer that got lost.
+            Err(error) if is_conflict(&error) || is_missing(&error) => {
+                let Some(found) = self.api.get_opt(self.name).await? else { return Ok(false) };
+                let holder = found.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
+                if holder != Some(&self.identity) {
+                    return Ok(false);
+                }
+                *lease = found;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Seen {
+    fn is_fresh(&self) -> bool {
+        self.is_held && self.at.elapsed() < self.length
+    }
+}
+
+/// A lease that was written is ours. Where somebody was faster it is theirs.
+fn taken(written: kube::Result<Lease>) -> kube::Result<Option<Lease>> {
+    match written {
+        Ok(lease) => Ok(Some(lease)),
+        Err(error) if is_conflict(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,423 @@
+//! The folder of policies, by layer.
+//!
+//! `policies/` holds plain manifests: `baseline/` for every namespace, `profiles/<name>/` and `access/<name>/` for those
+//! that ask for them by label, `hatch/` for those whose hatch is open. These are NetworkPolicies, one in each namespace that
+//! is due it. `cilium/` and `calico/` hold the same folders in those dialects, as policies of the cluster that select
+//! namespaces by the same labels; a cluster uses one of the three sets. What a namespace is due is a pure function of that
+//! folder and of its labels.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use include_dir::{Dir, include_dir};
+use serde_json::{Value, json};
+
+use crate::dialect::{self, Origin};
+use crate::manifest;
+use crate::model::{Labels, Namespaces, Object, Operator, Policy, Selector};
+use crate::view::{SetName, Site};
+
+/// The folder that ships.
+static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/policies");
+/// The domain of the labels that it selects by.
+const SHIPPED_DOMAIN: &str = "network-policy.portcullis.dev/";
+
+/// The policies that namespaces can be due, in each dialect that there are some in.
+#[derive(Clone, Debug, Default)]
+pub struct PolicySet {
+    kubernetes: Layers,
+    cilium: Layers,
+    calico: Layers,
+}
+
+/// The policies of one dialect.
+#[derive(Clone, Debug, Default)]
+struct Layers {
+    baseline: Vec<Template>,
+    profiles: BTreeMap<String, Vec<Template>>,
+    access: BTreeMap<String, Vec<Template>>,
+    hatch: Vec<Template>,
+}
+
+/// For what a policy of the folder is there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Layer {
+    /// Every namespace that is due anything.
+    Baseline,
+    /// Namespaces with this profile.
+    Profile(String),
+    /// Namespaces that are granted this.
+    Access(String),
+    /// Namespaces whose hatch is open.
+    Hatch,
+}
+
+impl Layer {
+    /// What the label of an object says of its layer, as a layer.
+    #[must_use]
+    pub fn read(label: &str) -> Option<Self> {
+        match label.split_once('.') {
+            None if label == "baseline" => Some(Self::Baseline),
+            None if label == "hatch" => Some(Self::Hatch),
+            Some(("profile", name)) => Some(Self::Profile(name.to_owned())),
+            Some(("access", name)) => Some(Self::Access(name.to_owned())),
+            _ => None,
+        }
+    }
+
+    /// The value of the label of its objects.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self {
+            Self::Baseline => "baseline".to_owned(),
+            Self::Profile(name) => format!("profile.{name}"),
+            Self::Access(name) => format!("access.{name}"),
+            Self::Hatch => "hatch".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Baseline => f.write_str("baseline"),
+            Self::Profile(name) => write!(f, "profile {name}"),
+            Self::Access(name) => write!(f, "access {name}"),
+            Self::Hatch => f.write_str("hatch"),
+        }
+    }
+}
+
+/// A manifest for whichever namespace is due it.
+#[derive(Clone, Debug)]
+pub struct Template {
+    /// The manifest, without a namespace.
+    pub value: Value,
+    /// What it means.
+    pub object: Object,
+    /// Where it was read.
+    file: String,
+}
+
+impl Template {
+    /// The namespaces that policies of the cluster in it are for.
+    fn namespaces(&self) -> impl Iterator<Item = &Selector> {
+        self.object.policies().iter().filter_map(|policy: &Policy| match &policy.subject.namespaces {
+            Namespaces::Matching(selector) => Some(selector),
+            Namespaces::Own(_) => None,
+        })
+    }
+
+    /// Whether it is there once, for the cluster.
+    #[must_use]
+    pub fn is_of_cluster(&self) -> bool {
+        self.namespaces().next().is_some()
+    }
+}
+
+/// A folder of policies that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: {problem}")]
+pub struct Error {
+    /// The file, or the folder, within the folder of policies.
+    pub file: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl PolicySet {
+    /// The policies that ship, for namespaces with labels of this domain.
+    ///
+    /// # Errors
+    /// None, unless the build is broken: a test reads them.
+    pub fn shipped(label_domain: &str) -> Result<Self, Error> {
+        fn files<'a>(dir: &Dir<'a>, found: &mut Vec<(String, String)>) {
+            for file in dir.files() {
+                let text = file.contents_utf8().unwrap_or_default();
+                found.push((file.path().to_string_lossy().into_owned(), text.to_owned()));
+            }
+            for dir in dir.dirs() {
+                files(dir, found);
+            }
+        }
+        let mut found = Vec::new();
+        files(&SHIPPED, &mut found);
+        let domain = format!("{label_domain}/");
+        Self::read(found.into_iter().map(|(file, text)| (file, text.replace(SHIPPED_DOMAIN, &domain))))
+    }
+
+    /// The policies in these files: paths within the folder, with `/` between their parts, and texts. Files that are no
+    /// manifests by their name or their place are passed over.
+    ///
+    /// # Errors
+    /// The first file that cannot be used, and why.
+    pub fn read(files: impl IntoIterator<Item = (String, String)>) -> Result<Self, Error> {
+        let mut set = Self::default();
+        let mut files: Vec<(String, String)> = files.into_iter().collect();
+        files.sort();
+        for (file, text) in files {
+            let parts: Vec<&str> = file.split('/').collect();
+            let is_manifest = file.ends_with(".yaml") || file.ends_with(".yml") || file.ends_with(".json");
+            let (layers, parts) = match parts.as_slice() {
+                ["cilium", parts @ ..] => (&mut set.cilium, parts),
+                ["calico", parts @ ..] => (&mut set.calico, parts),
+                parts => (&mut set.kubernetes, parts),
+            };
+            let layer = match parts {
+                _ if !is_manifest => continue,
+                ["baseline", _] => &mut layers.baseline,
+                ["profiles", name, _] => layers.profiles.entry((*name).to_owned()).or_default(),
+                ["access", name, _] => layers.access.entry((*name).to_owned()).or_default(),
+                ["hatch", _] => &mut layers.hatch,
+                _ => continue,
+            };
+            for template in templates(&file, &text)? {
+                layer.push(template);
+            }
+        }
+        Ok(set)
+    }
+
+    /// Whether the set that the configuration chooses has a folder for every name in it, its policies of the cluster are for
+    /// no more namespaces than those that ask for them, and all have names that nobody else may use.
+    ///
+    /// # Errors
+    /// The first name without a folder, or the first policy that is for others too or has a name that anybody may use.
+    pub fn check(&self, site: &Site) -> Result<(), Error> {
+        let (folder, layers) = self.chosen(site);
+        for (layer, names, known) in
+            [("profiles", &site.profiles.names, &layers.profiles), ("access", &site.access, &layers.access)]
+        {
+            if let Some(name) = names.iter().find(|name| !known.contains_key(*name)) {
+                let problem = format!("the configuration names `{name}`, and there are no policies for it");
+                return Err(Error { file: format!("{folder}{layer}/{name}"), problem });
+            }
+        }
+        let profile = site.profile_label();
+        for template in &layers.baseline {
+            asks_for(template, &profile, None)?;
+        }
+        for (name, templates) in &layers.profiles {
+            templates.iter().try_for_each(|template| asks_for(template, &profile, Some(name)))?;
+        }
+        for (name, templates) in &layers.access {
+            let label = site.access_label(name);
+            templates.iter().try_for_each(|template| asks_for(template, &label, Some("true")))?;
+        }
+        let enforcement = site.enforcement_label();
+        layers.hatch.iter().try_for_each(|template| asks_for(template, &enforcement, Some("disabled")))?;
+        self.by_layer(site).into_iter().try_for_each(|(_, template)| {
+            let (name, prefix) = (&template.object.id.name, &site.baseline.reserved_prefix);
+            if name.starts_with(&**prefix) {
+                return Ok(());
+            }
+            let problem =
+                format!("metadata.name: `{name}` has to start with `{prefix}` (`baseline.reservedPrefix`), which is nobody else's");
+            Err(Error { file: template.file.clone(), problem })
+        })
+    }
+
+    /// The policies of the set that the configuration chooses, each with its layer. Names that are not in the configuration
+    /// have none.
+    #[must_use]
+    pub fn by_layer(&self, site: &Site) -> Vec<(Layer, &Template)> {
+        let (_, layers) = self.chosen(site);
+        let profiles = site.profiles.names.iter();
+        let profiles = profiles.map(|name| (Layer::Profile(name.clone()), layers.profiles.get(name)));
+        let access = site.access.iter().map(|name| (Layer::Access(name.clone()), layers.access.get(name)));
+        [(Layer::Baseline, Some(&layers.baseline))]
+            .into_iter()
+            .chain(profiles)
+            .chain(access)
+            .chain([(Layer::Hatch, Some(&layers.hatch))])
+            .flat_map(|(layer, of)| of.into_iter().flatten().map(move |template| (layer.clone(), template)))
+            .collect()
+    }
+
+    /// The manifests that a namespace with these labels is due. Namespaces of the platform and those that are excluded
+    /// are due none.
+    #[must_use]
+    pub fn due(&self, site: &Site, namespace: &str, labels: &Labels) -> Vec<Value> {
+        if site.is_platform(namespace) || site.is_excluded(namespace) {
+            return Vec::new();
+        }
+        self.templates(site, labels)
+            .filter(|template| !template.is_of_cluster())
+            .map(|template| {
+                let mut value = template.value.clone();
+                if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+                    metadata.insert("namespace".into(), json!(namespace));
+                }
+                value
+            })
+            .collect()
+    }
+
+    /// What the policies say that a namespace with these labels is due, those of the cluster that select it among them.
+    #[must_use]
+    pub fn meant_for(&self, site: &Site, namespace: &str, labels: &Labels) -> Vec<&Policy> {
+        if site.is_platform(namespace) || site.is_excluded(namespace) {
+            return Vec::new();
+        }
+        let is_selected = |policy: &&Policy| match &policy.subject.namespaces {
+            Namespaces::Matching(selector) => selector.matches(labels),
+            Namespaces::Own(_) => true,
+        };
+        self.templates(site, labels).flat_map(|template| template.object.policies()).filter(is_selected).collect()
+    }
+
+    /// The templates of the baseline, and of what these labels ask for.
+    fn templates<'a>(&'a self, site: &Site, labels: &Labels) -> impl Iterator<Item = &'a Template> + use<'a> {
+        let (_, layers) = self.chosen(site);
+        let profile = labels.get(&site.profile_label()).and_then(|profile| layers.profiles.get(profile));
+        let access = labels
+            .iter()
+            .filter(|(_, value)| *value == "true")
+            .filter_map(|(label, _)| layers.access.get(site.access_name(label)?));
+        let chosen: Vec<&Vec<Template>> = [&layers.baseline].into_iter().chain(profile).chain(access).collect();
+        chosen.into_iter().flatten()
+    }
+
+    /// The manifests that the cluster as a whole is due: each once, for all the namespaces that it selects.
+    #[must_use]
+    pub fn due_to_the_cluster(&self, site: &Site) -> Vec<&Value> {
+        let templates = self.by_layer(site).into_iter().map(|(_, template)| template);
+        templates.filter(|template| template.is_of_cluster()).map(|template| &template.value).collect()
+    }
+
+    /// The set that the configuration chooses, and its folder.
+    fn chosen(&self, site: &Site) -> (&'static str, &Layers) {
+        match site.policy_set {
+            SetName::Kubernetes => ("", &self.kubernetes),
+            SetName::Cilium => ("cilium/", &self.cilium),
+            SetName::Calico => ("calico/", &self.calico),
+        }
+    }
+}
+
+/// Whether a policy of the cluster is only for namespaces that carry a label, with this value if one is given.
+fn asks_for(template: &Template, label: &str, value: Option<&str>) -> Result<(), Error> {
+    let (wanted, words) = match value {
+        Some(value) => (Selector::equals(label, value), format!("{label}: {value}")),
+        None => (Selector::label(label, Operator::Exists), label.to_owned()),
+    };
+    let Some(namespaces) = template.namespaces().find(|namespaces| !wanted.covers(namespaces)) else { return Ok(()) };
+    let problem = format!(
+        "{} is for pods {}, and has to be for namespaces with the label `{words}` only",
+        template.object.id,
+        Namespaces::Matching(namespaces.clone())
+    );
+    Err(Error { file: template.file.clone(), problem })
+}
+
+fn templates(file: &str, text: &str) -> Result<Vec<Template>, Error> {
+    let fault = |problem: String| Error { file: file.to_owned(), problem };
+    let documents = manifest::read(text).map_err(|error| fault(error.to_string()))?;
+    let mut templates = Vec::new();
+    for document in documents.into_iter().flat_map(manifest::Document::items).filter(|one| !one.value.is_null()) {
+        let at_line = |problem: String| fault(format!("line {}: {problem}", document.line));
+        let field = |name: &str| document.value.get(name).and_then(Value::as_str).unwrap_or_default();
+        let (api_version, kind) = (field("apiVersion"), field("kind"));
+        let json = document.value.to_string();
+        let object = dialect::Manifest::read(api_version, kind, &json, Origin::Author)
+            .and_then(|manifest| dialect::read(&manifest))
+            .map_err(|error| at_line(error.to_string()))?;
+        let Some(object) = object.filter(|object| !object.policies().is_empty()) else {
+            return Err(at_line(format!("`{api_version}` `{kind}` is not a network policy that is understood")));
+        };
+        if object.id.namespace.is_some() {
+            return Err(at_line(
+                "metadata.namespace: it has to be left out; it is filled in for each namespace".into(),
+            ));
+        }
+        if object.id.name.is_empty() {
+            return Err(at_line("metadata.name: a name is needed".into()));
+        }
+        templates.push(Template { value: document.value, object, file: file.to_owned() });
+    }
+    Ok(templates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Configuration;
+
+    fn policy(name: &str) -> String {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}}}\nspec: {{podSelector: {{}}}}\n"
+        )
+    }
+
+    fn set() -> PolicySet {
+        PolicySet::read([
+            ("baseline/deny.yaml".into(), policy("deny")),
+            ("profiles/standard/out.yaml".into(), policy("out")),
+            ("profiles/isolated/none.yaml".into(), policy("none")),
+            ("access/postgres/db.yaml".into(), policy("db")),
+            ("README.md".into(), "not a manifest".into()),
+            ("portcullis.yaml".into(), "not: [in, a, layer".into()),
+        ])
+        .unwrap()
+    }
+
+    fn due(namespace: &str, labels: &[(&str, &str)]) -> Vec<String> {
+        let site = Configuration::shipped().unwrap().site;
+        let labels: Labels = labels.iter().copied().collect();
+        let manifests = set().due(&site, namespace, &labels);
+        assert!(manifests.iter().all(|manifest| manifest["metadata"]["namespace"] == namespace));
+        manifests.iter().map(|manifest| manifest["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_namespace_is_due_the_baseline_and_what_its_labels_ask_for() {
+        let domain = "network-policy.portcullis.dev";
+        let (profile, postgres) = (format!("{domain}/profile"), format!("access.{domain}/postgres"));
+        assert_eq!(due("shop", &[]), ["deny"]);
+        assert_eq!(due("shop", &[(&profile, "standard")]), ["deny", "out"]);
+        assert_eq!(due("shop", &[(&profile, "isolated"), (&postgres, "true")]), ["deny", "none", "db"]);
+        assert_eq!(due("shop", &[(&profile, "unknown"), (&postgres, "yes")]), ["deny"]);
+    }
+
+    #[test]
+    fn layers_read_what_they_write() {
+        let access = Layer::Access("garage.s3".to_owned());
+        for layer in [Layer::Baseline, Layer::Profile("internal-egress".to_owned()), access, Layer::Hatch] {
+            assert_eq!(Layer::read(&layer.label()), Some(layer));
+        }
+        for other in ["", "profile", "profiles.standard", "hatch.x"] {
+            assert_eq!(Layer::read(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_platform_and_what_is_excluded_are_due_nothing() {
+        assert!(due("kube-system", &[]).is_empty());
+        assert!(due("default", &[]).is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let fault =
+            |file: &str, text: &str| PolicySet::read([(file.to_owned(), text.to_owned())]).unwrap_err().to_string();
+        assert_eq!(
+            fault("baseline/a.yaml", "apiVersion: v1\nkind: ConfigMap\n"),
+            "baseline/a.yaml: line 1: `v1` `ConfigMap` is not a network policy that is understood"
+        );
+        let named = policy("a").replace("{name: a}", "{name: a, namespace: b}");
+        assert!(fault("baseline/a.yaml", &named).contains("metadata.namespace: it has to be left out"));
+        let site = Configuration::shipped().unwrap().site;
+        let alone = Configuration::read(
+            "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\nprofiles: {names: [], default: null}\naccess: []\n",
+        );
+        let set = PolicySet::read([("hatch/a.yaml".to_owned(), policy("a"))]).unwrap();
+        assert_eq!(
+            set.check(&alone.unwrap().site).unwrap_err().to_string(),
+            "hatch/a.yaml: metadata.name: `a` has to start with `portcullis-` (`baseline.reservedPrefix`), which is nobody else's"
+        );
+        assert_eq!(
+            PolicySet::default().check(&site).unwrap_err().to_string(),
+            "profiles/isolated: the configuration names `isolated`, and there are no policies for it"
+        );
+    }
+}

@@ -1,0 +1,94 @@
+//! A feed for tests: it lists what is in the cluster over and over, and keeps a view of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use portcullis::dialect::{self, Manifest, Origin};
+use portcullis::model::{Object, ObjectRef};
+use portcullis::view::{FIELD_MANAGER, Owned, Site, View};
+use serde_json::Value;
+use tokio::sync::watch;
+
+/// How often it lists.
+const EVERY: Duration = Duration::from_millis(50);
+
+const KINDS: [(&str, &str, &str); 3] =
+    [("", "Namespace", "namespaces"), ("", "Pod", "pods"), ("networking.k8s.io", "NetworkPolicy", "networkpolicies")];
+
+/// Keeps a view of the cluster until its receivers are gone.
+pub(crate) async fn run(client: Client, site: Arc<Site>, views: watch::Sender<Arc<View>>) {
+    let mut known: BTreeMap<ObjectRef, String> = BTreeMap::new();
+    let mut view = View::of_cluster();
+    while !views.is_closed() {
+        let mut listed = Vec::new();
+        for (group, kind, plural) in KINDS {
+            let api_version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
+            let resource = ApiResource {
+                group: group.into(),
+                version: "v1".into(),
+                api_version: api_version.clone(),
+                kind: kind.into(),
+                plural: plural.into(),
+            };
+            let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+            // An API server that goes away ends the test, and not the feed.
+            let Ok(list) = api.list(&ListParams::default()).await else { return };
+            for object in list {
+                let mut value = serde_json::to_value(object).unwrap();
+                value["apiVersion"] = api_version.clone().into();
+                value["kind"] = kind.into();
+                listed.push(value);
+            }
+        }
+        let mut present = BTreeSet::new();
+        let mut changed = known.is_empty();
+        for value in listed {
+            let object = read(&value);
+            let version = value["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+            let id = object.id.clone();
+            present.insert(id.clone());
+            if known.insert(id.clone(), version.clone()).as_deref() == Some(&*version) {
+                continue;
+            }
+            changed = true;
+            view.insert(object);
+            view.own(&id, owned(&site, &id, &value));
+        }
+        let gone: Vec<ObjectRef> = known.keys().filter(|id| !present.contains(*id)).cloned().collect();
+        for id in gone {
+            changed = true;
+            known.remove(&id);
+            view.remove(&id);
+        }
+        if changed {
+            views.send_replace(Arc::new(view.clone()));
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+fn read(value: &Value) -> Object {
+    let json = value.to_string();
+    let (api_version, kind) = (value["apiVersion"].as_str().unwrap(), value["kind"].as_str().unwrap());
+    dialect::read(&Manifest::read(api_version, kind, &json, Origin::Server { namespace: None }).unwrap())
+        .unwrap()
+        .unwrap()
+}
+
+fn owned(site: &Site, id: &ObjectRef, value: &Value) -> Option<Owned> {
+    let metadata = &value["metadata"];
+    let layer = metadata["labels"][site.layer_label()].as_str()?;
+    let labels = site.owned_labels();
+    let fields = metadata["managedFields"].as_array().cloned().unwrap_or_default();
+    let is_applied = fields.iter().any(|entry| entry["manager"] == FIELD_MANAGER && entry["operation"] == "Apply");
+    Some(Owned {
+        object: id.clone(),
+        uid: metadata["uid"].as_str().unwrap().into(),
+        layer: layer.into(),
+        fingerprint: dialect::fingerprint(value, &[&labels[0], &labels[1]], &site.owned_annotations()),
+        is_applied,
+    })
+}

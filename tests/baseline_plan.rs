@@ -1,0 +1,378 @@
+//! What the baseline controller plans for namespaces, and what it never takes away.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so by a panic"
+)]
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use portcullis::baseline::{Catalogue, Plan, PolicySet, Standing, Step, plan, plan_cluster};
+use portcullis::config::Configuration;
+use portcullis::model::{Body, Labels, Object, ObjectRef, Workload};
+use portcullis::view::{NamespaceFacts, Owned, Site, View};
+
+fn policy(name: &str) -> String {
+    format!(
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: portcullis-{name}}}\nspec: {{podSelector: {{}}}}\n"
+    )
+}
+
+fn catalogue_of(rest: &str, files: &[(&str, &str)]) -> Catalogue {
+    let text = format!("apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n{rest}");
+    let site: Arc<Site> = Arc::new(Configuration::read(&text).unwrap().site);
+    let files = files.iter().map(|(file, name)| ((*file).to_owned(), policy(name)));
+    let mut catalogue = Catalogue::of(site, &PolicySet::read(files).unwrap());
+    for position in 0..catalogue.entries().len() {
+        let manifest = catalogue.entries()[position].manifest.clone();
+        catalogue.learn(position, &manifest);
+    }
+    catalogue
+}
+
+const FILES: &[(&str, &str)] = &[
+    ("baseline/deny.yaml", "deny"),
+    ("profiles/standard/out.yaml", "out"),
+    ("profiles/isolated/none.yaml", "none"),
+    ("access/postgres/db.yaml", "db"),
+    ("hatch/all.yaml", "all"),
+];
+
+fn catalogue() -> Catalogue {
+    catalogue_of("", FILES)
+}
+
+/// The entries with these names, as they would be stored.
+fn stored(catalogue: &Catalogue, names: &[&str]) -> Vec<Owned> {
+    let of = |name: &&str| {
+        let name = format!("portcullis-{name}");
+        let entry = catalogue.entries().iter().find(|entry| *entry.id.name == *name).unwrap();
+        Owned {
+            object: ObjectRef { namespace: Some("shop".into()), ..entry.id.clone() },
+            uid: name.into(),
+            layer: entry.layer.label().into(),
+            fingerprint: catalogue.fingerprint(&entry.manifest),
+            is_applied: true,
+        }
+    };
+    names.iter().map(of).collect()
+}
+
+fn facts(labels: &[(&str, &str)], owned: Vec<Owned>) -> NamespaceFacts {
+    let labels: Labels = labels.iter().copied().collect();
+    let mut facts = NamespaceFacts::default();
+    (facts.labels, facts.owned) = (Some(labels), owned);
+    facts
+}
+
+/// The steps in words.
+fn words(catalogue: &Catalogue, plan: &Plan) -> Vec<String> {
+    let name = |name: &str| name.trim_start_matches("portcullis-").to_owned();
+    let word = |step: &Step| match step {
+        Step::Apply(position) => format!("apply {}", name(&catalogue.entries()[*position].id.name)),
+        Step::Delete(owned) => format!("delete {}", name(&owned.object.name)),
+        Step::Mark { applied, status } => format!("mark {applied} {status}"),
+        Step::OpenHatch { reason, .. } => format!("open {reason}"),
+        Step::CloseHatch => "close".to_owned(),
+        Step::LiftGates(pods) => format!("lift {pods:?}"),
+    };
+    plan.steps.iter().map(word).collect()
+}
+
+fn plan_of(catalogue: &Catalogue, facts: &NamespaceFacts) -> Vec<String> {
+    words(catalogue, &plan(catalogue, "shop", facts, &[], Timestamp::UNIX_EPOCH))
+}
+
+/// What a namespace with these labels gets done that has these policies.
+fn with(labels: &[(&str, &str)], names: &[&str]) -> Vec<String> {
+    let catalogue = catalogue();
+    plan_of(&catalogue, &facts(labels, stored(&catalogue, names)))
+}
+
+const PENDING: (&str, &str) = ("network-policy.portcullis.dev/baseline", "pending");
+const STANDARD: (&str, &str) = ("network-policy.portcullis.dev/profile", "standard");
+const ISOLATED: (&str, &str) = ("network-policy.portcullis.dev/profile", "isolated");
+const POSTGRES: (&str, &str) = ("access.network-policy.portcullis.dev/postgres", "true");
+const HATCH: (&str, &str) = ("network-policy.portcullis.dev/enforcement", "disabled");
+
+#[test]
+fn what_is_missing_is_applied_and_then_said() {
+    assert_eq!(
+        with(&[PENDING, STANDARD, POSTGRES], &["deny"]),
+        ["apply out", "apply db", "mark true applied: baseline, profile standard, access postgres"]
+    );
+    assert_eq!(with(&[PENDING], &[]), ["apply deny", "mark true applied: baseline"]);
+}
+
+#[test]
+fn what_is_in_order_needs_nothing() {
+    let catalogue = catalogue();
+    let applied = [(PENDING.0, "applied"), STANDARD];
+    let mut facts = facts(&applied, stored(&catalogue, &["deny", "out"]));
+    let status = "applied: baseline, profile standard";
+    facts.annotations = [(catalogue.site.status_annotation(), status)].into_iter().collect();
+    let plan = plan(&catalogue, "shop", &facts, &[], Timestamp::UNIX_EPOCH);
+    assert_eq!((plan.steps, plan.standing), (Vec::new(), Standing::Applied));
+}
+
+#[test]
+fn what_differs_in_any_way_is_applied_again() {
+    let catalogue = catalogue();
+    let change: [fn(&mut Owned); 3] =
+        [|owned| owned.fingerprint ^= 1, |owned| owned.is_applied = false, |owned| owned.layer = "hatch".into()];
+    for change in change {
+        let mut owned = stored(&catalogue, &["deny"]);
+        change(&mut owned[0]);
+        let steps = plan_of(&catalogue, &facts(&[PENDING], owned));
+        assert_eq!(steps[0], "apply deny");
+        assert!(!steps.iter().any(|step| step.starts_with("delete")), "{steps:?}");
+    }
+}
+
+#[test]
+fn of_what_is_not_learnt_only_the_presence_counts() {
+    let text = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n";
+    let site = Arc::new(Configuration::read(text).unwrap().site);
+    let unlearnt = Catalogue::of(site, &PolicySet::read([("baseline/deny.yaml".into(), policy("deny"))]).unwrap());
+    let steps = plan_of(&unlearnt, &facts(&[PENDING], stored(&catalogue(), &["deny"])));
+    assert_eq!(steps, ["mark true applied: baseline"]);
+}
+
+#[test]
+fn namespaces_that_are_not_due_are_left_alone() {
+    let catalogue = catalogue();
+    let nothing = |name: &str, facts: &NamespaceFacts| {
+        let plan = plan(&catalogue, name, facts, &[], Timestamp::UNIX_EPOCH);
+        assert_eq!((plan.steps, plan.standing), (Vec::new(), Standing::NotDue), "{name}");
+    };
+    nothing("shop", &facts(&[], Vec::new()));
+    nothing("shop", &facts(&[(STANDARD.0, "unknown")], Vec::new()));
+    nothing("kube-system", &facts(&[PENDING, STANDARD, HATCH], Vec::new()));
+    nothing("default", &facts(&[PENDING, STANDARD], Vec::new()));
+    let mut going = facts(&[PENDING, STANDARD], Vec::new());
+    going.is_terminating = true;
+    nothing("shop", &going);
+    let mut unlabelled = facts(&[], stored(&catalogue, &["deny", "out"]));
+    unlabelled.labels = None;
+    nothing("shop", &unlabelled);
+    let all = catalogue_of("baseline: {namespaces: all}\n", FILES);
+    assert_eq!(plan_of(&all, &facts(&[], Vec::new()))[0], "apply deny");
+    assert_eq!(with(&[STANDARD], &[]).len(), 3, "who asks for a profile is due the baseline too");
+}
+
+#[test]
+fn the_new_profile_comes_before_the_old_one_goes() {
+    assert_eq!(
+        with(&[PENDING, ISOLATED], &["deny", "out"]),
+        ["apply none", "delete out", "mark true applied: baseline, profile isolated"]
+    );
+    let catalogue = catalogue();
+    let mut owned = stored(&catalogue, &["deny", "out", "none"]);
+    owned[1].is_applied = false;
+    let steps = plan_of(&catalogue, &facts(&[PENDING, ISOLATED], owned));
+    assert!(!steps.contains(&"delete out".to_owned()), "a label anybody can write: {steps:?}");
+}
+
+#[test]
+fn a_label_that_is_missing_or_unknown_deletes_nothing() {
+    let have = ["deny", "out", "db", "none"];
+    let deletes = |labels: &[(&str, &str)]| {
+        let steps = with(labels, &have);
+        steps.into_iter().filter(|step| step.starts_with("delete")).collect::<Vec<_>>()
+    };
+    assert_eq!(deletes(&[PENDING, POSTGRES]), [""; 0]);
+    assert_eq!(deletes(&[PENDING, POSTGRES, (STANDARD.0, "unknown")]), [""; 0]);
+    assert_eq!(deletes(&[]), [""; 0], "it is not due anything any more");
+    assert_eq!(with(&[], &have), ["mark false kept: baseline, profile isolated, profile standard, access postgres"]);
+    // A known profile of which there are no policies replaces nothing.
+    let bare = catalogue_of("", &[("baseline/deny.yaml", "deny"), ("profiles/standard/out.yaml", "out")]);
+    let steps = plan_of(&bare, &facts(&[PENDING, ISOLATED], stored(&bare, &["deny", "out"])));
+    assert_eq!(steps, ["mark true applied: baseline; kept: profile standard"]);
+}
+
+#[test]
+fn a_grant_can_be_taken_back() {
+    for value in [None, Some("false")] {
+        let mut labels = vec![PENDING, STANDARD];
+        labels.extend(value.map(|value| (POSTGRES.0, value)));
+        assert_eq!(with(&labels, &["deny", "out", "db"])[0], "delete db");
+    }
+    assert!(!with(&[PENDING, STANDARD, POSTGRES], &["deny", "out", "db"])[0].starts_with("delete"));
+}
+
+#[test]
+fn a_file_that_is_no_more_counts_only_where_others_of_its_layer_are() {
+    let before =
+        catalogue_of("", &[("baseline/deny.yaml", "deny"), ("baseline/dns.yaml", "dns"), ("hatch/all.yaml", "all")]);
+    let owned = stored(&before, &["deny", "dns"]);
+    let fewer = catalogue_of("", &[("baseline/deny.yaml", "deny")]);
+    assert_eq!(plan_of(&fewer, &facts(&[PENDING], owned.clone()))[0], "delete dns");
+    let none = catalogue_of("", &[("profiles/standard/out.yaml", "out")]);
+    assert_eq!(
+        plan_of(&none, &facts(&[PENDING, STANDARD], owned.clone())),
+        ["apply out", "mark true applied: profile standard"],
+        "an empty folder is more likely a mistake"
+    );
+    // The same object in another layer is written over, and not deleted.
+    let moved = catalogue_of("", &[("baseline/deny.yaml", "deny"), ("profiles/standard/dns.yaml", "dns")]);
+    let steps = plan_of(&moved, &facts(&[PENDING, STANDARD], owned));
+    assert_eq!(steps[..2], ["apply dns", "mark true applied: baseline, profile standard"]);
+}
+
+#[test]
+fn layers_of_nobody_are_left_alone() {
+    let catalogue = catalogue();
+    let mut owned = stored(&catalogue, &["deny", "out"]);
+    owned[1].layer = "something".into();
+    owned[1].object.name = "portcullis-something".into();
+    assert_eq!(plan_of(&catalogue, &facts(&[PENDING], owned)), ["mark true applied: baseline"]);
+}
+
+/// A namespace with a hatch that ends then.
+fn hatched(catalogue: &Catalogue, names: &[&str], end: Timestamp, opened: bool) -> NamespaceFacts {
+    let mut facts = facts(&[PENDING, HATCH], stored(catalogue, names));
+    let site = &catalogue.site;
+    let written = [(site.reason_annotation(), "an incident".to_owned()), (site.until_annotation(), end.to_string())];
+    let opened = opened.then(|| (site.opened_annotation(), "1970-01-01T00:00:00Z".to_owned()));
+    facts.annotations = written.into_iter().chain(opened).collect();
+    facts
+}
+
+#[test]
+fn an_open_hatch_is_added_and_a_closed_one_goes() {
+    let catalogue = catalogue();
+    let now = Timestamp::UNIX_EPOCH;
+    let end = now + SignedDuration::from_hours(1);
+    let opening = plan(&catalogue, "shop", &hatched(&catalogue, &["deny"], end, false), &[], now);
+    assert_eq!(
+        words(&catalogue, &opening),
+        ["apply all", "open an incident", "mark true applied: baseline; hatch open until 1970-01-01T01:00:00Z"]
+    );
+    assert_eq!((opening.wake, opening.hatch), (Some(end), Some(None)));
+    let open = plan(&catalogue, "shop", &hatched(&catalogue, &["deny", "all"], end, true), &[], now);
+    assert_eq!(words(&catalogue, &open).len(), 1, "it only has to be said");
+    assert_eq!(open.hatch, Some(Some(now)));
+
+    let over = plan(&catalogue, "shop", &hatched(&catalogue, &["deny", "all"], end, true), &[], end);
+    assert_eq!(words(&catalogue, &over), ["delete all", "close", "mark true applied: baseline"]);
+    assert_eq!((over.wake, over.hatch), (None, None));
+    // Somebody takes the label away before its time.
+    let mut closed = hatched(&catalogue, &["deny", "all"], end, true);
+    closed.labels = Some([PENDING].into_iter().collect());
+    let closed = plan(&catalogue, "shop", &closed, &[], now);
+    assert_eq!(words(&catalogue, &closed)[..2], ["delete all", "close"]);
+}
+
+#[test]
+fn a_hatch_without_a_reason_opens_nothing_and_stays_for_its_author_to_complete() {
+    assert_eq!(with(&[PENDING, HATCH], &["deny"]), ["mark true applied: baseline; hatch not open: without a reason"]);
+}
+
+#[test]
+fn a_status_says_the_same_whenever_it_is_made() {
+    let catalogue = catalogue();
+    let facts = hatched(&catalogue, &["deny"], Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1000), false);
+    let at = |hours: i64| {
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours);
+        words(&catalogue, &plan(&catalogue, "shop", &facts, &[], now))
+    };
+    assert_eq!(at(0), at(5));
+    assert!(at(0)[0].contains("later than is allowed"), "{:?}", at(0));
+}
+
+#[test]
+fn a_hatch_opens_where_no_baseline_is_due() {
+    let catalogue = catalogue();
+    let mut facts = hatched(&catalogue, &[], Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1), false);
+    facts.labels = Some([HATCH].into_iter().collect());
+    assert_eq!(plan_of(&catalogue, &facts), ["apply all", "open an incident"]);
+}
+
+#[test]
+fn pods_are_let_go_when_there_is_nothing_to_wait_for() {
+    let catalogue = catalogue();
+    let gate: Box<str> = catalogue.site.gate_name().into();
+    let pod = |gates: &[&str], is_assigned| Workload {
+        gates: gates.iter().map(|gate| (*gate).into()).collect(),
+        is_assigned,
+        ..Workload::default()
+    };
+    let mut view = View::of_cluster();
+    for (name, workload) in
+        [("a", pod(&["other", &gate], false)), ("b", pod(&["other"], false)), ("c", pod(&[&gate], true))]
+    {
+        let id = ObjectRef {
+            api_version: "v1".into(),
+            kind: "Pod".into(),
+            namespace: Some("shop".into()),
+            name: name.into(),
+        };
+        view.insert(Object { id, body: Body::Workload(workload), faults: Vec::new(), annotations: Labels::default() });
+    }
+    let mut facts = view.namespace("shop").unwrap().clone();
+    assert!(plan_of(&catalogue, &facts).is_empty(), "its labels are not known yet");
+    facts.labels = Some([PENDING].into_iter().collect());
+    let steps = plan_of(&catalogue, &facts);
+    assert_eq!(steps.last().unwrap(), r#"lift [("a", 1)]"#, "after everything else");
+    facts.labels = Some(Labels::default());
+    assert_eq!(plan_of(&catalogue, &facts), [r#"lift [("a", 1)]"#], "nobody will apply anything here");
+}
+
+/// The set of a dialect whose policies are of the cluster, as it is stored.
+fn of_cluster(set: &str) -> (Catalogue, Vec<Owned>) {
+    let text = format!("apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\npolicySet: {set}\n");
+    let site = Arc::new(Configuration::read(&text).unwrap().site);
+    let mut catalogue = Catalogue::of(Arc::clone(&site), &PolicySet::shipped(&site.label_domain).unwrap());
+    let mut owned = Vec::new();
+    for position in 0..catalogue.entries().len() {
+        let entry = catalogue.entries()[position].clone();
+        catalogue.learn(position, &entry.manifest);
+        owned.push(Owned {
+            object: entry.id.clone(),
+            uid: "u".into(),
+            layer: entry.layer.label().into(),
+            fingerprint: catalogue.fingerprint(&entry.manifest),
+            is_applied: true,
+        });
+    }
+    (catalogue, owned)
+}
+
+#[test]
+fn policies_of_the_cluster_are_there_before_a_namespace_is_applied() {
+    for set in ["cilium", "calico"] {
+        let (catalogue, owned) = of_cluster(set);
+        assert_eq!(plan_cluster(&catalogue, &[]).steps.len(), owned.len());
+        assert_eq!(plan_cluster(&catalogue, &owned).steps, [], "{set}");
+        let facts = facts(&[PENDING, STANDARD], Vec::new());
+        let of = |owned: &[Owned]| plan(&catalogue, "shop", &facts, owned, Timestamp::UNIX_EPOCH);
+        assert_eq!((of(&[]).steps, of(&[]).standing), (Vec::new(), Standing::Pending));
+        assert_eq!(words(&catalogue, &of(&owned)), ["mark true applied: baseline, profile standard"]);
+        assert_eq!(of(&owned).standing, Standing::Applied);
+    }
+}
+
+#[test]
+fn of_the_cluster_only_what_a_folder_has_no_more_goes() {
+    let (catalogue, mut owned) = of_cluster("cilium");
+    let mut stale = owned[0].clone();
+    stale.object.name = "portcullis-baseline-old".into();
+    let mut foreign = stale.clone();
+    foreign.is_applied = false;
+    let mut unknown = stale.clone();
+    unknown.layer = "profile.dropped".into();
+    owned.extend([foreign, unknown, stale.clone()]);
+    assert_eq!(plan_cluster(&catalogue, &owned).steps, [Step::Delete(stale)]);
+    let (kubernetes, _) = of_cluster("kubernetes");
+    assert_eq!(plan_cluster(&kubernetes, &owned).steps, [], "another set is in use, which has nothing of the cluster");
+}
+
+#[test]
+fn where_the_label_alone_opens_the_hatch_it_is_taken_away() {
+    let (catalogue, owned) = of_cluster("cilium");
+    let plan = plan(&catalogue, "shop", &facts(&[PENDING, STANDARD, HATCH], Vec::new()), &owned, Timestamp::UNIX_EPOCH);
+    assert_eq!(words(&catalogue, &plan)[0], "close");
+}
