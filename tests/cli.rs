@@ -56,6 +56,48 @@ fn check_says_what_is_wrong_where_and_how_to_put_it_right() {
     assert_eq!(run(&["check", FINE], "").code, 0);
 }
 
+/// The actions on one policy that `any-port` fires on, with these annotations, of `check` with these arguments.
+fn checked(namespace: &str, annotations: &str, arguments: &[&str]) -> (i32, Vec<(String, String)>) {
+    let policy = format!(
+        "{namespace}---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  name: web\n  namespace: shop\n  \
+         annotations: {{{annotations}}}\nspec:\n  podSelector: {{}}\n  policyTypes: [Ingress]\n  ingress:\n  \
+         - from: [{{podSelector: {{matchLabels: {{app: batch}}}}}}]\n"
+    );
+    let done = run(&[&["check", "--output", "json"], arguments, &["-"]].concat(), &policy);
+    let report: Value = serde_json::from_str(&done.out).unwrap_or_else(|error| panic!("{error}: {}", done.err));
+    let text = |finding: &Value, field: &str| finding[field].as_str().unwrap().to_owned();
+    let findings = report["findings"].as_array().unwrap();
+    (done.code, findings.iter().map(|finding| (text(finding, "rule"), text(finding, "action"))).collect())
+}
+
+#[test]
+fn check_honours_exemptions_and_hatches_as_the_gate_does() {
+    const DOMAIN: &str = "network-policy.portcullis.dev";
+    let found = |rule: &str, action: &str| (rule.to_owned(), action.to_owned());
+    let exempt =
+        |until: &str| format!("{DOMAIN}/exempt: any-port, {DOMAIN}/reason: a scanner, {DOMAIN}/until: {until:?}");
+    let (far, over) = (exempt("2999-01-01T00:00:00Z"), exempt("2020-01-01T00:00:00Z"));
+    assert_eq!(checked("", &far, &[]), (0, vec![found("any-port", "warn")]));
+    assert_eq!(checked("", &over, &[]), (1, vec![found("any-port", "deny")]));
+    // A file has no author; one who is named may or may not.
+    let refused = vec![found("any-port", "deny"), found("any-port", "deny")];
+    assert_eq!(checked("", &far, &["--as", "ada"]), (1, refused));
+    let masters = ["--as", "root", "--as-group", "system:masters"];
+    assert_eq!(checked("", &far, &masters), (0, vec![found("any-port", "warn")]));
+
+    let hatch = |until: jiff::Timestamp| {
+        format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  labels: {{{DOMAIN}/enforcement: disabled}}\n  \
+             annotations: {{{DOMAIN}/reason: an outage, {DOMAIN}/until: \"{until}\"}}\n"
+        )
+    };
+    let now = jiff::Timestamp::now();
+    let (open, shut) =
+        (hatch(now + jiff::SignedDuration::from_hours(1)), hatch(now - jiff::SignedDuration::from_hours(1)));
+    assert_eq!(checked(&open, "", &[]), (0, vec![found("any-port", "warn")]));
+    assert_eq!(checked(&shut, "", &[]), (1, vec![found("unguarded-hatch", "deny"), found("any-port", "deny")]));
+}
+
 #[test]
 fn check_prints_json_for_programs() {
     let done = run(&["check", "--output", "json", DENIED, FINE], "");
@@ -182,11 +224,19 @@ fn webhooks_follow_the_configuration() {
     assert_eq!(shipped["items"][0]["webhooks"][0]["clientConfig"]["url"], "https://10.0.0.7:8443/validate");
     assert_eq!(shipped["items"][0]["webhooks"][0]["clientConfig"]["caBundle"], "YSBDQQ==");
     assert_eq!(shipped["items"][0]["webhooks"][0]["failurePolicy"], "Fail");
+    let pending = &shipped["items"][0]["webhooks"][3];
+    assert_eq!(
+        (&pending["name"], &pending["failurePolicy"]),
+        (&"pending-pods.portcullis.dev".into(), &"Ignore".into())
+    );
     assert_eq!(shipped["items"][1]["webhooks"].as_array().unwrap().len(), 1, "nothing injects");
 
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("portcullis.yaml");
-    let rules = "rules: {invalid-profile: warn, host-network: audit, dns-blocked: {settings: {inject: true}}}\n";
+    let guards = "unguarded-hatch: warn, isolation-downgrade: warn, managed-policy-change: warn, baseline-pending: off";
+    let rules = format!(
+        "rules: {{invalid-profile: warn, host-network: audit, {guards}, dns-blocked: {{settings: {{inject: true}}}}}}\n"
+    );
     let head = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\nlabelDomain: network-policy.homelab\n";
     std::fs::write(&file, format!("{head}{rules}")).unwrap();
     let changed = webhooks(&["--service", "security/guard", "--port", "8443", "--config", file.to_str().unwrap()]);
@@ -206,6 +256,10 @@ fn webhooks_follow_the_configuration() {
         ]
     );
     assert_eq!(changed["items"][1]["webhooks"][1]["clientConfig"]["service"]["path"], "/mutate");
+    std::fs::write(&file, format!("{head}{}", rules.replace("unguarded-hatch: warn", "unguarded-hatch: deny")))
+        .unwrap();
+    let guarded = webhooks(&["--config", file.to_str().unwrap()]);
+    assert_eq!(guarded["items"][0]["webhooks"][1]["failurePolicy"], "Fail", "one of the rules behind it denies");
     let text = changed.to_string();
     assert!(text.contains("network-policy.homelab/") && !text.contains("network-policy.portcullis.dev/"));
     assert_eq!(run(&["webhooks", "--url", "http://x"], "").code, 2);

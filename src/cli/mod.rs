@@ -4,13 +4,18 @@
 mod check;
 mod completions;
 mod demo;
+mod hatch;
+mod live;
 mod report;
 mod review;
 mod rules;
 mod serve;
 mod sources;
+mod tls;
+mod uninstall;
 mod webhooks;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -36,7 +41,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Answer the reviews of an API server, over TLS.
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     /// Judge manifests, as the webhook would.
     Check(check::Arguments),
     /// Answer one AdmissionReview: from standard input to standard output.
@@ -45,6 +50,10 @@ enum Command {
     Rules(rules::Arguments),
     /// Print the webhook configurations for a cluster.
     Webhooks(webhooks::Arguments),
+    /// Open the escape hatch of a namespace, close it, or list the open ones.
+    Hatch(hatch::Arguments),
+    /// Take the webhooks out of a cluster, and let every pod go that waits for Portcullis.
+    Uninstall(uninstall::Arguments),
     /// Start a server on loopback, send it real reviews and show what it decides. Needs no cluster.
     Demo(demo::Arguments),
     /// Print a script that completes this command in a shell.
@@ -63,11 +72,13 @@ const FAILED: u8 = 2;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
-        Command::Serve(arguments) => serve::run(arguments),
+        Command::Serve(arguments) => serve::run(*arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Review(arguments) => review::run(&arguments),
         Command::Rules(arguments) => rules::run(&arguments),
         Command::Webhooks(arguments) => webhooks::run(&arguments),
+        Command::Hatch(arguments) => hatch::run(&arguments),
+        Command::Uninstall(arguments) => uninstall::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     };
@@ -79,6 +90,19 @@ pub fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// Talks to the cluster that there is.
+async fn client(kubeconfig: Option<&Path>, context: Option<&str>) -> anyhow::Result<kube::Client> {
+    match live::connect(kubeconfig, context).await? {
+        Some(cluster) => Ok(cluster.client),
+        None => anyhow::bail!("there is no cluster to talk to: give --kubeconfig"),
+    }
+}
+
+/// Runs a command that talks to a cluster.
+fn block_on(work: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
 /// Whether the reader of our output went away, as `head` does.

@@ -15,7 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::OK;
+use super::live::{self, Followers, Live};
 use super::sources::{Sources, Texts};
+use super::tls::{self, SecretName};
 use crate::pki;
 use crate::server::{Certificates, Limits, Readiness, Server, Shared, Stop};
 use crate::telemetry::{self, Metrics};
@@ -37,7 +39,7 @@ pub(super) struct Arguments {
     /// The folder of policies that namespaces are due [default: the one that ships].
     #[arg(long, value_name = "DIR", env = "PORTCULLIS_POLICIES")]
     policies: Option<PathBuf>,
-    /// Manifests of what is in the cluster.
+    /// Manifests of what is in the cluster, where none is watched.
     #[arg(long, value_name = "PATH")]
     context: Vec<PathBuf>,
     /// Where to answer reviews.
@@ -55,15 +57,33 @@ pub(super) struct Arguments {
     /// Make a CA and a serving certificate under --certs, unless they are there, and use them.
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     self_signed: bool,
+    /// Keep the CA and the serving certificate in this Secret of the cluster, renew them, and have the webhook
+    /// configurations trust them.
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with_all = ["tls_cert", "tls_key", "self_signed", "standalone"])]
+    tls_secret: Option<SecretName>,
+    /// The name of the webhook configurations that --tls-secret looks after.
+    #[arg(long, value_name = "NAME", default_value = "portcullis")]
+    webhook_name: String,
     /// The folder for --self-signed.
     #[arg(long, value_name = "DIR", default_value = "certs")]
     certs: PathBuf,
-    /// A name or an address for --self-signed, besides localhost and those of the Service portcullis-system/portcullis.
+    /// A name or an address for --self-signed and --tls-secret, besides localhost and those of the Service portcullis (in
+    /// portcullis-system, or in the namespace of the Secret).
     #[arg(long, value_name = "NAME")]
     tls_name: Vec<String>,
     /// Use no cluster, even if there is one: only what --context says is known.
     #[arg(long)]
     standalone: bool,
+    /// How to reach the cluster [default: the service account in a pod; else $KUBECONFIG, or ~/.kube/config].
+    #[arg(long, value_name = "FILE", conflicts_with = "standalone", env = "PORTCULLIS_KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig [default: its current one].
+    #[arg(long, value_name = "NAME", conflicts_with = "standalone")]
+    kube_context: Option<String>,
+    /// Keep the baselines of the cluster's namespaces. Of several replicas one does, by a Lease in the namespace of its pod
+    /// (or $POD_NAMESPACE).
+    #[arg(long, conflicts_with = "standalone")]
+    controller: bool,
     /// How many requests may be under way at once. More are refused with 429.
     #[arg(long, value_name = "N", default_value_t = Limits::default().in_flight)]
     max_in_flight: usize,
@@ -112,46 +132,88 @@ async fn serve(arguments: Arguments) -> Result<u8> {
         context: arguments.context.clone(),
     };
     sources.refuse_stdin()?;
+    let cluster = match arguments.standalone {
+        true => None,
+        false => live::connect(arguments.kubeconfig.as_deref(), arguments.kube_context.as_deref()).await?,
+    };
+    if cluster.is_some() && !arguments.context.is_empty() {
+        bail!("--context says what is in a cluster, and there is one to ask: add --standalone to use no cluster");
+    }
+    let needs = [("--controller", arguments.controller), ("--tls-secret", arguments.tls_secret.is_some())];
+    if let (None, Some((flag, _))) = (&cluster, needs.iter().find(|(_, is_given)| *is_given)) {
+        bail!("{flag} needs a cluster, and there is none: give --kubeconfig");
+    }
+    let lease_namespace = arguments.controller.then(live::own_namespace).transpose()?;
     let texts = sources.read()?;
     let limits = Limits { in_flight: arguments.max_in_flight, stop_after: arguments.stop_after, ..Limits::default() };
+    let metrics = Metrics::default();
+    let mut knowledge = texts.understand()?;
+    if cluster.is_some() {
+        live::forget(&mut knowledge);
+    }
     let shared = Arc::new(Shared {
-        knowledge: ArcSwap::from_pointee(texts.understand()?),
-        lookup: None,
+        knowledge: ArcSwap::from_pointee(knowledge),
+        lookup: cluster.as_ref().map(|cluster| live::lookup(cluster, &metrics)),
         readiness: Readiness::default(),
-        metrics: Metrics::default(),
+        metrics,
         limits,
     });
-    let (certificate, key) = certificate_files(&arguments)?;
-    let certificates = Arc::new(Certificates::from_files(&certificate, &key, &shared)?);
+    let certificates = Arc::new(match &arguments.tls_secret {
+        Some(_) => Certificates::awaited(&shared)?,
+        None => {
+            let (certificate, key) = certificate_files(&arguments)?;
+            Certificates::from_files(&certificate, &key, &shared)?
+        }
+    });
     let server =
         Server::bind(Arc::clone(&shared), Arc::clone(&certificates), arguments.listen, arguments.admin_listen).await?;
     let (address, admin) = server.addresses()?;
-    if !arguments.standalone {
-        tracing::info!("no cluster is watched in this version: only what --context says is known");
-    }
     if arguments.self_signed {
         introduce(&arguments, address)?;
     }
     tracing::info!(%address, %admin, version = env!("CARGO_PKG_VERSION"), "serving");
 
     let end = CancellationToken::new();
+    let live = cluster.as_ref().map(|cluster| Live::start(cluster, &shared, lease_namespace, &end));
+    if live.is_none() {
+        tracing::info!("no cluster is watched: only what --context says is known");
+    }
+    let followers = live.as_ref().map(Live::followers);
     let every = arguments.reload_every.max(Duration::from_millis(50));
+    let keeping = cluster.zip(arguments.tls_secret.as_ref()).map(|(cluster, secret)| {
+        let keeper = tls::keeper(cluster.client, secret, &arguments.webhook_name, &arguments.tls_name);
+        let (certificates, shared, end) = (Arc::clone(&certificates), Arc::clone(&shared), end.clone());
+        tokio::spawn(async move { tls::keep(keeper, &certificates, &shared, &end).await })
+    });
     let watching = {
         let (shared, end) = (Arc::clone(&shared), end.clone());
         tokio::spawn(async move { certificates.watch(every, &shared, end).await })
     };
     let reloading = {
         let (shared, end) = (Arc::clone(&shared), end.clone());
-        tokio::spawn(async move { reload(&sources, texts, every, &shared, end).await })
+        tokio::spawn(async move { reload(&sources, texts, every, &shared, followers.as_deref(), end).await })
     };
     server.run(stop()?).await;
     end.cancel();
     let _ = tokio::join!(watching, reloading);
+    if let Some(live) = live {
+        live.end().await;
+    }
+    if let Some(keeping) = keeping {
+        let _ = keeping.await;
+    }
     Ok(OK)
 }
 
 /// Reads the files again at an interval, and puts what is new in force if it holds together.
-async fn reload(sources: &Sources, mut seen: Texts, every: Duration, shared: &Shared, end: CancellationToken) {
+async fn reload(
+    sources: &Sources,
+    mut seen: Texts,
+    every: Duration,
+    shared: &Shared,
+    followers: Option<&Followers>,
+    end: CancellationToken,
+) {
     let mut unreadable = false;
     while end.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
         let understood = match sources.read() {
@@ -172,7 +234,11 @@ async fn reload(sources: &Sources, mut seen: Texts, every: Duration, shared: &Sh
         shared.metrics.configuration_reloaded(understood.is_ok());
         match understood {
             Ok(knowledge) => {
-                shared.knowledge.store(Arc::new(knowledge));
+                // What is watched stays: the feed replaces it, and this replaces what is in files.
+                shared.knowledge.rcu(|known| known.with_files(&knowledge));
+                if let Some(followers) = followers {
+                    followers.tell(&knowledge);
+                }
                 shared.readiness.configuration(None);
                 tracing::info!("changed files are in force");
             }
@@ -212,7 +278,10 @@ fn certificate_files(arguments: &Arguments) -> Result<(PathBuf, PathBuf)> {
     match (&arguments.tls_cert, &arguments.tls_key) {
         (Some(certificate), Some(key)) => return Ok((certificate.clone(), key.clone())),
         _ if !arguments.self_signed => {
-            bail!("an API server talks TLS only: give --tls-cert and --tls-key, or --self-signed to have them made")
+            bail!(
+                "an API server talks TLS only: give --tls-cert and --tls-key, --tls-secret in a cluster, or --self-signed \
+                 to have them made"
+            )
         }
         _ => {}
     }
@@ -231,11 +300,7 @@ fn certificate_files(arguments: &Arguments) -> Result<(PathBuf, PathBuf)> {
         std::fs::write(file("ca.pem"), &ca.certificate).with_context(|| file("ca.pem").display().to_string())?;
         ca
     };
-    let service = "portcullis.portcullis-system";
-    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
-    names.extend([service.to_owned(), format!("{service}.svc"), format!("{service}.svc.cluster.local")]);
-    names.extend(arguments.tls_name.iter().cloned());
-    let leaf = pki::new_leaf(&ca, &names)?;
+    let leaf = pki::new_leaf(&ca, &tls::names("portcullis-system", &arguments.tls_name))?;
     write_private(&key, &leaf.key)?;
     std::fs::write(&certificate, &leaf.certificate).with_context(|| certificate.display().to_string())?;
     Ok((certificate, key))

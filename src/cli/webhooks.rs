@@ -13,7 +13,7 @@ use super::OK;
 use super::sources::Sources;
 use crate::config::Configuration;
 use crate::manifest;
-use crate::rules::Mode;
+use crate::rules::{self, Mode, Subject};
 
 /// What ships for the Service `portcullis-system/portcullis`.
 const SHIPPED: &str = include_str!("../../deploy/webhooks.yaml");
@@ -117,32 +117,36 @@ fn service(arguments: &Arguments) -> Result<(&str, &str)> {
     }
 }
 
-/// The rules that a webhook is there for.
-fn rules(webhook: &Map<String, Value>) -> &'static [&'static str] {
+/// What a webhook is asked about.
+fn subject(webhook: &Map<String, Value>) -> Subject {
     match webhook.get("name").and_then(Value::as_str) {
-        Some("namespaces.portcullis.dev") => &["invalid-profile"],
-        Some("pods.portcullis.dev" | "workloads.portcullis.dev") => &["host-network"],
-        _ => &[],
+        Some("namespaces.portcullis.dev") => Subject::Namespaces,
+        Some("pods.portcullis.dev" | "workloads.portcullis.dev") => Subject::NodeWorkloads,
+        Some("pending-pods.portcullis.dev") => Subject::PendingPods,
+        _ => Subject::Policies,
     }
+}
+
+/// The modes that the rules behind a webhook have, wherever.
+fn modes(webhook: &Map<String, Value>, configuration: &Configuration) -> impl Iterator<Item = Mode> {
+    let subject = subject(webhook);
+    let is_behind = move |rule| rules::find(rule).is_some_and(|rule| rule.is_about(subject));
+    configuration.modes().filter(move |(rule, _)| is_behind(rule)).map(|(_, mode)| mode)
 }
 
 /// Whether a rule behind the webhook denies, wherever.
 fn denies(webhook: &Map<String, Value>, configuration: &Configuration) -> bool {
-    let behind = rules(webhook);
-    configuration.modes().any(|(rule, mode)| {
-        let is_behind = if behind.is_empty() {
-            !["invalid-profile", "host-network"].contains(&rule)
-        } else {
-            behind.contains(&rule)
-        };
-        is_behind && mode == Mode::Deny
-    })
+    modes(webhook, configuration).any(|mode| mode == Mode::Deny)
 }
 
 /// Whether there is anything that the webhook could do.
 fn is_needed(webhook: &Value, configuration: &Configuration) -> bool {
-    let mutates_policies = webhook.as_object().is_some_and(|webhook| {
-        webhook.get("name") == Some(&json!("policies.portcullis.dev")) && path(webhook) == "/mutate"
-    });
-    !mutates_policies || configuration.repairs()
+    let Some(webhook) = webhook.as_object() else { return false };
+    match (subject(webhook), path(webhook)) {
+        (Subject::Policies, "/mutate") => configuration.repairs(),
+        (Subject::PendingPods, "/mutate") => configuration.site.baseline.gate,
+        // Otherwise all pods of such namespaces would come for nothing.
+        (Subject::PendingPods, "/validate") => modes(webhook, configuration).any(|mode| mode != Mode::Off),
+        _ => true,
+    }
 }

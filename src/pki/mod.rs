@@ -1,5 +1,9 @@
 //! Certificates: making them, reading them, when they expire.
 
+mod facts;
+
+pub use facts::{Facts, signs};
+
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
@@ -14,8 +18,21 @@ const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long a serving certificate of our own is valid.
 const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// From when on a certificate is to be valid, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Validity {
+    /// Now. It is valid from a little earlier on, since clocks differ: a certificate that is valid only from now on is
+    /// refused by a machine that is behind.
+    pub now: SystemTime,
+    /// How long it is valid from now on.
+    pub lifetime: Duration,
+}
+
+/// By how much the clocks of those who look at a certificate may be behind.
+pub(crate) const BACKDATED: Duration = Duration::from_secs(3600);
+
 /// A certificate and its key, as PEM.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Pem {
     /// The certificate, with its chain if there is one.
     pub certificate: String,
@@ -43,6 +60,9 @@ pub enum Error {
     /// A certificate could not be read.
     #[error("the certificate cannot be read: {0}")]
     X509(String),
+    /// The key is that of another certificate.
+    #[error("the key does not belong to the certificate")]
+    NotItsKey,
     /// A certificate could not be made.
     #[error("a certificate could not be made: {0}")]
     Make(#[from] rcgen::Error),
@@ -54,8 +74,16 @@ pub enum Error {
 /// # Errors
 /// The system has no randomness, or no such algorithm.
 pub fn new_ca(name: &str) -> Result<Pem, Error> {
+    new_ca_for(name, Validity { now: SystemTime::now(), lifetime: CA_LIFETIME })
+}
+
+/// A new CA with this name, which is valid then.
+///
+/// # Errors
+/// The system has no randomness, or no such algorithm.
+pub fn new_ca_for(name: &str, validity: Validity) -> Result<Pem, Error> {
     let key = KeyPair::generate()?;
-    let mut params = params(name, CA_LIFETIME);
+    let mut params = params(name, validity);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let certificate = params.self_signed(&key)?;
@@ -67,10 +95,18 @@ pub fn new_ca(name: &str) -> Result<Pem, Error> {
 /// # Errors
 /// The CA cannot be read, or a name cannot stand in a certificate.
 pub fn new_leaf(ca: &Pem, names: &[String]) -> Result<Pem, Error> {
+    new_leaf_for(ca, names, Validity { now: SystemTime::now(), lifetime: LEAF_LIFETIME })
+}
+
+/// A new serving certificate of this CA for these names and addresses, which is valid then.
+///
+/// # Errors
+/// The CA cannot be read, or a name cannot stand in a certificate.
+pub fn new_leaf_for(ca: &Pem, names: &[String], validity: Validity) -> Result<Pem, Error> {
     let ca_key = KeyPair::from_pem(&ca.key)?;
     let issuer = Issuer::from_ca_cert_pem(&ca.certificate, ca_key)?;
     let key = KeyPair::generate()?;
-    let mut params = params("portcullis", LEAF_LIFETIME);
+    let mut params = params("portcullis", validity);
     for name in names {
         params.subject_alt_names.push(match name.parse::<IpAddr>() {
             Ok(address) => rcgen::SanType::IpAddress(address),
@@ -84,12 +120,10 @@ pub fn new_leaf(ca: &Pem, names: &[String]) -> Result<Pem, Error> {
     Ok(Pem { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
-fn params(name: &str, lifetime: Duration) -> CertificateParams {
+fn params(name: &str, Validity { now, lifetime }: Validity) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
-    // Clocks differ: a certificate that is valid only from now on is refused by a machine that is behind.
-    let now = SystemTime::now();
-    params.not_before = (now - Duration::from_secs(3600)).into();
+    params.not_before = (now - BACKDATED).into();
     params.not_after = (now + lifetime).into();
     params
 }
@@ -126,8 +160,11 @@ impl Identity {
 fn expiry(certificate: &CertificateDer<'_>) -> Result<SystemTime, Error> {
     let (_, parsed) =
         x509_parser::parse_x509_certificate(certificate).map_err(|error| Error::X509(error.to_string()))?;
-    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or_default();
-    Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    Ok(time(parsed.validity().not_after))
+}
+
+fn time(time: x509_parser::time::ASN1Time) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or_default())
 }
 
 #[cfg(test)]

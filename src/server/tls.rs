@@ -8,12 +8,13 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
+use rustls::server::ResolvesServerCertUsingSni;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use crate::pki::{self, Identity};
 
-/// The certificate that is served, and the files that it comes from.
+/// The certificate that is served, and the files that it comes from, if it comes from files.
 ///
 /// The files are read again at an interval and their bytes compared. Watching them with inotify misses what a kubelet
 /// does: it swaps a link to a folder, so that a watch on a file sees the file go and never again anything. And a pair of
@@ -98,6 +99,36 @@ impl Certificates {
         Ok(Self { provider, config: ArcSwap::from(config), files: None, seen: Mutex::new(seen) })
     }
 
+    /// Serves nobody until a pair is there to be served: see [`Self::replace`].
+    ///
+    /// # Errors
+    /// There are no protocols to serve by.
+    pub fn awaited(shared: &Shared) -> Result<Self, pki::Error> {
+        let provider = provider();
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
+        shared.readiness.certificate_awaited();
+        let seen = Seen { in_use: None, expires: SystemTime::UNIX_EPOCH, refused: None };
+        Ok(Self { provider, config: ArcSwap::from_pointee(config), files: None, seen: Mutex::new(seen) })
+    }
+
+    /// Serves this pair from now on, if it is another one than before and can be served.
+    pub fn replace(&self, pem: &pki::Pem, shared: &Shared) {
+        let pair = (pem.certificate.clone().into_bytes(), pem.key.clone().into_bytes());
+        let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.offer(&mut seen, pair, shared);
+    }
+
+    /// There may be a new pair, and it cannot be had: the one in use stays.
+    pub fn unavailable(&self, fault: String, shared: &Shared) {
+        let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Whoever has it to tell tells it in the log.
+        seen.refused = Some(None);
+        shared.readiness.certificate_fault(fault);
+    }
+
     /// What a connection that comes in now is to be served with.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
@@ -115,40 +146,45 @@ impl Certificates {
     pub fn refresh(&self, shared: &Shared) {
         let Some((certificate, key)) = &self.files else { return };
         let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let read = read(certificate, key);
-        if let Ok(pair) = &read
-            && seen.in_use.as_ref() == Some(pair)
-        {
+        match read(certificate, key) {
+            Ok(pair) => self.offer(&mut seen, pair, shared),
+            Err(error) => refuse(&mut seen, None, error.to_string(), shared),
+        }
+    }
+
+    /// Puts a pair in use, unless it is already, or cannot be.
+    fn offer(&self, seen: &mut Seen, pair: Pair, shared: &Shared) {
+        if seen.in_use.as_ref() == Some(&pair) {
             // What could not be used meanwhile is gone again.
             if seen.refused.take().is_some() {
                 in_use(shared, seen.expires);
             }
             return;
         }
-        // The same fault is told once.
-        let found = read.as_ref().ok().cloned();
-        if seen.refused.as_ref() == Some(&found) {
-            return;
-        }
-        let configured = read.map_err(|error| error.to_string()).and_then(|pair| {
-            let (config, expires) = configure(&self.provider, &pair.0, &pair.1).map_err(|error| error.to_string())?;
-            Ok((pair, config, expires))
-        });
-        shared.metrics.certificate_reloaded(configured.is_ok());
-        match configured {
-            Ok((pair, config, expires)) => {
+        match configure(&self.provider, &pair.0, &pair.1) {
+            Ok((config, expires)) => {
+                shared.metrics.certificate_reloaded(true);
                 self.config.store(config);
                 *seen = Seen { in_use: Some(pair), expires, refused: None };
                 in_use(shared, expires);
-                tracing::info!(certificate = %certificate.display(), "serving a new certificate");
+                tracing::info!("serving a new certificate");
             }
-            Err(fault) => {
-                seen.refused = Some(found);
-                tracing::warn!(%fault, "the certificate cannot be used; the last good one stays in use");
-                shared.readiness.certificate_fault(fault);
-            }
+            Err(fault) => refuse(seen, Some(pair), fault.to_string(), shared),
         }
     }
+}
+
+/// What was found cannot be used.
+fn refuse(seen: &mut Seen, found: Option<Pair>, fault: String, shared: &Shared) {
+    // The same fault is told once.
+    let found = Some(found);
+    if seen.refused == found {
+        return;
+    }
+    seen.refused = found;
+    shared.metrics.certificate_reloaded(false);
+    tracing::warn!(%fault, "the certificate cannot be used; the last good one stays in use");
+    shared.readiness.certificate_fault(fault);
 }
 
 fn in_use(shared: &Shared, expires: SystemTime) {

@@ -1,0 +1,402 @@
+//! `portcullis hatch`: enforcement switched off for a namespace, for a reason, until a time.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use anyhow::{Result, anyhow, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
+
+use super::sources::Sources;
+use super::{BOLD, DENIED, OK, YELLOW, block_on, client};
+use crate::cluster::words;
+use crate::model::Labels;
+use crate::view::Site;
+
+/// Who writes what opens a hatch.
+const FIELD_MANAGER: &str = "portcullis-hatch";
+/// For how long a hatch is open if nobody says.
+const SHORT: SignedDuration = SignedDuration::from_hours(1);
+/// Labels and annotations of those who apply what is in Git, and who they are.
+const FROM_GIT: [(&str, &str); 4] = [
+    ("kustomize.toolkit.fluxcd.io/name", "Flux"),
+    ("helm.toolkit.fluxcd.io/name", "Flux"),
+    ("argocd.argoproj.io/instance", "Argo CD"),
+    ("argocd.argoproj.io/tracking-id", "Argo CD"),
+];
+
+/// Open the escape hatch of a namespace, close it, or list the open ones.
+///
+/// While a hatch is open, nothing about the objects in the namespace is refused; what would have been refused is a warning.
+/// The namespace itself stays guarded.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    portcullis hatch open shop --reason 'INC-1234: DNS of the payment provider moved' --for 30m\n  \
+    portcullis hatch list\n  \
+    portcullis hatch close shop\n\n\
+    Exit status: 0 done, 1 denied by the webhook, 2 something could not be done.")]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    what: What,
+    /// The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the cluster that this runs in].
+    #[arg(long, value_name = "FILE", global = true)]
+    kubeconfig: Option<PathBuf>,
+    /// Which context of it.
+    #[arg(long, value_name = "NAME", global = true)]
+    kube_context: Option<String>,
+    /// The configuration of the cluster's Portcullis, for its label domain and its longest hatch [default: the one that
+    /// ships].
+    #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG", global = true)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Switch enforcement off for a namespace.
+    Open(Open),
+    /// Switch it on again.
+    Close {
+        /// The namespace.
+        namespace: String,
+        /// Ask the cluster what it would say, and change nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// List the namespaces where it is switched off.
+    List {
+        /// What is printed.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        output: Format,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Open {
+    /// The namespace.
+    namespace: String,
+    /// Why. It is stored with the namespace, and shown by `hatch list`.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: String,
+    /// For how long, such as 90m or 2h [default: 1h].
+    #[arg(long = "for", value_name = "TIME", conflicts_with = "until", value_parser = duration)]
+    duration: Option<SignedDuration>,
+    /// Until when, as RFC 3339 writes it, such as 2026-11-21T18:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
+    /// Ask the cluster what it would say, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What `hatch list` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() { Err("say why".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+fn duration(text: &str) -> Result<SignedDuration, String> {
+    let duration: SignedDuration = text.parse().map_err(|_| format!("`{text}` is no time such as 90m or 2h"))?;
+    if duration > SignedDuration::ZERO { Ok(duration) } else { Err("that is over at once".to_owned()) }
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<u8> {
+    let sources = Sources { config: arguments.config.clone(), ..Sources::default() };
+    let site = sources.read()?.configuration()?.site;
+    block_on(async {
+        let client = client(arguments.kubeconfig.as_deref(), arguments.kube_context.as_deref()).await?;
+        let namespaces = Api::all(client);
+        match &arguments.what {
+            What::Open(wanted) => open(&site, &namespaces, wanted).await,
+            What::Close { namespace, dry_run } => close(&site, &namespaces, namespace, *dry_run).await,
+            What::List { output } => list(&site, &namespaces, *output).await,
+        }
+    })
+}
+
+/// When a hatch closes that is opened now, if it may be open for so long.
+fn end(site: &Site, wanted: &Open, now: Timestamp) -> Result<Timestamp> {
+    let until = match wanted.until {
+        Some(until) => until,
+        None => now.checked_add(wanted.duration.unwrap_or(SHORT))?,
+    };
+    if until <= now {
+        bail!("--until {until} is over");
+    }
+    let latest = now.checked_add(site.hatch_max_duration)?;
+    if until > latest {
+        bail!(
+            "a hatch may be open for {:#} at most, until {latest}; where your cluster's configuration says otherwise, give \
+             it with --config",
+            site.hatch_max_duration
+        );
+    }
+    // A second more or less is nothing that anybody wants to read.
+    Ok(Timestamp::from_second(until.as_second())?)
+}
+
+async fn open(site: &Site, namespaces: &Api<Namespace>, wanted: &Open) -> Result<u8> {
+    let until = end(site, wanted, now()?)?;
+    let name = &wanted.namespace;
+    let opened = json!({
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": name,
+            "labels": {site.enforcement_label(): "disabled"},
+            "annotations": {site.reason_annotation(): wanted.reason, site.until_annotation(): until.to_string()},
+        },
+    });
+    // Applying would make a namespace that is not there.
+    let before = find(namespaces, name).await?;
+    let parameters = PatchParams { dry_run: wanted.dry_run, ..PatchParams::apply(FIELD_MANAGER).force() };
+    if let Err(error) = namespaces.patch(name, &parameters, &Patch::Apply(&opened)).await {
+        return refused(error, &format!("the hatch of {name} stays closed"));
+    }
+    let mut out = anstream::stdout().lock();
+    let done = if wanted.dry_run { "could be opened" } else { "is open" };
+    writeln!(out, "The hatch of {BOLD}{name}{BOLD:#} {done} until {until}: {}", wanted.reason)?;
+    writeln!(
+        out,
+        "Nothing about the objects in it is refused until then, and its policies of the hatch are applied, if there are any. \
+         A policy of the cluster that denies still denies. It closes by itself; to close it before:\n  \
+         portcullis hatch close {name}"
+    )?;
+    warn_of_git(&before, "takes away");
+    Ok(OK)
+}
+
+async fn close(site: &Site, namespaces: &Api<Namespace>, name: &str, dry_run: bool) -> Result<u8> {
+    let before = find(namespaces, name).await?;
+    let mut out = anstream::stdout().lock();
+    if !before.labels().contains_key(&site.enforcement_label()) {
+        writeln!(out, "The hatch of {BOLD}{name}{BOLD:#} is closed already.")?;
+        return Ok(OK);
+    }
+    let parameters = PatchParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    // Whoever opened it: a label that somebody set by hand is taken away too.
+    if let Err(error) = namespaces.patch(name, &parameters, &Patch::Merge(closing(site, &before))).await {
+        return refused(error, &format!("the hatch of {name} stays open"));
+    }
+    let done = if dry_run { "could be closed" } else { "is closed" };
+    writeln!(out, "The hatch of {BOLD}{name}{BOLD:#} {done}.")?;
+    warn_of_git(&before, "opens again");
+    Ok(OK)
+}
+
+/// What closes the hatch of a namespace. Reason and end of an exemption look like those of a hatch, and stay.
+fn closing(site: &Site, namespace: &Namespace) -> Value {
+    let mut metadata = json!({"labels": {site.enforcement_label(): null}});
+    if !namespace.annotations().contains_key(&site.exempt_annotation())
+        && let Some(metadata) = metadata.as_object_mut()
+    {
+        let annotations = json!({site.reason_annotation(): null, site.until_annotation(): null});
+        metadata.insert("annotations".to_owned(), annotations);
+    }
+    json!({ "metadata": metadata })
+}
+
+async fn find(namespaces: &Api<Namespace>, name: &str) -> Result<Namespace> {
+    let found = namespaces.get_opt(name).await.map_err(|error| anyhow!("namespace {name}: {}", words(&error)))?;
+    found.ok_or_else(|| anyhow!("there is no namespace {name}"))
+}
+
+/// What a refusal means: a denial of a webhook is an answer, everything else is a failure.
+fn refused(error: kube::Error, so: &str) -> Result<u8> {
+    match error {
+        kube::Error::Api(status) if status.message.contains("denied the request") => {
+            anstream::eprintln!("{YELLOW}denied{YELLOW:#}: {so}: {}", status.message);
+            Ok(DENIED)
+        }
+        error => Err(anyhow!("{so}: {}", words(&error))),
+    }
+}
+
+fn warn_of_git(namespace: &Namespace, does: &str) {
+    if let Some(who) = git(namespace) {
+        anstream::eprintln!(
+            "{YELLOW}warning{YELLOW:#}: {who} applies this namespace from Git, and {does} what is written otherwise there; \
+             if it does, change it in Git"
+        );
+    }
+}
+
+/// Who applies a namespace from Git.
+fn git(namespace: &Namespace) -> Option<&'static str> {
+    let carries = |key: &str| namespace.labels().contains_key(key) || namespace.annotations().contains_key(key);
+    FROM_GIT.into_iter().find(|(key, _)| carries(key)).map(|(_, who)| who)
+}
+
+async fn list(site: &Site, namespaces: &Api<Namespace>, format: Format) -> Result<u8> {
+    let label = site.enforcement_label();
+    let found = namespaces.list(&ListParams::default().labels(&format!("{label}=disabled"))).await;
+    let found = found.map_err(|error| anyhow!("listing namespaces: {}", words(&error)))?;
+    let now = now()?;
+    let hatches: Vec<Value> = found.items.iter().map(|namespace| row(site, namespace, now)).collect();
+    let mut out = anstream::stdout().lock();
+    if format == Format::Json {
+        serde_json::to_writer_pretty(&mut out, &json!({ "hatches": hatches }))?;
+        writeln!(out)?;
+        return Ok(OK);
+    }
+    if hatches.is_empty() {
+        writeln!(out, "No hatch is open.")?;
+    }
+    for hatch in &hatches {
+        let text = |field: &str| hatch.get(field).and_then(Value::as_str).unwrap_or("?").to_owned();
+        writeln!(
+            out,
+            "{BOLD}{}{BOLD:#}  since {}, until {}: {}",
+            text("namespace"),
+            text("since"),
+            text("until"),
+            text("reason")
+        )?;
+        if let Some(fault) = hatch.get("fault").and_then(Value::as_str) {
+            writeln!(out, "  {YELLOW}not in effect{YELLOW:#}: it is {fault}")?;
+        }
+    }
+    Ok(OK)
+}
+
+/// What a namespace says about its hatch, and whether that is in effect.
+fn row(site: &Site, namespace: &Namespace, now: Timestamp) -> Value {
+    let labels: Labels = namespace.labels().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let annotations: Labels =
+        namespace.annotations().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let fault = site.hatch(&labels, &annotations, now).and_then(Result::err).map(|fault| fault.to_string());
+    json!({
+        "namespace": namespace.name_any(),
+        "since": since(namespace.managed_fields(), &site.enforcement_label()).map(|since| since.to_string()),
+        "until": annotations.get(&site.until_annotation()),
+        "reason": annotations.get(&site.reason_annotation()),
+        "inEffect": fault.is_none(),
+        "fault": fault,
+    })
+}
+
+/// When the label was last written, by whoever it was.
+fn since(fields: &[ManagedFieldsEntry], label: &str) -> Option<Timestamp> {
+    let wrote = |entry: &&ManagedFieldsEntry| {
+        let labels = entry.fields_v1.as_ref().and_then(|fields| fields.0.pointer("/f:metadata/f:labels"));
+        labels.is_some_and(|labels| labels.get(format!("f:{label}")).is_some())
+    };
+    fields.iter().filter(wrote).filter_map(|entry| entry.time.as_ref()).map(|time| time.0).min()
+}
+
+fn now() -> Result<Timestamp> {
+    Ok(Timestamp::try_from(SystemTime::now())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Configuration;
+    use clap::Parser as _;
+
+    const DOMAIN: &str = "network-policy.portcullis.dev";
+
+    fn site() -> Site {
+        Configuration::shipped().unwrap().site
+    }
+
+    fn namespace(metadata: &Value) -> Namespace {
+        serde_json::from_value(json!({"metadata": metadata})).unwrap()
+    }
+
+    fn wanted(arguments: &[&str]) -> Result<Open, String> {
+        let all = [&["portcullis", "hatch", "open", "shop"], arguments].concat();
+        match super::super::Cli::try_parse_from(all).map_err(|error| error.to_string())?.command {
+            super::super::Command::Hatch(Arguments { what: What::Open(open), .. }) => Ok(open),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_hatch_is_opened_for_a_reason_and_for_a_time() {
+        let now: Timestamp = "2026-11-21T12:00:00.5Z".parse().unwrap();
+        let until = |arguments: &[&str]| {
+            let all = [&["--reason", "INC-1"], arguments].concat();
+            end(&site(), &wanted(&all).unwrap(), now).map(|until| until.to_string()).map_err(|error| error.to_string())
+        };
+        assert_eq!(until(&[]).unwrap(), "2026-11-21T13:00:00Z");
+        assert_eq!(until(&["--for", "90m"]).unwrap(), "2026-11-21T13:30:00Z");
+        assert_eq!(until(&["--until", "2026-11-21T18:00:00+01:00"]).unwrap(), "2026-11-21T17:00:00Z");
+        assert!(until(&["--until", "2026-11-21T11:00:00Z"]).unwrap_err().ends_with("is over"));
+        assert!(until(&["--for", "25h"]).unwrap_err().contains("for 24h at most"));
+        for (bad, why) in [
+            (&[][..], "--reason"),
+            (&["--reason", " "], "say why"),
+            (&["--reason", "a", "--for", "soon"], "no time such as 90m"),
+            (&["--reason", "a", "--for", "0s"], "over at once"),
+            (&["--reason", "a", "--for", "1h", "--until", "2026-11-21T18:00:00Z"], "cannot be used with"),
+        ] {
+            let error = wanted(bad).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn closing_takes_away_what_opens_and_leaves_what_belongs_to_an_exemption() {
+        let keys = |key: &str| format!("{DOMAIN}/{key}");
+        let plain = closing(&site(), &namespace(&json!({"name": "shop"})));
+        let label = json!({keys("enforcement"): null});
+        assert_eq!(
+            plain,
+            json!({"metadata": {"labels": label, "annotations": {keys("reason"): null, keys("until"): null}}})
+        );
+        let exempt = namespace(&json!({"name": "shop", "annotations": {keys("exempt"): "invalid-profile"}}));
+        assert_eq!(closing(&site(), &exempt), json!({"metadata": {"labels": label}}));
+    }
+
+    #[test]
+    fn a_listed_hatch_says_since_when_and_whether_it_is_in_effect() {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let fields = json!([
+            {"manager": "kubectl", "time": "2026-11-20T00:00:00Z", "fieldsV1": {"f:metadata": {"f:labels": {}}}},
+            {"manager": FIELD_MANAGER, "time": "2026-11-21T11:30:00Z",
+             "fieldsV1": {"f:metadata": {"f:labels": {format!("f:{DOMAIN}/enforcement"): {}}}}},
+        ]);
+        let hatch = |until: Option<&str>| {
+            let annotations = json!({format!("{DOMAIN}/reason"): "INC-1", format!("{DOMAIN}/until"): until});
+            let mut metadata = json!({
+                "name": "shop", "labels": {format!("{DOMAIN}/enforcement"): "disabled"}, "managedFields": fields,
+                "annotations": annotations,
+            });
+            if until.is_none() {
+                metadata["annotations"] = json!({});
+            }
+            row(&site(), &namespace(&metadata), now)
+        };
+        let open = hatch(Some("2026-11-21T13:00:00Z"));
+        assert_eq!(open["since"], "2026-11-21T11:30:00Z");
+        assert_eq!((&open["inEffect"], &open["fault"]), (&json!(true), &Value::Null));
+        let over = hatch(Some("2026-11-21T11:00:00Z"));
+        assert_eq!(
+            (&over["inEffect"], &over["fault"]),
+            (&json!(false), &json!("until 2026-11-21T11:00:00Z, which is over"))
+        );
+        assert_eq!(hatch(None)["fault"], "without a reason");
+    }
+
+    #[test]
+    fn whoever_applies_from_git_is_known_by_his_labels() {
+        let flux = namespace(&json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "apps"}}));
+        let argo = namespace(&json!({"annotations": {"argocd.argoproj.io/tracking-id": "apps:/Namespace:shop/shop"}}));
+        assert_eq!((git(&flux), git(&argo)), (Some("Flux"), Some("Argo CD")));
+        assert_eq!(git(&namespace(&json!({"labels": {"app": "web"}}))), None);
+    }
+}

@@ -1,0 +1,213 @@
+//! `portcullis uninstall`: the webhooks taken out of a cluster, and every pod let go that waits.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
+use clap::Args;
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde_json::json;
+
+use super::sources::Sources;
+use super::{BOLD, FAILED, OK, block_on, client};
+use crate::cluster::words;
+use crate::view::Site;
+
+/// Who takes gates away.
+const FIELD_MANAGER: &str = "portcullis-uninstall";
+/// How many pods are asked for at once.
+const PAGE: u32 = 500;
+/// How long API servers may go on asking a webhook whose configuration is gone.
+const NOTICE: Duration = Duration::from_secs(3);
+
+/// Take the webhooks out of a cluster, and let every pod go that waits for Portcullis.
+///
+/// After this nothing in the cluster depends on Portcullis any more, and it can be deleted. What it has applied stays, and
+/// it is said how that is removed. What is done already is not done again, so this can be run as often as needed.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  portcullis uninstall\n  portcullis uninstall --yes && kubectl delete -k deploy/")]
+pub(super) struct Arguments {
+    /// The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the cluster that this runs in].
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Which context of it.
+    #[arg(long, value_name = "NAME")]
+    kube_context: Option<String>,
+    /// The configuration of the cluster's Portcullis, for its label domain [default: the one that ships].
+    #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG")]
+    config: Option<PathBuf>,
+    /// The name of the webhook configurations.
+    #[arg(long, value_name = "NAME", default_value = "portcullis")]
+    webhook_name: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<u8> {
+    let sources = Sources { config: arguments.config.clone(), ..Sources::default() };
+    let site = sources.read()?.configuration()?.site;
+    block_on(uninstall(arguments, &site))
+}
+
+async fn uninstall(arguments: &Arguments, site: &Site) -> Result<u8> {
+    let client = client(arguments.kubeconfig.as_deref(), arguments.kube_context.as_deref()).await?;
+    if !arguments.yes && !agreed(&arguments.webhook_name)? {
+        bail!("nothing was changed");
+    }
+    // The webhooks first: from then on no pod gets a gate.
+    let name = &arguments.webhook_name;
+    let validating = delete::<ValidatingWebhookConfiguration>(&client, name).await?;
+    let mutating = delete::<MutatingWebhookConfiguration>(&client, name).await?;
+    let gate = site.gate_name();
+    let mut failed = lift(&client, &gate).await?;
+    if validating || mutating {
+        tokio::time::sleep(NOTICE).await;
+        failed = lift(&client, &gate).await?;
+    }
+    print!("{}", what_stays(site));
+    if failed == 0 {
+        return Ok(OK);
+    }
+    anstream::eprintln!("{failed} pods still wait; run this again");
+    Ok(FAILED)
+}
+
+fn agreed(name: &str) -> Result<bool> {
+    let input = std::io::stdin();
+    if !input.is_terminal() {
+        bail!("nobody can be asked here: give --yes");
+    }
+    let mut out = std::io::stdout().lock();
+    write!(out, "Delete the webhook configurations {name} and lift every scheduling gate of Portcullis? [y/N] ")?;
+    out.flush()?;
+    let mut answer = String::new();
+    input.read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Deletes a configuration, and says whether it was there.
+async fn delete<K>(client: &Client, name: &str) -> Result<bool>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let api: Api<K> = Api::all(client.clone());
+    let what = format!("{} {name}", K::kind(&()));
+    match api.delete(name, &DeleteParams::default()).await {
+        Ok(_) => {
+            println!("{what}: deleted");
+            Ok(true)
+        }
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            println!("{what}: is not there");
+            Ok(false)
+        }
+        Err(error) => Err(anyhow!("{what}: {}", words(&error))),
+    }
+}
+
+/// Lifts the gate of every pod that has it, and says of how many that failed.
+async fn lift(client: &Client, gate: &str) -> Result<usize> {
+    let (mut lifted, mut failed) = (0_usize, 0_usize);
+    // A pod with a gate has no node.
+    let mut page = ListParams::default().fields("spec.nodeName=").limit(PAGE);
+    loop {
+        let pods = Api::<Pod>::all(client.clone()).list(&page).await;
+        let pods = pods.map_err(|error| anyhow!("listing pods without a node: {}", words(&error)))?;
+        for pod in pods.items.iter().filter(|pod| has_gate(pod, gate)) {
+            match lift_one(client, pod, gate).await {
+                Ok(()) => lifted += 1,
+                // It is gone, and waits for nothing.
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => {
+                    failed += 1;
+                    let namespace = pod.namespace().unwrap_or_default();
+                    anstream::eprintln!("pod {namespace}/{}: {}", pod.name_any(), words(&error));
+                }
+            }
+        }
+        match pods.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => break,
+        }
+    }
+    println!("scheduling gate {gate}: lifted from {lifted} pods");
+    Ok(failed)
+}
+
+fn has_gate(pod: &Pod, gate: &str) -> bool {
+    let gates = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
+    gates.into_iter().any(|found| found.name == gate)
+}
+
+async fn lift_one(client: &Client, pod: &Pod, gate: &str) -> Result<(), kube::Error> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    // By its name, whatever gates stand beside it by now.
+    let patch = Patch::Strategic(json!({"spec": {"schedulingGates": [{"$patch": "delete", "name": gate}]}}));
+    api.patch(&pod.name_any(), &parameters, &patch).await.map(|_| ())
+}
+
+/// What stays in the cluster, and how it is removed.
+fn what_stays(site: &Site) -> String {
+    let (layer, baseline, profile, enforcement) =
+        (site.layer_label(), site.baseline_label(), site.profile_label(), site.enforcement_label());
+    let access: Vec<String> = site.access.iter().map(|name| format!("{}-", site.access_label(name))).collect();
+    let mut text = format!(
+        "\n{BOLD}Nothing in the cluster asks Portcullis any more.{BOLD:#} What stays, and what removes it:\n\n\
+         Portcullis itself (if Git applies it, take it out there):\n  \
+         kubectl delete -k deploy/\n\n\
+         The policies that it applied. They go on working; without them the namespaces are open:\n  \
+         kubectl delete networkpolicies --all-namespaces --selector {layer}\n"
+    );
+    text.push_str(match site.policy_set {
+        crate::view::SetName::Kubernetes => "",
+        crate::view::SetName::Cilium => "  kubectl delete ciliumclusterwidenetworkpolicies --selector ",
+        crate::view::SetName::Calico => "  kubectl delete globalnetworkpolicies.crd.projectcalico.org --selector ",
+    });
+    if site.policy_set != crate::view::SetName::Kubernetes {
+        text.push_str(&format!("{layer}\n"));
+    }
+    text.push_str(&format!(
+        "\nThe labels of namespaces:\n  kubectl label namespaces --all {profile}- {baseline}- {enforcement}- {}\n",
+        access.join(" ")
+    ));
+    anstream::adapter::strip_str(&text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Configuration;
+
+    #[test]
+    fn it_says_how_the_rest_is_removed_with_the_names_of_the_cluster() {
+        let mut site = Configuration::shipped().unwrap().site;
+        let text = what_stays(&site);
+        for line in [
+            "  kubectl delete -k deploy/\n",
+            "  kubectl delete networkpolicies --all-namespaces --selector network-policy.portcullis.dev/layer\n",
+            " access.network-policy.portcullis.dev/postgres- ",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        assert!(!text.contains("cilium"), "{text}");
+        site.label_domain = "example.com".to_owned();
+        site.policy_set = crate::view::SetName::Cilium;
+        let text = what_stays(&site);
+        assert!(text.contains("ciliumclusterwidenetworkpolicies --selector example.com/layer\n"), "{text}");
+        assert!(text.contains("--all example.com/profile- example.com/baseline- "), "{text}");
+    }
+
+    #[test]
+    fn a_gate_of_somebody_else_is_none_of_ours() {
+        let pod: Pod =
+            serde_json::from_value(json!({"spec": {"containers": [], "schedulingGates": [{"name": "a/b"}]}})).unwrap();
+        assert!(has_gate(&pod, "a/b") && !has_gate(&pod, "a/c"));
+        assert!(!has_gate(&Pod::default(), "a/b"));
+    }
+}

@@ -1,0 +1,406 @@
+//! What is in the Secret, and what has to become of it. Pure, but for the randomness of keys.
+//!
+//! A CA is replaced in three steps, so that at no time anybody meets a certificate that he does not trust:
+//!
+//! 1. The next CA is made, and is trusted: it stands in the bundle beside the one that signs.
+//! 2. When every webhook has had that bundle for a while, the next CA signs, and the one before is still trusted.
+//! 3. When the last certificate of the one before has expired, it goes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use crate::pki::{self, Facts, Pem, Validity};
+
+/// How long a CA is valid.
+const CA_LIFETIME: Duration = Duration::from_secs(5 * 365 * 24 * 3600);
+/// How long a serving certificate is valid.
+const LEAF_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How long a bundle has to have been everywhere before its new CA signs: until every API server has noticed.
+const NOTICE: Duration = Duration::from_secs(60);
+
+const CA: (&str, &str) = ("ca.crt", "ca.key");
+const NEXT_CA: (&str, &str) = ("next-ca.crt", "next-ca.key");
+const LEAF: (&str, &str) = ("tls.crt", "tls.key");
+const PREVIOUS_CA: &str = "previous-ca.crt";
+const PREVIOUS_LEAF: &str = "previous-tls.crt";
+/// Every key of the Secret that is kept here.
+pub(super) const KEYS: [&str; 8] = [CA.0, CA.1, NEXT_CA.0, NEXT_CA.1, LEAF.0, LEAF.1, PREVIOUS_CA, PREVIOUS_LEAF];
+
+/// The data of a Secret.
+pub(super) type Data = BTreeMap<String, Vec<u8>>;
+
+/// What a Secret holds when it is in order.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Content {
+    /// The CA that signs.
+    ca: Pem,
+    /// What is served.
+    pub(super) leaf: Pem,
+    /// The CA that will sign next.
+    pub(super) next: Option<Pem>,
+    /// The certificate of the CA that signed before, and the last certificate that it signed.
+    previous: Option<(String, String)>,
+}
+
+/// When it is, and what is known of the cluster.
+#[derive(Clone, Debug)]
+pub(super) struct Circumstances<'a> {
+    pub(super) now: SystemTime,
+    /// The names that the certificate has to be for.
+    pub(super) names: &'a [String],
+    /// A CA that every webhook trusts, and since when it was seen so.
+    pub(super) trusted: Option<(&'a str, SystemTime)>,
+}
+
+/// What became of the content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// There was nothing.
+    Made,
+    /// There was something that could not be used: everything is new, and nobody trusts it yet.
+    Replaced(String),
+    /// There is a new serving certificate.
+    Renewed(String),
+    /// A CA that will sign next is trusted from now on.
+    Announced,
+    /// The next CA signs.
+    Switched,
+    /// The CA before is not trusted any more.
+    Forgotten,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Made => f.write_str("a new CA and a serving certificate"),
+            Self::Replaced(why) => {
+                write!(f, "a new CA and a serving certificate, since the CA could not be used: {why}")
+            }
+            Self::Renewed(why) => write!(f, "a new serving certificate, since {why}"),
+            Self::Announced => f.write_str("a next CA, which will sign when every webhook trusts it"),
+            Self::Switched => f.write_str("the next CA signs from now on"),
+            Self::Forgotten => {
+                f.write_str("the CA before is not trusted any more, since its last certificate has expired")
+            }
+        }
+    }
+}
+
+impl Content {
+    /// The content as it has to be now, and what had to change for that.
+    pub(super) fn tend(data: &Data, now: &Circumstances<'_>) -> Result<(Self, Vec<Change>), pki::Error> {
+        let mut changes = Vec::new();
+        let next = authority(data, NEXT_CA, now.now).ok();
+        let leaf = pair(data, LEAF).unwrap_or(Pem { certificate: String::new(), key: String::new() });
+        let mut content = match (authority(data, CA, now.now), next) {
+            (Ok(ca), next) => Self { ca, leaf, next, previous: previous(data) },
+            // What it signed is of no use, and the next one is more trusted than a new one.
+            (Err(_), Some(next)) => {
+                changes.push(Change::Switched);
+                Self { ca: next, leaf, next: None, previous: None }
+            }
+            (Err(why), None) => {
+                let is_empty = KEYS.iter().all(|key| !data.contains_key(*key));
+                changes.push(if is_empty { Change::Made } else { Change::Replaced(why) });
+                let ca = new_authority(now.now)?;
+                let leaf = new_leaf(&ca, now)?;
+                Self { ca, leaf, next: None, previous: None }
+            }
+        };
+        if content.is_trusted_everywhere(now)
+            && let Some(next) = content.next.take()
+        {
+            let before = std::mem::replace(&mut content.ca, next);
+            let leaf = std::mem::replace(&mut content.leaf, new_leaf(&content.ca, now)?);
+            content.previous = Some((before.certificate, leaf.certificate));
+            changes.push(Change::Switched);
+        }
+        if let Some(why) = unfit(&content.ca, &content.leaf, now) {
+            content.leaf = new_leaf(&content.ca, now)?;
+            changes.push(Change::Renewed(why));
+        }
+        if content.next.is_none() && Facts::of(&content.ca.certificate)?.is_old(now.now) {
+            content.next = Some(new_authority(now.now)?);
+            changes.push(Change::Announced);
+        }
+        // What cannot be read proves nothing to anybody either.
+        let is_over = |leaf: &str| Facts::of(leaf).map_or(true, |facts| facts.not_after <= now.now);
+        if content.previous.take_if(|(_, leaf)| is_over(leaf)).is_some() {
+            changes.push(Change::Forgotten);
+        }
+        Ok((content, changes))
+    }
+
+    /// Whether every webhook has trusted the next CA for long enough.
+    fn is_trusted_everywhere(&self, now: &Circumstances<'_>) -> bool {
+        let (Some(next), Some((trusted, since))) = (&self.next, now.trusted) else { return false };
+        next.certificate == trusted && now.now >= since + NOTICE
+    }
+
+    /// The certificates that whoever calls has to trust.
+    pub(super) fn bundle(&self) -> String {
+        let next = self.next.as_ref().map(|next| next.certificate.as_str());
+        let previous = self.previous.as_ref().map(|(ca, _)| ca.as_str());
+        [Some(self.ca.certificate.as_str()), next, previous].into_iter().flatten().map(with_end).collect()
+    }
+
+    /// The data to be stored.
+    pub(super) fn data(&self) -> Data {
+        let mut data = Data::new();
+        let mut insert = |key: &str, text: &str| data.insert(key.to_owned(), text.as_bytes().to_vec());
+        for (keys, pem) in [(CA, Some(&self.ca)), (LEAF, Some(&self.leaf)), (NEXT_CA, self.next.as_ref())] {
+            if let Some(pem) = pem {
+                insert(keys.0, &pem.certificate);
+                insert(keys.1, &pem.key);
+            }
+        }
+        if let Some((ca, leaf)) = &self.previous {
+            insert(PREVIOUS_CA, ca);
+            insert(PREVIOUS_LEAF, leaf);
+        }
+        data
+    }
+}
+
+fn with_end(pem: &str) -> String {
+    format!("{}\n", pem.trim_end())
+}
+
+fn text(data: &Data, key: &str) -> Option<String> {
+    data.get(key).and_then(|bytes| String::from_utf8(bytes.clone()).ok())
+}
+
+fn pair(data: &Data, (certificate, key): (&str, &str)) -> Option<Pem> {
+    Some(Pem { certificate: text(data, certificate)?, key: text(data, key)? })
+}
+
+fn previous(data: &Data) -> Option<(String, String)> {
+    Some((text(data, PREVIOUS_CA)?, text(data, PREVIOUS_LEAF)?))
+}
+
+/// A CA that can sign now, or why it cannot.
+fn authority(data: &Data, keys: (&str, &str), now: SystemTime) -> Result<Pem, String> {
+    let pem = pair(data, keys).ok_or_else(|| format!("{} and {} are not both there", keys.0, keys.1))?;
+    let facts = Facts::of_pair(&pem).map_err(|error| error.to_string())?;
+    match facts {
+        Facts { is_ca: false, .. } => Err("it is no CA".to_owned()),
+        Facts { not_after, .. } if not_after <= now => Err("it has expired".to_owned()),
+        Facts { not_before, .. } if not_before > now => Err("it is not valid yet; compare the clocks".to_owned()),
+        _ => Ok(pem),
+    }
+}
+
+/// Why a serving certificate has to be replaced, if it has to.
+fn unfit(ca: &Pem, leaf: &Pem, now: &Circumstances<'_>) -> Option<String> {
+    let facts = match Facts::of_pair(leaf) {
+        Ok(facts) => facts,
+        Err(error) => return Some(format!("the one that was there cannot be used: {error}")),
+    };
+    if let Some(name) = now.names.iter().find(|name| !facts.names.contains(name)) {
+        return Some(format!("the one that was there is not for {name}"));
+    }
+    if facts.not_before > now.now {
+        return Some("the one that was there is not valid yet; compare the clocks".to_owned());
+    }
+    if facts.is_old(now.now) {
+        return Some("two thirds of the life of the one before are over".to_owned());
+    }
+    pki::signs(&ca.certificate, &leaf.certificate)
+        .err()
+        .map(|error| format!("the one that was there is not of this CA: {error}"))
+}
+
+fn new_authority(now: SystemTime) -> Result<Pem, pki::Error> {
+    pki::new_ca_for("portcullis CA", Validity { now, lifetime: CA_LIFETIME })
+}
+
+fn new_leaf(ca: &Pem, now: &Circumstances<'_>) -> Result<Pem, pki::Error> {
+    // Nobody takes a certificate of a CA that has expired.
+    let left = Facts::of(&ca.certificate)?.not_after.duration_since(now.now).unwrap_or_default();
+    pki::new_leaf_for(ca, now.names, Validity { now: now.now, lifetime: LEAF_LIFETIME.min(left) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn start() -> SystemTime {
+        SystemTime::UNIX_EPOCH + 20_000 * DAY
+    }
+
+    fn names() -> Vec<String> {
+        ["portcullis.portcullis-system.svc", "localhost"].map(str::to_owned).into()
+    }
+
+    /// What becomes of the data, with nothing known of webhooks.
+    fn tend(data: &Data, now: SystemTime) -> (Content, Vec<Change>) {
+        Content::tend(data, &Circumstances { now, names: &names(), trusted: None }).unwrap()
+    }
+
+    fn fresh() -> Content {
+        tend(&Data::new(), start()).0
+    }
+
+    /// The day on which two thirds of the life of the CA are over.
+    fn late() -> SystemTime {
+        start() + 1217 * DAY
+    }
+
+    fn is_renewed(changes: &[Change], why: &str) -> bool {
+        matches!(changes, [Change::Renewed(text)] if text.contains(why))
+    }
+
+    #[test]
+    fn an_empty_secret_gets_a_ca_and_a_certificate_that_it_signed() {
+        let (content, changes) = tend(&Data::new(), start());
+        assert_eq!(changes, [Change::Made]);
+        assert_eq!(content.bundle(), content.ca.certificate);
+        pki::signs(&content.bundle(), &content.leaf.certificate).unwrap();
+        assert_eq!(Facts::of(&content.leaf.certificate).unwrap().names, names());
+        let keys: Vec<String> = content.data().into_keys().collect();
+        assert_eq!(keys, ["ca.crt", "ca.key", "tls.crt", "tls.key"]);
+    }
+
+    #[test]
+    fn what_is_in_order_stays() {
+        let content = fresh();
+        let (after, changes) = tend(&content.data(), start() + 59 * DAY);
+        assert_eq!(changes, []);
+        assert!(after == content);
+    }
+
+    #[test]
+    fn a_certificate_is_renewed_after_two_thirds_of_its_life_by_the_same_ca() {
+        let content = fresh();
+        let (after, changes) = tend(&content.data(), start() + 61 * DAY);
+        assert!(is_renewed(&changes, "two thirds"), "{changes:?}");
+        assert!(after.ca == content.ca && after.leaf != content.leaf);
+        assert_eq!(after.bundle(), content.bundle(), "nobody has to trust anything new");
+        assert_eq!(Facts::of(&after.leaf.certificate).unwrap().not_after, start() + 151 * DAY);
+    }
+
+    #[test]
+    fn a_certificate_gets_the_names_that_it_lacks_and_keeps_those_it_has_besides() {
+        let data = fresh().data();
+        let tend =
+            |names: &[String]| Content::tend(&data, &Circumstances { now: start(), names, trusted: None }).unwrap().1;
+        let more = [names(), vec!["webhook.example.com".to_owned()]].concat();
+        assert!(is_renewed(&tend(&more), "is not for webhook.example.com"));
+        assert_eq!(tend(&names()[..1]), []);
+    }
+
+    #[test]
+    fn a_ca_is_replaced_in_three_steps() {
+        // The certificate is young, so that nothing else happens.
+        let young = tend(&fresh().data(), late() - DAY).0;
+        let (announced, changes) = tend(&young.data(), late());
+        assert_eq!(changes, [Change::Announced]);
+        let next = announced.next.clone().unwrap();
+        assert!(announced.ca == young.ca && announced.leaf == young.leaf, "the old one still signs");
+        assert_eq!(announced.bundle(), [&*young.ca.certificate, &*next.certificate].concat());
+
+        let tend_trusted = |ca: &str, since: SystemTime| {
+            let names = names();
+            let now = Circumstances { now: late() + DAY, names: &names, trusted: Some((ca, since)) };
+            Content::tend(&announced.data(), &now).unwrap()
+        };
+        let (same, changes) = tend(&announced.data(), late() + DAY);
+        assert!(changes.is_empty() && same == announced, "it is not known who trusts it");
+        assert_eq!(tend_trusted(&young.ca.certificate, late()).1, [], "it is the other one that they trust");
+        let just_now = late() + DAY - NOTICE / 2;
+        assert_eq!(tend_trusted(&next.certificate, just_now).1, [], "not every API server may have noticed");
+        let (switched, changes) = tend_trusted(&next.certificate, late());
+        assert_eq!(changes, [Change::Switched]);
+        assert!(switched.ca == next && switched.next.is_none());
+        pki::signs(&next.certificate, &switched.leaf.certificate).unwrap();
+        assert_eq!(switched.bundle(), [&*next.certificate, &*young.ca.certificate].concat());
+
+        let last = Facts::of(&young.leaf.certificate).unwrap().not_after;
+        assert!(tend(&switched.data(), last - DAY).0.bundle().contains(young.ca.certificate.trim()));
+        let renewed = tend(&switched.data(), last - DAY).0;
+        let (forgotten, changes) = tend(&renewed.data(), last);
+        assert_eq!(changes, [Change::Forgotten]);
+        assert_eq!(forgotten.bundle(), next.certificate);
+        assert_eq!(tend(&forgotten.data(), last).1, []);
+    }
+
+    #[test]
+    fn an_expired_ca_gives_way_to_the_next_one_whoever_trusts_it() {
+        let announced = tend(&fresh().data(), late()).0;
+        let (after, changes) = tend(&announced.data(), start() + 1826 * DAY);
+        assert_eq!(changes.first(), Some(&Change::Switched));
+        assert!(Some(&after.ca) == announced.next.as_ref());
+        pki::signs(&after.ca.certificate, &after.leaf.certificate).unwrap();
+        let (_, changes) = tend(&fresh().data(), start() + 1826 * DAY);
+        assert_eq!(changes, [Change::Replaced("it has expired".to_owned())]);
+    }
+
+    #[test]
+    fn a_certificate_does_not_outlive_its_ca() {
+        let (content, _) = tend(&fresh().data(), start() + 1800 * DAY);
+        let until = |certificate: &str| Facts::of(certificate).unwrap().not_after;
+        assert_eq!(until(&content.leaf.certificate), until(&content.ca.certificate));
+    }
+
+    #[test]
+    fn of_what_is_broken_only_that_is_replaced() {
+        let (content, other) = (fresh(), fresh());
+        let with = |key: &str, text: &str| {
+            let mut data = content.data();
+            data.insert(key.to_owned(), text.as_bytes().to_vec());
+            data
+        };
+        for (data, why) in [
+            (with("tls.crt", "none"), "cannot be used"),
+            (with("tls.key", ""), "cannot be used"),
+            (with("tls.key", &other.leaf.key), "does not belong"),
+        ] {
+            let (after, changes) = tend(&data, start());
+            assert!(is_renewed(&changes, why), "{changes:?}");
+            assert!(after.ca == content.ca);
+        }
+        let mut foreign = content.data();
+        foreign.extend(other.data().into_iter().filter(|(key, _)| key.starts_with("tls.")));
+        assert!(is_renewed(&tend(&foreign, start()).1, "not of this CA"));
+
+        for (data, why) in [
+            (with("ca.crt", "none"), "no certificate"),
+            (with("ca.key", &other.ca.key), "does not belong"),
+            (with("ca.crt", &content.leaf.certificate), "does not belong"),
+        ] {
+            let (after, changes) = tend(&data, start());
+            assert!(matches!(&*changes, [Change::Replaced(text)] if text.contains(why)), "{changes:?}");
+            assert!(after.ca != content.ca);
+            pki::signs(&after.ca.certificate, &after.leaf.certificate).unwrap();
+            assert_eq!(tend(&after.data(), start()).1, [], "and that is in order");
+        }
+    }
+
+    #[test]
+    fn a_next_ca_that_is_broken_is_made_anew() {
+        let mut data = tend(&fresh().data(), late()).0.data();
+        data.insert("next-ca.key".to_owned(), b"none".to_vec());
+        let (after, changes) = tend(&data, late());
+        assert_eq!(changes, [Change::Announced]);
+        assert!(Facts::of_pair(after.next.as_ref().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn clocks_that_differ_a_little_change_nothing_and_others_are_told_of() {
+        let data = fresh().data();
+        let minutes = Duration::from_secs(50 * 60);
+        assert_eq!(tend(&data, start() - minutes).1, [], "it was made by a clock that is ahead");
+        let (_, changes) = tend(&data, start() - DAY);
+        assert!(matches!(&*changes, [Change::Replaced(why)] if why.contains("compare the clocks")), "{changes:?}");
+        // What a clock makes that is behind is taken by those that are right.
+        let behind = tend(&Data::new(), start() - DAY).0;
+        assert_eq!(tend(&behind.data(), start()).1, []);
+        // And so is what it signs by a CA that it takes for younger than it is.
+        let (renewed, changes) = tend(&data, start() - minutes + 61 * DAY);
+        assert!(is_renewed(&changes, "two thirds"), "{changes:?}");
+        assert_eq!(tend(&renewed.data(), start() + 61 * DAY).1, []);
+    }
+}

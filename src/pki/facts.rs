@@ -1,0 +1,167 @@
+//! What a certificate says of itself, and whether another one signed it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{KeyPair, PublicKeyData as _};
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use x509_parser::extensions::GeneralName;
+
+use super::{Error, Pem, time};
+
+/// What a certificate says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// From when on it is valid.
+    pub not_before: SystemTime,
+    /// When it expires.
+    pub not_after: SystemTime,
+    /// The names and addresses that it is for.
+    pub names: Vec<String>,
+    /// Whether it may sign others.
+    pub is_ca: bool,
+}
+
+impl Facts {
+    /// Of the first certificate in a PEM.
+    ///
+    /// # Errors
+    /// There is none that could be read.
+    pub fn of(certificate: &str) -> Result<Self, Error> {
+        Self::read(&first(certificate)?)
+    }
+
+    /// Of a certificate that its key belongs to.
+    ///
+    /// # Errors
+    /// One of the two cannot be read, or they do not belong together.
+    pub fn of_pair(pem: &Pem) -> Result<Self, Error> {
+        let certificate = first(&pem.certificate)?;
+        let (_, parsed) =
+            x509_parser::parse_x509_certificate(&certificate).map_err(|error| Error::X509(error.to_string()))?;
+        let key = KeyPair::from_pem(&pem.key)?;
+        if parsed.public_key().raw != key.subject_public_key_info() {
+            return Err(Error::NotItsKey);
+        }
+        Self::read(&certificate)
+    }
+
+    fn read(certificate: &CertificateDer<'_>) -> Result<Self, Error> {
+        let fault = |error: &dyn std::fmt::Display| Error::X509(error.to_string());
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|error| fault(&error))?;
+        let alternatives = parsed.subject_alternative_name().map_err(|error| fault(&error))?;
+        let names = alternatives.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            GeneralName::IPAddress(octets) => address(octets).map(|address| address.to_string()),
+            _ => None,
+        });
+        Ok(Self {
+            not_before: time(parsed.validity().not_before),
+            not_after: time(parsed.validity().not_after),
+            names: names.collect(),
+            is_ca: parsed.is_ca(),
+        })
+    }
+
+    /// Whether it is valid at this time.
+    #[must_use]
+    pub fn is_valid(&self, now: SystemTime) -> bool {
+        self.not_before <= now && now < self.not_after
+    }
+
+    /// Whether two thirds of its life are over.
+    #[must_use]
+    pub fn is_old(&self, now: SystemTime) -> bool {
+        let life = self.not_after.duration_since(self.not_before).unwrap_or_default();
+        now >= self.not_before + life * 2 / 3
+    }
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    if let Ok(octets) = <[u8; 4]>::try_from(octets) {
+        return Some(octets.into());
+    }
+    <[u8; 16]>::try_from(octets).ok().map(IpAddr::from)
+}
+
+fn first(certificate: &str) -> Result<CertificateDer<'static>, Error> {
+    match CertificateDer::pem_slice_iter(certificate.as_bytes()).next() {
+        Some(Ok(certificate)) => Ok(certificate),
+        Some(Err(error)) => Err(Error::Pem { what: "certificate", problem: error.to_string() }),
+        None => Err(Error::NoCertificate),
+    }
+}
+
+/// Whether a client that trusts this CA alone would take this serving certificate for one of its names, while both are
+/// valid.
+///
+/// # Errors
+/// It would not, and why.
+pub fn signs(ca: &str, leaf: &str) -> Result<(), Error> {
+    let (authority, facts) = (Facts::of(ca)?, Facts::of(leaf)?);
+    let name = facts.names.first().ok_or_else(|| Error::X509("it is for no name".to_owned()))?;
+    let name = ServerName::try_from(name.as_str()).map_err(|error| Error::X509(error.to_string()))?;
+    // When both have begun. A machine whose clock is behind may sign with a CA that is younger than it thinks.
+    let begun = facts.not_before.max(authority.not_before) + Duration::from_secs(1);
+    let begun = UnixTime::since_unix_epoch(begun.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+    let mut roots = RootCertStore::empty();
+    roots.add(first(ca)?)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| Error::X509(error.to_string()))?;
+    rustls::client::danger::ServerCertVerifier::verify_server_cert(&*verifier, &first(leaf)?, &[], &name, &[], begun)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::{Validity, new_ca_for, new_leaf_for};
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    #[test]
+    fn a_certificate_says_when_it_is_valid_and_for_whom() {
+        let now = SystemTime::UNIX_EPOCH + DAY * 20_000;
+        let ca = new_ca_for("test CA", Validity { now, lifetime: 10 * DAY }).unwrap();
+        let names = ["portcullis.portcullis-system.svc".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+        let leaf = new_leaf_for(&ca, &names, Validity { now, lifetime: 3 * DAY }).unwrap();
+        let facts = Facts::of_pair(&leaf).unwrap();
+        assert_eq!(facts.names, names);
+        assert_eq!((facts.not_before, facts.not_after), (now - super::super::BACKDATED, now + 3 * DAY));
+        assert!(!facts.is_ca && Facts::of_pair(&ca).unwrap().is_ca);
+        assert!(facts.is_valid(now) && !facts.is_valid(now + 3 * DAY) && !facts.is_valid(now - DAY));
+        assert!(!facts.is_old(now + DAY) && facts.is_old(now + 2 * DAY));
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_noticed() {
+        let now = SystemTime::now();
+        let (one, other) = (
+            new_ca_for("test CA", Validity { now, lifetime: DAY }).unwrap(),
+            new_ca_for("test CA", Validity { now, lifetime: DAY }).unwrap(),
+        );
+        let mixed = Pem { certificate: one.certificate, key: other.key };
+        assert!(matches!(Facts::of_pair(&mixed), Err(Error::NotItsKey)));
+    }
+
+    #[test]
+    fn who_signed_is_proved_by_the_signature_and_not_by_a_name() {
+        let now = SystemTime::now();
+        let validity = Validity { now, lifetime: DAY };
+        let (one, other) = (new_ca_for("test CA", validity).unwrap(), new_ca_for("test CA", validity).unwrap());
+        let leaf = new_leaf_for(&one, &["localhost".to_owned()], validity).unwrap();
+        assert!(signs(&one.certificate, &leaf.certificate).is_ok());
+        assert!(signs(&other.certificate, &leaf.certificate).is_err());
+        // It may have expired long ago; that is another question.
+        let old = Validity { now: now - 100 * DAY, lifetime: DAY };
+        let ca = new_ca_for("test CA", old).unwrap();
+        let leaf = new_leaf_for(&ca, &["localhost".to_owned()], old).unwrap();
+        assert!(signs(&ca.certificate, &leaf.certificate).is_ok());
+    }
+}

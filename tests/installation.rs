@@ -1,0 +1,231 @@
+//! `deploy/`: what is in it, and what becomes of it in a cluster.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so by a panic"
+)]
+
+mod support;
+
+#[path = "installation/cluster.rs"]
+mod cluster;
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use portcullis::manifest;
+use serde_json::{Value, json};
+
+/// What `kubectl kustomize` makes of a folder of this repository. None where there is no `kubectl`, which is said in a line
+/// that the test harness does not swallow.
+fn rendered(folder: &str) -> Option<String> {
+    let kubectl = ["kubectl", "/usr/local/kubebuilder/bin/kubectl"];
+    for program in kubectl {
+        match Command::new(program).args(["kustomize", folder]).current_dir(env!("CARGO_MANIFEST_DIR")).output() {
+            Ok(output) => {
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                return Some(String::from_utf8(output.stdout).unwrap());
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => panic!("{program}: {error}"),
+        }
+    }
+    skipped("there is no kubectl");
+    None
+}
+
+fn skipped(why: &str) {
+    let _ = writeln!(io::stderr(), "SKIPPED: {why}");
+}
+
+fn objects(text: &str) -> Vec<Value> {
+    manifest::read(text).unwrap().into_iter().map(|document| document.value).collect()
+}
+
+fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let is_it = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
+    objects.iter().find(is_it).unwrap_or_else(|| panic!("there is no {kind} {name}"))
+}
+
+fn portcullis(arguments: &[&str], input: &str) -> (i32, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn it_passes_its_own_rules() {
+    let (code, text) = portcullis(&["check", "deploy/"], "");
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("0 denied, 0 warnings"), "{text}");
+    let Some(rendered) = rendered("deploy") else { return };
+    let (code, text) = portcullis(&["check", "-"], &rendered);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("0 denied, 0 warnings"), "{text}");
+}
+
+#[test]
+fn two_replicas_run_with_no_more_than_they_need() {
+    let Some(text) = rendered("deploy") else { return };
+    let objects = objects(&text);
+    let deployment = &find(&objects, "Deployment", "portcullis")["spec"];
+    assert_eq!(
+        (&deployment["replicas"], &deployment["strategy"]["rollingUpdate"]["maxUnavailable"]),
+        (&json!(2), &json!(0))
+    );
+    let pod = &deployment["template"]["spec"];
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    assert_eq!((&pod["serviceAccountName"], &pod["hostNetwork"]), (&json!("portcullis"), &Value::Null));
+    let container = &pod["containers"][0];
+    assert_eq!(
+        container["securityContext"],
+        json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}})
+    );
+    for (probe, path) in [("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")] {
+        assert_eq!(container[probe]["httpGet"], json!({"path": path, "port": "admin"}), "{probe}");
+    }
+    assert_eq!(find(&objects, "PodDisruptionBudget", "portcullis")["spec"]["minAvailable"], 1);
+    let namespace = find(&objects, "Namespace", "portcullis-system");
+    assert_eq!(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
+    // The name of the ConfigMap carries a hash, and the volume follows it.
+    let config = pod["volumes"][0]["configMap"]["name"].as_str().unwrap();
+    assert!(config.starts_with("portcullis-configuration-"), "{config}");
+    let config = find(&objects, "ConfigMap", config)["data"]["portcullis.yaml"].as_str().unwrap();
+    portcullis::config::Configuration::read(config).unwrap();
+}
+
+#[test]
+fn the_deployment_starts_the_server_with_arguments_that_it_has_and_time_to_end() {
+    let Some(text) = rendered("deploy") else { return };
+    let objects = objects(&text);
+    let pod = &find(&objects, "Deployment", "portcullis")["spec"]["template"]["spec"];
+    let arguments: Vec<&str> =
+        pod["containers"][0]["args"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap()).collect();
+    let (_, help) = portcullis(&["serve", "--help"], "");
+    assert_eq!(arguments[0], "serve");
+    // The controller comes with a change of its own.
+    for argument in arguments[1..].iter().filter(|argument| **argument != "--controller") {
+        let flag = argument.split('=').next().unwrap();
+        assert!(help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")), "{flag} in {help}");
+    }
+    let stop_after: u64 =
+        arguments.iter().find_map(|argument| argument.strip_prefix("--stop-after=")).unwrap().parse().unwrap();
+    // It drains for 20 seconds.
+    assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > stop_after + 20);
+}
+
+/// Small kinds may fail; pods never stop a cluster, and nothing of the control plane is asked about.
+#[test]
+fn webhooks_fail_only_where_an_outage_can_be_borne() {
+    let Some(text) = rendered("deploy") else { return };
+    let objects = objects(&text);
+    let policies = |kind: &str| -> Vec<(String, String)> {
+        let webhooks = find(&objects, kind, "portcullis")["webhooks"].as_array().unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        webhooks.iter().map(|webhook| (text(&webhook["name"]), text(&webhook["failurePolicy"]))).collect()
+    };
+    let owned = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(name, policy)| (format!("{name}.portcullis.dev"), (*policy).to_owned())).collect()
+    };
+    assert_eq!(
+        policies("ValidatingWebhookConfiguration"),
+        owned(&[
+            ("policies", "Fail"),
+            ("namespaces", "Fail"),
+            ("pods", "Fail"),
+            ("pending-pods", "Ignore"),
+            ("workloads", "Fail"),
+        ])
+    );
+    assert_eq!(
+        policies("MutatingWebhookConfiguration"),
+        owned(&[("namespaces", "Ignore"), ("pending-pods", "Ignore"), ("policies", "Ignore")])
+    );
+    for kind in ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"] {
+        for webhook in find(&objects, kind, "portcullis")["webhooks"].as_array().unwrap() {
+            let name = &webhook["name"];
+            let is_for_namespaces = name == "namespaces.portcullis.dev";
+            let spared = json!(["kube-system", "portcullis-system"]);
+            let spares = webhook["namespaceSelector"]["matchExpressions"][0]["values"] == spared;
+            assert!(is_for_namespaces || spares, "{webhook}");
+            // What is applied again would reset it.
+            assert_eq!(webhook["clientConfig"].get("caBundle"), None, "{name}");
+            if kind.starts_with("Validating") && (name == "pods.portcullis.dev" || name == "workloads.portcullis.dev") {
+                assert!(webhook["matchConditions"].to_string().contains("hostNetwork"), "{webhook}");
+            }
+        }
+    }
+}
+
+#[test]
+fn its_roles_hold_no_star_and_no_secret_but_its_own() {
+    let Some(text) = rendered("deploy") else { return };
+    let objects = objects(&text);
+    for role in objects.iter().filter(|object| ["Role", "ClusterRole"].contains(&object["kind"].as_str().unwrap())) {
+        for rule in role["rules"].as_array().unwrap() {
+            assert!(!rule.to_string().contains('*'), "{rule}");
+            let verbs: Vec<&str> =
+                rule["verbs"].as_array().unwrap().iter().map(|verb| verb.as_str().unwrap()).collect();
+            let about = |resource: &str| rule["resources"].as_array().unwrap().contains(&json!(resource));
+            if about("secrets") {
+                assert_eq!(role["kind"], "Role", "{rule}");
+                assert!(verbs == ["create"] || rule["resourceNames"] == json!(["portcullis-tls"]), "{rule}");
+            }
+            if about("validatingwebhookconfigurations") {
+                // kustomize writes the name of a generated ConfigMap here if it is the same.
+                assert_eq!(rule["resourceNames"], json!(["portcullis"]), "{rule}");
+                assert_eq!(verbs, ["get", "patch"], "{rule}");
+            }
+        }
+    }
+    let bound = objects.iter().filter(|object| object["roleRef"]["name"] == "portcullis-bypass").count();
+    assert_eq!(bound, 0, "nobody may bypass a rule as shipped");
+}
+
+#[test]
+fn a_component_for_each_other_set_of_policies_lets_the_controller_write_them() {
+    let overlay = tempfile::Builder::new().prefix("overlay-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let up = "../".repeat(overlay.path().components().count() - 1);
+    let deploy = format!("{}{}", up, base.strip_prefix("/").unwrap().display());
+    for (set, resource) in [("cilium", "ciliumclusterwidenetworkpolicies"), ("calico", "globalnetworkpolicies")] {
+        let text = format!("resources: [{deploy}]\ncomponents: [{deploy}/components/{set}]\n");
+        std::fs::write(overlay.path().join("kustomization.yaml"), text).unwrap();
+        let Some(text) = rendered(overlay.path().to_str().unwrap()) else { return };
+        let objects = objects(&text);
+        let rule = &find(&objects, "ClusterRole", &format!("portcullis-{set}"))["rules"][0];
+        assert_eq!(rule["resources"], json!([resource]));
+        let binding = find(&objects, "ClusterRoleBinding", &format!("portcullis-{set}"));
+        assert_eq!(binding["subjects"][0]["name"], "portcullis");
+    }
+}
+
+#[test]
+fn alerts_fire_when_they_should_and_not_before() {
+    let test = Command::new("promtool")
+        .args(["test", "rules", "deploy/alerts/portcullis.rules.test"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output();
+    match test {
+        Ok(output) => {
+            let text = [output.stdout, output.stderr].concat();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&text));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => skipped("there is no promtool"),
+        Err(error) => panic!("promtool: {error}"),
+    }
+}
