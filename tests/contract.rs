@@ -14,6 +14,12 @@ mod support;
 mod bad_input;
 #[path = "contract/envelope.rs"]
 mod envelope;
+#[path = "contract/exemptions.rs"]
+mod exemptions;
+#[path = "contract/guards.rs"]
+mod guards;
+#[path = "contract/hatch.rs"]
+mod hatch;
 #[path = "contract/limits.rs"]
 mod limits;
 #[path = "contract/patches.rs"]

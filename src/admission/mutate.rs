@@ -25,7 +25,7 @@ pub fn mutate<'a>(knowledge: &Knowledge, facts: &Facts, body: &'a [u8]) -> Resul
         Err(malformed) => return Ok(Reply::Answer(answer_malformed(malformed))),
     };
     let api_version = request.kind.api_version().into_owned();
-    let judged = match subject(&request, &api_version) {
+    let judged = match subject(&knowledge.configuration.site, &request, &api_version) {
         Ok(subject) => {
             let asking = Asking::new(knowledge, facts, &request);
             let patch = patch(knowledge, &asking, &request, body, &subject);

@@ -92,6 +92,18 @@ pub(super) fn warnings(judgements: &[Judgement]) -> Vec<String> {
     warnings
 }
 
+/// The warnings with the lines of a preview after them, as far as there is room.
+pub(super) fn with_preview(mut warnings: Vec<String>, previewed: &[String]) -> Vec<String> {
+    let mut room = WARNINGS.saturating_sub(warnings.iter().map(String::len).sum());
+    for line in previewed.iter().map(|text| line(text)) {
+        if warnings.len() < MOST && line.len() <= room {
+            room -= line.len();
+            warnings.push(line);
+        }
+    }
+    warnings
+}
+
 /// A text as one warning: on one line, and short. One with a line break or a control character would be dropped whole.
 pub(super) fn line(text: &str) -> String {
     clean(cut(text, WARNING).into_owned())
@@ -167,5 +179,19 @@ mod tests {
         assert_eq!(warnings.len(), 12);
         assert!(warnings[0].ends_with('…'));
         assert_eq!(warnings[11], "and 189 more warnings; `portcullis check` shows them all");
+    }
+    #[test]
+    fn a_preview_comes_after_what_was_found_and_only_where_there_is_room() {
+        let told: Vec<String> = (0..5).map(|n| format!("preview: {n}")).collect();
+        let few = with_preview(vec!["a".into()], &told);
+        assert_eq!(few[0], "a");
+        assert_eq!(few[1..], told);
+        let long = with_preview(Vec::new(), &[format!("preview: {}", "x".repeat(200))]);
+        assert_eq!(long[0].chars().count(), WARNING);
+        let most: Vec<String> = (0..MOST).map(|n| n.to_string()).collect();
+        assert_eq!(with_preview(most.clone(), &told), most);
+        let full: Vec<String> = (0..10).map(|n| format!("{n}{}", "ü".repeat(WARNING))).collect();
+        let whole = with_preview(full, &told);
+        assert!(whole.iter().map(String::len).sum::<usize>() <= WARNINGS, "{whole:#?}");
     }
 }

@@ -7,13 +7,14 @@ use serde::Deserialize;
 
 use super::answer::{self, Denial, Outcome};
 use super::asking::Asking;
+use super::preview::preview;
 use super::review::{Malformed, Refusal, Request};
 use super::{Answer, Decision, Knowledge, Reply, text};
 use crate::dialect::{self, Claim, Manifest, Origin, ReadError, Written};
 use crate::engine::{self, Judgement};
 use crate::model::Object;
 use crate::rules::{Change, Old};
-use crate::view::{Facts, Need};
+use crate::view::{Facts, Need, Site};
 
 /// Answers a review, or says what has to be found out first.
 ///
@@ -132,7 +133,11 @@ impl Subject<'_> {
 }
 
 /// Reads the objects of a request. Where there is nothing to judge, or nothing that can be judged, the answer is given.
-pub(super) fn subject<'a>(request: &'a Request<'_>, api_version: &'a str) -> Result<Subject<'a>, Box<Judged>> {
+pub(super) fn subject<'a>(
+    site: &Site,
+    request: &'a Request<'_>,
+    api_version: &'a str,
+) -> Result<Subject<'a>, Box<Judged>> {
     // Status, scale and the like cannot change a spec. The labels of a namespace can be set through any of its own.
     let is_namespace = request.kind.kind == "Namespace" && request.kind.group.is_empty();
     if request.sub_resource.as_deref().is_some_and(|sub| !sub.is_empty()) && !is_namespace {
@@ -161,8 +166,11 @@ pub(super) fn subject<'a>(request: &'a Request<'_>, api_version: &'a str) -> Res
             let new = manifest(request, api_version, new);
             let old = old.map(|old| manifest(request, api_version, old));
             // An object that is being deleted has to be able to lose its finalizers. And labels of a namespace are what
-            // is judged of it, so no change of one is only metadata.
-            let only_metadata = || !is_namespace && old.is_some_and(|old| new.differs_in_metadata_only(&old));
+            // is judged of it, so no change of one is only metadata. The baseline controller knows its policies by labels.
+            let is_reserved = request.name.as_deref().is_some_and(|name| site.is_reserved(name));
+            let is_judged =
+                |old: &Manifest<'_>| is_namespace || is_reserved && !new.has_same_labels_and_annotations(old);
+            let only_metadata = || old.is_some_and(|old| !is_judged(&old) && new.differs_in_metadata_only(&old));
             if new.deleting() || only_metadata() {
                 return Err(Box::default());
             }
@@ -199,7 +207,7 @@ pub(super) fn manifest<'a>(request: &'a Request<'_>, api_version: &'a str, writt
 
 fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<Judged, Vec<Need>> {
     let api_version = request.kind.api_version();
-    let subject = match subject(request, &api_version) {
+    let subject = match subject(&knowledge.configuration.site, request, &api_version) {
         Ok(subject) => subject,
         Err(judged) => return Ok(*judged),
     };
@@ -213,17 +221,23 @@ fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<
     };
     let view = own.as_ref().unwrap_or(&knowledge.view);
     let judgements = engine::judge(&knowledge.configuration, view, subject.change(), asking.occasion()).judgements;
+    // What is refused has no effects that could be told.
+    let previewed = if judgements.iter().any(Judgement::denies) {
+        Vec::new()
+    } else {
+        preview(knowledge, view, subject.change(), asking.occasion().now)
+    };
     let needs = asking.into_needs();
     if !needs.is_empty() {
         return Err(needs);
     }
-    if judgements.is_empty() {
+    if judgements.is_empty() && previewed.is_empty() {
         return Ok(Judged::nothing());
     }
     let object = request.object.map(|object| manifest(request, &api_version, object));
     let outcome = Outcome {
         denial: text::denial(&judgements, object.as_ref()),
-        warnings: text::warnings(&judgements),
+        warnings: text::with_preview(text::warnings(&judgements), &previewed),
         audit: text::audit(&judgements),
         patch: None,
     };

@@ -3,6 +3,8 @@
 //! One function decides it, for the gate, for `check`, and for whatever looks at stored objects later, so that an exemption
 //! that is over is over everywhere.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::{Judgement, Spared};
@@ -20,7 +22,7 @@ pub struct Exemption<'a> {
     pub until: Option<Timestamp>,
 }
 
-/// The exemption of an object from a rule at this time. None where the object does not name the rule.
+/// The exemption of an object from a rule at this time, whoever gave it. None where the object does not name the rule.
 ///
 /// # Errors
 /// It names the rule and is no exemption: why not.
@@ -32,6 +34,10 @@ pub fn exemption<'a>(
 ) -> Option<Result<Exemption<'a>, String>> {
     if !named(site, object).any(|name| name == rule) {
         return None;
+    }
+    // Whoever may do what a guard forbids needs no exemption, and nobody can hand that on to those who change the object later.
+    if rules::find(rule).is_some_and(rules::Definition::is_guard) {
+        return Some(Err("nothing can be exempt from this rule".to_owned()));
     }
     let written = |key: &str| object.annotations.get(key).map(str::trim).filter(|text| !text.is_empty());
     let Some(reason) = written(&site.reason_annotation()) else {
@@ -59,19 +65,20 @@ fn named<'a>(site: &Site, object: &'a Object) -> impl Iterator<Item = &'a str> {
     names.split(',').map(str::trim).filter(|name| !name.is_empty())
 }
 
-/// Turns denials into warnings where the object is exempt, and denies that somebody makes it so who may not.
+/// Turns denials into warnings where the object is exempt, and denies that somebody makes it so who may not. What such an
+/// exemption was to spare is denied too, as it would be without it.
 pub(super) fn apply(configuration: &Configuration, case: &Case<'_>, judgements: &mut Vec<Judgement>) {
     let Some(object) = case.written() else { return };
+    let names: BTreeSet<&str> = named(case.site, object).collect();
+    if names.is_empty() {
+        return;
+    }
     let (site, now) = (case.site, case.occasion.now);
     let mut refused: Vec<Judgement> = Vec::new();
-    for definition in named(site, object).filter_map(rules::find) {
+    for definition in names.iter().filter_map(|name| rules::find(name)) {
         let rule = definition.name;
         let Some(Ok(given)) = exemption(site, object, rule, now) else { continue };
-        // Whoever makes it last longer gives a new one.
-        let before = case.change.old().and_then(|old| exemption(site, old, rule, now)).and_then(Result::ok);
-        let is_old = before
-            .is_some_and(|before| before.until.is_none_or(|before| given.until.is_some_and(|given| given <= before)));
-        if is_old || !configuration.modes().any(|(name, mode)| name == rule && mode == Mode::Deny) {
+        if is_old(case, rule, given) || !configuration.modes().any(|(name, mode)| name == rule && mode == Mode::Deny) {
             continue;
         }
         let Err(why) = case.occasion.author.may_bypass(rule) else { continue };
@@ -84,16 +91,31 @@ pub(super) fn apply(configuration: &Configuration, case: &Case<'_>, judgements: 
     }
     for judgement in judgements.iter_mut().filter(|judgement| judgement.denies()) {
         let rule = judgement.finding.rule;
-        match exemption(site, object, rule, now) {
-            None => {}
-            Some(Ok(_)) if refused.iter().any(|refused| refused.finding.rule == rule) => {}
+        let is_refused = refused.iter().any(|refused| refused.finding.rule == rule);
+        let why = match exemption(site, object, rule, now) {
+            Some(Ok(_)) if is_refused => continue,
             Some(Ok(_)) => {
                 judgement.action = Mode::Warn;
                 judgement.spared = Some(Spared::Exempt);
+                continue;
             }
-            Some(Err(why)) => judgement.finding.help.push_str(&format!("; it is not exempt: {why}")),
-        }
+            Some(Err(why)) => why,
+            // Somebody meant one of the rules by it, and maybe this one.
+            None => match names.iter().find(|name| rules::find(name).is_none()) {
+                Some(name) => format!("`{}` names {name:?}, which is no rule", site.exempt_annotation()),
+                None => continue,
+            },
+        };
+        judgement.finding.help.push_str(&format!("; it is not exempt: {why}"));
     }
     judgements.append(&mut refused);
     judgements.sort_by(|a, b| a.finding.path.cmp(&b.finding.path));
+}
+
+/// Whether the object had an exemption from a rule that is still one, and lasted as long. Whoever makes it last longer gives
+/// a new one.
+fn is_old(case: &Case<'_>, rule: &str, given: Exemption<'_>) -> bool {
+    let before = case.change.old().and_then(|old| exemption(case.site, old, rule, case.occasion.now));
+    let Some(Ok(before)) = before else { return false };
+    before.until.is_none_or(|before| given.until.is_some_and(|given| given <= before))
 }

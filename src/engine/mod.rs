@@ -48,6 +48,12 @@ impl Judgement {
     pub fn denies(&self) -> bool {
         self.action == Mode::Deny
     }
+
+    /// Whether it denies, and there can be a reason why it should not. What a guard finds is wrong with the change, and not
+    /// with the object.
+    fn can_be_spared(&self) -> bool {
+        self.denies() && !rules::find(self.finding.rule).is_some_and(rules::Definition::is_guard)
+    }
 }
 
 impl Spared {
@@ -80,7 +86,7 @@ impl Verdict {
 ///
 /// On a change of an object that was there, what it was already guilty of is shown and does not deny: whoever has to
 /// change an old object is not held up by what others left in it. Nor does what a staged policy would do: staging it is how
-/// one finds out.
+/// one finds out. Nothing of that holds for guards.
 #[must_use]
 pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>, occasion: Occasion<'_>) -> Verdict {
     let case = Case { site: &configuration.site, view, change, occasion };
@@ -88,7 +94,7 @@ pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>, occ
     let is_staged = |policy: &Policy| policy.standing == Standing::Staged;
     let policies = case.change.object().policies();
     if policies.iter().any(is_staged) && policies.iter().all(is_staged) {
-        for judgement in judgements.iter_mut().filter(|judgement| judgement.action == Mode::Deny) {
+        for judgement in judgements.iter_mut().filter(|judgement| judgement.can_be_spared()) {
             judgement.action = Mode::Warn;
             judgement.spared = Some(Spared::Staged);
         }
@@ -98,14 +104,16 @@ pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>, occ
         && let Some(old) = change.old()
         && !concerns_more(change.object(), old)
     {
-        let before = Case { change: Change::Write { new: old, old: None }, ..case };
+        // What the object was guilty of, whoever comes with it now: who may not make a change could not have made it before.
+        let occasion = Occasion::anonymous(occasion.now);
+        let before = Case { change: Change::Write { new: old, old: None }, occasion, ..case };
         // Counted, since the same fault twice is one more than the same fault once.
         let mut known: HashMap<(&str, String), usize> = HashMap::new();
         let before = ask(configuration, &before);
         for Judgement { finding, .. } in &before {
             *known.entry((finding.rule, fault(&finding.message, old))).or_default() += 1;
         }
-        for judgement in judgements.iter_mut().filter(|judgement| judgement.action == Mode::Deny) {
+        for judgement in judgements.iter_mut().filter(|judgement| judgement.can_be_spared()) {
             let fault = (judgement.finding.rule, fault(&judgement.finding.message, change.object()));
             if let Some(left) = known.get_mut(&fault).filter(|left| **left > 0) {
                 *left -= 1;
@@ -125,9 +133,7 @@ fn spare_by_hatch(case: &Case<'_>, judgements: &mut [Judgement]) {
     let Some(facts) = object.id.namespace.as_deref().and_then(|name| case.view.namespace(name)) else { return };
     let Some(labels) = facts.labels.as_ref().filter(|_| judgements.iter().any(Judgement::denies)) else { return };
     let Some(Ok(_)) = case.site.hatch(labels, &facts.annotations, case.occasion.now) else { return };
-    let is_guarded =
-        |judgement: &Judgement| rules::find(judgement.finding.rule).is_some_and(rules::Definition::is_guard);
-    for judgement in judgements.iter_mut().filter(|judgement| judgement.denies() && !is_guarded(judgement)) {
+    for judgement in judgements.iter_mut().filter(|judgement| judgement.can_be_spared()) {
         judgement.action = Mode::Warn;
         judgement.spared = Some(Spared::HatchOpen);
     }

@@ -30,6 +30,21 @@ pub trait Defined: Rule + Default + DeserializeOwned + 'static {
     const DOC: &'static [&'static str];
     /// Whether it guards what Portcullis itself puts there, so that it holds even where enforcement is switched off.
     const IS_GUARD: bool = false;
+    /// Changes of what it is asked about.
+    const SUBJECTS: &'static [Subject] = &[Subject::Policies];
+}
+
+/// What a change is a change of, as far as webhooks tell that apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Network policies, and tiers of them.
+    Policies,
+    /// Namespaces.
+    Namespaces,
+    /// Pods, and what makes pods, that use the network of their node.
+    NodeWorkloads,
+    /// Pods in a namespace whose baseline is not there yet.
+    PendingPods,
 }
 
 /// What follows from a finding.
@@ -67,6 +82,7 @@ pub struct Definition {
     /// What follows from a finding, as shipped.
     pub mode: Mode,
     is_guard: bool,
+    subjects: &'static [Subject],
     doc: &'static [&'static str],
     configure: fn(Value) -> Result<Box<dyn Rule>, SettingsError>,
 }
@@ -74,13 +90,26 @@ pub struct Definition {
 impl Definition {
     /// The entry of a rule.
     pub(super) const fn of<R: Defined>() -> Self {
-        Self { name: R::NAME, mode: R::MODE, is_guard: R::IS_GUARD, doc: R::DOC, configure: configure::<R> }
+        Self {
+            name: R::NAME,
+            mode: R::MODE,
+            is_guard: R::IS_GUARD,
+            subjects: R::SUBJECTS,
+            doc: R::DOC,
+            configure: configure::<R>,
+        }
     }
 
     /// Whether it guards what Portcullis itself puts there, so that it holds even where enforcement is switched off.
     #[must_use]
     pub fn is_guard(&self) -> bool {
         self.is_guard
+    }
+
+    /// Whether it has anything to say of changes of this.
+    #[must_use]
+    pub fn is_about(&self, subject: Subject) -> bool {
+        self.subjects.contains(&subject)
     }
 
     /// The rule with these settings.
@@ -124,7 +153,7 @@ fn configure<R: Defined>(settings: Value) -> Result<Box<dyn Rule>, SettingsError
 macro_rules! rule {
     (
         $(#[doc = $doc:literal])+
-        $name:literal, $mode:ident $(, guard = $guard:literal)?,
+        $name:literal, $mode:ident $(, guard = $guard:literal)? $(, on = [$($subject:ident),+])?,
         $(#[$attribute:meta])*
         pub struct $rule:ident { $($(#[$about:meta])* $setting:ident: $type:ty),* $(,)? }
     ) => {
@@ -139,6 +168,7 @@ macro_rules! rule {
             const MODE: $crate::rules::Mode = $crate::rules::Mode::$mode;
             const DOC: &'static [&'static str] = &[$($doc),+];
             $(const IS_GUARD: bool = $guard;)?
+            $(const SUBJECTS: &'static [$crate::rules::Subject] = &[$($crate::rules::Subject::$subject),+];)?
         }
     };
 }

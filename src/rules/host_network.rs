@@ -74,7 +74,7 @@ rule! {
     /// - `policies`: whether a policy that isolates all pods of the namespace counts too. `true` by default.
     /// - `exemptServiceAccounts`: service accounts, as `namespace/name`, whose pods may use the node's network. None by
     ///   default.
-    "host-network", Deny,
+    "host-network", Deny, on = [NodeWorkloads],
     pub struct HostNetwork {
         profiles: Option<Vec<String>>,
         policies: bool,

@@ -42,7 +42,7 @@ rule! {
     /// ## Settings
     ///
     /// None. The names are `profiles.names`, `access` and `platformNamespaces` of the configuration.
-    "invalid-profile", Deny,
+    "invalid-profile", Deny, on = [Namespaces],
     #[derive(Default)]
     pub struct InvalidProfile {}
 }

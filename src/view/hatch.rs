@@ -43,7 +43,9 @@ impl fmt::Display for HatchFault<'_> {
             Self::NoEnd => f.write_str("without an end"),
             Self::BadEnd(text) => write!(f, "until {text:?}, which is no time as RFC 3339 writes it"),
             Self::Over(until) => write!(f, "until {until}, which is over"),
-            Self::TooLate { until, latest } => write!(f, "until {until}, and {latest} is the latest that is allowed"),
+            Self::TooLate { until, latest } => {
+                write!(f, "until {until}, and {latest:.0} is the latest that is allowed")
+            }
         }
     }
 }
@@ -66,10 +68,11 @@ impl Site {
         let until = written(&self.until_annotation()).ok_or(HatchFault::NoEnd)?;
         let until: Timestamp = until.parse().map_err(|_| HatchFault::BadEnd(until))?;
         // It was allowed when it was opened, and time has only passed since then.
-        let latest = now.saturating_add(self.hatch_max_duration + GRACE).unwrap_or(Timestamp::MAX);
+        let in_time = |time: SignedDuration| now.saturating_add(time).unwrap_or(Timestamp::MAX);
+        let latest = in_time(self.hatch_max_duration);
         if until <= now {
             Err(HatchFault::Over(until))
-        } else if until > latest {
+        } else if until > in_time(self.hatch_max_duration + GRACE) {
             Err(HatchFault::TooLate { until, latest })
         } else {
             Ok(Hatch { reason, until })

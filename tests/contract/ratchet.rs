@@ -21,7 +21,7 @@ fn an_old_fault_is_warned_about_wherever_it_stands_now() {
     let old = policy(&egress(&[to_database()]));
     let new = policy(&egress(&[to_database(), to_database()]));
     let verdict = webhook.validate(&update(&old, &new));
-    verdict.allowed_with(&[("dns-blocked", "spec.egress")]);
+    verdict.allowed_with(&[("dns-blocked", "spec.egress"), ("redundant-policy", "spec.egress[1]")]);
     assert_eq!(borrowed(&verdict.before), [("dns-blocked", "spec.egress")], "{verdict}");
 }
 

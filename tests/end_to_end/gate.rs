@@ -275,6 +275,41 @@ pub(crate) fn access_has_to_exist(cluster: &mut Cluster) {
     assert_eq!(labels.get("access.network-policy.portcullis.dev/mongo"), None);
 }
 
+/// Labels open a hatch, and annotations keep it open: both reach the webhook, and so does what a profile will do.
+pub(crate) fn a_hatch_is_guarded(cluster: &mut Cluster) {
+    cluster.namespace("hatch");
+    let set = |verb: &str, what: &str| {
+        let what = format!("network-policy.portcullis.dev/{what}");
+        cluster.plane.kubectl(&[verb, "--overwrite", "namespace", "hatch", &what])
+    };
+    let opened = set("label", "enforcement=disabled");
+    let label = "network-policy.portcullis.dev/enforcement";
+    denied(&opened, NAMESPACES, "unguarded-hatch", &format!("metadata.labels[\"{label}\"]"));
+    assert_eq!(cluster.labels("hatch").get(label), None);
+
+    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(1);
+    accepted(&set("annotate", "reason=an outage"));
+    accepted(&set("annotate", &format!("until={end}")));
+    accepted(&set("label", "enforcement=disabled"));
+    let prolonged = set("annotate", "until=2999-01-01T00:00:00Z");
+    let place = "metadata.annotations[\"network-policy.portcullis.dev/until\"]";
+    denied(&prolonged, NAMESPACES, "unguarded-hatch", place);
+    let stored = cluster.plane.stored(&["namespace", "hatch"]).expect("it is stored");
+    assert_eq!(stored["metadata"]["annotations"]["network-policy.portcullis.dev/until"], end.to_string());
+    accepted(&set("label", "enforcement-"));
+
+    let told = cluster.plane.kubectl(&[
+        "label",
+        "--overwrite",
+        "namespace",
+        "hatch",
+        &format!("{PROFILE}=isolated"),
+        "--dry-run=server",
+    ]);
+    assert!(told.ok && told.stderr.contains("Warning: preview: profile isolated cuts "), "{told}");
+    assert_eq!(cluster.labels("hatch")[PROFILE], "standard");
+}
+
 pub(crate) fn an_old_namespace_is_left_alone(cluster: &mut Cluster) {
     let label = |label: &str| cluster.plane.kubectl(&["label", "--overwrite", "namespace", "old-labels", label]);
     accepted(&label("team=a"));

@@ -1,0 +1,118 @@
+//! See [`ManagedPolicyChange`].
+
+use super::{Case, Defined, Findings, Rule};
+use crate::model::{Body, Namespace, Object, Path};
+
+rule! {
+    /// What the baseline controller put there, or a name that is its own, is changed by somebody else.
+    ///
+    /// ## Why
+    ///
+    /// The baseline of a namespace is what everything else is added to. Whoever deletes it or rewrites it opens the namespace
+    /// until the controller puts it back, and whoever takes the name of one of its policies first keeps the controller from
+    /// putting its own there.
+    ///
+    /// ## What it looks at
+    ///
+    /// Policies of every dialect (NetworkPolicy, Cilium, Calico, ClusterNetworkPolicy) that the controller applied, and those
+    /// whose names start with `baseline.reservedPrefix`, whoever made them; their labels and annotations too, since the
+    /// controller knows its policies by them. And the label `baseline` of namespaces: nobody else sets it to another value or
+    /// removes `pending`. Removing `applied` does no harm, since it comes back, and what is written when a namespace is made
+    /// is written over. In a namespace that is being deleted everything may go.
+    ///
+    /// Who makes the change counts: the controller is `baseline.username`. It holds while a hatch is open, and no object can
+    /// be exempt from it. Offline it never fires: a file has no author, and those that ship in `policies/` have these names.
+    ///
+    /// ## Fires
+    ///
+    /// If anybody but the controller comes with it:
+    ///
+    /// ```yaml
+    /// apiVersion: networking.k8s.io/v1
+    /// kind: NetworkPolicy
+    /// metadata:
+    ///   name: portcullis-baseline-allow-dns
+    ///   namespace: shop
+    /// spec:
+    ///   podSelector: {}
+    ///   policyTypes: [Ingress]
+    /// ```
+    ///
+    /// ## Passes
+    ///
+    /// ```yaml
+    /// apiVersion: networking.k8s.io/v1
+    /// kind: NetworkPolicy
+    /// metadata:
+    ///   name: allow-dns
+    ///   namespace: shop
+    /// spec:
+    ///   podSelector: {}
+    ///   policyTypes: [Ingress]
+    /// ```
+    ///
+    /// ## Settings
+    ///
+    /// None. Prefix and user are `baseline.reservedPrefix` and `baseline.username` of the configuration. In a cluster others
+    /// may if RBAC says so: the verb `bypass` on `rules` of the group portcullis.dev, by the name of this rule.
+    "managed-policy-change", Deny, guard = true, on = [Policies, Namespaces],
+    #[derive(Default)]
+    pub struct ManagedPolicyChange {}
+}
+
+impl Rule for ManagedPolicyChange {
+    fn check(&self, case: &Case<'_>, findings: &mut Findings) {
+        let Some(username) = case.occasion.author.username() else { return };
+        if username == case.site.baseline.username {
+            return;
+        }
+        let object = case.change.object();
+        let found = match &object.body {
+            Body::Policies(_) => policy(case, object),
+            Body::Namespace(namespace) => label(case, namespace),
+            Body::Tier(_) | Body::Workload(_) => None,
+        };
+        let Some((path, what)) = found else { return };
+        let Err(why) = case.occasion.author.may_bypass(Self::NAME) else { return };
+        let message = format!("{what}, and {username} is somebody else: {why}");
+        let help = format!(
+            "leave it to the controller, or ask somebody with the verb `bypass` on `rules.portcullis.dev`, resource name {}",
+            Self::NAME
+        );
+        findings.add::<Self>(case, path, message, help, None);
+    }
+}
+
+/// What is the controller's about a policy, if anything is, and where that is written.
+fn policy(case: &Case<'_>, object: &Object) -> Option<(Path, String)> {
+    let around = object.id.namespace.as_deref().and_then(|name| case.view.namespace(name));
+    if around.is_some_and(|facts| facts.is_terminating) {
+        return None;
+    }
+    let owned = match (&object.id.namespace, around) {
+        (None, _) => case.view.owned_of_cluster(),
+        (Some(_), facts) => facts.map(|facts| facts.owned.as_slice()).unwrap_or_default(),
+    };
+    let prefix = &case.site.baseline.reserved_prefix;
+    let what = if owned.iter().any(|owned| owned.is_applied && owned.object.is_same_object(&object.id)) {
+        format!("{} is a policy of the baseline controller", object.id)
+    } else if case.site.is_reserved(&object.id.name) {
+        format!("names that start with {prefix:?} are those of the baseline controller's policies")
+    } else {
+        return None;
+    };
+    Some((Path::root().field("metadata").field("name"), what))
+}
+
+/// What a change of a namespace claims about its baseline, if it claims anything, and where.
+fn label(case: &Case<'_>, namespace: &Namespace) -> Option<(Path, String)> {
+    // On a CREATE /mutate has the last word.
+    let old = case.change.old().and_then(Object::as_namespace)?;
+    let label = case.site.baseline_label();
+    let what = match (old.labels.get(&label), namespace.labels.get(&label)) {
+        (before, Some(after)) if before != Some(after) => format!("the label says that the baseline is {after}"),
+        (Some("pending"), None) => "the label says no more that the baseline is pending".to_owned(),
+        _ => return None,
+    };
+    Some((namespace.labels_path.key(&label), format!("{what}, which only the baseline controller knows")))
+}

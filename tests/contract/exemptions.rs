@@ -1,0 +1,153 @@
+//! Objects that are exempt from rules: by whom, for how long, and from what not.
+
+use serde_json::{Value, json};
+
+use crate::support::reviews::{CONFIG, SHOP, Webhook, create, delete, from_on_any_port, ingress, policy, update, with};
+use crate::support::verdict::borrowed;
+
+/// Those who may are listed, as where there is no cluster to ask.
+const LISTED: &str = concat!(include_str!("../corpus/portcullis.yaml"), "bypass: [grace, admins]\n");
+
+const EXEMPT: &str = "network-policy.homelab/exempt";
+const REASON: &str = "network-policy.homelab/reason";
+const UNTIL: &str = "network-policy.homelab/until";
+
+const FAULT: (&str, &str) = ("any-port", "spec.ingress[0]");
+
+fn place() -> String {
+    format!("metadata.annotations[\"{EXEMPT}\"]")
+}
+
+fn webhook() -> Webhook {
+    Webhook::with(LISTED, SHOP)
+}
+
+/// A policy that `any-port` fires on, with these annotations.
+fn annotated(annotations: &Value) -> Value {
+    let mut policy = policy(&ingress(&[from_on_any_port("batch")]));
+    policy["metadata"]["annotations"] = annotations.clone();
+    policy
+}
+
+/// The same, exempt for good.
+fn exempt() -> Value {
+    annotated(&json!({EXEMPT: "any-port, split-peer", REASON: "a scanner"}))
+}
+
+fn until(time: &str) -> Value {
+    annotated(&json!({EXEMPT: "any-port", REASON: "a scanner", UNTIL: time}))
+}
+
+fn by(user: &str, review: Value) -> Value {
+    with(review, &json!({"userInfo": {"username": user, "groups": ["system:authenticated"]}}))
+}
+
+#[test]
+fn an_exemption_by_somebody_who_may_is_honoured_with_a_warning() {
+    let mut webhook = webhook();
+    for review in [
+        by("grace", create(&exempt())),
+        with(create(&exempt()), &json!({"userInfo": {"username": "ada", "groups": ["admins"]}})),
+        by("grace", create(&until("2999-01-01T00:00:00Z"))),
+    ] {
+        let verdict = webhook.validate(&review);
+        verdict.allowed_with(&[FAULT]);
+        assert!(verdict.warnings[0].starts_with("any-port (exempt) at spec.ingress[0]: "), "{verdict}");
+    }
+}
+
+#[test]
+fn an_exemption_by_anybody_else_is_refused_and_spares_nothing() {
+    let mut webhook = webhook();
+    let verdict = webhook.validate(&create(&exempt()));
+    verdict.denied_by(&[("any-port", &place()), FAULT]);
+    for words in ["exempt from any-port", "ada", "`bypass`", "rules.portcullis.dev", "resource name any-port"] {
+        assert!(verdict.message.contains(words), "nothing of {words}: {verdict}");
+    }
+    // It is refused even where there is no fault yet.
+    let mut good = exempt();
+    good["spec"] = ingress(&[]);
+    let verdict = webhook.validate(&create(&good));
+    verdict.denied_by(&[("any-port", &place())]);
+    // Of a rule that does not deny there is nothing to be exempt from.
+    good["metadata"]["annotations"][EXEMPT] = json!("split-peer");
+    webhook.validate(&create(&good)).allowed_without_a_word();
+}
+
+#[test]
+fn what_is_no_exemption_says_why() {
+    let mut webhook = webhook();
+    for (policy, why) in [
+        (until("2020-01-01T00:00:00Z"), "it is not exempt: the exemption was until 2020-01-01T00:00:00Z"),
+        (until("next week"), "it is not exempt: `network-policy.homelab/until` is \"next week\", which is no time"),
+        (annotated(&json!({EXEMPT: "any-port"})), "names it without `network-policy.homelab/reason`"),
+        (annotated(&json!({EXEMPT: "any-port", REASON: " "})), "names it without `network-policy.homelab/reason`"),
+        (annotated(&json!({EXEMPT: "any-prot", REASON: "a scanner"})), "names \"any-prot\", which is no rule"),
+    ] {
+        // Not even for those who may.
+        let verdict = webhook.validate(&by("grace", create(&policy)));
+        verdict.denied_by(&[FAULT]);
+        assert!(verdict.message.contains(why), "nothing of {why}: {verdict}");
+    }
+    let other = annotated(&json!({EXEMPT: "dns-blocked", REASON: "a scanner"}));
+    let verdict = webhook.validate(&by("grace", create(&other)));
+    verdict.denied_by(&[FAULT]);
+    assert!(!verdict.message.contains("exempt"), "nobody meant this rule: {verdict}");
+}
+
+#[test]
+fn a_change_of_metadata_alone_that_makes_exempt_is_judged() {
+    let mut webhook = webhook();
+    let plain = annotated(&json!({}));
+    let verdict = webhook.validate(&update(&plain, &exempt()));
+    verdict.denied_by(&[("any-port", &place())]);
+    webhook.validate(&by("grace", update(&plain, &exempt()))).allowed_with(&[FAULT]);
+}
+
+#[test]
+fn an_old_exemption_lasts_when_somebody_else_edits() {
+    let mut webhook = webhook();
+    let mut new = exempt();
+    new["spec"]["podSelector"] = json!({"matchLabels": {"app": "scanner"}});
+    webhook.validate(&update(&exempt(), &new)).allowed_with(&[FAULT]);
+    let mut again = exempt();
+    again["spec"] = ingress(&[from_on_any_port("batch"), from_on_any_port("other")]);
+    let verdict = webhook.validate(&update(&exempt(), &again));
+    verdict.allowed_with(&[FAULT, ("any-port", "spec.ingress[1]")]);
+    webhook.validate(&delete(&exempt())).allowed_without_a_word();
+    // Whoever takes it away takes it away for those who come later.
+    let mut without = again.clone();
+    without["metadata"]["annotations"] = json!({});
+    let verdict = webhook.validate(&update(&exempt(), &without));
+    verdict.denied_by(&[("any-port", "spec.ingress[1]")]);
+}
+
+#[test]
+fn making_it_last_longer_takes_the_right_again() {
+    let mut webhook = webhook();
+    let (near, far, over) =
+        (until("2998-01-01T00:00:00Z"), until("2999-01-01T00:00:00Z"), until("2020-01-01T00:00:00Z"));
+    for (old, new) in [(&near, &far), (&near, &exempt()), (&over, &near)] {
+        let verdict = webhook.validate(&update(old, new));
+        assert!(borrowed(&verdict.denials).contains(&("any-port", place().as_str())), "{verdict}");
+        assert!(webhook.validate(&by("grace", update(old, new))).allowed, "{verdict}");
+    }
+    let verdict = webhook.validate(&update(&far, &near));
+    assert!(verdict.allowed, "it lasts less long: {verdict}");
+    assert!(webhook.validate(&update(&exempt(), &near)).allowed);
+}
+
+#[test]
+fn nothing_is_exempt_from_a_guard() {
+    let mut webhook = Webhook::with(CONFIG, SHOP);
+    let mut policy = policy(&ingress(&[]));
+    policy["metadata"]["name"] = json!("portcullis-baseline-allow-dns");
+    policy["metadata"]["annotations"] = json!({EXEMPT: "managed-policy-change", REASON: "mine"});
+    let verdict = webhook.validate(&update(&policy, &{
+        let mut new = policy.clone();
+        new["spec"]["podSelector"] = json!({"matchLabels": {"app": "other"}});
+        new
+    }));
+    verdict.denied_by(&[("managed-policy-change", "metadata.name")]);
+    assert!(verdict.message.contains("nothing can be exempt from this rule"), "{verdict}");
+}

@@ -1,0 +1,217 @@
+//! What guards Portcullis itself, and what a change of a namespace's profile will do.
+
+use serde_json::{Value, json};
+
+use crate::support::reviews::{
+    BASELINE, CONFIG, PROFILE, SHOP, Webhook, create, delete, from, from_on_any_port, ingress, namespace, object,
+    pod_on_the_node, policy, update, with,
+};
+
+const LISTED: &str = concat!(include_str!("../corpus/portcullis.yaml"), "bypass: [grace]\n");
+const CONTROLLER: &str = "system:serviceaccount:portcullis-system:portcullis";
+const DENIED: (&str, &str) = ("managed-policy-change", "metadata.name");
+
+fn by(user: &str, review: Value) -> Value {
+    with(review, &json!({"userInfo": {"username": user, "groups": ["system:authenticated"]}}))
+}
+
+fn reserved() -> Value {
+    let mut policy = policy(&ingress(&[from("frontend")]));
+    policy["metadata"]["name"] = json!("portcullis-baseline-allow-mesh");
+    policy["metadata"]["labels"] = json!({"network-policy.homelab/layer": "baseline"});
+    policy
+}
+
+#[test]
+fn policies_with_reserved_names_are_the_controllers() {
+    let mut webhook = Webhook::with(LISTED, SHOP);
+    let mut wider = reserved();
+    wider["spec"]["podSelector"] = json!({"matchLabels": {"app": "web"}});
+    let cilium = object(
+        "cilium.io/v2",
+        "CiliumNetworkPolicy",
+        &json!({"name": "portcullis-x", "namespace": "shop"}),
+        &json!({"endpointSelector": {}, "ingress": [{"fromEntities": ["health"]}]}),
+    );
+    // Staging a policy is how one finds out what it does, and takes the name all the same.
+    let staged = object(
+        "projectcalico.org/v3",
+        "StagedNetworkPolicy",
+        &json!({"name": "portcullis-x", "namespace": "shop"}),
+        &json!({"types": ["Ingress"]}),
+    );
+    let changes =
+        [create(&reserved()), update(&reserved(), &wider), delete(&reserved()), create(&cilium), create(&staged)];
+    for review in changes {
+        let verdict = webhook.validate(&review);
+        verdict.denied_by(&[DENIED]);
+        assert!(verdict.message.contains("`bypass`"), "{verdict}");
+        for user in [CONTROLLER, "grace"] {
+            let verdict = webhook.validate(&by(user, review.clone()));
+            assert!(verdict.allowed, "{user}: {verdict}");
+        }
+    }
+    // Those who only finish a deletion.
+    let finisher = "system:serviceaccount:kube-system:generic-garbage-collector";
+    webhook.validate(&by(finisher, delete(&reserved()))).allowed_without_a_word();
+    // A name that has the prefix elsewhere is free.
+    let mut free = reserved();
+    free["metadata"]["name"] = json!("not-portcullis-baseline");
+    webhook.validate(&create(&free)).allowed_without_a_word();
+}
+
+#[test]
+fn labels_and_annotations_of_a_reserved_policy_are_more_than_metadata() {
+    let mut webhook = Webhook::with(LISTED, SHOP);
+    let mut unlabelled = reserved();
+    unlabelled["metadata"]["labels"] = json!({});
+    let mut annotated = reserved();
+    annotated["metadata"]["annotations"] = json!({"argocd.argoproj.io/compare-options": "None"});
+    for new in [&unlabelled, &annotated] {
+        webhook.validate(&update(&reserved(), new)).denied_by(&[DENIED]);
+        webhook.validate(&by(CONTROLLER, update(&reserved(), new))).allowed_without_a_word();
+    }
+    // The rest is, and a finalizer can be removed.
+    let (mut old, mut new) = (reserved(), reserved());
+    old["metadata"]["finalizers"] = json!(["example.com/held"]);
+    new["metadata"]["resourceVersion"] = json!("2");
+    webhook.validate(&update(&old, &new)).allowed_without_a_word();
+}
+
+#[test]
+fn in_a_namespace_that_is_being_deleted_everything_may_go() {
+    let going =
+        "{apiVersion: v1, kind: Namespace, metadata: {name: shop, deletionTimestamp: '2026-11-21T00:00:00Z'}}\n";
+    let mut webhook = Webhook::with(LISTED, going);
+    webhook.validate(&delete(&reserved())).allowed_without_a_word();
+}
+
+#[test]
+fn how_far_a_baseline_is_only_the_controller_says() {
+    let mut webhook = Webhook::with(LISTED, "");
+    let is = |state: &str| namespace("shop", &json!({BASELINE: state}));
+    let silent = namespace("shop", &json!({}));
+    let place = format!("metadata.labels[\"{BASELINE}\"]");
+    let denied = [("managed-policy-change", place.as_str())];
+    for (old, new) in [
+        (&is("pending"), &is("applied")),
+        (&is("applied"), &is("pending")),
+        (&silent, &is("applied")),
+        (&is("pending"), &silent),
+    ] {
+        webhook.validate(&update(old, new)).denied_by(&denied);
+        webhook.validate(&by(CONTROLLER, update(old, new))).allowed_without_a_word();
+    }
+    webhook.validate(&update(&is("applied"), &silent)).allowed_without_a_word();
+    webhook.validate(&update(&is("pending"), &is("pending"))).allowed_without_a_word();
+    webhook.validate(&create(&is("applied"))).allowed_without_a_word();
+}
+
+#[test]
+fn a_profile_that_allows_more_takes_somebody_who_may() {
+    let mut webhook = Webhook::with(LISTED, "");
+    let has = |profile: &str| namespace("shop", &json!({PROFILE: profile}));
+    let none = namespace("shop", &json!({}));
+    let place = format!("metadata.labels[\"{PROFILE}\"]");
+    for (old, new) in [
+        (has("isolated"), has("standard")),
+        (has("internal"), has("internal-egress")),
+        (has("isolated"), none.clone()),
+        (has("standard"), none.clone()),
+    ] {
+        webhook.validate(&update(&old, &new)).denied_by(&[("isolation-downgrade", &place)]);
+        let verdict = webhook.validate(&by("grace", update(&old, &new)));
+        assert!(verdict.allowed && verdict.warned.is_empty(), "{verdict}");
+    }
+    for (old, new) in [(has("standard"), has("isolated")), (none.clone(), has("standard"))] {
+        let verdict = webhook.validate(&update(&old, &new));
+        assert!(verdict.allowed && verdict.warned.is_empty(), "{verdict}");
+    }
+    webhook.validate(&create(&none)).allowed_without_a_word();
+    webhook.validate(&update(&has("isolated"), &has("open"))).denied_by(&[("invalid-profile", &place)]);
+    // The platform's namespaces have no use for the label.
+    let system = |labels: &Value| namespace("monitoring", labels);
+    webhook.validate(&update(&system(&json!({PROFILE: "isolated"})), &system(&json!({})))).allowed_without_a_word();
+}
+
+#[test]
+fn a_pod_that_comes_before_its_baseline_is_warned_about() {
+    let pending = format!(
+        "{{apiVersion: v1, kind: Namespace, metadata: {{name: shop, labels: {{{PROFILE}: isolated, {BASELINE}: pending}}}}}}\n"
+    );
+    let mut webhook = Webhook::with(LISTED, &pending);
+    let mut pod = pod_on_the_node();
+    webhook.validate(&create(&pod)).denied_by(&[("host-network", "spec.hostNetwork")]);
+    pod["spec"]["hostNetwork"] = json!(false);
+    let warned = [("baseline-pending", "metadata.namespace")];
+    webhook.validate(&create(&pod)).allowed_with(&warned);
+    let mut labelled = pod.clone();
+    labelled["spec"]["activeDeadlineSeconds"] = json!(5);
+    webhook.validate(&update(&pod, &labelled)).allowed_without_a_word();
+    pod["spec"]["schedulingGates"] = json!([{"name": "network-policy.homelab/baseline"}]);
+    webhook.validate(&create(&pod)).allowed_without_a_word();
+    // Gates are on, and nobody set one.
+    let mut webhook = Webhook::with(&format!("{LISTED}baseline: {{gate: true}}\n"), &pending);
+    pod["spec"]["schedulingGates"] = json!([]);
+    webhook.validate(&create(&pod)).allowed_with(&warned);
+}
+
+#[test]
+fn changes_are_left_to_those_who_are_listed() {
+    let config =
+        format!("{CONFIG}rules: {{untrusted-change: {{mode: deny, settings: {{users: [flux], groups: [gitops]}}}}}}\n");
+    let mut webhook = Webhook::with(&config, SHOP);
+    let (old, new) = (policy(&ingress(&[from("a")])), policy(&ingress(&[from("b")])));
+    let label = |labels: &Value| namespace("shop", labels);
+    let place = format!("metadata.labels[\"{PROFILE}\"]");
+    for (review, place) in [
+        (create(&old), ""),
+        (update(&old, &new), ""),
+        (delete(&old), ""),
+        (create(&label(&json!({PROFILE: "isolated"}))), place.as_str()),
+        (update(&label(&json!({})), &label(&json!({PROFILE: "isolated"}))), place.as_str()),
+    ] {
+        webhook.validate(&review).denied_by(&[("untrusted-change", place)]);
+        for user in ["flux", CONTROLLER] {
+            assert!(webhook.validate(&by(user, review.clone())).allowed);
+        }
+        let member = json!({"userInfo": {"username": "ada", "groups": ["gitops"]}});
+        assert!(webhook.validate(&with(review, &member)).allowed);
+    }
+    // What everybody gets nobody set.
+    webhook.validate(&create(&label(&json!({PROFILE: "standard"})))).allowed_without_a_word();
+    webhook.validate(&update(&label(&json!({})), &label(&json!({"team": "web"})))).allowed_without_a_word();
+}
+
+#[test]
+fn what_a_profile_will_do_is_told_before_it_is_done() {
+    let mut open = policy(&ingress(&[from_on_any_port("batch"), json!({})]));
+    open["metadata"]["name"] = json!("open");
+    let pod = |name: &str| {
+        let mut pod = pod_on_the_node();
+        pod["metadata"]["name"] = json!(name);
+        pod
+    };
+    let there =
+        [namespace("shop", &json!({PROFILE: "standard"})), open, pod("agent-1"), pod("agent-2"), pod("agent-3")];
+    let context = there.map(|object| object.to_string()).join("\n---\n");
+    let mut webhook = Webhook::with(CONFIG, &context);
+    let change = update(
+        &namespace("shop", &json!({PROFILE: "internal-egress"})),
+        &namespace("shop", &json!({PROFILE: "internal"})),
+    );
+    let verdict = webhook.validate(&change);
+    assert!(verdict.allowed, "{verdict}");
+    assert_eq!(
+        verdict.warnings[0],
+        "preview: 3 pods use the network of their node and escape the profile internal: agent-1, agent-2 and 1 more"
+    );
+    assert!(verdict.warnings[1].starts_with("preview: profile internal cuts egress to "), "{verdict}");
+    assert_eq!(
+        verdict.warnings[2], "preview: NetworkPolicy shop/open goes on allowing ingress from anywhere on every port",
+        "{verdict}"
+    );
+    assert_eq!(verdict.warnings.len(), 3, "{verdict}");
+    let dry = webhook.validate(&with(change, &json!({"dryRun": true})));
+    assert_eq!(dry.warnings, verdict.warnings);
+}
