@@ -34,6 +34,8 @@ struct Expected {
     /// What denies where the namespace is known to be isolated.
     denied_in_shop: &'static [Found],
     warned: &'static [Found],
+    /// What warns besides where some namespaces of the cluster are known.
+    warned_beside_shop: &'static [Found],
     patch: Patched,
 }
 
@@ -50,7 +52,7 @@ enum Patched {
 }
 
 const fn allowed(file: &'static str) -> Expected {
-    Expected { file, denied: &[], denied_in_shop: &[], warned: &[], patch: Patched::Never }
+    Expected { file, denied: &[], denied_in_shop: &[], warned: &[], warned_beside_shop: &[], patch: Patched::Never }
 }
 
 const fn labelled(file: &'static str) -> Expected {
@@ -79,6 +81,7 @@ const TABLE: &[Expected] = &[
     },
     Expected {
         denied: &[DNS_BLOCKED, ("any-port", "spec.ingress[0]")],
+        warned_beside_shop: &[("dangling-selector", "spec.endpointSelector")],
         patch: Patched::CiliumDns,
         ..allowed("ciliumclusterwidenetworkpolicy-create")
     },
@@ -106,7 +109,10 @@ const TABLE: &[Expected] = &[
     labelled("namespace-create"),
     labelled("namespace-create-dry-run"),
     allowed("namespace-delete"),
-    allowed("namespace-update-enforcement-disabled"),
+    Expected {
+        denied: &[("unguarded-hatch", "metadata.labels[\"network-policy.homelab/enforcement\"]")],
+        ..allowed("namespace-update-enforcement-disabled")
+    },
     allowed("namespace-update-profile"),
     without_dns("networkpolicy-create"),
     without_dns("networkpolicy-create-dry-run"),
@@ -183,14 +189,15 @@ fn answers(config: &str, context: &str) {
 }
 
 fn validated(expected: &Expected, knows_shop: bool, verdict: &Verdict, told: &str) {
-    let mut denied = expected.denied.to_vec();
+    let (mut denied, mut warned) = (expected.denied.to_vec(), expected.warned.to_vec());
     if knows_shop {
         denied.extend(expected.denied_in_shop);
+        warned.extend(expected.warned_beside_shop);
     }
     assert_eq!(borrowed(&verdict.denials), denied, "{told}");
     assert_eq!(verdict.allowed, denied.is_empty(), "{told}");
     assert_eq!((verdict.code, verdict.reason.as_str()), if denied.is_empty() { (0, "") } else { (403, "Forbidden") });
-    assert_eq!(borrowed(&verdict.warned), expected.warned, "{told}");
+    assert_eq!(borrowed(&verdict.warned), warned, "{told}");
     assert_eq!(verdict.warnings.len(), verdict.warned.len(), "a warning names its rule and its place: {told}");
 }
 

@@ -13,8 +13,8 @@ use portcullis::dialect::{self, Manifest, Origin};
 use portcullis::engine::{Judgement, judge};
 use portcullis::manifest;
 use portcullis::model::Object;
-use portcullis::rules::{Change, Definition, Occasion, RULES};
-use portcullis::view::View;
+use portcullis::rules::{Change, Definition, Mode, Named, Occasion, Old, RULES};
+use portcullis::view::{Owned, View};
 use serde_json::Value;
 
 fn read(value: &Value) -> Object {
@@ -23,12 +23,23 @@ fn read(value: &Value) -> Object {
     dialect::read(&Manifest::read(api_version, kind, &json, Origin::Author).unwrap()).unwrap().unwrap()
 }
 
-/// The judgements of one rule on the last of these documents; the others are there already.
+/// Rules that ask who makes a change, and of whom it is somebody who may bypass nothing. All others are shown offline.
+const WITH_AUTHOR: &[&str] = &["isolation-downgrade", "managed-policy-change", "untrusted-change"];
+
+/// The judgements of one rule on the last of these documents; the others are there already. If one of them is the same
+/// object, it is changed.
 fn judged(configuration: &Configuration, rule: &str, documents: &[Value]) -> Vec<Judgement> {
     let mut objects: Vec<Object> = documents.iter().map(read).collect();
     let new = objects.pop().unwrap();
+    let old = objects.iter().find(|object| object.id.is_same_object(&new.id)).cloned();
     let view = View::of(objects);
-    let verdict = judge(configuration, &view, Change::Write { new: &new, old: None }, Occasion::default());
+    let change = Change::Write { new: &new, old: old.as_ref().map(|old| old as &dyn Old) };
+    let ada = Named { username: "ada", groups: &[], bypass: &[] };
+    let mut occasion = Occasion::anonymous("2026-11-21T12:00:00Z".parse().unwrap());
+    if WITH_AUTHOR.contains(&rule) {
+        occasion.author = &ada;
+    }
+    let verdict = judge(configuration, &view, change, occasion);
     verdict.judgements.into_iter().filter(|judgement| judgement.finding.rule == rule).collect()
 }
 
@@ -45,14 +56,57 @@ fn shipped() -> Configuration {
     Configuration::shipped().unwrap()
 }
 
+fn switched_on(rule: &str) -> Configuration {
+    let head = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n";
+    Configuration::read(&format!("{head}rules: {{{rule}: deny}}\n")).unwrap()
+}
+
 #[test]
 fn the_examples_of_every_rule_are_true() {
     for rule in RULES {
-        let fires = judged(&shipped(), rule.name, &example(rule, "Fires"));
+        // What is off as shipped is switched on to be shown.
+        let (configuration, mode) = match rule.mode {
+            Mode::Off => (switched_on(rule.name), Mode::Deny),
+            mode => (shipped(), mode),
+        };
+        let fires = judged(&configuration, rule.name, &example(rule, "Fires"));
         assert_eq!(fires.len(), 1, "{}: {fires:#?}", rule.name);
-        assert_eq!(fires[0].action, rule.mode, "{}", rule.name);
-        let passes = judged(&shipped(), rule.name, &example(rule, "Passes"));
+        assert_eq!(fires[0].action, mode, "{}", rule.name);
+        let passes = judged(&configuration, rule.name, &example(rule, "Passes"));
         assert!(passes.is_empty(), "{}: {passes:#?}", rule.name);
+    }
+}
+
+/// A label anybody can write; what the field manager of the controller applied is the controller's, whatever its name is.
+#[test]
+fn what_the_controller_applied_is_its_own_by_any_name() {
+    let policy = example(portcullis::rules::find("managed-policy-change").unwrap(), "Passes").remove(0);
+    let mut of_the_cluster = policy.clone();
+    of_the_cluster["apiVersion"] = "cilium.io/v2".into();
+    of_the_cluster["kind"] = "CiliumClusterwideNetworkPolicy".into();
+    of_the_cluster["metadata"] = serde_json::json!({"name": "allow-dns"});
+    of_the_cluster["spec"] = serde_json::json!({"endpointSelector": {}, "ingress": [{"fromEntities": ["health"]}]});
+    for object in [read(&policy), read(&of_the_cluster)] {
+        for is_applied in [true, false] {
+            let mut view = View::of([object.clone()]);
+            let owned = Owned {
+                object: object.id.clone(),
+                uid: "1".into(),
+                layer: "baseline".into(),
+                fingerprint: 0,
+                is_applied,
+            };
+            view.own(&object.id, Some(owned));
+            let change = Change::Delete { old: &object };
+            let found = |username: &str| {
+                let author = Named { username, groups: &[], bypass: &[] };
+                let occasion = Occasion { author: &author, now: "2026-11-21T12:00:00Z".parse().unwrap() };
+                let judgements = judge(&shipped(), &view, change, occasion).judgements;
+                judgements.iter().filter(|judgement| judgement.finding.rule == "managed-policy-change").count()
+            };
+            assert_eq!(found("ada"), usize::from(is_applied), "{}", object.id);
+            assert_eq!(found("system:serviceaccount:portcullis-system:portcullis"), 0, "{}", object.id);
+        }
     }
 }
 
@@ -62,7 +116,7 @@ fn what_a_patch_puts_right_is_right_and_a_second_time_there_is_nothing_to_do() {
     for rule in RULES {
         let mut documents = example(rule, "Fires");
         let judgements = judged(&shipped(), rule.name, &documents);
-        let Some(fix) = &judgements[0].finding.fix else { continue };
+        let Some(fix) = judgements.first().and_then(|judgement| judgement.finding.fix.as_ref()) else { continue };
         let before = documents.pop().unwrap();
         let json = before.to_string();
         let [api_version, kind] = ["apiVersion", "kind"].map(|field| before[field].as_str().unwrap());

@@ -164,10 +164,16 @@ impl<'a> Manifest<'a> {
         self.written.metadata.unwrap_or_default()
     }
 
+    /// Whether labels and annotations of both are written alike.
+    #[must_use]
+    pub fn has_same_labels_and_annotations(&self, other: &Self) -> bool {
+        let (own, others) = (self.metadata(), other.metadata());
+        same(own.labels, others.labels) && same(own.annotations, others.annotations)
+    }
+
     /// Whether both say the same but for status and for metadata that means nothing here.
     #[must_use]
     pub fn differs_in_metadata_only(&self, other: &Self) -> bool {
-        let same = |a: Option<&RawValue>, b: Option<&RawValue>| a.map(RawValue::get) == b.map(RawValue::get);
         let (own, others) = (self.metadata().annotations, other.metadata().annotations);
         let exempts = |annotations: Option<&RawValue>| annotations.is_some_and(|text| text.get().contains("/exempt"));
         if exempts(own) && !same(own, others) {
@@ -180,7 +186,12 @@ impl<'a> Manifest<'a> {
 }
 
 /// The names of the annotations that can mean something here, whatever their domain is.
-const ANNOTATIONS: [&str; 5] = ["/exempt", "/reason", "/until", "/scrape", "/port"];
+const ANNOTATIONS: [&str; 7] = ["/exempt", "/reason", "/until", "/scrape", "/port", "/opened", "/baseline-status"];
+
+/// Whether two parts are the same text.
+fn same(a: Option<&RawValue>, b: Option<&RawValue>) -> bool {
+    a.map(RawValue::get) == b.map(RawValue::get)
+}
 
 /// A field that may not be there.
 fn field<T: DeserializeOwned>(part: Option<&RawValue>, path: &Path) -> Result<Option<T>, ReadError> {

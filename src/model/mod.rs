@@ -14,6 +14,7 @@
 
 mod addresses;
 mod connectivity;
+mod cover;
 mod domain;
 mod endpoint;
 mod fault;
@@ -30,6 +31,7 @@ mod ternary;
 
 pub use addresses::{AddressSet, Block, is_link_local};
 pub use connectivity::{Answer, Assumption, Decision, Question, Subject, ask, concern_all};
+pub use cover::{Allowance, BUDGET, uncovered};
 pub use domain::DomainPattern;
 pub use endpoint::{End, Endpoint, Surroundings};
 pub use fault::{Fault, FaultKind};

@@ -21,6 +21,10 @@ pub struct Policy {
     pub order: Order,
     /// The pods that it concerns.
     pub subject: Pods,
+    /// Where they are selected, or would be.
+    pub subject_path: Path,
+    /// Whether its selectors may mean what is no pod too: in Calico, host endpoints and sets of networks have labels.
+    pub selects_others: bool,
     /// Whether its author said which directions it isolates.
     pub types: Types,
     /// Traffic to the subject.

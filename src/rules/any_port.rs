@@ -150,7 +150,7 @@ impl AnyPort {
     }
 
     /// How the ports amount to every port, if they do.
-    fn every_port(&self, ports: &Ports) -> Option<String> {
+    pub(super) fn every_port(&self, ports: &Ports) -> Option<String> {
         if *ports == Ports::Any {
             return Some("every port".into());
         }

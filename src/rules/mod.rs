@@ -9,9 +9,13 @@ mod case;
 mod occasion;
 
 mod any_port;
+mod baseline_pending;
 mod blame;
+mod dangling_selector;
+mod dissolved_baseline;
 mod dns_blocked;
 mod dns_udp_only;
+mod explicit_default_deny;
 mod fqdn_without_dns;
 mod hardcoded_address;
 mod host_network;
@@ -19,16 +23,25 @@ mod implicit_policy_types;
 mod invalid_fqdn;
 mod invalid_profile;
 mod invalid_selector;
+mod isolation_downgrade;
+mod managed_policy_change;
 mod metadata_egress;
+mod monitoring_blocked;
+mod nearest;
 mod never_enforced;
 mod open_ingress;
 mod platform_flow_missing;
 mod port_without_protocol;
+mod profiled;
+mod redundant_policy;
 mod split_peer;
+mod unguarded_hatch;
 mod unknown_field;
+mod untrusted_change;
+mod well_known;
 
 pub use case::{Case, Change, Findings, Old};
-pub use definition::{Defined, Definition, Mode, Rule, SettingsError};
+pub use definition::{Defined, Definition, Mode, Rule, SettingsError, Subject};
 pub use occasion::{Anonymous, Author, Named, Occasion};
 
 /// Every rule, in the order in which they are listed and reported: what denies comes before what warns.
@@ -38,7 +51,11 @@ pub const RULES: &[Definition] = &[
     Definition::of::<any_port::AnyPort>(),
     Definition::of::<host_network::HostNetwork>(),
     Definition::of::<invalid_profile::InvalidProfile>(),
+    Definition::of::<unguarded_hatch::UnguardedHatch>(),
+    Definition::of::<isolation_downgrade::IsolationDowngrade>(),
+    Definition::of::<managed_policy_change::ManagedPolicyChange>(),
     Definition::of::<platform_flow_missing::PlatformFlowMissing>(),
+    Definition::of::<dissolved_baseline::DissolvedBaseline>(),
     Definition::of::<never_enforced::NeverEnforced>(),
     Definition::of::<invalid_selector::InvalidSelector>(),
     Definition::of::<port_without_protocol::PortWithoutProtocol>(),
@@ -49,7 +66,13 @@ pub const RULES: &[Definition] = &[
     Definition::of::<metadata_egress::MetadataEgress>(),
     Definition::of::<hardcoded_address::HardcodedAddress>(),
     Definition::of::<implicit_policy_types::ImplicitPolicyTypes>(),
+    Definition::of::<dangling_selector::DanglingSelector>(),
+    Definition::of::<monitoring_blocked::MonitoringBlocked>(),
+    Definition::of::<redundant_policy::RedundantPolicy>(),
     Definition::of::<unknown_field::UnknownField>(),
+    Definition::of::<baseline_pending::BaselinePending>(),
+    Definition::of::<untrusted_change::UntrustedChange>(),
+    Definition::of::<explicit_default_deny::ExplicitDefaultDeny>(),
 ];
 
 /// The rule with this name.

@@ -1,16 +1,14 @@
 //! See [`PlatformFlowMissing`].
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Deserialize;
 
 use super::blame::{Stop, can_stop, stopped_everywhere};
 use super::dns_blocked::ways;
+use super::well_known::WellKnown;
 use super::{Case, Findings, Rule};
-use crate::model::{
-    AddressSet, Direction, End, Endpoint, Entity, Labels, Names, Namespaces, Policy, Protocol, Traffic,
-};
+use crate::model::{AddressSet, Direction, End, Entity, Names, Namespaces, Policy, Protocol, Traffic};
 
 rule! {
     /// In a namespace of the platform, policies keep out what the platform needs: metrics, health probes, the mesh.
@@ -131,55 +129,11 @@ enum Flow {
     Dns,
 }
 
-/// Pods that everybody knows.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(from = "WrittenPods")]
-struct WellKnown {
-    namespace: String,
-    labels: Labels,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct WrittenPods {
-    namespace: String,
-    pod_labels: BTreeMap<String, String>,
-}
-
-impl From<WrittenPods> for WellKnown {
-    fn from(written: WrittenPods) -> Self {
-        Self { namespace: written.namespace, labels: written.pod_labels.into_iter().collect() }
-    }
-}
-
-impl WellKnown {
-    fn of(namespace: &str, (key, value): (&str, &str)) -> Self {
-        Self { namespace: namespace.to_owned(), labels: [(key, value)].into_iter().collect() }
-    }
-
-    fn end(&self) -> End<'_> {
-        End::Pod(Endpoint {
-            namespace: &self.namespace,
-            labels: &self.labels,
-            complete: false,
-            account: None,
-            addresses: &[],
-            services: &[],
-        })
-    }
-}
-
-impl std::fmt::Display for WellKnown {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "pods with {} in {}", self.labels, self.namespace)
-    }
-}
-
 impl Default for PlatformFlowMissing {
     fn default() -> Self {
         Self {
             flows: vec![Flow::Prometheus, Flow::Probes, Flow::Mesh],
-            prometheus: WellKnown::of("monitoring", ("app.kubernetes.io/name", "prometheus")),
+            prometheus: WellKnown::prometheus(),
             mesh_pods: WellKnown::of("istio-system", ("app", "ztunnel")),
             mesh_port: 15_008,
             probe_addresses: vec![IpAddr::from(Ipv4Addr::new(169, 254, 7, 127)).into()],

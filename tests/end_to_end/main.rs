@@ -72,6 +72,7 @@ fn an_api_server_asks_portcullis() {
         a_profile_has_to_exist,
         access_has_to_exist,
         a_subresource_is_no_way_to_a_profile,
+        a_hatch_is_guarded,
         an_old_namespace_is_left_alone,
         an_outage_stops_no_other_label,
         a_new_namespace_gets_labels,
@@ -127,7 +128,7 @@ macro_rules! live_scenarios {
 #[test]
 fn portcullis_looks_after_a_cluster() {
     let Some(plane) = ControlPlane::start() else { return };
-    for namespace in ["before", "before-dns"] {
+    for namespace in ["before", "before-dns", "before-crd"] {
         accepted(&plane.kubectl(&["create", "namespace", namespace]));
     }
     let mut cluster = Installation::new(plane, 2, "baseline: {gate: true}\n");

@@ -114,6 +114,7 @@ impl Installation {
             .arg(&self.config)
             .arg("--kubeconfig")
             .arg(self.dir.path().join("kubeconfig"))
+            .env("POD_NAMESPACE", NAMESPACE)
             .stdin(Stdio::null());
         let process = Process::start(&mut command, &log);
         let mut replica = Replica { process, port, admin_port, log };
@@ -203,7 +204,9 @@ impl Installation {
 
     /// The policies of a namespace as they are stored, by name.
     pub(crate) fn policies(&self, namespace: &str) -> Vec<Value> {
-        let list = self.plane.stored(&["networkpolicies", "--namespace", namespace]).unwrap();
+        let got = self.plane.kubectl(&["get", "networkpolicies", "--namespace", namespace, "--output=json"]);
+        assert!(got.ok, "{got}");
+        let list: Value = serde_json::from_str(&got.stdout).unwrap();
         let mut items = list["items"].as_array().unwrap().clone();
         items.sort_by_key(|item| item["metadata"]["name"].as_str().unwrap().to_owned());
         items

@@ -229,10 +229,8 @@ fn as_others_read_it(review: &Value, patch: Option<&[u8]>, verdict: &Verdict) {
 fn found(warning: &str) -> Option<(Found, bool)> {
     let (rule, rest) = warning.split_once(" at ")?;
     let (path, _) = rest.split_once(": ")?;
-    let (rule, before) = match rule.strip_suffix(" (was there before)") {
-        Some(rule) => (rule, true),
-        None => (rule, false),
-    };
+    let (rule, note) = rule.split_once(" (").unwrap_or((rule, ""));
+    let before = note == "was there before)";
     let is_rule = rule.chars().all(|c| c.is_ascii_lowercase() || c == '-');
     is_rule.then(|| ((rule.to_owned(), path.to_owned()), before))
 }

@@ -78,6 +78,8 @@ fn policy(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
         stage: stage(spec.tier.as_deref().unwrap_or_default()),
         order: spec.order.map_or(Order::Last, |order| Order::At(Precedence(order))),
         subject,
+        subject_path: path.field("selector"),
+        selects_others: true,
         types,
         ingress,
         egress,

@@ -121,6 +121,8 @@ fn policy(spec: &wire::Spec, path: &Path, object: &ObjectRef, scope: &Scope, fau
         stage: Stage::Policies,
         order: Order::Additive,
         subject: subject?,
+        subject_path: endpoints_path,
+        selects_others: false,
         types: Types::Declared,
         // Only elements of a direction carry the flag: it does nothing where there are none.
         ingress: Side {

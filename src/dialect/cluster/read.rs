@@ -17,7 +17,8 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     let mut reader = Reader { which, faults };
 
     let path = Path::root().field("spec");
-    let subject = reader.subject(spec.subject.as_ref(), &path.field("subject"))?;
+    let subject_path = path.field("subject");
+    let subject = reader.subject(spec.subject.as_ref(), &subject_path)?;
     let ingress = reader.side(spec.ingress, Direction::Ingress, &path)?;
     let egress = reader.side(spec.egress, Direction::Egress, &path)?;
     let policy = Policy {
@@ -26,6 +27,8 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
         stage: spec.stage,
         order: spec.order,
         subject,
+        subject_path,
+        selects_others: false,
         types: Types::Declared,
         ingress,
         egress,

@@ -53,6 +53,8 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
         stage: Stage::Policies,
         order: Order::Additive,
         subject,
+        subject_path,
+        selects_others: false,
         types,
     };
     Ok(Object { id, body: Body::Policies(vec![policy]), faults, annotations: manifest.annotations()? })

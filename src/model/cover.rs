@@ -1,0 +1,393 @@
+//! Which traffic rules mean that others mean too.
+//!
+//! That one covers another is proved, or it does not hold: a rule with conditions, one of whose connections a proxy picks
+//! single requests, and a peer that is not understood cover nothing and are covered by nothing. Every question takes what it
+//! costs from a budget, and past it nothing is proved.
+
+use super::{
+    Action, AddressSet, Direction, NAME_LABEL, Namespaces, Numbers, Order, Owner, Peer, Peers, Pods, Policy, Port,
+    Ports, Protocol, Rule, Selector, Side, Stage, Surroundings, Who,
+};
+
+/// What all the questions of one decision may cost together.
+pub const BUDGET: usize = 20_000;
+
+/// What it costs to look at two things at all.
+const LOOK: usize = 1;
+
+/// Takes a step from the budget; none if there is nothing left.
+fn step(budget: &mut usize) -> Option<()> {
+    *budget = budget.checked_sub(LOOK)?;
+    Some(())
+}
+
+/// Whether it is proved that one selector means all that the other one does.
+fn covers(a: &Selector, b: &Selector, budget: &mut usize) -> bool {
+    a.is_empty() || a == b || Selector::contradictory(&[(b, true), (a, false)], budget)
+}
+
+impl Namespaces {
+    /// The namespaces as a selector of the pods in them.
+    fn lifted(&self) -> Selector {
+        match self {
+            Self::Own(name) => Selector::equals(NAME_LABEL, name.as_deref().unwrap_or_default()).on(Owner::Namespace),
+            Self::Matching(selector) => selector.on(Owner::Namespace),
+        }
+    }
+}
+
+impl Pods {
+    /// The pods by labels alone: those of their namespace are among them.
+    fn lifted(&self) -> Selector {
+        let mut parts = vec![self.namespaces.lifted()];
+        parts.extend(self.labels.iter().filter(|labels| !labels.is_empty()).cloned());
+        Selector::all(parts)
+    }
+
+    /// The same as far as these pods tell: where all of them are in one namespace of which it is known that it is meant,
+    /// nothing is asked of it any more.
+    fn lifted_for(&self, pods: &Self, around: &dyn Surroundings) -> Selector {
+        let is_there = match &pods.namespaces {
+            Namespaces::Own(name) => self.namespaces.mean(name.as_deref().unwrap_or_default(), around) == Some(true),
+            Namespaces::Matching(_) => false,
+        };
+        if is_there { self.selector() } else { self.lifted() }
+    }
+
+    /// Whether it is proved that all of the others are among these.
+    #[must_use]
+    pub fn covers(&self, other: &Self, around: &dyn Surroundings, budget: &mut usize) -> bool {
+        self == other || covers(&self.lifted_for(other, around), &other.lifted(), budget)
+    }
+
+    /// Whether it is proved that each of these pods is among some of the others.
+    #[must_use]
+    pub fn are_covered<'a>(
+        &self,
+        others: impl IntoIterator<Item = &'a Self>,
+        around: &dyn Surroundings,
+        budget: &mut usize,
+    ) -> bool {
+        let own = self.lifted();
+        let others: Vec<Selector> = others.into_iter().map(|other| other.lifted_for(self, around)).collect();
+        let mut demands = vec![(&own, true)];
+        demands.extend(others.iter().map(|other| (other, false)));
+        others.iter().any(Selector::is_empty) || Selector::contradictory(&demands, budget)
+    }
+
+    /// Whether it is proved that none of these pods is among the others.
+    #[must_use]
+    pub fn excludes(&self, other: &Self, around: &dyn Surroundings, budget: &mut usize) -> bool {
+        Selector::contradictory(&[(&self.lifted_for(other, around), true), (&other.lifted(), true)], budget)
+    }
+}
+
+impl Who {
+    /// Whether it is proved that this means all that the other one does.
+    fn covers(&self, other: &Self, around: &dyn Surroundings, budget: &mut usize) -> bool {
+        if !self.is_clear() || !other.is_clear() || step(budget).is_none() {
+            return false;
+        }
+        match (self, other) {
+            (Self::All(parts), _) => parts.iter().all(|part| part.covers(other, around, budget)),
+            (_, Self::All(parts)) => parts.iter().any(|part| self.covers(part, around, budget)),
+            (Self::Pods(own), Self::Pods(other)) => own.covers(other, around, budget),
+            (Self::Addresses(own), Self::Addresses(other)) => {
+                (own.inside || !other.inside) && own.addresses().covers(&other.addresses())
+            }
+            (Self::Entity(super::Entity::All), _) => true,
+            (Self::Entity(own), Self::Entity(other)) => own.includes(*other),
+            (Self::Nodes(own), Self::Nodes(other)) => covers(own, other, budget),
+            (Self::Not(own), Self::Not(other)) => other.covers(own, around, budget),
+            (Self::Domain(_) | Self::Service(_), _) => self == other,
+            _ => false,
+        }
+    }
+
+    /// Whether all of it is understood, and stands for the same wherever it is written.
+    fn is_clear(&self) -> bool {
+        match self {
+            Self::Unclear(_) => false,
+            Self::Service(service) => service.namespace.is_some() && service.name.is_some(),
+            Self::All(parts) => parts.iter().all(Self::is_clear),
+            Self::Not(part) => part.is_clear(),
+            Self::Pods(_) | Self::Addresses(_) | Self::Entity(_) | Self::Nodes(_) | Self::Domain(_) => true,
+        }
+    }
+}
+
+impl Peers {
+    /// Whether it is proved that these hold another peer.
+    fn cover(&self, other: &Who, around: &dyn Surroundings, budget: &mut usize) -> bool {
+        let Self::Only(own) = self else { return other.is_clear() };
+        if own.iter().any(|own| own.who.covers(other, around, budget)) {
+            return true;
+        }
+        // Several blocks may hold together what none of them holds alone.
+        let Who::Addresses(block) = other else { return false };
+        let blocks = own.iter().filter_map(|own| match &own.who {
+            Who::Addresses(own) if own.inside || !block.inside => Some(own.addresses()),
+            _ => None,
+        });
+        *budget = budget.saturating_sub(own.len());
+        own.len() > 1 && AddressSet::union(blocks).covers(&block.addresses())
+    }
+
+    fn are_everything(&self) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(peers) => peers.iter().any(|peer| peer.who == Who::Entity(super::Entity::All)),
+        }
+    }
+}
+
+impl Ports {
+    /// Whether it is proved that these hold another entry.
+    fn cover(&self, other: &Port) -> bool {
+        let (own, not) = match self {
+            Self::Any => return true,
+            Self::OfService(_) => return false,
+            Self::Only(own) => (own.as_slice(), [].as_slice()),
+            Self::But { of, not } => match &**of {
+                Self::Any => ([].as_slice(), not.as_slice()),
+                Self::Only(own) => (own.as_slice(), not.as_slice()),
+                Self::But { .. } | Self::OfService(_) => return false,
+            },
+        };
+        let has_any = matches!(self, Self::But { of, .. } if **of == Self::Any);
+        let protocols: &[Protocol] = match &other.protocol {
+            Some(protocol) => std::slice::from_ref(protocol),
+            None => &Protocol::WITH_PORTS,
+        };
+        protocols.iter().all(|protocol| {
+            let mut not = not.iter().filter(|port| port.is_for(*protocol));
+            let mut all = own.iter().filter(|port| port.is_for(*protocol));
+            match &other.numbers {
+                // Which number a name stands for is not known.
+                Numbers::Range(first, last) if not.clone().all(|port| port.known_numbers().is_some()) => {
+                    self.known_numbers(*protocol).covers(&super::Ranges::between(*first, *last))
+                }
+                Numbers::Range(..) => false,
+                _ if not.next().is_some() => false,
+                _ if has_any || all.clone().any(|port| port.numbers == Numbers::All) => true,
+                Numbers::All | Numbers::Named(_) if self.known_numbers(*protocol).is_all() => true,
+                Numbers::Messages(kind, _) => {
+                    all.any(|port| port.numbers == Numbers::Messages(*kind, None) || port.numbers == other.numbers)
+                }
+                Numbers::Named(_) => all.any(|port| port.numbers == other.numbers),
+                Numbers::All => false,
+            }
+        })
+    }
+}
+
+/// A part of what a rule means: one of its peers, on one of its ports.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    /// None: anything.
+    peer: Option<&'a Peer>,
+    ports: PartPorts<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum PartPorts<'a> {
+    One(&'a Port),
+    /// All that the rule names, which cannot be told apart.
+    All(&'a Ports),
+}
+
+impl Rule {
+    /// Whether all that the rule means is known, and it is a decision about whole connections.
+    fn is_plain(&self) -> bool {
+        self.conditions.is_empty() && self.filter.is_none()
+    }
+
+    /// What the rule means, part by part. None, if that is more than the budget allows.
+    fn parts(&self, budget: &mut usize) -> Option<Vec<Part<'_>>> {
+        let peers: Vec<Option<&Peer>> = match &self.peers {
+            Peers::Any => vec![None],
+            Peers::Only(peers) => peers.iter().map(Some).collect(),
+        };
+        let ports: Vec<PartPorts<'_>> = match &self.ports {
+            Ports::Only(ports) => ports.iter().map(PartPorts::One).collect(),
+            ports => vec![PartPorts::All(ports)],
+        };
+        *budget = budget.checked_sub(peers.len().saturating_mul(ports.len()))?;
+        Some(peers.iter().flat_map(|peer| ports.iter().map(|ports| Part { peer: *peer, ports: *ports })).collect())
+    }
+
+    /// Whether it is proved that this means a part of what another rule does, wherever it is for the same pods.
+    fn covers_part(&self, part: Part<'_>, other: &Self, around: &dyn Surroundings, budget: &mut usize) -> bool {
+        if step(budget).is_none() {
+            return false;
+        }
+        let ports = match part.ports {
+            PartPorts::One(port) => self.ports.cover(port),
+            PartPorts::All(Ports::OfService(_)) => {
+                self.ports == Ports::Any || self.ports == other.ports && self.peers == other.peers
+            }
+            PartPorts::All(ports) => match ports {
+                _ if self.ports == Ports::Any || self.ports == *ports => true,
+                Ports::But { of, .. } => match &**of {
+                    Ports::Only(of) => of.iter().all(|port| self.ports.cover(port)),
+                    _ => false,
+                },
+                _ => false,
+            },
+        };
+        ports
+            && match part.peer {
+                Some(peer) => self.peers.cover(&peer.who, around, budget),
+                None => self.peers.are_everything(),
+            }
+    }
+
+    /// Whether it is proved that this is for all the pods for which another rule of a policy for these pods is.
+    fn is_for_those_of(&self, other: &Self, budget: &mut usize) -> bool {
+        let within = match (&self.within, &other.within) {
+            (None, _) => true,
+            (Some(own), Some(other)) => own.covers(other),
+            (Some(_), None) => false,
+        };
+        within
+            && match (&self.only, &other.only) {
+                (None, _) => true,
+                (Some(own), Some(other)) => covers(own, other, budget),
+                (Some(_), None) => false,
+            }
+    }
+
+    /// Whether it is proved that this means all that another rule of the same policy does.
+    #[must_use]
+    pub fn covers(&self, other: &Self, around: &dyn Surroundings, budget: &mut usize) -> bool {
+        self.is_plain()
+            && other.is_plain()
+            && self.is_for_those_of(other, budget)
+            && other
+                .parts(budget)
+                .is_some_and(|parts| parts.iter().all(|part| self.covers_part(*part, other, around, budget)))
+    }
+
+    /// Whether it is proved that what this rule of a policy for these pods lets through others let through together.
+    fn is_covered(&self, pods: &Pods, by: &[(&Policy, &Self)], around: &dyn Surroundings, budget: &mut usize) -> bool {
+        if !self.is_plain() {
+            return false;
+        }
+        let Some(parts) = self.parts(budget) else { return false };
+        parts.iter().all(|part| {
+            let mut for_some: Vec<&Pods> = Vec::new();
+            for (policy, rule) in by {
+                if !rule.is_plain()
+                    || !rule.covers_part(*part, self, around, budget)
+                    || !rule.is_for_those_of(self, budget)
+                {
+                    continue;
+                }
+                if policy.subject.covers(pods, around, budget) {
+                    return true;
+                }
+                for_some.push(&policy.subject);
+            }
+            for_some.len() > 1 && pods.are_covered(for_some, around, budget)
+        })
+    }
+}
+
+impl Policy {
+    /// Whether it is proved that others let through, together and for the same pods, all that this policy lets through in
+    /// a direction. What any of them denies is not looked at.
+    #[must_use]
+    pub fn allows_no_more_than(
+        &self,
+        direction: Direction,
+        others: &[&Self],
+        around: &dyn Surroundings,
+        budget: &mut usize,
+    ) -> bool {
+        let by = allowing(others, direction);
+        let mut own = self.side(direction).rules.iter().filter(|rule| rule.action == Action::Allow);
+        own.all(|rule| rule.is_covered(&self.subject, &by, around, budget))
+    }
+}
+
+/// The rules of policies that let something through in a direction.
+fn allowing<'a>(policies: &[&'a Policy], direction: Direction) -> Vec<(&'a Policy, &'a Rule)> {
+    let rules = |policy: &'a Policy| policy.side(direction).rules.iter().map(move |rule| (policy, rule));
+    policies.iter().flat_map(|policy| rules(policy)).filter(|(_, rule)| rule.action == Action::Allow).collect()
+}
+
+/// What a rule lets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance<'a> {
+    /// The policy.
+    pub policy: &'a Policy,
+    /// Whether its pods receive or send.
+    pub direction: Direction,
+    /// The rule.
+    pub rule: &'a Rule,
+}
+
+/// What policies let through of which it is not proved that it may pass when others stand in their place, for the same pods
+/// and with nothing else around. Both are those that are in force.
+///
+/// It may pass if rules of the others allow it, or if none of them isolates the pods. Where one of them may deny it, or may
+/// leave it to a later stage, nothing is proved, unless the same policy was there before and what allows stands where it
+/// stood.
+#[must_use]
+pub fn uncovered<'a>(before: &[&'a Policy], after: &[&'a Policy], around: &dyn Surroundings) -> Vec<Allowance<'a>> {
+    let mut budget = BUDGET;
+    let mut uncovered = Vec::new();
+    for direction in Direction::ALL {
+        let all = allowing(after, direction);
+        for policy in before {
+            let rules = policy.side(direction).rules.iter().filter(|rule| rule.action == Action::Allow);
+            let mut rules = rules.peekable();
+            if rules.peek().is_none() {
+                continue;
+            }
+            let pods = &policy.subject;
+            let mut concerning = |does: fn(&Side) -> bool| -> Vec<&'a Policy> {
+                let doing = after.iter().copied().filter(|other| does(other.side(direction)));
+                doing.filter(|other| !other.subject.excludes(pods, around, &mut budget)).collect()
+            };
+            let isolating = concerning(|side| side.isolates);
+            let stopping = concerning(stops);
+            if isolating.is_empty() && stopping.is_empty() {
+                continue;
+            }
+            let counts = |other: &Policy| {
+                is_in_time(other, &isolating, around) && stands_in_for(other, policy, &stopping, before)
+            };
+            let by: Vec<(&Policy, &Rule)> = all.iter().copied().filter(|(other, _)| counts(other)).collect();
+            for rule in rules {
+                if !rule.is_covered(pods, &by, around, &mut budget) {
+                    uncovered.push(Allowance { policy, direction, rule });
+                }
+            }
+        }
+    }
+    uncovered
+}
+
+/// Whether a rule may keep traffic from what allows it.
+fn stops(side: &Side) -> bool {
+    side.rules.iter().any(|rule| matches!(rule.action, Action::Deny | Action::Pass))
+}
+
+/// Whether what a policy allows is asked before traffic is dropped because nothing allowed it.
+fn is_in_time(policy: &Policy, isolating: &[&Policy], around: &dyn Surroundings) -> bool {
+    let position = |stage: &Stage| {
+        let tier = matches!(stage, Stage::Tier(_)).then(|| around.tier(stage.name())).flatten();
+        stage.position(tier)
+    };
+    isolating.iter().all(|other| other.stage == policy.stage || position(&other.stage) > position(&policy.stage))
+}
+
+/// Whether nothing comes before what a policy allows that did not come before what the earlier one allowed.
+fn stands_in_for(policy: &Policy, earlier: &Policy, stopping: &[&Policy], before: &[&Policy]) -> bool {
+    let is_additive = |policy: &Policy| policy.order == Order::Additive;
+    stopping.iter().all(|stop| before.contains(stop) && (is_additive(stop) || stop.stage != policy.stage))
+        && (stopping.is_empty()
+            || policy == earlier
+            || policy.stage == earlier.stage && is_additive(policy) && is_additive(earlier))
+}

@@ -1,0 +1,393 @@
+//! See [`DanglingSelector`].
+
+use std::sync::Arc;
+
+use super::dissolved_baseline::is_reserved;
+use super::nearest::Nearest;
+use super::{Case, Findings, Rule};
+use crate::model::{Fact, NAME_LABEL, Namespaces, Operator, Owner, Path, Pods, Selector, Surroundings, Who, Workload};
+use crate::view::{ClusterDns, NamespaceFacts, Running};
+
+rule! {
+    /// A selector of pods or of namespaces matches nothing that is there.
+    ///
+    /// ## Why
+    ///
+    /// A label with a slip in it is no error to anybody. A policy whose subject matches nothing protects nothing, and a peer
+    /// that matches nothing lets nobody in; both look right in a review. The nearest label that exists is proposed.
+    ///
+    /// ## What it looks at
+    ///
+    /// The pods that a policy is for, and the pods and namespaces among the peers of its rules, against the pods, the
+    /// templates of pods and the namespaces that are known.
+    ///
+    /// - NetworkPolicy: `podSelector` of the policy, `podSelector` and `namespaceSelector` of peers.
+    /// - Cilium: `endpointSelector`, `fromEndpoints`, `toEndpoints` and their denying forms. A cluster mesh is not known here:
+    ///   pods of other clusters count as pods that are not there.
+    /// - Calico: the `selector` of policies of a namespace. Not that of a GlobalNetworkPolicy nor those of rules: host
+    ///   endpoints and sets of networks have labels too, and are not known here.
+    /// - ClusterNetworkPolicy: `subject`, `namespaces` and `pods` of peers.
+    ///
+    /// It speaks only of what can be known:
+    ///
+    /// - of the pods of a namespace only where something runs there. A policy comes before its pods as a rule, so in an
+    ///   empty namespace a selector that matches nothing is as it should be;
+    /// - offline, of namespaces only where a manifest of one is there, other than of kube-system, kube-public,
+    ///   kube-node-lease and default; and of a namespace by its name only if the name is nearly that of a known one, since
+    ///   any other may be somebody else's;
+    /// - offline, of pods in several namespaces only where what selects the namespaces asks for labels or names, and
+    ///   something runs in each of those that are known.
+    ///
+    /// Nothing is said of a selector that asks for nothing, or only for what must not be there; of the pods of the cluster's
+    /// DNS; offline, of namespaces of the platform; of labels of service accounts; and of labels that controllers and
+    /// meshes put on pods that are made from a template. Where a label is not known, it may match. So that no decision is
+    /// slow, at most 10000 pods and namespaces are looked at, and of what is beyond nothing is said.
+    ///
+    /// On a cluster a policy may be applied before the pods that it is for, in a namespace where other things run. The
+    /// warning says then what is true at that time, and is gone the next time.
+    ///
+    /// ## Fires
+    ///
+    /// ```yaml
+    /// apiVersion: apps/v1
+    /// kind: Deployment
+    /// metadata:
+    ///   name: backend
+    ///   namespace: shop
+    /// spec:
+    ///   selector:
+    ///     matchLabels:
+    ///       app: backend
+    ///   template:
+    ///     metadata:
+    ///       labels:
+    ///         app: backend
+    ///     spec:
+    ///       containers:
+    ///       - name: backend
+    ///         image: backend:1
+    /// ---
+    /// apiVersion: networking.k8s.io/v1
+    /// kind: NetworkPolicy
+    /// metadata:
+    ///   name: backend
+    ///   namespace: shop
+    /// spec:
+    ///   podSelector:
+    ///     matchLabels:
+    ///       app: backedn
+    ///   policyTypes: [Ingress]
+    /// ```
+    ///
+    /// ## Passes
+    ///
+    /// ```yaml
+    /// apiVersion: apps/v1
+    /// kind: Deployment
+    /// metadata:
+    ///   name: backend
+    ///   namespace: shop
+    /// spec:
+    ///   selector:
+    ///     matchLabels:
+    ///       app: backend
+    ///   template:
+    ///     metadata:
+    ///       labels:
+    ///         app: backend
+    ///     spec:
+    ///       containers:
+    ///       - name: backend
+    ///         image: backend:1
+    /// ---
+    /// apiVersion: networking.k8s.io/v1
+    /// kind: NetworkPolicy
+    /// metadata:
+    ///   name: backend
+    ///   namespace: shop
+    /// spec:
+    ///   podSelector:
+    ///     matchLabels:
+    ///       app: backend
+    ///   policyTypes: [Ingress]
+    /// ```
+    ///
+    /// ## Settings
+    ///
+    /// - `subjects`: `false` does not look at the pods that policies are for. `true` by default.
+    /// - `peers`: `false` does not look at peers. `true` by default.
+    "dangling-selector", Warn,
+    pub struct DanglingSelector {
+        subjects: bool,
+        peers: bool,
+    }
+}
+
+impl Default for DanglingSelector {
+    fn default() -> Self {
+        Self { subjects: true, peers: true }
+    }
+}
+
+/// How many pods and namespaces one decision looks at.
+const MOST_LOOKS: usize = 10_000;
+
+/// Namespaces that every cluster has, so that a manifest of one says nothing about which others there are.
+const WELL_KNOWN: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+
+impl Rule for DanglingSelector {
+    fn check(&self, case: &Case<'_>, findings: &mut Findings) {
+        if case.written().is_none_or(|object| is_reserved(case, object)) {
+            return;
+        }
+        let mut looking = Looking { case, looks: MOST_LOOKS };
+        for policy in case.policies() {
+            let is_for_hosts = policy.selects_others && matches!(policy.subject.namespaces, Namespaces::Matching(_));
+            if self.subjects && !is_for_hosts {
+                looking.check(&policy.subject, &policy.subject_path, "the policy is for", findings);
+            }
+            if !self.peers || policy.selects_others {
+                continue;
+            }
+            for peer in policy.sides().flat_map(|(_, side)| &side.rules).flat_map(|rule| rule.peers.listed()) {
+                if let Who::Pods(pods) = &peer.who {
+                    looking.check(pods, &peer.path, "the peer is", findings);
+                }
+            }
+        }
+    }
+}
+
+/// What a selector misses, and the nearest label that there is.
+enum Missed {
+    /// There is no such namespace.
+    Namespaces(Nearest),
+    /// There is no such pod in the namespaces.
+    Pods(Nearest),
+}
+
+/// What is looked at in one decision.
+struct Looking<'q, 'a> {
+    case: &'q Case<'a>,
+    looks: usize,
+}
+
+impl<'a> Looking<'_, 'a> {
+    fn check(&mut self, pods: &Pods, path: &Path, what: &str, findings: &mut Findings) {
+        let is_dns = |dns: &ClusterDns| is_among(pods, dns, self.case);
+        if self.case.site.cluster_dns.iter().any(is_dns) {
+            return;
+        }
+        let (missing, nearest) = match self.missed(pods) {
+            None => return,
+            Some(Missed::Namespaces(nearest)) => ("there is no such namespace", nearest),
+            Some(Missed::Pods(nearest)) => ("there is no such pod among those that are there", nearest),
+        };
+        let message = format!("{what} {pods}, and {missing}: it matches nothing");
+        let help = match nearest.label() {
+            Some((key, value)) => format!("did you mean {key}={value}?"),
+            None => "compare it with the labels that are there, unless what it means is still to come".to_owned(),
+        };
+        findings.add::<DanglingSelector>(self.case, path.clone(), message, help, None);
+    }
+
+    /// What a selector misses, if it is known to.
+    fn missed(&mut self, pods: &Pods) -> Option<Missed> {
+        let view = self.case.view;
+        let labels = pods.labels.as_ref().filter(|labels| asks_for_something(labels));
+        let selector = match &pods.namespaces {
+            Namespaces::Own(name) => {
+                let name = name.as_deref().unwrap_or_default();
+                let known = view.namespace(name).map(|facts| (name, facts));
+                return match self.search(known.into_iter(), |_| true, Some(labels?)) {
+                    Found::NoPod(places) => Some(Missed::Pods(nearest_pod(labels?, &places))),
+                    Found::MayMatch | Found::NoNamespace => None,
+                };
+            }
+            Namespaces::Matching(selector) => selector,
+        };
+        // Which other namespaces there are, a few manifests do not tell.
+        if !view.is_whole() && (!asks_for_something(selector) || self.names_the_platform(selector)) {
+            return None;
+        }
+        let around: &dyn Surroundings = view;
+        let may_be = |name: &str| around.means_namespace(selector, name) != Some(false);
+        let names = selector.values_of(NAME_LABEL);
+        let found = match names {
+            Some(names) => {
+                let known: Vec<_> = names.iter().filter_map(|name| Some((&**name, view.namespace(name)?))).collect();
+                let is_complete =
+                    view.is_whole() || known.len() == names.len() || !known.iter().any(|(name, _)| may_be(name));
+                if is_complete { self.search(known.into_iter(), may_be, labels) } else { Found::MayMatch }
+            }
+            None => self.search(view.namespaces().map(|(name, facts)| (&**name, &**facts)), may_be, labels),
+        };
+        match found {
+            Found::MayMatch => None,
+            Found::NoPod(places) => labels.map(|labels| Missed::Pods(nearest_pod(labels, &places))),
+            Found::NoNamespace => self.nearest_namespace(selector).map(Missed::Namespaces),
+        }
+    }
+
+    /// Looks for namespaces that may be meant, and for pods in them.
+    fn search<'n>(
+        &mut self,
+        all: impl Iterator<Item = (&'n str, &'a NamespaceFacts)>,
+        may_be: impl Fn(&str) -> bool,
+        labels: Option<&Selector>,
+    ) -> Found<'a> {
+        let mut places = Vec::new();
+        for (name, facts) in all {
+            if self.look().is_none() {
+                return Found::MayMatch;
+            }
+            if !may_be(name) {
+                continue;
+            }
+            let Some(labels) = labels else { return Found::MayMatch };
+            // What is not in the manifests may run in the cluster.
+            let is_empty_here = facts.running().is_empty() && !self.case.view.is_whole();
+            if is_empty_here || self.may_match_in(labels, facts) {
+                return Found::MayMatch;
+            }
+            places.push(facts);
+        }
+        match places.iter().any(|facts| !facts.running().is_empty()) {
+            true => Found::NoPod(places),
+            false if places.is_empty() => Found::NoNamespace,
+            false => Found::MayMatch,
+        }
+    }
+
+    /// Whether a pod of a namespace may have what a selector asks for, as far as it can be looked at.
+    fn may_match_in(&mut self, labels: &Selector, facts: &NamespaceFacts) -> bool {
+        let mut last: Option<&Arc<Workload>> = None;
+        for running in facts.running() {
+            // Many are alike, and then they share what is said of them.
+            if last.is_some_and(|last| Arc::ptr_eq(last, &running.workload)) {
+                continue;
+            }
+            last = Some(&running.workload);
+            if self.look().is_none() || may_match(labels, running, facts) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The label of a namespace that is nearest to a selector that none matches. None, if there may be others that are not
+    /// known.
+    fn nearest_namespace(&self, selector: &Selector) -> Option<Nearest> {
+        let view = self.case.view;
+        let is_known = |(name, facts): (&Arc<str>, &Arc<NamespaceFacts>)| {
+            facts.labels.is_some() && (view.is_whole() || !WELL_KNOWN.contains(&&**name))
+        };
+        if !asks_for_something(selector) || !view.namespaces().any(is_known) {
+            return None;
+        }
+        let nearest = Nearest::to(selector, view.namespaces().filter_map(|(_, facts)| facts.labels.as_ref()));
+        // A name that is like none of them may be that of somebody else's, of which no manifest is here.
+        let is_by_name = selector.values_of(NAME_LABEL).is_some();
+        let is_near = nearest.label().is_some_and(|(key, _)| key == NAME_LABEL);
+        (view.is_whole() || !is_by_name || is_near).then_some(nearest)
+    }
+
+    /// Whether a selector names a namespace that every cluster has, or one of the platform: by its name, or by a label with
+    /// its name as the value.
+    fn names_the_platform(&self, selector: &Selector) -> bool {
+        let site = self.case.site;
+        let serves_dns = |name: &str| site.cluster_dns.iter().filter_map(ClusterDns::pods).any(|(dns, _)| dns == name);
+        let is_platform = |name: &str| WELL_KNOWN.contains(&name) || site.is_platform(name) || serves_dns(name);
+        match selector {
+            Selector::All(parts) | Selector::Any(parts) => parts.iter().any(|part| self.names_the_platform(part)),
+            Selector::Not(_) => false,
+            Selector::Label(label) => match &label.operator {
+                Operator::In(values) => values.iter().any(|value| is_platform(value)),
+                _ => false,
+            },
+        }
+    }
+
+    /// Notes that one more thing is looked at; none if that would be too many.
+    fn look(&mut self) -> Option<()> {
+        self.looks = self.looks.checked_sub(1)?;
+        Some(())
+    }
+}
+
+/// What a search came to.
+enum Found<'a> {
+    /// Something that is meant, or that may be.
+    MayMatch,
+    /// No such namespace.
+    NoNamespace,
+    /// No such pod in these namespaces.
+    NoPod(Vec<&'a NamespaceFacts>),
+}
+
+/// The label of a pod of these namespaces that is nearest to a selector.
+fn nearest_pod(labels: &Selector, places: &[&NamespaceFacts]) -> Nearest {
+    let running = places.iter().flat_map(|facts| facts.running()).take(MOST_LOOKS);
+    Nearest::to(labels, running.map(|running| &running.workload.labels))
+}
+
+/// Whether pods may be those of the cluster's DNS.
+fn is_among(pods: &Pods, dns: &ClusterDns, case: &Case<'_>) -> bool {
+    let Some((namespace, labels)) = dns.pods() else { return false };
+    let known = |owner, key: &str| match owner {
+        Owner::Itself => labels.get(key).map_or(Fact::Unknown, Fact::Value),
+        Owner::Namespace | Owner::Account => Fact::Unknown,
+    };
+    let is_there = match &pods.namespaces {
+        Namespaces::Own(_) => pods.namespaces.mean(namespace, case.view) == Some(true),
+        Namespaces::Matching(_) => pods.namespaces.mean(namespace, case.view) != Some(false),
+    };
+    let is_named = pods.labels.as_ref().filter(|labels| !labels.is_empty());
+    is_there && is_named.is_some_and(|selector| selector.decided(&known) == Some(true))
+}
+
+/// Whether a selector asks for something that has to be there. One that only says what must not be matches by being empty.
+fn asks_for_something(selector: &Selector) -> bool {
+    match selector {
+        Selector::All(parts) => parts.iter().any(asks_for_something),
+        Selector::Any(parts) => !parts.is_empty() && parts.iter().all(asks_for_something),
+        Selector::Not(_) => false,
+        Selector::Label(label) => !matches!(label.operator, Operator::NotIn(_) | Operator::Absent),
+    }
+}
+
+/// Whether a pod, or one that a template makes, may have what a selector asks for.
+fn may_match(selector: &Selector, running: &Running, facts: &NamespaceFacts) -> bool {
+    let of_namespace = |key: &str| facts.labels.as_ref().map_or(Fact::Unknown, |labels| Fact::of(labels, key));
+    let is_pod = &*running.kind == "Pod";
+    let known = |owner, key: &str| match owner {
+        Owner::Itself => match running.workload.labels.get(key) {
+            Some(value) => Fact::Value(value),
+            None if !is_pod && is_added(key) => Fact::Unknown,
+            None => Fact::Absent,
+        },
+        Owner::Namespace => of_namespace(key),
+        Owner::Account => Fact::Unknown,
+    };
+    selector.decided(&known) != Some(false)
+}
+
+/// Whether a label is one that controllers or meshes put on the pods of a template.
+fn is_added(key: &str) -> bool {
+    const KEYS: [&str; 11] = [
+        "apps.kubernetes.io/pod-index",
+        "batch.kubernetes.io/controller-uid",
+        "batch.kubernetes.io/job-completion-index",
+        "batch.kubernetes.io/job-name",
+        "controller-revision-hash",
+        "controller-uid",
+        "job-name",
+        "pod-template-generation",
+        "pod-template-hash",
+        "statefulset.kubernetes.io/pod-name",
+        "topology.kubernetes.io/zone",
+    ];
+    let prefix = key.split_once('/').map(|(prefix, _)| prefix).unwrap_or_default();
+    let is_of = |domain: &str| prefix == domain || prefix.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+    KEYS.contains(&key) || ["istio.io", "linkerd.io", "topology.kubernetes.io"].into_iter().any(is_of)
+}

@@ -1,0 +1,62 @@
+//! Pods that settings name: those of Prometheus, of the mesh.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::model::{End, Endpoint, Labels};
+
+/// Pods that everybody knows.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "WrittenPods")]
+pub(super) struct WellKnown {
+    /// The namespace that they are in.
+    pub(super) namespace: String,
+    /// What is known of their labels.
+    pub(super) labels: Labels,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WrittenPods {
+    namespace: String,
+    pod_labels: BTreeMap<String, String>,
+}
+
+impl From<WrittenPods> for WellKnown {
+    fn from(written: WrittenPods) -> Self {
+        Self { namespace: written.namespace, labels: written.pod_labels.into_iter().collect() }
+    }
+}
+
+impl WellKnown {
+    /// Pods with this label in a namespace.
+    pub(super) fn of(namespace: &str, (key, value): (&str, &str)) -> Self {
+        Self { namespace: namespace.to_owned(), labels: [(key, value)].into_iter().collect() }
+    }
+
+    /// They as the other end of a connection.
+    pub(super) fn end(&self) -> End<'_> {
+        End::Pod(Endpoint {
+            namespace: &self.namespace,
+            labels: &self.labels,
+            complete: false,
+            account: None,
+            addresses: &[],
+            services: &[],
+        })
+    }
+}
+
+impl std::fmt::Display for WellKnown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "pods with {} in {}", self.labels, self.namespace)
+    }
+}
+
+impl WellKnown {
+    /// The pods of Prometheus, as the Prometheus Operator labels them.
+    pub(super) fn prometheus() -> Self {
+        Self::of("monitoring", ("app.kubernetes.io/name", "prometheus"))
+    }
+}

@@ -1,0 +1,722 @@
+//! Rules that compare a policy with what is around it: where they fire, and first of all where they must be silent.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so by a panic"
+)]
+
+#[path = "support/objects.rs"]
+mod objects;
+
+use objects::objects;
+use portcullis::config::Configuration;
+use portcullis::engine::judge;
+use portcullis::model::{
+    Direction, End, Endpoint, Finding, Labels, Names, Object, Policy, Protocol, Question, Subject, Traffic, ask,
+    uncovered,
+};
+use portcullis::rules::{Change, Occasion};
+use portcullis::view::View;
+use proptest::prelude::*;
+
+/// What a rule finds in the last of the objects; the others are there already, in manifests or in a cluster.
+fn findings(rule: &str, yaml: &[String], is_whole: bool) -> Vec<Finding> {
+    let mut objects: Vec<Object> = yaml.iter().flat_map(|yaml| objects(yaml)).collect();
+    let new = objects.pop().unwrap();
+    let mut view = if is_whole { View::of_cluster() } else { View::default() };
+    for object in objects {
+        view.insert(object);
+    }
+    let text = format!("apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\nrules: {{{rule}: warn}}\n");
+    let configuration = Configuration::read(&text).unwrap();
+    let verdict = judge(&configuration, &view, Change::Write { new: &new, old: None }, Occasion::default());
+    verdict.judgements.into_iter().map(|judgement| judgement.finding).filter(|finding| finding.rule == rule).collect()
+}
+
+/// Where a rule finds something, in manifests.
+fn found(rule: &str, yaml: &[String]) -> Vec<String> {
+    findings(rule, yaml, false).iter().map(|finding| finding.path.to_string()).collect()
+}
+
+/// Where a rule finds something, in a cluster.
+fn found_live(rule: &str, yaml: &[String]) -> Vec<String> {
+    findings(rule, yaml, true).iter().map(|finding| finding.path.to_string()).collect()
+}
+
+fn object(api_version: &str, kind: &str, metadata: &str, spec: &str) -> String {
+    format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{{metadata}}}\nspec: {spec}\n")
+}
+
+fn np(name: &str, spec: &str) -> String {
+    object("networking.k8s.io/v1", "NetworkPolicy", &format!("name: {name}, namespace: shop"), spec)
+}
+
+fn cnp(name: &str, spec: &str) -> String {
+    object("cilium.io/v2", "CiliumNetworkPolicy", &format!("name: {name}, namespace: shop"), spec)
+}
+
+fn ccnp(spec: &str) -> String {
+    object("cilium.io/v2", "CiliumClusterwideNetworkPolicy", "name: wide", spec)
+}
+
+fn calico(spec: &str) -> String {
+    object("projectcalico.org/v3", "NetworkPolicy", "name: calico, namespace: shop", spec)
+}
+
+fn gnp(spec: &str) -> String {
+    object("projectcalico.org/v3", "GlobalNetworkPolicy", "name: global", spec)
+}
+
+fn cluster(tier: &str, spec: &str) -> String {
+    let spec = format!("{{tier: {tier}, priority: 10, {spec}}}");
+    object("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", "name: cluster", &spec)
+}
+
+fn namespace(name: &str, labels: &str) -> String {
+    format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{{labels}}}}}\n")
+}
+
+fn pod(namespace: &str, name: &str, labels: &str) -> String {
+    object("v1", "Pod", &format!("name: {name}, namespace: {namespace}, labels: {{{labels}}}"), "{}")
+}
+
+fn deployment(labels: &str, annotations: &str) -> String {
+    let spec =
+        format!("{{template: {{metadata: {{labels: {{{labels}}}, annotations: {{{annotations}}}}}, spec: {{}}}}}}");
+    object("apps/v1", "Deployment", "name: web, namespace: shop", &spec)
+}
+
+const PROFILE: &str = "network-policy.portcullis.dev/profile: internal";
+
+fn from(peer: &str) -> String {
+    np("p", &format!("{{podSelector: {{}}, ingress: [{{from: [{peer}], ports: [{{port: 80}}]}}]}}"))
+}
+
+mod dangling_selector {
+    use super::*;
+
+    const RULE: &str = "dangling-selector";
+
+    fn subject(selector: &str) -> String {
+        np("p", &format!("{{podSelector: {selector}, policyTypes: [Ingress]}}"))
+    }
+
+    #[test]
+    fn a_slip_in_the_subject_is_found_with_what_was_meant() {
+        let yaml = [deployment("app: backend", ""), subject("{matchLabels: {app: backedn}}")];
+        let found = findings(RULE, &yaml, false);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].path.to_string(), "spec.podSelector");
+        assert_eq!(found[0].help, "did you mean app=backend?");
+        let far = findings(RULE, &[pod("shop", "a", "app: backend"), subject("{matchLabels: {team: x}}")], true);
+        assert!(far[0].help.starts_with("compare it"), "{}", far[0].help);
+    }
+
+    #[test]
+    fn the_place_is_that_of_the_dialect() {
+        let there = deployment("app: backend", "");
+        let in_cilium = cnp("p", "{endpointSelector: {matchLabels: {app: x}}, ingress: [{}]}");
+        assert_eq!(found(RULE, &[there.clone(), in_cilium]), ["spec.endpointSelector"]);
+        assert_eq!(found(RULE, &[there, calico("{selector: \"app == 'x'\", types: [Ingress]}")]), ["spec.selector"]);
+    }
+
+    #[test]
+    fn nothing_is_said_of_pods_where_nothing_runs() {
+        let nowhere = subject("{matchLabels: {app: x}}");
+        let other = pod("elsewhere", "a", "app: other");
+        assert!(found(RULE, std::slice::from_ref(&nowhere)).is_empty());
+        assert!(found_live(RULE, &[namespace("shop", ""), other.clone(), nowhere.clone()]).is_empty());
+        assert!(found(RULE, &[namespace("shop", ""), other, nowhere]).is_empty());
+    }
+
+    #[test]
+    fn nothing_is_said_of_selectors_that_ask_for_nothing_or_only_for_absence() {
+        for selector in [
+            "{}",
+            "{matchExpressions: [{key: app, operator: NotIn, values: [web]}]}",
+            "{matchExpressions: [{key: app, operator: DoesNotExist}]}",
+        ] {
+            assert!(found_live(RULE, &[pod("shop", "a", "app: web"), subject(selector)]).is_empty(), "{selector}");
+        }
+    }
+
+    #[test]
+    fn labels_that_pods_get_later_may_match() {
+        for key in ["pod-template-hash", "security.istio.io/tlsMode", "batch.kubernetes.io/job-name"] {
+            let policy = subject(&format!("{{matchLabels: {{{key}: x}}}}"));
+            assert!(found(RULE, &[deployment("app: web", ""), policy.clone()]).is_empty(), "{key}");
+            assert_eq!(found_live(RULE, &[pod("shop", "a", "app: web"), policy]).len(), 1, "{key}");
+        }
+    }
+
+    #[test]
+    fn peers_in_the_same_namespace() {
+        let there = deployment("app: web", "");
+        let place = ["spec.ingress[0].from[0]"];
+        assert_eq!(found(RULE, &[there.clone(), from("{podSelector: {matchLabels: {app: wbe}}}")]), place);
+        assert!(found(RULE, &[there.clone(), from("{podSelector: {matchLabels: {app: web}}}")]).is_empty());
+        assert!(found(RULE, &[there, from("{podSelector: {}}")]).is_empty());
+    }
+
+    #[test]
+    fn namespaces_offline_only_where_they_can_be_known() {
+        let team = |team: &str| from(&format!("{{namespaceSelector: {{matchLabels: {{team: {team}}}}}}}"));
+        let named = |name: &str| {
+            from(&format!("{{namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {name}}}}}}}"))
+        };
+        let shop = namespace("shop", "team: web");
+        assert_eq!(findings(RULE, &[shop.clone(), team("wbe")], false)[0].help, "did you mean team=web?");
+        assert!(found(RULE, &[shop.clone(), team("web")]).is_empty());
+        assert!(found(RULE, &[team("wbe")]).is_empty(), "no namespace is known");
+        assert!(found(RULE, &[namespace("kube-system", "team: web"), team("wbe")]).is_empty(), "every cluster has it");
+        assert!(found(RULE, &[pod("shop", "a", "app: web"), team("wbe")]).is_empty(), "its labels are not known");
+        assert_eq!(found(RULE, &[shop.clone(), named("shpo")]).len(), 1);
+        for elsewhere in ["monitoring", "kube-system", "portcullis-system"] {
+            assert!(found(RULE, &[shop.clone(), named(elsewhere)]).is_empty(), "{elsewhere}");
+        }
+        let by_old_label = from("{namespaceSelector: {matchLabels: {name: kube-system}}}");
+        assert!(found(RULE, &[shop.clone(), by_old_label]).is_empty());
+        // A cluster is known.
+        assert_eq!(found_live(RULE, &[shop.clone(), named("monitoring")]).len(), 1);
+        assert_eq!(found_live(RULE, &[shop, team("wbe")]).len(), 1);
+    }
+
+    #[test]
+    fn pods_in_other_namespaces() {
+        let peer = |namespaces: &str, app: &str| {
+            from(&format!("{{namespaceSelector: {namespaces}, podSelector: {{matchLabels: {{app: {app}}}}}}}"))
+        };
+        let gateway = "{matchLabels: {kubernetes.io/metadata.name: gateway}}";
+        let there = pod("gateway", "a", "app: proxy");
+        assert_eq!(found(RULE, &[there.clone(), peer(gateway, "porxy")]).len(), 1);
+        assert!(found(RULE, &[there.clone(), peer(gateway, "proxy")]).is_empty());
+        assert!(found(RULE, &[there.clone(), peer("{}", "porxy")]).is_empty(), "there are more namespaces");
+        assert_eq!(found_live(RULE, &[there.clone(), peer("{}", "porxy")]).len(), 1);
+        assert!(found(RULE, &[namespace("gateway", ""), peer(gateway, "proxy")]).is_empty(), "nothing runs there");
+        let several =
+            "{matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: [gateway, other]}]}";
+        assert!(found(RULE, &[there, peer(several, "porxy")]).is_empty(), "of the other one nothing is known");
+    }
+
+    #[test]
+    fn the_pods_of_dns_are_never_missed() {
+        let dns = |namespaces: &str| {
+            from(&format!("{{namespaceSelector: {namespaces}, podSelector: {{matchLabels: {{k8s-app: kube-dns}}}}}}"))
+        };
+        let system = pod("kube-system", "a", "k8s-app: other");
+        for namespaces in ["{}", "{matchLabels: {kubernetes.io/metadata.name: kube-system}}"] {
+            assert!(found_live(RULE, &[system.clone(), dns(namespaces)]).is_empty(), "{namespaces}");
+        }
+    }
+
+    #[test]
+    fn what_calico_selects_may_be_no_pod() {
+        let there = pod("shop", "a", "app: web");
+        let peers = "ingress: [{action: Allow, source: {selector: \"app == 'trusted'\"}}]";
+        let own = calico(&format!("{{selector: all(), types: [Ingress], {peers}}}"));
+        assert!(found_live(RULE, &[there.clone(), own]).is_empty());
+        assert!(found_live(RULE, &[there, gnp("{selector: \"role == 'host'\", types: [Ingress]}")]).is_empty());
+    }
+
+    #[test]
+    fn past_what_is_looked_at_nothing_is_said() {
+        let many = (0..10_001).map(|n| pod("shop", &format!("p{n}"), "app: web")).collect::<Vec<_>>().join("---\n");
+        assert!(found_live(RULE, &[many, subject("{matchLabels: {app: x}}")]).is_empty());
+    }
+
+    #[test]
+    fn policies_of_the_controller_are_not_judged() {
+        let own = np("portcullis-p", "{podSelector: {matchLabels: {app: x}}, policyTypes: [Ingress]}");
+        assert!(found_live(RULE, &[pod("shop", "a", "app: web"), own]).is_empty());
+    }
+}
+
+mod monitoring_blocked {
+    use super::*;
+
+    const RULE: &str = "monitoring-blocked";
+    const SCRAPE: &str = "prometheus.io/scrape: 'true', prometheus.io/port: '9090'";
+
+    fn web(annotations: &str) -> String {
+        deployment("app: web", annotations)
+    }
+
+    #[test]
+    fn a_policy_that_isolates_what_is_scraped() {
+        let isolates = np("p", "{podSelector: {}, policyTypes: [Ingress]}");
+        assert_eq!(found(RULE, &[web(SCRAPE), isolates.clone()]), ["spec.ingress"]);
+        assert!(found(RULE, &[web(""), isolates.clone()]).is_empty(), "nobody asks");
+        assert!(found(RULE, &[web("prometheus.io/scrape: 'false'"), isolates.clone()]).is_empty());
+        assert!(found(RULE, &[web(SCRAPE), np("p", "{podSelector: {}, policyTypes: [Egress]}")]).is_empty());
+        let others = np("p", "{podSelector: {matchLabels: {app: db}}, policyTypes: [Ingress]}");
+        assert!(found(RULE, &[web(SCRAPE), others]).is_empty(), "other pods");
+        let on_node = object(
+            "v1",
+            "Pod",
+            "name: a, namespace: shop, annotations: {prometheus.io/scrape: 'true'}",
+            "{hostNetwork: true}",
+        );
+        assert!(found(RULE, &[on_node, isolates]).is_empty(), "no policy isolates it");
+    }
+
+    #[test]
+    fn who_lets_the_monitoring_namespace_in() {
+        let policy = |peer: &str, port: &str| {
+            np("p", &format!("{{podSelector: {{}}, ingress: [{{from: [{peer}], ports: [{{port: {port}}}]}}]}}"))
+        };
+        let monitoring = "namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}";
+        let all = format!("{{{monitoring}}}");
+        let other_label = format!("{{{monitoring}, podSelector: {{matchLabels: {{app: prometheus}}}}}}");
+        for (peer, port) in [
+            (all.as_str(), "9090"),
+            (other_label.as_str(), "9090"),
+            ("{namespaceSelector: {matchLabels: {team: platform}}}", "9090"),
+            ("{ipBlock: {cidr: 10.0.0.0/8}}", "9090"),
+            (all.as_str(), "metrics"),
+        ] {
+            assert!(found(RULE, &[web(SCRAPE), policy(peer, port)]).is_empty(), "{peer} on {port}");
+        }
+        assert_eq!(found(RULE, &[web(SCRAPE), policy(&all, "8080")]).len(), 1, "another port");
+        assert_eq!(found(RULE, &[web(SCRAPE), policy("{podSelector: {}}", "9090")]).len(), 1, "another namespace");
+        // Whichever port it is, one is open.
+        assert!(found(RULE, &[web("prometheus.io/scrape: 'true'"), policy(&all, "8080")]).is_empty());
+        // What the pods of Prometheus are called is known where they run.
+        let prometheus = pod("monitoring", "a", "app.kubernetes.io/name: prometheus, app: other");
+        assert_eq!(found(RULE, &[prometheus, web(SCRAPE), policy(&other_label, "9090")]).len(), 1);
+        let others =
+            np("others", &format!("{{podSelector: {{}}, ingress: [{{from: [{all}], ports: [{{port: 9090}}]}}]}}"));
+        assert!(found(RULE, &[web(SCRAPE), others, policy("{podSelector: {}}", "80")]).is_empty(), "the union counts");
+    }
+
+    #[test]
+    fn a_workload_that_arrives_where_it_is_isolated() {
+        let isolates = np("p", "{podSelector: {}, policyTypes: [Ingress]}");
+        let found_in = findings(RULE, &[isolates.clone(), web(SCRAPE)], false);
+        assert_eq!(found_in.len(), 1);
+        assert!(found_in[0].message.contains("NetworkPolicy shop/p"), "{}", found_in[0].message);
+        assert!(found(RULE, &[isolates, web("")]).is_empty());
+        assert!(found(RULE, &[web(SCRAPE)]).is_empty(), "nothing isolates it");
+    }
+
+    #[test]
+    fn policies_of_the_cluster() {
+        let wide = "{endpointSelector: {}, ingress: [{fromEntities: [host]}]}";
+        assert_eq!(found(RULE, &[web(SCRAPE), ccnp(wide)]), ["spec.ingress"]);
+        let denies = cluster("Admin", "subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {}}]}]");
+        assert_eq!(found(RULE, &[web(SCRAPE), denies]), ["spec.ingress[0]"]);
+    }
+}
+
+mod dissolved_baseline {
+    use super::*;
+
+    const RULE: &str = "dissolved-baseline";
+
+    fn judged(spec: &str) -> Vec<String> {
+        found(RULE, &[namespace("shop", PROFILE), np("p", spec)])
+    }
+
+    #[test]
+    fn all_peers_or_all_addresses_on_every_port() {
+        let egress = |rule: &str| judged(&format!("{{podSelector: {{}}, policyTypes: [Egress], egress: [{rule}]}}"));
+        for wide in [
+            "{}",
+            "{ports: [{port: 1, endPort: 65535}]}",
+            "{to: [{ipBlock: {cidr: 0.0.0.0/0}}]}",
+            "{to: [{ipBlock: {cidr: '::/0'}}]}",
+            "{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [169.254.169.254/32]}}]}",
+            "{to: [{ipBlock: {cidr: 0.0.0.0/1}}, {ipBlock: {cidr: 128.0.0.0/1}}]}",
+        ] {
+            assert_eq!(egress(wide), ["spec.egress[0]"], "{wide}");
+        }
+        for narrow in [
+            "{ports: [{port: 443}]}",
+            "{to: [{ipBlock: {cidr: 10.0.0.0/8}}]}",
+            "{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}]}",
+            "{to: [{namespaceSelector: {}}]}",
+            "{to: [{podSelector: {}}]}",
+        ] {
+            assert!(egress(narrow).is_empty(), "{narrow}");
+        }
+    }
+
+    #[test]
+    fn some_of_the_pods_are_named() {
+        let yaml = [namespace("shop", PROFILE), np("p", "{podSelector: {matchLabels: {app: a}}, ingress: [{}]}")];
+        let found = findings(RULE, &yaml, false);
+        assert!(found[0].message.contains("pods with app=a in namespace shop"), "{}", found[0].message);
+    }
+
+    #[test]
+    fn only_where_a_profile_is_known() {
+        let open = np("p", "{podSelector: {}, ingress: [{}]}");
+        for around in [
+            vec![],
+            vec![namespace("shop", "")],
+            vec![namespace("shop", "network-policy.portcullis.dev/profile: unknown")],
+            vec![namespace("other", PROFILE)],
+        ] {
+            let yaml: Vec<String> = around.into_iter().chain([open.clone()]).collect();
+            assert!(found(RULE, &yaml).is_empty(), "{yaml:?}");
+        }
+        let own = np("portcullis-hatch", "{podSelector: {}, ingress: [{}]}");
+        assert!(found(RULE, &[namespace("shop", PROFILE), own]).is_empty());
+    }
+
+    #[test]
+    fn policies_of_the_cluster_that_mean_such_a_namespace() {
+        let open = |pods: &str| ccnp(&format!("{{endpointSelector: {pods}, egress: [{{toEntities: [all]}}]}}"));
+        let with = |labels: &str| format!("{{matchLabels: {{{labels}}}}}");
+        let shop = namespace("shop", &format!("{PROFILE}, team: web"));
+        assert_eq!(found(RULE, &[shop.clone(), open("{}")]), ["spec.egress[0]"]);
+        assert!(found(RULE, &[open("{}")]).is_empty(), "no such namespace is known");
+        let of = |key: &str, value: &str| with(&format!("'io.cilium.k8s.namespace.labels.{key}': {value}"));
+        assert_eq!(found(RULE, &[shop.clone(), open(&of("team", "web"))]).len(), 1);
+        assert!(found(RULE, &[shop.clone(), open(&of("team", "data"))]).is_empty());
+        let by_profile = of("network-policy.portcullis.dev/profile", "internal");
+        assert_eq!(found(RULE, &[open(&by_profile)]).len(), 1, "it can mean no other");
+        let accepts = |tier: &str| {
+            cluster(tier, "subject: {namespaces: {}}, egress: [{action: Accept, to: [{networks: [0.0.0.0/0]}]}]")
+        };
+        assert_eq!(found(RULE, &[shop.clone(), accepts("Admin")]).len(), 1);
+        assert!(found(RULE, &[shop, accepts("Baseline")]).is_empty(), "it is asked only after the profile");
+    }
+
+    #[test]
+    fn requests_that_are_filtered_are_not_everything() {
+        let filtered = cnp(
+            "p",
+            "{endpointSelector: {}, egress: [{toEntities: [all], toPorts: [{ports: [{port: '80'}], rules: {http: [{}]}}]}]}",
+        );
+        assert!(found(RULE, &[namespace("shop", PROFILE), filtered]).is_empty());
+    }
+}
+
+mod redundant_policy {
+    use super::*;
+
+    const RULE: &str = "redundant-policy";
+
+    fn ingress(name: &str, pods: &str, rules: &str) -> String {
+        np(name, &format!("{{podSelector: {pods}, policyTypes: [Ingress], ingress: [{rules}]}}"))
+    }
+
+    const A: &str = "{matchLabels: {app: a}}";
+    const WEB: &str = "{from: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: 80}]}";
+
+    #[test]
+    fn a_policy_whose_rules_others_have() {
+        let broad = ingress("broad", "{}", "{from: [{podSelector: {}}], ports: [{port: 80}, {port: 443}]}");
+        assert_eq!(found(RULE, &[broad.clone(), ingress("p", A, WEB)]), ["spec"]);
+        let other_port = ingress("p", A, "{from: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: 81}]}");
+        assert!(found(RULE, &[broad.clone(), other_port]).is_empty());
+        let more_pods = ingress("broad", A, "{from: [{podSelector: {}}], ports: [{port: 80}]}");
+        assert!(found(RULE, &[more_pods, ingress("p", "{}", WEB)]).is_empty(), "fewer pods");
+        let mut elsewhere = broad;
+        elsewhere = elsewhere.replace("namespace: shop", "namespace: other");
+        assert!(found(RULE, &[elsewhere, ingress("p", A, WEB)]).is_empty(), "another namespace");
+    }
+
+    #[test]
+    fn several_others_together() {
+        let [a, b] = ["a", "b"].map(|app| ingress(app, &format!("{{matchLabels: {{app: {app}}}}}"), WEB));
+        let both = ingress("p", "{matchExpressions: [{key: app, operator: In, values: [a, b]}]}", WEB);
+        assert_eq!(found(RULE, &[a.clone(), b.clone(), both.clone()]), ["spec"]);
+        assert!(found(RULE, &[a, both]).is_empty());
+        let ports = |name: &str, ports: &str| {
+            ingress(name, "{}", &format!("{{from: [{{podSelector: {{}}}}], ports: {ports}}}"))
+        };
+        let yaml = [
+            ports("a", "[{port: 80}]"),
+            ports("b", "[{port: 443}]"),
+            ports("c", "[{port: 9}]"),
+            ports("p", "[{port: 80}, {port: 443}]"),
+        ];
+        let found = findings(RULE, &yaml, true);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].message.ends_with("by NetworkPolicy shop/a and NetworkPolicy shop/b"), "{}", found[0].message);
+    }
+
+    #[test]
+    fn one_that_isolates_is_not_redundant() {
+        // Cilium can let something in without isolating.
+        let allows = cnp(
+            "allows",
+            "{endpointSelector: {}, enableDefaultDeny: {ingress: false}, ingress: [{fromEndpoints: [{matchLabels: {app: web}}], \
+             toPorts: [{ports: [{port: '80', protocol: TCP}]}]}]}",
+        );
+        assert!(found(RULE, &[allows.clone(), ingress("p", A, WEB)]).is_empty());
+        let isolates = np("isolates", "{podSelector: {}, policyTypes: [Ingress]}");
+        assert_eq!(found(RULE, &[allows, isolates, ingress("p", A, WEB)]), ["spec"]);
+        let egress_too = np("p", &format!("{{podSelector: {A}, policyTypes: [Ingress, Egress], ingress: [{WEB}]}}"));
+        assert!(found(RULE, &[ingress("broad", "{}", WEB), egress_too]).is_empty(), "it isolates egress");
+    }
+
+    #[test]
+    fn of_two_that_say_the_same_one_stays() {
+        let [a, b] = ["a", "b"].map(|name| ingress(name, "{}", WEB));
+        assert_eq!(found(RULE, &[a.clone(), b.clone()]), ["spec"]);
+        assert!(found(RULE, &[b.clone(), a.clone()]).is_empty(), "offline each is judged in turn");
+        assert_eq!(found_live(RULE, &[b, a]), ["spec"], "on a cluster it is the one at hand");
+    }
+
+    #[test]
+    fn what_is_not_proved_is_not_claimed() {
+        let lookups = |rules: &str| {
+            let egress = "toEndpoints: [{matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system}}]";
+            format!(
+                "{{endpointSelector: {{}}, egress: [{{{egress}, toPorts: [{{ports: [{{port: '53', protocol: UDP}}]{rules}}}]}}]}}"
+            )
+        };
+        let filtered = ", rules: {dns: [{matchPattern: '*'}]}";
+        assert_eq!(found(RULE, &[cnp("a", &lookups("")), cnp("b", &lookups(""))]), ["spec"]);
+        assert!(found(RULE, &[cnp("a", &lookups("")), cnp("b", &lookups(filtered))]).is_empty(), "names are learned");
+        assert!(found(RULE, &[cnp("a", &lookups(filtered)), cnp("b", &lookups(""))]).is_empty());
+        // Blocks of addresses are no pods in Cilium.
+        let block =
+            np("a", "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}], ports: [{port: 80}]}]}");
+        assert!(found(RULE, &[block, ingress("p", "{}", WEB)]).is_empty());
+        let default_deny = np("b", "{podSelector: {}, policyTypes: [Ingress]}");
+        assert!(found(RULE, &[np("a", "{podSelector: {}, policyTypes: [Ingress]}"), default_deny]).is_empty());
+        let unnamed = |name: &str| ingress(name, "{}", WEB).replace(", namespace: shop", "");
+        assert!(found(RULE, &[unnamed("a"), unnamed("b")]).is_empty(), "who knows where they go");
+        let denies = cnp(
+            "b",
+            "{endpointSelector: {}, ingress: [{fromEndpoints: [{}]}], ingressDeny: [{fromEndpoints: [{matchLabels: {a: b}}]}]}",
+        );
+        assert!(
+            found(RULE, &[cnp("a", "{endpointSelector: {}, ingress: [{fromEndpoints: [{}]}]}"), denies]).is_empty()
+        );
+        let own = ingress("portcullis-b", "{}", WEB);
+        assert!(found(RULE, &[ingress("a", "{}", WEB), own]).is_empty(), "the controller's own");
+    }
+
+    #[test]
+    fn rules_of_one_policy() {
+        let narrow = "{from: [{podSelector: {matchLabels: {app: web}}}], ports: [{port: 80}]}";
+        let broad = "{from: [{podSelector: {}}], ports: [{port: 1, endPort: 100}]}";
+        assert_eq!(found(RULE, &[ingress("p", "{}", &format!("{broad}, {narrow}"))]), ["spec.ingress[1]"]);
+        assert_eq!(found(RULE, &[ingress("p", "{}", &format!("{narrow}, {broad}"))]), ["spec.ingress[0]"]);
+        assert_eq!(found(RULE, &[ingress("p", "{}", &format!("{narrow}, {narrow}"))]), ["spec.ingress[1]"]);
+        let named = "{from: [{podSelector: {}}], ports: [{port: http}]}";
+        assert!(found(RULE, &[ingress("p", "{}", &format!("{broad}, {named}"))]).is_empty(), "who knows its number");
+        let udp = "{from: [{podSelector: {}}], ports: [{port: 80, protocol: UDP}]}";
+        assert!(found(RULE, &[ingress("p", "{}", &format!("{broad}, {udp}"))]).is_empty());
+    }
+
+    #[test]
+    fn rules_that_have_an_order() {
+        let rule = |action: &str, selector: &str| {
+            format!(
+                "{{action: {action}, protocol: TCP, source: {{selector: \"{selector}\"}}, destination: {{ports: [80]}}}}"
+            )
+        };
+        let policy = |rules: &[String]| {
+            calico(&format!("{{selector: all(), types: [Ingress], ingress: [{}]}}", rules.join(", ")))
+        };
+        let (all, web) = ("all()", "app == 'web'");
+        assert_eq!(found(RULE, &[policy(&[rule("Allow", all), rule("Allow", web)])]), ["spec.ingress[1]"]);
+        assert!(found(RULE, &[policy(&[rule("Allow", web), rule("Allow", all)])]).is_empty());
+        assert_eq!(found(RULE, &[policy(&[rule("Allow", all), rule("Deny", web)])]), ["spec.ingress[1]"]);
+        assert!(found(RULE, &[policy(&[rule("Log", all), rule("Allow", web)])]).is_empty());
+    }
+
+    #[test]
+    fn thousands_of_rules_are_given_up() {
+        let many = |count: usize| {
+            let rules = (0..count)
+                .map(|n| format!("{{from: [{{podSelector: {{matchLabels: {{app: a{n}}}}}}}], ports: [{{port: 80}}]}}"));
+            rules.collect::<Vec<_>>().join(", ")
+        };
+        let start = std::time::Instant::now();
+        assert!(found(RULE, &[ingress("a", "{}", &many(2_000)), ingress("b", A, &many(2_000))]).is_empty());
+        assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    }
+}
+
+mod explicit_default_deny {
+    use super::*;
+
+    const RULE: &str = "explicit-default-deny";
+    const DENY: &str = "{podSelector: {}, policyTypes: [Ingress, Egress]}";
+
+    #[test]
+    fn only_where_a_baseline_is_due() {
+        assert_eq!(found(RULE, &[namespace("shop", PROFILE), np("p", DENY)]), ["spec"]);
+        let applied = namespace("shop", "network-policy.portcullis.dev/baseline: applied");
+        assert_eq!(found(RULE, &[applied, np("p", DENY)]), ["spec"]);
+        assert!(found(RULE, &[namespace("shop", ""), np("p", DENY)]).is_empty());
+        assert!(found(RULE, &[np("p", DENY)]).is_empty());
+        let unknown = namespace("shop", "network-policy.portcullis.dev/profile: other");
+        assert!(found(RULE, &[unknown, np("p", DENY)]).is_empty());
+        assert!(found(RULE, &[namespace("shop", PROFILE), np("portcullis-default-deny", DENY)]).is_empty());
+    }
+
+    #[test]
+    fn only_what_does_nothing_else() {
+        let judged = |policy: String| found(RULE, &[namespace("shop", PROFILE), policy]);
+        assert!(judged(np("p", "{podSelector: {}, ingress: [{ports: [{port: 80}]}]}")).is_empty());
+        assert!(judged(cnp("p", "{endpointSelector: {}, ingressDeny: [{fromEntities: [world]}]}")).is_empty());
+        assert_eq!(judged(cnp("p", "{endpointSelector: {}, ingress: [{}]}")), ["spec"]);
+        assert!(judged(calico("{selector: all(), types: [Ingress], ingress: [{action: Deny}]}")).is_empty());
+        assert_eq!(judged(calico("{selector: all(), types: [Ingress]}")), ["spec"]);
+    }
+
+    #[test]
+    fn it_is_off_as_shipped() {
+        let configuration = Configuration::shipped().unwrap();
+        let view = View::of(objects(&namespace("shop", PROFILE)));
+        let new = objects(&np("p", "{podSelector: {}, policyTypes: [Ingress]}")).remove(0);
+        let verdict = judge(&configuration, &view, Change::Write { new: &new, old: None }, Occasion::default());
+        assert!(verdict.judgements.iter().all(|judgement| judgement.finding.rule != RULE));
+    }
+}
+
+mod covering {
+    use super::*;
+
+    fn policies(yaml: &[String]) -> Vec<Object> {
+        yaml.iter().flat_map(|yaml| objects(yaml)).collect()
+    }
+
+    fn of(objects: &[Object]) -> Vec<&Policy> {
+        objects.iter().flat_map(Object::policies).collect()
+    }
+
+    /// The places of the rules that are not covered.
+    fn cut(before: &[String], after: &[String]) -> Vec<String> {
+        let (before, after) = (policies(before), policies(after));
+        uncovered(&of(&before), &of(&after), &View::default())
+            .iter()
+            .map(|cut| format!("{} {}", cut.policy.object.name, cut.rule.path))
+            .collect()
+    }
+
+    fn to(name: &str, ports: &str) -> String {
+        np(name, &format!("{{podSelector: {{}}, policyTypes: [Egress], egress: [{{ports: [{{port: {ports}}}]}}]}}"))
+    }
+
+    #[test]
+    fn what_a_change_of_policies_cuts() {
+        assert!(cut(&[to("a", "443")], &[to("b", "443")]).is_empty());
+        assert_eq!(cut(&[to("a", "443"), to("b", "80")], &[to("c", "443")]), ["b spec.egress[0]"]);
+        assert!(cut(&[to("a", "443")], &[]).is_empty(), "nothing isolates any more");
+        let ingress_only = np("b", "{podSelector: {}, policyTypes: [Ingress]}");
+        assert!(cut(&[to("a", "443")], &[ingress_only]).is_empty());
+        let others = np("b", "{podSelector: {matchLabels: {app: x}}, policyTypes: [Egress]}");
+        assert_eq!(cut(&[to("a", "443")], &[others]).len(), 1, "some of the pods are isolated");
+    }
+
+    #[test]
+    fn denials_and_stages_are_not_overlooked() {
+        let denies = cnp("denies", "{endpointSelector: {}, egressDeny: [{toEntities: [world]}]}");
+        assert_eq!(cut(&[to("a", "443")], &[to("b", "443"), denies.clone()]).len(), 1);
+        assert!(cut(&[to("a", "443"), denies.clone()], &[to("b", "443"), denies]).is_empty(), "it was there before");
+        let late =
+            cluster("Baseline", "subject: {namespaces: {}}, egress: [{action: Accept, to: [{networks: [0.0.0.0/0]}]}]");
+        let isolates = np("isolates", "{podSelector: {}, policyTypes: [Egress]}");
+        let block = np("a", "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0}}]}]}");
+        assert_eq!(cut(&[block], &[late, isolates]).len(), 1, "it is asked too late");
+    }
+
+    fn some_policy() -> impl Strategy<Value = String> {
+        let pods = prop::sample::select(vec![
+            "{}",
+            "{matchLabels: {app: a}}",
+            "{matchLabels: {app: b}}",
+            "{matchExpressions: [{key: app, operator: In, values: [a, b]}]}",
+            "{matchExpressions: [{key: app, operator: NotIn, values: [a]}]}",
+        ]);
+        let peer = prop::sample::select(vec![
+            "{podSelector: {}}",
+            "{podSelector: {matchLabels: {app: a}}}",
+            "{namespaceSelector: {}}",
+            "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: shop}}}",
+            "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: other}}, podSelector: {matchLabels: {app: b}}}",
+            "{ipBlock: {cidr: 10.0.0.0/8}}",
+            "{ipBlock: {cidr: 10.0.0.0/9}}",
+            "{ipBlock: {cidr: 10.128.0.0/9}}",
+        ]);
+        let ports = prop::sample::select(vec![
+            "",
+            "ports: [{port: 80}]",
+            "ports: [{port: 80}, {port: 443}]",
+            "ports: [{port: 1, endPort: 500}]",
+            "ports: [{protocol: UDP}]",
+            "ports: [{port: http}]",
+        ]);
+        let rule = (prop::collection::vec(peer, 0..3), ports).prop_map(|(peers, ports)| {
+            let from = if peers.is_empty() { String::new() } else { format!("from: [{}]", peers.join(", ")) };
+            let comma = if from.is_empty() || ports.is_empty() { "" } else { ", " };
+            format!("{{{from}{comma}{ports}}}")
+        });
+        (pods, prop::collection::vec(rule, 0..3)).prop_map(|(pods, rules)| {
+            np("p", &format!("{{podSelector: {pods}, policyTypes: [Ingress], ingress: [{}]}}", rules.join(", ")))
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+        /// Whatever was allowed by a rule that is not named as cut may pass afterwards.
+        #[test]
+        fn what_is_not_named_still_passes(
+            before in prop::collection::vec(some_policy(), 1..3),
+            after in prop::collection::vec(some_policy(), 0..4),
+        ) {
+            let (before, after) = (policies(&before), policies(&after));
+            let (before, after) = (of(&before), of(&after));
+            let view = View::default();
+            let cut = uncovered(&before, &after, &view);
+            let labels: Vec<Labels> = vec![
+                Labels::default(),
+                [("app", "a")].into_iter().collect(),
+                [("app", "b")].into_iter().collect(),
+                [("app", "c")].into_iter().collect(),
+            ];
+            let addresses: Vec<std::net::IpAddr> =
+                ["10.1.0.1", "10.200.0.1", "1.1.1.1"].iter().map(|text| text.parse().unwrap()).collect();
+            let sets: Vec<portcullis::model::AddressSet> = addresses.iter().map(|address| (*address).into()).collect();
+            let endpoint = |namespace, labels, addresses| {
+                Endpoint { namespace, labels, complete: true, account: None, addresses, services: &[] }
+            };
+            let mut ends: Vec<End<'_>> = sets.iter().map(|set| End::Addresses { set, outside: true }).collect();
+            for address in &addresses {
+                for namespace in ["shop", "other"] {
+                    ends.extend(labels.iter().map(|labels| End::Pod(endpoint(namespace, labels, std::slice::from_ref(address)))));
+                }
+            }
+            let http = [Box::from("http")];
+            let mut traffics = Vec::new();
+            for protocol in [Protocol::Tcp, Protocol::Udp] {
+                for number in [80, 443, 1000] {
+                    for names in [Names::Exactly(&[]), Names::Exactly(&http)] {
+                        traffics.push(Traffic::Port { protocol, number, names });
+                    }
+                }
+            }
+            for own in &labels {
+                let pod = endpoint("shop", own, &[]);
+                for other in &ends {
+                    for traffic in &traffics {
+                        let kept = before.iter().any(|policy| {
+                            policy.subject.mean(&pod, &view) == Some(true)
+                                && policy.ingress.rules.iter().any(|rule| {
+                                    rule.means(other, *traffic, &view) == Some(true)
+                                        && !cut.iter().any(|cut| std::ptr::eq(cut.rule, rule))
+                                })
+                        });
+                        let question =
+                            Question { subject: Subject::One(pod), direction: Direction::Ingress, other: *other, traffic: *traffic };
+                        if kept {
+                            let passes = ask(after.iter().copied(), &question, &view).passes();
+                            prop_assert!(passes, "{own} from {other:?} by {traffic:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
