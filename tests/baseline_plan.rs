@@ -185,8 +185,12 @@ fn a_label_that_is_missing_or_unknown_deletes_nothing() {
     };
     assert_eq!(deletes(&[PENDING, POSTGRES]), [""; 0]);
     assert_eq!(deletes(&[PENDING, POSTGRES, (STANDARD.0, "unknown")]), [""; 0]);
-    assert_eq!(deletes(&[]), [""; 0], "it is not due anything any more");
-    assert_eq!(with(&[], &have), ["mark false kept: baseline, profile isolated, profile standard, access postgres"]);
+    assert_eq!(deletes(&[POSTGRES]), [""; 0]);
+    assert_eq!(
+        with(&[POSTGRES], &have),
+        ["mark true applied: baseline, access postgres; kept: profile isolated, profile standard"],
+        "who has a baseline keeps it, and it is looked after"
+    );
     // A known profile of which there are no policies replaces nothing.
     let bare = catalogue_of("", &[("baseline/deny.yaml", "deny"), ("profiles/standard/out.yaml", "out")]);
     let steps = plan_of(&bare, &facts(&[PENDING, ISOLATED], stored(&bare, &["deny", "out"])));

@@ -252,13 +252,15 @@ fn what_the_controller_applied_is_known_by_its_layer_with_what_it_comes_to() {
     owned["metadata"]["labels"] =
         json!({(site.layer_label()): "baseline", "app.kubernetes.io/managed-by": "portcullis"});
     owned["metadata"]["managedFields"] = json!([{"manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": {}}]);
+    let mut taken = owned.clone();
+    taken["metadata"]["name"] = json!("of-somebody-else");
     let mut copied = owned.clone();
-    copied["metadata"]["name"] = json!("copied");
+    copied["metadata"]["name"] = json!("portcullis-copied");
     copied["metadata"]["managedFields"] = json!([{"manager": "kubectl", "operation": "Apply", "fieldsV1": {}}]);
-    fed.list("NetworkPolicy", &[owned.clone(), copied, policy("own")]);
+    fed.list("NetworkPolicy", &[owned.clone(), copied, taken, policy("own")]);
     let known = fed.feed.view().namespace("shop").unwrap().owned.clone();
     let names: Vec<&str> = known.iter().map(|owned| &*owned.object.name).collect();
-    assert_eq!(names, ["portcullis-baseline", "copied"]);
+    assert_eq!(names, ["portcullis-baseline", "portcullis-copied"], "the name of the field manager anybody can write");
     assert_eq!((&*known[0].layer, &*known[0].uid, known[0].is_applied), ("baseline", "u-1", true));
     assert!(!known[1].is_applied, "a label alone anybody can write");
     let (labels, annotations) = (site.owned_labels(), site.owned_annotations());
@@ -269,5 +271,5 @@ fn what_the_controller_applied_is_known_by_its_layer_with_what_it_comes_to() {
     fed.applied("NetworkPolicy", &owned);
     let names: Vec<String> =
         fed.feed.view().namespace("shop").unwrap().owned.iter().map(|owned| owned.object.name.to_string()).collect();
-    assert_eq!(names, ["copied"]);
+    assert_eq!(names, ["portcullis-copied"]);
 }

@@ -33,9 +33,11 @@ pub fn validate<'a>(knowledge: &Knowledge, facts: &Facts, body: &'a [u8]) -> Res
 
 /// Those who only finish what somebody was allowed to begin, the deletion of a namespace or of an owner, in an order that
 /// is not theirs to choose. A denial would leave a namespace terminating for ever.
-const FINISHERS: [&str; 2] = [
+const FINISHERS: [&str; 3] = [
     "system:serviceaccount:kube-system:namespace-controller",
     "system:serviceaccount:kube-system:generic-garbage-collector",
+    // Both, where its controllers have no accounts of their own.
+    "system:kube-controller-manager",
 ];
 
 /// What comes of judging a request.
@@ -165,13 +167,16 @@ pub(super) fn subject<'a>(
         ("CREATE" | "UPDATE", Some(new), old) => {
             let new = manifest(request, api_version, new);
             let old = old.map(|old| manifest(request, api_version, old));
-            // An object that is being deleted has to be able to lose its finalizers. And labels of a namespace are what
-            // is judged of it, so no change of one is only metadata. The baseline controller knows its policies by labels.
+            // Labels of a namespace are what is judged of it, so no change of one is only metadata. The baseline controller
+            // knows its policies by theirs. And what is being deleted has to be able to lose its finalizers; but it may
+            // stay for as long as it keeps one, so it is judged like everything else where its spec changes.
             let is_reserved = request.name.as_deref().is_some_and(|name| site.is_reserved(name));
-            let is_judged =
-                |old: &Manifest<'_>| is_namespace || is_reserved && !new.has_same_labels_and_annotations(old);
-            let only_metadata = || old.is_some_and(|old| !is_judged(&old) && new.differs_in_metadata_only(&old));
-            if new.deleting() || only_metadata() {
+            let says_the_same = old.is_some_and(|old| match (is_namespace, is_reserved) {
+                (true, _) => new.deleting() && new.has_same_labels_and_annotations(&old),
+                (false, true) => new.only_loses_finalizers(&old),
+                (false, false) => new.differs_in_metadata_only(&old),
+            });
+            if says_the_same {
                 return Err(Box::default());
             }
             match dialect.read(&new) {

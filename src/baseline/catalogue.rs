@@ -89,6 +89,12 @@ impl Catalogue {
         self.entries.iter().any(|entry| entry.layer == *layer)
     }
 
+    /// Whether there is a policy of the cluster that opens the hatch of every namespace with the label for it.
+    #[must_use]
+    pub fn has_hatch_of_cluster(&self) -> bool {
+        self.entries.iter().any(|entry| entry.layer == Layer::Hatch && entry.of_cluster)
+    }
+
     /// Whether a namespace gets a baseline. Those of the platform and those that are excluded never do.
     #[must_use]
     pub fn is_due(&self, name: &str, labels: &Labels) -> bool {

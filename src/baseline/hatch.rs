@@ -52,8 +52,9 @@ impl Executor {
         };
         let is_label_there = labels.get(&site.enforcement_label()) == Some("disabled");
         let stale = [site.opened_annotation(), site.reason_annotation(), site.until_annotation()];
-        // A reason without a label is somebody else's, or for a hatch to come.
-        let stale = stale.iter().take(if is_label_there { 3 } else { 1 });
+        // A reason without a label is for a hatch to come; and one next to an exemption may be that of the exemption.
+        let are_of_the_hatch = is_label_there && !annotations.contains_key(&site.exempt_annotation());
+        let stale = stale.iter().take(if are_of_the_hatch { 3 } else { 1 });
         let gone: Map<String, Value> =
             stale.filter(|key| annotations.contains_key(*key)).map(|key| (key.clone(), Value::Null)).collect();
         if gone.is_empty() && !is_label_there {

@@ -68,13 +68,13 @@ pub enum Step {
 pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluster: &[Owned], now: Timestamp) -> Plan {
     let Some(labels) = facts.labels.as_ref().filter(|_| !facts.is_terminating) else { return Plan::default() };
     let gated = gated(catalogue, facts);
-    if !catalogue.is_open_to(name) {
-        // Nobody will apply anything here, so nothing is to be waited for.
-        let steps = if gated.is_empty() { Vec::new() } else { vec![Step::LiftGates(gated)] };
-        return Plan { steps, ..Plan::default() };
-    }
-    let due = catalogue.is_due(name, labels);
+    let is_open = catalogue.is_open_to(name);
+    // Who has a baseline keeps it, whatever becomes of the label that says so.
+    let has_baseline = || facts.owned.iter().any(|owned| owned.is_applied && *owned.layer == *Layer::Baseline.label());
+    let due = catalogue.is_due(name, labels) || is_open && has_baseline();
+    // Where nothing is applied, a policy of the cluster still selects the label.
     let hatch = catalogue.site.hatch(labels, &facts.annotations, now);
+    let hatch = hatch.filter(|_| is_open || catalogue.has_hatch_of_cluster());
     let mut layers = if due { catalogue.layers(labels) } else { Vec::new() };
     if matches!(hatch, Some(Ok(_))) {
         layers.push(Layer::Hatch);
@@ -95,14 +95,14 @@ pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluste
     let mut plan = Plan { standing: standing(due, complete), ..Plan::default() };
     if let Some(Ok(hatch)) = &hatch {
         plan.wake = Some(hatch.until);
-        plan.hatch = Some(opened.and_then(|opened| opened.parse().ok()));
+        plan.hatch = Some(opened.and_then(|opened| since(catalogue, opened, now)));
         if opened.is_none() {
             steps.push(Step::OpenHatch { reason: hatch.reason.to_owned(), until: hatch.until });
         }
     }
     // What replaces them has to be there before.
     let mut kept = Vec::new();
-    for owned in &facts.owned {
+    for owned in facts.owned.iter().filter(|_| is_open) {
         let Some(layer) = Layer::read(&owned.layer) else { continue };
         if is_outdated(catalogue, labels, due, &layers, owned, &layer) && !missing_in_cluster {
             steps.push(Step::Delete(owned.clone()));
@@ -114,7 +114,7 @@ pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluste
         steps.push(Step::CloseHatch);
     }
     kept.sort();
-    if !missing_in_cluster {
+    if is_open && !missing_in_cluster {
         steps.extend(mark(catalogue, facts, labels, due, &layers, &kept, hatch.as_ref()));
     }
     let keeps_waiting = due && missing_in_cluster;
@@ -123,6 +123,12 @@ pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluste
     }
     plan.steps = steps;
     plan
+}
+
+/// Since when a hatch is open. It cannot be longer than it may be, nor from some time on that is still to come.
+fn since(catalogue: &Catalogue, opened: &str, now: Timestamp) -> Option<Timestamp> {
+    let earliest = now.saturating_sub(catalogue.site.hatch_max_duration).unwrap_or(Timestamp::MIN);
+    opened.parse().ok().map(|opened: Timestamp| opened.clamp(earliest, now))
 }
 
 /// What there is to do for the cluster: policies that are there once, for all namespaces that they select.
@@ -182,7 +188,7 @@ fn closes<T>(catalogue: &Catalogue, hatch: Option<&Result<T, HatchFault<'_>>>) -
     match hatch {
         Some(Err(HatchFault::Over(_))) => true,
         // A policy of the cluster selects the label, and does not ask for reasons.
-        Some(Err(_)) => catalogue.entries().iter().any(|entry| entry.layer == Layer::Hatch && entry.of_cluster),
+        Some(Err(_)) => catalogue.has_hatch_of_cluster(),
         Some(Ok(_)) | None => false,
     }
 }

@@ -34,6 +34,7 @@ pub enum Arrival {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owning {
     layer_label: String,
+    reserved_prefix: String,
     labels: Vec<String>,
     annotations: Vec<String>,
 }
@@ -42,6 +43,7 @@ impl From<&Site> for Owning {
     fn from(site: &Site) -> Self {
         Self {
             layer_label: site.layer_label(),
+            reserved_prefix: site.baseline.reserved_prefix.clone(),
             labels: site.owned_labels().into(),
             annotations: site.owned_annotations().into_iter().map(str::to_owned).collect(),
         }
@@ -81,7 +83,8 @@ pub fn read(resource: &ApiResource, owning: &Owning, arriving: &Arriving) -> Arr
 
 fn owned(owning: &Owning, arriving: &Arriving, id: &ObjectRef) -> Option<Owned> {
     // Most policies are not the controller's, and reading one again costs time.
-    if !arriving.json().contains(&*owning.layer_label) {
+    // And anybody can write its label and its name as a field manager, but nobody else may use its names.
+    if !id.name.starts_with(&*owning.reserved_prefix) || !arriving.json().contains(&*owning.layer_label) {
         return None;
     }
     let value: Value = serde_json::from_str(arriving.json()).ok()?;

@@ -67,6 +67,10 @@ parts! {
         deletion_timestamp: "deletionTimestamp" => &'a RawValue,
         /// `uid`.
         uid: "uid" => &'a RawValue,
+        /// `finalizers`.
+        finalizers: "finalizers" => &'a RawValue,
+        /// `ownerReferences`.
+        owner_references: "ownerReferences" => &'a RawValue,
     }
 }
 
@@ -122,7 +126,7 @@ impl<'a> Manifest<'a> {
         }
         let all: Option<LabelMap> = field(Some(written), &Path::root().field("metadata").field("annotations"))?;
         let LabelMap(all) = all.unwrap_or_default();
-        Ok(all.iter().filter(|(key, _)| ANNOTATIONS.iter().any(|name| key.ends_with(name))).collect())
+        Ok(all.iter().filter(|(key, _)| means_something(key)).collect())
     }
 
     /// Which one of all objects that ever had its name it is. Empty where the API server did not write it.
@@ -171,6 +175,28 @@ impl<'a> Manifest<'a> {
         same(own.labels, others.labels) && same(own.annotations, others.annotations)
     }
 
+    /// Whether it says the same as it did, but that it may have lost finalizers.
+    #[must_use]
+    pub fn only_loses_finalizers(&self, old: &Self) -> bool {
+        fn list<T: DeserializeOwned>(part: Option<&RawValue>) -> Vec<T> {
+            part.and_then(|part| serde_json::from_str(part.get()).ok()).unwrap_or_default()
+        }
+        #[derive(Deserialize)]
+        struct Managed {
+            manager: Option<String>,
+        }
+        let (own, others) = (self.metadata(), old.metadata());
+        let finalizers: Vec<String> = list(others.finalizers);
+        let managers: Vec<Managed> = list(own.managed_fields);
+        // Who wrote what is text that anybody can replace.
+        let is_still_there = |one: &Managed| managers.iter().any(|other| other.manager == one.manager);
+        self.has_same_labels_and_annotations(old)
+            && self.differs_in_metadata_only(old)
+            && same(own.owner_references, others.owner_references)
+            && list::<String>(own.finalizers).iter().all(|finalizer| finalizers.contains(finalizer))
+            && list::<Managed>(others.managed_fields).iter().all(is_still_there)
+    }
+
     /// Whether both say the same but for status and for metadata that means nothing here.
     #[must_use]
     pub fn differs_in_metadata_only(&self, other: &Self) -> bool {
@@ -187,6 +213,11 @@ impl<'a> Manifest<'a> {
 
 /// The names of the annotations that can mean something here, whatever their domain is.
 const ANNOTATIONS: [&str; 7] = ["/exempt", "/reason", "/until", "/scrape", "/port", "/opened", "/baseline-status"];
+
+/// Whether an annotation can mean something here.
+pub(super) fn means_something(annotation: &str) -> bool {
+    ANNOTATIONS.iter().any(|name| annotation.ends_with(name))
+}
 
 /// Whether two parts are the same text.
 fn same(a: Option<&RawValue>, b: Option<&RawValue>) -> bool {

@@ -67,7 +67,12 @@ fn named<'a>(site: &Site, object: &'a Object) -> impl Iterator<Item = &'a str> {
 
 /// Turns denials into warnings where the object is exempt, and denies that somebody makes it so who may not. What such an
 /// exemption was to spare is denied too, as it would be without it.
-pub(super) fn apply(configuration: &Configuration, case: &Case<'_>, judgements: &mut Vec<Judgement>) {
+pub(super) fn apply<'b>(
+    configuration: &Configuration,
+    case: &Case<'_>,
+    judgements: &mut Vec<Judgement>,
+    before: impl Fn() -> &'b [Judgement],
+) {
     let Some(object) = case.written() else { return };
     let names: BTreeSet<&str> = named(case.site, object).collect();
     if names.is_empty() {
@@ -78,7 +83,11 @@ pub(super) fn apply(configuration: &Configuration, case: &Case<'_>, judgements: 
     for definition in names.iter().filter_map(|name| rules::find(name)) {
         let rule = definition.name;
         let Some(Ok(given)) = exemption(site, object, rule, now) else { continue };
-        if is_old(case, rule, given) || !configuration.modes().any(|(name, mode)| name == rule && mode == Mode::Deny) {
+        let denies = || judgements.iter().any(|judgement| judgement.denies() && judgement.finding.rule == rule);
+        // One that spared nothing yet was given by whoever liked.
+        let is_in_use = || !denies() || before().iter().any(|judgement| judgement.finding.rule == rule);
+        let is_old = is_old(case, rule, given) && is_in_use();
+        if is_old || is_copied(case) || !configuration.modes().any(|(name, mode)| name == rule && mode == Mode::Deny) {
             continue;
         }
         let Err(why) = case.occasion.author.may_bypass(rule) else { continue };
@@ -111,6 +120,24 @@ pub(super) fn apply(configuration: &Configuration, case: &Case<'_>, judgements: 
     judgements.append(&mut refused);
     judgements.sort_by(|a, b| a.finding.path.cmp(&b.finding.path));
 }
+
+/// Whether the object is made from another one, and its annotations with it. Whoever gave them to that one was asked then.
+fn is_copied(case: &Case<'_>) -> bool {
+    let by = |name: &str| WORKLOAD_CONTROLLERS.contains(&name);
+    case.workload().is_some() && case.is_new() && case.occasion.author.username().is_some_and(by)
+}
+
+/// Those who make pods, and what makes pods, from a template that somebody was allowed to write.
+const WORKLOAD_CONTROLLERS: [&str; 8] = [
+    "system:kube-controller-manager",
+    "system:serviceaccount:kube-system:cronjob-controller",
+    "system:serviceaccount:kube-system:daemon-set-controller",
+    "system:serviceaccount:kube-system:deployment-controller",
+    "system:serviceaccount:kube-system:job-controller",
+    "system:serviceaccount:kube-system:replicaset-controller",
+    "system:serviceaccount:kube-system:replication-controller",
+    "system:serviceaccount:kube-system:statefulset-controller",
+];
 
 /// Whether the object had an exemption from a rule that is still one, and lasted as long. Whoever makes it last longer gives
 /// a new one.

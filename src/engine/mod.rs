@@ -4,6 +4,7 @@ mod exemption;
 
 pub use exemption::{Exemption, exemption};
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use crate::config::{Asked, Configuration};
@@ -36,6 +37,8 @@ pub enum Spared {
     WasThereBefore,
     /// The policy is staged: it shows what it would do, and does nothing.
     Staged,
+    /// It is deleted, and its namespace too.
+    NamespaceGoes,
     /// Enforcement is switched off in its namespace.
     HatchOpen,
     /// The object is exempt from the rule.
@@ -63,6 +66,7 @@ impl Spared {
         match self {
             Self::WasThereBefore => "was there before",
             Self::Staged => "staged, so not denied",
+            Self::NamespaceGoes => "its namespace goes too",
             Self::HatchOpen => "enforcement is off here",
             Self::Exempt => "exempt",
         }
@@ -90,31 +94,72 @@ impl Verdict {
 #[must_use]
 pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>, occasion: Occasion<'_>) -> Verdict {
     let case = Case { site: &configuration.site, view, change, occasion };
+    if is_of_the_controller(&case) {
+        return Verdict::default();
+    }
     let mut judgements = ask(configuration, &case);
     let is_staged = |policy: &Policy| policy.standing == Standing::Staged;
     let policies = case.change.object().policies();
     if policies.iter().any(is_staged) && policies.iter().all(is_staged) {
-        for judgement in judgements.iter_mut().filter(|judgement| judgement.can_be_spared()) {
-            judgement.action = Mode::Warn;
-            judgement.spared = Some(Spared::Staged);
-        }
+        spare(&mut judgements, Spared::Staged);
     }
-    let denies = judgements.iter().any(|judgement| judgement.action == Mode::Deny);
-    if let (Change::Write { .. }, true) = (change, denies)
-        && let Some(old) = change.old()
-        && !concerns_more(change.object(), old)
-    {
-        // What the object was guilty of, whoever comes with it now: who may not make a change could not have made it before.
-        let occasion = Occasion::anonymous(occasion.now);
-        let before = Case { change: Change::Write { new: old, old: None }, occasion, ..case };
+    let before = Before { configuration, case, found: OnceCell::new() };
+    before.spare(&mut judgements);
+    spare_by_namespace(&case, &mut judgements);
+    exemption::apply(configuration, &case, &mut judgements, || before.found());
+    Verdict { judgements }
+}
+
+/// Whether it is the baseline controller that writes one of its policies. What is in the folder of policies is the decision of
+/// those who run the cluster, and the policy of the hatch allows everything on purpose.
+fn is_of_the_controller(case: &Case<'_>) -> bool {
+    let (object, site) = (case.change.object(), case.site);
+    case.occasion.author.username() == Some(&*site.baseline.username)
+        && !object.policies().is_empty()
+        && site.is_reserved(&object.id.name)
+}
+
+/// Has what can be spared not deny, for this reason.
+fn spare(judgements: &mut [Judgement], reason: Spared) {
+    for judgement in judgements.iter_mut().filter(|judgement| judgement.can_be_spared()) {
+        judgement.action = Mode::Warn;
+        judgement.spared = Some(reason);
+    }
+}
+
+/// What an object was guilty of before a change of it.
+struct Before<'a> {
+    configuration: &'a Configuration,
+    case: Case<'a>,
+    found: OnceCell<Vec<Judgement>>,
+}
+
+impl Before<'_> {
+    /// All of it, whoever comes with it now: who may not make a change could not have made it before. It is found when the
+    /// first one asks.
+    fn found(&self) -> &[Judgement] {
+        self.found.get_or_init(|| {
+            let (Change::Write { .. }, Some(old)) = (self.case.change, self.case.change.old()) else {
+                return Vec::new();
+            };
+            let occasion = Occasion::anonymous(self.case.occasion.now);
+            let before = Case { change: Change::Write { new: old, old: None }, occasion, ..self.case };
+            ask(self.configuration, &before)
+        })
+    }
+
+    /// Spares what was there before.
+    fn spare(&self, judgements: &mut [Judgement]) {
+        let object = self.case.change.object();
+        let (Change::Write { .. }, true) = (self.case.change, judgements.iter().any(Judgement::denies)) else { return };
+        let Some(old) = self.case.change.old().filter(|old| !concerns_more(object, old)) else { return };
         // Counted, since the same fault twice is one more than the same fault once.
         let mut known: HashMap<(&str, String), usize> = HashMap::new();
-        let before = ask(configuration, &before);
-        for Judgement { finding, .. } in &before {
+        for Judgement { finding, .. } in self.found() {
             *known.entry((finding.rule, fault(&finding.message, old))).or_default() += 1;
         }
         for judgement in judgements.iter_mut().filter(|judgement| judgement.can_be_spared()) {
-            let fault = (judgement.finding.rule, fault(&judgement.finding.message, change.object()));
+            let fault = (judgement.finding.rule, fault(&judgement.finding.message, object));
             if let Some(left) = known.get_mut(&fault).filter(|left| **left > 0) {
                 *left -= 1;
                 judgement.action = Mode::Warn;
@@ -122,20 +167,22 @@ pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>, occ
             }
         }
     }
-    spare_by_hatch(&case, &mut judgements);
-    exemption::apply(configuration, &case, &mut judgements);
-    Verdict { judgements }
 }
 
-/// What a namespace with an open hatch does not refuse: anything about the objects in it. The namespace itself is not in it.
-fn spare_by_hatch(case: &Case<'_>, judgements: &mut [Judgement]) {
+/// What a namespace does not have refused: with an open hatch anything about the objects in it, but not about itself; and
+/// while it is being deleted no deletion, in whatever order.
+fn spare_by_namespace(case: &Case<'_>, judgements: &mut [Judgement]) {
+    if !judgements.iter().any(Judgement::denies) {
+        return;
+    }
     let object = case.change.object();
     let Some(facts) = object.id.namespace.as_deref().and_then(|name| case.view.namespace(name)) else { return };
-    let Some(labels) = facts.labels.as_ref().filter(|_| judgements.iter().any(Judgement::denies)) else { return };
-    let Some(Ok(_)) = case.site.hatch(labels, &facts.annotations, case.occasion.now) else { return };
-    for judgement in judgements.iter_mut().filter(|judgement| judgement.can_be_spared()) {
-        judgement.action = Mode::Warn;
-        judgement.spared = Some(Spared::HatchOpen);
+    if facts.is_terminating && matches!(case.change, Change::Delete { .. }) {
+        spare(judgements, Spared::NamespaceGoes);
+    }
+    let Some(labels) = &facts.labels else { return };
+    if let Some(Ok(_)) = case.site.hatch(labels, &facts.annotations, case.occasion.now) {
+        spare(judgements, Spared::HatchOpen);
     }
 }
 

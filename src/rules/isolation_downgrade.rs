@@ -15,8 +15,8 @@ rule! {
     ///
     /// The label of the profile, when a namespace that is there is changed, and who makes the change. Which profile allows
     /// more is the order of `profiles.names` in the configuration: the most isolated is the first. A profile that is not
-    /// there is the business of `invalid-profile`, and a profile that is left out when a namespace is made is nobody's:
-    /// nothing is taken away. Nor are access labels, which open one named way each. On a namespace of the platform the label
+    /// there counts as none, since any other could follow on it. Where there was none, and where one is left out when a namespace
+    /// is made, nothing is taken away. Nor are access labels, which open one named way each. On a namespace of the platform the label
     /// means nothing and can be removed.
     ///
     /// It holds while a hatch is open, and no object can be exempt from it. Offline it never fires, since a file does not say
@@ -83,6 +83,8 @@ impl Rule for IsolationDowngrade {
                 (Some(old), Some(new)) if old < new => {
                     format!("the profile goes from {before} to {after}, which allows more")
                 }
+                // Any profile could follow on one that nobody knows.
+                (Some(_), None) => format!("the profile goes from {before} to {after}, which is none"),
                 _ => return,
             },
         };

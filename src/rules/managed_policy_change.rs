@@ -14,11 +14,15 @@ rule! {
     ///
     /// ## What it looks at
     ///
-    /// Policies of every dialect (NetworkPolicy, Cilium, Calico, ClusterNetworkPolicy) that the controller applied, and those
-    /// whose names start with `baseline.reservedPrefix`, whoever made them; their labels and annotations too, since the
-    /// controller knows its policies by them. And the label `baseline` of namespaces: nobody else sets it to another value or
-    /// removes `pending`. Removing `applied` does no harm, since it comes back, and what is written when a namespace is made
-    /// is written over. In a namespace that is being deleted everything may go.
+    /// Policies of every dialect (NetworkPolicy, Cilium, Calico, ClusterNetworkPolicy) whose names start with
+    /// `baseline.reservedPrefix`, whoever made them; their labels, annotations, owners and finalizers too, since the
+    /// controller knows its policies by them, and what cannot be deleted stays in force. To take a finalizer away is nobody's
+    /// harm. In a namespace that is being deleted it holds as elsewhere, since pods may run there for as long as they like; the
+    /// namespace controller is not asked.
+    ///
+    /// And of namespaces the label `baseline`: nobody else sets it to another value or removes `pending`. Removing `applied`
+    /// does no harm, since it comes back, and what is written when a namespace is made is written over. And the annotation
+    /// `opened`, which says since when a hatch is open.
     ///
     /// Who makes the change counts: the controller is `baseline.username`. It holds while a hatch is open, and no object can
     /// be exempt from it. Offline it never fires: a file has no author, and those that ship in `policies/` have these names.
@@ -69,7 +73,7 @@ impl Rule for ManagedPolicyChange {
         let object = case.change.object();
         let found = match &object.body {
             Body::Policies(_) => policy(case, object),
-            Body::Namespace(namespace) => label(case, namespace),
+            Body::Namespace(namespace) => label(case, namespace).or_else(|| opened(case, object)),
             Body::Tier(_) | Body::Workload(_) => None,
         };
         let Some((path, what)) = found else { return };
@@ -85,21 +89,18 @@ impl Rule for ManagedPolicyChange {
 
 /// What is the controller's about a policy, if anything is, and where that is written.
 fn policy(case: &Case<'_>, object: &Object) -> Option<(Path, String)> {
-    let around = object.id.namespace.as_deref().and_then(|name| case.view.namespace(name));
-    if around.is_some_and(|facts| facts.is_terminating) {
+    if !case.site.is_reserved(&object.id.name) {
         return None;
     }
-    let owned = match (&object.id.namespace, around) {
-        (None, _) => case.view.owned_of_cluster(),
-        (Some(_), facts) => facts.map(|facts| facts.owned.as_slice()).unwrap_or_default(),
+    let owned = match object.id.namespace.as_deref() {
+        None => case.view.owned_of_cluster(),
+        Some(name) => case.view.namespace(name).map(|facts| facts.owned.as_slice()).unwrap_or_default(),
     };
-    let prefix = &case.site.baseline.reserved_prefix;
     let what = if owned.iter().any(|owned| owned.is_applied && owned.object.is_same_object(&object.id)) {
         format!("{} is a policy of the baseline controller", object.id)
-    } else if case.site.is_reserved(&object.id.name) {
-        format!("names that start with {prefix:?} are those of the baseline controller's policies")
     } else {
-        return None;
+        let prefix = &case.site.baseline.reserved_prefix;
+        format!("names that start with {prefix:?} are those of the baseline controller's policies")
     };
     Some((Path::root().field("metadata").field("name"), what))
 }
@@ -115,4 +116,16 @@ fn label(case: &Case<'_>, namespace: &Namespace) -> Option<(Path, String)> {
         _ => return None,
     };
     Some((namespace.labels_path.key(&label), format!("{what}, which only the baseline controller knows")))
+}
+
+/// What a change of a namespace claims about its hatch, if it claims anything, and where.
+fn opened(case: &Case<'_>, new: &Object) -> Option<(Path, String)> {
+    let annotation = case.site.opened_annotation();
+    let old = case.change.old().filter(|old| old.annotations.get(&annotation) != new.annotations.get(&annotation))?;
+    let what = match (old.annotations.get(&annotation), new.annotations.get(&annotation)) {
+        (_, Some(since)) => format!("the annotation says that a hatch is open since {since}"),
+        (_, None) => "the annotation says no more since when a hatch is open".to_owned(),
+    };
+    let place = Path::root().field("metadata").field("annotations").key(&annotation);
+    Some((place, format!("{what}, which only the baseline controller knows")))
 }

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::reviews::{
-    BASELINE, CONFIG, PROFILE, SHOP, Webhook, create, delete, from, from_on_any_port, ingress, namespace, object,
-    pod_on_the_node, policy, update, with,
+    BASELINE, CONFIG, PROFILE, SHOP, Webhook, create, delete, egress, from, from_on_any_port, ingress, namespace,
+    object, pod_on_the_node, policy, to_database, to_dns, update, with,
 };
 
 const LISTED: &str = concat!(include_str!("../corpus/portcullis.yaml"), "bypass: [grace]\n");
@@ -71,19 +71,72 @@ fn labels_and_annotations_of_a_reserved_policy_are_more_than_metadata() {
         webhook.validate(&update(&reserved(), new)).denied_by(&[DENIED]);
         webhook.validate(&by(CONTROLLER, update(&reserved(), new))).allowed_without_a_word();
     }
-    // The rest is, and a finalizer can be removed.
-    let (mut old, mut new) = (reserved(), reserved());
-    old["metadata"]["finalizers"] = json!(["example.com/held"]);
+    // So are finalizers and owners, with which it would outlive its end or end with somebody else, and who wrote what.
+    let held = |finalizers: Value| {
+        let mut policy = reserved();
+        policy["metadata"]["finalizers"] = finalizers;
+        policy["metadata"]["managedFields"] = json!([{"manager": "portcullis-baseline", "operation": "Apply"}]);
+        policy
+    };
+    let mut orphan = held(json!(["a/b"]));
+    orphan["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "b"}]);
+    let mut nobodys = held(json!(["a/b"]));
+    nobodys["metadata"]["managedFields"] = json!([]);
+    for new in [&held(json!(["a/b", "c/d"])), &orphan, &nobodys] {
+        webhook.validate(&update(&held(json!(["a/b"])), new)).denied_by(&[DENIED]);
+    }
+    // The rest is, and a finalizer can be removed, also of one that is being deleted.
+    let (mut old, mut new) = (held(json!(["a/b"])), held(json!([])));
     new["metadata"]["resourceVersion"] = json!("2");
+    webhook.validate(&update(&old, &new)).allowed_without_a_word();
+    old["metadata"]["deletionTimestamp"] = json!("2026-11-21T00:00:00Z");
+    new["metadata"]["deletionTimestamp"] = json!("2026-11-21T00:00:00Z");
     webhook.validate(&update(&old, &new)).allowed_without_a_word();
 }
 
+/// Pods may run there for as long as they like.
 #[test]
-fn in_a_namespace_that_is_being_deleted_everything_may_go() {
+fn in_a_namespace_that_is_being_deleted_everything_may_go_but_the_baseline() {
     let going =
         "{apiVersion: v1, kind: Namespace, metadata: {name: shop, deletionTimestamp: '2026-11-21T00:00:00Z'}}\n";
     let mut webhook = Webhook::with(LISTED, going);
-    webhook.validate(&delete(&reserved())).allowed_without_a_word();
+    webhook.validate(&delete(&reserved())).denied_by(&[DENIED]);
+    for finisher in ["system:serviceaccount:kube-system:namespace-controller", "system:kube-controller-manager"] {
+        webhook.validate(&by(finisher, delete(&reserved()))).allowed_without_a_word();
+    }
+    let mut webhook = Webhook::with(LISTED, &format!("{going}---\n{}", policy(&egress(&[to_database()]))));
+    let verdict = webhook.validate(&delete(&policy(&egress(&[to_dns()]))));
+    assert!(verdict.allowed, "{verdict}");
+}
+
+#[test]
+fn since_when_a_hatch_is_open_only_the_controller_says() {
+    let mut webhook = Webhook::with(LISTED, "");
+    let annotation = "network-policy.homelab/opened";
+    let since = |time: Option<&str>| {
+        let mut shop = namespace("shop", &json!({}));
+        if let Some(time) = time {
+            shop["metadata"]["annotations"] = json!({annotation: time});
+        }
+        shop
+    };
+    let (real, forged) = (since(Some("2026-11-21T00:00:00Z")), since(Some("1960-01-01T00:00:00Z")));
+    let place = format!("metadata.annotations[\"{annotation}\"]");
+    for (old, new) in [(&real, &forged), (&real, &since(None)), (&since(None), &forged)] {
+        webhook.validate(&update(old, new)).denied_by(&[("managed-policy-change", &place)]);
+        webhook.validate(&by(CONTROLLER, update(old, new))).allowed_without_a_word();
+    }
+    webhook.validate(&update(&real, &real)).allowed_without_a_word();
+}
+
+#[test]
+fn what_the_controller_applies_is_what_its_folder_says() {
+    let mut webhook = Webhook::with(LISTED, SHOP);
+    let mut open = policy(&ingress(&[json!({})]));
+    open["metadata"]["name"] = json!("portcullis-hatch-allow-all");
+    webhook.validate(&by(CONTROLLER, create(&open))).allowed_without_a_word();
+    open["metadata"]["name"] = json!("open");
+    assert!(!webhook.validate(&by(CONTROLLER, create(&open))).allowed, "other names are none of its own");
 }
 
 #[test]
@@ -128,7 +181,9 @@ fn a_profile_that_allows_more_takes_somebody_who_may() {
         assert!(verdict.allowed && verdict.warned.is_empty(), "{verdict}");
     }
     webhook.validate(&create(&none)).allowed_without_a_word();
-    webhook.validate(&update(&has("isolated"), &has("open"))).denied_by(&[("invalid-profile", &place)]);
+    webhook
+        .validate(&update(&has("isolated"), &has("open")))
+        .denied_by(&[("invalid-profile", &place), ("isolation-downgrade", &place)]);
     // The platform's namespaces have no use for the label.
     let system = |labels: &Value| namespace("monitoring", labels);
     webhook.validate(&update(&system(&json!({PROFILE: "isolated"})), &system(&json!({})))).allowed_without_a_word();

@@ -129,7 +129,9 @@ fn while_it_is_open_faults_are_warnings_and_guards_deny() {
     // The namespace itself is not in it.
     let bad = namespace("shop", &json!({PROFILE: "isolatd"}));
     let place = format!("metadata.labels[\"{PROFILE}\"]");
-    webhook.validate(&update(&open_for(60), &bad)).denied_by(&[("invalid-profile", &place)]);
+    webhook
+        .validate(&update(&open_for(60), &bad))
+        .denied_by(&[("invalid-profile", &place), ("isolation-downgrade", &place)]);
     // Nor is any other namespace.
     let mut elsewhere = any_port();
     elsewhere["metadata"]["namespace"] = json!("other");

@@ -1,6 +1,6 @@
 //! What was wrong before: shown, and held against nobody.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::reviews::{
     PROFILE, Webhook, create, deployment_on_the_node, egress, from, from_on_any_port, ingress, namespace, policy,
@@ -52,24 +52,27 @@ fn a_fault_that_goes_away_is_not_mentioned() {
     webhook.validate(&update(&old, &new)).allowed_without_a_word();
 }
 
+/// It stays for as long as it keeps a finalizer, which anybody can give it, and is in force until then.
 #[test]
-fn what_is_being_deleted_is_never_denied() {
+fn what_is_being_deleted_can_be_finished_and_not_rewritten() {
     let mut webhook = Webhook::new();
+    let going = |mut object: Value, finalizers: &[&str]| {
+        object["metadata"]["deletionTimestamp"] = json!("2026-11-21T00:00:00Z");
+        object["metadata"]["finalizers"] = json!(finalizers);
+        object
+    };
     let good = policy(&egress(&[to_dns()]));
-    for mut bad in [policy(&egress(&[to_database()])), policy(&ingress(&[from_on_any_port("batch")]))] {
-        webhook.validate(&update(&good, &bad)).allowed.then(|| panic!("it would be denied otherwise"));
-        bad["metadata"]["deletionTimestamp"] = json!("2026-11-21T00:00:00Z");
-        webhook.validate(&update(&good, &bad)).allowed_without_a_word();
-        // In some encodings a field that is not set is null.
-        bad["metadata"]["deletionTimestamp"] = json!(null);
-        let verdict = webhook.validate(&update(&good, &bad));
+    for bad in [policy(&egress(&[to_database()])), policy(&ingress(&[from_on_any_port("batch")]))] {
+        webhook.validate(&update(&going(bad.clone(), &["a/b"]), &going(bad.clone(), &[]))).allowed_without_a_word();
+        let verdict = webhook.validate(&update(&going(good.clone(), &["a/b"]), &going(bad.clone(), &["a/b"])));
         assert!(!verdict.allowed && !verdict.denials.is_empty(), "{verdict}");
     }
-    let mut old = namespace("old", &json!({PROFILE: "open"}));
-    old["metadata"]["deletionTimestamp"] = json!("2026-11-21T00:00:00Z");
-    let mut new = old.clone();
-    new["metadata"]["labels"][PROFILE] = json!("wide-open");
-    webhook.validate(&update(&old, &new)).allowed_without_a_word();
+    let named = |profile: &str| namespace("old", &json!({PROFILE: profile}));
+    webhook.validate(&update(&going(named("open"), &["a/b"]), &going(named("open"), &[]))).allowed_without_a_word();
+    let place = format!("metadata.labels[\"{PROFILE}\"]");
+    webhook
+        .validate(&update(&going(named("isolated"), &[]), &going(named("standard"), &[])))
+        .denied_by(&[("isolation-downgrade", &place)]);
 }
 
 #[test]
@@ -127,7 +130,7 @@ fn a_guarded_label_is_more_than_metadata() {
     let old = namespace("shop", &json!({PROFILE: "isolated"}));
     let place = format!("metadata.labels[\"{PROFILE}\"]");
     let new = namespace("shop", &json!({PROFILE: "isolatd"}));
-    webhook.validate(&update(&old, &new)).denied_by(&[("invalid-profile", &place)]);
+    webhook.validate(&update(&old, &new)).denied_by(&[("invalid-profile", &place), ("isolation-downgrade", &place)]);
 
     let (old, new) =
         (namespace("old", &json!({PROFILE: "open"})), namespace("old", &json!({PROFILE: "open", "a": "b"})));

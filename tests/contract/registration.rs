@@ -92,9 +92,9 @@ fn an_exemption_by_a_label_that_the_update_adds_has_no_effect() {
     let plain = namespace("shop", &json!({PROFILE: "isolated"}));
     let exempt = namespace("shop", &json!({PROFILE: "isolated", "exempt": "true"}));
     let bad = namespace("shop", &json!({PROFILE: "open", "exempt": "true"}));
-    server.validate(&update(&plain, &bad)).denied_by(&[("invalid-profile", &place)]);
+    server.validate(&update(&plain, &bad)).denied_by(&[("invalid-profile", &place), ("isolation-downgrade", &place)]);
     server.validate(&update(&plain, &exempt)).allowed_without_a_word();
-    server.validate(&update(&exempt, &bad)).allowed_without_a_word();
+    server.validate(&update(&exempt, &bad)).denied_by(&[("isolation-downgrade", &place)]);
 }
 
 /// Trap 18. A served version that is not registered would be a way around.

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use super::error::parse;
 use super::written::LabelMap;
 use super::{Dialect, Kind, Manifest, Patch, ReadError};
+use crate::dialect::written::means_something;
 use crate::json::{object as fields, optional};
 use crate::model::{Body, Fix, Labels, Object, Path, Workload};
 
@@ -92,9 +93,9 @@ impl Dialect for Workloads {
     fn read(&self, manifest: &Manifest<'_>) -> Result<Object, ReadError> {
         let root = Path::root();
         let spec = root.field("spec");
-        let annotations = manifest.annotations()?;
-        let (labels, pod, path, scrape) = match manifest.kind {
-            "Pod" => (manifest.labels()?, manifest.spec()?, root, scrape(&annotations)),
+        let own = manifest.annotations()?;
+        let Made { labels, annotations, pod, path } = match manifest.kind {
+            "Pod" => Made { labels: manifest.labels()?, annotations: own.clone(), pod: manifest.spec()?, path: root },
             "PodTemplate" => {
                 let path = root.field("template");
                 let template = manifest.written.template.map(|template| parse(template, &path)).transpose()?;
@@ -119,12 +120,13 @@ impl Dialect for Workloads {
                 host_network: (host_network == Some(true)).then(|| path.field("spec").field("hostNetwork")),
                 // What the API server fills in.
                 service_account: account.unwrap_or_else(|| "default".into()),
-                scrape,
+                scrape: scrape(&annotations),
                 gates: scheduling_gates.into_iter().flatten().map(|gate| gate.name).collect(),
                 is_assigned: node_name.is_some_and(|node| !node.is_empty()),
             }),
             faults: Vec::new(),
-            annotations,
+            // What pods are exempt from is said in their template, since it is copied from there.
+            annotations: if own.iter().any(|(key, _)| key.ends_with("/exempt")) { own } else { annotations },
         })
     }
 
@@ -133,12 +135,22 @@ impl Dialect for Workloads {
     }
 }
 
+/// The pods that are made, or the one that is.
+struct Made {
+    labels: Labels,
+    annotations: Labels,
+    pod: PodSpec,
+    /// Where they are written.
+    path: Path,
+}
+
 /// What a template at this place makes.
-fn split(template: Option<Template>, path: Path) -> (Labels, PodSpec, Path, Option<Option<u16>>) {
+fn split(template: Option<Template>, path: Path) -> Made {
     let Template { metadata, spec } = template.unwrap_or_default();
-    let labels = |map: Option<LabelMap>| map.map(|LabelMap(labels)| labels).unwrap_or_default();
-    let scrape = scrape(&labels(metadata.annotations));
-    (labels(metadata.labels), spec.unwrap_or_default(), path, scrape)
+    let map = |map: Option<LabelMap>| map.map(|LabelMap(map)| map).unwrap_or_default();
+    let annotations = map(metadata.annotations);
+    let annotations = annotations.iter().filter(|(key, _)| means_something(key)).collect();
+    Made { labels: map(metadata.labels), annotations, pod: spec.unwrap_or_default(), path }
 }
 
 /// Whether pods with these annotations ask to be scraped, and on which port: by the convention that the example
