@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
@@ -10,17 +10,21 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::{Api, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::sources::Sources;
-use super::{BOLD, DENIED, OK, YELLOW, block_on, client};
+use super::told::patch_namespace;
+use super::{BOLD, DENIED, FAILED, OK, YELLOW, block_on, cluster};
 use crate::cluster::words;
 use crate::model::Labels;
 use crate::view::Site;
 
 /// Who writes what opens a hatch.
 const FIELD_MANAGER: &str = "portcullis-hatch";
+/// How long it may take until the controller has noted that a hatch is open, and how often it is looked whether it has.
+const PATIENCE: Duration = Duration::from_secs(10);
+const STEP: Duration = Duration::from_millis(200);
 /// For how long a hatch is open if nobody says.
 const SHORT: SignedDuration = SignedDuration::from_hours(1);
 /// Labels and annotations of those who apply what is in Git, and who they are.
@@ -44,7 +48,7 @@ const FROM_GIT: [(&str, &str); 4] = [
 pub(super) struct Arguments {
     #[command(subcommand)]
     what: What,
-    /// The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the cluster that this runs in].
+    /// The kubeconfig [default: $KUBECONFIG; in a pod its service account; else ~/.kube/config].
     #[arg(long, value_name = "FILE", global = true)]
     kubeconfig: Option<PathBuf>,
     /// Which context of it.
@@ -117,12 +121,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let sources = Sources { config: arguments.config.clone(), ..Sources::default() };
     let site = sources.read()?.configuration()?.site;
     block_on(async {
-        let client = client(arguments.kubeconfig.as_deref(), arguments.kube_context.as_deref()).await?;
-        let namespaces = Api::all(client);
+        let client = cluster(arguments.kubeconfig.as_deref(), arguments.kube_context.as_deref()).await?.client;
         match &arguments.what {
-            What::Open(wanted) => open(&site, &namespaces, wanted).await,
-            What::Close { namespace, dry_run } => close(&site, &namespaces, namespace, *dry_run).await,
-            What::List { output } => list(&site, &namespaces, *output).await,
+            What::Open(wanted) => open(&site, client, wanted).await,
+            What::Close { namespace, dry_run } => close(&site, client, namespace, *dry_run).await,
+            What::List { output } => list(&site, &Api::all(client), *output).await,
         }
     })
 }
@@ -148,7 +151,8 @@ fn end(site: &Site, wanted: &Open, now: Timestamp) -> Result<Timestamp> {
     Ok(Timestamp::from_second(until.as_second())?)
 }
 
-async fn open(site: &Site, namespaces: &Api<Namespace>, wanted: &Open) -> Result<u8> {
+async fn open(site: &Site, client: Client, wanted: &Open) -> Result<u8> {
+    let namespaces = Api::all(client.clone());
     let until = end(site, wanted, now()?)?;
     let name = &wanted.namespace;
     let opened = json!({
@@ -161,26 +165,36 @@ async fn open(site: &Site, namespaces: &Api<Namespace>, wanted: &Open) -> Result
         },
     });
     // Applying would make a namespace that is not there.
-    let before = find(namespaces, name).await?;
+    let before = find(&namespaces, name).await?;
     let parameters = PatchParams { dry_run: wanted.dry_run, ..PatchParams::apply(FIELD_MANAGER).force() };
-    if let Err(error) = namespaces.patch(name, &parameters, &Patch::Apply(&opened)).await {
+    if let Err(error) = patch_namespace(&client, name, &parameters, &Patch::Apply(&opened)).await {
         return refused(error, &format!("the hatch of {name} stays closed"));
+    }
+    if !wanted.dry_run && !is_taken_up(site, &namespaces, name).await? {
+        anstream::eprintln!(
+            "{YELLOW}not open{YELLOW:#}: namespace {name} says that its hatch is open until {until}, and in {} s nobody has \
+             taken that up. Does Portcullis run there with --controller, and is {} its label domain? (--config tells this \
+             command)",
+            PATIENCE.as_secs(),
+            site.label_domain
+        );
+        return Ok(FAILED);
     }
     let mut out = anstream::stdout().lock();
     let done = if wanted.dry_run { "could be opened" } else { "is open" };
     writeln!(out, "The hatch of {BOLD}{name}{BOLD:#} {done} until {until}: {}", wanted.reason)?;
     writeln!(
         out,
-        "Nothing about the objects in it is refused until then, and its policies of the hatch are applied, if there are any. \
-         A policy of the cluster that denies still denies. It closes by itself; to close it before:\n  \
+        "Nothing about the objects in it is refused until then, and a policy that allows everything is applied, if there is one. \
+         What denies still denies. It closes by itself; to close it before:\n  \
          portcullis hatch close {name}"
     )?;
     warn_of_git(&before, "takes away");
     Ok(OK)
 }
 
-async fn close(site: &Site, namespaces: &Api<Namespace>, name: &str, dry_run: bool) -> Result<u8> {
-    let before = find(namespaces, name).await?;
+async fn close(site: &Site, client: Client, name: &str, dry_run: bool) -> Result<u8> {
+    let before = find(&Api::all(client.clone()), name).await?;
     let mut out = anstream::stdout().lock();
     if !before.labels().contains_key(&site.enforcement_label()) {
         writeln!(out, "The hatch of {BOLD}{name}{BOLD:#} is closed already.")?;
@@ -188,7 +202,7 @@ async fn close(site: &Site, namespaces: &Api<Namespace>, name: &str, dry_run: bo
     }
     let parameters = PatchParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     // Whoever opened it: a label that somebody set by hand is taken away too.
-    if let Err(error) = namespaces.patch(name, &parameters, &Patch::Merge(closing(site, &before))).await {
+    if let Err(error) = patch_namespace(&client, name, &parameters, &Patch::Merge(closing(site, &before))).await {
         return refused(error, &format!("the hatch of {name} stays open"));
     }
     let done = if dry_run { "could be closed" } else { "is closed" };
@@ -207,6 +221,18 @@ fn closing(site: &Site, namespace: &Namespace) -> Value {
         metadata.insert("annotations".to_owned(), annotations);
     }
     json!({ "metadata": metadata })
+}
+
+/// Whether the controller has noted that the hatch is open.
+async fn is_taken_up(site: &Site, namespaces: &Api<Namespace>, name: &str) -> Result<bool> {
+    let opened = site.opened_annotation();
+    let noted = async {
+        while !find(namespaces, name).await?.annotations().contains_key(&opened) {
+            tokio::time::sleep(STEP).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(PATIENCE, noted).await.map_or(Ok(false), |noted| noted.map(|()| true))
 }
 
 async fn find(namespaces: &Api<Namespace>, name: &str) -> Result<Namespace> {

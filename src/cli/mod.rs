@@ -12,6 +12,7 @@ mod rules;
 mod serve;
 mod sources;
 mod tls;
+mod told;
 mod uninstall;
 mod webhooks;
 
@@ -93,9 +94,9 @@ pub fn main() -> ExitCode {
 }
 
 /// Talks to the cluster that there is.
-async fn client(kubeconfig: Option<&Path>, context: Option<&str>) -> anyhow::Result<kube::Client> {
+async fn cluster(kubeconfig: Option<&Path>, context: Option<&str>) -> anyhow::Result<crate::cluster::Cluster> {
     match live::connect(kubeconfig, context).await? {
-        Some(cluster) => Ok(cluster.client),
+        Some(cluster) => Ok(cluster),
         None => anyhow::bail!("there is no cluster to talk to: give --kubeconfig"),
     }
 }

@@ -1,7 +1,7 @@
 //! `portcullis serve`: the webhook.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,12 +42,13 @@ pub(super) struct Arguments {
     /// Manifests of what is in the cluster, where none is watched.
     #[arg(long, value_name = "PATH")]
     context: Vec<PathBuf>,
-    /// Where to answer reviews.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8443", env = "PORTCULLIS_LISTEN")]
-    listen: SocketAddr,
-    /// Where to answer probes and Prometheus: /livez, /readyz, /metrics, over plain HTTP.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080", env = "PORTCULLIS_ADMIN_LISTEN")]
-    admin_listen: SocketAddr,
+    /// Where to answer reviews [default: port 8443 of every address].
+    #[arg(long, value_name = "ADDR:PORT", env = "PORTCULLIS_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Where to answer probes and Prometheus: /livez, /readyz, /metrics, over plain HTTP [default: port 8080 of every
+    /// address].
+    #[arg(long, value_name = "ADDR:PORT", env = "PORTCULLIS_ADMIN_LISTEN")]
+    admin_listen: Option<SocketAddr>,
     /// The serving certificate, with its chain.
     #[arg(long, value_name = "PEM", requires = "tls_key", env = "PORTCULLIS_TLS_CERT")]
     tls_cert: Option<PathBuf>,
@@ -74,7 +75,7 @@ pub(super) struct Arguments {
     /// Use no cluster, even if there is one: only what --context says is known.
     #[arg(long)]
     standalone: bool,
-    /// How to reach the cluster [default: the service account in a pod; else $KUBECONFIG, or ~/.kube/config].
+    /// How to reach the cluster [default: $KUBECONFIG; in a pod its service account; else ~/.kube/config].
     #[arg(long, value_name = "FILE", conflicts_with = "standalone", env = "PORTCULLIS_KUBECONFIG")]
     kubeconfig: Option<PathBuf>,
     /// The context of the kubeconfig [default: its current one].
@@ -165,8 +166,9 @@ async fn serve(arguments: Arguments) -> Result<u8> {
             Certificates::from_files(&certificate, &key, &shared)?
         }
     });
-    let server =
-        Server::bind(Arc::clone(&shared), Arc::clone(&certificates), arguments.listen, arguments.admin_listen).await?;
+    let listen = arguments.listen.unwrap_or_else(|| everywhere(8443));
+    let admin_listen = arguments.admin_listen.unwrap_or_else(|| everywhere(8080));
+    let server = Server::bind(Arc::clone(&shared), Arc::clone(&certificates), listen, admin_listen).await?;
     let (address, admin) = server.addresses()?;
     if arguments.self_signed {
         introduce(&arguments, address)?;
@@ -203,6 +205,15 @@ async fn serve(arguments: Arguments) -> Result<u8> {
         let _ = keeping.await;
     }
     Ok(OK)
+}
+
+/// A port of every address, of both families; of IPv4 alone where there is no other.
+fn everywhere(port: u16) -> SocketAddr {
+    let both = (Ipv6Addr::UNSPECIFIED, port);
+    match std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+        Ok(_) => both.into(),
+        Err(_) => (Ipv4Addr::UNSPECIFIED, port).into(),
+    }
 }
 
 /// Reads the files again at an interval, and puts what is new in force if it holds together.

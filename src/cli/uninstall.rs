@@ -13,7 +13,7 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use serde_json::json;
 
 use super::sources::Sources;
-use super::{BOLD, FAILED, OK, block_on, client};
+use super::{FAILED, OK, block_on, cluster};
 use crate::cluster::words;
 use crate::view::Site;
 
@@ -29,9 +29,11 @@ const NOTICE: Duration = Duration::from_secs(3);
 /// After this nothing in the cluster depends on Portcullis any more, and it can be deleted. What it has applied stays, and
 /// it is said how that is removed. What is done already is not done again, so this can be run as often as needed.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  portcullis uninstall\n  portcullis uninstall --yes && kubectl delete -k deploy/")]
+#[command(
+    after_help = "Examples:\n  portcullis uninstall\n  portcullis uninstall --yes && kubectl delete --ignore-not-found -k deploy/"
+)]
 pub(super) struct Arguments {
-    /// The kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the cluster that this runs in].
+    /// The kubeconfig [default: $KUBECONFIG; in a pod its service account; else ~/.kube/config].
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// Which context of it.
@@ -55,10 +57,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
 }
 
 async fn uninstall(arguments: &Arguments, site: &Site) -> Result<u8> {
-    let client = client(arguments.kubeconfig.as_deref(), arguments.kube_context.as_deref()).await?;
-    if !arguments.yes && !agreed(&arguments.webhook_name)? {
+    let cluster = cluster(arguments.kubeconfig.as_deref(), arguments.kube_context.as_deref()).await?;
+    if !arguments.yes && !agreed(&arguments.webhook_name, &cluster.server)? {
         bail!("nothing was changed");
     }
+    let client = cluster.client;
+    say(&format!("In the cluster at {}:", cluster.server));
     // The webhooks first: from then on no pod gets a gate.
     let name = &arguments.webhook_name;
     let validating = delete::<ValidatingWebhookConfiguration>(&client, name).await?;
@@ -69,7 +73,7 @@ async fn uninstall(arguments: &Arguments, site: &Site) -> Result<u8> {
         tokio::time::sleep(NOTICE).await;
         failed = lift(&client, &gate).await?;
     }
-    print!("{}", what_stays(site));
+    say(&what_stays(site));
     if failed == 0 {
         return Ok(OK);
     }
@@ -77,13 +81,17 @@ async fn uninstall(arguments: &Arguments, site: &Site) -> Result<u8> {
     Ok(FAILED)
 }
 
-fn agreed(name: &str) -> Result<bool> {
+fn agreed(name: &str, server: &str) -> Result<bool> {
     let input = std::io::stdin();
     if !input.is_terminal() {
         bail!("nobody can be asked here: give --yes");
     }
     let mut out = std::io::stdout().lock();
-    write!(out, "Delete the webhook configurations {name} and lift every scheduling gate of Portcullis? [y/N] ")?;
+    write!(
+        out,
+        "Delete the webhook configurations {name} of the cluster at {server}, and lift every scheduling gate of Portcullis \
+         there? [y/N] "
+    )?;
     out.flush()?;
     let mut answer = String::new();
     input.read_line(&mut answer)?;
@@ -99,11 +107,11 @@ where
     let what = format!("{} {name}", K::kind(&()));
     match api.delete(name, &DeleteParams::default()).await {
         Ok(_) => {
-            println!("{what}: deleted");
+            say(&format!("{what}: deleted"));
             Ok(true)
         }
         Err(kube::Error::Api(status)) if status.code == 404 => {
-            println!("{what}: is not there");
+            say(&format!("{what}: is not there"));
             Ok(false)
         }
         Err(error) => Err(anyhow!("{what}: {}", words(&error))),
@@ -113,12 +121,20 @@ where
 /// Lifts the gate of every pod that has it, and says of how many that failed.
 async fn lift(client: &Client, gate: &str) -> Result<usize> {
     let (mut lifted, mut failed) = (0_usize, 0_usize);
+    let (mut others, mut other) = (0_usize, String::new());
+    let ending = gate.rsplit_once('/').map_or(gate, |(_, name)| name);
     // A pod with a gate has no node.
     let mut page = ListParams::default().fields("spec.nodeName=").limit(PAGE);
     loop {
         let pods = Api::<Pod>::all(client.clone()).list(&page).await;
         let pods = pods.map_err(|error| anyhow!("listing pods without a node: {}", words(&error)))?;
-        for pod in pods.items.iter().filter(|pod| has_gate(pod, gate)) {
+        for name in
+            pods.items.iter().flat_map(gates).filter(|name| *name != gate && name.ends_with(&format!("/{ending}")))
+        {
+            others += 1;
+            name.clone_into(&mut other);
+        }
+        for pod in pods.items.iter().filter(|pod| gates(pod).any(|name| name == gate)) {
             match lift_one(client, pod, gate).await {
                 Ok(()) => lifted += 1,
                 // It is gone, and waits for nothing.
@@ -135,13 +151,25 @@ async fn lift(client: &Client, gate: &str) -> Result<usize> {
             None => break,
         }
     }
-    println!("scheduling gate {gate}: lifted from {lifted} pods");
+    say(&format!("scheduling gate {gate}: lifted from {lifted} pods"));
+    if others > 0 {
+        anstream::eprintln!(
+            "{others} pods wait for a gate of the same name and of another domain, such as {other}: if that is another label \
+             domain of Portcullis, run this with the --config of that"
+        );
+    }
     Ok(failed)
 }
 
-fn has_gate(pod: &Pod, gate: &str) -> bool {
+/// The scheduling gates of a pod.
+fn gates(pod: &Pod) -> impl Iterator<Item = &str> {
     let gates = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
-    gates.into_iter().any(|found| found.name == gate)
+    gates.map(|gate| &*gate.name)
+}
+
+/// Tells what was done. Whether anybody reads that changes nothing about what is still to be done.
+fn say(text: &str) {
+    let _ = writeln!(anstream::stdout().lock(), "{text}");
 }
 
 async fn lift_one(client: &Client, pod: &Pod, gate: &str) -> Result<(), kube::Error> {
@@ -158,25 +186,25 @@ fn what_stays(site: &Site) -> String {
         (site.layer_label(), site.baseline_label(), site.profile_label(), site.enforcement_label());
     let access: Vec<String> = site.access.iter().map(|name| format!("{}-", site.access_label(name))).collect();
     let mut text = format!(
-        "\n{BOLD}Nothing in the cluster asks Portcullis any more.{BOLD:#} What stays, and what removes it:\n\n\
+        "\nNothing in the cluster asks Portcullis any more. What stays, and what removes it:\n\n\
          Portcullis itself (if Git applies it, take it out there):\n  \
-         kubectl delete -k deploy/\n\n\
+         kubectl delete --ignore-not-found -k deploy/\n\n\
          The policies that it applied. They go on working; without them the namespaces are open:\n  \
          kubectl delete networkpolicies --all-namespaces --selector {layer}\n"
     );
     text.push_str(match site.policy_set {
         crate::view::SetName::Kubernetes => "",
         crate::view::SetName::Cilium => "  kubectl delete ciliumclusterwidenetworkpolicies --selector ",
-        crate::view::SetName::Calico => "  kubectl delete globalnetworkpolicies.crd.projectcalico.org --selector ",
+        crate::view::SetName::Calico => "  kubectl delete globalnetworkpolicies.projectcalico.org --selector ",
     });
     if site.policy_set != crate::view::SetName::Kubernetes {
         text.push_str(&format!("{layer}\n"));
     }
     text.push_str(&format!(
-        "\nThe labels of namespaces:\n  kubectl label namespaces --all {profile}- {baseline}- {enforcement}- {}\n",
+        "\nThe labels of namespaces:\n  kubectl label namespaces --all {profile}- {baseline}- {enforcement}- {}",
         access.join(" ")
     ));
-    anstream::adapter::strip_str(&text).to_string()
+    text
 }
 
 #[cfg(test)]
@@ -189,7 +217,7 @@ mod tests {
         let mut site = Configuration::shipped().unwrap().site;
         let text = what_stays(&site);
         for line in [
-            "  kubectl delete -k deploy/\n",
+            "  kubectl delete --ignore-not-found -k deploy/\n",
             "  kubectl delete networkpolicies --all-namespaces --selector network-policy.portcullis.dev/layer\n",
             " access.network-policy.portcullis.dev/postgres- ",
         ] {
@@ -204,10 +232,10 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_of_somebody_else_is_none_of_ours() {
+    fn the_gates_of_a_pod_are_told_by_their_names() {
         let pod: Pod =
             serde_json::from_value(json!({"spec": {"containers": [], "schedulingGates": [{"name": "a/b"}]}})).unwrap();
-        assert!(has_gate(&pod, "a/b") && !has_gate(&pod, "a/c"));
-        assert!(!has_gate(&Pod::default(), "a/b"));
+        assert_eq!(gates(&pod).collect::<Vec<_>>(), ["a/b"]);
+        assert_eq!(gates(&Pod::default()).count(), 0);
     }
 }

@@ -14,6 +14,7 @@ use super::sources::Sources;
 use crate::config::Configuration;
 use crate::manifest;
 use crate::rules::{self, Mode, Subject};
+use crate::view::NamePattern;
 
 /// What ships for the Service `portcullis-system/portcullis`.
 const SHIPPED: &str = include_str!("../../deploy/webhooks.yaml");
@@ -68,6 +69,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
             webhook.insert("failurePolicy".into(), json!(if fails { "Fail" } else { "Ignore" }));
             let client = client(arguments, path(webhook), ca.as_deref())?;
             webhook.insert("clientConfig".into(), client);
+            if subject(webhook) == Subject::NodeWorkloads {
+                spare_the_platform(webhook, &configuration);
+            }
         }
         items.push(document.value);
     }
@@ -114,6 +118,24 @@ fn service(arguments: &Arguments) -> Result<(&str, &str)> {
             Ok((namespace, name))
         }
         _ => bail!("--service `{service}`: it has to be NAMESPACE/NAME"),
+    }
+}
+
+/// Leaves out the namespaces of the platform in which nothing would be denied: what runs the network of nodes has to start
+/// before anything can answer.
+fn spare_the_platform(webhook: &mut Map<String, Value>, configuration: &Configuration) {
+    let spared =
+        webhook.get_mut("namespaceSelector").and_then(|selector| selector.pointer_mut("/matchExpressions/0/values"));
+    let Some(Value::Array(spared)) = spared else { return };
+    let denies = |namespace: &str| {
+        let mut asked = configuration.asked(Some(namespace), None);
+        asked.any(|asked| asked.definition.is_about(Subject::NodeWorkloads) && asked.mode == Mode::Deny)
+    };
+    let names = configuration.site.platform_namespaces.iter().filter_map(NamePattern::name);
+    for name in names.filter(|name| !denies(name)) {
+        if !spared.contains(&json!(name)) {
+            spared.push(json!(name));
+        }
     }
 }
 

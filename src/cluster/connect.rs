@@ -1,4 +1,4 @@
-//! The way to the API server: the service account of the pod, or a kubeconfig.
+//! The way to the API server: a kubeconfig, or the service account of the pod.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,8 +46,8 @@ pub enum Error {
 }
 
 impl Cluster {
-    /// The cluster that there is: that of the kubeconfig, if one is given; else of the pod that this runs in; else of
-    /// `$KUBECONFIG` or `~/.kube/config`. None if there is nothing of all that. Nobody is asked anything yet.
+    /// The cluster that there is: that of the kubeconfig, if one is given; else of `$KUBECONFIG`; else of the pod that this
+    /// runs in; else of `~/.kube/config`. None if there is nothing of all that. Nobody is asked anything yet.
     ///
     /// # Errors
     /// What there is cannot be used.
@@ -61,8 +61,9 @@ impl Cluster {
             config.headers.push((name, value));
         }
         let server = config.cluster_url.to_string();
-        let client = Client::try_from(config).map_err(|source| Error::Client { server, source: source.into() })?;
-        Ok(Some(Self { client, served: Arc::new(ArcSwap::from_pointee(Served::default())) }))
+        let client = Client::try_from(config)
+            .map_err(|source| Error::Client { server: server.clone(), source: source.into() })?;
+        Ok(Some(Self { client, server, served: Arc::new(ArcSwap::from_pointee(Served::default())) }))
     }
 }
 
@@ -71,13 +72,13 @@ async fn configuration(kubeconfig: Option<&Path>, context: Option<&str>) -> Resu
     if let Some(file) = kubeconfig {
         return chosen(read(file)?, &file.display().to_string(), context).await.map(Some);
     }
-    if context.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
-        return Config::incluster().map(Some).map_err(Error::ServiceAccount);
-    }
     let variable = std::env::var_os("KUBECONFIG").unwrap_or_default();
     let named = format!("$KUBECONFIG ({})", variable.display());
     if let Some(found) = Kubeconfig::from_env().map_err(|source| fault(named.clone(), source))? {
         return chosen(found, &named, context).await.map(Some);
+    }
+    if context.is_none() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+        return Config::incluster().map(Some).map_err(Error::ServiceAccount);
     }
     let home = std::env::home_dir().unwrap_or_default();
     let file: PathBuf = home.join(".kube").join("config");

@@ -40,6 +40,8 @@ use kube::Client;
 pub struct Cluster {
     /// Talks to its API server.
     pub client: Client,
+    /// Where its API server is.
+    pub server: String,
     /// What it serves, as far as that is known by now.
     pub served: Arc<ArcSwap<Served>>,
 }

@@ -38,7 +38,8 @@ struct StateLabel {
 /// The one label whose values users make: hatches are open in few namespaces, and not for long.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct NamespaceLabel {
-    namespace: String,
+    /// Not `namespace`: whoever scrapes writes that of the pod there.
+    target_namespace: String,
 }
 
 /// Metrics of the baseline controller.
@@ -151,7 +152,7 @@ impl BaselineMetrics {
 
     /// The hatch of a namespace is open since then (seconds since 1970), or is not.
     pub fn hatch(&self, namespace: &str, since: Option<i64>) {
-        let label = NamespaceLabel { namespace: namespace.to_owned() };
+        let label = NamespaceLabel { target_namespace: namespace.to_owned() };
         match since {
             Some(since) => drop(self.hatches.get_or_create(&label).set(since)),
             None => drop(self.hatches.remove(&label)),
@@ -178,7 +179,7 @@ mod tests {
         baseline.hatch_changed("opened");
         let text = metrics.text();
         for line in [
-            r#"portcullis_hatch_open_since_timestamp_seconds{namespace="shop"} 1700000000"#,
+            r#"portcullis_hatch_open_since_timestamp_seconds{target_namespace="shop"} 1700000000"#,
             r#"portcullis_hatch_changes_total{what="opened"} 1"#,
             r#"portcullis_baseline_namespaces{state="applied"} 3"#,
             r#"portcullis_baseline_writes_total{what="apply"} 0"#,
@@ -189,10 +190,10 @@ mod tests {
             assert!(text.contains(line), "{line} in\n{text}");
         }
         baseline.hatch("shop", None);
-        assert!(!metrics.text().contains(r#"namespace="shop""#));
+        assert!(!metrics.text().contains("target_namespace"));
         baseline.hatch("shop", Some(1));
         baseline.leads(false);
         let text = metrics.text();
-        assert!(!text.contains(r#"namespace="shop""#) && text.contains(r#"state="applied"} 0"#), "{text}");
+        assert!(!text.contains("target_namespace") && text.contains(r#"state="applied"} 0"#), "{text}");
     }
 }

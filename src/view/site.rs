@@ -100,6 +100,14 @@ impl NamePattern {
     }
 }
 
+impl NamePattern {
+    /// The name, if it is that of one namespace.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        Some(&*self.0).filter(|name| !name.ends_with('*'))
+    }
+}
+
 impl From<&str> for NamePattern {
     fn from(pattern: &str) -> Self {
         Self(pattern.to_owned())

@@ -73,7 +73,11 @@ impl Rig {
         let (metrics, stop) = (Metrics::default(), CancellationToken::new());
         let (told, running) = watch::channel(false);
         let controller = Controller {
-            cluster: Cluster { client: self.client.clone(), served: Arc::new(ArcSwap::from_pointee(served)) },
+            cluster: Cluster {
+                client: self.client.clone(),
+                server: String::new(),
+                served: Arc::new(ArcSwap::from_pointee(served)),
+            },
             namespace: "default".into(),
             identity: identity.into(),
             terms: Terms {

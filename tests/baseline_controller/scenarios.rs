@@ -247,7 +247,7 @@ fn a_hatch_opens_and_closes_by_itself(rig: &Rig, replica: &Replica) {
     let (reason, end) = (format!("{DOMAIN}/reason=an incident"), format!("{DOMAIN}/until={until_time}"));
     rig.kubectl(&["annotate", "namespace", "hatch", &reason, &end]);
     until("the hatch is open", || rig.policy("hatch", HATCH).is_some());
-    let series = "portcullis_hatch_open_since_timestamp_seconds{namespace=\"hatch\"}";
+    let series = "portcullis_hatch_open_since_timestamp_seconds{target_namespace=\"hatch\"}";
     until("the gauge says since when", || replica.metric(series).is_some_and(|since| since > 1e9));
     until("it is told", || rig.events("hatch", "HatchOpened").iter().any(|note| note.contains("an incident")));
     let beside = rig.policies("hatch");

@@ -360,7 +360,7 @@ pub(crate) fn a_hatch_closes_by_itself(cluster: &mut Installation) {
     });
     let warning = developer.apply(&bad, &[]);
     warned(&warning, "any-port", "spec.ingress[0]");
-    let series = r#"portcullis_hatch_open_since_timestamp_seconds{namespace="hatch-timed"}"#;
+    let series = r#"portcullis_hatch_open_since_timestamp_seconds{target_namespace="hatch-timed"}"#;
     cluster.until("a gauge says since when", |cluster| {
         cluster.replicas.iter().any(|replica| replica.metric(series).is_some_and(|since| since > 1e9))
     });

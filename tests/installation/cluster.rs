@@ -59,9 +59,10 @@ fn serve(dir: &Path, number: usize) -> (Process, u16, SocketAddr) {
     let address = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
     command
-        .args(["serve", "--tls-secret=portcullis-system/portcullis-tls", "--stop-after=0.1"])
+        .args(["serve", "--controller", "--tls-secret=portcullis-system/portcullis-tls", "--stop-after=0.1"])
         .args(["--listen", &address(port).to_string(), "--admin-listen", &address(admin).to_string()])
         .env("KUBECONFIG", dir.join("kubeconfig"))
+        .env("POD_NAMESPACE", "portcullis-system")
         .env_remove("RUST_LOG");
     (Process::start(&mut command, &dir.join(format!("log-{number}"))), port, address(admin))
 }
@@ -133,6 +134,7 @@ fn what_is_applied_works_and_can_be_taken_out_again() {
     assert!(!refused.ok && refused.stderr.contains("invalid-profile"), "{refused}");
 
     hatches(&plane, dir.path());
+    drop((one, two));
     uninstall(&plane, dir.path());
 }
 
@@ -157,6 +159,14 @@ fn hatches(plane: &ControlPlane, dir: &Path) {
     );
     let stored = plane.kubectl(&["get", "namespace", "shop", "--output=json", "--show-managed-fields"]);
     assert!(stored.stdout.contains("portcullis-hatch"), "{stored}");
+
+    let other = dir.join("other.yaml");
+    let text = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\nlabelDomain: np.example.com\n";
+    fs::write(&other, text).unwrap();
+    let other = format!("--config={}", other.display());
+    let (code, out, error) = portcullis(plane, dir, &["hatch", "open", "kube-public", "--reason=INC-1", &other]);
+    assert_eq!((code, out.as_str()), (2, ""), "nobody looks at that label: {error}");
+    assert!(error.contains("nobody has taken that up") && error.contains("np.example.com"), "{error}");
 
     let (code, out, error) = portcullis(plane, dir, &["hatch", "close", "shop"]);
     assert_eq!((code, out.as_str()), (0, "The hatch of shop is closed.\n"), "{error}");
