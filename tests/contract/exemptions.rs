@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::reviews::{CONFIG, SHOP, Webhook, create, delete, from_on_any_port, ingress, policy, update, with};
+use crate::support::reviews::{
+    CONFIG, SHOP, Webhook, create, delete, deployment_on_the_node, from, from_on_any_port, ingress, pod_on_the_node,
+    policy, update, with,
+};
 use crate::support::verdict::borrowed;
 
 /// Those who may are listed, as where there is no cluster to ask.
@@ -150,4 +153,41 @@ fn nothing_is_exempt_from_a_guard() {
     }));
     verdict.denied_by(&[("managed-policy-change", "metadata.name")]);
     assert!(verdict.message.contains("nothing can be exempt from this rule"), "{verdict}");
+}
+
+/// Where there was nothing to spare, nobody was asked.
+#[test]
+fn an_exemption_that_spared_nothing_yet_takes_the_right_when_it_does() {
+    let mut webhook = webhook();
+    let mut quiet = exempt();
+    quiet["spec"] = ingress(&[from("frontend")]);
+    let mut edited = quiet.clone();
+    edited["spec"] = ingress(&[from("frontend"), from("batch")]);
+    webhook.validate(&update(&quiet, &edited)).allowed_without_a_word();
+    let verdict = webhook.validate(&update(&quiet, &exempt()));
+    verdict.denied_by(&[("any-port", &place()), FAULT]);
+    webhook.validate(&by("grace", update(&quiet, &exempt()))).allowed_with(&[FAULT]);
+}
+
+/// What a Deployment makes carries its annotations, and whoever wrote those was asked.
+#[test]
+fn what_is_made_from_a_template_is_exempt_as_its_author_was() {
+    let mut webhook = webhook();
+    let annotations = json!({EXEMPT: "host-network", REASON: "an agent of the node"});
+    let mut deployment = deployment_on_the_node();
+    deployment["spec"]["template"]["metadata"]["annotations"] = annotations.clone();
+    let fault = ("host-network", "spec.template.spec.hostNetwork");
+    let verdict = webhook.validate(&create(&deployment));
+    verdict.denied_by(&[("host-network", &place()), fault]);
+    webhook.validate(&by("grace", create(&deployment))).allowed_with(&[fault]);
+
+    let mut pod = pod_on_the_node();
+    pod["metadata"]["annotations"] = annotations;
+    let fault = ("host-network", "spec.hostNetwork");
+    for controller in ["system:serviceaccount:kube-system:replicaset-controller", "system:kube-controller-manager"] {
+        webhook.validate(&by(controller, create(&pod))).allowed_with(&[fault]);
+    }
+    webhook.validate(&create(&pod)).denied_by(&[("host-network", &place()), fault]);
+    let others = "system:serviceaccount:shop:replicaset-controller";
+    assert!(!webhook.validate(&by(others, create(&pod))).allowed, "anybody may have an account of that name");
 }
