@@ -13,7 +13,7 @@ use kube::core::ApiResource;
 use portcullis::cluster::{Arrival, Arriving, Event, Feed, Owning, WatchStatus, read};
 use portcullis::config::Configuration;
 use portcullis::dialect::fingerprint;
-use portcullis::model::ObjectRef;
+use portcullis::model::{ObjectRef, Surroundings as _};
 use portcullis::view::FIELD_MANAGER;
 use serde_json::{Value, json};
 
@@ -272,4 +272,29 @@ fn what_the_controller_applied_is_known_by_its_layer_with_what_it_comes_to() {
     let names: Vec<String> =
         fed.feed.view().namespace("shop").unwrap().owned.iter().map(|owned| owned.object.name.to_string()).collect();
     assert_eq!(names, ["portcullis-copied"]);
+}
+
+/// Where Calico's API server is installed or removed, its tiers are told by another watch from then on.
+#[test]
+fn a_tier_that_two_groups_tell_of_stays_when_one_of_them_ends() {
+    let owning = Owning::from(&Configuration::shipped().unwrap().site);
+    let (stored, served) = (resource("crd.projectcalico.org/v1", "Tier"), resource("projectcalico.org/v3", "Tier"));
+    let mut feed = Feed::default();
+    let mut list = |name: &str, resource: &ApiResource, names: &[&str]| {
+        feed.watch(name, resource.clone());
+        feed.take(name, Event::Begin);
+        for tier in names {
+            let tier = json!({"metadata": {"name": tier}, "spec": {"order": 100.0}}).to_string();
+            feed.take(name, Event::Listed(read(resource, &owning, &serde_json::from_str(&tier).unwrap())));
+        }
+        feed.take(name, Event::End);
+    };
+    list("stored", &stored, &["platform", "gone"]);
+    list("served", &served, &["platform"]);
+    feed.unwatch("stored");
+    assert!(feed.view().tier("platform").is_some());
+    assert!(feed.view().tier("gone").is_none(), "of that only the one that ended told");
+    assert_eq!(feed.counts(), [("served", 1, 0)]);
+    feed.unwatch("served");
+    assert!(feed.view().tier("platform").is_none());
 }

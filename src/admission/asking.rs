@@ -58,10 +58,9 @@ impl<'a> Asking<'a> {
     /// # Errors
     /// The request cannot be decided: why.
     pub(super) fn view(&self) -> Result<Option<View>, String> {
-        let Knowledge { view, unsynced, configuration, .. } = self.knowledge;
-        let allows = !configuration.site.denies_unknown;
+        let Knowledge { view, unsynced, .. } = self.knowledge;
         if let Some(why) = unsynced {
-            return if allows { Ok(None) } else { Err(format!("what is in the cluster is not known yet: {why}")) };
+            return Err(format!("what is in the cluster is not known yet: {why}"));
         }
         let is_namespace = self.request.kind.kind == "Namespace" && self.request.kind.group.is_empty();
         let Some(name) = self.request.namespace.as_deref().filter(|name| !name.is_empty() && !is_namespace) else {
@@ -77,9 +76,8 @@ impl<'a> Asking<'a> {
                 Ok(Some(view))
             }
             // What is in a namespace that is gone goes too.
-            Some(Ok(None)) if allows || self.request.operation == "DELETE" => Ok(None),
+            Some(Ok(None)) if self.request.operation == "DELETE" => Ok(None),
             Some(Ok(None)) => Err(format!("there is no namespace {name}")),
-            Some(Err(_)) if allows => Ok(None),
             Some(Err(why)) => Err(format!("namespace {name} could not be looked up: {why}")),
             None => {
                 self.need(Need::Namespace(name.into()));

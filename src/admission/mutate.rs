@@ -49,17 +49,18 @@ fn patch(
 ) -> Option<Patch> {
     // A patch on a DELETE is an error that no failurePolicy forgives.
     let Subject::Write { new, .. } = subject else { return None };
+    // What a new namespace gets is the same whatever is in the cluster.
+    if let Body::Namespace(namespace) = &new.body {
+        let object = (request.operation == "CREATE").then(|| whole_object(body)).flatten()?;
+        let patch = labels(knowledge, &new.id.name, &namespace.labels, &object);
+        // So is a patch that cannot be applied.
+        patch.applied_to(&object)?;
+        return (!patch.is_empty()).then_some(patch);
+    }
     // What cannot be decided is left as it is: /validate is asked next, and says why.
     let own = asking.view().ok()?;
     let view = own.as_ref().unwrap_or(&knowledge.view);
     let patch = match &new.body {
-        Body::Namespace(namespace) if request.operation == "CREATE" => {
-            let object = whole_object(body)?;
-            let patch = labels(knowledge, &new.id.name, &namespace.labels, &object);
-            // And so is one that cannot be applied.
-            patch.applied_to(&object)?;
-            patch
-        }
         Body::Policies(_) => {
             let fixes = engine::repairs(&knowledge.configuration, view, subject.change(), asking.occasion());
             if fixes.is_empty() {

@@ -222,6 +222,10 @@ fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<
     let asking = Asking::new(knowledge, facts, request);
     let own = match asking.view() {
         Ok(own) => own,
+        // Nothing that is not known counts as not there. What follows from that is for those to say who run the cluster.
+        Err(why) if !knowledge.configuration.site.denies_unknown => {
+            return Ok(Judged::warned(&format!("allowed and not judged, since {why}")));
+        }
         Err(why) => return Ok(Judged::refused(Denial::undecided(why))),
     };
     let view = own.as_ref().unwrap_or(&knowledge.view);

@@ -56,6 +56,8 @@ impl Cluster {
         config.connect_timeout = Some(CONNECT);
         config.write_timeout = Some(WRITE);
         config.read_timeout = None;
+        // Whoever asks has pauses of their own, and wants to know why.
+        config.default_retry = false;
         let agent = concat!("portcullis/", env!("CARGO_PKG_VERSION"));
         if let (Ok(name), Ok(value)) = ("user-agent".parse(), agent.parse()) {
             config.headers.push((name, value));

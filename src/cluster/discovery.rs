@@ -54,6 +54,15 @@ impl Served {
         &self.unclear
     }
 
+    /// A group without which it is not known what is in the cluster, and why it could not be found out what is in it. What
+    /// Calico's API server does not show is watched where it is stored.
+    #[must_use]
+    pub fn missing(&self) -> Option<(&str, &str)> {
+        let is_stored = |group: &str| group == SERVED && self.find(STORED, "GlobalNetworkPolicy").is_some();
+        let mut unclear = self.unclear.iter().filter(|(group, _)| !is_stored(group));
+        unclear.next().map(|(group, why)| (group.as_str(), why.as_str()))
+    }
+
     /// What has to be watched, in the order of the dialects.
     #[must_use]
     pub fn watched(&self) -> Vec<&ApiResource> {
@@ -259,6 +268,18 @@ mod tests {
         take(&mut served, SERVED, "v3", &list("projectcalico.org/v3", &kinds[..1]));
         assert_eq!(watched(&served), ["NetworkPolicy.projectcalico.org", "Tier.crd.projectcalico.org"]);
         assert!(served.find(STORED, "NetworkPolicy").is_some());
+    }
+
+    #[test]
+    fn what_calicos_api_server_does_not_show_is_known_where_it_is_stored() {
+        let mut served = Served::default();
+        served.unclear.insert(SERVED.to_owned(), "503".to_owned());
+        assert_eq!(served.missing(), Some((SERVED, "503")));
+        let kinds = [("globalnetworkpolicies", "GlobalNetworkPolicy"), ("tiers", "Tier")];
+        take(&mut served, STORED, "v1", &list("crd.projectcalico.org/v1", &kinds));
+        assert_eq!(served.missing(), None);
+        served.unclear.insert("cilium.io".to_owned(), "503".to_owned());
+        assert_eq!(served.missing(), Some(("cilium.io", "503")));
     }
 
     #[test]

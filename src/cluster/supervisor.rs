@@ -57,12 +57,14 @@ pub fn run(
     let waiting = "nothing is known of the cluster yet".to_owned();
     let (reports, report_receiver) = watch::channel(Report { unsynced: Some(waiting), ..Report::default() });
     let (told, events) = mpsc::channel(WAITING);
+    let (doubt, _) = watch::channel(());
     let supervisor = Supervisor {
         cluster: cluster.clone(),
         feed,
         watches: BTreeMap::new(),
         number: 0,
         told,
+        doubt,
         metrics,
         owning,
         discovery: Some("the cluster was not asked yet".to_owned()),
@@ -83,6 +85,8 @@ struct Supervisor {
     /// That of the last watch that was begun.
     number: u64,
     told: mpsc::Sender<Told>,
+    /// Tells every watch to ask again, on another connection.
+    doubt: watch::Sender<()>,
     metrics: ClusterMetrics,
     owning: watch::Receiver<Owning>,
     /// Why it is not known what the cluster serves, if it is not.
@@ -176,6 +180,8 @@ impl Supervisor {
                 if self.discovery.replace(why.clone()).is_none_or(|before| before != why) {
                     tracing::warn!(%why, "it cannot be found out what the cluster serves");
                 }
+                // Where nobody answers, watches are silent for the same reason, which looks as if nothing happened.
+                self.doubt.send_replace(());
                 self.report();
                 return false;
             }
@@ -195,7 +201,7 @@ impl Supervisor {
             }
         }
         for name in &gone {
-            tracing::info!(kind = &**name, "the cluster does not serve it any more");
+            tracing::info!(kind = &**name, "it is not watched any more: it is not served, or served by another name");
             self.watches.remove(name);
             self.feed.unwatch(name);
             self.metrics.unwatch(name);
@@ -240,6 +246,7 @@ impl Supervisor {
             name: Arc::clone(&name),
             number: self.number,
             out: self.told.clone(),
+            doubt: self.doubt.subscribe(),
         };
         let task = tokio::spawn(watch.run()).abort_handle();
         self.watches.insert(name, Handle { number: self.number, api_version, task, missing: 0 });
@@ -291,7 +298,7 @@ impl Supervisor {
         if let Some(why) = &self.discovery {
             return Some(format!("it is not known what the cluster serves: {why}"));
         }
-        if let Some((group, why)) = served.unclear().first_key_value() {
+        if let Some((group, why)) = served.missing() {
             return Some(format!("it is not known what is in the group {group}: {why}"));
         }
         let late = watches.iter().find_map(|(name, status)| match status {

@@ -11,7 +11,7 @@ use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::core::ApiResource;
 use kube::{Api, Client, Resource as _};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::arrival::{Owning, id, read};
@@ -29,7 +29,7 @@ const BEGIN: Duration = Duration::from_secs(10);
 const WATCH: u32 = 290;
 /// How long nothing may be heard. API servers send a bookmark about once a minute; where one does not, nothing is lost by
 /// asking again for what comes after the last.
-const SILENCE: Duration = Duration::from_secs(150);
+const SILENCE: Duration = Duration::from_secs(75);
 /// The first pause after a failure, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// Pods that have ended are on no network.
@@ -48,6 +48,8 @@ pub(super) struct Watch {
     /// Which one of all watches of the kind.
     pub(super) number: u64,
     pub(super) out: mpsc::Sender<Told>,
+    /// Told when there is doubt whether the API server is still at the other end of connections.
+    pub(super) doubt: watch::Receiver<()>,
 }
 
 /// Why a watch does not go on.
@@ -77,13 +79,13 @@ impl Watch {
         let api: Api<Arriving> = Api::all_with(self.client.clone(), &self.resource);
         let mut pauses = Pauses::default();
         let mut version: Option<String> = None;
+        let mut expired = 0;
         loop {
             let began = Instant::now();
             let end = match &mut version {
                 None => match self.list(&api).await {
                     Ok(listed) => {
                         version = Some(listed);
-                        pauses.reset();
                         continue;
                     }
                     Err(end) => end,
@@ -93,12 +95,20 @@ impl Watch {
             // A watch that lasted was a good one; what ends at once must not begin at once again.
             if began.elapsed() > PAUSES.1 {
                 pauses.reset();
+                expired = 0;
             }
             match end {
                 End::Unheard => return,
                 End::Over if began.elapsed() > PAUSES.1 => continue,
                 End::Over => {}
-                End::TooOld => version = None,
+                End::TooOld => {
+                    version = None;
+                    expired += 1;
+                    let why = "what has just been listed is too old to go on from".to_owned();
+                    if expired > 1 && self.tell(Event::Lost(why)).await.is_err() {
+                        return;
+                    }
+                }
                 End::Failed(why) => {
                     if self.tell(Event::Lost(why)).await.is_err() {
                         return;
@@ -138,7 +148,14 @@ impl Watch {
     async fn changes(&self, api: &Api<Arriving>, version: &mut String) -> Result<(), End> {
         let mut stream = pin!(within(BEGIN, api.watch(&self.watch_params(), version)).await??);
         self.tell(Event::Resumed).await?;
-        while let Ok(Some(event)) = timeout(SILENCE, stream.next()).await {
+        let mut doubt = self.doubt.clone();
+        doubt.mark_unchanged();
+        loop {
+            let event = tokio::select! {
+                event = timeout(SILENCE, stream.next()) => event,
+                Ok(()) = doubt.changed() => return Ok(()),
+            };
+            let Ok(Some(event)) = event else { return Ok(()) };
             let (arriving, is_there) = match event? {
                 WatchEvent::Added(arriving) | WatchEvent::Modified(arriving) => (arriving, true),
                 WatchEvent::Deleted(arriving) => (arriving, false),
@@ -158,7 +175,6 @@ impl Watch {
                 version.clone_from(after);
             }
         }
-        Ok(())
     }
 
     async fn tell(&self, event: Event) -> Result<(), End> {

@@ -23,7 +23,10 @@ impl View {
                 let known = self.namespaces.iter().filter(|(_, facts)| facts.labels.is_some());
                 known.map(|(name, _)| object(None, name)).collect()
             }
-            ("Tier", _) => self.tiers.keys().map(|name| object(None, name)).collect(),
+            ("Tier", group) => {
+                let known = self.tiers.iter().filter(|(_, (of, _))| **of == *group);
+                known.map(|(name, _)| object(None, name)).collect()
+            }
             _ => {
                 let mut found: Vec<ObjectRef> = Vec::new();
                 let mut note = |other: &ObjectRef| {
@@ -55,7 +58,9 @@ impl View {
         let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
         let mut count = |group, kind, more: usize| *counts.entry((group, kind)).or_default() += more;
         count("", "Namespace", self.namespaces.values().filter(|facts| facts.labels.is_some()).count());
-        count("", "Tier", self.tiers.len());
+        for (group, _) in self.tiers.values() {
+            count(group, "Tier", 1);
+        }
         let lists = self.namespaces.values().map(|facts| &facts.policies).chain([&self.cluster_wide]);
         for policies in lists {
             let mut last: Option<&ObjectRef> = None;

@@ -32,8 +32,8 @@ pub struct View {
     cluster_wide: Vec<Arc<Policy>>,
     /// Which objects among those the baseline controller put there.
     owned: Vec<Owned>,
-    /// Tiers of policies, by name.
-    tiers: HashMap<Box<str>, Tier>,
+    /// Tiers of policies, by name, each with the group that told of it last: a cluster may serve the same one in two.
+    tiers: HashMap<Box<str>, (Box<str>, Tier)>,
     is_whole: bool,
 }
 
@@ -81,7 +81,8 @@ impl View {
                 }
             }
             Body::Tier(tier) => {
-                self.tiers.insert(id.name, tier);
+                let group = id.group().into();
+                self.tiers.insert(id.name, (group, tier));
             }
             Body::Workload(workload) => self.insert_workload(&id, Arc::new(workload)),
         }
@@ -98,7 +99,9 @@ impl View {
         match (&*id.kind, id.api_version.contains('/')) {
             ("Namespace", false) => self.change(&id.name, NamespaceFacts::forget),
             ("Tier", true) => {
-                self.tiers.remove(&id.name);
+                if self.tiers.get(&id.name).is_some_and(|(group, _)| **group == *id.group()) {
+                    self.tiers.remove(&id.name);
+                }
             }
             _ => {
                 self.own(id, None);
@@ -194,7 +197,7 @@ impl Surroundings for View {
     }
 
     fn tier(&self, name: &str) -> Option<&Tier> {
-        self.tiers.get(name)
+        self.tiers.get(name).map(|(_, tier)| tier)
     }
 }
 

@@ -58,6 +58,8 @@ pub(super) struct Circumstances<'a> {
 pub(super) enum Change {
     /// There was nothing.
     Made,
+    /// What was there is gone, or cannot be used, and what is known of it is stored again: it is trusted already.
+    Restored,
     /// There was something that could not be used: everything is new, and nobody trusts it yet.
     Replaced(String),
     /// There is a new serving certificate.
@@ -77,6 +79,7 @@ impl fmt::Display for Change {
             Self::Replaced(why) => {
                 write!(f, "a new CA and a serving certificate, since the CA could not be used: {why}")
             }
+            Self::Restored => f.write_str("what was in it before, which was gone"),
             Self::Renewed(why) => write!(f, "a new serving certificate, since {why}"),
             Self::Announced => f.write_str("a next CA, which will sign when every webhook trusts it"),
             Self::Switched => f.write_str("the next CA signs from now on"),
@@ -88,9 +91,19 @@ impl fmt::Display for Change {
 }
 
 impl Content {
-    /// The content as it has to be now, and what had to change for that.
-    pub(super) fn tend(data: &Data, now: &Circumstances<'_>) -> Result<(Self, Vec<Change>), pki::Error> {
+    /// The content as it has to be now, and what had to change for that. `last` is what it was the last time.
+    pub(super) fn tend(
+        data: &Data,
+        last: Option<&Self>,
+        now: &Circumstances<'_>,
+    ) -> Result<(Self, Vec<Change>), pki::Error> {
         let mut changes = Vec::new();
+        let is_usable = |data: &Data| [CA, NEXT_CA].iter().any(|keys| authority(data, *keys, now.now).is_ok());
+        let before = last.map(Self::data).filter(|before| !is_usable(data) && is_usable(before));
+        let data = before.as_ref().map_or(data, |before| {
+            changes.push(Change::Restored);
+            before
+        });
         let next = authority(data, NEXT_CA, now.now).ok();
         let leaf = pair(data, LEAF).unwrap_or(Pem { certificate: String::new(), key: String::new() });
         let mut content = match (authority(data, CA, now.now), next) {
@@ -237,7 +250,7 @@ mod tests {
 
     /// What becomes of the data, with nothing known of webhooks.
     fn tend(data: &Data, now: SystemTime) -> (Content, Vec<Change>) {
-        Content::tend(data, &Circumstances { now, names: &names(), trusted: None }).unwrap()
+        Content::tend(data, None, &Circumstances { now, names: &names(), trusted: None }).unwrap()
     }
 
     fn fresh() -> Content {
@@ -251,6 +264,24 @@ mod tests {
 
     fn is_renewed(changes: &[Change], why: &str) -> bool {
         matches!(changes, [Change::Renewed(text)] if text.contains(why))
+    }
+
+    /// Every webhook trusts it, and the other replicas serve it.
+    #[test]
+    fn what_was_lost_is_stored_again() {
+        let (names, content) = (names(), fresh());
+        let now = |now| Circumstances { now, names: &names, trusted: None };
+        let mut damaged = content.data();
+        damaged.insert("ca.key".to_owned(), b"not a key".to_vec());
+        for data in [Data::new(), damaged] {
+            let (after, changes) = Content::tend(&data, Some(&content), &now(start() + DAY)).unwrap();
+            assert!(after == content && changes == [Change::Restored], "{changes:?}");
+        }
+        // What somebody else has stored meanwhile is as good, and what has expired is not.
+        let other = fresh();
+        assert!(Content::tend(&other.data(), Some(&content), &now(start() + DAY)).unwrap().0 == other);
+        let late = Content::tend(&Data::new(), Some(&content), &now(start() + 1826 * DAY)).unwrap();
+        assert_eq!(late.1[0], Change::Made);
     }
 
     #[test]
@@ -285,8 +316,9 @@ mod tests {
     #[test]
     fn a_certificate_gets_the_names_that_it_lacks_and_keeps_those_it_has_besides() {
         let data = fresh().data();
-        let tend =
-            |names: &[String]| Content::tend(&data, &Circumstances { now: start(), names, trusted: None }).unwrap().1;
+        let tend = |names: &[String]| {
+            Content::tend(&data, None, &Circumstances { now: start(), names, trusted: None }).unwrap().1
+        };
         let more = [names(), vec!["webhook.example.com".to_owned()]].concat();
         assert!(is_renewed(&tend(&more), "is not for webhook.example.com"));
         assert_eq!(tend(&names()[..1]), []);
@@ -305,7 +337,7 @@ mod tests {
         let tend_trusted = |ca: &str, since: SystemTime| {
             let names = names();
             let now = Circumstances { now: late() + DAY, names: &names, trusted: Some((ca, since)) };
-            Content::tend(&announced.data(), &now).unwrap()
+            Content::tend(&announced.data(), None, &now).unwrap()
         };
         let (same, changes) = tend(&announced.data(), late() + DAY);
         assert!(changes.is_empty() && same == announced, "it is not known who trusts it");

@@ -25,8 +25,8 @@ use crate::pki::{self, Pem};
 
 /// Who writes the bundle of CAs into webhook configurations.
 const FIELD_MANAGER: &str = "portcullis-certificates";
-/// How often it is looked whether everything is as it should be.
-const EVERY: Duration = Duration::from_secs(30);
+/// How often it is looked whether everything is as it should be. Webhooks that are applied anew are refused until then.
+const EVERY: Duration = Duration::from_secs(5);
 /// How soon it is tried again after a failure, and how long that grows to be.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long one look may take.
@@ -65,6 +65,9 @@ pub enum KeepError {
     /// Somebody else always was faster.
     #[error("the Secret {0} changes faster than it can be read")]
     Busy(String),
+    /// There is something in it that was not made here.
+    #[error("the Secret {0} holds a key that Portcullis did not make, and it is left as it is: name another one")]
+    Foreign(String),
     /// The API server does not answer.
     #[error("the API server has not answered for {} s", PATIENCE.as_secs())]
     Silence,
@@ -84,11 +87,15 @@ impl CertificateKeeper {
     /// there is nothing to be told.
     pub async fn run(&self, tell: impl Fn(Result<&Pem, &KeepError>), end: &CancellationToken) {
         let (mut trusted, mut again, mut complaint) = (None, AGAIN, String::new());
+        let mut last: Option<Content> = None;
         loop {
             let look = async {
-                let content = within(self.content(trusted.as_ref())).await.inspect_err(|error| tell(Err(error)))?;
+                let content = within(self.content(trusted.as_ref(), last.as_ref())).await;
+                let content = content.inspect_err(|error| tell(Err(error)))?;
+                let trust = within(self.trust(&content, trusted.take())).await;
                 tell(Ok(&content.leaf));
-                trusted = within(self.trust(&content, trusted.take())).await?;
+                last = Some(content);
+                trusted = trust.inspect_err(|error| tell(Err(error)))?;
                 Ok::<(), KeepError>(())
             };
             let Some(looked) = end.run_until_cancelled(look).await else { return };
@@ -117,7 +124,11 @@ impl CertificateKeeper {
     }
 
     /// What is in the Secret, which is put in order before if it has to be.
-    async fn content(&self, trusted: Option<&(String, SystemTime)>) -> Result<Content, KeepError> {
+    async fn content(
+        &self,
+        trusted: Option<&(String, SystemTime)>,
+        last: Option<&Content>,
+    ) -> Result<Content, KeepError> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let secret = format!("{}/{}", self.namespace, self.name);
         let fault = |doing: &str| cluster_fault(format!("{doing} the Secret {secret}"));
@@ -133,7 +144,10 @@ impl CertificateKeeper {
                 names: &self.names,
                 trusted: trusted.map(|(ca, since)| (ca.as_str(), *since)),
             };
-            let (content, changes) = Content::tend(&data, &now)?;
+            if found.as_ref().is_some_and(is_foreign) {
+                return Err(KeepError::Foreign(secret));
+            }
+            let (content, changes) = Content::tend(&data, last, &now)?;
             if changes.is_empty() {
                 return Ok(content);
             }
@@ -244,6 +258,12 @@ impl CertificateKeeper {
     }
 }
 
+/// Whether a Secret holds a key of somebody else. Those that were made here carry a label.
+fn is_foreign(secret: &Secret) -> bool {
+    let is_ours = secret.labels().get("app.kubernetes.io/name").is_some_and(|name| name == "portcullis");
+    !is_ours && secret.data.iter().flatten().any(|(key, _)| KEYS.contains(&key.as_str()))
+}
+
 /// Whether it is the namespace that is gone, or going: nothing can be stored in it.
 fn is_gone(status: &kube::core::Status) -> bool {
     status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
@@ -255,4 +275,22 @@ fn cluster_fault(what: String) -> impl FnOnce(kube::Error) -> KeepError {
 
 async fn within<T>(work: impl Future<Output = Result<T, KeepError>>) -> Result<T, KeepError> {
     tokio::time::timeout(PATIENCE, work).await.unwrap_or(Err(KeepError::Silence))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_somebody_else_made_is_told_by_the_missing_label() {
+        let secret = |labels: Value, data: Value| {
+            let secret = json!({"metadata": {"labels": labels}, "type": "kubernetes.io/tls", "data": data});
+            is_foreign(&serde_json::from_value(secret).unwrap())
+        };
+        let (pair, ours) =
+            (json!({"tls.crt": "YQ==", "tls.key": "YQ=="}), json!({"app.kubernetes.io/name": "portcullis"}));
+        assert!(secret(json!({}), pair.clone()));
+        assert!(!secret(ours, pair), "what is damaged is put right");
+        assert!(!secret(json!({}), json!({})), "an empty one may be made beforehand");
+    }
 }
