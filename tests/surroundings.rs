@@ -18,7 +18,7 @@ use portcullis::model::{
     uncovered,
 };
 use portcullis::rules::{Change, Occasion};
-use portcullis::view::View;
+use portcullis::view::{Owned, View};
 use proptest::prelude::*;
 
 /// What a rule finds in the last of the objects; the others are there already, in manifests or in a cluster.
@@ -109,7 +109,10 @@ mod dangling_selector {
         let found = findings(RULE, &yaml, false);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].path.to_string(), "spec.podSelector");
-        assert_eq!(found[0].help, "did you mean app=backend?");
+        // Warnings are cut, so it comes first.
+        let start = "no pod has app=backedn (did you mean app=backend?): the policy is for pods with app=backedn";
+        assert!(found[0].message.starts_with(start), "{}", found[0].message);
+        assert_eq!(found[0].help, "write app=backend, if that is what is meant");
         let far = findings(RULE, &[pod("shop", "a", "app: backend"), subject("{matchLabels: {team: x}}")], true);
         assert!(far[0].help.starts_with("compare it"), "{}", far[0].help);
     }
@@ -167,7 +170,9 @@ mod dangling_selector {
             from(&format!("{{namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {name}}}}}}}"))
         };
         let shop = namespace("shop", "team: web");
-        assert_eq!(findings(RULE, &[shop.clone(), team("wbe")], false)[0].help, "did you mean team=web?");
+        let found_near = &findings(RULE, &[shop.clone(), team("wbe")], false)[0];
+        let start = "no namespace has team=wbe (did you mean team=web?): the peer is ";
+        assert!(found_near.message.starts_with(start), "{}", found_near.message);
         assert!(found(RULE, &[shop.clone(), team("web")]).is_empty());
         assert!(found(RULE, &[team("wbe")]).is_empty(), "no namespace is known");
         assert!(found(RULE, &[namespace("kube-system", "team: web"), team("wbe")]).is_empty(), "every cluster has it");
@@ -181,6 +186,27 @@ mod dangling_selector {
         // A cluster is known.
         assert_eq!(found_live(RULE, &[shop.clone(), named("monitoring")]).len(), 1);
         assert_eq!(found_live(RULE, &[shop, team("wbe")]).len(), 1);
+    }
+
+    #[test]
+    fn a_namespace_in_a_file_gets_its_profile_when_it_is_made() {
+        const LABEL: &str = "network-policy.portcullis.dev/profile";
+        let by_profile = from(&format!("{{namespaceSelector: {{matchLabels: {{{LABEL}: standard}}}}}}"));
+        let without = namespace("shop", "team: web");
+        assert!(found(RULE, &[without.clone(), by_profile.clone()]).is_empty());
+        assert_eq!(found(RULE, &[namespace("shop", PROFILE), by_profile.clone()]).len(), 1, "it has another one");
+        assert_eq!(found_live(RULE, &[without, by_profile]).len(), 1, "in a cluster it has none");
+    }
+
+    #[test]
+    fn only_what_then_matches_is_proposed() {
+        let there = [pod("shop", "a", "app: web, tier: front"), pod("shop", "b", "app: cart, tier: back")];
+        let asking = |labels: &str| [there.to_vec(), vec![subject(&format!("{{matchLabels: {{{labels}}}}}"))]].concat();
+        let message = |labels: &str| findings(RULE, &asking(labels), true)[0].message.clone();
+        assert!(message("app: wbe, tier: front").starts_with("no pod has app=wbe (did you mean app=web?)"));
+        assert!(
+            message("app: wbe, tier: back").starts_with("no pod that is there matches: the policy is for pods with ")
+        );
     }
 
     #[test]
@@ -436,7 +462,8 @@ mod redundant_policy {
         ];
         let found = findings(RULE, &yaml, true);
         assert_eq!(found.len(), 1);
-        assert!(found[0].message.ends_with("by NetworkPolicy shop/a and NetworkPolicy shop/b"), "{}", found[0].message);
+        let start = "NetworkPolicy shop/a and NetworkPolicy shop/b allow all that the policy allows for all pods";
+        assert!(found[0].message.starts_with(start), "{}", found[0].message);
     }
 
     #[test]
@@ -460,6 +487,87 @@ mod redundant_policy {
         assert_eq!(found(RULE, &[a.clone(), b.clone()]), ["spec"]);
         assert!(found(RULE, &[b.clone(), a.clone()]).is_empty(), "offline each is judged in turn");
         assert_eq!(found_live(RULE, &[b, a]), ["spec"], "on a cluster it is the one at hand");
+    }
+
+    #[test]
+    fn all_that_are_named_can_go_at_once() {
+        let ports = |name: &str, ports: &str| {
+            ingress(name, "{}", &format!("{{from: [{{podSelector: {{matchLabels: {{app: web}}}}}}], ports: {ports}}}"))
+        };
+        let [a, b] = [ports("a", "[{port: 80}]"), ports("b", "[{port: 443}]")];
+        let both = ports("z", "[{port: 80}, {port: 443}]");
+        assert_eq!(found(RULE, &[a.clone(), b.clone(), both.clone()]), ["spec"]);
+        for (others, last) in [([&b, &both], &a), ([&a, &both], &b)] {
+            let yaml = [others[0].clone(), others[1].clone(), last.clone()];
+            assert!(found(RULE, &yaml).is_empty(), "{last}");
+            assert_eq!(found_live(RULE, &yaml), ["spec"], "on a cluster it is the one at hand");
+        }
+        // One that stays makes up for the others, wherever its name is.
+        let more = ports("z", "[{port: 80}, {port: 443}, {port: 9}]");
+        assert_eq!(found(RULE, &[b.clone(), more.clone(), a.clone()]), ["spec"]);
+        assert!(found(RULE, &[a, b, more]).is_empty());
+    }
+
+    #[test]
+    fn what_an_open_hatch_allows_is_not_there_to_stay() {
+        let all = "{podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{}], egress: [{}]}";
+        let hatch = np("portcullis-hatch-allow-all", all);
+        assert!(found(RULE, &[hatch.clone(), ingress("p", A, WEB)]).is_empty());
+        assert!(found_live(RULE, &[hatch, ingress("p", A, WEB)]).is_empty());
+        let wide = ccnp("{endpointSelector: {}, ingress: [{fromEntities: [all]}]}")
+            .replace("name: wide", "name: portcullis-x");
+        assert!(found_live(RULE, &[wide, ingress("p", A, WEB)]).is_empty());
+        let baseline = ingress("portcullis-baseline-x", "{}", WEB);
+        assert_eq!(found_live(RULE, &[baseline, ingress("p", A, WEB)]), ["spec"], "the rest of the baseline stays");
+        // Whatever it is called and allows, if it was put there for a hatch.
+        let of_folder = ingress("portcullis-open-web", "{}", WEB);
+        let object = objects(&of_folder).pop().unwrap();
+        let new = objects(&ingress("p", A, WEB)).pop().unwrap();
+        let mut view = View::of_cluster();
+        let owned = |layer: &str| Owned {
+            object: object.id.clone(),
+            uid: "u".into(),
+            layer: layer.into(),
+            fingerprint: 0,
+            is_applied: true,
+        };
+        view.insert(object.clone());
+        for (layer, wanted) in [("baseline", 1), ("hatch", 0)] {
+            view.own(&object.id, Some(owned(layer)));
+            let change = Change::Write { new: &new, old: None };
+            let verdict = judge(&Configuration::shipped().unwrap(), &view, change, Occasion::default());
+            let found = verdict.judgements.iter().filter(|judgement| judgement.finding.rule == RULE).count();
+            assert_eq!(found, wanted, "{layer}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_is_not_understood_is_not_redundant() {
+        let accept = |peer: &str| format!("{{action: Accept, to: [{peer}]}}");
+        let known = accept("{namespaces: {matchLabels: {team: a}}}");
+        let yaml = cluster(
+            "Admin",
+            &format!("subject: {{namespaces: {{}}}}, egress: [{known}, {}]", accept("{services: {x: y}}")),
+        );
+        assert!(found(RULE, &[yaml]).is_empty());
+    }
+
+    #[test]
+    fn many_blocks_with_many_exceptions_take_no_time() {
+        let rule = |n: u32| {
+            let excepts = (0..200).map(|m| format!("10.{n}.{m}.0/24")).collect::<Vec<_>>().join(", ");
+            format!("{{from: [{{ipBlock: {{cidr: 10.{n}.0.0/16, except: [{excepts}]}}}}], ports: [{{port: 80}}]}}")
+        };
+        let rules = (0..100).map(rule).collect::<Vec<_>>().join(", ");
+        let yaml = [ingress("a", "{}", &rules), ingress("p", "{}", &rules)];
+        let mut read: Vec<Object> = yaml.iter().flat_map(|yaml| objects(yaml)).collect();
+        let new = read.pop().unwrap();
+        let view = View::of(read);
+        let start = std::time::Instant::now();
+        let change = Change::Write { new: &new, old: None };
+        let verdict = judge(&Configuration::shipped().unwrap(), &view, change, Occasion::default());
+        assert!(!verdict.judgements.is_empty());
+        assert!(start.elapsed() < std::time::Duration::from_secs(2), "{:?}", start.elapsed());
     }
 
     #[test]
@@ -562,6 +670,20 @@ mod explicit_default_deny {
         assert_eq!(judged(cnp("p", "{endpointSelector: {}, ingress: [{}]}")), ["spec"]);
         assert!(judged(calico("{selector: all(), types: [Ingress], ingress: [{action: Deny}]}")).is_empty());
         assert_eq!(judged(calico("{selector: all(), types: [Ingress]}")), ["spec"]);
+    }
+
+    #[test]
+    fn what_stops_more_than_the_baseline_or_nothing_is_another_matter() {
+        let security = object("projectcalico.org/v3", "Tier", "name: security", "{order: 100}");
+        let quarantine = object(
+            "projectcalico.org/v3",
+            "NetworkPolicy",
+            "name: security.quarantine, namespace: shop",
+            "{tier: security, selector: \"quarantined == 'true'\", types: [Ingress, Egress]}",
+        );
+        assert!(found(RULE, &[namespace("shop", PROFILE), security, quarantine]).is_empty());
+        let staged = calico("{selector: all(), types: [Ingress]}").replace("kind: Network", "kind: StagedNetwork");
+        assert!(found(RULE, &[namespace("shop", PROFILE), staged]).is_empty());
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! costs from a budget, and past it nothing is proved.
 
 use super::{
-    Action, AddressSet, Direction, NAME_LABEL, Namespaces, Numbers, Order, Owner, Peer, Peers, Pods, Policy, Port,
-    Ports, Protocol, Rule, Selector, Side, Stage, Surroundings, Who,
+    Action, AddressSet, Block, Direction, NAME_LABEL, Namespaces, Numbers, Order, Owner, Peer, Peers, Pods, Policy,
+    Port, Ports, Protocol, Rule, Selector, Side, Stage, Surroundings, Who,
 };
 
 /// What all the questions of one decision may cost together.
@@ -17,8 +17,19 @@ const LOOK: usize = 1;
 
 /// Takes a step from the budget; none if there is nothing left.
 fn step(budget: &mut usize) -> Option<()> {
-    *budget = budget.checked_sub(LOOK)?;
-    Some(())
+    spend(LOOK, budget)
+}
+
+/// Takes this much from the budget. None if that is more than is left, and then nothing is left.
+fn spend(cost: usize, budget: &mut usize) -> Option<()> {
+    let left = budget.checked_sub(cost);
+    *budget = left.unwrap_or_default();
+    left.map(drop)
+}
+
+/// What it costs to make a set of what is in a block.
+fn cost(block: &Block) -> usize {
+    LOOK + block.except.len()
 }
 
 /// Whether it is proved that one selector means all that the other one does.
@@ -93,7 +104,9 @@ impl Who {
             (_, Self::All(parts)) => parts.iter().any(|part| self.covers(part, around, budget)),
             (Self::Pods(own), Self::Pods(other)) => own.covers(other, around, budget),
             (Self::Addresses(own), Self::Addresses(other)) => {
-                (own.inside || !other.inside) && own.addresses().covers(&other.addresses())
+                (own.inside || !other.inside)
+                    && spend(cost(own) + cost(other), budget).is_some()
+                    && own.addresses().covers(&other.addresses())
             }
             (Self::Entity(super::Entity::All), _) => true,
             (Self::Entity(own), Self::Entity(other)) => own.includes(*other),
@@ -125,12 +138,15 @@ impl Peers {
         }
         // Several blocks may hold together what none of them holds alone.
         let Who::Addresses(block) = other else { return false };
-        let blocks = own.iter().filter_map(|own| match &own.who {
-            Who::Addresses(own) if own.inside || !block.inside => Some(own.addresses()),
-            _ => None,
-        });
-        *budget = budget.saturating_sub(own.len());
-        own.len() > 1 && AddressSet::union(blocks).covers(&block.addresses())
+        let blocks = || {
+            own.iter().filter_map(|own| match &own.who {
+                Who::Addresses(own) if own.inside || !block.inside => Some(own),
+                _ => None,
+            })
+        };
+        blocks().nth(1).is_some()
+            && spend(cost(block) + blocks().map(cost).sum::<usize>(), budget).is_some()
+            && AddressSet::union(blocks().map(Block::addresses)).covers(&block.addresses())
     }
 
     fn are_everything(&self) -> bool {
@@ -257,15 +273,16 @@ impl Rule {
             }
     }
 
-    /// Whether it is proved that this means all that another rule of the same policy does.
+    /// Whether it is proved that this means all that another rule of the same policy does. One that means nothing may be one
+    /// that was not understood.
     #[must_use]
     pub fn covers(&self, other: &Self, around: &dyn Surroundings, budget: &mut usize) -> bool {
         self.is_plain()
             && other.is_plain()
             && self.is_for_those_of(other, budget)
-            && other
-                .parts(budget)
-                .is_some_and(|parts| parts.iter().all(|part| self.covers_part(*part, other, around, budget)))
+            && other.parts(budget).is_some_and(|parts| {
+                !parts.is_empty() && parts.iter().all(|part| self.covers_part(*part, other, around, budget))
+            })
     }
 
     /// Whether it is proved that what this rule of a policy for these pods lets through others let through together.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::dissolved_baseline::is_reserved;
-use super::nearest::Nearest;
+use super::nearest::{Effort, Nearest, size};
 use super::{Case, Findings, Rule};
 use crate::model::{Fact, NAME_LABEL, Namespaces, Operator, Owner, Path, Pods, Selector, Surroundings, Who, Workload};
 use crate::view::{ClusterDns, NamespaceFacts, Running};
@@ -36,7 +36,8 @@ rule! {
     ///   kube-node-lease and default; and of a namespace by its name only if the name is nearly that of a known one, since
     ///   any other may be somebody else's;
     /// - offline, of pods in several namespaces only where what selects the namespaces asks for labels or names, and
-    ///   something runs in each of those that are known.
+    ///   something runs in each of those that are known;
+    /// - offline, of the profile of a namespace only where its manifest names one: the others get theirs when they are made.
     ///
     /// Nothing is said of a selector that asks for nothing, or only for what must not be there; of the pods of the cluster's
     /// DNS; offline, of namespaces of the platform; of labels of service accounts; and of labels that controllers and
@@ -137,10 +138,10 @@ const WELL_KNOWN: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kub
 
 impl Rule for DanglingSelector {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        if case.written().is_none_or(|object| is_reserved(case, object)) {
+        if case.written().is_none_or(|object| is_reserved(case, &object.id)) {
             return;
         }
-        let mut looking = Looking { case, looks: MOST_LOOKS };
+        let mut looking = Looking { case, looks: MOST_LOOKS, effort: Effort::default() };
         for policy in case.policies() {
             let is_for_hosts = policy.selects_others && matches!(policy.subject.namespaces, Namespaces::Matching(_));
             if self.subjects && !is_for_hosts {
@@ -170,6 +171,7 @@ enum Missed {
 struct Looking<'q, 'a> {
     case: &'q Case<'a>,
     looks: usize,
+    effort: Effort,
 }
 
 impl<'a> Looking<'_, 'a> {
@@ -178,15 +180,21 @@ impl<'a> Looking<'_, 'a> {
         if self.case.site.cluster_dns.iter().any(is_dns) {
             return;
         }
-        let (missing, nearest) = match self.missed(pods) {
+        // Of a warning only the start is read, so what is wrong comes first.
+        let (thing, nearest) = match self.missed(pods) {
             None => return,
-            Some(Missed::Namespaces(nearest)) => ("there is no such namespace", nearest),
-            Some(Missed::Pods(nearest)) => ("there is no such pod among those that are there", nearest),
+            Some(Missed::Namespaces(nearest)) => ("namespace", nearest),
+            Some(Missed::Pods(nearest)) => ("pod", nearest),
         };
-        let message = format!("{what} {pods}, and {missing}: it matches nothing");
-        let help = match nearest.label() {
-            Some((key, value)) => format!("did you mean {key}={value}?"),
-            None => "compare it with the labels that are there, unless what it means is still to come".to_owned(),
+        let (message, help) = match nearest.near() {
+            Some(near) => (
+                format!("no {thing} has {} (did you mean {}?): {what} {pods}", near.asked, near.there),
+                format!("write {}, if that is what is meant", near.there),
+            ),
+            None => (
+                format!("no {thing} that is there matches: {what} {pods}"),
+                "compare it with the labels that are there, unless what it means is still to come".to_owned(),
+            ),
         };
         findings.add::<DanglingSelector>(self.case, path.clone(), message, help, None);
     }
@@ -200,7 +208,7 @@ impl<'a> Looking<'_, 'a> {
                 let name = name.as_deref().unwrap_or_default();
                 let known = view.namespace(name).map(|facts| (name, facts));
                 return match self.search(known.into_iter(), |_| true, Some(labels?)) {
-                    Found::NoPod(places) => Some(Missed::Pods(nearest_pod(labels?, &places))),
+                    Found::NoPod(places) => Some(Missed::Pods(self.nearest_pod(labels?, &places))),
                     Found::MayMatch | Found::NoNamespace => None,
                 };
             }
@@ -211,7 +219,13 @@ impl<'a> Looking<'_, 'a> {
             return None;
         }
         let around: &dyn Surroundings = view;
-        let may_be = |name: &str| around.means_namespace(selector, name) != Some(false);
+        let may_be = |name: &str| {
+            let known = |_, key: &str| match around.namespace_label(name, key) {
+                Fact::Absent if is_still_to_come(self.case, key) => Fact::Unknown,
+                fact => fact,
+            };
+            selector.decided(&known) != Some(false)
+        };
         let names = selector.values_of(NAME_LABEL);
         let found = match names {
             Some(names) => {
@@ -224,7 +238,7 @@ impl<'a> Looking<'_, 'a> {
         };
         match found {
             Found::MayMatch => None,
-            Found::NoPod(places) => labels.map(|labels| Missed::Pods(nearest_pod(labels, &places))),
+            Found::NoPod(places) => labels.map(|labels| Missed::Pods(self.nearest_pod(labels, &places))),
             Found::NoNamespace => self.nearest_namespace(selector).map(Missed::Namespaces),
         }
     }
@@ -238,7 +252,7 @@ impl<'a> Looking<'_, 'a> {
     ) -> Found<'a> {
         let mut places = Vec::new();
         for (name, facts) in all {
-            if self.look().is_none() {
+            if self.look(1).is_none() {
                 return Found::MayMatch;
             }
             if !may_be(name) {
@@ -262,22 +276,30 @@ impl<'a> Looking<'_, 'a> {
     /// Whether a pod of a namespace may have what a selector asks for, as far as it can be looked at.
     fn may_match_in(&mut self, labels: &Selector, facts: &NamespaceFacts) -> bool {
         let mut last: Option<&Arc<Workload>> = None;
+        // One that names thousands of values takes as long as many.
+        let cost = 1 + size(labels) / 100;
         for running in facts.running() {
             // Many are alike, and then they share what is said of them.
             if last.is_some_and(|last| Arc::ptr_eq(last, &running.workload)) {
                 continue;
             }
             last = Some(&running.workload);
-            if self.look().is_none() || may_match(labels, running, facts) {
+            if self.look(cost).is_none() || may_match(self.case, labels, running, facts) {
                 return true;
             }
         }
         false
     }
 
+    /// The label of a pod of these namespaces that is nearest to a selector.
+    fn nearest_pod(&mut self, labels: &Selector, places: &[&NamespaceFacts]) -> Nearest {
+        let running = places.iter().flat_map(|facts| facts.running());
+        Nearest::to(labels, running.map(|running| &running.workload.labels), &mut self.effort)
+    }
+
     /// The label of a namespace that is nearest to a selector that none matches. None, if there may be others that are not
     /// known.
-    fn nearest_namespace(&self, selector: &Selector) -> Option<Nearest> {
+    fn nearest_namespace(&mut self, selector: &Selector) -> Option<Nearest> {
         let view = self.case.view;
         let is_known = |(name, facts): (&Arc<str>, &Arc<NamespaceFacts>)| {
             facts.labels.is_some() && (view.is_whole() || !WELL_KNOWN.contains(&&**name))
@@ -285,10 +307,11 @@ impl<'a> Looking<'_, 'a> {
         if !asks_for_something(selector) || !view.namespaces().any(is_known) {
             return None;
         }
-        let nearest = Nearest::to(selector, view.namespaces().filter_map(|(_, facts)| facts.labels.as_ref()));
+        let known = view.namespaces().filter_map(|(_, facts)| facts.labels.as_ref());
+        let nearest = Nearest::to(selector, known, &mut self.effort);
         // A name that is like none of them may be that of somebody else's, of which no manifest is here.
         let is_by_name = selector.values_of(NAME_LABEL).is_some();
-        let is_near = nearest.label().is_some_and(|(key, _)| key == NAME_LABEL);
+        let is_near = nearest.has_key(NAME_LABEL);
         (view.is_whole() || !is_by_name || is_near).then_some(nearest)
     }
 
@@ -308,9 +331,9 @@ impl<'a> Looking<'_, 'a> {
         }
     }
 
-    /// Notes that one more thing is looked at; none if that would be too many.
-    fn look(&mut self) -> Option<()> {
-        self.looks = self.looks.checked_sub(1)?;
+    /// Notes that one more thing is looked at, which takes as long as so many; none if that would be too many.
+    fn look(&mut self, cost: usize) -> Option<()> {
+        self.looks = self.looks.checked_sub(cost)?;
         Some(())
     }
 }
@@ -323,12 +346,6 @@ enum Found<'a> {
     NoNamespace,
     /// No such pod in these namespaces.
     NoPod(Vec<&'a NamespaceFacts>),
-}
-
-/// The label of a pod of these namespaces that is nearest to a selector.
-fn nearest_pod(labels: &Selector, places: &[&NamespaceFacts]) -> Nearest {
-    let running = places.iter().flat_map(|facts| facts.running()).take(MOST_LOOKS);
-    Nearest::to(labels, running.map(|running| &running.workload.labels))
 }
 
 /// Whether pods may be those of the cluster's DNS.
@@ -356,9 +373,17 @@ fn asks_for_something(selector: &Selector) -> bool {
     }
 }
 
+/// Whether a label is one that a namespace in a file gets when it is made: its profile, and how far its baseline is.
+fn is_still_to_come(case: &Case<'_>, key: &str) -> bool {
+    !case.view.is_whole() && (key == case.site.profile_label() || key == case.site.baseline_label())
+}
+
 /// Whether a pod, or one that a template makes, may have what a selector asks for.
-fn may_match(selector: &Selector, running: &Running, facts: &NamespaceFacts) -> bool {
-    let of_namespace = |key: &str| facts.labels.as_ref().map_or(Fact::Unknown, |labels| Fact::of(labels, key));
+fn may_match(case: &Case<'_>, selector: &Selector, running: &Running, facts: &NamespaceFacts) -> bool {
+    let of_namespace = |key: &str| match facts.labels.as_ref().map(|labels| Fact::of(labels, key)) {
+        Some(Fact::Absent) if is_still_to_come(case, key) => Fact::Unknown,
+        fact => fact.unwrap_or(Fact::Unknown),
+    };
     let is_pod = &*running.kind == "Pod";
     let known = |owner, key: &str| match owner {
         Owner::Itself => match running.workload.labels.get(key) {

@@ -3,7 +3,7 @@
 use super::any_port::AnyPort;
 use super::profiled::profiled;
 use super::{Case, Findings, Rule};
-use crate::model::{AddressSet, Filter, Object, Peers, Policy, Rule as TrafficRule, Stage, Who};
+use crate::model::{AddressSet, Filter, ObjectRef, Peers, Policy, Rule as TrafficRule, Stage, Who};
 
 rule! {
     /// A rule allows everything in a direction that the profile of the namespace isolates.
@@ -93,7 +93,7 @@ rule! {
 
 impl Rule for DissolvedBaseline {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        if case.written().is_none_or(|object| is_reserved(case, object)) {
+        if case.written().is_none_or(|object| is_reserved(case, &object.id)) {
             return;
         }
         let profiles = self.profiles.as_ref().unwrap_or(&case.site.profiles.names);
@@ -124,9 +124,9 @@ impl Rule for DissolvedBaseline {
 }
 
 /// Whether the name of an object is reserved for the baseline controller.
-pub(super) fn is_reserved(case: &Case<'_>, object: &Object) -> bool {
+pub(super) fn is_reserved(case: &Case<'_>, object: &ObjectRef) -> bool {
     let prefix = &case.site.baseline.reserved_prefix;
-    !prefix.is_empty() && object.id.name.starts_with(prefix.as_str())
+    !prefix.is_empty() && object.name.starts_with(prefix.as_str())
 }
 
 /// Whether a policy is asked only after what isolates the namespace.

@@ -2,7 +2,7 @@
 
 use super::dissolved_baseline::is_reserved;
 use super::{Case, Findings, Rule};
-use crate::model::{Direction, Namespaces, Policy};
+use crate::model::{Direction, Namespaces, Policy, Stage, Standing};
 
 rule! {
     /// A policy denies by default what the baseline of its namespace denies already.
@@ -21,7 +21,8 @@ rule! {
     ///
     /// - NetworkPolicy: no `ingress` and no `egress`, or empty lists.
     /// - Cilium: `ingress: [{}]`, `egress: [{}]`.
-    /// - Calico: `types`, and no rules. Only policies of a namespace.
+    /// - Calico: `types`, and no rules. Only policies of a namespace, of the default tier, and none that are staged: in an
+    ///   earlier tier it denies what the baseline allows.
     /// - ClusterNetworkPolicy: does not isolate.
     ///
     /// Policies whose names are reserved for the baseline controller are the baseline, and are not judged.
@@ -69,7 +70,7 @@ rule! {
 
 impl Rule for ExplicitDefaultDeny {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        if case.written().is_none_or(|object| is_reserved(case, object)) {
+        if case.written().is_none_or(|object| is_reserved(case, &object.id)) {
             return;
         }
         for policy in case.policies().iter().filter(|policy| only_isolates(policy)) {
@@ -88,9 +89,12 @@ impl Rule for ExplicitDefaultDeny {
     }
 }
 
-/// Whether a policy isolates and does nothing else.
+/// Whether a policy isolates and does nothing else, where the baseline does it too: one of an earlier tier stops what the
+/// baseline allows, and one that is staged stops nothing.
 pub(super) fn only_isolates(policy: &Policy) -> bool {
-    policy.sides().any(|(_, side)| side.isolates) && policy.sides().all(|(_, side)| side.rules.is_empty())
+    (policy.standing, &policy.stage) == (Standing::InForce, &Stage::Policies)
+        && policy.sides().any(|(_, side)| side.isolates)
+        && policy.sides().all(|(_, side)| side.rules.is_empty())
 }
 
 /// By which of its labels a namespace is due a baseline, if it is known to be.

@@ -15,7 +15,7 @@ rule! {
     ///
     /// The label of the profile, when a namespace that is there is changed, and who makes the change. Which profile allows
     /// more is the order of `profiles.names` in the configuration: the most isolated is the first. A profile that is not
-    /// there counts as none, since any other could follow on it. Where there was none, and where one is left out when a namespace
+    /// there counts as none, since any other could follow on it, and itself can be removed. Where there was none, and where one is left out when a namespace
     /// is made, nothing is taken away. Nor are access labels, which open one named way each. On a namespace of the platform the label
     /// means nothing and can be removed.
     ///
@@ -78,7 +78,11 @@ impl Rule for IsolationDowngrade {
         let Some(before) = old.labels.get(&label).filter(|_| !site.is_platform(name)) else { return };
         let place = |profile: &str| site.profiles.names.iter().position(|known| known == profile);
         let what = match namespace.labels.get(&label) {
-            None => format!("the profile {before} is removed, and the namespace has no profile any more"),
+            None if place(before).is_some() => {
+                format!("the profile {before} is removed, and the namespace has no profile any more")
+            }
+            // Where there was none in effect, none is taken away.
+            None => return,
             Some(after) => match (place(before), place(after)) {
                 (Some(old), Some(new)) if old < new => {
                     format!("the profile goes from {before} to {after}, which allows more")

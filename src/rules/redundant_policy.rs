@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use super::dissolved_baseline::is_reserved;
 use super::{Case, Findings, Rule};
 use crate::model::{
-    Action, BUDGET, Direction, Namespaces, Order, Path, Peers, Policy, Ports, Rule as TrafficRule, Side, Stage,
-    Standing,
+    Action, BUDGET, Direction, Entity, Namespaces, Order, Path, Peers, Policy, Ports, Rule as TrafficRule, Side, Stage,
+    Standing, Who,
 };
 
 rule! {
@@ -21,7 +21,8 @@ rule! {
     ///
     /// A policy that allows something is redundant if other policies together, for the same pods, let through all that it
     /// does and isolate every direction that it isolates: without it nothing changes. One that is there to isolate is not.
-    /// Of two policies that say the same, offline the one whose name sorts last is named, and on a cluster the one at hand.
+    /// Where policies make up for each other, offline those whose names sort last are named, so that all that are named can go
+    /// at once; on a cluster it is the one at hand.
     ///
     /// A rule is redundant if another one of the same policy and action covers it. Where the rules have an order it is an
     /// earlier one, which decides first, whatever its action.
@@ -35,7 +36,7 @@ rule! {
     /// - Calico, ClusterNetworkPolicy: rules only, since the order of policies decides more than what is in them.
     ///
     /// A policy without rules that allow is a matter of `explicit-default-deny`. Policies whose names are reserved for the
-    /// baseline controller are not judged, and count for others.
+    /// baseline controller are not judged, and count for others, but for those of an open hatch: it will be closed.
     ///
     /// ## Fires
     ///
@@ -144,17 +145,21 @@ const MOST_RULES: usize = 100;
 
 impl Rule for RedundantPolicy {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        if case.written().is_none_or(|object| is_reserved(case, object)) {
+        if case.written().is_none_or(|object| is_reserved(case, &object.id)) {
             return;
         }
         let mut budget = BUDGET;
         for (at, policy) in case.policies().iter().enumerate() {
             let others = if self.policies { makes_up_for(case, at, policy, &mut budget) } else { None };
             if let Some(others) = others {
+                // Of a warning only the start is read, so what stays comes first.
+                let verbs = if others.len() == 1 { ("allows", "isolates") } else { ("allow", "isolate") };
                 let message = format!(
-                    "all that the policy allows for {} is allowed without it, and they are isolated without it, by {}",
+                    "{} {} all that the policy allows for {}, and {} them as it does: without it nothing changes",
+                    named(&others),
+                    verbs.0,
                     policy.subject,
-                    named(&others)
+                    verbs.1
                 );
                 let help = "remove it, or say in it what the others do not".to_owned();
                 findings.add::<Self>(case, policy.subject_path.parent(), message, help, None);
@@ -167,8 +172,52 @@ impl Rule for RedundantPolicy {
     }
 }
 
-/// Which other policies do all that a policy does, if that is proved: no more of them than it takes.
+/// Which other policies do all that a policy does, if that is proved and they stay: no more of them than it takes.
 fn makes_up_for<'a>(case: &Case<'a>, at: usize, policy: &'a Policy, budget: &mut usize) -> Option<Vec<&'a Policy>> {
+    let mut others = made_up_for(case, policy, budget)?;
+    loop {
+        // Those that stay whatever is said of this one go before those of which that has to be found out.
+        others.sort_by(|a, b| {
+            (is_judged_later(case, at, policy, a), &a.object).cmp(&(is_judged_later(case, at, policy, b), &b.object))
+        });
+        let mut needed = others.clone();
+        for other in others.iter().rev() {
+            let without: Vec<&Policy> =
+                needed.iter().copied().filter(|needed| !std::ptr::eq(*needed, *other)).collect();
+            if do_all(case, policy, &without, budget) {
+                needed = without;
+            }
+        }
+        // What may be called redundant itself must not be what makes this one redundant: whoever removes both is left with
+        // neither. What comes earlier may: it is made up for by what is left. Each is proved as if it were the only one.
+        let goes = |other: &&Policy| {
+            is_judged_later(case, at, policy, other)
+                && !is_reserved(case, &other.object)
+                && made_up_for(case, other, &mut { BUDGET }).is_some()
+        };
+        let Some(gone) = needed.iter().copied().find(goes) else {
+            needed.sort_by(|a, b| a.object.cmp(&b.object));
+            return Some(needed);
+        };
+        others.retain(|other| !std::ptr::eq(*other, gone));
+        if !do_all(case, policy, &others, budget) {
+            return None;
+        }
+    }
+}
+
+/// Whether another policy is one of those that come after a policy where several could be called redundant: those that come
+/// later in the same object, and in files those of objects that come later by their names. On a cluster only the one at hand
+/// is judged.
+fn is_judged_later(case: &Case<'_>, at: usize, policy: &Policy, other: &Policy) -> bool {
+    match case.policies().iter().position(|own| std::ptr::eq(own, other)) {
+        Some(place) => place > at,
+        None => !case.view.is_whole() && other.object > policy.object,
+    }
+}
+
+/// All that may do what a policy does, if it is proved that together they do.
+fn made_up_for<'a>(case: &Case<'a>, policy: &'a Policy, budget: &mut usize) -> Option<Vec<&'a Policy>> {
     let only_allows = policy.sides().all(|(_, side)| side.rules.iter().all(|rule| rule.action == Action::Allow));
     let is_something =
         |rule: &TrafficRule| rule.peers != Peers::Only(Vec::new()) && rule.ports != Ports::Only(Vec::new());
@@ -187,30 +236,24 @@ fn makes_up_for<'a>(case: &Case<'a>, at: usize, policy: &'a Policy, budget: &mut
     if others.iter().any(is_between) {
         return None;
     }
-    others.retain(|other| adds_up(other) && !std::ptr::eq(*other, policy));
-    if !do_all(case, policy, &others, budget) {
-        return None;
-    }
-    // Of those that say the same one has to stay.
-    others.retain(|other| {
-        let comes_after = match case.policies().iter().position(|own| std::ptr::eq(own, *other)) {
-            Some(place) => place > at,
-            None => !case.view.is_whole() && other.object > policy.object,
-        };
-        !comes_after || !do_all(case, other, &[policy], budget)
-    });
-    if !do_all(case, policy, &others, budget) {
-        return None;
-    }
-    others.sort_by(|a, b| a.object.cmp(&b.object));
-    let mut needed = others.clone();
-    for other in others.iter().rev() {
-        let without: Vec<&Policy> = needed.iter().copied().filter(|needed| !std::ptr::eq(*needed, *other)).collect();
-        if do_all(case, policy, &without, budget) {
-            needed = without;
-        }
-    }
-    Some(needed)
+    others.retain(|other| adds_up(other) && !std::ptr::eq(*other, policy) && !is_of_a_hatch(case, other));
+    do_all(case, policy, &others, budget).then_some(others)
+}
+
+/// Whether a policy is there for an open hatch, and so will be gone again: the controller put it there for one, or it has a
+/// name that is the controller's and allows everything, which no baseline does.
+fn is_of_a_hatch(case: &Case<'_>, policy: &Policy) -> bool {
+    let owned = match &policy.object.namespace {
+        Some(namespace) => case.view.namespace(namespace).map(|facts| facts.owned.as_slice()).unwrap_or_default(),
+        None => case.view.owned_of_cluster(),
+    };
+    let is_everything = |peers: &Peers| match peers {
+        Peers::Any => true,
+        Peers::Only(peers) => peers.iter().any(|peer| peer.who == Who::Entity(Entity::All)),
+    };
+    owned.iter().any(|owned| &*owned.layer == "hatch" && owned.object.is_same_object(&policy.object))
+        || is_reserved(case, &policy.object)
+            && policy.allow_rules().any(|(_, rule)| rule.ports == Ports::Any && is_everything(&rule.peers))
 }
 
 /// Whether a policy is one of those of which it does not matter which is asked first.
@@ -277,15 +320,14 @@ fn check_side(
         let preposition = if direction == Direction::Ingress { "from" } else { "to" };
         let message = if has_order {
             format!(
-                "the rule for {direction} {preposition} {} on {} is never asked: an earlier one of the policy, for {} on {}, \
-                 decides all of it",
-                rule.peers, rule.ports, by.peers, by.ports
+                "an earlier rule, for {} on {}, decides all of this one, which is never asked: {direction} {preposition} {} \
+                 on {}",
+                by.peers, by.ports, rule.peers, rule.ports
             )
         } else {
             format!(
-                "the rule for {direction} {preposition} {} on {} adds nothing: another one of the policy, for {} on {}, \
-                 means all of it",
-                rule.peers, rule.ports, by.peers, by.ports
+                "another rule, for {} on {}, means all of this one, which adds nothing: {direction} {preposition} {} on {}",
+                by.peers, by.ports, rule.peers, rule.ports
             )
         };
         let help = if has_order && rule.action != by.action {

@@ -145,7 +145,7 @@ impl View {
     }
 
     /// Every namespace of which something is known.
-    pub fn namespaces(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &Arc<NamespaceFacts>)> {
+    pub fn namespaces(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &Arc<NamespaceFacts>)> + Clone {
         self.namespaces.iter()
     }
 

@@ -184,6 +184,10 @@ fn a_profile_that_allows_more_takes_somebody_who_may() {
     webhook
         .validate(&update(&has("isolated"), &has("open")))
         .denied_by(&[("invalid-profile", &place), ("isolation-downgrade", &place)]);
+    // Where the label names none, removing it takes nothing away.
+    for label in ["open", ""] {
+        webhook.validate(&update(&has(label), &none)).allowed_without_a_word();
+    }
     // The platform's namespaces have no use for the label.
     let system = |labels: &Value| namespace("monitoring", labels);
     webhook.validate(&update(&system(&json!({PROFILE: "isolated"})), &system(&json!({})))).allowed_without_a_word();
