@@ -317,6 +317,38 @@ mod monitoring_blocked {
     }
 
     #[test]
+    fn link_local_addresses_are_those_of_no_pod() {
+        let probes =
+            "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 169.254.0.0/16}}, {ipBlock: {cidr: 'fe80::/10'}}]}]}";
+        assert_eq!(found(RULE, &[web(SCRAPE), np("probes", probes)]), ["spec.ingress"]);
+        let wider = probes.replace("169.254.0.0/16", "169.0.0.0/8");
+        assert!(found(RULE, &[web(SCRAPE), np("probes", &wider)]).is_empty(), "a pod may have such an address");
+    }
+
+    #[test]
+    fn a_port_by_its_name_where_the_pods_list_theirs() {
+        let listing = |ports: &str| {
+            let template = format!(
+                "{{metadata: {{labels: {{app: web}}, annotations: {{{SCRAPE}}}}}, spec: {{containers: [{{ports: {ports}}}]}}}}"
+            );
+            object("apps/v1", "Deployment", "name: web, namespace: shop", &format!("{{template: {template}}}"))
+        };
+        let monitoring = "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}";
+        let metrics =
+            np("p", &format!("{{podSelector: {{}}, ingress: [{{from: [{monitoring}], ports: [{{port: metrics}}]}}]}}"));
+        for (ports, wanted) in [
+            ("[{name: http, containerPort: 9090}]", 1),
+            ("[{name: metrics, containerPort: 8080}, {containerPort: 9090}]", 1),
+            ("[{name: metrics, containerPort: 9090}]", 0),
+            ("[{name: http, containerPort: 9090}, {name: metrics, containerPort: 9090}]", 0),
+            ("[]", 0),
+            ("null", 0),
+        ] {
+            assert_eq!(found(RULE, &[listing(ports), metrics.clone()]).len(), wanted, "{ports}");
+        }
+    }
+
+    #[test]
     fn a_workload_that_arrives_where_it_is_isolated() {
         let isolates = np("p", "{podSelector: {}, policyTypes: [Ingress]}");
         let found_in = findings(RULE, &[isolates.clone(), web(SCRAPE)], false);
@@ -380,7 +412,6 @@ mod dissolved_baseline {
         let open = np("p", "{podSelector: {}, ingress: [{}]}");
         for around in [
             vec![],
-            vec![namespace("shop", "")],
             vec![namespace("shop", "network-policy.portcullis.dev/profile: unknown")],
             vec![namespace("other", PROFILE)],
         ] {
@@ -408,6 +439,82 @@ mod dissolved_baseline {
         };
         assert_eq!(found(RULE, &[shop.clone(), accepts("Admin")]).len(), 1);
         assert!(found(RULE, &[shop, accepts("Baseline")]).is_empty(), "it is asked only after the profile");
+    }
+
+    #[test]
+    fn policies_of_the_cluster_that_are_for_none_of_its_pods() {
+        let shop = namespace("shop", &format!("{PROFILE}, team: web"));
+        let open = |selector: &str| {
+            gnp(&format!("{{selector: \"{selector}\", types: [Egress], egress: [{{action: Allow}}]}}"))
+        };
+        for nodes in ["!has(projectcalico.org/namespace) && has(kubernetes-host)", "has(kubernetes-host)"] {
+            assert!(found(RULE, &[shop.clone(), pod("shop", "a", "app: web"), open(nodes)]).is_empty(), "{nodes}");
+        }
+        let web = open("app == 'web'");
+        assert!(found(RULE, &[shop.clone(), web.clone()]).is_empty(), "no such pod is known there");
+        assert!(found(RULE, &[shop.clone(), pod("other", "a", "app: web"), web.clone()]).is_empty());
+        assert_eq!(found(RULE, &[shop.clone(), deployment("app: web", ""), web]), ["spec.egress[0]"]);
+        assert_eq!(found(RULE, &[shop.clone(), open("all()")]), ["spec.egress[0]"]);
+        let named = open("projectcalico.org/namespace == 'shop' && app == 'web'");
+        assert_eq!(found(RULE, &[shop.clone(), named]), ["spec.egress[0]"], "it names the namespace");
+        let never = np(
+            "p",
+            "{podSelector: {matchLabels: {a: b}, matchExpressions: [{key: a, operator: DoesNotExist}]}, egress: [{}]}",
+        );
+        assert!(found(RULE, &[shop, never]).is_empty(), "it is for no pod at all");
+    }
+
+    #[test]
+    fn rules_that_let_everything_through_together() {
+        let judged = |spec: &str| found(RULE, &[namespace("shop", PROFILE), np("p", spec)]);
+        let egress = |rules: &[&str]| {
+            let rules: Vec<String> =
+                rules.iter().map(|cidr| format!("{{to: [{{ipBlock: {{cidr: '{cidr}'}}}}]}}")).collect();
+            judged(&format!("{{podSelector: {{}}, policyTypes: [Egress], egress: [{}]}}", rules.join(", ")))
+        };
+        assert_eq!(egress(&["0.0.0.0/1", "128.0.0.0/1"]), ["spec.egress[1]"]);
+        assert_eq!(egress(&["::/1", "8000::/1"]), ["spec.egress[1]"]);
+        assert!(egress(&["0.0.0.0/1", "128.0.0.0/2"]).is_empty());
+        assert!(egress(&["0.0.0.0/1", "8000::/1"]).is_empty());
+        let in_one = "{podSelector: {}, egress: [{to: [{ipBlock: {cidr: '::/1'}}, {ipBlock: {cidr: '8000::/1'}}]}]}";
+        assert_eq!(judged(in_one), ["spec.egress[0]"]);
+        let on_ports = "{podSelector: {}, egress: [{to: [{ipBlock: {cidr: 0.0.0.0/1}}]}, {to: [{ipBlock: {cidr: \
+            128.0.0.0/1}}], ports: [{port: 443}]}]}";
+        assert!(judged(on_ports).is_empty(), "the other half only on one port");
+    }
+
+    #[test]
+    fn a_rule_that_is_never_asked_dissolves_nothing() {
+        let judged = |rules: &str| {
+            let policy = calico(&format!("{{selector: all(), types: [Egress], egress: [{rules}]}}"));
+            found(RULE, &[namespace("shop", PROFILE), policy])
+        };
+        assert!(judged("{action: Deny}, {action: Allow}").is_empty());
+        assert!(judged("{action: Pass}, {action: Allow}").is_empty());
+        assert_eq!(judged("{action: Allow}, {action: Deny}"), ["spec.egress[0]"]);
+        assert_eq!(judged("{action: Log}, {action: Allow}"), ["spec.egress[1]"]);
+        let one_block = "{action: Deny, destination: {nets: [10.0.0.0/8]}}, {action: Allow}";
+        assert_eq!(judged(one_block), ["spec.egress[1]"], "what is left is everything else");
+        let denies =
+            cnp("p", "{endpointSelector: {}, egress: [{toEntities: [all]}], egressDeny: [{toEntities: [all]}]}");
+        assert!(found(RULE, &[namespace("shop", PROFILE), denies]).is_empty(), "wherever it is written");
+    }
+
+    #[test]
+    fn a_namespace_in_a_file_gets_the_default_profile() {
+        let open = np("p", "{podSelector: {}, policyTypes: [Egress], egress: [{}]}");
+        assert_eq!(found(RULE, &[namespace("shop", "team: web"), open.clone()]), ["spec.egress[0]"]);
+        assert!(
+            found_live(RULE, &[namespace("shop", "team: web"), open.clone()]).is_empty(),
+            "in a cluster it has none"
+        );
+        let stored = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, uid: b1946ac9}\n".to_owned();
+        assert!(found(RULE, &[stored, open.clone()]).is_empty(), "it was made without one");
+        for without in ["kube-system", "default"] {
+            let policy = open.replace("namespace: shop", &format!("namespace: {without}"));
+            assert!(found(RULE, &[namespace(without, ""), policy]).is_empty(), "{without} gets no labels");
+        }
+        assert!(found(RULE, &[open]).is_empty(), "of its namespace nothing is known");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Address blocks, and the sets of addresses that they make.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
@@ -71,6 +71,15 @@ impl AddressSet {
         let mut v4 = Ranges::all();
         v4.subtract(&Ranges::between(link_local.0, link_local.1));
         Self { v4, v6: Ranges::none() }
+    }
+
+    /// Every IPv6 address that a pod can have.
+    #[must_use]
+    pub fn every_v6_of_pods() -> Self {
+        let first = u128::from(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0));
+        let mut v6 = Ranges::all();
+        v6.subtract(&Ranges::between(first, first | (u128::MAX >> 10)));
+        Self { v4: Ranges::none(), v6 }
     }
 
     /// The addresses of all of these.
@@ -194,6 +203,15 @@ mod tests {
         set.extend(&net("128.0.0.0/1").into());
         assert!(set.covers(&net("0.0.0.0/0").into()));
         assert!(set.covers(&net("169.254.169.254/32").into()));
+    }
+
+    #[test]
+    fn pods_can_have_all_but_link_local_addresses() {
+        let [mut v4, mut v6] = [AddressSet::every_v4_of_pods(), AddressSet::every_v6_of_pods()];
+        assert!(!v4.overlaps(&net("169.254.0.0/16").into()) && !v6.overlaps(&net("fe80::/10").into()));
+        v4.extend(&net("169.254.0.0/16").into());
+        v6.extend(&net("fe80::/10").into());
+        assert_eq!((v4, v6), (net("0.0.0.0/0").into(), net("::/0").into()));
     }
 
     #[test]

@@ -228,7 +228,7 @@ impl Rule {
             Ports::Only(ports) => ports.iter().map(PartPorts::One).collect(),
             ports => vec![PartPorts::All(ports)],
         };
-        *budget = budget.checked_sub(peers.len().saturating_mul(ports.len()))?;
+        spend(peers.len().saturating_mul(ports.len()), budget)?;
         Some(peers.iter().flat_map(|peer| ports.iter().map(|ports| Part { peer: *peer, ports: *ports })).collect())
     }
 

@@ -204,6 +204,8 @@ impl Block {
                 }
             }
             End::Pod(_) if !self.inside => Some(false),
+            // Link-local addresses never leave the node, and no pod has one that others see.
+            End::Pod(Endpoint { addresses: [], .. }) if is_link_local(self.net) => Some(false),
             // The addresses of pods are not known. A block that holds every IPv4 address holds theirs too; parts that no pod
             // can have may be missing. In a cluster of IPv6 alone, `clusterDNS` has to name addresses.
             End::Pod(Endpoint { addresses: [], .. }) => {

@@ -117,6 +117,15 @@ pub struct Namespace {
     pub terminating: bool,
 }
 
+/// Where pods ask to be scraped for metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Scrape {
+    /// The port; none where they do not say.
+    pub port: Option<u16>,
+    /// The names of that port; none where none of their ports is listed, since then others may still be added.
+    pub names: Option<Box<[Box<str>]>>,
+}
+
 /// A pod, or the template from which a controller makes pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Workload {
@@ -126,8 +135,8 @@ pub struct Workload {
     pub host_network: Option<Path>,
     /// The service account that the pods run as.
     pub service_account: Box<str>,
-    /// On which port the pods ask to be scraped for metrics, if they do. The port is none where they do not say.
-    pub scrape: Option<Option<u16>>,
+    /// Where the pods ask to be scraped for metrics, if they do.
+    pub scrape: Option<Scrape>,
     /// What the pod still waits for before it is scheduled, by name.
     pub gates: Box<[Box<str>]>,
     /// Whether the pod has its node already.

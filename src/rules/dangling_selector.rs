@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::dissolved_baseline::is_reserved;
 use super::nearest::{Effort, Nearest, size};
+use super::profiled::is_to_be_made;
 use super::{Case, Findings, Rule};
 use crate::model::{Fact, NAME_LABEL, Namespaces, Operator, Owner, Path, Pods, Selector, Surroundings, Who, Workload};
 use crate::view::{ClusterDns, NamespaceFacts, Running};
@@ -221,7 +222,7 @@ impl<'a> Looking<'_, 'a> {
         let around: &dyn Surroundings = view;
         let may_be = |name: &str| {
             let known = |_, key: &str| match around.namespace_label(name, key) {
-                Fact::Absent if is_still_to_come(self.case, key) => Fact::Unknown,
+                Fact::Absent if is_still_to_come(self.case, name, key) => Fact::Unknown,
                 fact => fact,
             };
             selector.decided(&known) != Some(false)
@@ -261,7 +262,7 @@ impl<'a> Looking<'_, 'a> {
             let Some(labels) = labels else { return Found::MayMatch };
             // What is not in the manifests may run in the cluster.
             let is_empty_here = facts.running().is_empty() && !self.case.view.is_whole();
-            if is_empty_here || self.may_match_in(labels, facts) {
+            if is_empty_here || self.may_match_in(labels, (name, facts)) {
                 return Found::MayMatch;
             }
             places.push(facts);
@@ -274,7 +275,7 @@ impl<'a> Looking<'_, 'a> {
     }
 
     /// Whether a pod of a namespace may have what a selector asks for, as far as it can be looked at.
-    fn may_match_in(&mut self, labels: &Selector, facts: &NamespaceFacts) -> bool {
+    fn may_match_in(&mut self, labels: &Selector, (name, facts): (&str, &NamespaceFacts)) -> bool {
         let mut last: Option<&Arc<Workload>> = None;
         // One that names thousands of values takes as long as many.
         let cost = 1 + size(labels) / 100;
@@ -284,7 +285,7 @@ impl<'a> Looking<'_, 'a> {
                 continue;
             }
             last = Some(&running.workload);
-            if self.look(cost).is_none() || may_match(self.case, labels, running, facts) {
+            if self.look(cost).is_none() || may_match(self.case, labels, running, (name, facts)) {
                 return true;
             }
         }
@@ -374,14 +375,14 @@ fn asks_for_something(selector: &Selector) -> bool {
 }
 
 /// Whether a label is one that a namespace in a file gets when it is made: its profile, and how far its baseline is.
-fn is_still_to_come(case: &Case<'_>, key: &str) -> bool {
-    !case.view.is_whole() && (key == case.site.profile_label() || key == case.site.baseline_label())
+fn is_still_to_come(case: &Case<'_>, namespace: &str, key: &str) -> bool {
+    (key == case.site.profile_label() || key == case.site.baseline_label()) && is_to_be_made(case, namespace)
 }
 
 /// Whether a pod, or one that a template makes, may have what a selector asks for.
-fn may_match(case: &Case<'_>, selector: &Selector, running: &Running, facts: &NamespaceFacts) -> bool {
+fn may_match(case: &Case<'_>, selector: &Selector, running: &Running, (name, facts): (&str, &NamespaceFacts)) -> bool {
     let of_namespace = |key: &str| match facts.labels.as_ref().map(|labels| Fact::of(labels, key)) {
-        Some(Fact::Absent) if is_still_to_come(case, key) => Fact::Unknown,
+        Some(Fact::Absent) if is_still_to_come(case, name, key) => Fact::Unknown,
         fact => fact.unwrap_or(Fact::Unknown),
     };
     let is_pod = &*running.kind == "Pod";

@@ -25,8 +25,12 @@ rule! {
     /// isolated by nobody.
     ///
     /// The pods of Prometheus are those of `prometheus` in the monitoring namespace: those that are known, or else any with
-    /// such labels. Where it is not known whether a rule lets them in, such as one by addresses, by the name of a port or by
-    /// another label of theirs, nothing is said.
+    /// such labels. Where it is not known whether a rule lets them in, such as one by addresses, by another label of theirs,
+    /// or by the name of a port where the pods list none of their ports, nothing is said. Link-local addresses are those of
+    /// no pod.
+    ///
+    /// In a cluster it is asked about policies. Pods and templates are judged in files: but for those on the network of the
+    /// node, and pods that come before their baseline, a cluster sends none.
     ///
     /// - NetworkPolicy, Cilium, Calico: what isolates for ingress, and rules that deny.
     /// - ClusterNetworkPolicy: does not isolate; a rule of it that denies is reported, one that accepts counts.
@@ -151,6 +155,7 @@ struct Scraped<'a> {
     namespace: &'a str,
     workload: &'a Workload,
     port: Option<u16>,
+    names: Names<'a>,
 }
 
 /// What keeps the pods from being scraped.
@@ -208,8 +213,8 @@ impl MonitoringBlocked {
         let mut asked: Vec<Scraped<'a>> = Vec::new();
         for (name, scraped) in Scraped::meant(case, policy, looks) {
             let is_alike = |other: &Scraped<'_>| {
-                (other.namespace, other.port, &other.workload.labels)
-                    == (scraped.namespace, scraped.port, &scraped.workload.labels)
+                (other.namespace, other.port, other.names, &other.workload.labels)
+                    == (scraped.namespace, scraped.port, scraped.names, &scraped.workload.labels)
             };
             if asked.iter().any(is_alike) {
                 continue;
@@ -243,7 +248,7 @@ impl MonitoringBlocked {
     fn blocked<'a>(&'a self, case: &Case<'a>, scene: Scene<'a>, scraped: Scraped<'a>) -> Option<Blocked<'a>> {
         let from = self.scraping(case);
         let traffic = match scraped.port {
-            Some(number) => Traffic::Port { protocol: Protocol::Tcp, number, names: Names::AtLeast(&[]) },
+            Some(number) => Traffic::Port { protocol: Protocol::Tcp, number, names: scraped.names },
             None => Traffic::SomePort,
         };
         let mut blocked = None;
@@ -275,8 +280,9 @@ impl MonitoringBlocked {
 impl<'a> Scraped<'a> {
     /// What pods of a namespace ask for, if they do and a policy can keep them from it.
     fn of(namespace: &'a str, workload: &'a Workload) -> Option<Self> {
-        let port = workload.scrape?;
-        workload.host_network.is_none().then_some(Self { namespace, workload, port })
+        let scrape = workload.scrape.as_ref()?;
+        let names = scrape.names.as_ref().map_or(Names::AtLeast(&[]), |names| Names::Exactly(names));
+        workload.host_network.is_none().then_some(Self { namespace, workload, port: scrape.port, names })
     }
 
     fn endpoint(self) -> Endpoint<'a> {

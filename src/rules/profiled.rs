@@ -1,7 +1,10 @@
 //! Namespaces that have a profile.
 
+use std::sync::Arc;
+
 use super::Case;
-use crate::model::{NAME_LABEL, Namespaces, Operator, Policy, Selector};
+use crate::model::{Endpoint, Labels, NAME_LABEL, Namespaces, Operator, Policy, Selector, Workload};
+use crate::view::NamespaceFacts;
 
 /// Where a policy meets a profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,15 +15,34 @@ pub(super) struct Profiled<'a> {
     pub(super) profile: Option<&'a str>,
 }
 
-/// The profile of a namespace, if it is known to have one of these.
+/// The profile of a namespace, if it is known to have one of these, or to get it.
 fn profile_of<'a>(case: &Case<'a>, namespace: &str, profiles: &[String]) -> Option<&'a str> {
-    let profile = case.view.all_labels(namespace)?.get(&case.site.profile_label())?;
+    let written = case.view.all_labels(namespace)?.get(&case.site.profile_label());
+    let profile = written.or_else(|| default_of(case, namespace))?;
     profiles.iter().any(|known| known == profile).then_some(profile)
+}
+
+/// The profile that a namespace without one gets, where its manifest is one that no cluster has seen.
+fn default_of<'a>(case: &Case<'a>, namespace: &str) -> Option<&'a str> {
+    let site = case.site;
+    let gets_labels = is_to_be_made(case, namespace) && !site.is_platform(namespace) && !site.is_excluded(namespace);
+    site.profiles.default.as_deref().filter(|_| gets_labels)
+}
+
+/// Whether all that is known of a namespace is a manifest that no cluster has seen, so that it is still to get labels.
+pub(super) fn is_to_be_made(case: &Case<'_>, namespace: &str) -> bool {
+    let is_written = |facts: &NamespaceFacts| facts.labels.is_some() && facts.uid.is_empty();
+    !case.view.is_whole() && case.view.namespace(namespace).is_some_and(is_written)
 }
 
 /// A namespace with one of these profiles for whose pods a policy is known to be: its own; or, of a policy of the cluster,
 /// the first one that its selector is known to mean, or whichever there are where it means no others.
-pub(super) fn profiled<'a>(case: &Case<'a>, policy: &'a Policy, profiles: &[String]) -> Option<Profiled<'a>> {
+pub(super) fn profiled<'a>(
+    case: &Case<'a>,
+    policy: &'a Policy,
+    profiles: &[String],
+    looks: &mut usize,
+) -> Option<Profiled<'a>> {
     let selector = match &policy.subject.namespaces {
         Namespaces::Own(name) => {
             let namespace = name.as_deref()?;
@@ -33,19 +55,40 @@ pub(super) fn profiled<'a>(case: &Case<'a>, policy: &'a Policy, profiles: &[Stri
     if Selector::label(&case.site.profile_label(), Operator::In(values)).covers(selector) {
         return Some(Profiled { namespace: None, profile: None });
     }
-    let meant = |namespace: &&'a str| policy.subject.namespaces.mean(namespace, case.view) == Some(true);
-    let first = match selector.values_of(NAME_LABEL) {
-        Some(names) => {
-            let names = names.iter().map(|name| &**name).filter(meant);
-            names.filter(|name| profile_of(case, name, profiles).is_some()).min()
-        }
+    let meant = |namespace: &&'a str| {
+        profile_of(case, namespace, profiles).is_some()
+            && policy.subject.namespaces.mean(namespace, case.view) == Some(true)
+    };
+    let namespace = match selector.values_of(NAME_LABEL) {
+        Some(names) => names.iter().map(|name| &**name).filter(meant).min()?,
         None => {
-            let names = case.view.namespaces().map(|(name, _)| &**name);
-            names.filter(|name| profile_of(case, name, profiles).is_some()).filter(meant).min()
+            let mut names: Vec<&'a str> = case.view.namespaces().map(|(name, _)| &**name).filter(meant).collect();
+            names.sort_unstable();
+            names.into_iter().find(|name| is_for_pods_of(case, policy, name, looks))?
         }
     };
-    let namespace = first?;
     Some(Profiled { namespace: Some(namespace), profile: profile_of(case, namespace, profiles) })
+}
+
+/// Whether a policy of the cluster is known to be for pods of a namespace: for all of them, or for some that are there.
+fn is_for_pods_of(case: &Case<'_>, policy: &Policy, namespace: &str, looks: &mut usize) -> bool {
+    let nothing = Labels::default();
+    let any = Endpoint { namespace, labels: &nothing, complete: false, account: None, addresses: &[], services: &[] };
+    if policy.subject.all_pods() || policy.subject.mean(&any, case.view) == Some(true) {
+        return true;
+    }
+    let mut last: Option<&Arc<Workload>> = None;
+    case.view.namespace(namespace).map(NamespaceFacts::running).unwrap_or_default().iter().any(|running| {
+        let workload = &running.workload;
+        // Many are alike, and then they share what is said of them.
+        if last.replace(workload).is_some_and(|last| Arc::ptr_eq(last, workload)) || *looks == 0 {
+            return false;
+        }
+        *looks -= 1;
+        let pod =
+            Endpoint { labels: &workload.labels, complete: true, account: Some(&workload.service_account), ..any };
+        policy.subject.mean(&pod, case.view) == Some(true)
+    })
 }
 
 impl std::fmt::Display for Profiled<'_> {

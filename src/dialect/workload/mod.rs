@@ -7,7 +7,7 @@ use super::written::LabelMap;
 use super::{Dialect, Kind, Manifest, Patch, ReadError};
 use crate::dialect::written::means_something;
 use crate::json::{object as fields, optional};
-use crate::model::{Body, Fix, Labels, Object, Path, Workload};
+use crate::model::{Body, Fix, Labels, Object, Path, Scrape, Workload};
 
 /// The dialect.
 #[derive(Debug)]
@@ -51,6 +51,22 @@ struct PodSpec {
     service_account: Option<Box<str>>,
     node_name: Option<Box<str>>,
     scheduling_gates: Option<Vec<Gate>>,
+    containers: Option<Vec<Container>>,
+    /// Those that go on running beside the others are among them.
+    init_containers: Option<Vec<Container>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Container {
+    ports: Option<Vec<ContainerPort>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerPort {
+    name: Option<Box<str>>,
+    container_port: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -111,7 +127,8 @@ impl Dialect for Workloads {
                 split(template, spec.field("template"))
             }
         };
-        let PodSpec { host_network, service_account_name, service_account, node_name, scheduling_gates } = pod;
+        let scrape = scrape(&annotations, &pod);
+        let PodSpec { host_network, service_account_name, service_account, node_name, scheduling_gates, .. } = pod;
         let account = service_account_name.or(service_account).filter(|name| !name.is_empty());
         Ok(Object {
             id: manifest.id()?,
@@ -120,7 +137,7 @@ impl Dialect for Workloads {
                 host_network: (host_network == Some(true)).then(|| path.field("spec").field("hostNetwork")),
                 // What the API server fills in.
                 service_account: account.unwrap_or_else(|| "default".into()),
-                scrape: scrape(&annotations),
+                scrape,
                 gates: scheduling_gates.into_iter().flatten().map(|gate| gate.name).collect(),
                 is_assigned: node_name.is_some_and(|node| !node.is_empty()),
             }),
@@ -153,11 +170,18 @@ fn split(template: Option<Template>, path: Path) -> Made {
     Made { labels: map(metadata.labels), annotations, pod: spec.unwrap_or_default(), path }
 }
 
-/// Whether pods with these annotations ask to be scraped, and on which port: by the convention that the example
-/// configuration of Prometheus established.
-fn scrape(annotations: &Labels) -> Option<Option<u16>> {
-    (annotations.get("prometheus.io/scrape") == Some("true"))
-        .then(|| annotations.get("prometheus.io/port").and_then(|port| port.parse().ok()))
+/// Where pods with these annotations ask to be scraped: by the convention that the example configuration of Prometheus
+/// established.
+fn scrape(annotations: &Labels, pod: &PodSpec) -> Option<Scrape> {
+    if annotations.get("prometheus.io/scrape") != Some("true") {
+        return None;
+    }
+    let port: Option<u16> = annotations.get("prometheus.io/port").and_then(|port| port.parse().ok());
+    let containers = [&pod.containers, &pod.init_containers].into_iter().flatten().flatten();
+    let listed: Vec<&ContainerPort> = containers.flat_map(|container| container.ports.iter().flatten()).collect();
+    let of_port = listed.iter().filter(|listed| port.is_some() && listed.container_port == port.map(i64::from));
+    let names = of_port.filter_map(|listed| listed.name.clone()).collect();
+    Some(Scrape { port, names: (!listed.is_empty()).then_some(names) })
 }
 
 #[cfg(test)]
