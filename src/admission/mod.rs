@@ -5,6 +5,8 @@
 
 mod answer;
 mod asking;
+mod cuts;
+mod held;
 mod mutate;
 mod preview;
 mod review;

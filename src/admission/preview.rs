@@ -1,28 +1,24 @@
-//! What a change of a namespace's labels will do, told before it is done: which pods a profile does not hold, what it cuts,
-//! and what goes on whatever it says; and what an open hatch does not open.
+//! What a change of a namespace's labels will do, told before it is done: which pods a profile does not hold, which it holds
+//! for the first time, what it cuts, and what goes on whatever it says; and what an open hatch does not open.
 //!
 //! It is told of the change as it is asked for, so a dry run shows it too. Nothing follows from it.
 
 use jiff::Timestamp;
 
 use super::Knowledge;
+use super::cuts::{allowed, isolates, not_allowed, words};
+use super::held::{pods_that_escape, pods_that_it_closes};
+use crate::baseline::Layer;
 use crate::model::{
-    Action, Direction, NAME_LABEL, Namespace, Namespaces, Object, Order, Peers, Pods, Policy, Port, Ports, Rule, Stage,
-    Standing, Surroundings as _, Who,
+    Action, Direction, Namespace, Object, Order, Peers, Policy, Precedence, Rule, Stage, Surroundings as _,
 };
 use crate::rules::Change;
-use crate::view::{Scene, Site, View};
+use crate::view::{Scene, SetName, Site, View};
 
 /// How many lines it has at most.
 const LINES: usize = 5;
-/// At how many pods it looks at most.
-const PODS: usize = 5_000;
 /// At how many policies it looks at most, and at how many rules of what a namespace is due.
-const POLICIES: usize = 200;
-/// At how many peers of a rule it looks at most.
-const PEERS: usize = 100;
-/// How many pods it names.
-const NAMED: usize = 2;
+pub(super) const POLICIES: usize = 200;
 /// How many policies it names for one reason.
 const NAMED_POLICIES: usize = 3;
 
@@ -34,17 +30,33 @@ pub(super) fn preview(knowledge: &Knowledge, view: &View, change: Change<'_>, no
     let Some(after) = new.as_namespace() else { return Vec::new() };
     let Some((old, before)) = change.old().and_then(|old| Some((old, old.as_namespace()?))) else { return Vec::new() };
     let site = &knowledge.configuration.site;
+    let will_be_open = is_open(site, new, after, now);
     let mut lines = Vec::new();
-    if is_open(site, new, after, now) && !is_open(site, old, before, now) {
-        lines.extend(what_stays_shut(view, new));
+    if will_be_open && !is_open(site, old, before, now) {
+        lines.extend(what_stays_shut(knowledge, view, new));
     }
     let label = site.profile_label();
+    let is_known = |profile: &&str| site.profiles.names.iter().any(|known| known == profile);
     let profiles = (before.labels.get(&label), after.labels.get(&label));
-    if profiles.0 != profiles.1 {
-        let due = |labels| knowledge.policies.meant_for(site, &new.id.name, labels);
-        lines.extend(profiles.1.and_then(|profile| pods_that_escape(view, &new.id.name, profile)));
-        lines.extend(cuts(profiles, &due(&before.labels), &due(&after.labels)));
-        lines.extend(what_stays_open(site, view, new, &due(&after.labels)));
+    let due = |labels| knowledge.policies.meant_for(site, &new.id.name, labels);
+    match profiles {
+        (before, after) if before == after => {}
+        // Policies in the namespace stay until those of another profile are there.
+        (_, after) if site.policy_set == SetName::Kubernetes && after.filter(is_known).is_none() => {}
+        (Some(profile), None) => lines.extend(what_opens(profile, &due(&before.labels), &due(&after.labels))),
+        (_, None) => {}
+        (profile, Some(other)) => {
+            let due_before = due(&before.labels);
+            let due = due(&after.labels);
+            // An open hatch goes on allowing everything until it is closed.
+            let when = if will_be_open { "once the hatch closes, " } else { "" };
+            lines.extend(pods_that_escape(view, &new.id.name, other));
+            match profile.filter(is_known) {
+                None => lines.extend(pods_that_it_closes(view, old, (when, other), &due)),
+                Some(profile) => lines.extend(cuts(site, view, new, (when, profile, other), &due_before, &due)),
+            }
+            lines.extend(what_stays_open(site, view, new, &due));
+        }
     }
     let more = lines.len().saturating_sub(LINES);
     if more > 0 {
@@ -58,34 +70,32 @@ fn is_open(site: &Site, object: &Object, namespace: &Namespace, now: Timestamp) 
     matches!(site.hatch(&namespace.labels, &object.annotations, now), Some(Ok(_)))
 }
 
-/// The pods that no policy holds.
-fn pods_that_escape(view: &View, namespace: &str, profile: &str) -> Option<String> {
-    let running = view.namespace(namespace)?.running();
-    let pods = || running.iter().filter(|running| &*running.kind == "Pod");
-    let names: Vec<&str> =
-        pods().take(PODS).filter(|pod| pod.workload.host_network.is_some()).map(|pod| &*pod.name).collect();
-    let at_least = if pods().nth(PODS).is_some() { "at least " } else { "" };
-    let words = match names.len() {
-        0 => return None,
-        1 => "1 pod uses the network of its node and escapes".to_owned(),
-        count => format!("{count} pods use the network of their node and escape"),
-    };
-    let mut listed = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
-    if let Some(more) = names.len().checked_sub(NAMED).filter(|more| *more > 0) {
-        listed.push_str(&format!(" and {more} more"));
-    }
-    Some(format!("{at_least}{words} the profile {profile}: {listed}"))
+/// That without a profile the policies of the cluster select the namespace no more.
+fn what_opens(profile: &str, before: &[&Policy], after: &[&Policy]) -> Option<String> {
+    let opened: Vec<&str> = Direction::ALL
+        .into_iter()
+        .filter(|direction| isolates(before, *direction) && !isolates(after, *direction))
+        .map(Direction::name)
+        .collect();
+    let opened = (!opened.is_empty()).then(|| opened.join(" and "))?;
+    Some(format!("without the label of a profile, nothing that {profile} isolates is isolated any more for {opened}"))
 }
 
-/// What the old profile allows and the new one does not.
-fn cuts((before, after): (Option<&str>, Option<&str>), old: &[&Policy], new: &[&Policy]) -> Vec<String> {
-    // Where it had no profile, nobody knows what it had instead.
-    let Some(before) = before else { return Vec::new() };
-    let profile = after.map_or_else(|| "having no profile".to_owned(), |after| format!("profile {after}"));
+/// What the old profile allows, and neither the new one nor anything else in the namespace does.
+fn cuts(
+    site: &Site,
+    view: &View,
+    namespace: &Object,
+    (when, before, profile): (&str, &str, &str),
+    old: &[&Policy],
+    new: &[&Policy],
+) -> Vec<String> {
+    let of_others = others(site, view, namespace).filter(|policy| policy.stage == Stage::Policies);
+    let allowing: Vec<&Policy> = new.iter().copied().chain(of_others).collect();
     let mut lines: Vec<String> = Vec::new();
     for (direction, policy, rule) in allowed(old).take(POLICIES).filter(|(direction, ..)| isolates(new, *direction)) {
-        let Some(cut) = not_allowed(direction, policy, rule, new) else { continue };
-        let line = format!("{profile} cuts {}, which {before} allows", words(direction, &cut));
+        let Some(cut) = not_allowed(direction, policy, rule, &allowing) else { continue };
+        let line = format!("{when}profile {profile} cuts {}, which {before} allows", words(direction, &cut));
         if !lines.contains(&line) {
             lines.push(line);
         }
@@ -99,19 +109,24 @@ fn what_stays_open(site: &Site, view: &View, namespace: &Object, due: &[&Policy]
         Peers::Any => true,
         Peers::Only(peers) => peers.iter().any(|peer| peer.who.is_anywhere()),
     };
-    let others = concerning(view, namespace).filter(|policy| !site.is_reserved(&policy.object.name)).take(POLICIES);
     let stays_open = |policy: &Policy| {
         let mut open = allowed(&[policy]).filter(|(direction, _, rule)| isolates(due, *direction) && is_open(rule));
         let (direction, left) =
             open.find_map(|(direction, _, rule)| Some((direction, not_allowed(direction, policy, rule, due)?)))?;
         Some(format!("{} goes on allowing {}", policy.object, words(direction, &left)))
     };
-    others.filter_map(stays_open).take(NAMED_POLICIES).collect()
+    others(site, view, namespace).filter_map(stays_open).take(NAMED_POLICIES).collect()
+}
+
+/// The policies of the namespace that the controller did not write.
+fn others<'a>(site: &'a Site, view: &'a View, namespace: &'a Object) -> impl Iterator<Item = &'a Policy> {
+    concerning(view, namespace).filter(|policy| !site.is_reserved(&policy.object.name)).take(POLICIES)
 }
 
 /// Policies that come before one that allows everything beside the others, which is what an open hatch is.
-fn what_stays_shut(view: &View, namespace: &Object) -> Vec<String> {
+fn what_stays_shut(knowledge: &Knowledge, view: &View, namespace: &Object) -> Vec<String> {
     let scene = Scene::with(view, namespace);
+    let hatch = place_of_the_hatch(knowledge);
     let denies =
         |policy: &Policy| policy.sides().any(|(_, side)| side.rules.iter().any(|rule| rule.action == Action::Deny));
     let beats = |policy: &&Policy| match &policy.stage {
@@ -121,8 +136,8 @@ fn what_stays_shut(view: &View, namespace: &Object) -> Vec<String> {
             let is_earlier = stage.position(tier) < Stage::Policies.position(None);
             is_earlier && (denies(policy) || stage.drops(tier) && policy.sides().any(|(_, side)| side.isolates))
         }
-        // Cilium's denials. Those of an order come before it or after it, which nobody knows here.
-        Stage::Policies => policy.order == Order::Additive && denies(policy),
+        // Cilium's denials come before all that is allowed. Of two with an order the first one decides.
+        Stage::Policies => (policy.order == Order::Additive || policy.order.position() < hatch) && denies(policy),
         Stage::Baseline => false,
     };
     let mut all: Vec<String> =
@@ -136,138 +151,30 @@ fn what_stays_shut(view: &View, namespace: &Object) -> Vec<String> {
         .map(|name| format!("{name} still denies what it did, hatch or not"))
         .collect();
     if more > 0 {
-        lines.push(format!("and so do {more} more policies"));
+        lines.push(format!("and {more} more do so too"));
     }
     lines
 }
 
+/// Where the policies of the hatch stand among those with an order: the last of them, since all of them are what opens it.
+fn place_of_the_hatch(knowledge: &Knowledge) -> Precedence {
+    let layers = knowledge.policies.by_layer(&knowledge.configuration.site);
+    let hatch = layers.into_iter().filter(|(layer, _)| *layer == Layer::Hatch);
+    let orders = hatch.flat_map(|(_, template)| template.object.policies()).map(|policy| policy.order.position());
+    orders.max().unwrap_or_else(|| Order::Additive.position())
+}
+
 /// The policies in force that are known to be for pods of the namespace.
-fn concerning<'a>(view: &'a View, namespace: &'a Object) -> impl Iterator<Item = &'a Policy> {
+pub(super) fn concerning<'a>(view: &'a View, namespace: &'a Object) -> impl Iterator<Item = &'a Policy> {
     let scene = Scene::with(view, namespace);
     let name = &*namespace.id.name;
     scene.policies(name).filter(move |policy| policy.subject.namespaces.mean(name, &scene) == Some(true))
 }
 
-/// Every rule of these policies that lets traffic through.
-fn allowed<'a>(policies: &[&'a Policy]) -> impl Iterator<Item = (Direction, &'a Policy, &'a Rule)> + use<'a> {
-    let in_force: Vec<&Policy> =
-        policies.iter().copied().filter(|policy| policy.standing == Standing::InForce).collect();
-    in_force.into_iter().flat_map(|policy| policy.allow_rules().map(move |(direction, rule)| (direction, policy, rule)))
-}
-
-/// Whether one of these policies isolates pods in this direction. Where none does, nothing is cut.
-fn isolates(policies: &[&Policy], direction: Direction) -> bool {
-    policies.iter().any(|policy| policy.standing == Standing::InForce && policy.side(direction).isolates)
-}
-
-/// What these policies do not allow of what a rule allows.
-fn not_allowed(direction: Direction, policy: &Policy, rule: &Rule, by: &[&Policy]) -> Option<(Peers, Ports)> {
-    let among: Vec<&Rule> = allowed(by)
-        .filter(|(other, allowing, _)| {
-            *other == direction && allowing.subject.selector().covers(&policy.subject.selector())
-        })
-        .map(|(_, _, allowing)| allowing)
-        .filter(|allowing| is_as_wide(allowing, rule))
-        .take(POLICIES)
-        .collect();
-    let is_still_allowed = |who: Option<&Who>, port: Option<&Port>| {
-        among.iter().any(|allowing| has_peer(&allowing.peers, who) && has_port(allowing, port, &rule.ports))
-    };
-    let ports: Vec<Option<&Port>> = match &rule.ports {
-        Ports::Only(ports) => ports.iter().map(Some).collect(),
-        Ports::Any | Ports::But { .. } | Ports::OfService(_) => vec![None],
-    };
-    let cut_ports = |who: Option<&Who>| -> Vec<Option<&Port>> {
-        ports.iter().copied().filter(|port| !is_still_allowed(who, *port)).collect()
-    };
-    let (peers, cut): (Peers, Vec<Option<&Port>>) = match &rule.peers {
-        Peers::Any => (Peers::Any, cut_ports(None)),
-        Peers::Only(peers) => {
-            let cut: Vec<_> = peers.iter().take(PEERS).map(|peer| (peer, cut_ports(Some(&peer.who)))).collect();
-            let peers = cut.iter().filter(|(_, ports)| !ports.is_empty()).map(|(peer, _)| (*peer).clone()).collect();
-            let is_cut = |port: &Option<&Port>| cut.iter().any(|(_, ports)| ports.contains(port));
-            (Peers::Only(peers), ports.iter().copied().filter(is_cut).collect())
-        }
-    };
-    if cut.is_empty() {
-        return None;
-    }
-    let listed: Option<Vec<Port>> = cut.into_iter().map(Option::<&Port>::cloned).collect();
-    Some((peers, listed.map_or_else(|| rule.ports.clone(), Ports::Only)))
-}
-
-/// Whether a rule is for as many pods, on as few conditions, as another, whatever their peers and ports are.
-fn is_as_wide(rule: &Rule, other: &Rule) -> bool {
-    (rule.only.is_none() || rule.only == other.only)
-        && (rule.within.is_none() || rule.within == other.within)
-        && (rule.conditions.is_empty() || rule.conditions == other.conditions)
-        && (rule.filter.is_none() || rule.filter == other.filter)
-}
-
-/// Whether these peers are known to hold this one; all of them where it is none.
-fn has_peer(peers: &Peers, who: Option<&Who>) -> bool {
-    let Peers::Only(peers) = peers else { return true };
-    let Some(who) = who else { return false };
-    peers.iter().any(|peer| match (&peer.who, who) {
-        (Who::Pods(wide), Who::Pods(narrow)) => {
-            wide.namespaces == narrow.namespaces && wide.selector().covers(&narrow.selector())
-        }
-        (Who::Addresses(wide), Who::Addresses(narrow)) => {
-            (wide.inside || !narrow.inside) && wide.addresses().covers(&narrow.addresses())
-        }
-        (wide, narrow) => wide == narrow,
-    })
-}
-
-/// Whether a rule is known to be for this port; for all of these where it is none.
-fn has_port(rule: &Rule, port: Option<&Port>, all: &Ports) -> bool {
-    match (&rule.ports, port) {
-        (Ports::Any, _) => true,
-        (Ports::Only(ports), Some(port)) => {
-            ports.iter().any(|own| (own.protocol, &own.numbers) == (port.protocol, &port.numbers))
-        }
-        (own, None) => own == all,
-        (_, Some(_)) => false,
-    }
-}
-
-fn words(direction: Direction, (peers, ports): &(Peers, Ports)) -> String {
-    let way = match direction {
-        Direction::Ingress => "from",
-        Direction::Egress => "to",
-    };
-    format!("{direction} {way} {} on {ports}", shortly(peers))
-}
-
-/// Peers in as few words as a warning has room for.
-fn shortly(peers: &Peers) -> String {
-    if peers.listed().is_empty() || peers.listed().iter().any(|peer| peer.who.is_anywhere()) {
-        return if *peers == Peers::Only(Vec::new()) { peers.to_string() } else { Peers::Any.to_string() };
-    }
-    let mut texts: Vec<String> = Vec::new();
-    for peer in peers.listed() {
-        let text = match &peer.who {
-            Who::Addresses(block) if block.net.prefix_len() == 0 => "anywhere but some blocks".to_owned(),
-            Who::Pods(Pods { namespaces: Namespaces::Matching(selector), .. }) => {
-                match selector.values_of(NAME_LABEL) {
-                    Some([name]) => format!("pods in {name}"),
-                    _ => peer.who.to_string(),
-                }
-            }
-            who => who.to_string(),
-        };
-        if !texts.contains(&text) {
-            texts.push(text);
-        }
-    }
-    let more = texts.len().saturating_sub(1);
-    texts.truncate(1);
-    let first = texts.concat();
-    if more > 0 { format!("{first} and {more} more") } else { first }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::baseline::PolicySet;
     use crate::config::Configuration;
@@ -292,7 +199,10 @@ mod tests {
     }
 
     fn told(view: &View, old: &Object, new: &Object) -> Vec<String> {
-        let configuration = Configuration::shipped().unwrap();
+        told_by(Configuration::shipped().unwrap(), view, old, new)
+    }
+
+    fn told_by(configuration: Configuration, view: &View, old: &Object, new: &Object) -> Vec<String> {
         let policies = PolicySet::shipped(&configuration.site.label_domain).unwrap();
         let knowledge = Knowledge::new(configuration, View::default(), policies);
         let now = "2026-11-21T12:00:00Z".parse().unwrap();
@@ -303,7 +213,7 @@ mod tests {
     fn ten_thousand_pods_are_not_all_looked_at() {
         let mut view = View::default();
         let on_the_node = Workload { host_network: Some(Path::root()), ..Workload::default() };
-        let on_the_node = std::sync::Arc::new(on_the_node);
+        let on_the_node = Arc::new(on_the_node);
         for number in 0..10_000 {
             let name = format!("agent-{number:05}").into();
             let id = ObjectRef { api_version: "v1".into(), kind: "Pod".into(), namespace: Some("shop".into()), name };
@@ -339,11 +249,121 @@ mod tests {
                 "preview: profile isolated cuts egress to anywhere but some blocks on TCP 443, which standard allows",
             ]
         );
-        let none = namespace(&[], &[]);
-        let lines = told(&View::default(), &profile("internal"), &none);
-        assert_eq!(lines.len(), 1, "{lines:#?}");
-        assert!(lines[0].starts_with("preview: having no profile cuts ingress from "), "{lines:#?}");
-        assert_eq!(told(&View::default(), &none, &profile("isolated")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn without_a_profile_what_is_there_stays_unless_policies_of_the_cluster_select_it() {
+        let (none, bogus) = (namespace(&[], &[]), namespace(&[("profile", "bogus")], &[]));
+        let standard = namespace(&[("profile", "standard")], &[]);
+        let told = |set: &str, new: &Object| {
+            let text = format!("apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\npolicySet: {set}\n");
+            told_by(Configuration::read(&text).unwrap(), &View::default(), &standard, new)
+        };
+        assert_eq!(told("kubernetes", &none), Vec::<String>::new());
+        assert_eq!(told("kubernetes", &bogus), Vec::<String>::new());
+        for set in ["cilium", "calico"] {
+            assert_eq!(
+                told(set, &none),
+                [
+                    "preview: without the label of a profile, nothing that standard isolates is isolated any more for ingress \
+                     and egress"
+                ],
+                "{set}"
+            );
+            assert!(told(set, &bogus)[0].starts_with("preview: profile bogus cuts "), "{set}");
+        }
+    }
+
+    #[test]
+    fn what_others_go_on_allowing_is_not_cut() {
+        let (standard, isolated) =
+            (namespace(&[("profile", "standard")], &[]), namespace(&[("profile", "isolated")], &[]));
+        let policy = |text: &str| {
+            let manifest = crate::dialect::Manifest::read(
+                "networking.k8s.io/v1",
+                "NetworkPolicy",
+                text,
+                crate::dialect::Origin::Author,
+            );
+            crate::dialect::read(&manifest.unwrap()).unwrap().unwrap()
+        };
+        let https = r#"{"metadata": {"name": "https", "namespace": "shop"}, "spec": {"podSelector": {}, "egress": [{"to":
+            [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.169.254/32"]}}], "ports": [{"port": 443}]}], "ingress":
+            [{"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "istio-gateway"}}}], "ports":
+            [{"port": 8000, "endPort": 9000}, {"port": "http"}]}], "policyTypes": ["Ingress", "Egress"]}}"#;
+        let some = https.replace(r#""podSelector": {}"#, r#""podSelector": {"matchLabels": {"app": "a"}}"#);
+        let lines = told(&View::of([policy(https)]), &standard, &isolated);
+        assert_eq!(
+            lines,
+            [
+                "preview: profile isolated cuts egress to anywhere in IPv6 but some blocks on TCP 443, which standard allows"
+            ]
+        );
+        assert_eq!(told(&View::of([policy(&some)]), &standard, &isolated).len(), 2, "for some of the pods");
+        let open = r#"{"metadata": {"name": "open", "namespace": "shop"}, "spec": {"podSelector": {}, "egress": [{}],
+            "ingress": [{}], "policyTypes": ["Ingress", "Egress"]}}"#;
+        assert_eq!(
+            told(&View::of([policy(open)]), &standard, &isolated),
+            ["preview: NetworkPolicy shop/open goes on allowing ingress from anywhere on every port"]
+        );
+    }
+
+    #[test]
+    fn under_an_open_hatch_it_is_told_for_later() {
+        let hatch = |profile| {
+            let annotations = [("reason", "x"), ("until", "2026-11-21T12:30:00Z")];
+            namespace(&[("profile", profile), ("enforcement", "disabled")], &annotations)
+        };
+        let lines = told(&View::default(), &hatch("internal-egress"), &hatch("internal"));
+        assert!(lines[0].starts_with("preview: once the hatch closes, profile internal cuts egress to "), "{lines:#?}");
+    }
+
+    #[test]
+    fn the_first_profile_tells_whom_it_closes() {
+        let mut view = View::default();
+        let mut run = |name: &str, app: &str, host_network: Option<Path>| {
+            let labels = [("app", app)].into_iter().collect();
+            let id = ObjectRef {
+                api_version: "v1".into(),
+                kind: "Pod".into(),
+                namespace: Some("shop".into()),
+                name: name.into(),
+            };
+            view.insert_workload(&id, Workload { labels, host_network, ..Workload::default() }.into());
+        };
+        for name in ["a", "b", "c"] {
+            run(name, "web", None);
+        }
+        run("db", "db", None);
+        run("node", "web", Some(Path::root()));
+        let (none, isolated) = (namespace(&[], &[]), namespace(&[("profile", "isolated")], &[]));
+        let escapes = "preview: 1 pod uses the network of its node and escapes the profile isolated: node";
+        let closes = |view: &View, old: &Object| told(view, old, &isolated);
+        let all = [escapes, "preview: profile isolated closes 4 pods that nothing isolates now: a, b and 2 more"];
+        assert_eq!(closes(&view, &none), all);
+        assert_eq!(closes(&view, &namespace(&[("profile", "bogus")], &[])), all);
+        let isolate = |selector: &str, types: &str| {
+            let text = format!(
+                r#"{{"metadata": {{"name": "p", "namespace": "shop"}}, "spec": {{"podSelector": {selector}, "policyTypes": {types}}}}}"#
+            );
+            let manifest = crate::dialect::Manifest::read(
+                "networking.k8s.io/v1",
+                "NetworkPolicy",
+                &text,
+                crate::dialect::Origin::Author,
+            );
+            let mut view = view.clone();
+            view.insert(crate::dialect::read(&manifest.unwrap()).unwrap().unwrap());
+            view
+        };
+        let web = isolate(r#"{"matchLabels": {"app": "web"}}"#, r#"["Ingress", "Egress"]"#);
+        assert_eq!(closes(&web, &none)[1], "preview: profile isolated closes 1 pod that nothing isolates now: db");
+        let ingress = isolate("{}", r#"["Ingress"]"#);
+        assert_eq!(
+            closes(&ingress, &none)[1],
+            "preview: profile isolated closes 4 pods that nothing isolates for egress now: a, b and 2 more"
+        );
+        assert_eq!(closes(&isolate("{}", r#"["Ingress", "Egress"]"#), &none), [escapes]);
     }
 
     #[test]

@@ -156,6 +156,16 @@ kind: CiliumNetworkPolicy
 metadata: {name: never-that, namespace: shop}
 spec: {endpointSelector: {}, egressDeny: [{toCIDR: [192.0.2.0/24]}]}
 ---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: before-it}
+spec: {order: 10, selector: all(), types: [Egress], egress: [{action: Deny, destination: {nets: [10.0.0.0/8]}}]}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: after-it}
+spec: {order: 2000, selector: all(), types: [Egress], egress: [{action: Deny}]}
+---
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: closed, namespace: shop}
@@ -166,14 +176,21 @@ spec: {podSelector: {}, policyTypes: [Ingress]}
         update(&closed(), &open_for(60)),
         &json!({"userInfo": {"username": "root", "groups": ["system:masters"]}}),
     );
-    for review in [review.clone(), with(review, &json!({"dryRun": true}))] {
+    for review in [review.clone(), with(review.clone(), &json!({"dryRun": true}))] {
         let verdict = webhook.validate(&review);
         assert!(verdict.allowed, "{verdict}");
         assert_eq!(
             verdict.warnings,
-            ["preview: CiliumNetworkPolicy shop/never-that still denies what it did, hatch or not"],
+            [
+                "preview: CiliumNetworkPolicy shop/never-that still denies what it did, hatch or not",
+                "preview: GlobalNetworkPolicy before-it still denies what it did, hatch or not",
+            ],
             "{verdict}"
         );
     }
+    // Calico's own hatch stands before what has an order.
+    let mut webhook = Webhook::with(&format!("{CONFIG}policySet: calico\n"), context);
+    let verdict = webhook.validate(&review);
+    assert!(verdict.warnings.iter().all(|warning| !warning.contains("before-it")), "{verdict}");
     webhook.validate(&update(&open_for(60), &closed())).allowed_without_a_word();
 }

@@ -1,0 +1,111 @@
+//! Which pods of a namespace a profile holds, and which it does not.
+
+use std::sync::Arc;
+
+use super::cuts::isolates;
+use super::preview::{POLICIES, concerning};
+use crate::model::{Direction, Endpoint, Object, Policy, Workload};
+use crate::view::{NamespaceFacts, Running, Scene, View};
+
+/// At how many pods it looks at most.
+const PODS: usize = 5_000;
+/// How often it asks at most whether a policy is for a pod.
+const LOOKS: usize = 50_000;
+/// How many pods it names.
+const NAMED: usize = 2;
+
+/// The pods of a namespace.
+fn pods<'a>(view: &'a View, namespace: &str) -> impl Iterator<Item = &'a Running> + Clone {
+    let running = view.namespace(namespace).map(NamespaceFacts::running).unwrap_or_default();
+    running.iter().filter(|running| &*running.kind == "Pod")
+}
+
+/// The first of these names, and how many more there are.
+fn named(names: &[&str]) -> String {
+    let mut listed = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
+    if let Some(more) = names.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        listed.push_str(&format!(" and {more} more"));
+    }
+    listed
+}
+
+/// The pods that no policy holds.
+pub(super) fn pods_that_escape(view: &View, namespace: &str, profile: &str) -> Option<String> {
+    let pods = pods(view, namespace);
+    let names: Vec<&str> =
+        pods.clone().take(PODS).filter(|pod| pod.workload.host_network.is_some()).map(|pod| &*pod.name).collect();
+    let at_least = if pods.clone().nth(PODS).is_some() { "at least " } else { "" };
+    let words = match names.len() {
+        0 => return None,
+        1 => "1 pod uses the network of its node and escapes".to_owned(),
+        count => format!("{count} pods use the network of their node and escape"),
+    };
+    Some(format!("{at_least}{words} the profile {profile}: {}", named(&names)))
+}
+
+/// The pods that the first profile of a namespace isolates, and that nothing isolates before.
+pub(super) fn pods_that_it_closes(
+    view: &View,
+    namespace: &Object,
+    (when, profile): (&str, &str),
+    due: &[&Policy],
+) -> Vec<String> {
+    let name = &*namespace.id.name;
+    let scene = Scene::with(view, namespace);
+    let closed: Vec<Direction> = Direction::ALL.into_iter().filter(|direction| isolates(due, *direction)).collect();
+    let isolating: Vec<&Policy> = concerning(view, namespace)
+        .filter(|policy| policy.sides().any(|(_, side)| side.isolates))
+        .take(POLICIES + 1)
+        .collect();
+    if isolating.len() > POLICIES {
+        return Vec::new();
+    }
+    let mut looks = LOOKS;
+    let mut is_cut_short = false;
+    let mut open: Vec<(Direction, Vec<&str>)> = closed.iter().map(|direction| (*direction, Vec::new())).collect();
+    let mut last: Option<(&Arc<Workload>, Vec<bool>)> = None;
+    for (count, pod) in pods(view, name).filter(|pod| pod.workload.host_network.is_none()).enumerate() {
+        let workload = &pod.workload;
+        // Many are alike, and then they share what is said of them.
+        let known = last.take().filter(|(last, _)| Arc::ptr_eq(last, workload));
+        let cost = if known.is_some() { 0 } else { 2 * isolating.len() };
+        if count == PODS || looks < cost {
+            is_cut_short = true;
+            break;
+        }
+        looks -= cost;
+        let (_, are_open) = known.unwrap_or_else(|| {
+            let pod = Endpoint {
+                namespace: name,
+                labels: &workload.labels,
+                complete: true,
+                account: Some(&workload.service_account),
+                addresses: &[],
+                services: &[],
+            };
+            let is_open = |direction: &Direction| {
+                let mut all = isolating.iter().filter(|policy| policy.side(*direction).isolates);
+                all.all(|policy| policy.subject.mean(&pod, &scene) == Some(false))
+            };
+            (workload, closed.iter().map(is_open).collect())
+        });
+        for ((_, names), _) in open.iter_mut().zip(&are_open).filter(|(_, is_open)| **is_open) {
+            names.push(&pod.name);
+        }
+        last = Some((workload, are_open));
+    }
+    let line = |direction: String, names: &[&str]| {
+        let at_least = if is_cut_short { "at least " } else { "" };
+        let pods = if names.len() == 1 { "pod" } else { "pods" };
+        format!(
+            "{when}profile {profile} closes {at_least}{} {pods} that nothing isolates{direction} now: {}",
+            names.len(),
+            named(names)
+        )
+    };
+    open.retain(|(_, names)| !names.is_empty());
+    match open.as_slice() {
+        [(_, names), (_, others)] if names == others => vec![line(String::new(), names)],
+        _ => open.iter().map(|(direction, names)| line(format!(" for {direction}"), names)).collect(),
+    }
+}
