@@ -295,7 +295,7 @@ impl<'a> Looking<'_, 'a> {
     /// The label of a pod of these namespaces that is nearest to a selector.
     fn nearest_pod(&mut self, labels: &Selector, places: &[&NamespaceFacts]) -> Nearest {
         let running = places.iter().flat_map(|facts| facts.running());
-        Nearest::to(labels, running.map(|running| &running.workload.labels), &mut self.effort)
+        Nearest::to(labels, &running.map(|running| &running.workload.labels), &mut self.effort)
     }
 
     /// The label of a namespace that is nearest to a selector that none matches. None, if there may be others that are not
@@ -309,7 +309,7 @@ impl<'a> Looking<'_, 'a> {
             return None;
         }
         let known = view.namespaces().filter_map(|(_, facts)| facts.labels.as_ref());
-        let nearest = Nearest::to(selector, known, &mut self.effort);
+        let nearest = Nearest::to(selector, &known, &mut self.effort);
         // A name that is like none of them may be that of somebody else's, of which no manifest is here.
         let is_by_name = selector.values_of(NAME_LABEL).is_some();
         let is_near = nearest.has_key(NAME_LABEL);

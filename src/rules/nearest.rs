@@ -51,7 +51,7 @@ impl Nearest {
     /// nearly the value, or nearly the key with the same value. Were it what is asked for, something would match.
     pub(super) fn to<'a>(
         selector: &'a Selector,
-        all: impl Iterator<Item = &'a Labels> + Clone,
+        all: &(impl Iterator<Item = &'a Labels> + Clone),
         effort: &mut Effort,
     ) -> Self {
         Self(Self::find(selector, all, effort))
@@ -59,7 +59,7 @@ impl Nearest {
 
     fn find<'a>(
         selector: &'a Selector,
-        all: impl Iterator<Item = &'a Labels> + Clone,
+        all: &(impl Iterator<Item = &'a Labels> + Clone),
         effort: &mut Effort,
     ) -> Option<Near> {
         let mut asked: Vec<Label<'a>> = Vec::new();
@@ -191,7 +191,7 @@ mod tests {
 
     fn nearest(selector: &Selector, there: &[&[(&str, &str)]]) -> String {
         let all: Vec<Labels> = there.iter().map(|labels| labels.iter().copied().collect()).collect();
-        match Nearest::to(selector, all.iter(), &mut Effort::default()).near() {
+        match Nearest::to(selector, &all.iter(), &mut Effort::default()).near() {
             Some(near) => format!("{} for {}", near.there, near.asked),
             None => "none".to_owned(),
         }
@@ -237,7 +237,7 @@ mod tests {
         let (all, mut effort) = ([labels], Effort::default());
         let start = std::time::Instant::now();
         for _ in 0..100 {
-            assert_eq!(Nearest::to(&asked, all.iter(), &mut effort), Nearest::default());
+            assert_eq!(Nearest::to(&asked, &all.iter(), &mut effort), Nearest::default());
         }
         // A hundred thousand steps, whatever is asked and however often.
         assert_eq!(effort.0, 0);
