@@ -661,12 +661,16 @@ mod redundant_policy {
 
     #[test]
     fn many_blocks_with_many_exceptions_take_no_time() {
-        let rule = |n: u32| {
-            let excepts = (0..200).map(|m| format!("10.{n}.{m}.0/24")).collect::<Vec<_>>().join(", ");
-            format!("{{from: [{{ipBlock: {{cidr: 10.{n}.0.0/16, except: [{excepts}]}}}}], ports: [{{port: 80}}]}}")
+        let rule = |length: u8| {
+            let block = |n: u8| {
+                let length = if n == 199 { length } else { 25 };
+                let excepts = (0..250).map(|m| format!("10.{n}.{m}.0/{length}")).collect::<Vec<_>>().join(", ");
+                format!("{{ipBlock: {{cidr: 10.{n}.0.0/16, except: [{excepts}]}}}}")
+            };
+            format!("{{from: [{}], ports: [{{port: 80}}]}}", (0..200).map(block).collect::<Vec<_>>().join(", "))
         };
-        let rules = (0..100).map(rule).collect::<Vec<_>>().join(", ");
-        let yaml = [ingress("a", "{}", &rules), ingress("p", "{}", &rules)];
+        // What the first one leaves out is more, which only the last of its blocks tells.
+        let yaml = [ingress("a", "{}", &rule(25)), ingress("p", "{}", &rule(26))];
         let mut read: Vec<Object> = yaml.iter().flat_map(|yaml| objects(yaml)).collect();
         let new = read.pop().unwrap();
         let view = View::of(read);
@@ -674,7 +678,7 @@ mod redundant_policy {
         let change = Change::Write { new: &new, old: None };
         let verdict = judge(&Configuration::shipped().unwrap(), &view, change, Occasion::default());
         assert!(!verdict.judgements.is_empty());
-        assert!(start.elapsed() < std::time::Duration::from_secs(2), "{:?}", start.elapsed());
+        assert!(start.elapsed() < std::time::Duration::from_millis(500), "{:?}", start.elapsed());
     }
 
     #[test]
