@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use portcullis::baseline::{Catalogue, Plan, PolicySet, Standing, Step, plan, plan_cluster};
+use portcullis::baseline::{Catalogue, Layer, Plan, PolicySet, Standing, Step, plan, plan_cluster};
 use portcullis::config::Configuration;
 use portcullis::model::{Body, Labels, Object, ObjectRef, Workload};
 use portcullis::view::{NamespaceFacts, Owned, Site, View};
@@ -73,7 +73,7 @@ fn words(catalogue: &Catalogue, plan: &Plan) -> Vec<String> {
     let name = |name: &str| name.trim_start_matches("portcullis-").to_owned();
     let word = |step: &Step| match step {
         Step::Apply(position) => format!("apply {}", name(&catalogue.entries()[*position].id.name)),
-        Step::Delete(owned) => format!("delete {}", name(&owned.object.name)),
+        Step::Delete { owned, .. } => format!("delete {}", name(&owned.object.name)),
         Step::Mark { applied, status } => format!("mark {applied} {status}"),
         Step::OpenHatch { reason, .. } => format!("open {reason}"),
         Step::CloseHatch => "close".to_owned(),
@@ -217,7 +217,7 @@ fn a_file_that_is_no_more_counts_only_where_others_of_its_layer_are() {
     let none = catalogue_of("", &[("profiles/standard/out.yaml", "out")]);
     assert_eq!(
         plan_of(&none, &facts(&[PENDING, STANDARD], owned.clone())),
-        ["apply out", "mark true applied: profile standard"],
+        ["apply out", "mark true applied: profile standard; kept: baseline"],
         "an empty folder is more likely a mistake"
     );
     // The same object in another layer is written over, and not deleted.
@@ -262,12 +262,88 @@ fn an_open_hatch_is_added_and_a_closed_one_goes() {
 
     let over = plan(&catalogue, "shop", &hatched(&catalogue, &["deny", "all"], end, true), &[], end);
     assert_eq!(words(&catalogue, &over), ["delete all", "close", "mark true applied: baseline"]);
-    assert_eq!((over.wake, over.hatch), (None, None));
+    assert_eq!((over.wake, over.hatch), (None, Some(Some(now))), "it is open as long as its policy is there");
+    let gone = plan(&catalogue, "shop", &hatched(&catalogue, &["deny"], end, true), &[], end);
+    assert_eq!((gone.wake, gone.hatch), (None, None));
     // Somebody takes the label away before its time.
     let mut closed = hatched(&catalogue, &["deny", "all"], end, true);
     closed.labels = Some([PENDING].into_iter().collect());
     let closed = plan(&catalogue, "shop", &closed, &[], now);
     assert_eq!(words(&catalogue, &closed)[..2], ["delete all", "close"]);
+}
+
+#[test]
+fn what_nothing_replaces_goes_before_anything_is_applied() {
+    let catalogue = catalogue();
+    let end = Timestamp::UNIX_EPOCH;
+    // A grant was taken back, the profile is another one, the hatch is over; and of the baseline all is missing.
+    let mut facts = hatched(&catalogue, &["db", "out", "all"], end, true);
+    facts.labels = Some([PENDING, ISOLATED, HATCH].into_iter().collect());
+    assert_eq!(
+        plan_of(&catalogue, &facts),
+        [
+            "delete db",
+            "delete all",
+            "close",
+            "apply deny",
+            "apply none",
+            "delete out",
+            "mark true applied: baseline, profile isolated"
+        ]
+    );
+    let steps = plan(&catalogue, "shop", &facts, &[], end).steps;
+    let after: Vec<Option<Layer>> = steps
+        .into_iter()
+        .filter_map(|step| if let Step::Delete { after, .. } = step { Some(after) } else { None })
+        .collect();
+    assert_eq!(after, [None, None, Some(Layer::Profile("isolated".into()))]);
+}
+
+#[test]
+fn a_hatch_is_closed_where_nothing_else_is_looked_after_any_more() {
+    for name in ["default", "kube-system"] {
+        let catalogue = catalogue();
+        let end = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1);
+        let facts = hatched(&catalogue, &["deny", "all"], end, true);
+        let plan = plan(&catalogue, name, &facts, &[], Timestamp::UNIX_EPOCH);
+        assert_eq!(words(&catalogue, &plan), ["delete all", "close"], "{name} is excluded by now");
+        let facts = hatched(&catalogue, &["deny"], end, false);
+        assert!(words(&catalogue, &portcullis::baseline::plan(&catalogue, name, &facts, &[], end)).is_empty());
+    }
+}
+
+#[test]
+fn a_namespace_that_nobody_labelled_is_counted() {
+    let mut catalogue = catalogue();
+    let standing = |catalogue: &Catalogue, name: &str, labels: &[(&str, &str)], created: i64| {
+        let mut facts = facts(labels, Vec::new());
+        facts.created = Some(Timestamp::from_second(created).unwrap());
+        plan(catalogue, name, &facts, &[], Timestamp::UNIX_EPOCH).standing
+    };
+    assert_eq!(standing(&catalogue, "shop", &[], 200), Standing::NotDue, "since when is not known");
+    catalogue.installed = Some(Timestamp::from_second(100).unwrap());
+    assert_eq!(standing(&catalogue, "shop", &[], 200), Standing::Unlabelled);
+    assert_eq!(standing(&catalogue, "shop", &[], 50), Standing::NotDue, "it was there before");
+    assert_eq!(standing(&catalogue, "kube-system", &[], 200), Standing::NotDue);
+    assert_eq!(standing(&catalogue, "shop", &[STANDARD], 200), Standing::Pending);
+}
+
+#[test]
+fn a_change_of_labels_or_annotations_of_a_file_counts() {
+    let site = Arc::new(Configuration::shipped().unwrap().site);
+    let read = |metadata: &str| {
+        let text = policy("deny").replace("{name: portcullis-deny}", &format!("{{name: portcullis-deny, {metadata}}}"));
+        let set = PolicySet::read([("baseline/deny.yaml".to_owned(), text)]).unwrap();
+        Catalogue::of(Arc::clone(&site), &set)
+    };
+    let print = |metadata: &str| {
+        let catalogue = read(metadata);
+        catalogue.fingerprint(&catalogue.entries()[0].manifest)
+    };
+    assert_eq!(print("labels: {a: b}"), print("labels: {a: b}"));
+    for other in ["labels: {a: c}", "labels: {}", "labels: {a: b}, annotations: {d: e}"] {
+        assert_ne!(print("labels: {a: b}"), print(other), "{other}");
+    }
 }
 
 #[test]
@@ -297,7 +373,7 @@ fn a_hatch_opens_where_no_baseline_is_due() {
 
 #[test]
 fn pods_are_let_go_when_there_is_nothing_to_wait_for() {
-    let catalogue = catalogue();
+    let catalogue = catalogue_of("baseline: {gate: true}\n", FILES);
     let gate: Box<str> = catalogue.site.gate_name().into();
     let pod = |gates: &[&str], is_assigned| Workload {
         gates: gates.iter().map(|gate| (*gate).into()).collect(),
@@ -320,9 +396,12 @@ fn pods_are_let_go_when_there_is_nothing_to_wait_for() {
     assert!(plan_of(&catalogue, &facts).is_empty(), "its labels are not known yet");
     facts.labels = Some([PENDING].into_iter().collect());
     let steps = plan_of(&catalogue, &facts);
-    assert_eq!(steps.last().unwrap(), r#"lift [("a", 1)]"#, "after everything else");
+    assert_eq!(steps.last().unwrap(), r#"lift ["a"]"#, "after everything else");
+    let without = self::catalogue();
+    assert_eq!(plan_of(&without, &facts)[0], r#"lift ["a"]"#, "nobody is to wait");
+
     facts.labels = Some(Labels::default());
-    assert_eq!(plan_of(&catalogue, &facts), [r#"lift [("a", 1)]"#], "nobody will apply anything here");
+    assert_eq!(plan_of(&catalogue, &facts), [r#"lift ["a"]"#], "nobody will apply anything here");
 }
 
 /// The set of a dialect whose policies are of the cluster, as it is stored.
@@ -369,9 +448,16 @@ fn of_the_cluster_only_what_a_folder_has_no_more_goes() {
     let mut unknown = stale.clone();
     unknown.layer = "profile.dropped".into();
     owned.extend([foreign, unknown, stale.clone()]);
-    assert_eq!(plan_cluster(&catalogue, &owned).steps, [Step::Delete(stale)]);
+    let layer = Layer::read(&stale.layer);
+    assert_eq!(plan_cluster(&catalogue, &owned).steps, [Step::Delete { owned: stale, after: layer }]);
     let (kubernetes, _) = of_cluster("kubernetes");
-    assert_eq!(plan_cluster(&kubernetes, &owned).steps, [], "another set is in use, which has nothing of the cluster");
+    let steps = plan_cluster(&kubernetes, &owned).steps;
+    let hatch = owned.iter().find(|owned| &*owned.layer == "hatch").unwrap().clone();
+    assert_eq!(
+        steps,
+        [Step::Delete { owned: hatch, after: None }],
+        "another set is in use, which has nothing of the cluster, and would never close this"
+    );
 }
 
 #[test]
@@ -379,4 +465,32 @@ fn where_the_label_alone_opens_the_hatch_it_is_taken_away() {
     let (catalogue, owned) = of_cluster("cilium");
     let plan = plan(&catalogue, "shop", &facts(&[PENDING, STANDARD, HATCH], Vec::new()), &owned, Timestamp::UNIX_EPOCH);
     assert_eq!(words(&catalogue, &plan)[0], "close");
+}
+
+#[test]
+fn what_another_set_left_in_a_namespace_stays_but_for_the_old_profile_and_is_told() {
+    let kubernetes = catalogue();
+    let before = stored(&kubernetes, &["deny", "out"]);
+    let (cilium, owned) = of_cluster("cilium");
+    let of = |profile: (&str, &str), owned: &[Owned]| {
+        words(
+            &cilium,
+            &plan(&cilium, "shop", &facts(&[PENDING, profile], before.clone()), owned, Timestamp::UNIX_EPOCH),
+        )
+    };
+    let kept = "mark true applied: baseline, profile standard; kept: baseline, profile standard";
+    assert_eq!(of(STANDARD, &owned), [kept]);
+    let kept = "mark true applied: baseline, profile isolated; kept: baseline";
+    assert_eq!(of(ISOLATED, &owned), ["delete out", kept]);
+    assert_eq!(of(ISOLATED, &[]), [""; 0], "what replaces it has to be there");
+}
+
+#[test]
+fn a_grant_is_taken_back_whatever_the_cluster_lacks() {
+    let before = stored(&catalogue(), &["deny", "db"]);
+    let (cilium, _) = of_cluster("cilium");
+    let facts = facts(&[PENDING, STANDARD], before);
+    let plan = plan(&cilium, "shop", &facts, &[], Timestamp::UNIX_EPOCH);
+    assert_eq!(words(&cilium, &plan), ["delete db"]);
+    assert!(plan.waits_for_cluster);
 }

@@ -265,6 +265,7 @@ fn what_the_controller_applied_is_known_by_its_layer_with_what_it_comes_to() {
     assert!(!known[1].is_applied, "a label alone anybody can write");
     let (labels, annotations) = (site.owned_labels(), site.owned_annotations());
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+    let annotations: Vec<&str> = annotations.iter().map(String::as_str).collect();
     assert_eq!(known[0].fingerprint, fingerprint(&owned, &labels, &annotations));
 
     owned["metadata"]["labels"] = json!({});

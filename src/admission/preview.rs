@@ -192,7 +192,13 @@ mod tests {
             annotations.iter().fold(Labels::default(), |all, (key, value)| all.with(&format!("{DOMAIN}/{key}"), value));
         Object {
             id: ObjectRef { api_version: "v1".into(), kind: "Namespace".into(), namespace: None, name: "shop".into() },
-            body: Body::Namespace(Namespace { labels, labels_path: Path::root(), uid: "".into(), terminating: false }),
+            body: Body::Namespace(Namespace {
+                labels,
+                labels_path: Path::root(),
+                uid: "".into(),
+                terminating: false,
+                created: None,
+            }),
             faults: Vec::new(),
             annotations,
         }

@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::policy_set::{Layer, PolicySet};
 use crate::dialect;
 use crate::model::{Labels, ObjectRef};
-use crate::view::{Owned, Site};
+use crate::view::{BaselineScope, Hatch, HatchFault, Owned, Site};
 
 /// Every policy that can be due, as it is written.
 #[derive(Clone, Debug)]
 pub struct Catalogue {
     /// What is said about the cluster.
     pub site: Arc<Site>,
+    /// Since when Portcullis is in the cluster, as far as that is known.
+    pub installed: Option<Timestamp>,
     entries: Vec<Entry>,
 }
 
@@ -52,7 +55,7 @@ impl Catalogue {
             stored: None,
         });
         let entries = entries.collect();
-        Self { site, entries }
+        Self { site, installed: None, entries }
     }
 
     /// All of them.
@@ -73,8 +76,9 @@ impl Catalogue {
     /// What a stored object comes to, as the view has it too.
     #[must_use]
     pub fn fingerprint(&self, object: &Value) -> u64 {
-        let labels = self.site.owned_labels();
-        dialect::fingerprint(object, &labels.each_ref().map(String::as_str), &self.site.owned_annotations())
+        let (labels, annotations) = (self.site.owned_labels(), self.site.owned_annotations());
+        let annotations: Vec<&str> = annotations.iter().map(String::as_str).collect();
+        dialect::fingerprint(object, &labels.each_ref().map(String::as_str), &annotations)
     }
 
     /// Whether there are policies of a layer that are put into each namespace.
@@ -100,8 +104,32 @@ impl Catalogue {
     pub fn is_due(&self, name: &str, labels: &Labels) -> bool {
         let site = &self.site;
         let marked = labels.get(&site.baseline_label()).is_some_and(|value| matches!(value, "pending" | "applied"));
-        let all = site.baseline.namespaces == crate::view::BaselineScope::All;
+        let all = site.baseline.namespaces == BaselineScope::All;
         self.is_open_to(name) && (all || marked || self.profile(labels).is_some())
+    }
+
+    /// Whether a namespace would be due a baseline if `/mutate` had been asked when it was made: it was made since Portcullis
+    /// is there, and carries none of its labels.
+    #[must_use]
+    pub fn was_missed(&self, name: &str, labels: &Labels, created: Option<Timestamp>) -> bool {
+        let site = &self.site;
+        self.is_open_to(name)
+            && site.baseline.namespaces == BaselineScope::New
+            && [site.baseline_label(), site.profile_label()].iter().all(|label| labels.get(label).is_none())
+            && self.installed.zip(created).is_some_and(|(installed, created)| created > installed)
+    }
+
+    /// What a namespace says about its hatch, where that means anything: where nothing is applied, only a policy of the
+    /// cluster selects the label.
+    pub fn hatch<'a>(
+        &self,
+        name: &str,
+        labels: &Labels,
+        annotations: &'a Labels,
+        now: Timestamp,
+    ) -> Option<Result<Hatch<'a>, HatchFault<'a>>> {
+        let hatch = self.site.hatch(labels, annotations, now);
+        hatch.filter(|_| self.is_open_to(name) || self.has_hatch_of_cluster())
     }
 
     /// Whether a namespace is neither of the platform nor excluded.
@@ -187,6 +215,8 @@ fn written(site: &Site, layer: &Layer, template: &Value) -> Value {
     let mut manifest = template.clone();
     let labels = site.owned_labels().into_iter().zip([layer.label(), "portcullis".to_owned()]);
     let annotations = site.baseline.annotations.iter().map(|(key, value)| (key.clone(), value.clone()));
+    // What else of its metadata is the template's cannot be told from what others write there.
+    let annotations = annotations.chain([(site.template_annotation(), digest(template))]);
     if let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
         add(metadata, "labels", labels);
         add(metadata, "annotations", annotations);
@@ -197,6 +227,15 @@ fn written(site: &Site, layer: &Layer, template: &Value) -> Value {
     manifest
 }
 
+/// A number for a template, the same in every build: FNV-1a.
+fn digest(template: &Value) -> String {
+    let text = template.to_string();
+    let digest = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    format!("{digest:016x}")
+}
+
 fn add(metadata: &mut Map<String, Value>, part: &str, entries: impl Iterator<Item = (String, String)>) {
     let map = metadata.entry(part).or_insert(Value::Null);
     if !map.is_object() {
@@ -204,5 +243,16 @@ fn add(metadata: &mut Map<String, Value>, part: &str, entries: impl Iterator<Ite
     }
     if let Some(map) = map.as_object_mut() {
         map.extend(entries.map(|(key, value)| (key, Value::String(value))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_the_same_in_every_build() {
+        assert_eq!(digest(&json!({"b": 1, "a": [null]})), digest(&json!({"a": [null], "b": 1})));
+        assert_eq!(digest(&json!("")), "07cc7607b4949e25");
     }
 }

@@ -5,20 +5,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use super::catalogue::Catalogue;
+use super::contest::{Contest, TOLD_AFTER};
 use super::error::Failure;
 use super::events::Announcer;
 use super::executor::{Executor, Subject, in_time, is_passing};
 use super::lease::{Election, Terms};
+use super::objects::Learnt;
 use super::pace::{Pace, jittered};
-use super::plan::{Plan, Standing, plan, plan_cluster};
+use super::plan::{Plan, Standing, Step, plan, plan_cluster};
 use super::policy_set::PolicySet;
 use super::queue::Queue;
+use super::standings::Standings;
 use crate::cluster::Cluster;
 use crate::telemetry::BaselineMetrics;
 use crate::view::{NamespaceFacts, Site, View};
@@ -57,24 +60,38 @@ pub struct Controller {
 /// Keeps the baselines of all namespaces as they are to be, until it is told to stop; whenever this replica is the one that
 /// holds the lease.
 pub async fn run(controller: Controller, stop: CancellationToken) {
-    let Controller { cluster, namespace, identity, terms, pace, views, wanted, metrics, running } = controller;
+    let Controller { cluster, namespace, identity, terms, pace, mut views, wanted, metrics, running } = controller;
+    // Whoever cannot work does not keep others from it.
+    if !matches!(stop.run_until_cancelled(views.wait_for(|view| view.is_whole())).await, Some(Ok(_))) {
+        return;
+    }
     let election = Election::new(cluster.client.clone(), &namespace, identity.clone(), terms, running);
     let announcer = Arc::new(Announcer::new(cluster.client.clone(), &identity));
-    let executor = Executor { cluster, metrics: metrics.clone(), announcer };
+    let home: Arc<str> = namespace.into();
     election
-        .run(&stop, |stop| {
+        .run(&stop, |stop, installed| {
+            let (learnt, relearnt) = mpsc::unbounded_channel();
+            let executor = Executor {
+                cluster: cluster.clone(),
+                home: Arc::clone(&home),
+                metrics: metrics.clone(),
+                announcer: Arc::clone(&announcer),
+                learnt,
+            };
             let worker = Worker {
-                executor: executor.clone(),
-                namespace: namespace.clone(),
+                executor,
                 pace,
                 views: views.clone(),
                 wanted: wanted.clone(),
+                relearnt,
+                installed,
                 view: Arc::default(),
                 catalogue: None,
                 queue: Queue::new(pace),
-                states: HashMap::new(),
-                counts: HashMap::new(),
+                standings: Standings::new(metrics.clone()),
                 complained: HashMap::new(),
+                contests: HashMap::new(),
+                cluster_failure: None,
             };
             let metrics = metrics.clone();
             async move {
@@ -99,58 +116,67 @@ struct Worked {
     began: Instant,
     wake: Option<Timestamp>,
     complained: bool,
+    /// What was done, if it was.
+    steps: Vec<Step>,
+    /// Which namespace it was.
+    uid: Box<str>,
     result: Result<(), Failure>,
 }
 
 /// The work of whoever holds the lease.
 struct Worker {
     executor: Executor,
-    namespace: String,
     pace: Pace,
     views: watch::Receiver<Arc<View>>,
     wanted: watch::Receiver<Wanted>,
+    relearnt: mpsc::UnboundedReceiver<Learnt>,
+    /// Since when Portcullis is there.
+    installed: Option<Timestamp>,
     view: Arc<View>,
     catalogue: Option<Arc<Catalogue>>,
     queue: Queue<Key>,
-    /// How far the namespaces are that are due a baseline.
-    states: HashMap<Key, &'static str>,
-    /// How many are that far.
-    counts: HashMap<&'static str, usize>,
+    standings: Standings<Key>,
     /// When it was said of a namespace why something failed.
     complained: HashMap<Key, Instant>,
+    /// What was written of late, and whether it stayed.
+    contests: HashMap<Key, Contest>,
+    /// Why the policies of the cluster are not as they are to be, if that lasts.
+    cluster_failure: Option<Box<str>>,
 }
 
 impl Worker {
     /// Works until it is told to stop. Nothing goes on afterwards.
     async fn work(mut self, stop: &CancellationToken) {
         let mut tasks: JoinSet<Worked> = JoinSet::new();
+        let mut keys: HashMap<task::Id, Key> = HashMap::new();
         let relearn_every = self.pace.patience / 2;
         let mut relearn: Option<Instant> = None;
-        // What the cluster serves is known when all is known that is in it.
-        if !matches!(stop.run_until_cancelled(self.views.wait_for(|view| view.is_whole())).await, Some(Ok(_))) {
-            return;
-        }
         self.views.mark_changed();
         self.wanted.mark_changed();
         while !stop.is_cancelled() {
-            self.begin(&mut tasks);
+            self.begin(&mut tasks, &mut keys);
             let full = tasks.len() >= self.pace.at_once;
             let next = self.queue.next().filter(|_| !full).into_iter().chain(relearn).min();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(worked) = tasks.join_next() => {
-                    // One that was aborted or panicked comes again with the resync.
-                    if let Ok(worked) = worked {
-                        self.end(worked);
+                Some(worked) = tasks.join_next_with_id() => {
+                    let id = worked.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+                    match (worked, keys.remove(&id)) {
+                        (Ok((_, worked)), _) => self.end(worked),
+                        (Err(error), Some(key)) => self.end(broken(key, &error)),
+                        (Err(_), None) => {}
                     }
                 }
+                Some(learnt) = self.relearnt.recv() => self.relearn(&learnt),
                 changed = self.wanted.changed() => {
                     if changed.is_err() {
                         break;
                     }
                     let wanted = self.wanted.borrow_and_update().clone();
                     let learnt = stop.run_until_cancelled(self.learn(Catalogue::of(wanted.site, &wanted.policies))).await;
+                    // What was written of another folder says nothing of this one.
+                    self.contests.clear();
                     relearn = (learnt == Some(false)).then(|| Instant::now() + relearn_every);
                     self.look_at_everything();
                 }
@@ -178,9 +204,10 @@ impl Worker {
     /// Finds out what the API server makes of each policy, and says whether that is known of all of them now.
     async fn learn(&mut self, mut catalogue: Catalogue) -> bool {
         let mut known = true;
+        catalogue.installed = self.installed;
         for position in 0..catalogue.entries().len() {
             let Some(entry) = catalogue.entries().get(position).filter(|entry| !entry.is_learnt()) else { continue };
-            match in_time(self.pace.patience, self.executor.learn(entry, &self.namespace)).await {
+            match in_time(self.pace.patience, self.executor.learn(entry)).await {
                 Ok(stored) => catalogue.learn(position, &stored),
                 Err(error) => {
                     known = false;
@@ -191,6 +218,23 @@ impl Worker {
         }
         self.catalogue = Some(Arc::new(catalogue));
         known
+    }
+
+    /// Takes over what the API server makes of a policy by now.
+    fn relearn(&mut self, learnt: &Learnt) {
+        let Some(catalogue) = &self.catalogue else { return };
+        // The folder may be another one since.
+        let Some(entry) = catalogue.entries().get(learnt.position).filter(|entry| entry.manifest == learnt.manifest)
+        else {
+            return;
+        };
+        if entry.is_learnt() && entry.comes_to(catalogue.fingerprint(&learnt.stored)) {
+            return;
+        }
+        let mut fresh = Catalogue::clone(catalogue);
+        fresh.learn(learnt.position, &learnt.stored);
+        self.catalogue = Some(Arc::new(fresh));
+        self.look_at_everything();
     }
 
     /// Compares what is heard with what was known, and has looked at what differs.
@@ -216,15 +260,19 @@ impl Worker {
             let key = Key::Namespace(name);
             self.queue.forget(&key);
             self.complained.remove(&key);
-            self.stands(&key, None);
+            self.contests.remove(&key);
+            self.standings.set(&key, None);
         }
         if !before.is_whole() || before.owned_of_cluster() != self.view.owned_of_cluster() {
             self.queue.add(&Key::Cluster, now);
-            let waiting: Vec<Key> =
-                self.states.iter().filter(|(_, state)| **state != "applied").map(|(key, _)| key.clone()).collect();
-            for key in waiting {
-                self.queue.add(&key, now);
-            }
+            self.look_at_waiting();
+        }
+    }
+
+    fn look_at_waiting(&mut self) {
+        let now = Instant::now();
+        for key in self.standings.waiting() {
+            self.queue.add(&key, now);
         }
     }
 
@@ -238,90 +286,110 @@ impl Worker {
     }
 
     /// Begins what there is to do, as much of it as may be under way at once.
-    fn begin(&mut self, tasks: &mut JoinSet<Worked>) {
+    fn begin(&mut self, tasks: &mut JoinSet<Worked>, keys: &mut HashMap<task::Id, Key>) {
         let Some(catalogue) = self.catalogue.clone().filter(|_| self.view.is_whole()) else { return };
         while tasks.len() < self.pace.at_once
             && let Some(key) = self.queue.take(Instant::now())
         {
-            match key.clone() {
-                Key::Cluster => self.begin_cluster(&catalogue, key, tasks),
+            let begun = match key.clone() {
+                Key::Cluster => self.begin_cluster(&catalogue, &key, tasks),
                 Key::Namespace(name) => match self.view.facts(&name).cloned() {
-                    Some(facts) => self.begin_namespace(&catalogue, key, name, facts, tasks),
+                    Some(facts) => self.begin_namespace(&catalogue, &key, name, facts, tasks),
                     None => {
-                        self.queue.done(&key, Instant::now(), false, None);
+                        self.queue.done(&key, Instant::now(), None, None);
                         self.queue.forget(&key);
+                        None
                     }
                 },
+            };
+            if let Some(id) = begun {
+                keys.insert(id, key);
             }
         }
         self.executor.metrics.queued(self.queue.depth(Instant::now()));
     }
 
-    fn begin_cluster(&mut self, catalogue: &Arc<Catalogue>, key: Key, tasks: &mut JoinSet<Worked>) {
-        let owned = self.view.owned_of_cluster().to_vec();
-        let plan = plan_cluster(catalogue, &owned);
+    fn begin_cluster(
+        &mut self,
+        catalogue: &Arc<Catalogue>,
+        key: &Key,
+        tasks: &mut JoinSet<Worked>,
+    ) -> Option<task::Id> {
+        let plan = plan_cluster(catalogue, self.view.owned_of_cluster());
         if plan.steps.is_empty() {
-            self.rest(&key, &plan);
-            return;
+            self.cluster_failure = None;
+            self.rest(key, &plan);
+            return None;
         }
         let (executor, catalogue, patience) = (self.executor.clone(), Arc::clone(catalogue), self.pace.patience);
-        tasks.spawn(async move {
-            let began = Instant::now();
-            let result = in_time(patience, executor.carry_out_for_cluster(&catalogue, &owned, plan)).await;
-            Worked { key, began, wake: None, complained: false, result }
+        let key = key.clone();
+        let begun = tasks.spawn(async move {
+            let (began, steps) = (Instant::now(), plan.steps.clone());
+            let result = in_time(patience, executor.carry_out_for_cluster(&catalogue, plan)).await;
+            Worked { key, began, wake: None, complained: false, steps, uid: Box::default(), result }
         });
+        Some(begun.id())
     }
 
     fn begin_namespace(
         &mut self,
         catalogue: &Arc<Catalogue>,
-        key: Key,
+        key: &Key,
         name: Arc<str>,
         facts: Arc<NamespaceFacts>,
         tasks: &mut JoinSet<Worked>,
-    ) {
+    ) -> Option<task::Id> {
         let now = Timestamp::now();
         let plan = plan(catalogue, &name, &facts, self.view.owned_of_cluster(), now);
         self.executor.metrics.hatch(&name, plan.hatch.map(|since| since.unwrap_or(now).as_second()));
-        let is_failing = self.queue.failures(&key) > 0;
+        let is_failing = self.queue.failures(key) > 0 && !plan.steps.is_empty();
+        let of_cluster = self.cluster_failure.clone().filter(|_| plan.waits_for_cluster).map(Failure::OfCluster);
         let state = match plan.standing {
             Standing::NotDue => None,
-            _ if is_failing && !plan.steps.is_empty() => Some("failed"),
+            Standing::Unlabelled => Some("unlabelled"),
+            _ if is_failing || of_cluster.is_some() => Some("failed"),
             Standing::Pending => Some("pending"),
             Standing::Applied => Some("applied"),
         };
-        self.stands(&key, state);
-        if plan.steps.is_empty() {
-            self.rest(&key, &plan);
-            return;
+        self.standings.set(key, state);
+        let may_complain = self.complained.get(key).is_none_or(|at| at.elapsed() >= self.pace.complain);
+        if plan.steps.is_empty() && !(of_cluster.is_some() && may_complain) {
+            self.rest(key, &plan);
+            return None;
         }
-        let may_complain = self.complained.get(&key).is_none_or(|at| at.elapsed() >= self.pace.complain);
         // What fails once may be over the next time.
-        let is_persistent = self.queue.failures(&key) >= 2;
+        let is_persistent = self.queue.failures(key) >= 2;
         let (executor, patience) = (self.executor.clone(), self.pace.patience);
-        let of_cluster = self.view.owned_of_cluster().to_vec();
-        let subject = Subject { name, facts, of_cluster, catalogue: Arc::clone(catalogue) };
-        tasks.spawn(async move {
-            let (began, wake) = (Instant::now(), plan.wake);
+        let owned_of_cluster = self.view.owned_of_cluster().to_vec();
+        let subject = Subject { name, facts, of_cluster: owned_of_cluster, catalogue: Arc::clone(catalogue) };
+        let key = key.clone();
+        let begun = tasks.spawn(async move {
+            let (began, wake, steps) = (Instant::now(), plan.wake, plan.steps.clone());
             let result = in_time(patience, executor.carry_out(&subject, plan)).await;
+            let failure = match &result {
+                Err(Failure::Gone) => None,
+                Err(failure) => Some(failure).filter(|_| is_persistent),
+                Ok(()) => of_cluster.as_ref(),
+            };
             let mut complained = false;
-            if let Err(failure) = &result
-                && is_persistent
-                && may_complain
-                && !matches!(failure, Failure::Gone)
-            {
+            if let Some(failure) = failure.filter(|_| may_complain) {
                 complained = true;
                 executor.complain(&subject, failure).await;
             }
-            Worked { key, began, wake, complained, result }
+            Worked { key, began, wake, complained, steps, uid: subject.facts.uid.clone(), result }
         });
+        Some(begun.id())
     }
 
     /// There is nothing to do for a key at present.
     fn rest(&mut self, key: &Key, plan: &Plan) {
+        let now = Instant::now();
         self.executor.metrics.reconciled("unchanged", None);
-        let again = self.again(plan.standing != Standing::NotDue, plan.wake);
-        self.queue.done(key, Instant::now(), false, again);
+        if self.contests.get_mut(key).is_some_and(|contest| contest.forget(now, &self.pace)) {
+            self.contests.remove(key);
+        }
+        let again = self.again(!matches!(plan.standing, Standing::NotDue | Standing::Unlabelled), plan.wake);
+        self.queue.done(key, now, None, again);
     }
 
     /// When to look at something again of which nothing is heard.
@@ -334,20 +402,30 @@ impl Worker {
     }
 
     fn end(&mut self, worked: Worked) {
-        let Worked { key, began, wake, complained, result } = worked;
+        let Worked { key, began, wake, complained, steps, uid, result } = worked;
         let now = Instant::now();
         if complained {
             self.complained.insert(key.clone(), now);
         }
+        if key == Key::Cluster {
+            self.end_cluster(&result);
+        }
         let word = match result {
+            Ok(()) if steps.is_empty() => {
+                self.queue.done(&key, now, None, self.again(true, wake));
+                "unchanged"
+            }
             Ok(()) => {
+                let times = self.contests.entry(key.clone()).or_default().note(steps, now, &self.pace);
+                if times == TOLD_AFTER {
+                    self.tell_of_contest(&key, uid);
+                }
                 // The watches will tell what was written. If they do not, that is noticed soon.
-                let again = self.again(true, wake);
-                self.queue.done(&key, now, true, again);
+                self.queue.done(&key, now, Some(self.pace.after_contests(times)), self.again(true, wake));
                 "written"
             }
             Err(Failure::Gone) => {
-                self.queue.done(&key, now, true, self.again(true, None));
+                self.queue.done(&key, now, Some(self.pace.settle), self.again(true, wake));
                 "gone"
             }
             Err(failure) => {
@@ -357,32 +435,44 @@ impl Worker {
                 } else {
                     tracing::warn!(?key, %failure, times, "a baseline could not be applied");
                 }
-                self.queue.failed(&key, now);
-                if self.states.contains_key(&key) {
-                    self.stands(&key, Some("failed"));
-                }
+                self.queue.failed(&key, now, self.again(false, wake));
+                self.standings.failed(&key);
                 "failed"
             }
         };
         self.executor.metrics.reconciled(word, Some(began.elapsed()));
     }
 
-    /// Notes how far a namespace is.
-    fn stands(&mut self, key: &Key, state: Option<&'static str>) {
-        let before = match state {
-            Some(state) => self.states.insert(key.clone(), state),
-            None => self.states.remove(key),
+    /// Remembers why the policies of the cluster are not as they are to be, for the namespaces that wait for them.
+    fn end_cluster(&mut self, result: &Result<(), Failure>) {
+        let failure = match result {
+            // Once may be over the next time.
+            Err(failure) if self.queue.failures(&Key::Cluster) >= 2 => Some(failure.to_string().into_boxed_str()),
+            Err(_) => self.cluster_failure.clone(),
+            Ok(()) => None,
         };
-        if before != state {
-            if let Some(count) = before.and_then(|before| self.counts.get_mut(before)) {
-                *count = count.saturating_sub(1);
-            }
-            if let Some(state) = state {
-                *self.counts.entry(state).or_default() += 1;
-            }
-            for state in before.into_iter().chain(state) {
-                self.executor.metrics.namespaces(state, self.counts.get(state).copied().unwrap_or(0));
-            }
+        if failure != self.cluster_failure {
+            self.cluster_failure = failure;
+            self.look_at_waiting();
         }
     }
+
+    /// Says that what is written does not stay.
+    fn tell_of_contest(&self, key: &Key, uid: Box<str>) {
+        tracing::warn!(?key, "what is written is undone each time: somebody else writes the same objects");
+        let Key::Namespace(name) = key else { return };
+        let (announcer, name) = (Arc::clone(&self.executor.announcer), Arc::clone(name));
+        let note = "What Portcullis writes here is undone each time, by somebody else who writes the same policies or \
+                    labels. It is written again, more and more seldom.";
+        tokio::spawn(async move {
+            announcer.say(&name, &uid, true, "BaselineContested", note.to_owned()).await;
+        });
+    }
+}
+
+/// What came of work that came to an end which nobody foresaw.
+fn broken(key: Key, error: &JoinError) -> Worked {
+    tracing::error!(?key, %error, "the work on a baseline broke off, which is a fault of Portcullis");
+    let result = Err(Failure::Fault("its work broke off".into()));
+    Worked { key, began: Instant::now(), wake: None, complained: false, steps: Vec::new(), uid: Box::default(), result }
 }

@@ -22,6 +22,12 @@ pub(super) enum Failure {
         /// What came back.
         source: Box<kube::Error>,
     },
+    /// It waits for a policy of the cluster, and this is what became of those.
+    #[error("policies of the cluster: {0}")]
+    OfCluster(Box<str>),
+    /// Its work came to an end that nobody foresaw.
+    #[error("a fault of Portcullis: {0}")]
+    Fault(Box<str>),
     /// It took too long.
     #[error("there was no answer in time")]
     TimedOut,

@@ -17,30 +17,49 @@ const REMEMBERED: usize = 4096;
 /// How long an Event may take. It is not worth waiting for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How many bytes an API server takes of what an Event says.
+const LONGEST: usize = 1024;
+
 /// Writes Events.
 pub(super) struct Announcer {
-    recorder: Recorder,
-    buckets: Mutex<Buckets>,
+    client: Client,
+    reporter: Reporter,
+    buckets: Mutex<Buckets<Recorder>>,
 }
 
-/// What is left of each allowance.
-#[derive(Debug, Default)]
-struct Buckets(HashMap<(String, &'static str), (f64, Instant)>);
+/// What is left of each allowance, and what was said last.
+#[derive(Debug)]
+struct Buckets<R>(HashMap<(String, &'static str), Bucket<R>>);
+
+#[derive(Debug)]
+struct Bucket<R> {
+    left: f64,
+    at: Instant,
+    /// The last note, and who wrote it. They count how often something happens, but do not see that a note is another one.
+    said: Option<(String, R)>,
+}
+
+impl<R> Default for Buckets<R> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
 
 impl Announcer {
     pub(super) fn new(client: Client, identity: &str) -> Self {
         let reporter = Reporter { controller: "portcullis".into(), instance: Some(identity.to_owned()) };
-        Self { recorder: Recorder::new(client, reporter), buckets: Mutex::default() }
+        Self { client, reporter, buckets: Mutex::default() }
     }
 
     /// Says something about a namespace, unless that was said often of late.
     pub(super) async fn say(&self, namespace: &str, uid: &str, is_warning: bool, reason: &'static str, note: String) {
-        {
+        let note = cut(note);
+        let recorder = {
             let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-            if !buckets.take(namespace, reason, Instant::now()) {
-                return;
-            }
-        }
+            let recorder = || Recorder::new(self.client.clone(), self.reporter.clone());
+            buckets.take(namespace, reason, &note, Instant::now(), recorder)
+        };
+        let Some(recorder) = recorder else { return };
         let reference = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Namespace".into()),
@@ -55,7 +74,7 @@ impl Announcer {
             action: "Reconcile".into(),
             secondary: None,
         };
-        match tokio::time::timeout(PATIENCE, self.recorder.publish(&event, &reference)).await {
+        match tokio::time::timeout(PATIENCE, recorder.publish(&event, &reference)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(namespace, reason, %error, "an Event could not be written"),
             Err(_) => tracing::warn!(namespace, reason, "an Event could not be written in time"),
@@ -63,21 +82,45 @@ impl Announcer {
     }
 }
 
-impl Buckets {
-    /// Whether there may be one more now.
-    fn take(&mut self, namespace: &str, reason: &'static str, now: Instant) -> bool {
-        let left = |(left, at): (f64, Instant)| {
-            BURST.min(left + now.saturating_duration_since(at).as_secs_f64() / REFILL.as_secs_f64())
+/// As much of a note as an Event can say.
+fn cut(mut note: String) -> String {
+    if note.len() > LONGEST {
+        let dots = "…";
+        let end = (0..=LONGEST - dots.len()).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
+        note.truncate(end);
+        note.push_str(dots);
+    }
+    note
+}
+
+impl<R: Clone> Buckets<R> {
+    /// Who is to say it, if there may be one more now: whoever said the same the last time.
+    fn take(
+        &mut self,
+        namespace: &str,
+        reason: &'static str,
+        note: &str,
+        now: Instant,
+        new: impl FnOnce() -> R,
+    ) -> Option<R> {
+        let left = |bucket: &Bucket<R>| {
+            let gained = now.saturating_duration_since(bucket.at).as_secs_f64() / REFILL.as_secs_f64();
+            BURST.min(bucket.left + gained)
         };
         if self.0.len() >= REMEMBERED {
             // Those that are full again say nothing.
-            self.0.retain(|_, bucket| left(*bucket) < BURST);
+            self.0.retain(|_, bucket| left(bucket) < BURST);
         }
-        let bucket = self.0.entry((namespace.to_owned(), reason)).or_insert((BURST, now));
-        let left = left(*bucket);
-        let may = left >= 1.0;
-        *bucket = (if may { left - 1.0 } else { left }, now);
-        may
+        let bucket = self.0.entry((namespace.to_owned(), reason));
+        let bucket = bucket.or_insert_with(|| Bucket { left: BURST, at: now, said: None });
+        (bucket.left, bucket.at) = (left(bucket), now);
+        if bucket.left < 1.0 {
+            return None;
+        }
+        bucket.left -= 1.0;
+        let same = bucket.said.take().filter(|(said, _)| said == note);
+        let (_, who) = bucket.said.insert(same.unwrap_or_else(|| (note.to_owned(), new())));
+        Some(who.clone())
     }
 }
 
@@ -89,11 +132,30 @@ mod tests {
     fn a_namespace_gets_a_few_of_each_and_then_one_at_a_time() {
         let mut buckets = Buckets::default();
         let start = Instant::now();
-        let said = (0..20).filter(|_| buckets.take("shop", "A", start)).count();
-        assert_eq!(said, 5);
-        assert!(buckets.take("shop", "B", start) && buckets.take("other", "A", start));
-        assert!(!buckets.take("shop", "A", start + REFILL / 2));
-        assert!(buckets.take("shop", "A", start + REFILL));
-        assert!(!buckets.take("shop", "A", start + REFILL));
+        let mut take =
+            |namespace: &str, reason, now: Instant| buckets.take(namespace, reason, "note", now, || ()).is_some();
+        assert_eq!((0..20).filter(|_| take("shop", "A", start)).count(), 5);
+        assert!(take("shop", "B", start) && take("other", "A", start));
+        assert!(!take("shop", "A", start + REFILL / 2));
+        assert!(take("shop", "A", start + REFILL));
+        assert!(!take("shop", "A", start + REFILL));
+    }
+
+    #[test]
+    fn another_note_is_another_event() {
+        let (mut buckets, now, mut made) = (Buckets::default(), Instant::now(), 0..);
+        let mut take = |note: &str| buckets.take("shop", "A", note, now, || made.next().unwrap_or(0));
+        let who = ["one", "one", "other", "one"].map(|note| take(note).unwrap_or(99));
+        assert_eq!(who, [0, 0, 1, 2]);
+    }
+
+    #[test]
+    fn a_note_is_no_longer_than_an_api_server_takes() {
+        assert_eq!(cut("x".repeat(1024)), "x".repeat(1024));
+        for long in ["x".repeat(1025), "ä".repeat(900), "€".repeat(700)] {
+            let cut = cut(long.clone());
+            assert!(cut.len() <= 1024 && cut.len() > 1020, "{}", cut.len());
+            assert!(cut.strip_suffix('…').is_some_and(|start| long.starts_with(start)));
+        }
     }
 }

@@ -1,23 +1,23 @@
-//! Does what is planned, one step after the other, and looks again before it takes anything away.
+//! Does what is planned, and looks again before it takes anything away.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
-use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions,
-    PropagationPolicy,
-};
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedSender;
 
-use super::catalogue::{Catalogue, Entry};
+use super::catalogue::Catalogue;
 use super::error::{Failure, is_conflict, is_missing};
 use super::events::Announcer;
-use super::plan::{Plan, Step, plan, plan_cluster};
+use super::objects::Learnt;
+use super::plan::{Plan, Step, plan};
+use super::policy_set::Layer;
 use crate::cluster::Cluster;
-use crate::model::{Labels, ObjectRef};
+use crate::model::Labels;
 use crate::telemetry::BaselineMetrics;
 use crate::view::{FIELD_MANAGER, NamespaceFacts, Owned};
 
@@ -25,8 +25,12 @@ use crate::view::{FIELD_MANAGER, NamespaceFacts, Owned};
 #[derive(Clone)]
 pub(super) struct Executor {
     pub(super) cluster: Cluster,
+    /// The namespace of Portcullis itself, where things are tried.
+    pub(super) home: Arc<str>,
     pub(super) metrics: BaselineMetrics,
     pub(super) announcer: Arc<Announcer>,
+    /// Told what the API server makes of a policy by now, if that is another thing than it was.
+    pub(super) learnt: UnboundedSender<Learnt>,
 }
 
 /// What the plan for a namespace was made from.
@@ -38,109 +42,119 @@ pub(super) struct Subject {
     pub(super) catalogue: Arc<Catalogue>,
 }
 
-impl Executor {
-    /// Does what is planned for a namespace.
-    pub(super) async fn carry_out(&self, subject: &Subject, plan: Plan) -> Result<(), Failure> {
-        for step in plan.steps {
-            match step {
-                Step::Apply(position) => {
-                    if let Some(entry) = subject.catalogue.entries().get(position) {
-                        self.apply(&subject.catalogue, entry, Some(&subject.name)).await?;
-                    }
+/// What failed of a plan so far. What does not need it goes on.
+#[derive(Default)]
+struct Progress {
+    /// The first failure.
+    failure: Option<Failure>,
+    /// The layers of which something could not be written.
+    missing: Vec<Layer>,
+    /// Whether a policy that opens a hatch could not be taken away.
+    hatch_stays: bool,
+}
+
+impl Progress {
+    /// Notes what came of a step, and says whether it was done. Where the namespace is gone, nothing else can be done.
+    fn note(&mut self, result: Result<(), Failure>) -> Result<bool, Failure> {
+        match result {
+            Ok(()) => Ok(true),
+            Err(Failure::Gone) => Err(Failure::Gone),
+            Err(failure) => {
+                // A conflict is over the next time, and hides what is not.
+                if self.failure.as_ref().is_none_or(is_passing) {
+                    self.failure = Some(failure);
                 }
-                Step::Delete(owned) => {
-                    let live = self.look_again(subject).await?;
-                    if live.steps.iter().any(|step| matches!(step, Step::Delete(other) if other.uid == owned.uid)) {
-                        self.delete(&subject.catalogue, &owned).await?;
-                    }
-                }
-                Step::OpenHatch { reason, until } => self.open_hatch(subject, &reason, until).await?,
-                Step::CloseHatch => self.close_hatch(subject).await?,
-                Step::Mark { applied, status } => {
-                    self.mark(subject, applied, &status).await?;
-                    if applied && subject.catalogue.site.baseline.gate {
-                        // Those that the watches have not told of yet.
-                        self.lift_all(subject).await?;
-                    }
-                }
-                Step::LiftGates(pods) => {
-                    for (pod, position) in pods {
-                        self.lift(subject, &pod, position).await?;
-                    }
-                }
+                Ok(false)
             }
         }
-        Ok(())
     }
 
-    /// Does what is planned for the cluster.
-    pub(super) async fn carry_out_for_cluster(
-        &self,
-        catalogue: &Catalogue,
-        owned: &[Owned],
-        plan: Plan,
-    ) -> Result<(), Failure> {
+    /// Whether all that a step needs was done: everything, or all of a layer.
+    fn has(&self, layer: Option<&Layer>) -> bool {
+        layer.is_none_or(|layer| !self.missing.contains(layer))
+    }
+
+    fn end(self) -> Result<(), Failure> {
+        self.failure.map_or(Ok(()), Err)
+    }
+}
+
+impl Executor {
+    /// Does what is planned for a namespace, as far as it can be done, and says what failed first.
+    pub(super) async fn carry_out(&self, subject: &Subject, plan: Plan) -> Result<(), Failure> {
+        let catalogue = &subject.catalogue;
+        let mut progress = Progress::default();
         for step in plan.steps {
             match step {
                 Step::Apply(position) => {
-                    if let Some(entry) = catalogue.entries().get(position) {
-                        self.apply(catalogue, entry, None).await?;
+                    self.apply_one(catalogue, position, Some(&subject.name), &mut progress).await?
+                }
+                Step::Delete { owned, after } if progress.has(after.as_ref()) => {
+                    let is_done = progress.note(self.delete_if_outdated(subject, &owned).await)?;
+                    progress.hatch_stays |= !is_done && *owned.layer == *Layer::Hatch.label();
+                }
+                Step::OpenHatch { reason, until } if progress.has(Some(&Layer::Hatch)) => {
+                    progress.note(self.open_hatch(subject, &reason, until).await)?;
+                }
+                // Who reads that it is closed relies on it. A policy of the cluster opens it by the label alone.
+                Step::CloseHatch if !progress.hatch_stays || catalogue.has_hatch_of_cluster() => {
+                    progress.note(self.close_hatch(subject).await)?;
+                }
+                Step::Mark { applied, status } if progress.missing.is_empty() => {
+                    // The status goes on to say what failed.
+                    let status = progress.failure.is_none().then_some(&*status);
+                    progress.note(self.mark(subject, applied, status).await)?;
+                    if applied && catalogue.site.baseline.gate {
+                        // Those that the watches have not told of yet.
+                        progress.note(self.lift_all(subject).await)?;
                     }
                 }
-                Step::Delete(outdated)
-                    if plan_cluster(catalogue, owned).steps.contains(&Step::Delete(outdated.clone())) =>
-                {
-                    self.delete(catalogue, &outdated).await?;
+                Step::LiftGates(pods) if progress.missing.is_empty() => {
+                    progress.note(self.lift(subject, &pods).await)?;
+                }
+                // What it needs could not be done.
+                _ => {}
+            }
+        }
+        progress.end()
+    }
+
+    /// Does what is planned for the cluster, as far as it can be done, and says what failed first.
+    pub(super) async fn carry_out_for_cluster(&self, catalogue: &Catalogue, plan: Plan) -> Result<(), Failure> {
+        let mut progress = Progress::default();
+        for step in plan.steps {
+            match step {
+                Step::Apply(position) => self.apply_one(catalogue, position, None, &mut progress).await?,
+                Step::Delete { owned, after } if progress.has(after.as_ref()) => {
+                    progress.note(self.delete(catalogue, &owned).await)?;
                 }
                 _ => {}
             }
         }
+        progress.end()
+    }
+
+    async fn apply_one(
+        &self,
+        catalogue: &Catalogue,
+        position: usize,
+        namespace: Option<&str>,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        let Some(entry) = catalogue.entries().get(position) else { return Ok(()) };
+        if !progress.note(self.apply(catalogue, position, entry, namespace).await)? {
+            progress.missing.push(entry.layer.clone());
+        }
         Ok(())
     }
 
-    /// What an API server would make of an entry. Nothing is stored.
-    pub(super) async fn learn(&self, entry: &Entry, namespace: &str) -> Result<Value, Failure> {
-        let namespace = (!entry.of_cluster).then_some(namespace);
-        let api = self.api(&entry.id, namespace)?;
-        let mut manifest = entry.manifest.clone();
-        // Under a name of its own, so that what is there plays no part.
-        if let Some(name) = manifest.pointer_mut("/metadata/name") {
-            *name = json!(format!("{}-dry-run", entry.id.name));
+    /// Takes a policy away, if it is still outdated by what the namespace says at this moment.
+    async fn delete_if_outdated(&self, subject: &Subject, owned: &Owned) -> Result<(), Failure> {
+        let live = self.look_again(subject).await?;
+        if live.steps.iter().any(|step| matches!(step, Step::Delete { owned: other, .. } if other.uid == owned.uid)) {
+            self.delete(&subject.catalogue, owned).await?;
         }
-        let doing = || format!("trying {}", entry.id);
-        let object: DynamicObject =
-            serde_json::from_value(manifest).map_err(|error| Failure::of(doing(), kube::Error::SerdeError(error)))?;
-        let parameters = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.to_owned()) };
-        let stored = api.create(&parameters, &object).await.map_err(|error| Failure::of(doing(), error))?;
-        as_value(&stored)
-    }
-
-    /// Writes an entry, and makes sure that nothing else is in what is stored.
-    async fn apply(&self, catalogue: &Catalogue, entry: &Entry, namespace: Option<&str>) -> Result<(), Failure> {
-        let api = self.api(&entry.id, namespace)?;
-        let mut manifest = entry.manifest.clone();
-        if let (Some(namespace), Some(metadata)) =
-            (namespace, manifest.get_mut("metadata").and_then(Value::as_object_mut))
-        {
-            metadata.insert("namespace".into(), json!(namespace));
-        }
-        let id = ObjectRef { namespace: namespace.map(Into::into), ..entry.id.clone() };
-        let doing = || format!("applying {id}");
-        // By force: whatever somebody else wrote into it, it is ours.
-        let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        self.metrics.wrote("apply");
-        let stored = api.patch(&entry.id.name, &parameters, &Patch::Apply(&manifest)).await;
-        let stored = as_value(&stored.map_err(|error| Failure::of(doing(), error))?)?;
-        tracing::debug!(object = %id, "applied");
-        if entry.comes_to(catalogue.fingerprint(&stored)) {
-            return Ok(());
-        }
-        // Somebody added a field that we do not have, and applying leaves it theirs.
-        self.metrics.wrote("replace");
-        let patch = entry.repair(&stored);
-        let stored = json_patch(&api, &entry.id.name, patch).await.map_err(|error| Failure::of(doing(), error))?;
-        let stored = as_value(&stored)?;
-        if entry.comes_to(catalogue.fingerprint(&stored)) { Ok(()) } else { Err(Failure::Interfered(id)) }
+        Ok(())
     }
 
     /// The plan for the namespace as it is at this moment.
@@ -164,47 +178,22 @@ impl Executor {
         if is_same && live.deletion_timestamp.is_none() { Ok(live) } else { Err(Failure::Gone) }
     }
 
-    /// Takes a policy away, if it is still the one that was meant and still ours.
-    async fn delete(&self, catalogue: &Catalogue, owned: &Owned) -> Result<(), Failure> {
-        let name = &owned.object.name;
-        let doing = || format!("deleting {}", owned.object);
-        let api = self.api(&owned.object, owned.object.namespace.as_deref())?;
-        let Some(live) = api.get_metadata_opt(name).await.map_err(|error| Failure::of(doing(), error))? else {
-            return Ok(());
-        };
-        let live = live.metadata;
-        let layer = live.labels.as_ref().and_then(|labels| labels.get(&catalogue.site.layer_label()));
-        let is_applied = live.managed_fields.iter().flatten().any(|entry| {
-            entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
-        });
-        let is_meant = live.uid.as_deref() == Some(&*owned.uid) && layer.map(String::as_str) == Some(&*owned.layer);
-        if !is_meant || !is_applied || live.deletion_timestamp.is_some() {
-            return Ok(());
-        }
-        let preconditions = Preconditions { uid: live.uid, resource_version: live.resource_version };
-        let parameters = DeleteParams {
-            preconditions: Some(preconditions),
-            propagation_policy: Some(PropagationPolicy::Background),
-            ..DeleteParams::default()
-        };
-        self.metrics.wrote("delete");
-        match api.delete(name, &parameters).await {
-            Ok(_) => tracing::info!(object = %owned.object, layer = %owned.layer, "deleted"),
-            Err(error) if is_missing(&error) => {}
-            Err(error) => return Err(Failure::of(doing(), error)),
-        }
-        Ok(())
-    }
-
-    /// Says on the namespace how far it is.
-    pub(super) async fn mark(&self, subject: &Subject, applied: bool, status: &str) -> Result<(), Failure> {
+    /// Says on the namespace how far it is, and in which words unless others stand there that matter more.
+    async fn mark(&self, subject: &Subject, applied: bool, status: Option<&str>) -> Result<(), Failure> {
         let site = &subject.catalogue.site;
-        let mut metadata = json!({"annotations": {site.status_annotation(): status}});
-        if applied && let Some(metadata) = metadata.as_object_mut() {
+        let mut metadata = serde_json::Map::new();
+        if let Some(status) = status {
+            metadata.insert("annotations".into(), json!({site.status_annotation(): status}));
+        }
+        let said = subject.facts.labels.as_ref().and_then(|labels| labels.get(&site.baseline_label()));
+        if applied && (status.is_some() || said != Some("applied")) {
             metadata.insert("labels".into(), json!({site.baseline_label(): "applied"}));
         }
+        if metadata.is_empty() {
+            return Ok(());
+        }
         self.metrics.wrote("mark");
-        self.patch_namespace(subject, metadata, "marking the namespace").await
+        self.patch_namespace(subject, Value::Object(metadata), "marking the namespace").await
     }
 
     /// Changes the metadata of the namespace, if it is still the same one. Where it is gone, a patch does not make it.
@@ -227,62 +216,11 @@ impl Executor {
         }
     }
 
-    /// Lets all pods of the namespace be scheduled, whatever the view shows.
-    async fn lift_all(&self, subject: &Subject) -> Result<(), Failure> {
-        let ours = subject.catalogue.site.gate_name();
-        let pods: Api<Pod> = Api::namespaced(self.cluster.client.clone(), &subject.name);
-        // Those that have a node wait for nothing.
-        let unassigned = ListParams::default().fields("spec.nodeName=");
-        let found = pods.list(&unassigned).await.map_err(|error| Failure::of("listing pods", error))?;
-        for pod in found {
-            let gates = pod.spec.and_then(|spec| spec.scheduling_gates).unwrap_or_default();
-            let position = gates.iter().position(|gate| gate.name == ours);
-            if let (Some(name), Some(position)) = (pod.metadata.name, position) {
-                self.lift(subject, &name, position).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets a pod be scheduled.
-    async fn lift(&self, subject: &Subject, pod: &str, position: usize) -> Result<(), Failure> {
-        let gate = json!({"name": subject.catalogue.site.gate_name()});
-        let path = format!("/spec/schedulingGates/{position}");
-        // The view may be behind, and the gates may stand elsewhere by now.
-        let patch = json!([{"op": "test", "path": path, "value": gate}, {"op": "remove", "path": path}]);
-        let pods: Api<Pod> = Api::namespaced(self.cluster.client.clone(), &subject.name);
-        self.metrics.wrote("lift");
-        match json_patch(&pods, pod, patch).await {
-            Ok(_) => tracing::debug!(namespace = %subject.name, pod, "lifted the gate"),
-            Err(error) if is_missing(&error) => {}
-            // It is gone from there: lifted already, or moved, which the watches tell.
-            Err(kube::Error::Api(status)) if status.code == 422 => {}
-            Err(error) => return Err(Failure::of(format!("lifting the gate of pod {pod}"), error)),
-        }
-        Ok(())
-    }
-
-    /// How to talk about objects of a kind.
-    fn api(&self, id: &ObjectRef, namespace: Option<&str>) -> Result<Api<DynamicObject>, Failure> {
-        let (group, version) = id.api_version.rsplit_once('/').unwrap_or(("", &id.api_version));
-        let served = self.cluster.served.load();
-        let found = served.find(group, &id.kind);
-        let found = found.ok_or_else(|| Failure::NotServed(id.api_version.clone(), id.kind.clone()))?;
-        // In the version in which it is written.
-        let resource =
-            ApiResource { version: version.to_owned(), api_version: id.api_version.to_string(), ..found.clone() };
-        let client = self.cluster.client.clone();
-        Ok(match namespace {
-            Some(namespace) => Api::namespaced_with(client, namespace, &resource),
-            None => Api::all_with(client, &resource),
-        })
-    }
-
     /// Says why nothing can be done for a namespace, on it and in an Event.
     pub(super) async fn complain(&self, subject: &Subject, failure: &Failure) {
         let status = format!("failed: {failure}");
         let is_said = subject.facts.annotations.get(&subject.catalogue.site.status_annotation()) == Some(&status);
-        if !is_said && let Err(error) = self.mark(subject, false, &status).await {
+        if !is_said && let Err(error) = self.mark(subject, false, Some(&status)).await {
             tracing::debug!(namespace = %subject.name, %error, "the status cannot be written");
         }
         let (name, uid) = (&subject.name, &subject.facts.uid);
@@ -301,17 +239,4 @@ pub(super) async fn in_time<T>(
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     tokio::time::timeout(patience, work).await.unwrap_or(Err(Failure::TimedOut))
-}
-
-fn as_value(object: &DynamicObject) -> Result<Value, Failure> {
-    serde_json::to_value(object).map_err(|error| Failure::of("reading the answer", kube::Error::SerdeError(error)))
-}
-
-async fn json_patch<K>(api: &Api<K>, name: &str, patch: Value) -> kube::Result<K>
-where
-    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
-{
-    let patch: Patch<()> = Patch::Json(serde_json::from_value(patch).map_err(kube::Error::SerdeError)?);
-    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    api.patch(name, &parameters, &patch).await
 }

@@ -44,13 +44,14 @@ impl Executor {
         let annotations = live.annotations.unwrap_or_default();
         let known: Labels = annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         // It may have been opened anew since the plan was made.
-        let why = match site.hatch(&labels, &known, Timestamp::now()) {
+        let is_label_there = labels.get(&site.enforcement_label()) == Some("disabled");
+        let why = match subject.catalogue.hatch(&subject.name, &labels, &known, Timestamp::now()) {
             Some(Ok(_)) => return Ok(()),
             Some(Err(HatchFault::Over(until))) => format!("it was open until {until}"),
             Some(Err(fault)) => format!("it was {fault}"),
+            None if is_label_there => "the namespace is left alone by now".to_owned(),
             None => "somebody took its label away".to_owned(),
         };
-        let is_label_there = labels.get(&site.enforcement_label()) == Some("disabled");
         let stale = [site.opened_annotation(), site.reason_annotation(), site.until_annotation()];
         // A reason without a label is for a hatch to come; and one next to an exemption may be that of the exemption.
         let are_of_the_hatch = is_label_there && !annotations.contains_key(&site.exempt_annotation());

@@ -78,10 +78,11 @@ impl Election {
         Self { api: Api::namespaced(client, namespace), name: "portcullis", identity, terms, held, seen: None }
     }
 
-    /// Does the work whenever the lease is ours, until the end. Work is told when the lease is lost, and then dropped.
+    /// Does the work whenever the lease is ours, until the end. Work is told since when there is a lease, which is made when
+    /// the first of us starts and stays; and when it is lost, and is then dropped.
     pub(super) async fn run<W, F>(mut self, end: &CancellationToken, mut work: W)
     where
-        W: FnMut(CancellationToken) -> F,
+        W: FnMut(CancellationToken, Option<Timestamp>) -> F,
         F: Future<Output = ()>,
     {
         while !end.is_cancelled() {
@@ -151,13 +152,14 @@ impl Election {
     /// Does the work as long as the lease is ours.
     async fn hold<W, F>(&mut self, lease: Lease, asked: Instant, end: &CancellationToken, work: &mut W)
     where
-        W: FnMut(CancellationToken) -> F,
+        W: FnMut(CancellationToken, Option<Timestamp>) -> F,
         F: Future<Output = ()>,
     {
         tracing::info!(identity = self.identity, "the lease is ours");
         self.held.send_replace(true);
         let stop = CancellationToken::new();
-        let mut working = std::pin::pin!(work(stop.clone()));
+        let made = lease.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let mut working = std::pin::pin!(work(stop.clone(), made));
         let mut lease = lease;
         let is_lost = tokio::select! {
             () = &mut working => false,

@@ -11,19 +11,24 @@
 //! does not say. One replica works at a time, by a Lease.
 
 mod catalogue;
+mod contest;
 mod controller;
 mod error;
 mod events;
 mod executor;
+mod gates;
 mod hatch;
 mod lease;
+mod objects;
 mod pace;
 mod plan;
 mod policy_set;
 mod queue;
+mod standings;
 
 pub use catalogue::{Catalogue, Entry};
 pub use controller::{Controller, Wanted, run};
+pub use gates::lift_gate;
 pub use lease::{Terms, identity};
 pub use pace::Pace;
 pub use plan::{Plan, Standing, Step, plan, plan_cluster};

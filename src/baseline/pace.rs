@@ -42,6 +42,16 @@ impl Pace {
         let doubled = self.retry.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1).min(20)));
         jittered(doubled.min(self.most_retry))
     }
+
+    /// How long at most somebody rests whose writes do not stay. A hatch of theirs may have to be closed meanwhile.
+    pub(super) fn most_rest(&self) -> Duration {
+        self.retry.saturating_mul(60).min(self.most_retry)
+    }
+
+    /// How long what was written is left alone, if so many writes in a row did not stay.
+    pub(super) fn after_contests(&self, contests: u32) -> Duration {
+        if contests == 0 { self.settle } else { self.after_failures(contests).min(self.most_rest()).max(self.settle) }
+    }
 }
 
 /// About this long: up to a fifth less or more.

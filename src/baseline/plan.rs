@@ -1,6 +1,7 @@
 //! What there is to do for a namespace: a pure function of what is due and of what is there.
 //!
-//! New policies come before old ones go. A policy goes only after a positive change: another profile that is known, a grant
+//! What nothing replaces goes first, so that nothing that fails keeps a hatch open or a grant in force. What is replaced goes
+//! after what replaces it is there. A policy goes only after a positive change: another profile that is known, a grant
 //! that was taken back, a hatch that was closed, a file that is no more while others of its layer are. That something did
 //! not match is never a reason: a namespace that loses its labels keeps what it has.
 
@@ -14,14 +15,17 @@ use crate::view::{HatchFault, NamespaceFacts, Owned};
 /// What there is to do, in this order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// One thing after the other. None is begun before those ahead of it are done.
+    /// One thing after the other. What does not need one that failed is done all the same.
     pub steps: Vec<Step>,
     /// How far it is before any of that.
     pub standing: Standing,
     /// When there will be something to do though nothing else happens.
     pub wake: Option<Timestamp>,
-    /// Since when its hatch is open, if it is. None within: nobody has written that down yet.
+    /// Since when its hatch is open, if it is, or is still open though it should not be. None within: nobody has written
+    /// that down yet.
     pub hatch: Option<Option<Timestamp>>,
+    /// Whether it waits for a policy of the cluster that is not there.
+    pub waits_for_cluster: bool,
 }
 
 /// How far a namespace is.
@@ -30,6 +34,8 @@ pub enum Standing {
     /// It is due no baseline.
     #[default]
     NotDue,
+    /// It is due no baseline since it lacks every label of ours, though it was made when new namespaces get them.
+    Unlabelled,
     /// Something is missing.
     Pending,
     /// Everything is there.
@@ -48,8 +54,13 @@ pub enum Step {
         /// Until when.
         until: Timestamp,
     },
-    /// Take this away.
-    Delete(Owned),
+    /// Take something away.
+    Delete {
+        /// What.
+        owned: Owned,
+        /// The layer that replaces it, and has to be there before.
+        after: Option<Layer>,
+    },
     /// Take away what keeps the hatch open, and the note that it is.
     CloseHatch,
     /// Say on the namespace how far it is.
@@ -59,70 +70,101 @@ pub enum Step {
         /// The same in words.
         status: String,
     },
-    /// Let these pods be scheduled: their names, and which of their gates is ours.
-    LiftGates(Vec<(Box<str>, usize)>),
+    /// Let these pods be scheduled.
+    LiftGates(Vec<Box<str>>),
 }
 
 /// What there is to do for a namespace.
 #[must_use]
 pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluster: &[Owned], now: Timestamp) -> Plan {
     let Some(labels) = facts.labels.as_ref().filter(|_| !facts.is_terminating) else { return Plan::default() };
-    let gated = gated(catalogue, facts);
     let is_open = catalogue.is_open_to(name);
     // Who has a baseline keeps it, whatever becomes of the label that says so.
-    let has_baseline = || facts.owned.iter().any(|owned| owned.is_applied && *owned.layer == *Layer::Baseline.label());
-    let due = catalogue.is_due(name, labels) || is_open && has_baseline();
-    // Where nothing is applied, a policy of the cluster still selects the label.
-    let hatch = catalogue.site.hatch(labels, &facts.annotations, now);
-    let hatch = hatch.filter(|_| is_open || catalogue.has_hatch_of_cluster());
+    let has_baseline = facts.owned.iter().any(|owned| owned.is_applied && *owned.layer == *Layer::Baseline.label());
+    let due = catalogue.is_due(name, labels) || is_open && has_baseline;
+    let hatch = catalogue.hatch(name, labels, &facts.annotations, now);
     let mut layers = if due { catalogue.layers(labels) } else { Vec::new() };
     if matches!(hatch, Some(Ok(_))) {
         layers.push(Layer::Hatch);
     }
-    let wanted = |entry: &&Entry| layers.contains(&entry.layer);
-    let missing_in_cluster =
-        catalogue.entries().iter().filter(wanted).any(|entry| entry.of_cluster && !entry.is_among(of_cluster));
+    let is_missing = |entry: &Entry| entry.of_cluster && !entry.is_among(of_cluster);
+    let missing_in_cluster = catalogue.entries().iter().any(|entry| layers.contains(&entry.layer) && is_missing(entry));
+    // What replaces another has to be there before.
+    let is_lacking = |layer: &Layer| catalogue.entries().iter().any(|entry| entry.layer == *layer && is_missing(entry));
 
+    let (mut replaced, mut kept) = (Vec::new(), Vec::new());
     let mut steps = Vec::new();
+    let gated = gated(catalogue, facts);
+    let pods_wait = due && catalogue.site.baseline.gate;
+    if !gated.is_empty() && !pods_wait {
+        steps.push(Step::LiftGates(gated.clone()));
+    }
+    for owned in &facts.owned {
+        let Some(layer) = Layer::read(&owned.layer) else { continue };
+        // A hatch is closed wherever it is; of everything else nothing is ours to take there.
+        if !is_open && layer != Layer::Hatch {
+            continue;
+        }
+        match outdated(catalogue, labels, due, &layers, owned, &layer) {
+            Some(None) => steps.push(Step::Delete { owned: owned.clone(), after: None }),
+            Some(Some(after)) if !is_lacking(&after) => {
+                replaced.push(Step::Delete { owned: owned.clone(), after: Some(after) });
+            }
+            _ if !kept.contains(&layer) && is_kept(catalogue, &layers, owned, &layer) => kept.push(layer),
+            _ => {}
+        }
+    }
+    let opened = facts.annotations.get(&catalogue.site.opened_annotation());
+    if opened.is_some() && !matches!(hatch, Some(Ok(_))) || closes(catalogue, hatch.as_ref()) {
+        steps.push(Step::CloseHatch);
+    }
+    let removals = steps.len();
     for (position, entry) in catalogue.entries().iter().enumerate() {
         if layers.contains(&entry.layer) && !entry.of_cluster && !entry.is_among(&facts.owned) {
             steps.push(Step::Apply(position));
         }
     }
-    let complete = steps.is_empty() && !missing_in_cluster;
+    let complete = steps.len() == removals && !missing_in_cluster;
+    let standing = match standing(due, complete) {
+        Standing::NotDue if catalogue.was_missed(name, labels, facts.created) => Standing::Unlabelled,
+        standing => standing,
+    };
 
-    let opened = facts.annotations.get(&catalogue.site.opened_annotation());
-    let mut plan = Plan { standing: standing(due, complete), ..Plan::default() };
+    let mut plan = Plan { standing, waits_for_cluster: due && missing_in_cluster, ..Plan::default() };
     if let Some(Ok(hatch)) = &hatch {
         plan.wake = Some(hatch.until);
         plan.hatch = Some(opened.and_then(|opened| since(catalogue, opened, now)));
         if opened.is_none() {
             steps.push(Step::OpenHatch { reason: hatch.reason.to_owned(), until: hatch.until });
         }
+    } else if is_still_open(catalogue, facts, hatch.as_ref()) {
+        plan.hatch = Some(opened.and_then(|opened| opened.parse().ok()).map(|opened: Timestamp| opened.min(now)));
     }
-    // What replaces them has to be there before.
-    let mut kept = Vec::new();
-    for owned in facts.owned.iter().filter(|_| is_open) {
-        let Some(layer) = Layer::read(&owned.layer) else { continue };
-        if is_outdated(catalogue, labels, due, &layers, owned, &layer) && !missing_in_cluster {
-            steps.push(Step::Delete(owned.clone()));
-        } else if !layers.contains(&layer) && !kept.contains(&layer) {
-            kept.push(layer);
-        }
-    }
-    if opened.is_some() && !matches!(hatch, Some(Ok(_))) || closes(catalogue, hatch.as_ref()) {
-        steps.push(Step::CloseHatch);
-    }
+    steps.append(&mut replaced);
     kept.sort();
     if is_open && !missing_in_cluster {
         steps.extend(mark(catalogue, facts, labels, due, &layers, &kept, hatch.as_ref()));
     }
-    let keeps_waiting = due && missing_in_cluster;
-    if !gated.is_empty() && !keeps_waiting {
+    if !gated.is_empty() && pods_wait && !missing_in_cluster {
         steps.push(Step::LiftGates(gated));
     }
     plan.steps = steps;
     plan
+}
+
+/// Whether a hatch that should be closed still has an effect.
+fn is_still_open<T>(catalogue: &Catalogue, facts: &NamespaceFacts, hatch: Option<&Result<T, HatchFault<'_>>>) -> bool {
+    facts.owned.iter().any(|owned| owned.is_applied && *owned.layer == *Layer::Hatch.label())
+        || hatch.is_some() && catalogue.has_hatch_of_cluster()
+}
+
+/// Whether a policy stays that is not part of what is due.
+fn is_kept(catalogue: &Catalogue, layers: &[Layer], owned: &Owned, layer: &Layer) -> bool {
+    let is_wanted = || {
+        let mut wanted = catalogue.entries().iter().filter(|entry| !entry.of_cluster && layers.contains(&entry.layer));
+        wanted.any(|entry| entry.is(&owned.object))
+    };
+    !layers.contains(layer) || owned.is_applied && !is_wanted()
 }
 
 /// Since when a hatch is open. It cannot be longer than it may be, nor from some time on that is still to come.
@@ -136,13 +178,21 @@ fn since(catalogue: &Catalogue, opened: &str, now: Timestamp) -> Option<Timestam
 pub fn plan_cluster(catalogue: &Catalogue, owned: &[Owned]) -> Plan {
     let entries = || catalogue.entries().iter().enumerate().filter(|(_, entry)| entry.of_cluster);
     let missing = entries().filter(|(_, entry)| !entry.is_among(owned)).map(|(position, _)| Step::Apply(position));
-    let outdated = owned.iter().filter(|owned| {
-        let layer = Layer::read(&owned.layer);
-        owned.is_applied
-            && entries().any(|(_, entry)| Some(&entry.layer) == layer.as_ref())
-            && !entries().any(|(_, entry)| entry.is(&owned.object))
-    });
-    let steps: Vec<Step> = missing.chain(outdated.cloned().map(Step::Delete)).collect();
+    let (mut steps, mut replaced) = (Vec::new(), Vec::new());
+    for owned in owned.iter().filter(|owned| owned.is_applied) {
+        let Some(layer) = Layer::read(&owned.layer) else { continue };
+        if entries().any(|(_, entry)| entry.is(&owned.object)) {
+            continue;
+        }
+        if entries().any(|(_, entry)| entry.layer == layer) {
+            replaced.push(Step::Delete { owned: owned.clone(), after: Some(layer) });
+        } else if layer == Layer::Hatch {
+            // Another set is in use, and nobody would close what this one opens.
+            steps.push(Step::Delete { owned: owned.clone(), after: None });
+        }
+    }
+    steps.extend(missing);
+    steps.append(&mut replaced);
     Plan { standing: standing(entries().next().is_some(), steps.is_empty()), steps, ..Plan::default() }
 }
 
@@ -154,32 +204,36 @@ fn standing(due: bool, complete: bool) -> Standing {
     }
 }
 
-/// Whether a policy is there for something that has been changed since.
-fn is_outdated(
+/// Whether a policy is there for something that has been changed since; and the layer that replaces it, if one does.
+fn outdated(
     catalogue: &Catalogue,
     labels: &Labels,
     due: bool,
     layers: &[Layer],
     owned: &Owned,
     layer: &Layer,
-) -> bool {
+) -> Option<Option<Layer>> {
     let wanted = |entry: &&Entry| !entry.of_cluster && layers.contains(&entry.layer);
     if !owned.is_applied || catalogue.entries().iter().filter(wanted).any(|entry| entry.is(&owned.object)) {
-        return false;
+        return None;
     }
     // Its file is no more, and others of its layer are: somebody took it out of the folder.
-    let dropped = layers.contains(layer) && catalogue.has_local(layer);
+    let is_dropped = layers.contains(layer) && catalogue.has_local(layer);
+    let dropped = is_dropped.then(|| Some(layer.clone()));
     match layer {
-        Layer::Hatch => dropped || !layers.contains(layer),
+        Layer::Hatch if layers.contains(layer) => dropped,
+        Layer::Hatch => Some(None),
         // A namespace that stops being due keeps what it has.
-        _ if !due => false,
+        _ if !due => None,
         Layer::Baseline => dropped,
         Layer::Profile(_) => match catalogue.profile(labels) {
-            Some(other) if other != *layer => catalogue.has_local(&other),
+            // Wherever its policies are: in the namespace, or of the cluster.
+            Some(other) if other != *layer => catalogue.has(&other).then_some(Some(other)),
             Some(_) => dropped,
-            None => false,
+            None => None,
         },
-        Layer::Access(name) => dropped || labels.get(&catalogue.site.access_label(name)) != Some("true"),
+        Layer::Access(name) if labels.get(&catalogue.site.access_label(name)) != Some("true") => Some(None),
+        Layer::Access(_) => dropped,
     }
 }
 
@@ -239,9 +293,8 @@ fn mark(
 }
 
 /// The pods that wait for us.
-fn gated(catalogue: &Catalogue, facts: &NamespaceFacts) -> Vec<(Box<str>, usize)> {
+fn gated(catalogue: &Catalogue, facts: &NamespaceFacts) -> Vec<Box<str>> {
     let ours = catalogue.site.gate_name();
     let pods = facts.running().iter().filter(|running| &*running.kind == "Pod" && !running.workload.is_assigned);
-    pods.filter_map(|pod| Some((pod.name.clone(), pod.workload.gates.iter().position(|gate| **gate == *ours)?)))
-        .collect()
+    pods.filter(|pod| pod.workload.gates.iter().any(|gate| **gate == *ours)).map(|pod| pod.name.clone()).collect()
 }

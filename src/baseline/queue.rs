@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::pace::Pace;
 
@@ -70,21 +70,21 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         self.by_time.iter().take_while(|(at, _)| *at <= now).count()
     }
 
-    /// Work on a key has ended well. It rests if anything was written, and is looked at again at this time.
-    pub(super) fn done(&mut self, key: &K, now: Instant, wrote: bool, again: Option<Instant>) {
-        let rest = wrote.then(|| now + self.pace.settle);
-        self.end(key, rest, 0);
+    /// Work on a key has ended well. It rests for so long if anything was written, and is looked at again at this time.
+    pub(super) fn done(&mut self, key: &K, now: Instant, rest: Option<Duration>, again: Option<Instant>) {
+        self.end(key, rest.map(|rest| now + rest), 0);
         if let Some(again) = again {
             self.add(key, again);
         }
     }
 
-    /// Work on a key has failed. It is tried again after a while; what is heard of it meanwhile can make that a few seconds.
-    pub(super) fn failed(&mut self, key: &K, now: Instant) {
+    /// Work on a key has failed. It is tried again after a while, or at this time; what is heard of it meanwhile can make that
+    /// a few seconds.
+    pub(super) fn failed(&mut self, key: &K, now: Instant, again: Option<Instant>) {
         let failures = self.records.get(key).map_or(1, |record| record.failures.saturating_add(1));
         let wait = self.pace.after_failures(failures);
         self.end(key, Some(now + wait.min(self.pace.retry.saturating_mul(10))), failures);
-        self.add(key, now + wait);
+        self.add(key, again.map_or(now + wait, |again| again.min(now + wait)));
     }
 
     /// How often in a row a key failed.
@@ -116,7 +116,6 @@ impl<K: Clone + Ord + Hash> Queue<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -144,10 +143,10 @@ mod tests {
         assert_eq!(queue.take(now), Some("a"));
         queue.add(&"a", now);
         assert_eq!(queue.take(now + SECOND), None, "nobody works on it twice at once");
-        queue.done(&"a", now, true, Some(now + 600 * SECOND));
+        queue.done(&"a", now, Some(Pace::default().settle), Some(now + 600 * SECOND));
         assert_eq!(queue.next(), Some(now + Pace::default().settle));
         assert_eq!(queue.take(now + SECOND), Some("a"));
-        queue.done(&"a", now + SECOND, false, Some(now + 600 * SECOND));
+        queue.done(&"a", now + SECOND, None, Some(now + 600 * SECOND));
         assert_eq!(queue.next(), Some(now + 600 * SECOND), "nothing was heard, so it is the resync");
     }
 
@@ -159,7 +158,7 @@ mod tests {
             queue.add(&"a", now);
             let at = queue.next().unwrap();
             assert_eq!(queue.take(at), Some("a"));
-            queue.failed(&"a", now);
+            queue.failed(&"a", now, None);
             assert_eq!(queue.failures(&"a"), failures);
             waits.push(queue.next().unwrap() - now);
         }
@@ -168,8 +167,26 @@ mod tests {
         assert_eq!(queue.next(), Some(now + 10 * Pace::default().retry), "news makes it a few seconds, and no less");
         let at = queue.next().unwrap();
         queue.take(at);
-        queue.done(&"a", at, false, None);
+        queue.done(&"a", at, None, None);
         assert_eq!((queue.failures(&"a"), queue.next()), (0, None));
+    }
+
+    #[test]
+    fn what_fails_is_not_forgotten_when_its_time_comes() {
+        let (mut queue, now) = queue();
+        let mut fail = |again| {
+            queue.add(&"a", now);
+            let at = queue.next().unwrap();
+            queue.take(at);
+            queue.failed(&"a", now, again);
+            queue.next().unwrap()
+        };
+        for _ in 0..12 {
+            fail(None);
+        }
+        assert!(fail(None) > now + 200 * SECOND);
+        assert_eq!(fail(Some(now + 20 * SECOND)), now + 20 * SECOND);
+        assert_eq!(fail(Some(now)), now + 10 * Pace::default().retry, "but not at once");
     }
 
     #[test]

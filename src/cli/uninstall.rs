@@ -8,12 +8,12 @@ use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
-use serde_json::json;
 
 use super::sources::Sources;
 use super::{FAILED, OK, block_on, cluster};
+use crate::baseline::lift_gate;
 use crate::cluster::words;
 use crate::view::Site;
 
@@ -135,13 +135,13 @@ async fn lift(client: &Client, gate: &str) -> Result<usize> {
             name.clone_into(&mut other);
         }
         for pod in pods.items.iter().filter(|pod| gates(pod).any(|name| name == gate)) {
-            match lift_one(client, pod, gate).await {
+            let namespace = pod.namespace().unwrap_or_default();
+            match lift_gate(client, &namespace, &pod.name_any(), gate, FIELD_MANAGER).await {
                 Ok(()) => lifted += 1,
                 // It is gone, and waits for nothing.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => {
                     failed += 1;
-                    let namespace = pod.namespace().unwrap_or_default();
                     anstream::eprintln!("pod {namespace}/{}: {}", pod.name_any(), words(&error));
                 }
             }
@@ -170,14 +170,6 @@ fn gates(pod: &Pod) -> impl Iterator<Item = &str> {
 /// Tells what was done. Whether anybody reads that changes nothing about what is still to be done.
 fn say(text: &str) {
     let _ = writeln!(anstream::stdout().lock(), "{text}");
-}
-
-async fn lift_one(client: &Client, pod: &Pod, gate: &str) -> Result<(), kube::Error> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    // By its name, whatever gates stand beside it by now.
-    let patch = Patch::Strategic(json!({"spec": {"schedulingGates": [{"$patch": "delete", "name": gate}]}}));
-    api.patch(&pod.name_any(), &parameters, &patch).await.map(|_| ())
 }
 
 /// What stays in the cluster, and how it is removed.
@@ -211,6 +203,7 @@ fn what_stays(site: &Site) -> String {
 mod tests {
     use super::*;
     use crate::config::Configuration;
+    use serde_json::json;
 
     #[test]
     fn it_says_how_the_rest_is_removed_with_the_names_of_the_cluster() {

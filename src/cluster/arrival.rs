@@ -45,7 +45,7 @@ impl From<&Site> for Owning {
             layer_label: site.layer_label(),
             reserved_prefix: site.baseline.reserved_prefix.clone(),
             labels: site.owned_labels().into(),
-            annotations: site.owned_annotations().into_iter().map(str::to_owned).collect(),
+            annotations: site.owned_annotations(),
         }
     }
 }

@@ -65,6 +65,8 @@ parts! {
         managed_fields: "managedFields" => &'a RawValue,
         /// `deletionTimestamp`.
         deletion_timestamp: "deletionTimestamp" => &'a RawValue,
+        /// `creationTimestamp`.
+        creation_timestamp: "creationTimestamp" => &'a RawValue,
         /// `uid`.
         uid: "uid" => &'a RawValue,
         /// `finalizers`.
@@ -110,6 +112,11 @@ impl<'a> Manifest<'a> {
     #[must_use]
     pub fn deleting(&self) -> bool {
         self.metadata().deletion_timestamp.is_some()
+    }
+
+    /// When the object was made, where that is said. Nobody but the API server says it, so what is no time says nothing.
+    pub(super) fn created(&self) -> Option<jiff::Timestamp> {
+        serde_json::from_str(self.metadata().creation_timestamp?.get()).ok()
     }
 
     /// The labels of the object.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
+
 use super::{Fault, Labels, Path, Policy, Tier};
 
 /// The label that every namespace carries with its own name as the value, known or not (Kubernetes 1.22).
@@ -115,6 +117,8 @@ pub struct Namespace {
     pub uid: Box<str>,
     /// Whether it is being deleted.
     pub terminating: bool,
+    /// When it was made, where the API server says so.
+    pub created: Option<Timestamp>,
 }
 
 /// Where pods ask to be scraped for metrics.

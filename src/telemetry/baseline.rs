@@ -16,7 +16,7 @@ const RESULTS: [&str; 4] = ["unchanged", "written", "gone", "failed"];
 /// What is written.
 const WRITES: [&str; 6] = ["apply", "replace", "delete", "mark", "lift", "hatch"];
 /// How far namespaces are.
-const STATES: [&str; 3] = ["applied", "pending", "failed"];
+const STATES: [&str; 4] = ["applied", "pending", "failed", "unlabelled"];
 /// What happens to hatches.
 const CHANGES: [&str; 2] = ["opened", "closed"];
 
@@ -98,7 +98,7 @@ impl BaselineMetrics {
         baseline.register("writes", "Requests to the API server that write, by what they write", self.writes.clone());
         baseline.register(
             "namespaces",
-            "Namespaces that are due a baseline, by how far they are",
+            "Namespaces that are due a baseline, by how far they are; those that are due none since nobody asked /mutate for their labels",
             self.namespaces.clone(),
         );
         baseline.register("queued", "Namespaces that wait to be looked at", self.queued.clone());
@@ -128,7 +128,7 @@ impl BaselineMetrics {
         self.writes.get_or_create(&WhatLabel { what }).inc();
     }
 
-    /// So many namespaces are that far: `applied`, `pending` or `failed`.
+    /// So many namespaces are that far: `applied`, `pending` or `failed`; or `unlabelled`, and due nothing for that.
     pub fn namespaces(&self, state: &'static str, count: usize) {
         self.namespaces.get_or_create(&StateLabel { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }

@@ -69,6 +69,7 @@ impl View {
                 facts.annotations = annotations;
                 facts.uid = namespace.uid;
                 facts.is_terminating = namespace.terminating;
+                facts.created = namespace.created;
             }
             Body::Policies(policies) => {
                 let (wide, narrow): (Vec<_>, Vec<_>) = policies.into_iter().partition(is_cluster_wide);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::model::{Labels, ObjectRef, Policy, Workload};
 
 /// What is known of one namespace.
@@ -15,6 +17,8 @@ pub struct NamespaceFacts {
     pub uid: Box<str>,
     /// Whether it is being deleted.
     pub is_terminating: bool,
+    /// When it was made, if that is known.
+    pub created: Option<Timestamp>,
     /// Its policies, by object.
     pub policies: Vec<Arc<Policy>>,
     /// Its pods and what makes pods, by kind and name.

@@ -304,8 +304,14 @@ impl Site {
 
     /// The annotations that it writes on them.
     #[must_use]
-    pub fn owned_annotations(&self) -> Vec<&str> {
-        self.baseline.annotations.keys().map(String::as_str).collect()
+    pub fn owned_annotations(&self) -> Vec<String> {
+        self.baseline.annotations.keys().cloned().chain([self.template_annotation()]).collect()
+    }
+
+    /// The annotation of its policies that tells one state of a file from another.
+    #[must_use]
+    pub fn template_annotation(&self) -> String {
+        format!("{}/template", self.label_domain)
     }
 
     /// The scheduling gate of pods that wait for the baseline of their namespace.

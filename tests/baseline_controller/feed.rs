@@ -81,14 +81,15 @@ fn read(value: &Value) -> Object {
 fn owned(site: &Site, id: &ObjectRef, value: &Value) -> Option<Owned> {
     let metadata = &value["metadata"];
     let layer = metadata["labels"][site.layer_label()].as_str()?;
-    let labels = site.owned_labels();
+    let (labels, annotations) = (site.owned_labels(), site.owned_annotations());
+    let annotations: Vec<&str> = annotations.iter().map(String::as_str).collect();
     let fields = metadata["managedFields"].as_array().cloned().unwrap_or_default();
     let is_applied = fields.iter().any(|entry| entry["manager"] == FIELD_MANAGER && entry["operation"] == "Apply");
     Some(Owned {
         object: id.clone(),
         uid: metadata["uid"].as_str().unwrap().into(),
         layer: layer.into(),
-        fingerprint: dialect::fingerprint(value, &[&labels[0], &labels[1]], &site.owned_annotations()),
+        fingerprint: dialect::fingerprint(value, &[&labels[0], &labels[1]], &annotations),
         is_applied,
     })
 }

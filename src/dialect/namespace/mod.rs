@@ -21,8 +21,8 @@ impl Dialect for Namespaces {
         let id = ObjectRef { namespace: None, ..manifest.id()? };
         let labels = manifest.labels()?.with(NAME_LABEL, &id.name);
         let labels_path = Path::root().field("metadata").field("labels");
-        let body =
-            Body::Namespace(Namespace { labels, labels_path, uid: manifest.uid()?, terminating: manifest.deleting() });
+        let (uid, terminating, created) = (manifest.uid()?, manifest.deleting(), manifest.created());
+        let body = Body::Namespace(Namespace { labels, labels_path, uid, terminating, created });
         Ok(Object { id, body, faults: Vec::new(), annotations: manifest.annotations()? })
     }
 

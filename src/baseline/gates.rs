@@ -1,0 +1,56 @@
+//! Gates of pods that wait for the baseline of their namespace: how they are lifted.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::json;
+
+use super::error::{Failure, is_missing};
+use super::executor::{Executor, Subject};
+use crate::view::FIELD_MANAGER;
+
+/// Takes a gate from a pod by its name, whatever gates stand beside it by now. Where it has none, nothing changes.
+///
+/// # Errors
+/// What the API server says: also that there is no such pod, which then waits for nothing.
+pub async fn lift_gate(client: &Client, namespace: &str, pod: &str, gate: &str, manager: &str) -> kube::Result<()> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let parameters = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+    let patch = Patch::Strategic(json!({"spec": {"schedulingGates": [{"$patch": "delete", "name": gate}]}}));
+    pods.patch(pod, &parameters, &patch).await.map(|_| ())
+}
+
+impl Executor {
+    /// Lets all pods of the namespace be scheduled, whatever the view shows.
+    pub(super) async fn lift_all(&self, subject: &Subject) -> Result<(), Failure> {
+        let ours = subject.catalogue.site.gate_name();
+        let pods: Api<Pod> = Api::namespaced(self.cluster.client.clone(), &subject.name);
+        // Those that have a node wait for nothing.
+        let unassigned = ListParams::default().fields("spec.nodeName=");
+        let found = pods.list(&unassigned).await.map_err(|error| Failure::of("listing pods", error))?;
+        let gated = found.into_iter().filter(|pod| {
+            let gates = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
+            gates.into_iter().any(|gate| gate.name == ours)
+        });
+        let names: Vec<Box<str>> = gated.filter_map(|pod| pod.metadata.name).map(String::into_boxed_str).collect();
+        self.lift(subject, &names).await
+    }
+
+    /// Lets pods be scheduled: each that can be, whatever becomes of the others. Says what failed first.
+    pub(super) async fn lift(&self, subject: &Subject, pods: &[Box<str>]) -> Result<(), Failure> {
+        let gate = subject.catalogue.site.gate_name();
+        let mut first = None;
+        for pod in pods {
+            self.metrics.wrote("lift");
+            match lift_gate(&self.cluster.client, &subject.name, pod, &gate, FIELD_MANAGER).await {
+                Ok(()) => tracing::debug!(namespace = %subject.name, pod, "lifted the gate"),
+                // It is gone, and waits for nothing.
+                Err(error) if is_missing(&error) => {}
+                Err(error) => {
+                    first.get_or_insert(Failure::of(format!("lifting the gate of pod {pod}"), error));
+                }
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+}
