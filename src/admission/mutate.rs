@@ -152,3 +152,66 @@ fn labels(knowledge: &Knowledge, name: &str, written: &Labels, object: &Value) -
     }
     patch
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::baseline::PolicySet;
+    use crate::config::Configuration;
+    use crate::dialect::{Manifest, Origin};
+    use serde_json::json;
+
+    const GATE: &str = "network-policy.portcullis.dev/baseline";
+
+    fn knowledge(rest: &str, baseline: &str) -> Knowledge {
+        let text = format!("apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n{rest}");
+        let mut view = View::default();
+        let namespace = json!({"metadata": {"name": "shop", "labels": {GATE: baseline}}}).to_string();
+        let manifest = Manifest::read("v1", "Namespace", &namespace, Origin::Author).unwrap();
+        view.insert(dialect::read(&manifest).unwrap().unwrap());
+        Knowledge {
+            controller_runs: true,
+            ..Knowledge::new(Configuration::read(&text).unwrap(), view, PolicySet::default())
+        }
+    }
+
+    /// The gates that a pod is given.
+    fn gates(knowledge: &Knowledge, spec: &Value) -> Option<Value> {
+        let pod =
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"}, "spec": spec});
+        let body = json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"},
+                "resource": {"group": "", "version": "v1", "resource": "pods"},
+                "name": "web", "namespace": "shop", "operation": "CREATE", "userInfo": {"username": "ada"},
+                "object": pod.clone(), "oldObject": null, "dryRun": false,
+            },
+        })
+        .to_string();
+        let body = body.as_bytes();
+        let request = Request::read(body).unwrap().unwrap();
+        let facts = Facts::default();
+        let asking = Asking::new(knowledge, &facts, &request);
+        let subject = subject(&knowledge.configuration.site, &request, "v1").unwrap_or_else(|_| panic!("a subject"));
+        let patched = patch(knowledge, &asking, &request, body, &subject)?.applied_to(&pod).unwrap();
+        Some(patched["spec"]["schedulingGates"].clone())
+    }
+
+    #[test]
+    fn a_pod_waits_only_where_somebody_will_let_it_go() {
+        let gated = "baseline: {gate: true}\n";
+        let (pod, ours) = (json!({"containers": []}), json!({"name": GATE}));
+        let pending = knowledge(gated, "pending");
+        assert_eq!(gates(&pending, &pod), Some(json!([ours])));
+        let other = json!({"name": "example.com/other"});
+        let with = |gates: Value| json!({"containers": [], "schedulingGates": gates});
+        assert_eq!(gates(&pending, &with(json!([other]))), Some(json!([other, ours])));
+        assert_eq!(gates(&pending, &with(json!([ours]))), None, "it waits already");
+        assert_eq!(gates(&pending, &json!({"containers": [], "nodeName": "n"})), None, "it has its node");
+        assert_eq!(gates(&knowledge(gated, "applied"), &pod), None, "everything is there");
+        assert_eq!(gates(&knowledge("", "pending"), &pod), None, "gates are off");
+        let alone = Knowledge { controller_runs: false, ..pending };
+        assert_eq!(gates(&alone, &pod), None, "nobody would lift it");
+    }
+}

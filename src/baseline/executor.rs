@@ -87,7 +87,7 @@ impl Executor {
         for step in plan.steps {
             match step {
                 Step::Apply(position) => {
-                    self.apply_one(catalogue, position, Some(&subject.name), &mut progress).await?
+                    self.apply_one(catalogue, position, Some(&subject.name), &mut progress).await?;
                 }
                 Step::Delete { owned, after } if progress.has(after.as_ref()) => {
                     let is_done = progress.note(self.delete_if_outdated(subject, &owned).await)?;

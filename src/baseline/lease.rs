@@ -161,14 +161,20 @@ impl Election {
         let made = lease.metadata.creation_timestamp.as_ref().map(|time| time.0);
         let mut working = std::pin::pin!(work(stop.clone(), made));
         let mut lease = lease;
+        let mut goes_on = true;
         let is_lost = tokio::select! {
-            () = &mut working => false,
+            () = &mut working => {
+                goes_on = false;
+                false
+            }
             () = end.cancelled() => false,
             () = self.keep(&mut lease, asked) => true,
         };
         stop.cancel();
         // What is under way ends at once. If it does not, it is dropped, long before anybody else begins.
-        let _ = timeout((self.terms.lease - self.terms.give_up.min(self.terms.lease)) / 2, working).await;
+        if goes_on {
+            let _ = timeout((self.terms.lease - self.terms.give_up.min(self.terms.lease)) / 2, working).await;
+        }
         if is_lost {
             tracing::warn!(identity = self.identity, "the lease is lost: others may work now");
             self.seen = None;

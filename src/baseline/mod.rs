@@ -25,6 +25,7 @@ mod plan;
 mod policy_set;
 mod queue;
 mod standings;
+mod worker;
 
 pub use catalogue::{Catalogue, Entry};
 pub use controller::{Controller, Wanted, run};

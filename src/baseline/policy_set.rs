@@ -6,6 +6,8 @@
 //! namespaces by the same labels; a cluster uses one of the three sets. What a namespace is due is a pure function of that
 //! folder and of its labels.
 
+mod check;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -14,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::dialect::{self, Origin};
 use crate::manifest;
-use crate::model::{Labels, Namespaces, Object, Operator, Policy, Selector};
+use crate::model::{Labels, Namespaces, Object, Policy, Selector};
 use crate::view::{SetName, Site};
 
 /// The folder that ships.
@@ -178,59 +180,6 @@ impl PolicySet {
         Ok(set)
     }
 
-    /// Whether the set that the configuration chooses has a folder for every name in it, its policies of the cluster are for
-    /// no more namespaces than those that ask for them, and all have names that nobody else may use, nor another of them that
-    /// can be in the same place.
-    ///
-    /// # Errors
-    /// The first name without a folder, or the first policy that is for others too, or has a name that anybody may use or
-    /// another one has.
-    pub fn check(&self, site: &Site) -> Result<(), Error> {
-        let (folder, layers) = self.chosen(site);
-        for (layer, names, known) in
-            [("profiles", &site.profiles.names, &layers.profiles), ("access", &site.access, &layers.access)]
-        {
-            if let Some(name) = names.iter().find(|name| !known.contains_key(*name)) {
-                let problem = format!("the configuration names `{name}`, and there are no policies for it");
-                return Err(Error { file: format!("{folder}{layer}/{name}"), problem });
-            }
-        }
-        let profile = site.profile_label();
-        for template in &layers.baseline {
-            asks_for(template, &profile, None)?;
-        }
-        for (name, templates) in &layers.profiles {
-            templates.iter().try_for_each(|template| asks_for(template, &profile, Some(name)))?;
-        }
-        for (name, templates) in &layers.access {
-            let label = site.access_label(name);
-            templates.iter().try_for_each(|template| asks_for(template, &label, Some("true")))?;
-        }
-        let enforcement = site.enforcement_label();
-        layers.hatch.iter().try_for_each(|template| asks_for(template, &enforcement, Some("disabled")))?;
-        let all = self.by_layer(site);
-        all.iter().try_for_each(|(_, template)| {
-            let (name, prefix) = (&template.object.id.name, &site.baseline.reserved_prefix);
-            if name.starts_with(&**prefix) {
-                return Ok(());
-            }
-            let problem =
-                format!("metadata.name: `{name}` has to start with `{prefix}` (`baseline.reservedPrefix`), which is nobody else's");
-            Err(Error { file: template.file.clone(), problem })
-        })?;
-        all.iter().enumerate().try_for_each(|(position, later)| {
-            let Some((_, earlier)) = all.iter().take(position).find(|earlier| collide(earlier, later)) else {
-                return Ok(());
-            };
-            let (_, template) = later;
-            let problem = format!(
-                "metadata.name: {} is the name of another in {}, and one would be written over the other without end",
-                template.object.id, earlier.file
-            );
-            Err(Error { file: template.file.clone(), problem })
-        })
-    }
-
     /// The policies of the set that the configuration chooses, each with its layer. Names that are not in the configuration
     /// have none.
     #[must_use]
@@ -307,30 +256,6 @@ impl PolicySet {
             SetName::Calico => ("calico/", &self.calico),
         }
     }
-}
-
-/// Whether two policies would be one object. A namespace has one profile at a time.
-fn collide((one_layer, one): &(Layer, &Template), (other_layer, other): &(Layer, &Template)) -> bool {
-    let group = |template: &Template| template.object.id.api_version.split_once('/').map(|(group, _)| group.to_owned());
-    let (id, other_id) = (&one.object.id, &other.object.id);
-    let is_same = id.name == other_id.name && id.kind == other_id.kind && group(one) == group(other);
-    let are_profiles = matches!((one_layer, other_layer), (Layer::Profile(one), Layer::Profile(other)) if one != other);
-    is_same && (!are_profiles || one.is_of_cluster() || other.is_of_cluster())
-}
-
-/// Whether a policy of the cluster is only for namespaces that carry a label, with this value if one is given.
-fn asks_for(template: &Template, label: &str, value: Option<&str>) -> Result<(), Error> {
-    let (wanted, words) = match value {
-        Some(value) => (Selector::equals(label, value), format!("{label}: {value}")),
-        None => (Selector::label(label, Operator::Exists), label.to_owned()),
-    };
-    let Some(namespaces) = template.namespaces().find(|namespaces| !wanted.covers(namespaces)) else { return Ok(()) };
-    let problem = format!(
-        "{} is for pods {}, and has to be for namespaces with the label `{words}` only",
-        template.object.id,
-        Namespaces::Matching(namespaces.clone())
-    );
-    Err(Error { file: template.file.clone(), problem })
 }
 
 fn templates(file: &str, text: &str) -> Result<Vec<Template>, Error> {
@@ -442,35 +367,5 @@ mod tests {
             PolicySet::default().check(&site).unwrap_err().to_string(),
             "profiles/isolated: the configuration names `isolated`, and there are no policies for it"
         );
-    }
-
-    #[test]
-    fn two_that_would_be_one_object_are_named() {
-        let text = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n\
-                    profiles: {names: [a, b], default: null}\naccess: [c]\n";
-        let site = Configuration::read(text).unwrap().site;
-        let checked = |names: [&str; 5]| {
-            let files =
-                ["baseline/x.yaml", "profiles/a/x.yaml", "profiles/b/x.yaml", "access/c/x.yaml", "hatch/x.yaml"];
-            let files = files.into_iter().zip(names);
-            let files = files.map(|(file, name)| (file.to_owned(), policy(&format!("portcullis-{name}"))));
-            PolicySet::read(files).unwrap().check(&site).map_err(|error| error.to_string())
-        };
-        assert_eq!(checked(["v", "w", "w", "y", "z"]), Ok(()), "no namespace has two profiles");
-        assert_eq!(
-            checked(["v", "w", "x", "v", "z"]).unwrap_err(),
-            "access/c/x.yaml: metadata.name: NetworkPolicy portcullis-v is the name of another in baseline/x.yaml, \
-             and one would be written over the other without end"
-        );
-        for names in [["v", "v", "x", "y", "z"], ["v", "w", "x", "x", "z"], ["v", "w", "x", "y", "y"]] {
-            assert!(checked(names).is_err(), "{names:?}");
-        }
-        let twice = policy("portcullis-v") + "---\n" + &policy("portcullis-v");
-        let files = ["profiles/a/x.yaml", "profiles/b/x.yaml", "access/c/x.yaml"];
-        let files = files.map(|file| (file.to_owned(), policy(&format!("portcullis-{}", file.len()))));
-        let files = files
-            .into_iter()
-            .map(|(file, text)| if file.contains("access") { (file, twice.clone()) } else { (file, text) });
-        assert!(PolicySet::read(files).unwrap().check(&site).is_err(), "two in one file");
     }
 }

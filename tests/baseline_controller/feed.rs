@@ -15,8 +15,18 @@ use tokio::sync::watch;
 /// How often it lists.
 const EVERY: Duration = Duration::from_millis(50);
 
-const KINDS: [(&str, &str, &str); 3] =
-    [("", "Namespace", "namespaces"), ("", "Pod", "pods"), ("networking.k8s.io", "NetworkPolicy", "networkpolicies")];
+const KINDS: [(&str, &str, &str, &str); 4] = [
+    ("", "v1", "Namespace", "namespaces"),
+    ("", "v1", "Pod", "pods"),
+    ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
+    ("cilium.io", "v2", "CiliumNetworkPolicy", "ciliumnetworkpolicies"),
+];
+
+/// A kind of the API server.
+pub(crate) fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
+    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    ApiResource { group: group.into(), version: version.into(), api_version, kind: kind.into(), plural: plural.into() }
+}
 
 /// Keeps a view of the cluster until its receivers are gone.
 pub(crate) async fn run(client: Client, site: Arc<Site>, views: watch::Sender<Arc<View>>) {
@@ -24,18 +34,17 @@ pub(crate) async fn run(client: Client, site: Arc<Site>, views: watch::Sender<Ar
     let mut view = View::of_cluster();
     while !views.is_closed() {
         let mut listed = Vec::new();
-        for (group, kind, plural) in KINDS {
-            let api_version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
-            let resource = ApiResource {
-                group: group.into(),
-                version: "v1".into(),
-                api_version: api_version.clone(),
-                kind: kind.into(),
-                plural: plural.into(),
-            };
+        for (group, version, kind, plural) in KINDS {
+            let resource = resource(group, version, kind, plural);
+            let api_version = resource.api_version.clone();
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-            // An API server that goes away ends the test, and not the feed.
-            let Ok(list) = api.list(&ListParams::default()).await else { return };
+            let list = match api.list(&ListParams::default()).await {
+                Ok(list) => list,
+                // Its CRD is not there.
+                Err(kube::Error::Api(status)) if status.code == 404 => continue,
+                // An API server that goes away ends the test, and not the feed.
+                Err(_) => return,
+            };
             for object in list {
                 let mut value = serde_json::to_value(object).unwrap();
                 value["apiVersion"] = api_version.clone().into();

@@ -13,6 +13,7 @@ mod support;
 mod feed;
 mod rig;
 mod scenarios;
+mod trouble;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -22,11 +23,12 @@ use rig::Rig;
 #[test]
 fn baselines_are_kept() {
     let Some(rig) = Rig::start() else { return };
+    scenarios::one_that_sees_nothing_leaves_the_lease_to_others(&rig);
     scenarios::gates_are_lifted_when_the_baseline_is_there(&rig);
     let replica = rig.replica("first");
     rig::until("the controller leads", || replica.leads());
     let mut failed = Vec::new();
-    for (name, scenario) in scenarios::ALL {
+    for (name, scenario) in scenarios::ALL.iter().chain(trouble::ALL) {
         let start = Instant::now();
         if catch_unwind(AssertUnwindSafe(|| scenario(&rig, &replica))).is_err() {
             failed.push(*name);

@@ -68,8 +68,14 @@ impl Rig {
 
     /// Starts a controller.
     pub(crate) fn replica(&self, identity: &str) -> Replica {
+        self.replica_that_sees(identity, self.views.clone())
+    }
+
+    /// Starts a controller that has watches of its own.
+    pub(crate) fn replica_that_sees(&self, identity: &str, views: watch::Receiver<Arc<View>>) -> Replica {
         let mut served = Served::default();
         served.insert(ApiResource::erase::<NetworkPolicy>(&()), true);
+        served.insert(feed::resource("cilium.io", "v2", "CiliumNetworkPolicy", "ciliumnetworkpolicies"), true);
         let (metrics, stop) = (Metrics::default(), CancellationToken::new());
         let (told, running) = watch::channel(false);
         let controller = Controller {
@@ -87,7 +93,7 @@ impl Rig {
                 retry: Duration::from_millis(200),
             },
             pace: Pace { resync: Duration::from_millis(500), settle: Duration::from_millis(150), ..Pace::default() },
-            views: self.views.clone(),
+            views,
             wanted: self.wanted.subscribe(),
             metrics: metrics.baseline.clone(),
             running: told,
@@ -110,6 +116,32 @@ impl Rig {
         );
         let output = self.plane.run_create(&manifest);
         assert!(output.ok, "{output}");
+    }
+
+    /// Says that other things are said about the cluster from now on.
+    pub(crate) fn configure(&self, change: impl FnOnce(&mut Site)) {
+        let mut site = Site::clone(&self.site);
+        change(&mut site);
+        self.wanted.send_modify(|wanted| wanted.site = Arc::new(site));
+    }
+
+    /// Lets nobody add policies to a namespace.
+    pub(crate) fn fill(&self, namespace: &str) {
+        let count = "count/networkpolicies.networking.k8s.io";
+        let hard = format!("--hard={count}=0");
+        self.kubectl(&["create", "quota", "none", "--namespace", namespace, &hard]);
+        // Nobody else keeps count of quotas here.
+        let status = serde_json::json!({"status": {"hard": {count: "0"}, "used": {count: "0"}}}).to_string();
+        let patch =
+            ["patch", "quota", "none", "--namespace", namespace, "--subresource=status", "--type=merge", "--patch"];
+        self.kubectl(&[&patch[..], &[&status]].concat());
+    }
+
+    /// Lets policies be added to a namespace again.
+    pub(crate) fn clear(&self, namespace: &str) {
+        self.kubectl(&["delete", "quota", "none", "--namespace", namespace]);
+        // Nobody watches quotas, and what failed often waits long.
+        self.kubectl(&["annotate", "namespace", namespace, "example.com/news=some"]);
     }
 
     /// The names of the policies in a namespace, with their resourceVersions.
