@@ -242,6 +242,7 @@ impl Worker {
                     None => {
                         self.queue.done(&key, Instant::now(), None, None);
                         self.queue.forget(&key);
+                        self.contests.remove(&key);
                         None
                     }
                 },
@@ -360,7 +361,7 @@ impl Worker {
                 "unchanged"
             }
             Ok(()) => {
-                let times = self.contests.entry(key.clone()).or_default().note(steps, now, &self.pace);
+                let times = self.contests.entry(key.clone()).or_default().note(&uid, steps, now, &self.pace);
                 if times == TOLD_AFTER {
                     self.tell_of_contest(&key, uid);
                 }
