@@ -304,11 +304,17 @@ fn a_hatch_is_closed_where_nothing_else_is_looked_after_any_more() {
     for name in ["default", "kube-system"] {
         let catalogue = catalogue();
         let end = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1);
-        let facts = hatched(&catalogue, &["deny", "all"], end, true);
-        let plan = plan(&catalogue, name, &facts, &[], Timestamp::UNIX_EPOCH);
-        assert_eq!(words(&catalogue, &plan), ["delete all", "close"], "{name} is excluded by now");
-        let facts = hatched(&catalogue, &["deny"], end, false);
-        assert!(words(&catalogue, &portcullis::baseline::plan(&catalogue, name, &facts, &[], end)).is_empty());
+        let open = hatched(&catalogue, &["deny", "all"], end, true);
+        let planned = plan(&catalogue, name, &open, &[], Timestamp::UNIX_EPOCH);
+        assert_eq!(
+            words(&catalogue, &planned),
+            ["delete all"],
+            "{name} is excluded by now, and rules refuse nothing there"
+        );
+        assert_eq!((planned.wake, planned.hatch), (Some(end), Some(Some(Timestamp::UNIX_EPOCH))));
+        assert_eq!(words(&catalogue, &plan(&catalogue, name, &open, &[], end)), ["delete all", "close"]);
+        let unheard = hatched(&catalogue, &["deny"], end, false);
+        assert_eq!(words(&catalogue, &plan(&catalogue, name, &unheard, &[], end)), ["close"]);
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::policy_set::{Layer, PolicySet};
 use crate::dialect;
 use crate::model::{Labels, ObjectRef};
-use crate::view::{BaselineScope, Hatch, HatchFault, Owned, Site};
+use crate::view::{BaselineScope, Owned, Site};
 
 /// Every policy that can be due, as it is written.
 #[derive(Clone, Debug)]
@@ -117,19 +117,6 @@ impl Catalogue {
             && site.baseline.namespaces == BaselineScope::New
             && [site.baseline_label(), site.profile_label()].iter().all(|label| labels.get(label).is_none())
             && self.installed.zip(created).is_some_and(|(installed, created)| created > installed)
-    }
-
-    /// What a namespace says about its hatch, where that means anything: where nothing is applied, only a policy of the
-    /// cluster selects the label.
-    pub fn hatch<'a>(
-        &self,
-        name: &str,
-        labels: &Labels,
-        annotations: &'a Labels,
-        now: Timestamp,
-    ) -> Option<Result<Hatch<'a>, HatchFault<'a>>> {
-        let hatch = self.site.hatch(labels, annotations, now);
-        hatch.filter(|_| self.is_open_to(name) || self.has_hatch_of_cluster())
     }
 
     /// Whether a namespace is neither of the platform nor excluded.

@@ -1,37 +1,71 @@
 //! Gates of pods that wait for the baseline of their namespace: how they are lifted.
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{ApiResource, ListParams, NotUsed, Object, Patch, PatchParams};
 use kube::{Api, Client};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::error::{Failure, is_missing};
 use super::executor::{Executor, Subject};
 use crate::view::FIELD_MANAGER;
 
+/// A pod, as far as its gates are concerned.
+pub type GatedPod = Object<Gates, NotUsed>;
+
+/// What holds a pod back.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Gates {
+    scheduling_gates: Vec<Gate>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Gate {
+    name: String,
+}
+
+impl Gates {
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.scheduling_gates.iter().map(|gate| &*gate.name)
+    }
+}
+
+/// The pods of a namespace, or of the cluster.
+#[must_use]
+pub fn pods(client: &Client, namespace: Option<&str>) -> Api<GatedPod> {
+    let resource = ApiResource {
+        group: String::new(),
+        version: "v1".to_owned(),
+        api_version: "v1".to_owned(),
+        kind: "Pod".to_owned(),
+        plural: "pods".to_owned(),
+    };
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
+}
+
 /// Takes a gate from a pod by its name, whatever gates stand beside it by now. Where it has none, nothing changes.
 ///
 /// # Errors
 /// What the API server says: also that there is no such pod, which then waits for nothing.
 pub async fn lift_gate(client: &Client, namespace: &str, pod: &str, gate: &str, manager: &str) -> kube::Result<()> {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let parameters = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
     let patch = Patch::Strategic(json!({"spec": {"schedulingGates": [{"$patch": "delete", "name": gate}]}}));
-    pods.patch(pod, &parameters, &patch).await.map(|_| ())
+    pods(client, Some(namespace)).patch(pod, &parameters, &patch).await.map(|_| ())
 }
 
 impl Executor {
     /// Lets all pods of the namespace be scheduled, whatever the view shows.
     pub(super) async fn lift_all(&self, subject: &Subject) -> Result<(), Failure> {
         let ours = subject.catalogue.site.gate_name();
-        let pods: Api<Pod> = Api::namespaced(self.cluster.client.clone(), &subject.name);
+        let pods = pods(&self.cluster.client, Some(&subject.name));
         // Those that have a node wait for nothing.
         let unassigned = ListParams::default().fields("spec.nodeName=");
         let found = pods.list(&unassigned).await.map_err(|error| Failure::of("listing pods", error))?;
-        let gated = found.into_iter().filter(|pod| {
-            let gates = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
-            gates.into_iter().any(|gate| gate.name == ours)
-        });
+        let gated = found.into_iter().filter(|pod| pod.spec.names().any(|name| name == ours));
         let names: Vec<Box<str>> = gated.filter_map(|pod| pod.metadata.name).map(String::into_boxed_str).collect();
         self.lift(subject, &names).await
     }

@@ -45,7 +45,7 @@ impl Executor {
         let known: Labels = annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         // It may have been opened anew since the plan was made.
         let is_label_there = labels.get(&site.enforcement_label()) == Some("disabled");
-        let why = match subject.catalogue.hatch(&subject.name, &labels, &known, Timestamp::now()) {
+        let why = match site.hatch(&labels, &known, Timestamp::now()) {
             Some(Ok(_)) => return Ok(()),
             Some(Err(HatchFault::Over(until))) => format!("it was open until {until}"),
             Some(Err(fault)) => format!("it was {fault}"),

@@ -29,7 +29,7 @@ mod worker;
 
 pub use catalogue::{Catalogue, Entry};
 pub use controller::{Controller, Wanted, run};
-pub use gates::lift_gate;
+pub use gates::{GatedPod, Gates, lift_gate, pods};
 pub use lease::{Terms, identity};
 pub use pace::Pace;
 pub use plan::{Plan, Standing, Step, plan, plan_cluster};

@@ -82,9 +82,10 @@ pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluste
     // Who has a baseline keeps it, whatever becomes of the label that says so.
     let has_baseline = facts.owned.iter().any(|owned| owned.is_applied && *owned.layer == *Layer::Baseline.label());
     let due = catalogue.is_due(name, labels) || is_open && has_baseline;
-    let hatch = catalogue.hatch(name, labels, &facts.annotations, now);
+    // Where nothing is applied, it still has the rules refuse nothing.
+    let hatch = catalogue.site.hatch(labels, &facts.annotations, now);
     let mut layers = if due { catalogue.layers(labels) } else { Vec::new() };
-    if matches!(hatch, Some(Ok(_))) {
+    if is_open && matches!(hatch, Some(Ok(_))) {
         layers.push(Layer::Hatch);
     }
     let is_missing = |entry: &Entry| entry.of_cluster && !entry.is_among(of_cluster);

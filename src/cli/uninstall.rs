@@ -7,13 +7,12 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
-use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
 
 use super::sources::Sources;
 use super::{FAILED, OK, block_on, cluster};
-use crate::baseline::lift_gate;
+use crate::baseline::{lift_gate, pods};
 use crate::cluster::words;
 use crate::view::Site;
 
@@ -126,15 +125,18 @@ async fn lift(client: &Client, gate: &str) -> Result<usize> {
     // A pod with a gate has no node.
     let mut page = ListParams::default().fields("spec.nodeName=").limit(PAGE);
     loop {
-        let pods = Api::<Pod>::all(client.clone()).list(&page).await;
-        let pods = pods.map_err(|error| anyhow!("listing pods without a node: {}", words(&error)))?;
-        for name in
-            pods.items.iter().flat_map(gates).filter(|name| *name != gate && name.ends_with(&format!("/{ending}")))
+        let found = pods(client, None).list(&page).await;
+        let found = found.map_err(|error| anyhow!("listing pods without a node: {}", words(&error)))?;
+        for name in found
+            .items
+            .iter()
+            .flat_map(|pod| pod.spec.names())
+            .filter(|name| *name != gate && name.ends_with(&format!("/{ending}")))
         {
             others += 1;
             name.clone_into(&mut other);
         }
-        for pod in pods.items.iter().filter(|pod| gates(pod).any(|name| name == gate)) {
+        for pod in found.items.iter().filter(|pod| pod.spec.names().any(|name| name == gate)) {
             let namespace = pod.namespace().unwrap_or_default();
             match lift_gate(client, &namespace, &pod.name_any(), gate, FIELD_MANAGER).await {
                 Ok(()) => lifted += 1,
@@ -146,7 +148,7 @@ async fn lift(client: &Client, gate: &str) -> Result<usize> {
                 }
             }
         }
-        match pods.metadata.continue_.filter(|token| !token.is_empty()) {
+        match found.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => page = page.continue_token(&token),
             None => break,
         }
@@ -159,12 +161,6 @@ async fn lift(client: &Client, gate: &str) -> Result<usize> {
         );
     }
     Ok(failed)
-}
-
-/// The scheduling gates of a pod.
-fn gates(pod: &Pod) -> impl Iterator<Item = &str> {
-    let gates = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
-    gates.map(|gate| &*gate.name)
 }
 
 /// Tells what was done. Whether anybody reads that changes nothing about what is still to be done.
@@ -203,7 +199,6 @@ fn what_stays(site: &Site) -> String {
 mod tests {
     use super::*;
     use crate::config::Configuration;
-    use serde_json::json;
 
     #[test]
     fn it_says_how_the_rest_is_removed_with_the_names_of_the_cluster() {
@@ -222,13 +217,5 @@ mod tests {
         let text = what_stays(&site);
         assert!(text.contains("ciliumclusterwidenetworkpolicies --selector example.com/layer\n"), "{text}");
         assert!(text.contains("--all example.com/profile- example.com/baseline- "), "{text}");
-    }
-
-    #[test]
-    fn the_gates_of_a_pod_are_told_by_their_names() {
-        let pod: Pod =
-            serde_json::from_value(json!({"spec": {"containers": [], "schedulingGates": [{"name": "a/b"}]}})).unwrap();
-        assert_eq!(gates(&pod).collect::<Vec<_>>(), ["a/b"]);
-        assert_eq!(gates(&Pod::default()).count(), 0);
     }
 }
