@@ -144,7 +144,8 @@ async fn new_policies_are_put_in_force() {
     let is_patched = |answer: &Answer| answer.response()["patch"].is_string();
     assert!(!is_patched(&server.client.post("/mutate", namespace.clone()).await));
 
-    files.write("policies/baseline/p.json", &without_namespace(manifest.clone()));
+    let other = backend_policy("portcullis-q", &json!({"policyTypes": ["Ingress"]}));
+    files.write("policies/baseline/p.json", &without_namespace(other));
     until_answer(&server, "/mutate", &namespace, "a label for the baseline", is_patched).await;
     files.write("policies/baseline/q.json", &manifest.to_string());
     let detail = until_detail(&server, CONFIGURATION, "q.json").await;
