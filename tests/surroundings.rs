@@ -822,6 +822,7 @@ mod covering {
     fn cut(before: &[String], after: &[String]) -> Vec<String> {
         let (before, after) = (policies(before), policies(after));
         uncovered(&of(&before), &of(&after), &View::default())
+            .unwrap()
             .iter()
             .map(|cut| format!("{} {}", cut.policy.object.name, cut.rule.path))
             .collect()
@@ -902,7 +903,7 @@ mod covering {
             let (before, after) = (policies(&before), policies(&after));
             let (before, after) = (of(&before), of(&after));
             let view = View::default();
-            let cut = uncovered(&before, &after, &view);
+            let cut = uncovered(&before, &after, &view).unwrap();
             let labels: Vec<Labels> = vec![
                 Labels::default(),
                 [("app", "a")].into_iter().collect(),

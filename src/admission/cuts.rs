@@ -1,116 +1,80 @@
-//! What policies let through and others in their place do not, in words.
+//! What another profile cuts, and what goes on whatever it says.
 
+use super::preview::{NAMED_POLICIES, POLICIES, concerning};
 use crate::model::{
-    Direction, Entity, NAME_LABEL, Namespaces, Peers, Pods, Policy, Port, Ports, Ranges, Rule, Standing, Who,
+    Allowance, Direction, NAME_LABEL, Namespaces, Object, Peers, Pods, Policy, Rule, Standing, Who, uncovered,
 };
-
-/// At how many rules that allow the same it looks at most.
-const RULES: usize = 200;
-/// At how many peers of a rule it looks at most.
-const PEERS: usize = 100;
-
-/// Every rule of these policies that lets traffic through.
-pub(super) fn allowed<'a>(
-    policies: &[&'a Policy],
-) -> impl Iterator<Item = (Direction, &'a Policy, &'a Rule)> + use<'a> {
-    let in_force: Vec<&Policy> =
-        policies.iter().copied().filter(|policy| policy.standing == Standing::InForce).collect();
-    in_force.into_iter().flat_map(|policy| policy.allow_rules().map(move |(direction, rule)| (direction, policy, rule)))
-}
+use crate::view::{Scene, Site, View};
 
 /// Whether one of these policies isolates pods in this direction. Where none does, nothing is cut.
 pub(super) fn isolates(policies: &[&Policy], direction: Direction) -> bool {
     policies.iter().any(|policy| policy.standing == Standing::InForce && policy.side(direction).isolates)
 }
 
-/// What these policies do not allow of what a rule allows.
-pub(super) fn not_allowed(
-    direction: Direction,
-    policy: &Policy,
-    rule: &Rule,
-    by: &[&Policy],
-) -> Option<(Peers, Ports)> {
-    let among: Vec<&Rule> = allowed(by)
-        .filter(|(other, allowing, _)| {
-            *other == direction && allowing.subject.selector().covers(&policy.subject.selector())
-        })
-        .map(|(_, _, allowing)| allowing)
-        .filter(|allowing| is_as_wide(allowing, rule))
-        .take(RULES)
-        .collect();
-    let is_still_allowed = |who: Option<&Who>, port: Option<&Port>| {
-        among.iter().any(|allowing| has_peer(&allowing.peers, who) && has_port(allowing, port, &rule.ports))
-    };
-    let ports: Vec<Option<&Port>> = match &rule.ports {
-        Ports::Only(ports) => ports.iter().map(Some).collect(),
-        Ports::Any | Ports::But { .. } | Ports::OfService(_) => vec![None],
-    };
-    let cut_ports = |who: Option<&Who>| -> Vec<Option<&Port>> {
-        ports.iter().copied().filter(|port| !is_still_allowed(who, *port)).collect()
-    };
-    let (peers, cut): (Peers, Vec<Option<&Port>>) = match &rule.peers {
-        Peers::Any => (Peers::Any, cut_ports(None)),
-        Peers::Only(peers) => {
-            let cut: Vec<_> = peers.iter().take(PEERS).map(|peer| (peer, cut_ports(Some(&peer.who)))).collect();
-            let peers = cut.iter().filter(|(_, ports)| !ports.is_empty()).map(|(peer, _)| (*peer).clone()).collect();
-            let is_cut = |port: &Option<&Port>| cut.iter().any(|(_, ports)| ports.contains(port));
-            (Peers::Only(peers), ports.iter().copied().filter(is_cut).collect())
+/// What the old profile allows, and neither the new one nor anything else in the namespace does.
+pub(super) fn cuts(
+    site: &Site,
+    view: &View,
+    namespace: &Object,
+    (when, before, profile): (&str, &str, &str),
+    old: &[&Policy],
+    new: &[&Policy],
+) -> Vec<String> {
+    let name = &*namespace.id.name;
+    let of_others = within(name, others(site, view, namespace));
+    let (old, new) = (within(name, old.iter().copied()), within(name, new.iter().copied()));
+    let before_all: Vec<&Policy> = old.iter().chain(&of_others).collect();
+    let after_all: Vec<&Policy> = new.iter().chain(&of_others).collect();
+    let cut = uncovered(&before_all, &after_all, &Scene::with(view, namespace)).unwrap_or_default();
+    let is_of_the_profile = |cut: &Allowance<'_>| old.iter().any(|policy| std::ptr::eq(policy, cut.policy));
+    let mut lines: Vec<String> = Vec::new();
+    for cut in cut.iter().filter(|cut| is_of_the_profile(cut)) {
+        let line = format!("{when}profile {profile} cuts {}, which {before} allows", words(cut));
+        if !lines.contains(&line) {
+            lines.push(line);
         }
-    };
-    if cut.is_empty() {
-        return None;
     }
-    let listed: Option<Vec<Port>> = cut.into_iter().map(Option::<&Port>::cloned).collect();
-    Some((peers, listed.map_or_else(|| rule.ports.clone(), Ports::Only)))
+    lines
 }
 
-/// Whether a rule is for as many pods, on as few conditions, as another, whatever their peers and ports are.
-fn is_as_wide(rule: &Rule, other: &Rule) -> bool {
-    (rule.only.is_none() || rule.only == other.only)
-        && (rule.within.is_none() || rule.within == other.within)
-        && (rule.conditions.is_empty() || rule.conditions == other.conditions)
-        && (rule.filter.is_none() || rule.filter == other.filter)
+/// Policies that somebody else wrote and that let anybody in, or out to anywhere, where the profile does not.
+pub(super) fn what_stays_open(site: &Site, view: &View, namespace: &Object, due: &[&Policy]) -> Vec<String> {
+    let is_open = |rule: &Rule| match &rule.peers {
+        Peers::Any => true,
+        Peers::Only(peers) => peers.iter().any(|peer| peer.who.is_anywhere()),
+    };
+    let name = &*namespace.id.name;
+    let (others, due) = (within(name, others(site, view, namespace)), within(name, due.iter().copied()));
+    let scene = Scene::with(view, namespace);
+    let left = uncovered(&others.iter().collect::<Vec<_>>(), &due.iter().collect::<Vec<_>>(), &scene);
+    let left: Vec<Allowance<'_>> = left.into_iter().flatten().filter(|left| is_open(left.rule)).collect();
+    let first = |policy: &Policy| left.iter().find(|left| std::ptr::eq(left.policy, policy));
+    let stays_open = |policy: &Policy| Some(format!("{} goes on allowing {}", policy.object, words(first(policy)?)));
+    others.iter().filter_map(stays_open).take(NAMED_POLICIES).collect()
 }
 
-/// Whether these peers are known to hold this one; all of them where it is none.
-fn has_peer(peers: &Peers, who: Option<&Who>) -> bool {
-    let Peers::Only(peers) = peers else { return true };
-    let Some(who) = who else { return false };
-    peers.iter().any(|peer| match (&peer.who, who) {
-        (Who::Entity(Entity::All), _) => true,
-        (Who::Pods(wide), Who::Pods(narrow)) => {
-            wide.namespaces == narrow.namespaces && wide.selector().covers(&narrow.selector())
-        }
-        (Who::Addresses(wide), Who::Addresses(narrow)) => {
-            (wide.inside || !narrow.inside) && wide.addresses().covers(&narrow.addresses())
-        }
-        (wide, narrow) => wide == narrow,
-    })
+/// The policies of the namespace that the controller did not write.
+fn others<'a>(site: &'a Site, view: &'a View, namespace: &'a Object) -> impl Iterator<Item = &'a Policy> {
+    concerning(view, namespace).filter(|policy| !site.is_reserved(&policy.object.name)).take(POLICIES)
 }
 
-/// Whether a rule is known to be for this port; for all of these where it is none.
-fn has_port(rule: &Rule, port: Option<&Port>, all: &Ports) -> bool {
-    match (&rule.ports, port) {
-        (Ports::Any, _) => true,
-        (Ports::Only(ports), Some(port)) => {
-            let numbers = port.protocol.zip(port.known_numbers());
-            ports.iter().any(|own| (own.protocol, &own.numbers) == (port.protocol, &port.numbers))
-                || numbers.is_some_and(|(protocol, (first, last))| {
-                    rule.ports.known_numbers(protocol).covers(&Ranges::between(first, last))
-                })
-        }
-        (own, None) => own == all,
-        (_, Some(_)) => false,
-    }
+/// What is in force of policies that are known to be for pods of a namespace, as policies of that namespace.
+fn within<'a>(namespace: &str, policies: impl Iterator<Item = &'a Policy>) -> Vec<Policy> {
+    let in_force = policies.filter(|policy| policy.standing == Standing::InForce);
+    let narrowed = in_force.cloned().map(|mut policy| {
+        policy.subject.namespaces = Namespaces::Own(Some(namespace.into()));
+        policy
+    });
+    narrowed.collect()
 }
 
 /// What is left of a rule, in words.
-pub(super) fn words(direction: Direction, (peers, ports): &(Peers, Ports)) -> String {
-    let way = match direction {
+fn words(left: &Allowance<'_>) -> String {
+    let way = match left.direction {
         Direction::Ingress => "from",
         Direction::Egress => "to",
     };
-    format!("{direction} {way} {} on {ports}", shortly(peers))
+    format!("{} {way} {} on {}", left.direction, shortly(&left.peers), left.ports)
 }
 
 /// Peers in as few words as a warning has room for.

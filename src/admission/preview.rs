@@ -6,21 +6,19 @@
 use jiff::Timestamp;
 
 use super::Knowledge;
-use super::cuts::{allowed, isolates, not_allowed, words};
+use super::cuts::{cuts, isolates, what_stays_open};
 use super::held::{pods_that_escape, pods_that_it_closes};
 use crate::baseline::Layer;
-use crate::model::{
-    Action, Direction, Namespace, Object, Order, Peers, Policy, Precedence, Rule, Stage, Surroundings as _,
-};
+use crate::model::{Action, Direction, Namespace, Object, Order, Policy, Precedence, Stage, Surroundings as _};
 use crate::rules::Change;
 use crate::view::{Scene, SetName, Site, View};
 
 /// How many lines it has at most.
 const LINES: usize = 5;
-/// At how many policies it looks at most, and at how many rules of what a namespace is due.
+/// At how many policies it looks at most.
 pub(super) const POLICIES: usize = 200;
 /// How many policies it names for one reason.
-const NAMED_POLICIES: usize = 3;
+pub(super) const NAMED_POLICIES: usize = 3;
 
 /// The lines that the change deserves, the most important first: none unless a namespace that is there gets another profile,
 /// or its hatch is opened.
@@ -79,48 +77,6 @@ fn what_opens(profile: &str, before: &[&Policy], after: &[&Policy]) -> Option<St
         .collect();
     let opened = (!opened.is_empty()).then(|| opened.join(" and "))?;
     Some(format!("without the label of a profile, nothing that {profile} isolates is isolated any more for {opened}"))
-}
-
-/// What the old profile allows, and neither the new one nor anything else in the namespace does.
-fn cuts(
-    site: &Site,
-    view: &View,
-    namespace: &Object,
-    (when, before, profile): (&str, &str, &str),
-    old: &[&Policy],
-    new: &[&Policy],
-) -> Vec<String> {
-    let of_others = others(site, view, namespace).filter(|policy| policy.stage == Stage::Policies);
-    let allowing: Vec<&Policy> = new.iter().copied().chain(of_others).collect();
-    let mut lines: Vec<String> = Vec::new();
-    for (direction, policy, rule) in allowed(old).take(POLICIES).filter(|(direction, ..)| isolates(new, *direction)) {
-        let Some(cut) = not_allowed(direction, policy, rule, &allowing) else { continue };
-        let line = format!("{when}profile {profile} cuts {}, which {before} allows", words(direction, &cut));
-        if !lines.contains(&line) {
-            lines.push(line);
-        }
-    }
-    lines
-}
-
-/// Policies that somebody else wrote and that let anybody in, or out to anywhere, where the profile does not.
-fn what_stays_open(site: &Site, view: &View, namespace: &Object, due: &[&Policy]) -> Vec<String> {
-    let is_open = |rule: &Rule| match &rule.peers {
-        Peers::Any => true,
-        Peers::Only(peers) => peers.iter().any(|peer| peer.who.is_anywhere()),
-    };
-    let stays_open = |policy: &Policy| {
-        let mut open = allowed(&[policy]).filter(|(direction, _, rule)| isolates(due, *direction) && is_open(rule));
-        let (direction, left) =
-            open.find_map(|(direction, _, rule)| Some((direction, not_allowed(direction, policy, rule, due)?)))?;
-        Some(format!("{} goes on allowing {}", policy.object, words(direction, &left)))
-    };
-    others(site, view, namespace).filter_map(stays_open).take(NAMED_POLICIES).collect()
-}
-
-/// The policies of the namespace that the controller did not write.
-fn others<'a>(site: &'a Site, view: &'a View, namespace: &'a Object) -> impl Iterator<Item = &'a Policy> {
-    concerning(view, namespace).filter(|policy| !site.is_reserved(&policy.object.name)).take(POLICIES)
 }
 
 /// Policies that come before one that allows everything beside the others, which is what an open hatch is.

@@ -218,6 +218,12 @@ impl Rule {
         self.conditions.is_empty() && self.filter.is_none()
     }
 
+    /// Whether this holds wherever another rule does, as far as conditions and single requests go.
+    fn asks_no_more_than(&self, other: &Self) -> bool {
+        (self.conditions.is_empty() || self.conditions == other.conditions)
+            && (self.filter.is_none() || self.filter == other.filter)
+    }
+
     /// What the rule means, part by part. None, if that is more than the budget allows.
     fn parts(&self, budget: &mut usize) -> Option<Vec<Part<'_>>> {
         let peers: Vec<Option<&Peer>> = match &self.peers {
@@ -285,28 +291,66 @@ impl Rule {
             })
     }
 
+    /// Whether it is proved that others let through, together and for these pods, a part of what this rule does.
+    fn is_part_covered(
+        &self,
+        part: Part<'_>,
+        pods: &Pods,
+        by: &[(&Policy, &Self)],
+        around: &dyn Surroundings,
+        budget: &mut usize,
+    ) -> bool {
+        let mut for_some: Vec<&Pods> = Vec::new();
+        for (policy, rule) in by {
+            if !rule.asks_no_more_than(self)
+                || !rule.covers_part(part, self, around, budget)
+                || !rule.is_for_those_of(self, budget)
+            {
+                continue;
+            }
+            if policy.subject.covers(pods, around, budget) {
+                return true;
+            }
+            for_some.push(&policy.subject);
+        }
+        for_some.len() > 1 && pods.are_covered(for_some, around, budget)
+    }
+
     /// Whether it is proved that what this rule of a policy for these pods lets through others let through together.
     fn is_covered(&self, pods: &Pods, by: &[(&Policy, &Self)], around: &dyn Surroundings, budget: &mut usize) -> bool {
-        if !self.is_plain() {
-            return false;
+        self.is_plain()
+            && self
+                .parts(budget)
+                .is_some_and(|parts| parts.iter().all(|part| self.is_part_covered(*part, pods, by, around, budget)))
+    }
+
+    /// The peers and the ports of what this rule of a policy for these pods lets through and others are not proved to. None
+    /// where that is nothing.
+    fn left(
+        &self,
+        pods: &Pods,
+        by: &[(&Policy, &Self)],
+        around: &dyn Surroundings,
+        budget: &mut usize,
+    ) -> Option<(Peers, Ports)> {
+        let Some(mut parts) = self.parts(budget) else { return Some((self.peers.clone(), self.ports.clone())) };
+        parts.retain(|part| !self.is_part_covered(*part, pods, by, around, budget));
+        if parts.is_empty() {
+            return None;
         }
-        let Some(parts) = self.parts(budget) else { return false };
-        parts.iter().all(|part| {
-            let mut for_some: Vec<&Pods> = Vec::new();
-            for (policy, rule) in by {
-                if !rule.is_plain()
-                    || !rule.covers_part(*part, self, around, budget)
-                    || !rule.is_for_those_of(self, budget)
-                {
-                    continue;
-                }
-                if policy.subject.covers(pods, around, budget) {
-                    return true;
-                }
-                for_some.push(&policy.subject);
-            }
-            for_some.len() > 1 && pods.are_covered(for_some, around, budget)
-        })
+        let has_peer = |peer: &&Peer| parts.iter().any(|part| part.peer.is_some_and(|left| std::ptr::eq(left, *peer)));
+        let is_left = |port: &&Port| {
+            parts.iter().any(|part| matches!(part.ports, PartPorts::One(left) if std::ptr::eq(left, *port)))
+        };
+        let peers = match &self.peers {
+            Peers::Any => Peers::Any,
+            Peers::Only(peers) => Peers::Only(peers.iter().filter(has_peer).cloned().collect()),
+        };
+        let ports = match &self.ports {
+            Ports::Only(ports) => Ports::Only(ports.iter().filter(is_left).cloned().collect()),
+            ports => ports.clone(),
+        };
+        Some((peers, ports))
     }
 }
 
@@ -333,8 +377,8 @@ fn allowing<'a>(policies: &[&'a Policy], direction: Direction) -> Vec<(&'a Polic
     policies.iter().flat_map(|policy| rules(policy)).filter(|(_, rule)| rule.action == Action::Allow).collect()
 }
 
-/// What a rule lets through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a rule lets through, or some of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowance<'a> {
     /// The policy.
     pub policy: &'a Policy,
@@ -342,6 +386,10 @@ pub struct Allowance<'a> {
     pub direction: Direction,
     /// The rule.
     pub rule: &'a Rule,
+    /// Those of its peers that it is about.
+    pub peers: Peers,
+    /// Those of its ports.
+    pub ports: Ports,
 }
 
 /// What policies let through of which it is not proved that it may pass when others stand in their place, for the same pods
@@ -349,9 +397,13 @@ pub struct Allowance<'a> {
 ///
 /// It may pass if rules of the others allow it, or if none of them isolates the pods. Where one of them may deny it, or may
 /// leave it to a later stage, nothing is proved, unless the same policy was there before and what allows stands where it
-/// stood.
+/// stood. None if there is so much of all this that nothing was proved in the end.
 #[must_use]
-pub fn uncovered<'a>(before: &[&'a Policy], after: &[&'a Policy], around: &dyn Surroundings) -> Vec<Allowance<'a>> {
+pub fn uncovered<'a>(
+    before: &[&'a Policy],
+    after: &[&'a Policy],
+    around: &dyn Surroundings,
+) -> Option<Vec<Allowance<'a>>> {
     let mut budget = BUDGET;
     let mut uncovered = Vec::new();
     for direction in Direction::ALL {
@@ -377,13 +429,13 @@ pub fn uncovered<'a>(before: &[&'a Policy], after: &[&'a Policy], around: &dyn S
             };
             let by: Vec<(&Policy, &Rule)> = all.iter().copied().filter(|(other, _)| counts(other)).collect();
             for rule in rules {
-                if !rule.is_covered(pods, &by, around, &mut budget) {
-                    uncovered.push(Allowance { policy, direction, rule });
+                if let Some((peers, ports)) = rule.left(pods, &by, around, &mut budget) {
+                    uncovered.push(Allowance { policy, direction, rule, peers, ports });
                 }
             }
         }
     }
-    uncovered
+    (budget > 0).then_some(uncovered)
 }
 
 /// Whether a rule may keep traffic from what allows it.
