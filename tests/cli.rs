@@ -7,35 +7,10 @@
     reason = "a test that cannot go on says so by a panic"
 )]
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+mod support;
 
 use serde_json::Value;
-
-struct Done {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-fn run(arguments: &[&str], input: &str) -> Done {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A command that does not read its input may be gone before it is written.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    Done {
-        code: output.status.code().unwrap(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
-}
+use support::command::run;
 
 const DENIED: &str = "tests/corpus/kubernetes/default-deny-egress.yaml";
 const FINE: &str = "tests/corpus/kubernetes/allow-dns-egress.yaml";

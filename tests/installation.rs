@@ -15,10 +15,11 @@ mod cluster;
 
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use portcullis::manifest;
 use serde_json::{Value, json};
+use support::command::run;
 
 /// What `kubectl kustomize` makes of a folder of this repository. None where there is no `kubectl`, which is said in a line
 /// that the test harness does not swallow.
@@ -51,30 +52,15 @@ fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
     objects.iter().find(is_it).unwrap_or_else(|| panic!("there is no {kind} {name}"))
 }
 
-fn portcullis(arguments: &[&str], input: &str) -> (i32, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
-}
-
 #[test]
 fn it_passes_its_own_rules() {
-    let (code, text) = portcullis(&["check", "deploy/"], "");
-    assert_eq!(code, 0, "{text}");
-    assert!(text.contains("0 denied, 0 warnings"), "{text}");
+    let done = run(&["check", "deploy/"], "");
+    assert_eq!(done.code, 0, "{}", done.out);
+    assert!(done.out.contains("0 denied, 0 warnings"), "{}", done.out);
     let Some(rendered) = rendered("deploy") else { return };
-    let (code, text) = portcullis(&["check", "-"], &rendered);
-    assert_eq!(code, 0, "{text}");
-    assert!(text.contains("0 denied, 0 warnings"), "{text}");
+    let done = run(&["check", "-"], &rendered);
+    assert_eq!(done.code, 0, "{}", done.out);
+    assert!(done.out.contains("0 denied, 0 warnings"), "{}", done.out);
 }
 
 #[test]
@@ -115,7 +101,7 @@ fn the_deployment_starts_the_server_with_arguments_that_it_has_and_time_to_end()
     let pod = &find(&objects, "Deployment", "portcullis")["spec"]["template"]["spec"];
     let arguments: Vec<&str> =
         pod["containers"][0]["args"].as_array().unwrap().iter().map(|argument| argument.as_str().unwrap()).collect();
-    let (_, help) = portcullis(&["serve", "--help"], "");
+    let help = run(&["serve", "--help"], "").out;
     assert_eq!(arguments[0], "serve");
     for argument in &arguments[1..] {
         let flag = argument.split('=').next().unwrap();

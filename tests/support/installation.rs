@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::command::{Done, finish};
 use super::control_plane::{ControlPlane, Output};
 use super::free_ports;
 use super::process::Process;
@@ -56,9 +57,7 @@ impl Installation {
         let applied = installation.apply_deploy();
         assert!(applied.ok, "{applied}");
         installation.write_kubeconfig();
-        for _ in 0..replicas {
-            installation.start_replica();
-        }
+        installation.start_replicas(replicas);
         installation.until_asked();
         installation
     }
@@ -103,6 +102,26 @@ impl Installation {
 
     /// One more replica, and waits until it is ready.
     pub(crate) fn start_replica(&mut self) {
+        self.start_replicas(1);
+    }
+
+    /// More replicas, all at once, and waits until they are ready.
+    fn start_replicas(&mut self, count: usize) {
+        let started: Vec<Replica> = (0..count).map(|_| self.launch()).collect();
+        for mut replica in started {
+            let deadline = Instant::now() + PATIENCE;
+            while !replica.is_ready() {
+                let ended = replica.process.ended();
+                assert!(ended.is_none(), "portcullis ended with {ended:?}:\n{}", replica.log());
+                assert!(Instant::now() < deadline, "it is not ready: {:?}\n{}", replica.readyz(), replica.log());
+                thread::sleep(Duration::from_millis(20));
+            }
+            self.replicas.push(replica);
+        }
+        self.announce();
+    }
+
+    fn launch(&self) -> Replica {
         let [port, admin_port] = free_ports();
         let log = self.dir.path().join(format!("portcullis-{port}.log"));
         let mut command: Command = portcullis();
@@ -117,16 +136,7 @@ impl Installation {
             .env("POD_NAMESPACE", NAMESPACE)
             .stdin(Stdio::null());
         let process = Process::start(&mut command, &log);
-        let mut replica = Replica { process, port, admin_port, log };
-        let deadline = Instant::now() + PATIENCE;
-        while !replica.is_ready() {
-            let ended = replica.process.ended();
-            assert!(ended.is_none(), "portcullis ended with {ended:?}:\n{}", replica.log());
-            assert!(Instant::now() < deadline, "it is not ready: {:?}\n{}", replica.readyz(), replica.log());
-            thread::sleep(Duration::from_millis(20));
-        }
-        self.replicas.push(replica);
-        self.announce();
+        Replica { process, port, admin_port, log }
     }
 
     /// Has the Service lead to the replicas that there are.
@@ -156,15 +166,8 @@ impl Installation {
     }
 
     /// Runs a command of the binary as an administrator of the cluster.
-    pub(crate) fn portcullis(&self, arguments: &[&str]) -> Output {
-        let mut command = portcullis();
-        command.args(arguments).arg("--kubeconfig").arg(self.plane.kubeconfig());
-        let output = command.stdin(Stdio::null()).output().unwrap();
-        Output {
-            ok: output.status.success(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+    pub(crate) fn portcullis(&self, arguments: &[&str]) -> Done {
+        finish(portcullis().args(arguments).arg("--kubeconfig").arg(self.plane.kubeconfig()), "")
     }
 
     /// Waits until the API server asks, and with a CA that it has been given.

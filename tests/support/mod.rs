@@ -10,6 +10,7 @@
 )]
 
 pub(crate) mod client;
+pub(crate) mod command;
 pub(crate) mod control_plane;
 pub(crate) mod files;
 pub(crate) mod installation;
