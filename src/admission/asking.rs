@@ -62,7 +62,7 @@ impl<'a> Asking<'a> {
         if let Some(why) = unsynced {
             return Err(format!("what is in the cluster is not known yet: {why}"));
         }
-        let is_namespace = self.request.kind.kind == "Namespace" && self.request.kind.group.is_empty();
+        let is_namespace = self.request.is_about_a_namespace();
         let Some(name) = self.request.namespace.as_deref().filter(|name| !name.is_empty() && !is_namespace) else {
             return Ok(None);
         };

@@ -75,14 +75,7 @@ pub(super) fn pods_that_it_closes(
         }
         looks -= cost;
         let (_, are_open) = known.unwrap_or_else(|| {
-            let pod = Endpoint {
-                namespace: name,
-                labels: &workload.labels,
-                complete: true,
-                account: Some(&workload.service_account),
-                addresses: &[],
-                services: &[],
-            };
+            let pod = Endpoint::of(name, workload);
             let is_open = |direction: &Direction| {
                 let mut all = isolating.iter().filter(|policy| policy.side(*direction).isolates);
                 all.all(|policy| policy.subject.mean(&pod, &scene) == Some(false))

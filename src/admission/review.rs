@@ -162,6 +162,11 @@ impl Kind<'_> {
 }
 
 impl<'a> Request<'a> {
+    /// Whether the object is a namespace.
+    pub(super) fn is_about_a_namespace(&self) -> bool {
+        self.kind.kind == "Namespace" && self.kind.group.is_empty()
+    }
+
     /// Reads a body: the request, or why its review cannot be judged, or why it is no review at all.
     pub(super) fn read(body: &'a [u8]) -> Result<Result<Self, Malformed>, Refusal> {
         // Checked once for all, so that it need not be checked for each text in it.

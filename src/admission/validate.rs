@@ -141,7 +141,7 @@ pub(super) fn subject<'a>(
     api_version: &'a str,
 ) -> Result<Subject<'a>, Box<Judged>> {
     // Status, scale and the like cannot change a spec. The labels of a namespace can be set through any of its own.
-    let is_namespace = request.kind.kind == "Namespace" && request.kind.group.is_empty();
+    let is_namespace = request.is_about_a_namespace();
     if request.sub_resource.as_deref().is_some_and(|sub| !sub.is_empty()) && !is_namespace {
         return Err(Box::default());
     }

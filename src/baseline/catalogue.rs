@@ -145,8 +145,7 @@ impl Entry {
     /// Whether this is the object, wherever it is.
     #[must_use]
     pub fn is(&self, object: &ObjectRef) -> bool {
-        let group = |object: &ObjectRef| object.api_version.rsplit_once('/').map(|(group, _)| group.to_owned());
-        self.id.name == object.name && self.id.kind == object.kind && group(&self.id) == group(object)
+        self.id.name == object.name && self.id.kind == object.kind && self.id.group() == object.group()
     }
 
     /// Whether one of these is this entry as it is to be.

@@ -61,7 +61,9 @@ pub fn exemption<'a>(
 
 /// The names in the annotation of an object with the rules that do not hold for it.
 fn named<'a>(site: &Site, object: &'a Object) -> impl Iterator<Item = &'a str> {
-    let names = object.annotations.get(&site.exempt_annotation()).unwrap_or_default();
+    // Most have none that means anything.
+    let annotations = Some(&object.annotations).filter(|annotations| !annotations.is_empty());
+    let names = annotations.and_then(|annotations| annotations.get(&site.exempt_annotation())).unwrap_or_default();
     names.split(',').map(str::trim).filter(|name| !name.is_empty())
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::ternary::{all_of, any_of};
 use super::{
-    AddressSet, Block, Entity, Fact, Labels, NAME_LABEL, Namespaces, Owner, Peers, Pods, Selector, Tier, Who,
+    AddressSet, Block, Entity, Fact, Labels, NAME_LABEL, Namespaces, Owner, Peers, Pods, Selector, Tier, Who, Workload,
     is_link_local,
 };
 
@@ -70,6 +70,13 @@ pub struct Endpoint<'a> {
 }
 
 impl<'a> Endpoint<'a> {
+    /// A pod of which it is known what it, or its template, says, and not yet where it runs.
+    #[must_use]
+    pub fn of(namespace: &'a str, workload: &'a Workload) -> Self {
+        let (labels, account) = (&workload.labels, Some(&*workload.service_account));
+        Self { namespace, labels, complete: true, account, addresses: &[], services: &[] }
+    }
+
     /// What is known of a label.
     #[must_use]
     pub fn label(&self, owner: Owner, key: &str, around: &'a dyn Surroundings) -> Fact<'a> {

@@ -6,7 +6,7 @@ use super::dissolved_baseline::is_reserved;
 use super::nearest::{Effort, Nearest, size};
 use super::profiled::is_to_be_made;
 use super::{Case, Findings, Rule};
-use crate::model::{Fact, NAME_LABEL, Namespaces, Operator, Owner, Path, Pods, Selector, Surroundings, Who, Workload};
+use crate::model::{Fact, NAME_LABEL, Namespaces, Operator, Owner, Path, Pods, Selector, Surroundings, Who};
 use crate::view::{ClusterDns, NamespaceFacts, Running};
 
 rule! {
@@ -276,20 +276,11 @@ impl<'a> Looking<'_, 'a> {
 
     /// Whether a pod of a namespace may have what a selector asks for, as far as it can be looked at.
     fn may_match_in(&mut self, labels: &Selector, (name, facts): (&str, &NamespaceFacts)) -> bool {
-        let mut last: Option<&Arc<Workload>> = None;
         // One that names thousands of values takes as long as many.
         let cost = 1 + size(labels) / 100;
-        for running in facts.running() {
-            // Many are alike, and then they share what is said of them.
-            if last.is_some_and(|last| Arc::ptr_eq(last, &running.workload)) {
-                continue;
-            }
-            last = Some(&running.workload);
-            if self.look(cost).is_none() || may_match(self.case, labels, running, (name, facts)) {
-                return true;
-            }
-        }
-        false
+        facts
+            .distinct()
+            .any(|running| self.look(cost).is_none() || may_match(self.case, labels, running, (name, facts)))
     }
 
     /// The label of a pod of these namespaces that is nearest to a selector.

@@ -286,14 +286,7 @@ impl<'a> Scraped<'a> {
     }
 
     fn endpoint(self) -> Endpoint<'a> {
-        Endpoint {
-            namespace: self.namespace,
-            labels: &self.workload.labels,
-            complete: true,
-            account: Some(&self.workload.service_account),
-            addresses: &[],
-            services: &[],
-        }
+        Endpoint::of(self.namespace, self.workload)
     }
 
     /// The pods that ask and are known to be among those of a policy, each with its name.

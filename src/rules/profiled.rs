@@ -1,9 +1,7 @@
 //! Namespaces that have a profile.
 
-use std::sync::Arc;
-
 use super::Case;
-use crate::model::{Endpoint, Labels, NAME_LABEL, Namespaces, Operator, Policy, Selector, Workload};
+use crate::model::{Endpoint, Labels, NAME_LABEL, Namespaces, Operator, Policy, Selector};
 use crate::view::NamespaceFacts;
 
 /// Where a policy meets a profile.
@@ -77,17 +75,10 @@ fn is_for_pods_of(case: &Case<'_>, policy: &Policy, namespace: &str, looks: &mut
     if policy.subject.all_pods() || policy.subject.mean(&any, case.view) == Some(true) {
         return true;
     }
-    let mut last: Option<&Arc<Workload>> = None;
-    case.view.namespace(namespace).map(NamespaceFacts::running).unwrap_or_default().iter().any(|running| {
-        let workload = &running.workload;
-        // Many are alike, and then they share what is said of them.
-        if last.replace(workload).is_some_and(|last| Arc::ptr_eq(last, workload)) || *looks == 0 {
-            return false;
-        }
-        *looks -= 1;
-        let pod =
-            Endpoint { labels: &workload.labels, complete: true, account: Some(&workload.service_account), ..any };
-        policy.subject.mean(&pod, case.view) == Some(true)
+    case.view.namespace(namespace).into_iter().flat_map(NamespaceFacts::distinct).any(|running| {
+        let Some(left) = looks.checked_sub(1) else { return false };
+        *looks = left;
+        policy.subject.mean(&Endpoint::of(namespace, &running.workload), case.view) == Some(true)
     })
 }
 

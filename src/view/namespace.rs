@@ -63,6 +63,12 @@ impl NamespaceFacts {
         &self.running
     }
 
+    /// One of each that are alike: pods of one template share what is said of them, and stand next to each other.
+    pub fn distinct(&self) -> impl Iterator<Item = &Running> {
+        let is_alike = |a: &Running, b: &Running| a.kind == b.kind && Arc::ptr_eq(&a.workload, &b.workload);
+        self.running.chunk_by(is_alike).filter_map(|alike| alike.first())
+    }
+
     pub(super) fn insert_workload(&mut self, kind: &str, name: &str, workload: Arc<Workload>) {
         match self.place(kind, name) {
             Ok(at) => {
