@@ -10,9 +10,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::process::Command;
+use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use portcullis::baseline::PolicySet;
+use portcullis::baseline::{Catalogue, PolicySet};
 use portcullis::config::Configuration;
 use portcullis::dialect::{self, Manifest, Origin};
 use portcullis::engine::judge;
@@ -21,8 +22,15 @@ use portcullis::model::{
     AddressSet, Direction, End, Endpoint, Labels, Names, Object, Protocol, Question, Subject, Traffic,
 };
 use portcullis::rules::{Change, Occasion};
-use portcullis::view::{Scene, View};
+use portcullis::view::{Scene, Site, View};
 use serde_json::{Value, json};
+
+/// The manifests that the controller applies once, for all the namespaces that they select.
+fn due_to_the_cluster(policies: &PolicySet, site: &Site) -> Vec<Value> {
+    let catalogue = Catalogue::of(Arc::new(site.clone()), policies);
+    let of_cluster = catalogue.entries().iter().filter(|entry| entry.of_cluster);
+    of_cluster.map(|entry| entry.manifest.clone()).collect()
+}
 
 #[test]
 fn what_ships_gets_no_finding_as_folders() {
@@ -119,10 +127,10 @@ fn policies_of_the_cluster_get_no_finding_and_follow_the_domain_of_the_labels() 
         policies.check(site).unwrap();
         let labels: Labels = [(site.profile_label(), "standard".to_owned())].into_iter().collect();
         assert!(policies.due(site, "shop", &labels).is_empty(), "there is nothing for each namespace");
-        let due = policies.due_to_the_cluster(site);
+        let due = due_to_the_cluster(&policies, site);
         assert_eq!(due.len(), 5 + site.profiles.names.len() + site.access.len() + 1, "{set}");
         // All but the hatch, which is a hole on purpose.
-        let objects = due.into_iter().map(read).filter(|object| !object.id.name.starts_with("portcullis-hatch"));
+        let objects = due.iter().map(read).filter(|object| !object.id.name.starts_with("portcullis-hatch"));
         let objects: Vec<Object> = objects.collect();
         let view = View::of(objects.clone());
         for object in &objects {
@@ -203,7 +211,7 @@ fn the_sets_of_all_dialects_mean_the_same() {
                     "metadata": {"name": "shop", "labels": labels.iter().cloned().collect::<BTreeMap<_, _>>()},
                 });
                 let due = policies.due(site, "shop", &labels.into_iter().collect());
-                let of_cluster = policies.due_to_the_cluster(site).into_iter().cloned();
+                let of_cluster = due_to_the_cluster(&policies, site);
                 let view = View::of(due.into_iter().chain(of_cluster).chain([namespace]).map(|value| read(&value)));
 
                 let own = [("app", "web")].into_iter().collect();

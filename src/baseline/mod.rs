@@ -18,6 +18,7 @@ mod events;
 mod executor;
 mod gates;
 mod hatch;
+mod learning;
 mod lease;
 mod objects;
 mod pace;

@@ -241,13 +241,6 @@ impl PolicySet {
         chosen.into_iter().flatten()
     }
 
-    /// The manifests that the cluster as a whole is due: each once, for all the namespaces that it selects.
-    #[must_use]
-    pub fn due_to_the_cluster(&self, site: &Site) -> Vec<&Value> {
-        let templates = self.by_layer(site).into_iter().map(|(_, template)| template);
-        templates.filter(|template| template.is_of_cluster()).map(|template| &template.value).collect()
-    }
-
     /// The set that the configuration chooses, and its folder.
     fn chosen(&self, site: &Site) -> (&'static str, &Layers) {
         match site.policy_set {

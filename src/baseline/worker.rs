@@ -15,6 +15,7 @@ use super::contest::{Contest, TOLD_AFTER};
 use super::controller::Wanted;
 use super::error::Failure;
 use super::executor::{Executor, Subject, in_time, is_passing};
+use super::learning;
 use super::objects::Learnt;
 use super::pace::{Pace, jittered};
 use super::plan::{Plan, Standing, Step, plan, plan_cluster};
@@ -145,40 +146,20 @@ impl Worker {
         tasks.shutdown().await;
     }
 
-    /// Finds out what the API server makes of each policy, and says whether that is known of all of them now.
+    /// Works by this catalogue from now on, and says whether it is known of all of it what the API server makes of it.
     async fn learn(&mut self, mut catalogue: Catalogue) -> bool {
-        let mut known = true;
         catalogue.installed = self.installed;
-        for position in 0..catalogue.entries().len() {
-            let Some(entry) = catalogue.entries().get(position).filter(|entry| !entry.is_learnt()) else { continue };
-            match in_time(self.pace.patience, self.executor.learn(entry)).await {
-                Ok(stored) => catalogue.learn(position, &stored),
-                Err(error) => {
-                    known = false;
-                    let object = &entry.id;
-                    tracing::warn!(%object, %error, "the API server cannot be asked what it makes of a policy: changes of it are not noticed");
-                }
-            }
-        }
+        let known = learning::learn(&self.executor, self.pace.patience, &mut catalogue).await;
         self.catalogue = Some(Arc::new(catalogue));
         known
     }
 
     /// Takes over what the API server makes of a policy by now.
     fn relearn(&mut self, learnt: &Learnt) {
-        let Some(catalogue) = &self.catalogue else { return };
-        // The folder may be another one since.
-        let Some(entry) = catalogue.entries().get(learnt.position).filter(|entry| entry.manifest == learnt.manifest)
-        else {
-            return;
-        };
-        if entry.is_learnt() && entry.comes_to(catalogue.fingerprint(&learnt.stored)) {
-            return;
+        if let Some(fresh) = self.catalogue.as_ref().and_then(|catalogue| learning::with(catalogue, learnt)) {
+            self.catalogue = Some(Arc::new(fresh));
+            self.look_at_everything();
         }
-        let mut fresh = Catalogue::clone(catalogue);
-        fresh.learn(learnt.position, &learnt.stored);
-        self.catalogue = Some(Arc::new(fresh));
-        self.look_at_everything();
     }
 
     /// Compares what is heard with what was known, and has looked at what differs.

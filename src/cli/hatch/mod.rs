@@ -1,23 +1,24 @@
 //! `portcullis hatch`: enforcement switched off for a namespace, for a reason, until a time.
 
+mod list;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, anyhow, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
+use self::list::{Format, list};
 use super::sources::Sources;
 use super::told::patch_namespace;
 use super::{BOLD, DENIED, FAILED, OK, YELLOW, block_on, cluster};
 use crate::cluster::words;
-use crate::model::Labels;
 use crate::view::Site;
 
 /// Who writes what opens a hatch.
@@ -96,15 +97,6 @@ struct Open {
     /// Ask the cluster what it would say, and change nothing.
     #[arg(long)]
     dry_run: bool,
-}
-
-/// What `hatch list` prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
 }
 
 fn reason(text: &str) -> Result<String, String> {
@@ -266,63 +258,6 @@ fn git(namespace: &Namespace) -> Option<&'static str> {
     FROM_GIT.into_iter().find(|(key, _)| carries(key)).map(|(_, who)| who)
 }
 
-async fn list(site: &Site, namespaces: &Api<Namespace>, format: Format) -> Result<u8> {
-    let label = site.enforcement_label();
-    let found = namespaces.list(&ListParams::default().labels(&format!("{label}=disabled"))).await;
-    let found = found.map_err(|error| anyhow!("listing namespaces: {}", words(&error)))?;
-    let now = now()?;
-    let hatches: Vec<Value> = found.items.iter().map(|namespace| row(site, namespace, now)).collect();
-    let mut out = anstream::stdout().lock();
-    if format == Format::Json {
-        serde_json::to_writer_pretty(&mut out, &json!({ "hatches": hatches }))?;
-        writeln!(out)?;
-        return Ok(OK);
-    }
-    if hatches.is_empty() {
-        writeln!(out, "No hatch is open.")?;
-    }
-    for hatch in &hatches {
-        let text = |field: &str| hatch.get(field).and_then(Value::as_str).unwrap_or("?").to_owned();
-        writeln!(
-            out,
-            "{BOLD}{}{BOLD:#}  since {}, until {}: {}",
-            text("namespace"),
-            text("since"),
-            text("until"),
-            text("reason")
-        )?;
-        if let Some(fault) = hatch.get("fault").and_then(Value::as_str) {
-            writeln!(out, "  {YELLOW}not in effect{YELLOW:#}: it is {fault}")?;
-        }
-    }
-    Ok(OK)
-}
-
-/// What a namespace says about its hatch, and whether that is in effect.
-fn row(site: &Site, namespace: &Namespace, now: Timestamp) -> Value {
-    let labels: Labels = namespace.labels().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    let annotations: Labels =
-        namespace.annotations().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    let fault = site.hatch(&labels, &annotations, now).and_then(Result::err).map(|fault| fault.to_string());
-    json!({
-        "namespace": namespace.name_any(),
-        "since": since(namespace.managed_fields(), &site.enforcement_label()).map(|since| since.to_string()),
-        "until": annotations.get(&site.until_annotation()),
-        "reason": annotations.get(&site.reason_annotation()),
-        "inEffect": fault.is_none(),
-        "fault": fault,
-    })
-}
-
-/// When the label was last written, by whoever it was.
-fn since(fields: &[ManagedFieldsEntry], label: &str) -> Option<Timestamp> {
-    let wrote = |entry: &&ManagedFieldsEntry| {
-        let labels = entry.fields_v1.as_ref().and_then(|fields| fields.0.pointer("/f:metadata/f:labels"));
-        labels.is_some_and(|labels| labels.get(format!("f:{label}")).is_some())
-    };
-    fields.iter().filter(wrote).filter_map(|entry| entry.time.as_ref()).map(|time| time.0).min()
-}
-
 fn now() -> Result<Timestamp> {
     Ok(Timestamp::try_from(SystemTime::now())?)
 }
@@ -333,13 +268,13 @@ mod tests {
     use crate::config::Configuration;
     use clap::Parser as _;
 
-    const DOMAIN: &str = "network-policy.portcullis.dev";
+    pub(super) const DOMAIN: &str = "network-policy.portcullis.dev";
 
-    fn site() -> Site {
+    pub(super) fn site() -> Site {
         Configuration::shipped().unwrap().site
     }
 
-    fn namespace(metadata: &Value) -> Namespace {
+    pub(super) fn namespace(metadata: &Value) -> Namespace {
         serde_json::from_value(json!({"metadata": metadata})).unwrap()
     }
 
@@ -386,36 +321,6 @@ mod tests {
         );
         let exempt = namespace(&json!({"name": "shop", "annotations": {keys("exempt"): "invalid-profile"}}));
         assert_eq!(closing(&site(), &exempt), json!({"metadata": {"labels": label}}));
-    }
-
-    #[test]
-    fn a_listed_hatch_says_since_when_and_whether_it_is_in_effect() {
-        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
-        let fields = json!([
-            {"manager": "kubectl", "time": "2026-11-20T00:00:00Z", "fieldsV1": {"f:metadata": {"f:labels": {}}}},
-            {"manager": FIELD_MANAGER, "time": "2026-11-21T11:30:00Z",
-             "fieldsV1": {"f:metadata": {"f:labels": {format!("f:{DOMAIN}/enforcement"): {}}}}},
-        ]);
-        let hatch = |until: Option<&str>| {
-            let annotations = json!({format!("{DOMAIN}/reason"): "INC-1", format!("{DOMAIN}/until"): until});
-            let mut metadata = json!({
-                "name": "shop", "labels": {format!("{DOMAIN}/enforcement"): "disabled"}, "managedFields": fields,
-                "annotations": annotations,
-            });
-            if until.is_none() {
-                metadata["annotations"] = json!({});
-            }
-            row(&site(), &namespace(&metadata), now)
-        };
-        let open = hatch(Some("2026-11-21T13:00:00Z"));
-        assert_eq!(open["since"], "2026-11-21T11:30:00Z");
-        assert_eq!((&open["inEffect"], &open["fault"]), (&json!(true), &Value::Null));
-        let over = hatch(Some("2026-11-21T11:00:00Z"));
-        assert_eq!(
-            (&over["inEffect"], &over["fault"]),
-            (&json!(false), &json!("until 2026-11-21T11:00:00Z, which is over"))
-        );
-        assert_eq!(hatch(None)["fault"], "without a reason");
     }
 
     #[test]

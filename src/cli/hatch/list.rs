@@ -1,0 +1,121 @@
+//! `portcullis hatch list`: the namespaces where enforcement is switched off.
+
+use std::io::Write as _;
+
+use anyhow::{Result, anyhow};
+use clap::ValueEnum;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt as _};
+use serde_json::{Value, json};
+
+use super::now;
+use crate::cli::{BOLD, OK, YELLOW};
+use crate::cluster::words;
+use crate::model::Labels;
+use crate::view::Site;
+
+/// What `hatch list` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+pub(super) async fn list(site: &Site, namespaces: &Api<Namespace>, format: Format) -> Result<u8> {
+    let label = site.enforcement_label();
+    let found = namespaces.list(&ListParams::default().labels(&format!("{label}=disabled"))).await;
+    let found = found.map_err(|error| anyhow!("listing namespaces: {}", words(&error)))?;
+    let now = now()?;
+    let hatches: Vec<Value> = found.items.iter().map(|namespace| row(site, namespace, now)).collect();
+    let mut out = anstream::stdout().lock();
+    if format == Format::Json {
+        serde_json::to_writer_pretty(&mut out, &json!({ "hatches": hatches }))?;
+        writeln!(out)?;
+        return Ok(OK);
+    }
+    if hatches.is_empty() {
+        writeln!(out, "No hatch is open.")?;
+    }
+    for hatch in &hatches {
+        let text = |field: &str| hatch.get(field).and_then(Value::as_str).unwrap_or("?").to_owned();
+        writeln!(
+            out,
+            "{BOLD}{}{BOLD:#}  since {}, until {}: {}",
+            text("namespace"),
+            text("since"),
+            text("until"),
+            text("reason")
+        )?;
+        if let Some(fault) = hatch.get("fault").and_then(Value::as_str) {
+            writeln!(out, "  {YELLOW}not in effect{YELLOW:#}: it is {fault}")?;
+        }
+    }
+    Ok(OK)
+}
+
+/// What a namespace says about its hatch, and whether that is in effect.
+fn row(site: &Site, namespace: &Namespace, now: Timestamp) -> Value {
+    let labels: Labels = namespace.labels().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let annotations: Labels =
+        namespace.annotations().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let fault = site.hatch(&labels, &annotations, now).and_then(Result::err).map(|fault| fault.to_string());
+    json!({
+        "namespace": namespace.name_any(),
+        "since": since(namespace.managed_fields(), &site.enforcement_label()).map(|since| since.to_string()),
+        "until": annotations.get(&site.until_annotation()),
+        "reason": annotations.get(&site.reason_annotation()),
+        "inEffect": fault.is_none(),
+        "fault": fault,
+    })
+}
+
+/// When the label was last written, by whoever it was.
+fn since(fields: &[ManagedFieldsEntry], label: &str) -> Option<Timestamp> {
+    let wrote = |entry: &&ManagedFieldsEntry| {
+        let labels = entry.fields_v1.as_ref().and_then(|fields| fields.0.pointer("/f:metadata/f:labels"));
+        labels.is_some_and(|labels| labels.get(format!("f:{label}")).is_some())
+    };
+    fields.iter().filter(wrote).filter_map(|entry| entry.time.as_ref()).map(|time| time.0).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::FIELD_MANAGER;
+    use super::super::tests::{DOMAIN, namespace, site};
+    use super::*;
+
+    #[test]
+    fn a_listed_hatch_says_since_when_and_whether_it_is_in_effect() {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let fields = json!([
+            {"manager": "kubectl", "time": "2026-11-20T00:00:00Z", "fieldsV1": {"f:metadata": {"f:labels": {}}}},
+            {"manager": FIELD_MANAGER, "time": "2026-11-21T11:30:00Z",
+             "fieldsV1": {"f:metadata": {"f:labels": {format!("f:{DOMAIN}/enforcement"): {}}}}},
+        ]);
+        let hatch = |until: Option<&str>| {
+            let annotations = json!({format!("{DOMAIN}/reason"): "INC-1", format!("{DOMAIN}/until"): until});
+            let mut metadata = json!({
+                "name": "shop", "labels": {format!("{DOMAIN}/enforcement"): "disabled"}, "managedFields": fields,
+                "annotations": annotations,
+            });
+            if until.is_none() {
+                metadata["annotations"] = json!({});
+            }
+            row(&site(), &namespace(&metadata), now)
+        };
+        let open = hatch(Some("2026-11-21T13:00:00Z"));
+        assert_eq!(open["since"], "2026-11-21T11:30:00Z");
+        assert_eq!((&open["inEffect"], &open["fault"]), (&json!(true), &Value::Null));
+        let over = hatch(Some("2026-11-21T11:00:00Z"));
+        assert_eq!(
+            (&over["inEffect"], &over["fault"]),
+            (&json!(false), &json!("until 2026-11-21T11:00:00Z, which is over"))
+        );
+        assert_eq!(hatch(None)["fault"], "without a reason");
+    }
+}

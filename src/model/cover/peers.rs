@@ -1,0 +1,177 @@
+//! Which pods, peers and ports mean that others mean too.
+
+use super::{LOOK, spend, step};
+use crate::model::{
+    AddressSet, Block, Entity, NAME_LABEL, Namespaces, Numbers, Owner, Peers, Pods, Port, Ports, Protocol, Ranges,
+    Selector, Surroundings, Who,
+};
+
+/// What it costs to make a set of what is in a block.
+fn cost(block: &Block) -> usize {
+    LOOK + block.except.len()
+}
+
+/// Whether it is proved that one selector means all that the other one does.
+pub(super) fn covers(a: &Selector, b: &Selector, budget: &mut usize) -> bool {
+    a.is_empty() || a == b || Selector::contradictory(&[(b, true), (a, false)], budget)
+}
+
+impl Namespaces {
+    /// The namespaces as a selector of the pods in them.
+    fn lifted(&self) -> Selector {
+        match self {
+            Self::Own(name) => Selector::equals(NAME_LABEL, name.as_deref().unwrap_or_default()).on(Owner::Namespace),
+            Self::Matching(selector) => selector.on(Owner::Namespace),
+        }
+    }
+}
+
+impl Pods {
+    /// The pods by labels alone: those of their namespace are among them.
+    fn lifted(&self) -> Selector {
+        let mut parts = vec![self.namespaces.lifted()];
+        parts.extend(self.labels.iter().filter(|labels| !labels.is_empty()).cloned());
+        Selector::all(parts)
+    }
+
+    /// The same as far as these pods tell: where all of them are in one namespace of which it is known that it is meant,
+    /// nothing is asked of it any more.
+    fn lifted_for(&self, pods: &Self, around: &dyn Surroundings) -> Selector {
+        let is_there = match &pods.namespaces {
+            Namespaces::Own(name) => self.namespaces.mean(name.as_deref().unwrap_or_default(), around) == Some(true),
+            Namespaces::Matching(_) => false,
+        };
+        if is_there { self.selector() } else { self.lifted() }
+    }
+
+    /// Whether it is proved that all of the others are among these.
+    #[must_use]
+    pub fn covers(&self, other: &Self, around: &dyn Surroundings, budget: &mut usize) -> bool {
+        self == other || covers(&self.lifted_for(other, around), &other.lifted(), budget)
+    }
+
+    /// Whether it is proved that each of these pods is among some of the others.
+    #[must_use]
+    pub fn are_covered<'a>(
+        &self,
+        others: impl IntoIterator<Item = &'a Self>,
+        around: &dyn Surroundings,
+        budget: &mut usize,
+    ) -> bool {
+        let own = self.lifted();
+        let others: Vec<Selector> = others.into_iter().map(|other| other.lifted_for(self, around)).collect();
+        let mut demands = vec![(&own, true)];
+        demands.extend(others.iter().map(|other| (other, false)));
+        others.iter().any(Selector::is_empty) || Selector::contradictory(&demands, budget)
+    }
+
+    /// Whether it is proved that none of these pods is among the others.
+    #[must_use]
+    pub fn excludes(&self, other: &Self, around: &dyn Surroundings, budget: &mut usize) -> bool {
+        Selector::contradictory(&[(&self.lifted_for(other, around), true), (&other.lifted(), true)], budget)
+    }
+}
+
+impl Who {
+    /// Whether it is proved that this means all that the other one does.
+    fn covers(&self, other: &Self, around: &dyn Surroundings, budget: &mut usize) -> bool {
+        if !self.is_clear() || !other.is_clear() || step(budget).is_none() {
+            return false;
+        }
+        match (self, other) {
+            (Self::All(parts), _) => parts.iter().all(|part| part.covers(other, around, budget)),
+            (_, Self::All(parts)) => parts.iter().any(|part| self.covers(part, around, budget)),
+            (Self::Pods(own), Self::Pods(other)) => own.covers(other, around, budget),
+            (Self::Addresses(own), Self::Addresses(other)) => {
+                (own.inside || !other.inside)
+                    && spend(cost(own) + cost(other), budget).is_some()
+                    && own.addresses().covers(&other.addresses())
+            }
+            (Self::Entity(Entity::All), _) => true,
+            (Self::Entity(own), Self::Entity(other)) => own.includes(*other),
+            (Self::Nodes(own), Self::Nodes(other)) => covers(own, other, budget),
+            (Self::Not(own), Self::Not(other)) => other.covers(own, around, budget),
+            (Self::Domain(_) | Self::Service(_), _) => self == other,
+            _ => false,
+        }
+    }
+
+    /// Whether all of it is understood, and stands for the same wherever it is written.
+    fn is_clear(&self) -> bool {
+        match self {
+            Self::Unclear(_) => false,
+            Self::Service(service) => service.namespace.is_some() && service.name.is_some(),
+            Self::All(parts) => parts.iter().all(Self::is_clear),
+            Self::Not(part) => part.is_clear(),
+            Self::Pods(_) | Self::Addresses(_) | Self::Entity(_) | Self::Nodes(_) | Self::Domain(_) => true,
+        }
+    }
+}
+
+impl Peers {
+    /// Whether it is proved that these hold another peer.
+    pub(super) fn cover(&self, other: &Who, around: &dyn Surroundings, budget: &mut usize) -> bool {
+        let Self::Only(own) = self else { return other.is_clear() };
+        if own.iter().any(|own| own.who.covers(other, around, budget)) {
+            return true;
+        }
+        // Several blocks may hold together what none of them holds alone.
+        let Who::Addresses(block) = other else { return false };
+        let blocks = || {
+            own.iter().filter_map(|own| match &own.who {
+                Who::Addresses(own) if own.inside || !block.inside => Some(own),
+                _ => None,
+            })
+        };
+        blocks().nth(1).is_some()
+            && spend(cost(block) + blocks().map(cost).sum::<usize>(), budget).is_some()
+            && AddressSet::union(blocks().map(Block::addresses)).covers(&block.addresses())
+    }
+
+    pub(super) fn are_everything(&self) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(peers) => peers.iter().any(|peer| peer.who == Who::Entity(Entity::All)),
+        }
+    }
+}
+
+impl Ports {
+    /// Whether it is proved that these hold another entry.
+    pub(super) fn cover(&self, other: &Port) -> bool {
+        let (own, not) = match self {
+            Self::Any => return true,
+            Self::OfService(_) => return false,
+            Self::Only(own) => (own.as_slice(), [].as_slice()),
+            Self::But { of, not } => match &**of {
+                Self::Any => ([].as_slice(), not.as_slice()),
+                Self::Only(own) => (own.as_slice(), not.as_slice()),
+                Self::But { .. } | Self::OfService(_) => return false,
+            },
+        };
+        let has_any = matches!(self, Self::But { of, .. } if **of == Self::Any);
+        let protocols: &[Protocol] = match &other.protocol {
+            Some(protocol) => std::slice::from_ref(protocol),
+            None => &Protocol::WITH_PORTS,
+        };
+        protocols.iter().all(|protocol| {
+            let mut not = not.iter().filter(|port| port.is_for(*protocol));
+            let mut all = own.iter().filter(|port| port.is_for(*protocol));
+            match &other.numbers {
+                // Which number a name stands for is not known.
+                Numbers::Range(first, last) if not.clone().all(|port| port.known_numbers().is_some()) => {
+                    self.known_numbers(*protocol).covers(&Ranges::between(*first, *last))
+                }
+                Numbers::Range(..) => false,
+                _ if not.next().is_some() => false,
+                _ if has_any || all.clone().any(|port| port.numbers == Numbers::All) => true,
+                Numbers::All | Numbers::Named(_) if self.known_numbers(*protocol).is_all() => true,
+                Numbers::Messages(kind, _) => {
+                    all.any(|port| port.numbers == Numbers::Messages(*kind, None) || port.numbers == other.numbers)
+                }
+                Numbers::Named(_) => all.any(|port| port.numbers == other.numbers),
+                Numbers::All => false,
+            }
+        })
+    }
+}
