@@ -50,6 +50,7 @@ pub struct Controller {
 /// holds the lease.
 pub async fn run(controller: Controller, stop: CancellationToken) {
     let Controller { cluster, namespace, identity, terms, pace, mut views, wanted, metrics, running } = controller;
+    metrics.leads(false);
     // Whoever cannot work does not keep others from it.
     if !matches!(stop.run_until_cancelled(views.wait_for(|view| view.is_whole())).await, Some(Ok(_))) {
         return;

@@ -50,7 +50,8 @@ pub struct BaselineMetrics {
     writes: Family<WhatLabel, Counter>,
     namespaces: Family<StateLabel, Gauge>,
     queued: Gauge,
-    leader: Gauge,
+    /// Of one series, which is there from the moment on when this replica could lead.
+    leader: Family<[(&'static str, &'static str); 0], Gauge>,
     hatches: Family<NamespaceLabel, Gauge>,
     hatch_changes: Family<WhatLabel, Counter>,
 }
@@ -63,7 +64,7 @@ impl Default for BaselineMetrics {
             writes: Family::default(),
             namespaces: Family::default(),
             queued: Gauge::default(),
-            leader: Gauge::default(),
+            leader: Family::default(),
             hatches: Family::default(),
             hatch_changes: Family::default(),
         };
@@ -140,7 +141,7 @@ impl BaselineMetrics {
 
     /// Whether this replica works. What it said of the cluster is void when it does not.
     pub fn leads(&self, leads: bool) {
-        self.leader.set(i64::from(leads));
+        self.leader.get_or_create(&[]).set(i64::from(leads));
         if !leads {
             self.hatches.clear();
             self.queued(0);
@@ -172,6 +173,7 @@ mod tests {
     #[test]
     fn a_hatch_has_a_series_as_long_as_it_is_open() {
         let metrics = Metrics::default();
+        assert!(!metrics.text().contains("\nportcullis_leader "), "where no controller runs, nobody could lead");
         let baseline = metrics.baseline.clone();
         baseline.hatch("shop", Some(1_700_000_000));
         baseline.leads(true);
