@@ -855,6 +855,34 @@ mod covering {
         assert_eq!(cut(&[block], &[late, isolates]).len(), 1, "it is asked too late");
     }
 
+    /// Which requests a proxy lets through is not told by the model, so that nothing is proved of it.
+    #[test]
+    fn other_requests_are_not_the_same() {
+        let of = |name: &str, rules: &str| {
+            let ports = format!("[{{ports: [{{port: '80', protocol: TCP}}], rules: {{{rules}}}}}]");
+            cnp(name, &format!("{{endpointSelector: {{}}, egress: [{{toEntities: [world], toPorts: {ports}}}]}}"))
+        };
+        let (get_a, get_b) = (of("a", "http: [{path: /a}]"), of("a", "http: [{path: /b}]"));
+        assert_eq!(cut(&[get_a], &[get_b]).len(), 1);
+        let lookups = |name| of(name, "dns: [{matchName: a.example}]").replace("TCP", "UDP").replace("'80'", "'53'");
+        assert!(cut(&[lookups("a")], &[lookups("b")]).is_empty());
+    }
+
+    /// Two hundred policies that all deny something are looked at in no time, or not to the end: else this does not return.
+    #[test]
+    fn many_denials_take_no_time() {
+        let denying = |number: usize| {
+            let ports = format!("toPorts: [{{ports: [{{port: '{}', protocol: TCP}}]}}]", number + 1);
+            let rules =
+                format!("egress: [{{toEntities: [world], {ports}}}], egressDeny: [{{toEntities: [host], {ports}}}]");
+            cnp(&format!("p{number}"), &format!("{{endpointSelector: {{}}, {rules}}}"))
+        };
+        let all: Vec<String> = (0..200).map(denying).collect();
+        let (before, after) = (policies(&all), policies(&all[..199]));
+        let cut = uncovered(&of(&before), &of(&after), &View::default());
+        assert!(cut.is_none_or(|cut| cut.len() == 1));
+    }
+
     fn some_policy() -> impl Strategy<Value = String> {
         let pods = prop::sample::select(vec![
             "{}",

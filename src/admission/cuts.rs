@@ -2,16 +2,18 @@
 
 use super::preview::{NAMED_POLICIES, POLICIES, concerning};
 use crate::model::{
-    Allowance, Direction, NAME_LABEL, Namespaces, Object, Peers, Pods, Policy, Rule, Standing, Who, uncovered,
+    Action, Allowance, Direction, NAME_LABEL, Namespaces, Object, Peers, Pods, Policy, Rule, Stage, Standing, Who,
+    uncovered,
 };
 use crate::view::{Scene, Site, View};
 
-/// Whether one of these policies isolates pods in this direction. Where none does, nothing is cut.
+/// Whether one of these policies isolates pods in this direction.
 pub(super) fn isolates(policies: &[&Policy], direction: Direction) -> bool {
     policies.iter().any(|policy| policy.standing == Standing::InForce && policy.side(direction).isolates)
 }
 
-/// What the old profile allows, and neither the new one nor anything else in the namespace does.
+/// What the old profile allows, and neither the new one nor anything else in the namespace does. None if that is more than
+/// one look tells.
 pub(super) fn cuts(
     site: &Site,
     view: &View,
@@ -19,38 +21,39 @@ pub(super) fn cuts(
     (when, before, profile): (&str, &str, &str),
     old: &[&Policy],
     new: &[&Policy],
-) -> Vec<String> {
+) -> Option<Vec<String>> {
     let name = &*namespace.id.name;
-    let of_others = within(name, others(site, view, namespace));
-    let (old, new) = (within(name, old.iter().copied()), within(name, new.iter().copied()));
-    let before_all: Vec<&Policy> = old.iter().chain(&of_others).collect();
-    let after_all: Vec<&Policy> = new.iter().chain(&of_others).collect();
-    let cut = uncovered(&before_all, &after_all, &Scene::with(view, namespace)).unwrap_or_default();
-    let is_of_the_profile = |cut: &Allowance<'_>| old.iter().any(|policy| std::ptr::eq(policy, cut.policy));
+    // What both profiles have stays, whatever it means.
+    let old = within(name, old.iter().copied().filter(|policy| !new.contains(policy)));
+    let after = within(name, new.iter().copied().chain(others(site, view, namespace)));
+    let cut = uncovered(&all(&old), &all(&after), &Scene::with(view, namespace))?;
     let mut lines: Vec<String> = Vec::new();
-    for cut in cut.iter().filter(|cut| is_of_the_profile(cut)) {
+    for cut in &cut {
         let line = format!("{when}profile {profile} cuts {}, which {before} allows", words(cut));
         if !lines.contains(&line) {
             lines.push(line);
         }
     }
-    lines
+    Some(lines)
 }
 
-/// Policies that somebody else wrote and that let anybody in, or out to anywhere, where the profile does not.
-pub(super) fn what_stays_open(site: &Site, view: &View, namespace: &Object, due: &[&Policy]) -> Vec<String> {
+/// Policies that somebody else wrote and that let anybody in, or out to anywhere, where the profile does not. None if they are
+/// more than one look tells.
+pub(super) fn what_stays_open(site: &Site, view: &View, namespace: &Object, due: &[&Policy]) -> Option<Vec<String>> {
     let is_open = |rule: &Rule| match &rule.peers {
         Peers::Any => true,
         Peers::Only(peers) => peers.iter().any(|peer| peer.who.is_anywhere()),
     };
     let name = &*namespace.id.name;
-    let (others, due) = (within(name, others(site, view, namespace)), within(name, due.iter().copied()));
-    let scene = Scene::with(view, namespace);
-    let left = uncovered(&others.iter().collect::<Vec<_>>(), &due.iter().collect::<Vec<_>>(), &scene);
-    let left: Vec<Allowance<'_>> = left.into_iter().flatten().filter(|left| is_open(left.rule)).collect();
+    let mut others = within(name, others(site, view, namespace));
+    for side in others.iter_mut().flat_map(|policy| [&mut policy.ingress, &mut policy.egress]) {
+        side.rules.retain(is_open);
+    }
+    let due = within(name, due.iter().copied());
+    let left = uncovered(&all(&others), &all(&due), &Scene::with(view, namespace))?;
     let first = |policy: &Policy| left.iter().find(|left| std::ptr::eq(left.policy, policy));
     let stays_open = |policy: &Policy| Some(format!("{} goes on allowing {}", policy.object, words(first(policy)?)));
-    others.iter().filter_map(stays_open).take(NAMED_POLICIES).collect()
+    Some(others.iter().filter_map(stays_open).take(NAMED_POLICIES).collect())
 }
 
 /// The policies of the namespace that the controller did not write.
@@ -58,14 +61,22 @@ fn others<'a>(site: &'a Site, view: &'a View, namespace: &'a Object) -> impl Ite
     concerning(view, namespace).filter(|policy| !site.is_reserved(&policy.object.name)).take(POLICIES)
 }
 
-/// What is in force of policies that are known to be for pods of a namespace, as policies of that namespace.
+/// What is in force of policies that are known to be for pods of a namespace, as policies of that namespace that add up with
+/// the others: what single ones deny, and what stands in other stages, is no matter of profiles.
 fn within<'a>(namespace: &str, policies: impl Iterator<Item = &'a Policy>) -> Vec<Policy> {
-    let in_force = policies.filter(|policy| policy.standing == Standing::InForce);
-    let narrowed = in_force.cloned().map(|mut policy| {
+    let adding_up = policies.filter(|policy| policy.standing == Standing::InForce && policy.stage == Stage::Policies);
+    let narrowed = adding_up.cloned().map(|mut policy| {
         policy.subject.namespaces = Namespaces::Own(Some(namespace.into()));
+        for side in [&mut policy.ingress, &mut policy.egress] {
+            side.rules.retain(|rule| rule.action == Action::Allow);
+        }
         policy
     });
     narrowed.collect()
+}
+
+fn all(policies: &[Policy]) -> Vec<&Policy> {
+    policies.iter().collect()
 }
 
 /// What is left of a rule, in words.

@@ -51,9 +51,13 @@ pub(super) fn preview(knowledge: &Knowledge, view: &View, change: Change<'_>, no
             lines.extend(pods_that_escape(view, &new.id.name, other));
             match profile.filter(is_known) {
                 None => lines.extend(pods_that_it_closes(view, old, (when, other), &due)),
-                Some(profile) => lines.extend(cuts(site, view, new, (when, profile, other), &due_before, &due)),
+                Some(profile) => {
+                    let cuts = cuts(site, view, new, (when, profile, other), &due_before, &due);
+                    lines.extend(cuts.unwrap_or_else(|| vec![too_much(&format!("{other} cuts"))]));
+                }
             }
-            lines.extend(what_stays_open(site, view, new, &due));
+            let open = what_stays_open(site, view, new, &due);
+            lines.extend(open.unwrap_or_else(|| vec![too_much(&format!("goes on beside {other}"))]));
         }
     }
     let more = lines.len().saturating_sub(LINES);
@@ -62,6 +66,11 @@ pub(super) fn preview(knowledge: &Knowledge, view: &View, change: Change<'_>, no
         lines.push(format!("and {} more like these", more + 1));
     }
     lines.into_iter().map(|line| format!("preview: {line}")).collect()
+}
+
+/// That something was not worked out.
+fn too_much(what: &str) -> String {
+    format!("what {what} is more than can be told here: too many policies and rules to look at")
 }
 
 fn is_open(site: &Site, object: &Object, namespace: &Namespace, now: Timestamp) -> bool {
@@ -134,6 +143,7 @@ mod tests {
     use super::*;
     use crate::baseline::PolicySet;
     use crate::config::Configuration;
+    use crate::dialect::{self, Manifest, Origin};
     use crate::model::{Body, Labels, ObjectRef, Path, Workload};
 
     const DOMAIN: &str = "network-policy.portcullis.dev";
@@ -169,6 +179,11 @@ mod tests {
         let knowledge = Knowledge::new(configuration, View::default(), policies);
         let now = "2026-11-21T12:00:00Z".parse().unwrap();
         preview(&knowledge, view, Change::Write { new, old: Some(old) }, now)
+    }
+
+    fn read(api_version: &str, kind: &str, text: &str) -> Object {
+        let manifest = Manifest::read(api_version, kind, text, Origin::Author);
+        dialect::read(&manifest.unwrap()).unwrap().unwrap()
     }
 
     #[test]
@@ -240,15 +255,7 @@ mod tests {
     fn what_others_go_on_allowing_is_not_cut() {
         let (standard, isolated) =
             (namespace(&[("profile", "standard")], &[]), namespace(&[("profile", "isolated")], &[]));
-        let policy = |text: &str| {
-            let manifest = crate::dialect::Manifest::read(
-                "networking.k8s.io/v1",
-                "NetworkPolicy",
-                text,
-                crate::dialect::Origin::Author,
-            );
-            crate::dialect::read(&manifest.unwrap()).unwrap().unwrap()
-        };
+        let policy = |text: &str| read("networking.k8s.io/v1", "NetworkPolicy", text);
         let https = r#"{"metadata": {"name": "https", "namespace": "shop"}, "spec": {"podSelector": {}, "egress": [{"to":
             [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.169.254/32"]}}], "ports": [{"port": 443}]}], "ingress":
             [{"from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "istio-gateway"}}}], "ports":
@@ -267,6 +274,72 @@ mod tests {
         assert_eq!(
             told(&View::of([policy(open)]), &standard, &isolated),
             ["preview: NetworkPolicy shop/open goes on allowing ingress from anywhere on every port"]
+        );
+    }
+
+    /// What is denied, or asked elsewhere, is so under every profile.
+    #[test]
+    fn what_single_policies_deny_or_pass_on_is_no_matter_of_profiles() {
+        let profile = |name| namespace(&[("profile", name)], &[]);
+        let plain = told(&View::default(), &profile("standard"), &profile("isolated"));
+        let calico = |kind: &str, name: &str, spec: &str| {
+            let place = if kind == "NetworkPolicy" { r#", "namespace": "shop""# } else { "" };
+            let text = format!(r#"{{"metadata": {{"name": "{name}"{place}}}, "spec": {spec}}}"#);
+            read("projectcalico.org/v3", kind, &text)
+        };
+        let denies = r#"{"types": ["Egress"], "egress": [{"action": "Deny", "destination": {"nets": ["169.254.169.254/32"]}},
+            {"action": "Pass"}]}"#;
+        let tier = r#"{"tier": "security", "types": ["Ingress", "Egress"], "egress": [{"action": "Deny", "destination":
+            {"nets": ["169.254.169.254/32"]}}, {"action": "Pass"}], "ingress": [{"action": "Pass"}]}"#;
+        let cilium = r#"{"metadata": {"name": "denies", "namespace": "shop"}, "spec": {"endpointSelector": {},
+            "egressDeny": [{"toEntities": ["world"]}], "ingressDeny": [{"fromEntities": ["world"]}]}}"#;
+        for object in [
+            calico("NetworkPolicy", "default.metadata", denies),
+            calico("GlobalNetworkPolicy", "security.metadata", tier),
+            read("cilium.io/v2", "CiliumNetworkPolicy", cilium),
+        ] {
+            let name = object.id.to_string();
+            assert_eq!(told(&View::of([object]), &profile("standard"), &profile("isolated")), plain, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_with_many_policies_is_told_of_or_told_that_it_is_not() {
+        let (standard, isolated) =
+            (namespace(&[("profile", "standard")], &[]), namespace(&[("profile", "isolated")], &[]));
+        let plain = told(&View::default(), &standard, &isolated);
+        let policy = |number: usize, from: &str| {
+            let text = format!(
+                r#"{{"metadata": {{"name": "p{number}", "namespace": "shop"}}, "spec": {{"podSelector": {{"matchLabels":
+                {{"app": "a{number}"}}}}, "policyTypes": ["Ingress"], "ingress": [{{"from": [{from}], "ports": [{{"port": 80}},
+                {{"port": 81}}]}}]}}}}"#
+            );
+            read("networking.k8s.io/v1", "NetworkPolicy", &text)
+        };
+        let many = View::of((0..150).map(|number| policy(number, r#"{"podSelector": {}}"#)));
+        assert_eq!(told(&many, &standard, &isolated), plain);
+
+        // What is not open hides nothing that is.
+        let blocks: Vec<String> = (0..300)
+            .map(|number| format!(r#"{{"ipBlock": {{"cidr": "10.{}.{}.0/24"}}}}"#, number / 200, number % 200))
+            .collect();
+        let mut wide: Vec<Object> = (0..20).map(|number| policy(number, &blocks.join(","))).collect();
+        wide.push(policy(20, r#"{"ipBlock": {"cidr": "0.0.0.0/0"}}, {"ipBlock": {"cidr": "::/0"}}"#));
+        let told = told(&View::of(wide), &standard, &isolated);
+        assert!(told.iter().any(|line| line.contains("shop/p20 goes on allowing ingress from anywhere")), "{told:#?}");
+
+        // And what was not looked at to the end is not passed over in silence.
+        let cidrs = blocks.join(",");
+        let out = |number: usize| {
+            let text = format!(
+                r#"{{"metadata": {{"name": "p{number}", "namespace": "shop"}}, "spec": {{"podSelector": {{}}, "policyTypes":
+                ["Egress"], "egress": [{{"to": [{cidrs}], "ports": [{{"port": 443}}]}}]}}}}"#
+            );
+            read("networking.k8s.io/v1", "NetworkPolicy", &text)
+        };
+        assert_eq!(
+            self::told(&View::of((0..150).map(out)), &standard, &isolated),
+            ["preview: what isolated cuts is more than can be told here: too many policies and rules to look at"]
         );
     }
 
@@ -308,14 +381,8 @@ mod tests {
             let text = format!(
                 r#"{{"metadata": {{"name": "p", "namespace": "shop"}}, "spec": {{"podSelector": {selector}, "policyTypes": {types}}}}}"#
             );
-            let manifest = crate::dialect::Manifest::read(
-                "networking.k8s.io/v1",
-                "NetworkPolicy",
-                &text,
-                crate::dialect::Origin::Author,
-            );
             let mut view = view.clone();
-            view.insert(crate::dialect::read(&manifest.unwrap()).unwrap().unwrap());
+            view.insert(read("networking.k8s.io/v1", "NetworkPolicy", &text));
             view
         };
         let web = isolate(r#"{"matchLabels": {"app": "web"}}"#, r#"["Ingress", "Egress"]"#);

@@ -1,14 +1,18 @@
 //! Which traffic rules mean that others mean too.
 //!
 //! That one covers another is proved, or it does not hold: a peer that is not understood covers nothing and is covered by
-//! nothing, and a rule with conditions, or of whose connections a proxy picks single requests, covers only one with the same.
+//! nothing, and so is a rule with conditions, or of whose connections a proxy picks single requests. Only where policies
+//! take the place of others ([`uncovered`]) the same conditions and the same lookups stay what they were; which requests a
+//! proxy picks is not told here, so a rule that has it do so stands for no other.
 //! Every question takes what it costs from a budget, and past it nothing is proved.
 
 mod peers;
 
 use peers::covers;
 
-use super::{Action, Direction, Order, Peer, Peers, Pods, Policy, Port, Ports, Rule, Side, Stage, Surroundings};
+use super::{
+    Action, Direction, Filter, Order, Peer, Peers, Pods, Policy, Port, Ports, Rule, Side, Stage, Surroundings,
+};
 
 /// What all the questions of one decision may cost together.
 pub const BUDGET: usize = 20_000;
@@ -52,7 +56,11 @@ impl Rule {
     /// Whether this holds wherever another rule does, as far as conditions and single requests go.
     fn asks_no_more_than(&self, other: &Self) -> bool {
         (self.conditions.is_empty() || self.conditions == other.conditions)
-            && (self.filter.is_none() || self.filter == other.filter)
+            && match &self.filter {
+                None => true,
+                Some(Filter::Lookups(_)) => self.filter == other.filter,
+                Some(Filter::Requests) => false,
+            }
     }
 
     /// What the rule means, part by part. None, if that is more than the budget allows.
@@ -228,7 +236,7 @@ pub struct Allowance<'a> {
 ///
 /// It may pass if rules of the others allow it, or if none of them isolates the pods. Where one of them may deny it, or may
 /// leave it to a later stage, nothing is proved, unless the same policy was there before and what allows stands where it
-/// stood. None if there is so much of all this that nothing was proved in the end.
+/// stood. None if there is so much of all this that not all of it was looked at.
 #[must_use]
 pub fn uncovered<'a>(
     before: &[&'a Policy],
@@ -239,34 +247,34 @@ pub fn uncovered<'a>(
     let mut uncovered = Vec::new();
     for direction in Direction::ALL {
         let all = allowing(after, direction);
+        let stopping: Vec<Stop<'_>> = after
+            .iter()
+            .filter(|policy| stops(policy.side(direction)))
+            .map(|policy| Stop { policy, is_new: !before.contains(policy) })
+            .collect();
         for policy in before {
             let rules = policy.side(direction).rules.iter().filter(|rule| rule.action == Action::Allow);
             let mut rules = rules.peekable();
             if rules.peek().is_none() {
                 continue;
             }
-            let pods = &policy.subject;
-            let mut concerning = |does: fn(&Side) -> bool| -> Vec<&'a Policy> {
-                let doing = after.iter().copied().filter(|other| does(other.side(direction)));
-                doing.filter(|other| !other.subject.excludes(pods, around, &mut budget)).collect()
-            };
-            let isolating = concerning(|side| side.isolates);
-            let stopping = concerning(stops);
-            if isolating.is_empty() && stopping.is_empty() {
+            let obstacles = Obstacles::of(&policy.subject, direction, after, &stopping, around, &mut budget);
+            if obstacles.isolating.is_empty() && !obstacles.stops {
                 continue;
             }
-            let counts = |other: &Policy| {
-                is_in_time(other, &isolating, around) && stands_in_for(other, policy, &stopping, before)
-            };
-            let by: Vec<(&Policy, &Rule)> = all.iter().copied().filter(|(other, _)| counts(other)).collect();
+            let by: Vec<(&Policy, &Rule)> =
+                all.iter().copied().filter(|(other, _)| obstacles.leave(other, policy, around)).collect();
             for rule in rules {
-                if let Some((peers, ports)) = rule.left(pods, &by, around, &mut budget) {
+                if let Some((peers, ports)) = rule.left(&policy.subject, &by, around, &mut budget) {
                     uncovered.push(Allowance { policy, direction, rule, peers, ports });
                 }
             }
+            if budget == 0 {
+                return None;
+            }
         }
     }
-    (budget > 0).then_some(uncovered)
+    Some(uncovered)
 }
 
 /// Whether a rule may keep traffic from what allows it.
@@ -274,20 +282,74 @@ fn stops(side: &Side) -> bool {
     side.rules.iter().any(|rule| matches!(rule.action, Action::Deny | Action::Pass))
 }
 
-/// Whether what a policy allows is asked before traffic is dropped because nothing allowed it.
-fn is_in_time(policy: &Policy, isolating: &[&Policy], around: &dyn Surroundings) -> bool {
-    let position = |stage: &Stage| {
-        let tier = matches!(stage, Stage::Tier(_)).then(|| around.tier(stage.name())).flatten();
-        stage.position(tier)
-    };
-    isolating.iter().all(|other| other.stage == policy.stage || position(&other.stage) > position(&policy.stage))
+/// A policy of which a rule may keep traffic from what allows it.
+struct Stop<'a> {
+    policy: &'a Policy,
+    /// Whether it was not there before.
+    is_new: bool,
 }
 
-/// Whether nothing comes before what a policy allows that did not come before what the earlier one allowed.
-fn stands_in_for(policy: &Policy, earlier: &Policy, stopping: &[&Policy], before: &[&Policy]) -> bool {
-    let is_additive = |policy: &Policy| policy.order == Order::Additive;
-    stopping.iter().all(|stop| before.contains(stop) && (is_additive(stop) || stop.stage != policy.stage))
-        && (stopping.is_empty()
-            || policy == earlier
-            || policy.stage == earlier.stage && is_additive(policy) && is_additive(earlier))
+/// What may keep traffic of some pods from what allows it.
+#[derive(Default)]
+struct Obstacles<'a> {
+    /// The stages that drop what none of their policies allows.
+    isolating: Vec<&'a Stage>,
+    /// Whether a rule stops something.
+    stops: bool,
+    /// Whether one does that was not there before.
+    stops_anew: bool,
+    /// The stages in which one does at its place in an order.
+    in_order: Vec<&'a Stage>,
+}
+
+impl<'a> Obstacles<'a> {
+    /// Those for these pods. What is not proved to be for none of them is one.
+    fn of(
+        pods: &Pods,
+        direction: Direction,
+        policies: &[&'a Policy],
+        stopping: &[Stop<'a>],
+        around: &dyn Surroundings,
+        budget: &mut usize,
+    ) -> Self {
+        let mut concerns = |policy: &Policy| !policy.subject.excludes(pods, around, budget);
+        let mut all = Self::default();
+        // Asked only about those from which something follows that is not known yet.
+        for policy in policies.iter().filter(|policy| policy.side(direction).isolates) {
+            if !all.isolating.contains(&&policy.stage) && concerns(policy) {
+                all.isolating.push(&policy.stage);
+            }
+        }
+        for Stop { policy, is_new } in stopping {
+            let is_news = !all.stops
+                || *is_new && !all.stops_anew
+                || policy.order != Order::Additive && !all.in_order.contains(&&policy.stage);
+            if is_news && concerns(policy) {
+                all.stops = true;
+                all.stops_anew |= is_new;
+                if policy.order != Order::Additive {
+                    all.in_order.push(&policy.stage);
+                }
+            }
+        }
+        all
+    }
+
+    /// Whether what a policy allows is asked before traffic is dropped because nothing allowed it, and nothing comes before it
+    /// that did not come before what the earlier one allowed.
+    fn leave(&self, policy: &Policy, earlier: &Policy, around: &dyn Surroundings) -> bool {
+        let position = |stage: &Stage| {
+            let tier = matches!(stage, Stage::Tier(_)).then(|| around.tier(stage.name())).flatten();
+            stage.position(tier)
+        };
+        let is_in_time = |stage: &&&Stage| ***stage == policy.stage || position(stage) > position(&policy.stage);
+        let stands_where_it_stood = || {
+            policy == earlier
+                || policy.stage == earlier.stage && policy.order == Order::Additive && earlier.order == Order::Additive
+        };
+        self.isolating.iter().all(|stage| is_in_time(&stage))
+            && !self.stops_anew
+            && !self.in_order.contains(&&policy.stage)
+            && (!self.stops || stands_where_it_stood())
+    }
 }
