@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use portcullis::baseline::{Catalogue, Layer, Plan, PolicySet, Standing, Step, plan, plan_cluster};
+use portcullis::baseline::{Catalogue, Label, Layer, Plan, PolicySet, Standing, Step, plan, plan_cluster};
 use portcullis::config::Configuration;
 use portcullis::model::{Body, Labels, Object, ObjectRef, Workload};
 use portcullis::view::{NamespaceFacts, Owned, Site, View};
@@ -74,7 +74,9 @@ fn words(catalogue: &Catalogue, plan: &Plan) -> Vec<String> {
     let word = |step: &Step| match step {
         Step::Apply(position) => format!("apply {}", name(&catalogue.entries()[*position].id.name)),
         Step::Delete { owned, .. } => format!("delete {}", name(&owned.object.name)),
-        Step::Mark { applied, status } => format!("mark {applied} {status}"),
+        Step::Mark { label: Label::Applied, status } => format!("mark {status}"),
+        Step::Mark { label: Label::Gone, status } => format!("unmark {status}"),
+        Step::Mark { label: Label::AsItIs, status } => format!("say {status}"),
         Step::OpenHatch { reason, .. } => format!("open {reason}"),
         Step::CloseHatch => "close".to_owned(),
         Step::LiftGates(pods) => format!("lift {pods:?}"),
@@ -102,9 +104,9 @@ const HATCH: (&str, &str) = ("network-policy.portcullis.dev/enforcement", "disab
 fn what_is_missing_is_applied_and_then_said() {
     assert_eq!(
         with(&[PENDING, STANDARD, POSTGRES], &["deny"]),
-        ["apply out", "apply db", "mark true applied: baseline, profile standard, access postgres"]
+        ["apply out", "apply db", "mark applied: baseline, profile standard, access postgres"]
     );
-    assert_eq!(with(&[PENDING], &[]), ["apply deny", "mark true applied: baseline"]);
+    assert_eq!(with(&[PENDING], &[]), ["apply deny", "mark applied: baseline"]);
 }
 
 #[test]
@@ -138,7 +140,7 @@ fn of_what_is_not_learnt_only_the_presence_counts() {
     let site = Arc::new(Configuration::read(text).unwrap().site);
     let unlearnt = Catalogue::of(site, &PolicySet::read([("baseline/deny.yaml".into(), policy("deny"))]).unwrap());
     let steps = plan_of(&unlearnt, &facts(&[PENDING], stored(&catalogue(), &["deny"])));
-    assert_eq!(steps, ["mark true applied: baseline"]);
+    assert_eq!(steps, ["mark applied: baseline"]);
 }
 
 #[test]
@@ -150,8 +152,9 @@ fn namespaces_that_are_not_due_are_left_alone() {
     };
     nothing("shop", &facts(&[], Vec::new()));
     nothing("shop", &facts(&[(STANDARD.0, "unknown")], Vec::new()));
-    nothing("kube-system", &facts(&[PENDING, STANDARD, HATCH], Vec::new()));
-    nothing("default", &facts(&[PENDING, STANDARD], Vec::new()));
+    nothing("kube-system", &facts(&[STANDARD, HATCH], Vec::new()));
+    nothing("default", &facts(&[STANDARD], Vec::new()));
+    nothing("default", &facts(&[(PENDING.0, "applied"), STANDARD], Vec::new()));
     let mut going = facts(&[PENDING, STANDARD], Vec::new());
     going.is_terminating = true;
     nothing("shop", &going);
@@ -163,11 +166,34 @@ fn namespaces_that_are_not_due_are_left_alone() {
     assert_eq!(with(&[STANDARD], &[]).len(), 3, "who asks for a profile is due the baseline too");
 }
 
+/// No webhook is asked about what is written there, so nothing would stop a default-deny that cuts the cluster's DNS.
+#[test]
+fn kube_system_and_our_own_namespace_get_nothing_whatever_is_configured() {
+    let mut catalogue = catalogue_of("platformNamespaces: [monitoring]\nbaseline: {namespaces: all}\n", FILES);
+    catalogue.home = Some("guards".into());
+    let facts = facts(&[STANDARD], Vec::new());
+    let steps = |name: &str| plan(&catalogue, name, &facts, &[], Timestamp::UNIX_EPOCH).steps.len();
+    assert_eq!((steps("kube-system"), steps("guards"), steps("monitoring")), (0, 0, 0));
+    assert_eq!(steps("shop"), 3);
+}
+
+/// Nobody else may take the label away, and pods would wait and be warned about for ever.
+#[test]
+fn a_namespace_that_is_excluded_by_now_does_not_go_on_waiting() {
+    let catalogue = catalogue();
+    let unmark = "unmark not applied: the namespace is of the platform, or excluded";
+    for name in ["kube-system", "default"] {
+        let plan = plan(&catalogue, name, &facts(&[PENDING, STANDARD], Vec::new()), &[], Timestamp::UNIX_EPOCH);
+        assert_eq!(words(&catalogue, &plan), [unmark], "{name}");
+        assert_eq!(plan.standing, Standing::NotDue);
+    }
+}
+
 #[test]
 fn the_new_profile_comes_before_the_old_one_goes() {
     assert_eq!(
         with(&[PENDING, ISOLATED], &["deny", "out"]),
-        ["apply none", "delete out", "mark true applied: baseline, profile isolated"]
+        ["apply none", "delete out", "mark applied: baseline, profile isolated"]
     );
     let catalogue = catalogue();
     let mut owned = stored(&catalogue, &["deny", "out", "none"]);
@@ -188,13 +214,13 @@ fn a_label_that_is_missing_or_unknown_deletes_nothing() {
     assert_eq!(deletes(&[POSTGRES]), [""; 0]);
     assert_eq!(
         with(&[POSTGRES], &have),
-        ["mark true applied: baseline, access postgres; kept: profile isolated, profile standard"],
+        ["mark applied: baseline, access postgres; kept: profile isolated, profile standard"],
         "who has a baseline keeps it, and it is looked after"
     );
     // A known profile of which there are no policies replaces nothing.
     let bare = catalogue_of("", &[("baseline/deny.yaml", "deny"), ("profiles/standard/out.yaml", "out")]);
     let steps = plan_of(&bare, &facts(&[PENDING, ISOLATED], stored(&bare, &["deny", "out"])));
-    assert_eq!(steps, ["mark true applied: baseline; kept: profile standard"]);
+    assert_eq!(steps, ["mark applied: baseline; kept: profile standard"]);
 }
 
 #[test]
@@ -217,13 +243,13 @@ fn a_file_that_is_no_more_counts_only_where_others_of_its_layer_are() {
     let none = catalogue_of("", &[("profiles/standard/out.yaml", "out")]);
     assert_eq!(
         plan_of(&none, &facts(&[PENDING, STANDARD], owned.clone())),
-        ["apply out", "mark true applied: profile standard; kept: baseline"],
+        ["apply out", "mark applied: profile standard; kept: baseline"],
         "an empty folder is more likely a mistake"
     );
     // The same object in another layer is written over, and not deleted.
     let moved = catalogue_of("", &[("baseline/deny.yaml", "deny"), ("profiles/standard/dns.yaml", "dns")]);
     let steps = plan_of(&moved, &facts(&[PENDING, STANDARD], owned));
-    assert_eq!(steps[..2], ["apply dns", "mark true applied: baseline, profile standard"]);
+    assert_eq!(steps[..2], ["apply dns", "mark applied: baseline, profile standard"]);
 }
 
 #[test]
@@ -232,7 +258,7 @@ fn layers_of_nobody_are_left_alone() {
     let mut owned = stored(&catalogue, &["deny", "out"]);
     owned[1].layer = "something".into();
     owned[1].object.name = "portcullis-something".into();
-    assert_eq!(plan_of(&catalogue, &facts(&[PENDING], owned)), ["mark true applied: baseline"]);
+    assert_eq!(plan_of(&catalogue, &facts(&[PENDING], owned)), ["mark applied: baseline"]);
 }
 
 /// A namespace with a hatch that ends then.
@@ -253,7 +279,7 @@ fn an_open_hatch_is_added_and_a_closed_one_goes() {
     let opening = plan(&catalogue, "shop", &hatched(&catalogue, &["deny"], end, false), &[], now);
     assert_eq!(
         words(&catalogue, &opening),
-        ["apply all", "open an incident", "mark true applied: baseline; hatch open until 1970-01-01T01:00:00Z"]
+        ["apply all", "open an incident", "mark applied: baseline; hatch open until 1970-01-01T01:00:00Z"]
     );
     assert_eq!((opening.wake, opening.hatch), (Some(end), Some(None)));
     let open = plan(&catalogue, "shop", &hatched(&catalogue, &["deny", "all"], end, true), &[], now);
@@ -261,7 +287,7 @@ fn an_open_hatch_is_added_and_a_closed_one_goes() {
     assert_eq!(open.hatch, Some(Some(now)));
 
     let over = plan(&catalogue, "shop", &hatched(&catalogue, &["deny", "all"], end, true), &[], end);
-    assert_eq!(words(&catalogue, &over), ["delete all", "close", "mark true applied: baseline"]);
+    assert_eq!(words(&catalogue, &over), ["delete all", "close", "mark applied: baseline"]);
     assert_eq!((over.wake, over.hatch), (None, Some(Some(now))), "it is open as long as its policy is there");
     let gone = plan(&catalogue, "shop", &hatched(&catalogue, &["deny"], end, true), &[], end);
     assert_eq!((gone.wake, gone.hatch), (None, None));
@@ -288,7 +314,7 @@ fn what_nothing_replaces_goes_before_anything_is_applied() {
             "apply deny",
             "apply none",
             "delete out",
-            "mark true applied: baseline, profile isolated"
+            "mark applied: baseline, profile isolated"
         ]
     );
     let steps = plan(&catalogue, "shop", &facts, &[], end).steps;
@@ -307,14 +333,14 @@ fn a_hatch_is_closed_where_nothing_else_is_looked_after_any_more() {
         let open = hatched(&catalogue, &["deny", "all"], end, true);
         let planned = plan(&catalogue, name, &open, &[], Timestamp::UNIX_EPOCH);
         assert_eq!(
-            words(&catalogue, &planned),
+            words(&catalogue, &planned)[..1],
             ["delete all"],
             "{name} is excluded by now, and rules refuse nothing there"
         );
         assert_eq!((planned.wake, planned.hatch), (Some(end), Some(Some(Timestamp::UNIX_EPOCH))));
-        assert_eq!(words(&catalogue, &plan(&catalogue, name, &open, &[], end)), ["delete all", "close"]);
+        assert_eq!(words(&catalogue, &plan(&catalogue, name, &open, &[], end))[..2], ["delete all", "close"]);
         let unheard = hatched(&catalogue, &["deny"], end, false);
-        assert_eq!(words(&catalogue, &plan(&catalogue, name, &unheard, &[], end)), ["close"]);
+        assert_eq!(words(&catalogue, &plan(&catalogue, name, &unheard, &[], end))[0], "close");
     }
 }
 
@@ -332,6 +358,11 @@ fn a_namespace_that_nobody_labelled_is_counted() {
     assert_eq!(standing(&catalogue, "shop", &[], 50), Standing::NotDue, "it was there before");
     assert_eq!(standing(&catalogue, "kube-system", &[], 200), Standing::NotDue);
     assert_eq!(standing(&catalogue, "shop", &[STANDARD], 200), Standing::Pending);
+    let mut seen_to = facts(&[], Vec::new());
+    seen_to.created = Some(Timestamp::from_second(200).unwrap());
+    seen_to.annotations = [(catalogue.site.status_annotation(), "not applied")].into_iter().collect();
+    let standing = plan(&catalogue, "shop", &seen_to, &[], Timestamp::UNIX_EPOCH).standing;
+    assert_eq!(standing, Standing::NotDue, "its labels were taken away since");
 }
 
 #[test]
@@ -354,19 +385,49 @@ fn a_change_of_labels_or_annotations_of_a_file_counts() {
 
 #[test]
 fn a_hatch_without_a_reason_opens_nothing_and_stays_for_its_author_to_complete() {
-    assert_eq!(with(&[PENDING, HATCH], &["deny"]), ["mark true applied: baseline; hatch not open: without a reason"]);
+    assert_eq!(with(&[PENDING, HATCH], &["deny"]), ["mark applied: baseline; hatch not open: without a reason"]);
+}
+
+/// Nobody would think of it any more when it opened.
+#[test]
+fn a_hatch_that_is_too_long_does_not_open_when_time_has_passed() {
+    let catalogue = catalogue();
+    let facts = hatched(&catalogue, &["deny"], Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1000), false);
+    assert_eq!(plan_of(&catalogue, &facts), ["close", "mark applied: baseline"]);
 }
 
 #[test]
-fn a_status_says_the_same_whenever_it_is_made() {
+fn a_hatch_that_is_prolonged_is_open_since_it_was_opened() {
+    let catalogue = catalogue_of("hatch: {maxDuration: 8h}\n", FILES);
+    let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(7 * 24);
+    let facts = hatched(&catalogue, &["deny", "all"], now + SignedDuration::from_hours(6), true);
+    let plan = plan(&catalogue, "shop", &facts, &[], now);
+    assert_eq!(plan.hatch, Some(Some(Timestamp::UNIX_EPOCH)));
+}
+
+#[test]
+fn a_status_is_no_longer_than_an_annotation_should_be() {
     let catalogue = catalogue();
-    let facts = hatched(&catalogue, &["deny"], Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1000), false);
-    let at = |hours: i64| {
-        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours);
-        words(&catalogue, &plan(&catalogue, "shop", &facts, &[], now))
+    let mut facts = facts(&[PENDING, HATCH], stored(&catalogue, &["deny"]));
+    let site = &catalogue.site;
+    let until = "soon ".repeat(50_000);
+    facts.annotations = [(site.reason_annotation(), "x"), (site.until_annotation(), &until)].into_iter().collect();
+    let [Step::Mark { status, .. }] = &*plan(&catalogue, "shop", &facts, &[], Timestamp::UNIX_EPOCH).steps else {
+        panic!("it says why the hatch is shut")
     };
-    assert_eq!(at(0), at(5));
-    assert!(at(0)[0].contains("later than is allowed"), "{:?}", at(0));
+    assert!(
+        status.starts_with("applied: baseline; hatch not open: until \"soon soon ") && status.len() < 2000,
+        "{status}"
+    );
+    // And what is said is recognised.
+    let said = [
+        (site.status_annotation(), status.as_str()),
+        (site.reason_annotation(), "x"),
+        (site.until_annotation(), &until),
+    ];
+    facts.annotations = said.into_iter().collect();
+    facts.labels = Some([(PENDING.0, "applied"), HATCH].into_iter().collect());
+    assert_eq!(plan_of(&catalogue, &facts), [""; 0]);
 }
 
 #[test]
@@ -439,8 +500,29 @@ fn policies_of_the_cluster_are_there_before_a_namespace_is_applied() {
         let facts = facts(&[PENDING, STANDARD], Vec::new());
         let of = |owned: &[Owned]| plan(&catalogue, "shop", &facts, owned, Timestamp::UNIX_EPOCH);
         assert_eq!((of(&[]).steps, of(&[]).standing), (Vec::new(), Standing::Pending));
-        assert_eq!(words(&catalogue, &of(&owned)), ["mark true applied: baseline, profile standard"]);
+        assert_eq!(words(&catalogue, &of(&owned)), ["mark applied: baseline, profile standard"]);
         assert_eq!(of(&owned).standing, Standing::Applied);
+    }
+}
+
+/// What ships selects namespaces that have a profile.
+#[test]
+fn where_no_policy_of_the_cluster_selects_a_namespace_nothing_says_that_it_has_any() {
+    for set in ["cilium", "calico"] {
+        let (catalogue, owned) = of_cluster(&format!("{set}\nbaseline: {{namespaces: all}}"));
+        let of = |labels: &[(&str, &str)]| {
+            let plan = plan(&catalogue, "shop", &facts(labels, Vec::new()), &owned, Timestamp::UNIX_EPOCH);
+            (words(&catalogue, &plan), plan.standing)
+        };
+        assert_eq!(of(&[]), (Vec::new(), Standing::NotDue), "{set}");
+        let unmark = "unmark not applied: no policy of the cluster selects this namespace";
+        assert_eq!(
+            of(&[(PENDING.0, "applied")]),
+            (vec![unmark.to_owned()], Standing::NotDue),
+            "its profile is taken away"
+        );
+        assert_eq!(of(&[PENDING]), (vec![unmark.to_owned()], Standing::NotDue));
+        assert_eq!(of(&[STANDARD]).1, Standing::Applied);
     }
 }
 
@@ -484,9 +566,9 @@ fn what_another_set_left_in_a_namespace_stays_but_for_the_old_profile_and_is_tol
             &plan(&cilium, "shop", &facts(&[PENDING, profile], before.clone()), owned, Timestamp::UNIX_EPOCH),
         )
     };
-    let kept = "mark true applied: baseline, profile standard; kept: baseline, profile standard";
+    let kept = "mark applied: baseline, profile standard; kept: baseline, profile standard";
     assert_eq!(of(STANDARD, &owned), [kept]);
-    let kept = "mark true applied: baseline, profile isolated; kept: baseline";
+    let kept = "mark applied: baseline, profile isolated; kept: baseline";
     assert_eq!(of(ISOLATED, &owned), ["delete out", kept]);
     assert_eq!(of(ISOLATED, &[]), [""; 0], "what replaces it has to be there");
 }

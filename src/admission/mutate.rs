@@ -97,7 +97,8 @@ fn patch(
 /// where nobody applies baselines it would wait for ever.
 fn waits(knowledge: &Knowledge, view: &View, request: &Request<'_>, pod: &Workload) -> bool {
     let site = &knowledge.configuration.site;
-    let labels = request.namespace.as_deref().and_then(|name| view.all_labels(name));
+    let namespace = request.namespace.as_deref().filter(|name| !site.is_left_alone(name));
+    let labels = namespace.and_then(|name| view.all_labels(name));
     site.baseline.gate
         && knowledge.controller_runs
         && !pod.is_assigned
@@ -122,7 +123,7 @@ fn gate(name: &str, object: &Value) -> Patch {
 fn labels(knowledge: &Knowledge, name: &str, written: &Labels, object: &Value) -> Patch {
     let mut patch = Patch::default();
     let site = &knowledge.configuration.site;
-    if site.is_platform(name) || site.is_excluded(name) {
+    if site.is_left_alone(name) {
         return patch;
     }
     let mut missing: Vec<(String, &str)> = Vec::new();
@@ -211,6 +212,10 @@ mod tests {
         assert_eq!(gates(&pending, &json!({"containers": [], "nodeName": "n"})), None, "it has its node");
         assert_eq!(gates(&knowledge(gated, "applied"), &pod), None, "everything is there");
         assert_eq!(gates(&knowledge("", "pending"), &pod), None, "gates are off");
+        for left_alone in ["excludedNamespaces: [shop]\n", "platformNamespaces: [shop]\n"] {
+            let knowledge = knowledge(&format!("{left_alone}{gated}"), "pending");
+            assert_eq!(gates(&knowledge, &pod), None, "nobody will apply anything there");
+        }
         let alone = Knowledge { controller_runs: false, ..pending };
         assert_eq!(gates(&alone, &pod), None, "nobody would lift it");
     }

@@ -7,8 +7,11 @@ use serde_json::{Map, Value, json};
 
 use super::policy_set::{Layer, PolicySet};
 use crate::dialect;
-use crate::model::{Labels, ObjectRef};
-use crate::view::{BaselineScope, Owned, Site};
+use crate::model::{Labels, ObjectRef, Selector};
+use crate::view::{BaselineScope, NamespaceFacts, Owned, Site};
+
+/// The namespace of the cluster's own DNS, proxies and controllers.
+const KUBE_SYSTEM: &str = "kube-system";
 
 /// Every policy that can be due, as it is written.
 #[derive(Clone, Debug)]
@@ -17,6 +20,8 @@ pub struct Catalogue {
     pub site: Arc<Site>,
     /// Since when Portcullis is in the cluster, as far as that is known.
     pub installed: Option<Timestamp>,
+    /// The namespace of Portcullis itself, as far as that is known.
+    pub home: Option<Arc<str>>,
     entries: Vec<Entry>,
 }
 
@@ -31,6 +36,8 @@ pub struct Entry {
     pub manifest: Value,
     /// Whether it is there once, for the cluster.
     pub of_cluster: bool,
+    /// The namespaces that it selects, if it is.
+    selects: Vec<Selector>,
     /// What the API server makes of it, once that is known.
     stored: Option<Stored>,
 }
@@ -51,11 +58,12 @@ impl Catalogue {
             manifest: written(&site, &layer, &template.value),
             id: template.object.id.clone(),
             of_cluster: template.is_of_cluster(),
+            selects: template.namespaces().cloned().collect(),
             layer,
             stored: None,
         });
         let entries = entries.collect();
-        Self { site, installed: None, entries }
+        Self { site, installed: None, home: None, entries }
     }
 
     /// All of them.
@@ -111,18 +119,31 @@ impl Catalogue {
     /// Whether a namespace would be due a baseline if `/mutate` had been asked when it was made: it was made since Portcullis
     /// is there, and carries none of its labels.
     #[must_use]
-    pub fn was_missed(&self, name: &str, labels: &Labels, created: Option<Timestamp>) -> bool {
+    pub fn was_missed(&self, name: &str, labels: &Labels, facts: &NamespaceFacts) -> bool {
         let site = &self.site;
         self.is_open_to(name)
+            // Otherwise it was seen to, and the labels were taken away since.
+            && facts.annotations.get(&site.status_annotation()).is_none()
             && site.baseline.namespaces == BaselineScope::New
             && [site.baseline_label(), site.profile_label()].iter().all(|label| labels.get(label).is_none())
-            && self.installed.zip(created).is_some_and(|(installed, created)| created > installed)
+            && self.installed.zip(facts.created).is_some_and(|(installed, created)| created > installed)
     }
 
-    /// Whether a namespace is neither of the platform nor excluded.
+    /// Whether a namespace is neither of the platform nor excluded. Those that no webhook is asked about are of the platform
+    /// whatever the configuration says: a default-deny in kube-system would take DNS from everybody, and nothing would refuse
+    /// it.
     #[must_use]
     pub fn is_open_to(&self, name: &str) -> bool {
-        !self.site.is_platform(name) && !self.site.is_excluded(name)
+        let is_ours = name == KUBE_SYSTEM || self.home.as_deref() == Some(name);
+        !is_ours && !self.site.is_left_alone(name)
+    }
+
+    /// Whether any policy of these layers is for a namespace with these labels: policies of the cluster select some
+    /// namespaces only. Where there are none at all, nothing is missing.
+    #[must_use]
+    pub fn reaches(&self, layers: &[Layer], labels: &Labels) -> bool {
+        let mut entries = self.entries.iter().filter(|entry| layers.contains(&entry.layer)).peekable();
+        entries.peek().is_none() || entries.any(|entry| entry.is_for(labels))
     }
 
     /// The profile of a namespace, if it has one that is known.
@@ -142,6 +163,12 @@ impl Catalogue {
 }
 
 impl Entry {
+    /// Whether it is for namespaces with these labels: put into each, or there for those that it selects.
+    #[must_use]
+    pub fn is_for(&self, labels: &Labels) -> bool {
+        !self.of_cluster || self.selects.iter().any(|selector| selector.matches(labels))
+    }
+
     /// Whether this is the object, wherever it is.
     #[must_use]
     pub fn is(&self, object: &ObjectRef) -> bool {

@@ -58,13 +58,14 @@ impl Contest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::baseline::plan::Label;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn what_is_done_over_and_over_counts() {
         let (mut contest, pace, start) = (Contest::default(), Pace::default(), Instant::now());
-        let mark = Step::Mark { applied: true, status: String::new() };
+        let mark = Step::Mark { label: Label::Applied, status: String::new() };
         assert_eq!(contest.note("u", vec![Step::Apply(1), mark], start, &pace), 0);
         assert_eq!(contest.note("u", vec![Step::Apply(2)], start + SECOND, &pace), 0, "another thing");
         assert_eq!(contest.note("u", vec![Step::Apply(1), Step::Apply(3)], start + 2 * SECOND, &pace), 1);

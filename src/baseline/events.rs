@@ -82,8 +82,8 @@ impl Announcer {
     }
 }
 
-/// As much of a note as an Event can say.
-fn cut(mut note: String) -> String {
+/// As much of a note as an Event can say, and an annotation should.
+pub(super) fn cut(mut note: String) -> String {
     if note.len() > LONGEST {
         let dots = "…";
         let end = (0..=LONGEST - dots.len()).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);

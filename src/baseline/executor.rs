@@ -12,9 +12,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::catalogue::Catalogue;
 use super::error::{Failure, is_conflict, is_missing};
-use super::events::Announcer;
+use super::events::{Announcer, cut};
 use super::objects::Learnt;
-use super::plan::{Plan, Step, plan};
+use super::plan::{Label, Plan, Step, plan};
 use super::policy_set::Layer;
 use crate::cluster::Cluster;
 use crate::model::Labels;
@@ -100,11 +100,11 @@ impl Executor {
                 Step::CloseHatch if !progress.hatch_stays || catalogue.has_hatch_of_cluster() => {
                     progress.note(self.close_hatch(subject).await)?;
                 }
-                Step::Mark { applied, status } if progress.missing.is_empty() => {
+                Step::Mark { label, status } if progress.missing.is_empty() => {
                     // The status goes on to say what failed.
                     let status = progress.failure.is_none().then_some(&*status);
-                    progress.note(self.mark(subject, applied, status).await)?;
-                    if applied && catalogue.site.baseline.gate {
+                    progress.note(self.mark(subject, label, status).await)?;
+                    if label != Label::AsItIs && catalogue.site.baseline.gate {
                         // Those that the watches have not told of yet.
                         progress.note(self.lift_all(subject).await)?;
                     }
@@ -179,15 +179,20 @@ impl Executor {
     }
 
     /// Says on the namespace how far it is, and in which words unless others stand there that matter more.
-    async fn mark(&self, subject: &Subject, applied: bool, status: Option<&str>) -> Result<(), Failure> {
+    async fn mark(&self, subject: &Subject, label: Label, status: Option<&str>) -> Result<(), Failure> {
         let site = &subject.catalogue.site;
         let mut metadata = serde_json::Map::new();
         if let Some(status) = status {
             metadata.insert("annotations".into(), json!({site.status_annotation(): status}));
         }
         let said = subject.facts.labels.as_ref().and_then(|labels| labels.get(&site.baseline_label()));
-        if applied && (status.is_some() || said != Some("applied")) {
-            metadata.insert("labels".into(), json!({site.baseline_label(): "applied"}));
+        let label = match label {
+            Label::Applied if status.is_some() || said != Some("applied") => Some(json!("applied")),
+            Label::Gone => Some(Value::Null),
+            Label::Applied | Label::AsItIs => None,
+        };
+        if let Some(label) = label {
+            metadata.insert("labels".into(), json!({site.baseline_label(): label}));
         }
         if metadata.is_empty() {
             return Ok(());
@@ -218,9 +223,9 @@ impl Executor {
 
     /// Says why nothing can be done for a namespace, on it and in an Event.
     pub(super) async fn complain(&self, subject: &Subject, failure: &Failure) {
-        let status = format!("failed: {failure}");
+        let status = cut(format!("failed: {failure}"));
         let is_said = subject.facts.annotations.get(&subject.catalogue.site.status_annotation()) == Some(&status);
-        if !is_said && let Err(error) = self.mark(subject, false, Some(&status)).await {
+        if !is_said && let Err(error) = self.mark(subject, Label::AsItIs, Some(&status)).await {
             tracing::debug!(namespace = %subject.name, %error, "the status cannot be written");
         }
         let (name, uid) = (&subject.name, &subject.facts.uid);

@@ -33,5 +33,5 @@ pub use controller::{Controller, Wanted, run};
 pub use gates::{GatedPod, Gates, lift_gate, pods};
 pub use lease::{Terms, identity};
 pub use pace::Pace;
-pub use plan::{Plan, Standing, Step, plan, plan_cluster};
+pub use plan::{Label, Plan, Standing, Step, plan, plan_cluster};
 pub use policy_set::{Error, Layer, PolicySet, Template};

@@ -8,6 +8,7 @@
 use jiff::Timestamp;
 
 use super::catalogue::{Catalogue, Entry};
+use super::events::cut;
 use super::policy_set::Layer;
 use crate::model::Labels;
 use crate::view::{HatchFault, NamespaceFacts, Owned};
@@ -65,13 +66,24 @@ pub enum Step {
     CloseHatch,
     /// Say on the namespace how far it is.
     Mark {
-        /// Whether everything is there, and the label has to say so.
-        applied: bool,
+        /// What becomes of the label for it.
+        label: Label,
         /// The same in words.
         status: String,
     },
     /// Let these pods be scheduled.
     LiftGates(Vec<Box<str>>),
+}
+
+/// What becomes of the label that says how far a namespace is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Label {
+    /// It says that everything is there.
+    Applied,
+    /// It goes: nothing is due that it could be about.
+    Gone,
+    /// It stays what it is.
+    AsItIs,
 }
 
 /// What there is to do for a namespace.
@@ -81,14 +93,15 @@ pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluste
     let is_open = catalogue.is_open_to(name);
     // Who has a baseline keeps it, whatever becomes of the label that says so.
     let has_baseline = facts.owned.iter().any(|owned| owned.is_applied && *owned.layer == *Layer::Baseline.label());
-    let due = catalogue.is_due(name, labels) || is_open && has_baseline;
+    let meant = catalogue.is_due(name, labels) || is_open && has_baseline;
+    let due = meant && catalogue.reaches(&catalogue.layers(labels), labels);
     // Where nothing is applied, it still has the rules refuse nothing.
     let hatch = catalogue.site.hatch(labels, &facts.annotations, now);
     let mut layers = if due { catalogue.layers(labels) } else { Vec::new() };
     if is_open && matches!(hatch, Some(Ok(_))) {
         layers.push(Layer::Hatch);
     }
-    let is_missing = |entry: &Entry| entry.of_cluster && !entry.is_among(of_cluster);
+    let is_missing = |entry: &Entry| entry.of_cluster && entry.is_for(labels) && !entry.is_among(of_cluster);
     let missing_in_cluster = catalogue.entries().iter().any(|entry| layers.contains(&entry.layer) && is_missing(entry));
     // What replaces another has to be there before.
     let is_lacking = |layer: &Layer| catalogue.entries().iter().any(|entry| entry.layer == *layer && is_missing(entry));
@@ -127,24 +140,28 @@ pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluste
     }
     let complete = steps.len() == removals && !missing_in_cluster;
     let standing = match standing(due, complete) {
-        Standing::NotDue if catalogue.was_missed(name, labels, facts.created) => Standing::Unlabelled,
+        Standing::NotDue if !meant && catalogue.was_missed(name, labels, facts) => Standing::Unlabelled,
         standing => standing,
     };
 
+    // Not from some time on that is still to come.
+    let since = opened.and_then(|opened| opened.parse().ok()).map(|opened: Timestamp| opened.min(now));
     let mut plan = Plan { standing, waits_for_cluster: due && missing_in_cluster, ..Plan::default() };
     if let Some(Ok(hatch)) = &hatch {
         plan.wake = Some(hatch.until);
-        plan.hatch = Some(opened.and_then(|opened| since(catalogue, opened, now)));
+        plan.hatch = Some(since);
         if opened.is_none() {
             steps.push(Step::OpenHatch { reason: hatch.reason.to_owned(), until: hatch.until });
         }
     } else if is_still_open(catalogue, facts, hatch.as_ref()) {
-        plan.hatch = Some(opened.and_then(|opened| opened.parse().ok()).map(|opened: Timestamp| opened.min(now)));
+        plan.hatch = Some(since);
     }
     steps.append(&mut replaced);
     kept.sort();
-    if is_open && !missing_in_cluster {
+    if is_open && !missing_in_cluster && (due || !meant) {
         steps.extend(mark(catalogue, facts, labels, due, &layers, &kept, hatch.as_ref()));
+    } else if !due {
+        steps.extend(unmark(catalogue, labels, is_open));
     }
     if !gated.is_empty() && pods_wait && !missing_in_cluster {
         steps.push(Step::LiftGates(gated));
@@ -166,12 +183,6 @@ fn is_kept(catalogue: &Catalogue, layers: &[Layer], owned: &Owned, layer: &Layer
         wanted.any(|entry| entry.is(&owned.object))
     };
     !layers.contains(layer) || owned.is_applied && !is_wanted()
-}
-
-/// Since when a hatch is open. It cannot be longer than it may be, nor from some time on that is still to come.
-fn since(catalogue: &Catalogue, opened: &str, now: Timestamp) -> Option<Timestamp> {
-    let earliest = now.saturating_sub(catalogue.site.hatch_max_duration).unwrap_or(Timestamp::MIN);
-    opened.parse().ok().map(|opened: Timestamp| opened.clamp(earliest, now))
 }
 
 /// What there is to do for the cluster: policies that are there once, for all namespaces that they select.
@@ -241,7 +252,8 @@ fn outdated(
 /// Whether a hatch has to be closed by us.
 fn closes<T>(catalogue: &Catalogue, hatch: Option<&Result<T, HatchFault<'_>>>) -> bool {
     match hatch {
-        Some(Err(HatchFault::Over(_))) => true,
+        // One that is too late yet would open by itself, when time has passed and nobody thinks of it any more.
+        Some(Err(HatchFault::Over(_) | HatchFault::TooLate { .. })) => true,
         // A policy of the cluster selects the label, and does not ask for reasons.
         Some(Err(_)) => catalogue.has_hatch_of_cluster(),
         Some(Ok(_)) | None => false,
@@ -280,17 +292,27 @@ fn mark(
             parts.push("the hatch has no policies, and opens nothing".into());
         }
         Some(Ok(hatch)) => parts.push(format!("hatch open until {}", hatch.until)),
-        Some(Err(HatchFault::Over(_))) | None => {}
-        // In its own words it says what time it is, which changes without end.
-        Some(Err(HatchFault::TooLate { until, .. })) => {
-            parts.push(format!("hatch not open: until {until}, which is later than is allowed"));
-        }
+        // It is closed next.
+        Some(Err(HatchFault::Over(_) | HatchFault::TooLate { .. })) | None => {}
         Some(Err(fault)) => parts.push(format!("hatch not open: {fault}")),
     }
-    let status = parts.join("; ");
+    let status = cut(parts.join("; "));
     let is_said = facts.annotations.get(&site.status_annotation()) == Some(&status)
         && (!due || labels.get(&site.baseline_label()) == Some("applied"));
-    (!is_said).then_some(Step::Mark { applied: due, status })
+    let label = if due { Label::Applied } else { Label::AsItIs };
+    (!is_said).then_some(Step::Mark { label, status })
+}
+
+/// What has to be said on a namespace that still says that a baseline is due or there, and is due none: nobody else may take
+/// that back, and pods would go on waiting for it.
+fn unmark(catalogue: &Catalogue, labels: &Labels, is_open: bool) -> Option<Step> {
+    let status = match labels.get(&catalogue.site.baseline_label())? {
+        "pending" | "applied" if is_open => "not applied: no policy of the cluster selects this namespace",
+        // What is there stays.
+        "pending" if !is_open => "not applied: the namespace is of the platform, or excluded",
+        _ => return None,
+    };
+    Some(Step::Mark { label: Label::Gone, status: status.to_owned() })
 }
 
 /// The pods that wait for us.

@@ -103,7 +103,7 @@ pub struct Template {
 
 impl Template {
     /// The namespaces that policies of the cluster in it are for.
-    fn namespaces(&self) -> impl Iterator<Item = &Selector> {
+    pub(super) fn namespaces(&self) -> impl Iterator<Item = &Selector> {
         self.object.policies().iter().filter_map(|policy: &Policy| match &policy.subject.namespaces {
             Namespaces::Matching(selector) => Some(selector),
             Namespaces::Own(_) => None,
@@ -201,7 +201,7 @@ impl PolicySet {
     /// are due none.
     #[must_use]
     pub fn due(&self, site: &Site, namespace: &str, labels: &Labels) -> Vec<Value> {
-        if site.is_platform(namespace) || site.is_excluded(namespace) {
+        if site.is_left_alone(namespace) {
             return Vec::new();
         }
         self.templates(site, labels)
@@ -219,7 +219,7 @@ impl PolicySet {
     /// What the policies say that a namespace with these labels is due, those of the cluster that select it among them.
     #[must_use]
     pub fn meant_for(&self, site: &Site, namespace: &str, labels: &Labels) -> Vec<&Policy> {
-        if site.is_platform(namespace) || site.is_excluded(namespace) {
+        if site.is_left_alone(namespace) {
             return Vec::new();
         }
         let is_selected = |policy: &&Policy| match &policy.subject.namespaces {

@@ -149,6 +149,7 @@ impl Worker {
     /// Works by this catalogue from now on, and says whether it is known of all of it what the API server makes of it.
     async fn learn(&mut self, mut catalogue: Catalogue) -> bool {
         catalogue.installed = self.installed;
+        catalogue.home = Some(Arc::clone(&self.executor.home));
         let known = learning::learn(&self.executor, self.pace.patience, &mut catalogue).await;
         self.catalogue = Some(Arc::new(catalogue));
         known

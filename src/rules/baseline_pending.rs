@@ -17,7 +17,8 @@ rule! {
     /// scheduling gate of the baseline waits for it, and is passed over; whether gates are set at all is not asked, since
     /// this is decided after `/mutate` had its turn: without the gate nothing holds the pod. Offline, where `baseline.gate` is
     /// on, it is assumed that the gate will be set. Pods that use the network of their node are told of by `host-network`;
-    /// no baseline holds them. Templates make pods later, and those are asked about then.
+    /// no baseline holds them. Templates make pods later, and those are asked about then. Namespaces of the platform and
+    /// excluded ones get no baseline, whatever their label says.
     ///
     /// Which dialect the baseline is in (NetworkPolicy, Cilium, Calico; no ClusterNetworkPolicy) makes no difference.
     ///
@@ -81,6 +82,9 @@ impl Rule for BaselinePending {
             return;
         }
         let namespace = id.namespace.as_deref().unwrap_or_default();
+        if site.is_left_alone(namespace) {
+            return;
+        }
         let labels = case.view.all_labels(namespace);
         if labels.and_then(|labels| labels.get(&site.baseline_label())) != Some("pending") {
             return;

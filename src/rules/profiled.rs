@@ -23,7 +23,7 @@ fn profile_of<'a>(case: &Case<'a>, namespace: &str, profiles: &[String]) -> Opti
 /// The profile that a namespace without one gets, where its manifest is one that no cluster has seen.
 fn default_of<'a>(case: &Case<'a>, namespace: &str) -> Option<&'a str> {
     let site = case.site;
-    let gets_labels = is_to_be_made(case, namespace) && !site.is_platform(namespace) && !site.is_excluded(namespace);
+    let gets_labels = is_to_be_made(case, namespace) && !site.is_left_alone(namespace);
     site.profiles.default.as_deref().filter(|_| gets_labels)
 }
 

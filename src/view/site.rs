@@ -344,6 +344,12 @@ impl Site {
         self.platform_namespaces.iter().any(|pattern| pattern.matches(namespace))
     }
 
+    /// Whether nobody gives the namespace a baseline: it is of the platform, or excluded.
+    #[must_use]
+    pub fn is_left_alone(&self, namespace: &str) -> bool {
+        self.is_platform(namespace) || self.is_excluded(namespace)
+    }
+
     /// Whether the namespace gets no labels of its own accord.
     #[must_use]
     pub fn is_excluded(&self, namespace: &str) -> bool {

@@ -213,6 +213,9 @@ fn a_pod_that_comes_before_its_baseline_is_warned_about() {
     let mut webhook = Webhook::with(&format!("{LISTED}baseline: {{gate: true}}\n"), &pending);
     pod["spec"]["schedulingGates"] = json!([]);
     webhook.validate(&create(&pod)).allowed_with(&warned);
+    // Its label is a leftover.
+    let mut webhook = Webhook::with(&format!("{LISTED}excludedNamespaces: [shop]\n"), &pending);
+    webhook.validate(&create(&pod)).allowed_without_a_word();
 }
 
 #[test]
