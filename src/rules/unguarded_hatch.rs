@@ -19,7 +19,8 @@ rule! {
     /// earlier, is always fine, and so is any other change of the namespace while it is open. What counts as an end is a time
     /// in the future, at most `hatch.maxDuration` ahead. Any other value of the label but `enabled`, `enforced`, `on` and
     /// `true` is a finding too, since it does nothing: somebody believes that the hatch is open. A file has no author yet, so
-    /// offline only reason and end count.
+    /// offline only reason and end count. A hatch that nobody was asked about and whose end is later than that never opens: the
+    /// controller closes it, as it does when the time is over.
     ///
     /// It holds while a hatch is open, and no object can be exempt from it. It looks at no policies, so the dialects
     /// (NetworkPolicy, Cilium, Calico, ClusterNetworkPolicy) make no difference.
