@@ -385,6 +385,9 @@ mod dissolved_baseline {
             "{to: [{ipBlock: {cidr: 0.0.0.0/0}}]}",
             "{to: [{ipBlock: {cidr: '::/0'}}]}",
             "{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [169.254.169.254/32]}}]}",
+            "{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [127.0.0.0/8, 224.0.0.0/4, 0.0.0.0/8]}}]}",
+            "{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [192.0.2.1/32, 10.0.0.0/25]}}]}",
+            "{to: [{ipBlock: {cidr: '::/0', except: ['2001:db8::1/128']}}]}",
             "{to: [{ipBlock: {cidr: 0.0.0.0/1}}, {ipBlock: {cidr: 128.0.0.0/1}}]}",
         ] {
             assert_eq!(egress(wide), ["spec.egress[0]"], "{wide}");
@@ -393,6 +396,8 @@ mod dissolved_baseline {
             "{ports: [{port: 443}]}",
             "{to: [{ipBlock: {cidr: 10.0.0.0/8}}]}",
             "{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}]}",
+            "{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/24]}}]}",
+            "{to: [{ipBlock: {cidr: '::/0', except: ['fd00::/120']}}]}",
             "{to: [{namespaceSelector: {}}]}",
             "{to: [{podSelector: {}}]}",
         ] {

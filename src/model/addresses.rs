@@ -64,22 +64,36 @@ pub struct AddressSet {
 }
 
 impl AddressSet {
-    /// Every IPv4 address that a pod can have: link-local ones never leave the node.
+    /// Every IPv4 address that a pod can have: none of this network and of the host itself (RFC 1122 §3.2.1.3), none that is
+    /// link-local and so never leaves the node (RFC 3927), and no group (RFC 5771).
     #[must_use]
     pub fn every_v4_of_pods() -> Self {
-        let link_local = (u32::from(Ipv4Addr::new(169, 254, 0, 0)), u32::from(Ipv4Addr::new(169, 254, 255, 255)));
+        let block = |a: u8, b: u8, length: u32| {
+            let first = u32::from(Ipv4Addr::new(a, b, 0, 0));
+            (first, first | (u32::MAX >> length))
+        };
         let mut v4 = Ranges::all();
-        v4.subtract(&Ranges::between(link_local.0, link_local.1));
+        v4.subtract(&[block(0, 0, 8), block(127, 0, 8), block(169, 254, 16), block(224, 0, 4)].into_iter().collect());
         Self { v4, v6: Ranges::none() }
     }
 
-    /// Every IPv6 address that a pod can have.
+    /// Every IPv6 address that a pod can have: neither none nor the host itself, none that is link-local, and no group
+    /// (RFC 4291 §2.5.2, §2.5.3, §2.5.6 and §2.7).
     #[must_use]
     pub fn every_v6_of_pods() -> Self {
-        let first = u128::from(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0));
+        let block = |start: u16, length: u32| {
+            let first = u128::from(Ipv6Addr::new(start, 0, 0, 0, 0, 0, 0, 0));
+            (first, first | (u128::MAX >> length))
+        };
         let mut v6 = Ranges::all();
-        v6.subtract(&Ranges::between(first, first | (u128::MAX >> 10)));
+        v6.subtract(&[(0, 1), block(0xfe80, 10), block(0xff00, 8)].into_iter().collect());
         Self { v4: Ranges::none(), v6 }
+    }
+
+    /// How many addresses are in the set, or the largest number there is.
+    #[must_use]
+    pub fn count(&self) -> u128 {
+        self.v4.count().saturating_add(self.v6.count())
     }
 
     /// The addresses of all of these.
@@ -206,12 +220,25 @@ mod tests {
     }
 
     #[test]
-    fn pods_can_have_all_but_link_local_addresses() {
+    fn pods_can_have_all_but_addresses_that_are_not_sent_to_one_host_elsewhere() {
         let [mut v4, mut v6] = [AddressSet::every_v4_of_pods(), AddressSet::every_v6_of_pods()];
-        assert!(!v4.overlaps(&net("169.254.0.0/16").into()) && !v6.overlaps(&net("fe80::/10").into()));
-        v4.extend(&net("169.254.0.0/16").into());
-        v6.extend(&net("fe80::/10").into());
+        for (set, others) in [
+            (&mut v4, ["0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4"]),
+            (&mut v6, ["::/128", "::1/128", "fe80::/10", "ff00::/8"]),
+        ] {
+            for other in others {
+                assert!(!set.overlaps(&net(other).into()), "{other}");
+                set.extend(&net(other).into());
+            }
+        }
         assert_eq!((v4, v6), (net("0.0.0.0/0").into(), net("::/0").into()));
+    }
+
+    #[test]
+    fn addresses_are_counted() {
+        assert_eq!(AddressSet::default().count(), 0);
+        assert_eq!(AddressSet::union([net("10.0.0.0/24").into(), net("fd00::/120").into()]).count(), 512);
+        assert_eq!(AddressSet::from(net("::/0")).count(), u128::MAX);
     }
 
     #[test]

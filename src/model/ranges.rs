@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 /// A number that ranges can be made of.
-pub trait Number: Copy + Ord + Debug {
+pub trait Number: Copy + Ord + Debug + Into<u128> {
     /// The smallest number there is.
     const MIN: Self;
     /// The largest number there is.
@@ -135,11 +135,12 @@ impl<T: Number> FromIterator<(T, T)> for Ranges<T> {
     }
 }
 
-impl Ranges<u16> {
-    /// How many numbers are in the set.
+impl<T: Number> Ranges<T> {
+    /// How many numbers are in the set, or the largest number there is.
     #[must_use]
-    pub fn count(&self) -> usize {
-        self.0.iter().map(|(first, last)| usize::from(*last) - usize::from(*first) + 1).sum()
+    pub fn count(&self) -> u128 {
+        let sizes = self.0.iter().map(|(first, last)| ((*last).into() - (*first).into()).saturating_add(1));
+        sizes.fold(0, u128::saturating_add)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::model::{
 };
 
 /// From how many ports of a protocol on a rule may be a part of one for every port.
-const WIDE: usize = 1000;
+const WIDE: u128 = 1000;
 
 rule! {
     /// A rule allows every port.
@@ -160,8 +160,8 @@ impl AnyPort {
     /// How these ports amount to every port of the protocol, if they do.
     fn all_of(&self, numbers: &Ranges<u16>, protocol: Protocol) -> Option<String> {
         // Nothing is sent to port 0.
-        match numbers.count() - usize::from(numbers.contains(0)) {
-            few if few <= usize::from(self.most) => None,
+        match numbers.count() - u128::from(numbers.contains(0)) {
+            few if few <= u128::from(self.most) => None,
             65_535 => Some(format!("every {protocol} port")),
             many => Some(format!("{many} of the 65535 {protocol} ports")),
         }
