@@ -240,6 +240,51 @@ fn webhooks_follow_the_configuration() {
     assert_eq!(run(&["webhooks", "--url", "http://x"], "").code, 2);
 }
 
+/// What needs the network of its node there has to start while nobody answers, since it is only warned about.
+#[test]
+fn webhooks_that_can_refuse_pods_spare_the_platform() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("portcullis.yaml");
+    let webhooks = |configuration: &str| -> Vec<Value> {
+        let head = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n";
+        std::fs::write(&file, format!("{head}{configuration}")).unwrap();
+        let done = run(&["webhooks", "--config", file.to_str().unwrap()], "");
+        assert_eq!(done.code, 0, "{}", done.err);
+        let printed: Value = serde_json::from_str(&done.out).unwrap();
+        let all = printed["items"][0]["webhooks"].as_array().unwrap().iter();
+        let can_refuse = ["pods.portcullis.dev", "workloads.portcullis.dev"];
+        all.filter(|webhook| can_refuse.contains(&webhook["name"].as_str().unwrap())).cloned().collect()
+    };
+    let spared = |webhook: &Value| -> (Vec<String>, Vec<String>) {
+        let names = webhook["namespaceSelector"]["matchExpressions"][0]["values"].as_array().unwrap();
+        let conditions = webhook["matchConditions"].as_array().unwrap();
+        assert_eq!(conditions[0]["name"], "uses-the-network-of-the-node");
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        (names.iter().map(text).collect(), conditions[1..].iter().map(|one| text(&one["expression"])).collect())
+    };
+    let platform = "platformNamespaces: [kube-system, monitoring, 'openshift-*', 'odd\"\\*']\n";
+    let shipped = ["kube-system", "portcullis-system", "kube-public", "kube-node-lease"];
+    let found = webhooks(platform);
+    assert_eq!(found.len(), 2);
+    for webhook in found {
+        assert_eq!(webhook["failurePolicy"], "Fail");
+        let (names, conditions) = spared(&webhook);
+        assert_eq!(names, [&shipped[..], &["monitoring"]].concat());
+        assert_eq!(conditions, [r#"!["openshift-","odd\"\\"].exists(start, request.namespace.startsWith(start))"#]);
+    }
+    // Where something is denied in some of them, it has to be asked about.
+    let denies = "overrides:\n- {namespaces: {platform: true}, rules: {host-network: warn}}\n\
+                  - {namespaces: {names: [openshift-web]}, rules: {host-network: deny}}\n";
+    for webhook in webhooks(&format!("{platform}{denies}")) {
+        let (names, conditions) = spared(&webhook);
+        assert_eq!(names, [&shipped[..], &["monitoring"]].concat());
+        assert_eq!(conditions, [r#"!["odd\"\\"].exists(start, request.namespace.startsWith(start))"#]);
+    }
+    for webhook in webhooks(&format!("{platform}overrides: []\n")) {
+        assert_eq!(spared(&webhook), (shipped.map(str::to_owned).to_vec(), Vec::new()));
+    }
+}
+
 #[test]
 fn shells_get_completions_and_people_get_help() {
     assert!(run(&["completions", "bash"], "").out.contains("_portcullis()"));

@@ -124,18 +124,34 @@ fn service(arguments: &Arguments) -> Result<(&str, &str)> {
 /// Leaves out the namespaces of the platform in which nothing would be denied: what runs the network of nodes has to start
 /// before anything can answer.
 fn spare_the_platform(webhook: &mut Map<String, Value>, configuration: &Configuration) {
+    let platform = configuration.site.platform_namespaces.iter();
+    let spared: Vec<&NamePattern> =
+        platform.filter(|pattern| !configuration.may_deny(Subject::NodeWorkloads, pattern)).collect();
+    spare_names(webhook, spared.iter().filter_map(|pattern| pattern.name()));
+    spare_starts(webhook, &spared.iter().filter_map(|pattern| pattern.start()).collect::<Vec<_>>());
+}
+
+fn spare_names<'a>(webhook: &mut Map<String, Value>, names: impl Iterator<Item = &'a str>) {
     let spared =
         webhook.get_mut("namespaceSelector").and_then(|selector| selector.pointer_mut("/matchExpressions/0/values"));
     let Some(Value::Array(spared)) = spared else { return };
-    let denies = |namespace: &str| {
-        let mut asked = configuration.asked(Some(namespace), None);
-        asked.any(|asked| asked.definition.is_about(Subject::NodeWorkloads) && asked.mode == Mode::Deny)
-    };
-    let names = configuration.site.platform_namespaces.iter().filter_map(NamePattern::name);
-    for name in names.filter(|name| !denies(name)) {
+    for name in names {
         if !spared.contains(&json!(name)) {
             spared.push(json!(name));
         }
+    }
+}
+
+/// A selector of labels knows no starts of names, so this is a condition: one for all of them, since there may be only 64.
+fn spare_starts(webhook: &mut Map<String, Value>, starts: &[&str]) {
+    if starts.is_empty() {
+        return;
+    }
+    // A list of texts is written in CEL as it is in JSON.
+    let expression = format!("!{}.exists(start, request.namespace.startsWith(start))", json!(starts));
+    let conditions = webhook.entry("matchConditions").or_insert_with(|| json!([]));
+    if let Some(conditions) = conditions.as_array_mut() {
+        conditions.push(json!({"name": "not-in-the-platform", "expression": expression}));
     }
 }
 

@@ -4,6 +4,7 @@
 //! what is different.
 
 mod error;
+mod namespaces;
 mod written;
 
 pub use error::Error;
@@ -11,11 +12,12 @@ pub use error::Error;
 use serde_json::Value;
 
 use crate::manifest::{self, Document};
-use crate::model::{Labels, Selector};
-use crate::rules::{Definition, Mode, RULES, Rule};
+use crate::model::Labels;
+use crate::rules::{Definition, Mode, RULES, Rule, Subject};
 use crate::view::{NamePattern, Site};
 
 use error::{place_of, suggest};
+use namespaces::NamespaceSelector;
 use written::Written;
 
 /// The configuration that ships.
@@ -50,13 +52,6 @@ struct Changed {
     position: usize,
     mode: Option<Mode>,
     rule: Option<Box<dyn Rule>>,
-}
-
-/// The namespaces of an override. All that is said has to hold.
-struct NamespaceSelector {
-    names: Option<Vec<NamePattern>>,
-    platform: Option<bool>,
-    labels: Option<Selector>,
 }
 
 /// A rule as it is to be asked in one namespace.
@@ -172,6 +167,25 @@ impl Configuration {
         self.rules.iter().map(|configured| &configured.rule).chain(overridden).any(|rule| rule.repairs())
     }
 
+    /// Whether a rule about this may deny in some namespace that the pattern means, whichever labels that has.
+    #[must_use]
+    pub fn may_deny(&self, subject: Subject, namespaces: &NamePattern) -> bool {
+        let mut about = self.rules.iter().enumerate().filter(|(_, rule)| rule.definition.is_about(subject));
+        about.any(|(position, rule)| {
+            let mut denies = rule.mode == Mode::Deny;
+            for one in &self.overrides {
+                let changed = one.rules.iter().find(|changed| changed.position == position);
+                let Some(mode) = changed.and_then(|changed| changed.mode) else { continue };
+                match one.namespaces.mean(namespaces, &self.site) {
+                    Some(true) => denies = mode == Mode::Deny,
+                    None => denies |= mode == Mode::Deny,
+                    Some(false) => {}
+                }
+            }
+            denies
+        })
+    }
+
     /// The rules to ask about an object of this namespace, which has these labels if they are known.
     pub fn asked<'a>(&'a self, namespace: Option<&str>, labels: Option<&Labels>) -> impl Iterator<Item = Asked<'a>> {
         let applying: Vec<&Override> = match namespace {
@@ -190,14 +204,6 @@ impl Configuration {
             let asked = Asked { definition: configured.definition, mode, rule: &**rule };
             (mode != Mode::Off).then_some(asked)
         })
-    }
-}
-
-impl NamespaceSelector {
-    fn matches(&self, namespace: &str, labels: Option<&Labels>, site: &Site) -> bool {
-        self.names.as_ref().is_none_or(|names| names.iter().any(|pattern| pattern.matches(namespace)))
-            && self.platform.is_none_or(|platform| site.is_platform(namespace) == platform)
-            && self.labels.as_ref().is_none_or(|selector| labels.is_some_and(|labels| selector.matches(labels)))
     }
 }
 

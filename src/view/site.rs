@@ -106,6 +106,28 @@ impl NamePattern {
     pub fn name(&self) -> Option<&str> {
         Some(&*self.0).filter(|name| !name.ends_with('*'))
     }
+
+    /// How the names begin that are meant, if it is more than one.
+    #[must_use]
+    pub fn start(&self) -> Option<&str> {
+        self.0.strip_suffix('*')
+    }
+
+    /// Whether every name is meant that the other one means.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self.start(), other.start()) {
+            (_, None) => self.matches(&other.0),
+            (Some(start), Some(other)) => other.starts_with(start),
+            (None, Some(_)) => false,
+        }
+    }
+
+    /// Whether both mean some name. Then one of them means all that the other does.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.covers(other) || other.covers(self)
+    }
 }
 
 impl From<&str> for NamePattern {

@@ -536,6 +536,28 @@ pub(crate) fn no_condition_of_a_webhook_failed(cluster: &mut Cluster) {
     assert!(errors.is_empty(), "{}", errors.join("\n"));
 }
 
+// === With patterns of names in platformNamespaces ===
+
+pub(crate) fn an_outage_stops_nothing_that_runs_the_network_of_nodes(cluster: &mut Cluster) {
+    let names = ["openshift-network", "open"];
+    for name in names {
+        cluster.namespace(name);
+    }
+    cluster.stop();
+    let try_all = |name: &str| {
+        let agent = object("v1", "Pod", "agent", name, ON_THE_NODE);
+        let agents = object("apps/v1", "DaemonSet", "agents", name, &deployment(ON_THE_NODE));
+        (cluster.plane.apply(&agent, &[]), cluster.plane.apply(&agents, &[]))
+    };
+    let [(agent, agents), (other_agent, other_agents)] = names.map(try_all);
+    accepted(&agent);
+    accepted(&agents);
+    assert!(cluster.plane.stored(&["pod", "agent", "--namespace", names[0]]).is_some());
+    not_reached(&other_agent, PODS);
+    not_reached(&other_agents, WORKLOADS);
+    assert_eq!(cluster.plane.stored(&["pod", "agent", "--namespace", names[1]]), None);
+}
+
 // === With dns-blocked set to inject ===
 
 pub(crate) fn dns_is_added_once(cluster: &mut Cluster) {

@@ -24,7 +24,7 @@ mod support;
 use cluster::{Cluster, accepted};
 use dialects::*;
 use gate::*;
-use manifests::{INJECTS, KNOWN, OLD, SERVICE};
+use manifests::{INJECTS, KNOWN, OLD, PLATFORM, SERVICE};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -108,6 +108,16 @@ fn an_api_server_asks_portcullis() {
         an_old_policy_is_not_put_right_by_a_label,
         other_faults_are_not_put_right,
     ]));
+
+    cluster.uninstall();
+    cluster.restart(Some(PLATFORM));
+    cluster.install(&["--url", &url]);
+    failed.extend(
+        cluster
+            .run(
+                &scenarios![an_outage_stops_nothing_that_runs_the_network_of_nodes, no_condition_of_a_webhook_failed,],
+            ),
+    );
 
     cluster.uninstall();
     cluster.restart(None);

@@ -29,6 +29,13 @@ rules:
     settings: {inject: true}
 ";
 
+/// A configuration with namespaces of the platform that are said by the start of their names.
+pub(crate) const PLATFORM: &str = "
+apiVersion: portcullis.dev/v1alpha1
+kind: Configuration
+platformNamespaces: [kube-system, kube-public, kube-node-lease, portcullis-system, 'openshift-*']
+";
+
 /// What is stored before anybody is asked and the server is told of.
 pub(crate) const KNOWN: &str = "
 apiVersion: v1
