@@ -66,7 +66,7 @@ fn row(site: &Site, namespace: &Namespace, now: Timestamp) -> Value {
     let fault = site.hatch(&labels, &annotations, now).and_then(Result::err).map(|fault| fault.to_string());
     json!({
         "namespace": namespace.name_any(),
-        "since": since(namespace.managed_fields(), &site.enforcement_label()).map(|since| since.to_string()),
+        "since": since(site, namespace, now).map(|since| since.to_string()),
         "until": annotations.get(&site.until_annotation()),
         "reason": annotations.get(&site.reason_annotation()),
         "inEffect": fault.is_none(),
@@ -74,13 +74,20 @@ fn row(site: &Site, namespace: &Namespace, now: Timestamp) -> Value {
     })
 }
 
-/// When the label was last written, by whoever it was.
-fn since(fields: &[ManagedFieldsEntry], label: &str) -> Option<Timestamp> {
+/// Since when it is open: as the controller noted it, or for a moment, or where there is none, as the label was written.
+fn since(site: &Site, namespace: &Namespace, now: Timestamp) -> Option<Timestamp> {
+    let noted = namespace.annotations().get(&site.opened_annotation()).and_then(|noted| noted.parse().ok());
+    noted.map(|noted: Timestamp| noted.min(now)).or_else(|| written(namespace, &site.enforcement_label()))
+}
+
+/// When the label was written. Whoever prolongs a hatch writes it again.
+fn written(namespace: &Namespace, label: &str) -> Option<Timestamp> {
     let wrote = |entry: &&ManagedFieldsEntry| {
         let labels = entry.fields_v1.as_ref().and_then(|fields| fields.0.pointer("/f:metadata/f:labels"));
         labels.is_some_and(|labels| labels.get(format!("f:{label}")).is_some())
     };
-    fields.iter().filter(wrote).filter_map(|entry| entry.time.as_ref()).map(|time| time.0).min()
+    let entries = namespace.managed_fields().iter().filter(wrote);
+    entries.filter_map(|entry| entry.time.as_ref()).map(|time| time.0).min()
 }
 
 #[cfg(test)]
@@ -117,5 +124,37 @@ mod tests {
             (&json!(false), &json!("until 2026-11-21T11:00:00Z, which is over"))
         );
         assert_eq!(hatch(None)["fault"], "without a reason");
+    }
+
+    /// The time of the label moves with each write of whoever set it.
+    #[test]
+    fn a_hatch_that_is_prolonged_is_open_since_it_was_opened() {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let since = |noted: Option<&str>| {
+            let mut annotations =
+                json!({format!("{DOMAIN}/reason"): "INC-1", format!("{DOMAIN}/until"): "2026-11-21T13:00:00Z"});
+            if let Some(noted) = noted {
+                annotations[format!("{DOMAIN}/opened")] = json!(noted);
+            }
+            let row = row(
+                &site(),
+                &namespace(&json!({
+                    "name": "shop", "labels": {format!("{DOMAIN}/enforcement"): "disabled"}, "annotations": annotations,
+                    "managedFields": [{"manager": FIELD_MANAGER, "time": "2026-11-21T11:59:00Z",
+                        "fieldsV1": {"f:metadata": {"f:labels": {format!("f:{DOMAIN}/enforcement"): {}}}}}],
+                })),
+                now,
+            );
+            row["since"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(since(Some("2026-11-21T10:00:00Z")), "2026-11-21T10:00:00Z");
+        assert_eq!(
+            since(Some("2026-11-22T10:00:00Z")),
+            "2026-11-21T12:00:00Z",
+            "not from some time on that is to come"
+        );
+        for unknown in [None, Some("yesterday")] {
+            assert_eq!(since(unknown), "2026-11-21T11:59:00Z");
+        }
     }
 }
