@@ -84,7 +84,9 @@ fn two_replicas_run_with_no_more_than_they_need() {
     for (probe, path) in [("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")] {
         assert_eq!(container[probe]["httpGet"], json!({"path": path, "port": "admin"}), "{probe}");
     }
-    assert_eq!(find(&objects, "PodDisruptionBudget", "portcullis")["spec"]["minAvailable"], 1);
+    // Neither more than one of them at once, nor none at all if there is but one.
+    let budget = &find(&objects, "PodDisruptionBudget", "portcullis")["spec"];
+    assert_eq!((&budget["maxUnavailable"], &budget["minAvailable"]), (&json!(1), &Value::Null));
     let namespace = find(&objects, "Namespace", "portcullis-system");
     assert_eq!(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
     // The name of the ConfigMap carries a hash, and the volume follows it.
