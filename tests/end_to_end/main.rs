@@ -138,7 +138,7 @@ macro_rules! live_scenarios {
 #[test]
 fn portcullis_looks_after_a_cluster() {
     let Some(plane) = ControlPlane::start() else { return };
-    for namespace in ["before", "before-dns", "before-crd"] {
+    for namespace in ["before", "before-dns", "before-crd", "before-profile"] {
         accepted(&plane.kubectl(&["create", "namespace", namespace]));
     }
     let mut cluster = Installation::new(plane, 2, "baseline: {gate: true}\n");
