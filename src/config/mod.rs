@@ -353,6 +353,13 @@ mod tests {
             fault("clusterDNS: [{addresses: []}]\n")
         );
         assert!(fault("clusterDNS: []\n").contains("at least one"));
+        for no_name in ["'*-system'", "Monitoring", "a.b", "''"] {
+            let fault = fault(&format!("platformNamespaces: [kube-system, {no_name}]\n"));
+            assert!(
+                fault.starts_with("line 3: platformNamespaces[1]: `") && fault.contains("is no name of a namespace"),
+                "{fault}"
+            );
+        }
         assert!(fault("overrides: [{namespaces: {}, rules: {any-port: warn}}]\n").contains("names, platform"));
         assert_eq!(
             Configuration::read("").err().unwrap().to_string(),

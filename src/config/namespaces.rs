@@ -51,7 +51,9 @@ mod tests {
     fn may_deny(overrides: &str, pattern: &str) -> bool {
         let head = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n";
         let text = format!("{head}platformNamespaces: [kube-system, 'openshift-*']\noverrides: {overrides}\n");
-        Configuration::read(&text).unwrap().may_deny(Subject::NodeWorkloads, &NamePattern::from(pattern))
+        Configuration::read(&text)
+            .unwrap()
+            .may_deny(Subject::NodeWorkloads, &NamePattern::try_from(pattern.to_owned()).unwrap())
     }
 
     #[test]

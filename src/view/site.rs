@@ -86,7 +86,7 @@ pub struct Profiles {
 
 /// A name, or the start of one with a `*` after it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String")]
 pub struct NamePattern(String);
 
 impl NamePattern {
@@ -130,11 +130,22 @@ impl NamePattern {
     }
 }
 
-impl From<&str> for NamePattern {
-    fn from(pattern: &str) -> Self {
-        Self(pattern.to_owned())
+impl TryFrom<String> for NamePattern {
+    type Error = SiteError;
+
+    fn try_from(pattern: String) -> Result<Self, SiteError> {
+        let name = pattern.strip_suffix('*').unwrap_or(&pattern);
+        let can_stand = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        // One that no namespace can have would be passed over without a word.
+        if pattern.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(can_stand) {
+            return Err(SiteError::Namespace(pattern));
+        }
+        Ok(Self(pattern))
     }
 }
+
+/// How long the name of a namespace can be (RFC 1123).
+const LONGEST_NAME: usize = 63;
 
 /// One way to the cluster's DNS.
 #[derive(Clone, Debug, Deserialize)]
@@ -173,6 +184,11 @@ pub enum SiteError {
     /// Neither pods nor addresses, or both.
     #[error("an entry of `clusterDNS` needs either `namespace` with `podLabels`, or `addresses`")]
     DnsPlace,
+    /// No namespace can have this name.
+    #[error(
+        "`{0}` is no name of a namespace: these have lower-case letters, digits and `-`; a `*` may stand at the end"
+    )]
+    Namespace(String),
     /// No port can have this number.
     #[error("`port: 0` of an entry of `clusterDNS` is not a port number from 1 to 65535")]
     DnsPort,

@@ -104,7 +104,7 @@ fn a_hatch_closes_in_a_namespace_that_is_excluded(rig: &Rig, _: &Replica) {
     rig.kubectl(&["label", "namespace", "shut", &format!("{DOMAIN}/enforcement=disabled")]);
     until("the hatch is open", || rig.policy("shut", HATCH).is_some());
     until("it is noted", || !rig.stored("shut")["metadata"]["annotations"][rig.site.opened_annotation()].is_null());
-    rig.configure(|site| site.excluded_namespaces.push("shut".into()));
+    rig.configure(|site| site.excluded_namespaces.push(String::from("shut").try_into().unwrap()));
     until("nothing is applied there any more", || rig.policy("shut", HATCH).is_none());
     until("its label goes when its time is over", || {
         rig.stored("shut")["metadata"]["labels"][rig.site.enforcement_label()].is_null()
