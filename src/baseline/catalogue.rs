@@ -81,6 +81,18 @@ impl Catalogue {
         }
     }
 
+    /// Takes over what is known of the policies that an earlier catalogue has too.
+    pub(super) fn remember(&mut self, before: &Self) {
+        let names = |site: &Site| (site.owned_labels(), site.owned_annotations());
+        if names(&self.site) != names(&before.site) {
+            return;
+        }
+        for entry in &mut self.entries {
+            let same = before.entries.iter().find(|known| known.manifest == entry.manifest);
+            entry.stored = same.and_then(|known| known.stored.clone());
+        }
+    }
+
     /// What a stored object comes to, as the view has it too.
     #[must_use]
     pub fn fingerprint(&self, object: &Value) -> u64 {

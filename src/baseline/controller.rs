@@ -60,7 +60,7 @@ pub async fn run(controller: Controller, stop: CancellationToken) {
     let home: Arc<str> = namespace.into();
     election
         .run(&stop, |stop, installed| {
-            let (learnt, relearnt) = mpsc::unbounded_channel();
+            let (learnt, all_learnt) = mpsc::unbounded_channel();
             let executor = Executor {
                 cluster: cluster.clone(),
                 home: Arc::clone(&home),
@@ -68,7 +68,7 @@ pub async fn run(controller: Controller, stop: CancellationToken) {
                 announcer: Arc::clone(&announcer),
                 learnt,
             };
-            let worker = Worker::new(executor, pace, views.clone(), wanted.clone(), relearnt, installed);
+            let worker = Worker::new(executor, pace, views.clone(), wanted.clone(), all_learnt, installed);
             let metrics = metrics.clone();
             async move {
                 metrics.leads(true);

@@ -14,9 +14,7 @@ use crate::view::{FIELD_MANAGER, Owned};
 
 /// What the API server makes of a policy by now.
 pub(super) struct Learnt {
-    /// Which entry of the catalogue.
-    pub(super) position: usize,
-    /// As which it was written.
+    /// As which it is written.
     pub(super) manifest: Value,
     /// What would be stored.
     pub(super) stored: Value,
@@ -106,7 +104,7 @@ impl Executor {
         let mut fresh = catalogue.clone();
         fresh.learn(position, &stored);
         tracing::info!(object = %entry.id, "the API server makes something else of a policy than before");
-        let _ = self.learnt.send(Learnt { position, manifest: entry.manifest.clone(), stored });
+        let _ = self.learnt.send(Learnt { manifest: entry.manifest.clone(), stored });
         fresh.entries().get(position).cloned()
     }
 

@@ -15,7 +15,7 @@ use super::contest::{Contest, TOLD_AFTER};
 use super::controller::Wanted;
 use super::error::Failure;
 use super::executor::{Executor, Subject, in_time, is_passing};
-use super::learning;
+use super::learning::Learner;
 use super::objects::Learnt;
 use super::pace::{Pace, jittered};
 use super::plan::{Plan, Standing, Step, plan, plan_cluster};
@@ -49,11 +49,10 @@ pub(super) struct Worker {
     pace: Pace,
     views: watch::Receiver<Arc<View>>,
     wanted: watch::Receiver<Wanted>,
-    relearnt: mpsc::UnboundedReceiver<Learnt>,
+    learner: Learner,
     /// Since when Portcullis is there.
     installed: Option<Timestamp>,
     view: Arc<View>,
-    catalogue: Option<Arc<Catalogue>>,
     queue: Queue<Key>,
     standings: Standings<Key>,
     /// When it was said of a namespace why something failed.
@@ -70,19 +69,18 @@ impl Worker {
         pace: Pace,
         views: watch::Receiver<Arc<View>>,
         wanted: watch::Receiver<Wanted>,
-        relearnt: mpsc::UnboundedReceiver<Learnt>,
+        learnt: mpsc::UnboundedReceiver<Learnt>,
         installed: Option<Timestamp>,
     ) -> Self {
         Self {
             standings: Standings::new(executor.metrics.clone()),
+            learner: Learner::new(executor.clone(), pace.patience, learnt),
             executor,
             pace,
             views,
             wanted,
-            relearnt,
             installed,
             view: Arc::default(),
-            catalogue: None,
             queue: Queue::new(pace),
             complained: HashMap::new(),
             contests: HashMap::new(),
@@ -94,14 +92,12 @@ impl Worker {
     pub(super) async fn work(mut self, stop: &CancellationToken) {
         let mut tasks: JoinSet<Worked> = JoinSet::new();
         let mut keys: HashMap<task::Id, Key> = HashMap::new();
-        let relearn_every = self.pace.patience / 2;
-        let mut relearn: Option<Instant> = None;
         self.views.mark_changed();
         self.wanted.mark_changed();
         while !stop.is_cancelled() {
             self.begin(&mut tasks, &mut keys);
             let full = tasks.len() >= self.pace.at_once;
-            let next = self.queue.next().filter(|_| !full).into_iter().chain(relearn).min();
+            let next = self.queue.next().filter(|_| !full);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -113,17 +109,22 @@ impl Worker {
                         (Err(_), None) => {}
                     }
                 }
-                Some(learnt) = self.relearnt.recv() => self.relearn(&learnt),
+                is_other = self.learner.changed() => {
+                    if is_other {
+                        // What was written of another folder says nothing of this one.
+                        self.contests.clear();
+                    }
+                    self.look_at_everything();
+                }
                 changed = self.wanted.changed() => {
                     if changed.is_err() {
                         break;
                     }
                     let wanted = self.wanted.borrow_and_update().clone();
-                    let learnt = stop.run_until_cancelled(self.learn(Catalogue::of(wanted.site, &wanted.policies))).await;
-                    // What was written of another folder says nothing of this one.
-                    self.contests.clear();
-                    relearn = (learnt == Some(false)).then(|| Instant::now() + relearn_every);
-                    self.look_at_everything();
+                    let mut catalogue = Catalogue::of(wanted.site, &wanted.policies);
+                    catalogue.installed = self.installed;
+                    catalogue.home = Some(Arc::clone(&self.executor.home));
+                    self.learner.begin(catalogue);
                 }
                 changed = self.views.changed() => {
                     if changed.is_err() {
@@ -132,35 +133,10 @@ impl Worker {
                     let view = Arc::clone(&self.views.borrow_and_update());
                     self.hear(view);
                 }
-                () = sleep_until(next.unwrap_or_else(Instant::now).into()), if next.is_some() => {
-                    if let Some(catalogue) = self.catalogue.clone().filter(|_| relearn.is_some_and(|at| at <= Instant::now())) {
-                        let learnt = stop.run_until_cancelled(self.learn(Catalogue::clone(&catalogue))).await;
-                        relearn = (learnt == Some(false)).then(|| Instant::now() + relearn_every);
-                        if relearn.is_none() {
-                            self.look_at_everything();
-                        }
-                    }
-                }
+                () = sleep_until(next.unwrap_or_else(Instant::now).into()), if next.is_some() => {}
             }
         }
         tasks.shutdown().await;
-    }
-
-    /// Works by this catalogue from now on, and says whether it is known of all of it what the API server makes of it.
-    async fn learn(&mut self, mut catalogue: Catalogue) -> bool {
-        catalogue.installed = self.installed;
-        catalogue.home = Some(Arc::clone(&self.executor.home));
-        let known = learning::learn(&self.executor, self.pace.patience, &mut catalogue).await;
-        self.catalogue = Some(Arc::new(catalogue));
-        known
-    }
-
-    /// Takes over what the API server makes of a policy by now.
-    fn relearn(&mut self, learnt: &Learnt) {
-        if let Some(fresh) = self.catalogue.as_ref().and_then(|catalogue| learning::with(catalogue, learnt)) {
-            self.catalogue = Some(Arc::new(fresh));
-            self.look_at_everything();
-        }
     }
 
     /// Compares what is heard with what was known, and has looked at what differs.
@@ -213,7 +189,7 @@ impl Worker {
 
     /// Begins what there is to do, as much of it as may be under way at once.
     fn begin(&mut self, tasks: &mut JoinSet<Worked>, keys: &mut HashMap<task::Id, Key>) {
-        let Some(catalogue) = self.catalogue.clone().filter(|_| self.view.is_whole()) else { return };
+        let Some(catalogue) = self.learner.catalogue().cloned().filter(|_| self.view.is_whole()) else { return };
         while tasks.len() < self.pace.at_once
             && let Some(key) = self.queue.take(Instant::now())
         {

@@ -1,7 +1,10 @@
 //! What fails, what is undone, and what changes under the controller.
 
 use std::collections::BTreeSet;
+use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use portcullis::baseline::PolicySet;
@@ -18,6 +21,7 @@ pub(crate) const ALL: &[Scenario] = &[
     ("a hatch closes in a namespace that is excluded", a_hatch_closes_in_a_namespace_that_is_excluded),
     ("who undoes what is written slows it down", who_undoes_what_is_written_slows_it_down),
     ("what an API server makes of a policy may change", what_an_api_server_makes_of_a_policy_may_change),
+    ("a silent webhook of somebody else holds nothing up", a_silent_webhook_of_somebody_else_holds_nothing_up),
     ("what fails of the cluster is told to who waits for it", what_fails_of_the_cluster_is_told_to_who_waits_for_it),
 ];
 
@@ -178,6 +182,76 @@ fn what_an_api_server_makes_of_a_policy_may_change(rig: &Rig, _: &Replica) {
     assert!(rig.events("since-crd", "BaselineFailed").is_empty());
     assert!(stored("since-crd").unwrap()["spec"]["description"].is_null());
     rig.wanted.send_modify(|wanted| wanted.policies = shipped);
+}
+
+/// A webhook of somebody else, who is asked of each new policy and never answers. Tells how often they were asked.
+fn silent_webhook(rig: &Rig) -> Arc<AtomicUsize> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let webhook = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "silent"},
+        "webhooks": [{
+            "name": "silent.example.com",
+            "clientConfig": {"url": format!("https://{}/", listener.local_addr().unwrap())},
+            "rules": [{
+                "apiGroups": ["networking.k8s.io"], "apiVersions": ["v1"], "operations": ["CREATE"],
+                "resources": ["networkpolicies"],
+            }],
+            "failurePolicy": "Fail", "timeoutSeconds": 10, "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        }],
+    });
+    let asked: Arc<AtomicUsize> = Arc::default();
+    let count = Arc::clone(&asked);
+    thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming() {
+            held.push(stream);
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    assert!(rig.plane.apply(&webhook.to_string(), &[]).ok);
+    asked
+}
+
+fn a_silent_webhook_of_somebody_else_holds_nothing_up(rig: &Rig, _: &Replica) {
+    rig.namespace("silence", &[&profile("standard")]);
+    rig.until_applied("silence", "baseline, profile standard");
+    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(12);
+    let (reason, end) = (format!("{DOMAIN}/reason=an incident"), format!("{DOMAIN}/until={end}"));
+    rig.kubectl(&["annotate", "namespace", "silence", &reason, &end]);
+    rig.kubectl(&["label", "namespace", "silence", &format!("{DOMAIN}/enforcement=disabled")]);
+    until("the hatch is open", || rig.policy("silence", HATCH).is_some());
+
+    let asked = silent_webhook(rig);
+    let tried = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "tried", "namespace": "default"}, "spec": {"podSelector": {}},
+    });
+    let try_one = || rig.plane.apply(&tried.to_string(), &["--dry-run=server", "--request-timeout=1s"]).ok;
+    until("the API server asks it", || !try_one());
+    let before = asked.load(Ordering::Relaxed);
+    // Each of them is another policy, of which it is not known what the API server makes of it.
+    rig.configure(|site| drop(site.baseline.annotations.insert("example.com/note".into(), "other".into())));
+    until("all of them are tried", || asked.load(Ordering::Relaxed) > before);
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "silence"},
+        "spec": {
+            "schedulingGates": [{"name": format!("{DOMAIN}/baseline")}],
+            "containers": [{"name": "c", "image": "example.com/c"}],
+        },
+    });
+    assert!(rig.plane.apply(&pod.to_string(), &[]).ok);
+    let is_gated =
+        || !rig.plane.stored(&["pod", "p", "--namespace=silence"]).unwrap()["spec"]["schedulingGates"].is_null();
+    until("the gate is lifted", || !is_gated());
+    until("the hatch is closed when its time is over", || rig.policy("silence", HATCH).is_none());
+    until("its label is gone", || rig.stored("silence")["metadata"]["labels"][rig.site.enforcement_label()].is_null());
+
+    rig.kubectl(&["delete", "validatingwebhookconfiguration", "silent"]);
+    until("nobody asks it any more", try_one);
+    rig.configure(|_| ());
+    rig.namespace("sound", &[]);
+    rig.until_applied("sound", "baseline");
 }
 
 fn what_fails_of_the_cluster_is_told_to_who_waits_for_it(rig: &Rig, replica: &Replica) {
