@@ -69,12 +69,27 @@ pub async fn run(controller: Controller, stop: CancellationToken) {
                 learnt,
             };
             let worker = Worker::new(executor, pace, views.clone(), wanted.clone(), all_learnt, installed);
-            let metrics = metrics.clone();
+            let leading = Leading::new(metrics.clone());
             async move {
-                metrics.leads(true);
                 worker.work(&stop).await;
-                metrics.leads(false);
+                drop(leading);
             }
         })
         .await;
+}
+
+/// Says that this replica works, until that ends: however it does.
+struct Leading(BaselineMetrics);
+
+impl Leading {
+    fn new(metrics: BaselineMetrics) -> Self {
+        metrics.leads(true);
+        Self(metrics)
+    }
+}
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        self.0.leads(false);
+    }
 }

@@ -97,7 +97,6 @@ impl Election {
             self.tell();
             end.run_until_cancelled(sleep(jittered(self.terms.retry))).await;
         }
-        self.held.send_replace(false);
     }
 
     /// Takes the lease if nobody holds it.
@@ -237,6 +236,13 @@ impl Election {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Who asks no more does not know whether anybody works, however it came to that.
+impl Drop for Election {
+    fn drop(&mut self) {
+        self.held.send_replace(false);
     }
 }
 

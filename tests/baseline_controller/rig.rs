@@ -215,14 +215,23 @@ impl Replica {
     }
 
     /// Ends it as SIGTERM would.
-    pub(crate) fn stop(self, runtime: &Runtime) {
+    pub(crate) fn stop(mut self, runtime: &Runtime) {
         self.stop.cancel();
-        runtime.block_on(self.task).unwrap();
+        runtime.block_on(&mut self.task).unwrap();
+        self.has_ended();
     }
 
     /// Ends it as a crash would: the lease is not given back.
-    pub(crate) fn crash(self) {
+    pub(crate) fn crash(mut self, runtime: &Runtime) {
         self.task.abort();
+        assert!(runtime.block_on(&mut self.task).is_err_and(|error| error.is_cancelled()));
+        self.has_ended();
+    }
+
+    /// Whoever does not work says so, whatever it was that ended the work.
+    fn has_ended(&self) {
+        assert_eq!(self.metric("portcullis_leader"), Some(0.0));
+        assert!(!*self.running.borrow(), "it does not know whether others work");
     }
 }
 

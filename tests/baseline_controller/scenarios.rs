@@ -321,7 +321,7 @@ pub(crate) fn another_takes_over_and_applies_nothing_twice(rig: &Rig) {
     assert_eq!(other.metric("portcullis_leader"), Some(0.0), "one works at a time");
     leader.until_quiet(20.0);
     let before = (rig.policies("handover"), rig.stored("handover")["metadata"]["resourceVersion"].clone());
-    leader.crash();
+    leader.crash(&rig.runtime);
     until("the other takes over", || other.leads());
     other.until_quiet(20.0);
     assert_eq!((rig.policies("handover"), rig.stored("handover")["metadata"]["resourceVersion"].clone()), before);
