@@ -179,7 +179,13 @@ async fn a_cluster_that_does_not_answer_is_no_empty_cluster() {
     let file = dir.path().join("portcullis.yaml");
     let text = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\nlookups: {onFailure: allow}\n";
     std::fs::write(&file, text).unwrap();
-    let server = Portcullis::watching(&kubeconfig, &["--config", file.to_str().unwrap()]).await;
+    let arguments = ["--config", file.to_str().unwrap(), "--stop-after", "0.1"];
+    let mut server = Portcullis::watching(&kubeconfig, &arguments).await;
     let (allowed, why) = ask(&server, "alice", &exempt("shop")).await;
     assert!(allowed, "{why}");
+
+    // Who is told to end is not broken, whatever becomes of the watches first.
+    server.signal("TERM");
+    assert_eq!(server.end().await.code(), Some(0), "{}", server.log());
+    assert!(!server.log().contains("a fault of Portcullis"), "{}", server.log());
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::tasks::Tasks;
 use crate::admission::Knowledge;
 use crate::baseline::{self, Controller, Pace, Terms, Wanted};
 use crate::cluster::{self, Cluster, LiveLookup, Owning, Report, Running, WatchStatus};
@@ -59,67 +59,51 @@ fn wanted(knowledge: &Knowledge) -> Wanted {
     Wanted { site: Arc::new(knowledge.configuration.site.clone()), policies: Arc::clone(&knowledge.policies) }
 }
 
-/// A cluster that is being watched, and looked after if that is wanted.
-pub(super) struct Live {
-    followers: Arc<Followers>,
-    tasks: Vec<JoinHandle<()>>,
+/// Begins to watch the cluster, and says whom to tell of files that have changed. Until every watch has told what there is,
+/// the server is not ready. Where the cluster does not answer, it is asked again until the end. With a namespace for its
+/// Lease, the baseline controller begins too.
+pub(super) fn start(
+    cluster: &Cluster,
+    shared: &Arc<Shared>,
+    lease_namespace: Option<String>,
+    tasks: &mut Tasks,
+) -> Followers {
+    let knowledge = shared.knowledge.load_full();
+    let (owning, owning_receiver) = watch::channel(Owning::from(&knowledge.configuration.site));
+    let (wanted, wanted_receiver) = watch::channel(wanted(&knowledge));
+    let running = cluster::run(cluster, owning_receiver, shared.metrics.cluster.clone(), tasks.ending());
+    let Running { views, reports, task } = running;
+    shared.readiness.watches(words(&reports.borrow()));
+    tasks.add("the watches of the cluster", task);
+    if let Some(namespace) = lease_namespace {
+        let (running, runs) = watch::channel(false);
+        let controller = Controller {
+            cluster: cluster.clone(),
+            namespace,
+            identity: baseline::identity(),
+            terms: Terms::default(),
+            pace: Pace::default(),
+            views: views.clone(),
+            wanted: wanted_receiver,
+            metrics: shared.metrics.baseline.clone(),
+            running,
+        };
+        tasks.spawn("the baseline controller", baseline::run(controller, tasks.ending()));
+        let telling = tell_whether_it_runs(Arc::clone(shared), runs, tasks.ending());
+        tasks.spawn("telling the server of the controller", telling);
+    }
+    tasks.spawn("telling the server of the cluster", tell(Arc::clone(shared), views, reports, tasks.ending()));
+    Followers { owning, wanted }
 }
 
-impl Live {
-    /// Begins to watch. Until every watch has told what there is, the server is not ready. Where the cluster does not
-    /// answer, it is asked again until `end`. With a namespace for its Lease, the baseline controller begins too.
-    pub(super) fn start(
-        cluster: &Cluster,
-        shared: &Arc<Shared>,
-        lease_namespace: Option<String>,
-        end: &CancellationToken,
-    ) -> Self {
-        let knowledge = shared.knowledge.load_full();
-        let (owning, owning_receiver) = watch::channel(Owning::from(&knowledge.configuration.site));
-        let (wanted, wanted_receiver) = watch::channel(wanted(&knowledge));
-        let running = cluster::run(cluster, owning_receiver, shared.metrics.cluster.clone(), end.child_token());
-        let Running { views, reports, task } = running;
-        shared.readiness.watches(words(&reports.borrow()));
-        let mut tasks = vec![task];
-        if let Some(namespace) = lease_namespace {
-            let (running, runs) = watch::channel(false);
-            let controller = Controller {
-                cluster: cluster.clone(),
-                namespace,
-                identity: baseline::identity(),
-                terms: Terms::default(),
-                pace: Pace::default(),
-                views: views.clone(),
-                wanted: wanted_receiver,
-                metrics: shared.metrics.baseline.clone(),
-                running,
-            };
-            tasks.push(tokio::spawn(baseline::run(controller, end.child_token())));
-            tasks.push(tokio::spawn(tell_whether_it_runs(Arc::clone(shared), runs)));
-        }
-        tasks.push(tokio::spawn(tell(Arc::clone(shared), views, reports, end.clone())));
-        Self { followers: Arc::new(Followers { owning, wanted }), tasks }
-    }
-
-    /// Those who have to be told of files that have changed.
-    pub(super) fn followers(&self) -> Arc<Followers> {
-        Arc::clone(&self.followers)
-    }
-
-    /// Waits until nothing runs any more.
-    pub(super) async fn end(self) {
-        for task in self.tasks {
-            let _ = task.await;
-        }
-    }
-}
-
-/// Tells the server whether some replica's controller works. Ends with the controller.
-async fn tell_whether_it_runs(shared: Arc<Shared>, mut runs: watch::Receiver<bool>) {
+/// Tells the server whether some replica's controller works, until the controller has ended.
+async fn tell_whether_it_runs(shared: Arc<Shared>, mut runs: watch::Receiver<bool>, end: CancellationToken) {
     while runs.changed().await.is_ok() {
         let controller_runs = *runs.borrow_and_update();
         shared.knowledge.rcu(|known| Knowledge { controller_runs, ..Knowledge::clone(known) });
     }
+    // If that was too early, it is not the fault of this one.
+    end.cancelled().await;
 }
 
 /// The namespace of this process: of its pod, as its environment or its service account says.
@@ -158,14 +142,8 @@ async fn tell(
         });
         shared.readiness.watches(words(&report));
     }
-    if end.is_cancelled() {
-        return;
-    }
-    // What was known stays in force, and grows old: somebody has to start this process again.
-    tracing::error!("the watches have ended, which is a fault of Portcullis");
-    let mut last = words(&reports.borrow());
-    last.unsynced = Some("the watches have ended, which is a fault of Portcullis: start it again".to_owned());
-    shared.readiness.watches(last);
+    // The watches have ended too early, which is not the fault of this one.
+    end.cancelled().await;
 }
 
 /// How the watches are, in the words of the server.

@@ -11,6 +11,7 @@ mod review;
 mod rules;
 mod serve;
 mod sources;
+mod tasks;
 mod tls;
 mod told;
 mod uninstall;

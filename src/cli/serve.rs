@@ -15,8 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::OK;
-use super::live::{self, Followers, Live};
+use super::live::{self, Followers};
 use super::sources::{Sources, Texts};
+use super::tasks::Tasks;
 use super::tls::{self, SecretName};
 use crate::pki;
 use crate::server::{Certificates, Limits, Readiness, Server, Shared, Stop};
@@ -175,36 +176,38 @@ async fn serve(arguments: Arguments) -> Result<u8> {
     }
     tracing::info!(%address, %admin, version = env!("CARGO_PKG_VERSION"), "serving");
 
-    let end = CancellationToken::new();
-    let live = cluster.as_ref().map(|cluster| Live::start(cluster, &shared, lease_namespace, &end));
-    if live.is_none() {
+    let mut tasks = Tasks::new();
+    let followers = cluster.as_ref().map(|cluster| live::start(cluster, &shared, lease_namespace, &mut tasks));
+    if followers.is_none() {
         tracing::info!("no cluster is watched: only what --context says is known");
     }
-    let followers = live.as_ref().map(Live::followers);
-    let every = arguments.reload_every.max(Duration::from_millis(50));
-    let keeping = cluster.zip(arguments.tls_secret.as_ref()).map(|(cluster, secret)| {
+    if let Some((cluster, secret)) = cluster.zip(arguments.tls_secret.as_ref()) {
         let keeper = tls::keeper(cluster.client, secret, &arguments.webhook_name, &arguments.tls_name);
-        let (certificates, shared, end) = (Arc::clone(&certificates), Arc::clone(&shared), end.clone());
-        tokio::spawn(async move { tls::keep(keeper, &certificates, &shared, &end).await })
-    });
+        let (certificates, shared, end) = (Arc::clone(&certificates), Arc::clone(&shared), tasks.ending());
+        let keeping = async move { tls::keep(keeper, &certificates, &shared, &end).await };
+        tasks.spawn("keeping the certificate", keeping);
+    }
+    let every = arguments.reload_every.max(Duration::from_millis(50));
     let watching = {
-        let (shared, end) = (Arc::clone(&shared), end.clone());
-        tokio::spawn(async move { certificates.watch(every, &shared, end).await })
+        let (shared, end) = (Arc::clone(&shared), tasks.ending());
+        async move { certificates.watch(every, &shared, end).await }
     };
+    tasks.spawn("reading the certificate again", watching);
     let reloading = {
-        let (shared, end) = (Arc::clone(&shared), end.clone());
-        tokio::spawn(async move { reload(&sources, texts, every, &shared, followers.as_deref(), end).await })
+        let (shared, end) = (Arc::clone(&shared), tasks.ending());
+        async move { reload(&sources, texts, every, &shared, followers.as_ref(), end).await }
     };
-    server.run(stop()?).await;
-    end.cancel();
-    let _ = tokio::join!(watching, reloading);
-    if let Some(live) = live {
-        live.end().await;
-    }
-    if let Some(keeping) = keeping {
-        let _ = keeping.await;
-    }
-    Ok(OK)
+    tasks.spawn("reading the files again", reloading);
+    run_beside(server, tasks).await
+}
+
+/// Runs the server until a signal comes, which is in order, or until one of the tasks has ended, which is not.
+async fn run_beside(server: Server, mut tasks: Tasks) -> Result<u8> {
+    let mut fault = None;
+    let broken = async { fault = Some(tasks.broken().await) };
+    server.run(stop(broken)?).await;
+    tasks.end().await;
+    fault.map_or(Ok(OK), Err)
 }
 
 /// A port of every address, of both families; of IPv4 alone where there is no other.
@@ -262,21 +265,23 @@ async fn reload(
     }
 }
 
-/// Ends with the first signal. A second one ends the process.
-fn stop() -> Result<impl Future<Output = Stop>> {
+/// Ends with the first signal, or when something is broken. One more signal ends the process.
+fn stop(broken: impl Future<Output = ()>) -> Result<impl Future<Output = Stop>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
     Ok(async move {
         let stop = tokio::select! {
             _ = terminate.recv() => Stop::Gracefully,
             _ = interrupt.recv() => Stop::Soon,
+            // What is known is still good enough to serve on until everybody has heard.
+            () = broken => Stop::Gracefully,
         };
         tokio::spawn(async move {
             tokio::select! {
                 _ = terminate.recv() => {},
                 _ = interrupt.recv() => {},
             }
-            tracing::warn!("a second signal: ending at once");
+            tracing::warn!("a signal while the server is ending: ending at once");
             #[allow(clippy::exit, reason = "whoever sends a second signal does not want to wait")]
             std::process::exit(130);
         });
@@ -354,4 +359,32 @@ pub(super) fn curl(ca: &Path, address: SocketAddr, data: &str) -> String {
         ca.display(),
         address.port()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_beside_which_something_is_broken_ends_and_says_so() {
+        let sources = Sources { config: None, policies: None, context: Vec::new() };
+        let shared = Arc::new(Shared {
+            knowledge: ArcSwap::from_pointee(sources.read().unwrap().understand().unwrap()),
+            lookup: None,
+            readiness: Readiness::default(),
+            metrics: Metrics::default(),
+            limits: Limits { stop_after: Duration::from_millis(1), ..Limits::default() },
+        });
+        let certificates = Arc::new(Certificates::awaited(&shared).unwrap());
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let server = Server::bind(Arc::clone(&shared), certificates, any, any).await.unwrap();
+        let mut tasks = Tasks::new();
+        tasks.spawn("the watches", async { panic!("no such thing") });
+        let fault = run_beside(server, tasks).await.unwrap_err().to_string();
+        assert!(
+            fault.starts_with("a fault of Portcullis in the watches: ") && fault.contains("no such thing"),
+            "{fault}"
+        );
+        assert!(shared.readiness.is_stopping(), "in order");
+    }
 }

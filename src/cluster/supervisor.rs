@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -52,26 +52,10 @@ pub fn run(
     end: CancellationToken,
 ) -> Running {
     metrics.begin();
-    let feed = Feed::default();
     let (views, view_receiver) = watch::channel(Arc::default());
     let waiting = "nothing is known of the cluster yet".to_owned();
     let (reports, report_receiver) = watch::channel(Report { unsynced: Some(waiting), ..Report::default() });
-    let (told, events) = mpsc::channel(WAITING);
-    let (doubt, _) = watch::channel(());
-    let supervisor = Supervisor {
-        cluster: cluster.clone(),
-        feed,
-        watches: BTreeMap::new(),
-        number: 0,
-        told,
-        doubt,
-        metrics,
-        owning,
-        discovery: Some("the cluster was not asked yet".to_owned()),
-        is_synced: false,
-        views,
-        reports,
-    };
+    let (supervisor, events) = Supervisor::new(cluster.clone(), owning, metrics, views, reports);
     let task = tokio::spawn(async move {
         let _ = end.run_until_cancelled(supervisor.run(events)).await;
     });
@@ -82,6 +66,8 @@ struct Supervisor {
     cluster: Cluster,
     feed: Feed,
     watches: BTreeMap<Arc<str>, Handle>,
+    /// Those of the watches, and of who asks what is served.
+    tasks: JoinSet<()>,
     /// That of the last watch that was begun.
     number: u64,
     told: mpsc::Sender<Told>,
@@ -112,14 +98,37 @@ impl Drop for Handle {
 }
 
 impl Supervisor {
+    fn new(
+        cluster: Cluster,
+        owning: watch::Receiver<Owning>,
+        metrics: ClusterMetrics,
+        views: watch::Sender<Arc<View>>,
+        reports: watch::Sender<Report>,
+    ) -> (Self, mpsc::Receiver<Told>) {
+        let (told, events) = mpsc::channel(WAITING);
+        let (doubt, _) = watch::channel(());
+        let supervisor = Self {
+            cluster,
+            feed: Feed::default(),
+            watches: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            number: 0,
+            told,
+            doubt,
+            metrics,
+            owning,
+            discovery: Some("the cluster was not asked yet".to_owned()),
+            is_synced: false,
+            views,
+            reports,
+        };
+        (supervisor, events)
+    }
+
+    /// Goes on without end, unless something breaks.
     async fn run(mut self, mut events: mpsc::Receiver<Told>) {
         let (found, mut discovered) = mpsc::channel(1);
-        let _discovering = Handle {
-            number: 0,
-            api_version: String::new(),
-            task: tokio::spawn(keep_discovering(self.cluster.clone(), found)).abort_handle(),
-            missing: 0,
-        };
+        self.tasks.spawn(keep_discovering(self.cluster.clone(), found));
         let mut tidy = tokio::time::interval(TIDY);
         let mut handed_out = Instant::now();
         let mut is_new = false;
@@ -137,6 +146,11 @@ impl Supervisor {
                         }
                     }
                 }
+                // One that is not heard any more looks as if nothing happened.
+                Some(Err(error)) = self.tasks.join_next() => if error.is_panic() {
+                    tracing::error!(%error, "a watch broke off, which is a fault of Portcullis");
+                    return;
+                },
                 Some(served) = discovered.recv() => is_new |= self.discovered(served),
                 Ok(()) = owning.changed() => self.begin_again(),
                 _ = tidy.tick() => {
@@ -248,7 +262,7 @@ impl Supervisor {
             out: self.told.clone(),
             doubt: self.doubt.subscribe(),
         };
-        let task = tokio::spawn(watch.run()).abort_handle();
+        let task = self.tasks.spawn(watch.run());
         self.watches.insert(name, Handle { number: self.number, api_version, task, missing: 0 });
     }
 
@@ -340,5 +354,31 @@ async fn keep_discovering(cluster: Cluster, out: mpsc::Sender<Result<Served, Str
             return;
         }
         tokio::time::sleep(jittered(pause)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arc_swap::ArcSwap;
+    use hyper::{Request, Response};
+    use kube::Client;
+    use kube::client::Body;
+
+    #[tokio::test]
+    async fn it_does_not_go_on_when_a_watch_has_broken_off() {
+        let silence = tower::service_fn(async |_: Request<Body>| {
+            std::future::pending::<Result<Response<Body>, tower::BoxError>>().await
+        });
+        let client = Client::new(silence, "default");
+        let cluster = Cluster { client, server: String::new(), served: Arc::new(ArcSwap::default()) };
+        let (_owning, owning) = watch::channel(Owning::default());
+        let (views, heard) = watch::channel(Arc::default());
+        let (reports, _) = watch::channel(Report::default());
+        let (mut supervisor, events) = Supervisor::new(cluster, owning, ClusterMetrics::default(), views, reports);
+        supervisor.tasks.spawn(std::future::pending()).abort();
+        supervisor.tasks.spawn(async { panic!("no such thing") });
+        tokio::time::timeout(Duration::from_secs(60), supervisor.run(events)).await.unwrap();
+        assert!(heard.has_changed().is_err(), "who relies on it can tell");
     }
 }

@@ -1,0 +1,104 @@
+//! What goes on beside the server for as long as the process lives. None of it may end before, and be missed by nobody.
+
+use std::future::pending;
+
+use anyhow::{Error, anyhow};
+use futures_util::future::select_all;
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+/// Tasks that end when they are told to, and not before.
+pub(super) struct Tasks {
+    end: CancellationToken,
+    tasks: Vec<(&'static str, JoinHandle<()>)>,
+}
+
+impl Tasks {
+    /// None so far.
+    pub(super) fn new() -> Self {
+        Self { end: CancellationToken::new(), tasks: Vec::new() }
+    }
+
+    /// What tells each of them to end.
+    pub(super) fn ending(&self) -> CancellationToken {
+        self.end.child_token()
+    }
+
+    /// Begins one.
+    pub(super) fn spawn(&mut self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        self.add(name, tokio::spawn(work));
+    }
+
+    /// Adds one that has begun.
+    pub(super) fn add(&mut self, name: &'static str, task: JoinHandle<()>) {
+        self.tasks.push((name, task));
+    }
+
+    /// Waits until one of them has ended that was not told to, and tells the others to end as well: a process that does half
+    /// of its work looks as if it did all of it. Whoever started it starts it again.
+    pub(super) async fn broken(&mut self) -> Error {
+        if self.tasks.is_empty() {
+            return pending().await;
+        }
+        let (ended, position, _) = select_all(self.tasks.iter_mut().map(|(_, task)| task)).await;
+        let (name, _) = self.tasks.swap_remove(position);
+        self.end.cancel();
+        let error = fault(name, ended);
+        tracing::error!(%error, "ending, to be started again");
+        error
+    }
+
+    /// Tells all of them to end, and waits until nothing runs any more.
+    pub(super) async fn end(self) {
+        self.end.cancel();
+        for (name, task) in self.tasks {
+            if let ended @ Err(_) = task.await {
+                tracing::error!(error = %fault(name, ended));
+            }
+        }
+    }
+}
+
+fn fault(name: &str, ended: Result<(), JoinError>) -> Error {
+    let how = ended.map_or_else(|error| error.to_string(), |()| "it has ended".to_owned());
+    anyhow!("a fault of Portcullis in {name}: {how}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot;
+
+    /// A task that ends when it is told to, and who hears that it has.
+    fn orderly(tasks: &mut Tasks) -> oneshot::Receiver<()> {
+        let (sender, ended) = oneshot::channel();
+        let end = tasks.ending();
+        tasks.spawn("order", async move {
+            end.cancelled().await;
+            sender.send(()).unwrap();
+        });
+        ended
+    }
+
+    #[tokio::test]
+    async fn one_that_ends_too_early_ends_the_others() {
+        for (how, work) in [("it has ended", Ok(())), ("no such thing", Err("no such thing"))] {
+            let mut tasks = Tasks::new();
+            let mut other = orderly(&mut tasks);
+            tasks.spawn("haste", async move { work.unwrap() });
+            let error = tasks.broken().await.to_string();
+            assert!(error.starts_with("a fault of Portcullis in haste: ") && error.contains(how), "{error}");
+            (&mut other).await.unwrap();
+            tasks.end().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn who_was_told_to_end_is_not_broken() {
+        let mut tasks = Tasks::new();
+        let mut both = [orderly(&mut tasks), orderly(&mut tasks)];
+        assert!(futures_util::poll!(std::pin::pin!(tasks.broken())).is_pending());
+        tasks.end().await;
+        assert!(both.iter_mut().all(|ended| ended.try_recv().is_ok()));
+    }
+}
