@@ -95,6 +95,17 @@ fn pods_do_not_wait_where_gates_are_off(rig: &Rig, replica: &Replica) {
     rig.configure(|site| site.baseline.gate = false);
     until("nobody waits", || gates("a") == others && gates("b") == others);
     rig.configure(|_| ());
+
+    // Nor in a namespace that is left alone by now: it is pending no more, and nobody else could say so.
+    pod("c");
+    rig.configure(|site| site.excluded_namespaces.push(String::from("stuck").try_into().unwrap()));
+    until("it waits for nothing", || {
+        rig.stored("stuck")["metadata"]["labels"][rig.site.baseline_label()].is_null()
+            && rig.status("stuck").starts_with("not applied: ")
+            && gates("c") == others
+    });
+    rig.configure(|_| ());
+    rig.kubectl(&["label", "namespace", "stuck", &format!("{}=pending", rig.site.baseline_label())]);
     rig.clear("stuck");
     rig.until_applied("stuck", "baseline");
 }
