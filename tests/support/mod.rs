@@ -15,6 +15,7 @@ pub(crate) mod control_plane;
 pub(crate) mod files;
 pub(crate) mod installation;
 pub(crate) mod pki;
+pub(crate) mod played;
 pub(crate) mod process;
 pub(crate) mod reviews;
 pub(crate) mod server;
