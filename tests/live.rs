@@ -139,7 +139,22 @@ async fn decisions_follow_what_is_in_the_cluster() {
     assert!(denial.contains("host-network"), "{denial}");
     assert_eq!(server.readyz().unwrap().1["detail"]["watches"]["CiliumNetworkPolicy"], "synced");
 
+    // And one that is not served any more: nobody tells of the end of its objects. It is looked for twice before it is gone.
+    let unserved = r#"[{"op": "replace", "path": "/spec/versions/0/served", "value": false}]"#;
+    let crd = "ciliumnetworkpolicies.cilium.io";
+    assert!(plane.kubectl(&["patch", "crd", crd, "--type=json", "--patch", unserved]).ok);
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while !ask(&server, "alice", &pod("shop")).await.0 {
+        assert_eq!(server.readyz().unwrap().0, 200, "a kind that is gone is no trouble");
+        assert!(Instant::now() < deadline, "it counts for ever: {:?}", server.readyz());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let (status, ready) = server.readyz().unwrap();
+    assert_eq!((status, &ready["detail"]["watches"]["CiliumNetworkPolicy"]), (200, &Value::Null), "{ready}");
+
     // Without the API server the last state stays, and it is said that it grows old.
+    assert!(plane.kubectl(&["label", "namespace", "shop", &format!("{label}=isolated")]).ok);
+    until("the pod is denied again", isolated).await;
     plane.stop_api_server();
     let lost = async || {
         let (status, ready) = server.readyz()?;

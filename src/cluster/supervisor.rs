@@ -360,18 +360,25 @@ async fn keep_discovering(cluster: Cluster, out: mpsc::Sender<Result<Served, Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::{Arriving, read};
     use arc_swap::ArcSwap;
     use hyper::{Request, Response};
     use kube::Client;
     use kube::client::Body;
+    use kube::core::{ApiResource, GroupVersionKind};
 
-    #[tokio::test]
-    async fn it_does_not_go_on_when_a_watch_has_broken_off() {
+    /// A cluster whose API server says nothing.
+    fn silent() -> Cluster {
         let silence = tower::service_fn(async |_: Request<Body>| {
             std::future::pending::<Result<Response<Body>, tower::BoxError>>().await
         });
         let client = Client::new(silence, "default");
-        let cluster = Cluster { client, server: String::new(), served: Arc::new(ArcSwap::default()) };
+        Cluster { client, server: String::new(), served: Arc::new(ArcSwap::default()) }
+    }
+
+    #[tokio::test]
+    async fn it_does_not_go_on_when_a_watch_has_broken_off() {
+        let cluster = silent();
         let (_owning, owning) = watch::channel(Owning::default());
         let (views, heard) = watch::channel(Arc::default());
         let (reports, _) = watch::channel(Report::default());
@@ -380,5 +387,71 @@ mod tests {
         supervisor.tasks.spawn(async { panic!("no such thing") });
         tokio::time::timeout(Duration::from_secs(60), supervisor.run(events)).await.unwrap();
         assert!(heard.has_changed().is_err(), "who relies on it can tell");
+    }
+
+    fn served(kinds: &[&ApiResource]) -> Served {
+        let mut served = Served::default();
+        kinds.iter().for_each(|kind| served.insert(ApiResource::clone(kind), true));
+        served
+    }
+
+    /// The watch of a kind tells that this is all there is.
+    fn list(supervisor: &mut Supervisor, resource: &ApiResource, objects: &[&str]) {
+        let number = supervisor.watches[&*resource.kind].number;
+        let arrivals = objects.iter().map(|object| {
+            let arriving: Arriving = serde_json::from_str(object).unwrap();
+            Event::Listed(read(resource, &Owning::default(), &arriving))
+        });
+        for event in [Event::Begin].into_iter().chain(arrivals).chain([Event::End]) {
+            supervisor.take(&resource.kind, number, event);
+        }
+    }
+
+    /// A policy of a kind that is not there any more goes on allowing things, and one whose kind only cannot be found for a
+    /// moment must not stop.
+    #[tokio::test]
+    async fn a_kind_is_gone_once_it_was_not_served_twice_in_a_row_and_never_by_an_error() {
+        let cluster = silent();
+        let (_owning, owning) = watch::channel(Owning::default());
+        let (views, told_views) = watch::channel(Arc::default());
+        let (reports, told) = watch::channel(Report::default());
+        let (mut supervisor, _events) = Supervisor::new(cluster, owning, ClusterMetrics::default(), views, reports);
+        let resource = |group, version, kind| ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let policy = resource("networking.k8s.io", "v1", "NetworkPolicy");
+        let cilium = resource("cilium.io", "v2", "CiliumNetworkPolicy");
+        let (with, without) = (served(&[&policy, &cilium]), served(&[&policy]));
+
+        supervisor.discovered(Ok(with.clone()));
+        let metadata = r#""metadata": {"name": "wide", "namespace": "shop"}"#;
+        list(&mut supervisor, &policy, &[&format!(r#"{{{metadata}, "spec": {{"podSelector": {{}}}}}}"#)]);
+        list(&mut supervisor, &cilium, &[&format!(r#"{{{metadata}, "spec": {{"endpointSelector": {{}}}}}}"#)]);
+        let known = |supervisor: &Supervisor| -> Vec<String> {
+            supervisor.feed.view().own_policies("shop").map(|policy| policy.object.kind.to_string()).collect()
+        };
+        let both = ["NetworkPolicy", "CiliumNetworkPolicy"];
+        assert_eq!(known(&supervisor), both);
+        assert!(told_views.borrow().is_whole() && told.borrow().unsynced.is_none());
+
+        let failed = || Err("the API server does not answer".to_owned());
+        let answers = [
+            failed(),
+            failed(),
+            failed(),
+            Ok(without.clone()),
+            // That is no second time.
+            failed(),
+            Ok(with),
+            Ok(without.clone()),
+        ];
+        for (turn, answer) in answers.into_iter().enumerate() {
+            assert!(!supervisor.discovered(answer), "{turn}");
+            assert_eq!(known(&supervisor), both, "{turn}");
+            assert!(told.borrow().watches.contains_key("CiliumNetworkPolicy"), "{turn}");
+        }
+        assert!(supervisor.discovered(Ok(without.clone())), "the view is another one");
+        assert_eq!(known(&supervisor), ["NetworkPolicy"]);
+        let report = told.borrow().clone();
+        assert!(!report.watches.contains_key("CiliumNetworkPolicy") && report.unsynced.is_none(), "{report:?}");
+        assert!(!supervisor.discovered(Ok(without)), "it is gone once");
     }
 }

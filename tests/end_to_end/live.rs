@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::cluster::{NAMESPACES, POLICIES, accepted, denied, warned};
 use crate::manifests::*;
-use crate::support::installation::{Installation, NAMESPACE};
+use crate::support::control_plane::Output;
+use crate::support::installation::{Installation, NAMESPACE, Replica};
 
 pub(crate) type Scenario = (&'static str, fn(&mut Installation));
 
@@ -480,24 +481,65 @@ pub(crate) fn what_is_in_the_cluster_counts(cluster: &mut Installation) {
     });
 }
 
+/// A kind of policies of the whole cluster.
+const WIDE: &str = "CiliumClusterwideNetworkPolicy";
+/// One that lets some pods ask DNS.
+const LETS_ASK: &str = "apiVersion: cilium.io/v2
+kind: CiliumClusterwideNetworkPolicy
+metadata: {name: dns}
+spec:
+  endpointSelector: {matchLabels: {asks: dns}}
+  egress:
+  - toEndpoints: [{matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}}]
+    toPorts: [{ports: [{port: '53', protocol: ANY}]}]
+";
+
+/// What is said to a policy for the same pods that would cut them off from DNS without the other one.
+fn asks(cluster: &Installation) -> Output {
+    let spec = format!("{{podSelector: {{matchLabels: {{asks: dns}}}}, policyTypes: [Egress], egress: [{TO_DB}]}}");
+    cluster.plane.apply(&policy("asks", "before-crd", &spec), &["--dry-run=server"])
+}
+
 pub(crate) fn a_crd_that_comes_later_is_watched(cluster: &mut Installation) {
     assert!(cluster.replicas.iter().all(|replica| {
-        replica
-            .metric(r#"portcullis_watch_synced{kind="CiliumClusterwideNetworkPolicy"}"#)
-            .is_none_or(|synced| synced == 0.0)
+        replica.metric(&format!("portcullis_watch_synced{{kind=\"{WIDE}\"}}")).is_none_or(|synced| synced == 0.0)
     }));
     crate::dialects::serve(&cluster.plane);
-    let lets_ask = "apiVersion: cilium.io/v2\nkind: CiliumClusterwideNetworkPolicy\nmetadata: {name: dns}\nspec:\n  \
-        endpointSelector: {matchLabels: {asks: dns}}\n  egress:\n  - toEndpoints:\n    - matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s-app: kube-dns}\n    \
-        toPorts: [{ports: [{port: '53', protocol: ANY}]}]\n";
-    accepted(&cluster.plane.apply(lets_ask, &[]));
-    let spec = "{podSelector: {matchLabels: {asks: dns}}, policyTypes: [Egress], egress: [{to: [{podSelector: {matchLabels: {app: db}}}], ports: [{port: 5432}]}]}";
-    let web = policy("asks", "before-crd", spec);
-    cluster.until("the kind is watched", |cluster| cluster.plane.apply(&web, &["--dry-run=server"]).ok);
+    accepted(&cluster.plane.apply(LETS_ASK, &[]));
+    cluster.until("the kind is watched", |cluster| asks(cluster).ok);
     accepted(&cluster.plane.kubectl(&["delete", "ciliumclusterwidenetworkpolicy", "dns"]));
-    cluster.until("its end is known", |cluster| {
-        cluster.plane.apply(&web, &["--dry-run=server"]).stderr.contains("dns-blocked at spec.egress")
+    cluster.until("its end is known", |cluster| asks(cluster).stderr.contains("dns-blocked at spec.egress"));
+}
+
+pub(crate) fn a_crd_that_goes_takes_with_it_what_its_policies_allowed(cluster: &mut Installation) {
+    accepted(&cluster.plane.apply(LETS_ASK, &[]));
+    // An API server goes on asking the replica that it has a connection to, and the other one may find the kind later.
+    let series = format!("portcullis_watch_synced{{kind=\"{WIDE}\"}}");
+    cluster.until("every replica watches it", |cluster| {
+        cluster.replicas.iter().all(|replica| replica.metric(&series) == Some(1.0))
     });
+    cluster.until("it counts", |cluster| asks(cluster).ok);
+    accepted(&cluster.plane.kubectl(&["delete", "crd", "ciliumclusterwidenetworkpolicies.cilium.io"]));
+    cluster.until("it counts for nothing", |cluster| asks(cluster).stderr.contains("dns-blocked at spec.egress"));
+    denied(&asks(cluster), POLICIES, "dns-blocked", "spec.egress");
+    assert!(cluster.replicas.iter().all(Replica::is_ready), "a kind that goes is no trouble");
+}
+
+/// It is looked for twice before that is believed, half a minute apart.
+pub(crate) fn a_crd_that_is_gone_is_watched_no_more(cluster: &mut Installation) {
+    let series = format!("portcullis_watch_synced{{kind=\"{WIDE}\"}}");
+    cluster.until_within(Duration::from_secs(90), "nobody watches it", |cluster| {
+        assert!(cluster.replicas.iter().all(Replica::is_ready), "nor is it trouble later on");
+        cluster.replicas.iter().all(|replica| replica.metric(&series).is_none())
+    });
+    for replica in &cluster.replicas {
+        let (status, answer) = replica.readyz().unwrap();
+        assert_eq!((status, &answer["detail"]["cluster"]), (200, &json!("ok")), "{answer}");
+        assert_eq!(answer["detail"]["watches"][WIDE], Value::Null, "{answer}");
+        assert_eq!(answer["detail"]["watches"]["CiliumNetworkPolicy"], "synced", "its group is still there: {answer}");
+        assert!(replica.log().contains("it is not watched any more"), "{}", replica.log());
+    }
+    denied(&asks(cluster), POLICIES, "dns-blocked", "spec.egress");
 }
 
 pub(crate) fn a_change_of_profile_is_previewed(cluster: &mut Installation) {

@@ -185,10 +185,21 @@ impl Installation {
     ///
     /// If it never does, with what the replicas logged.
     #[track_caller]
-    pub(crate) fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) -> Duration {
+    pub(crate) fn until(&self, what: &str, holds: impl FnMut(&Self) -> bool) -> Duration {
+        self.until_within(PATIENCE, what, holds)
+    }
+
+    /// The same, of what may take longer.
+    #[track_caller]
+    pub(crate) fn until_within(
+        &self,
+        patience: Duration,
+        what: &str,
+        mut holds: impl FnMut(&Self) -> bool,
+    ) -> Duration {
         let start = Instant::now();
         while !holds(self) {
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > patience {
                 panic!("this never came: {what}\n{}", self.logs());
             }
             thread::sleep(Duration::from_millis(20));
