@@ -3,7 +3,7 @@
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster::{CertificateKeeper, KeepError};
+use crate::cluster::{CertificateKeeper, CertificateTerms, KeepError};
 use crate::server::{Certificates, Shared};
 
 /// A Secret, as NAMESPACE/NAME.
@@ -39,7 +39,7 @@ pub(super) fn names(namespace: &str, others: &[String]) -> Vec<String> {
 /// Who keeps the certificate in this Secret, and the webhook configurations of this name.
 pub(super) fn keeper(client: Client, secret: &SecretName, webhooks: &str, others: &[String]) -> CertificateKeeper {
     let names = names(&secret.namespace, others);
-    CertificateKeeper::new(client, (&secret.namespace, &secret.name), names, webhooks)
+    CertificateKeeper::new(client, (&secret.namespace, &secret.name), names, webhooks, CertificateTerms::default())
 }
 
 /// Keeps it, and serves what is there, until the end.

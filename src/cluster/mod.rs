@@ -21,7 +21,7 @@ mod supervisor;
 mod watch;
 
 pub use arrival::{Arrival, Owning, read};
-pub use certificate::{CertificateKeeper, KeepError};
+pub use certificate::{CertificateKeeper, CertificateTerms, KeepError};
 pub use connect::Error;
 pub use discovery::{Served, discover};
 pub use feed::{Event, Feed};

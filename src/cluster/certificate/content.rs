@@ -16,8 +16,6 @@ use crate::pki::{self, Facts, Pem, Validity};
 const CA_LIFETIME: Duration = Duration::from_secs(5 * 365 * 24 * 3600);
 /// How long a serving certificate is valid.
 const LEAF_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
-/// How long a bundle has to have been everywhere before its new CA signs: until every API server has noticed.
-const NOTICE: Duration = Duration::from_secs(60);
 
 const CA: (&str, &str) = ("ca.crt", "ca.key");
 const NEXT_CA: (&str, &str) = ("next-ca.crt", "next-ca.key");
@@ -51,6 +49,8 @@ pub(super) struct Circumstances<'a> {
     pub(super) names: &'a [String],
     /// A CA that every webhook trusts, and since when it was seen so.
     pub(super) trusted: Option<(&'a str, SystemTime)>,
+    /// How long that has to have been so before it signs.
+    pub(super) notice: Duration,
 }
 
 /// What became of the content.
@@ -148,7 +148,7 @@ impl Content {
     /// Whether every webhook has trusted the next CA for long enough.
     fn is_trusted_everywhere(&self, now: &Circumstances<'_>) -> bool {
         let (Some(next), Some((trusted, since))) = (&self.next, now.trusted) else { return false };
-        next.certificate == trusted && now.now >= since + NOTICE
+        next.certificate == trusted && now.now >= since + now.notice
     }
 
     /// The certificates that whoever calls has to trust.
@@ -239,6 +239,7 @@ mod tests {
     use super::*;
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
+    const NOTICE: Duration = Duration::from_secs(60);
 
     fn start() -> SystemTime {
         SystemTime::UNIX_EPOCH + 20_000 * DAY
@@ -250,7 +251,7 @@ mod tests {
 
     /// What becomes of the data, with nothing known of webhooks.
     fn tend(data: &Data, now: SystemTime) -> (Content, Vec<Change>) {
-        Content::tend(data, None, &Circumstances { now, names: &names(), trusted: None }).unwrap()
+        Content::tend(data, None, &Circumstances { now, names: &names(), trusted: None, notice: NOTICE }).unwrap()
     }
 
     fn fresh() -> Content {
@@ -270,7 +271,7 @@ mod tests {
     #[test]
     fn what_was_lost_is_stored_again() {
         let (names, content) = (names(), fresh());
-        let now = |now| Circumstances { now, names: &names, trusted: None };
+        let now = |now| Circumstances { now, names: &names, trusted: None, notice: NOTICE };
         let mut damaged = content.data();
         damaged.insert("ca.key".to_owned(), b"not a key".to_vec());
         for data in [Data::new(), damaged] {
@@ -317,7 +318,7 @@ mod tests {
     fn a_certificate_gets_the_names_that_it_lacks_and_keeps_those_it_has_besides() {
         let data = fresh().data();
         let tend = |names: &[String]| {
-            Content::tend(&data, None, &Circumstances { now: start(), names, trusted: None }).unwrap().1
+            Content::tend(&data, None, &Circumstances { now: start(), names, trusted: None, notice: NOTICE }).unwrap().1
         };
         let more = [names(), vec!["webhook.example.com".to_owned()]].concat();
         assert!(is_renewed(&tend(&more), "is not for webhook.example.com"));
@@ -336,7 +337,7 @@ mod tests {
 
         let tend_trusted = |ca: &str, since: SystemTime| {
             let names = names();
-            let now = Circumstances { now: late() + DAY, names: &names, trusted: Some((ca, since)) };
+            let now = Circumstances { now: late() + DAY, names: &names, trusted: Some((ca, since)), notice: NOTICE };
             Content::tend(&announced.data(), None, &now).unwrap()
         };
         let (same, changes) = tend(&announced.data(), late() + DAY);

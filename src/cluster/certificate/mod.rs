@@ -25,9 +25,7 @@ use crate::pki::{self, Pem};
 
 /// Who writes the bundle of CAs into webhook configurations.
 const FIELD_MANAGER: &str = "portcullis-certificates";
-/// How often it is looked whether everything is as it should be. Webhooks that are applied anew are refused until then.
-const EVERY: Duration = Duration::from_secs(5);
-/// How soon it is tried again after a failure, and how long that grows to be.
+/// How soon it is tried again after a failure. That grows until it is as seldom as it is looked at anyway.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,6 +36,21 @@ const CONFLICT: u16 = 409;
 /// Its answer to who writes what is gone.
 const NOT_FOUND: u16 = 404;
 
+/// How long things take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CertificateTerms {
+    /// How often it is looked whether everything is as it should be. Webhooks that are applied anew are refused until then.
+    pub every: Duration,
+    /// How long every webhook has to have trusted a new CA before that signs: until every API server has noticed.
+    pub notice: Duration,
+}
+
+impl Default for CertificateTerms {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(5), notice: Duration::from_secs(60) }
+    }
+}
+
 /// Keeps the serving certificate in its Secret, and the webhook configurations of one name trusting it.
 pub struct CertificateKeeper {
     client: Client,
@@ -45,6 +58,7 @@ pub struct CertificateKeeper {
     name: String,
     names: Vec<String>,
     webhooks: String,
+    terms: CertificateTerms,
 }
 
 /// The certificate cannot be kept.
@@ -79,8 +93,15 @@ type Trusted = Option<(String, SystemTime)>;
 impl CertificateKeeper {
     /// Keeps the certificate for these names in this Secret, and the webhook configurations with this name.
     #[must_use]
-    pub fn new(client: Client, (namespace, name): (&str, &str), names: Vec<String>, webhooks: &str) -> Self {
-        Self { client, namespace: namespace.to_owned(), name: name.to_owned(), names, webhooks: webhooks.to_owned() }
+    pub fn new(
+        client: Client,
+        (namespace, name): (&str, &str),
+        names: Vec<String>,
+        webhooks: &str,
+        terms: CertificateTerms,
+    ) -> Self {
+        let (namespace, name, webhooks) = (namespace.to_owned(), name.to_owned(), webhooks.to_owned());
+        Self { client, namespace, name, names, webhooks, terms }
     }
 
     /// Keeps it until the end. What is to be served is told each time it was looked at, changed or not, and so is why
@@ -103,7 +124,7 @@ impl CertificateKeeper {
                 Ok(()) => {
                     complaint.clear();
                     again = AGAIN;
-                    EVERY
+                    self.terms.every
                 }
                 Err(error) => {
                     // The same complaint is made once.
@@ -113,7 +134,7 @@ impl CertificateKeeper {
                         complaint = text;
                     }
                     let wait = again;
-                    again = (again * 2).min(EVERY);
+                    again = (again * 2).min(self.terms.every);
                     wait
                 }
             };
@@ -143,6 +164,7 @@ impl CertificateKeeper {
                 now: SystemTime::now(),
                 names: &self.names,
                 trusted: trusted.map(|(ca, since)| (ca.as_str(), *since)),
+                notice: self.terms.notice,
             };
             if found.as_ref().is_some_and(is_foreign) {
                 return Err(KeepError::Foreign(secret));
