@@ -139,6 +139,46 @@ fn an_old_fault_does_not_deny_where_fewer_are_concerned() {
     assert_eq!(denied(&[], &one, Some(&teams)).len(), 1, "widened");
 }
 
+/// A rule lets more through when what came before it comes before it no more.
+#[test]
+fn an_old_fault_denies_where_it_weighs_more_than_before() {
+    let calico = |order: u16, rules: &str| {
+        format!(
+            "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {{name: wide, namespace: shop}}\nspec: {{order: \
+             {order}, types: [Ingress], ingress: [{rules}]}}\n"
+        )
+    };
+    let (all, other) = ("{action: Allow}", "{action: Allow, protocol: TCP, destination: {ports: [80]}}");
+    let deny = |net: &str| format!("{{action: Deny, source: {{nets: [{net}]}}}}");
+    let is_denied = |old: &str, new: &str| {
+        let found = denied(&[], old, Some(new));
+        assert!(found.iter().all(|found| found.starts_with("any-port: ")), "{found:?}");
+        !found.is_empty()
+    };
+    let old = calico(5000, &format!("{}, {all}", deny("10.0.0.0/8")));
+    for (new, is_worse) in [
+        (calico(5000, all), true),
+        (calico(5000, &format!("{all}, {}", deny("10.0.0.0/8"))), true),
+        (calico(5000, &format!("{}, {all}", deny("10.0.0.0/16"))), true),
+        (calico(1, &format!("{}, {all}", deny("10.0.0.0/8"))), true),
+        (calico(5000, &format!("{}, {other}, {all}", deny("10.0.0.0/8"))), false),
+        (calico(5000, &format!("{}, {}, {all}", deny("192.0.2.0/24"), deny("10.0.0.0/8"))), false),
+        (calico(5000, &format!("{}, {all}", deny("0.0.0.0/0"))), false),
+        (calico(6000, &format!("{}, {all}", deny("10.0.0.0/8"))), false),
+    ] {
+        assert_eq!(is_denied(&old, &new), is_worse, "{new}");
+    }
+    let cilium = |denials: &str| {
+        format!(
+            "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: wide, namespace: shop}}\nspec:\n  \
+             endpointSelector: {{}}\n  ingress: [{{fromEntities: [cluster]}}]\n  ingressDeny: [{denials}]\n"
+        )
+    };
+    let old = cilium("{fromEndpoints: [{matchLabels: {app: a}}]}");
+    assert!(is_denied(&old, &cilium("")), "what was denied comes in now");
+    assert!(!is_denied(&old, &old.replace("  ingress:", "  description: x\n  ingress:")));
+}
+
 #[test]
 fn a_staged_policy_warns_and_says_why() {
     let staged = CALICO

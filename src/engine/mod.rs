@@ -1,16 +1,16 @@
 //! From findings to a verdict: which rules are asked, and what follows from what they find.
 
 mod exemption;
+mod ratchet;
 
 pub use exemption::{Exemption, exemption};
 
-use std::cell::OnceCell;
-use std::collections::HashMap;
-
 use crate::config::{Asked, Configuration};
-use crate::model::{Body, Finding, Fix, Labels, NAME_LABEL, Namespaces, Object, Policy, Selector, Standing};
+use crate::model::{Body, Finding, Fix, Labels, Object, Policy, Standing};
 use crate::rules::{self, Case, Change, Findings, Mode, Occasion};
 use crate::view::View;
+
+use ratchet::Before;
 
 /// What was found, and what follows from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,7 +103,7 @@ pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>, occ
     if policies.iter().any(is_staged) && policies.iter().all(is_staged) {
         spare(&mut judgements, Spared::Staged);
     }
-    let before = Before { configuration, case, found: OnceCell::new() };
+    let before = Before::new(configuration, case);
     before.spare(&mut judgements);
     spare_by_namespace(&case, &mut judgements);
     exemption::apply(configuration, &case, &mut judgements, || before.found());
@@ -127,48 +127,6 @@ fn spare(judgements: &mut [Judgement], reason: Spared) {
     }
 }
 
-/// What an object was guilty of before a change of it.
-struct Before<'a> {
-    configuration: &'a Configuration,
-    case: Case<'a>,
-    found: OnceCell<Vec<Judgement>>,
-}
-
-impl Before<'_> {
-    /// All of it, whoever comes with it now: who may not make a change could not have made it before. It is found when the
-    /// first one asks.
-    fn found(&self) -> &[Judgement] {
-        self.found.get_or_init(|| {
-            let (Change::Write { .. }, Some(old)) = (self.case.change, self.case.change.old()) else {
-                return Vec::new();
-            };
-            let occasion = Occasion::anonymous(self.case.occasion.now);
-            let before = Case { change: Change::Write { new: old, old: None }, occasion, ..self.case };
-            ask(self.configuration, &before)
-        })
-    }
-
-    /// Spares what was there before.
-    fn spare(&self, judgements: &mut [Judgement]) {
-        let object = self.case.change.object();
-        let (Change::Write { .. }, true) = (self.case.change, judgements.iter().any(Judgement::denies)) else { return };
-        let Some(old) = self.case.change.old().filter(|old| !concerns_more(object, old)) else { return };
-        // Counted, since the same fault twice is one more than the same fault once.
-        let mut known: HashMap<(&str, String), usize> = HashMap::new();
-        for Judgement { finding, .. } in self.found() {
-            *known.entry((finding.rule, fault(&finding.message, old))).or_default() += 1;
-        }
-        for judgement in judgements.iter_mut().filter(|judgement| judgement.can_be_spared()) {
-            let fault = (judgement.finding.rule, fault(&judgement.finding.message, object));
-            if let Some(left) = known.get_mut(&fault).filter(|left| **left > 0) {
-                *left -= 1;
-                judgement.action = Mode::Warn;
-                judgement.spared = Some(Spared::WasThereBefore);
-            }
-        }
-    }
-}
-
 /// What a namespace does not have refused: with an open hatch anything about the objects in it, but not about itself; and
 /// while it is being deleted no deletion, in whatever order.
 fn spare_by_namespace(case: &Case<'_>, judgements: &mut [Judgement]) {
@@ -185,35 +143,6 @@ fn spare_by_namespace(case: &Case<'_>, judgements: &mut [Judgement]) {
         spare(judgements, Spared::HatchOpen);
     }
 }
-
-/// What a message says, whichever pods it says it of: a policy may be for fewer pods than before.
-fn fault(message: &str, object: &Object) -> String {
-    object.policies().iter().fold(message.to_owned(), |message, policy| {
-        let subject = policy.subject.to_string();
-        if message.contains(&subject) { message.replace(&subject, "the pods") } else { message }
-    })
-}
-
-/// Whether an object holds a policy for pods that none of its policies was for. An old fault is a new one for them.
-fn concerns_more(new: &Object, old: &Object) -> bool {
-    // Each of one has to be looked for among those of the other.
-    if new.policies().len().saturating_mul(old.policies().len()) > MOST_COMPARED {
-        return true;
-    }
-    let namespaces = |old: &Namespaces, new: &Namespaces| match (old, new) {
-        (Namespaces::Matching(old), Namespaces::Matching(new)) => old.covers(new),
-        (Namespaces::Matching(old), Namespaces::Own(Some(name))) => old.covers(&Selector::equals(NAME_LABEL, name)),
-        _ => old == new,
-    };
-    let covers = |old: &Policy, new: &Policy| {
-        namespaces(&old.subject.namespaces, &new.subject.namespaces)
-            && old.subject.selector().covers(&new.subject.selector())
-    };
-    !new.policies().iter().all(|new| old.policies().iter().any(|old| covers(old, new)))
-}
-
-/// How many pairs of policies of an old and a new object are compared.
-const MOST_COMPARED: usize = 2_500;
 
 /// What can be put right mechanically before an object is stored, by the rules that are set to do so.
 #[must_use]
