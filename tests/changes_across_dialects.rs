@@ -93,6 +93,37 @@ fn the_last_way_to_dns_is_not_taken_away() {
     assert_eq!(denied(&[ISOLATES], CALICO, Some(&untracked)), [format!("dns-blocked: changing {TAKES}")]);
 }
 
+/// Among policies whose selectors are hard to compare, and among many of the cluster for namespaces apart from each other: a
+/// decision does not take minutes, and what is plain is found.
+#[test]
+fn the_last_way_to_dns_is_looked_for_as_long_as_it_may_take() {
+    let hard = |number: usize, action: &str| {
+        let parts: Vec<String> =
+            (0..12).map(|part| format!("(a{part} == 'x{number}' || b{} == 'y')", part + number)).collect();
+        format!(
+            "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {{name: p{number}, namespace: shop}}\nspec:\n  order: \
+             {number}\n  selector: \"{}\"\n  types: [Egress]\n  egress: [{{action: {action}, protocol: UDP, destination: {{ports: \
+             [53]}}}}]\n",
+            parts.join(" && ")
+        )
+    };
+    let others: Vec<String> = (0..400).map(|number| hard(number, ["Allow", "Deny", "Pass"][number % 3])).collect();
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    let _ = denied(&others, &hard(400, "Allow"), None);
+
+    let team = |number: usize| {
+        CILIUM.replace("name: dns", &format!("name: dns-{number}")).replace(
+            "endpointSelector: {}",
+            &format!("endpointSelector: {{matchLabels: {{io.cilium.k8s.namespace.labels.team: t{number}}}}}"),
+        )
+    };
+    let mut others: Vec<String> = (1..1500).map(team).collect();
+    assert!(denied(&others.iter().map(String::as_str).collect::<Vec<_>>(), &team(0), None).is_empty());
+    others.push(team(0).replace("name: dns-0", "name: other").replace("port: '53'", "port: '443'"));
+    let found = denied(&others.iter().map(String::as_str).collect::<Vec<_>>(), &team(0), None);
+    assert!(found.len() == 1 && found[0].contains("which CiliumClusterwideNetworkPolicy other isolates"), "{found:?}");
+}
+
 #[test]
 fn what_lets_dns_through_a_tier_is_a_way_too() {
     let tier = "{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: security}, spec: {order: 10}}\n";

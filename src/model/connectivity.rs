@@ -104,6 +104,31 @@ pub fn ask<'a>(
     question: &Question<'a>,
     around: &dyn Surroundings,
 ) -> Answer<'a> {
+    ask_within(policies, question, around, &mut { STEPS })
+}
+
+/// The same for one of many questions, which together take no more than these steps: one for each policy and each rule that
+/// is looked at, and those of the proofs. Where none is left, the answer is worth nothing.
+#[must_use]
+pub fn ask_within<'a>(
+    policies: impl IntoIterator<Item = &'a Policy>,
+    question: &Question<'a>,
+    around: &dyn Surroundings,
+    steps: &mut usize,
+) -> Answer<'a> {
+    let mut own = STEPS.min(*steps);
+    let before = own;
+    let answer = ask_in_steps(policies, question, around, &mut own);
+    *steps -= before - own;
+    answer
+}
+
+fn ask_in_steps<'a>(
+    policies: impl IntoIterator<Item = &'a Policy>,
+    question: &Question<'a>,
+    around: &dyn Surroundings,
+    budget: &mut usize,
+) -> Answer<'a> {
     let mut answer = Answer::default();
     let mut turns: Vec<Turn<'a>> = Vec::new();
     for policy in policies {
@@ -111,6 +136,7 @@ pub fn ask<'a>(
         if side.rules.is_empty() && !side.isolates {
             continue;
         }
+        *budget = budget.saturating_sub(1);
         match question.subject.share(&policy.subject, around) {
             None => {}
             Some(Share::Unknown) => answer.assumed.push(Assumption { policy, rule: None }),
@@ -119,7 +145,7 @@ pub fn ask<'a>(
     }
     turns.sort_by(|a, b| a.stage.cmp(&b.stage).then(a.order.cmp(&b.order)).then_with(|| a.name().cmp(b.name())));
 
-    let mut asking = Asking { question, around, answer, left: Vec::new(), budget: STEPS };
+    let mut asking = Asking { question, around, answer, left: Vec::new(), budget };
     let mut regions = vec![Region::of(question.subject)];
     for stage in turns.chunk_by(|a, b| a.stage == b.stage) {
         for region in regions {
@@ -145,13 +171,13 @@ pub fn concern_all<'a>(
     around: &dyn Surroundings,
 ) -> bool {
     let subject = Subject::Each(pods);
-    let mut region = Region::of(subject);
+    let (mut region, mut budget) = (Region::of(subject), STEPS);
     for policy in policies {
         if let Some(Share::Known(share)) = subject.share(&policy.subject, around) {
-            region.leave_out(&share);
+            region.leave_out(&share, &mut budget);
         }
     }
-    region.is_surely_empty(&mut { STEPS })
+    region.is_surely_empty(&mut budget)
 }
 
 /// A question on its way through the stages.
@@ -161,8 +187,8 @@ struct Asking<'q, 'a> {
     answer: Answer<'a>,
     /// The pods that the stage at hand leaves to the next one.
     left: Vec<Region<'a>>,
-    /// How many steps are left for proofs.
-    budget: usize,
+    /// How many steps are left.
+    budget: &'q mut usize,
 }
 
 impl<'a> Asking<'_, 'a> {
@@ -186,7 +212,7 @@ impl<'a> Asking<'_, 'a> {
                     Action::Allow => self.answer.decisions.push(Decision::Allowed(turn.policy, rule)),
                     Action::Deny => {
                         // One of its denials is enough to know that it denies.
-                        if !denied && !region.within(&share).is_surely_empty(&mut self.budget) {
+                        if !denied && !region.within(&share).is_surely_empty(self.budget) {
                             self.answer.decisions.push(Decision::Denied(turn.policy, rule));
                             denied = true;
                         }
@@ -200,7 +226,7 @@ impl<'a> Asking<'_, 'a> {
                         continue;
                     }
                 }
-                region.leave_out(&share);
+                region.leave_out(&share, self.budget);
                 // The first rule that fits decides, for all whom it is for.
                 if rule.only.is_none() && rule.within.is_none() {
                     break;
@@ -215,16 +241,16 @@ impl<'a> Asking<'_, 'a> {
         let whole: Vec<&Policy> =
             isolating().filter(|turn| turn.share == Covered::Whole).map(|turn| turn.policy).collect();
         if !whole.is_empty() {
-            if !region.is_surely_empty(&mut self.budget) {
+            if !region.is_surely_empty(self.budget) {
                 self.answer.decisions.push(Decision::Isolated(whole));
             }
             return;
         }
         for turn in isolating() {
-            if !region.within(&turn.share).is_surely_empty(&mut self.budget) {
+            if !region.within(&turn.share).is_surely_empty(self.budget) {
                 self.answer.decisions.push(Decision::Isolated(vec![turn.policy]));
             }
-            region.leave_out(&turn.share);
+            region.leave_out(&turn.share, self.budget);
         }
         self.leave(region);
     }
@@ -232,6 +258,7 @@ impl<'a> Asking<'_, 'a> {
     /// The part of the turn's pods that a rule is for, if it is known to mean the traffic.
     fn share_of(&mut self, turn: &Turn<'a>, rule: &'a Rule) -> Option<Covered<'a>> {
         let unknown = Assumption { policy: turn.policy, rule: Some(rule) };
+        *self.budget = self.budget.saturating_sub(1);
         match rule.means(&self.question.other, self.question.traffic, self.around) {
             Some(true) => {}
             Some(false) => return None,
@@ -267,13 +294,13 @@ impl<'a> Asking<'_, 'a> {
         }
         let share = Covered::Part(Cow::Owned(Selector::Any(parts)));
         self.leave(region.within(&share));
-        region.leave_out(&share);
+        region.leave_out(&share, self.budget);
     }
 
     /// Leaves pods to the next stage, if there may be any.
     fn leave(&mut self, region: Region<'a>) {
         // Where nobody was told apart there is nothing to prove.
-        if !region.is_empty && (self.left.is_empty() || !region.is_surely_empty(&mut self.budget)) {
+        if !region.is_empty && (self.left.is_empty() || !region.is_surely_empty(self.budget)) {
             self.left.push(region);
         }
     }
@@ -484,13 +511,15 @@ impl<'a> Region<'a> {
     }
 
     /// Takes those away that are a part of the share.
-    fn leave_out(&mut self, share: &Covered<'a>) {
+    fn leave_out(&mut self, share: &Covered<'a>, budget: &mut usize) {
         match share {
             Covered::Whole => self.is_empty = true,
             Covered::Part(selector) => {
                 // One that means none of these pods would only lengthen the proof.
                 let subject = self.demands.first().filter(|(_, holds)| *holds);
-                if !subject.is_some_and(|(subject, _)| subject.excludes(selector)) {
+                let mut excludes =
+                    |subject: &Selector| Selector::contradictory(&[(subject, true), (selector.as_ref(), true)], budget);
+                if !subject.is_some_and(|(subject, _)| excludes(subject)) {
                     self.demands.push((selector.clone(), false));
                 }
             }

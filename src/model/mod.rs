@@ -30,7 +30,7 @@ mod selector;
 mod ternary;
 
 pub use addresses::{AddressSet, Block, is_link_local};
-pub use connectivity::{Answer, Assumption, Decision, Question, Subject, ask, concern_all};
+pub use connectivity::{Answer, Assumption, Decision, Question, Subject, ask, ask_within, concern_all};
 pub use cover::{Allowance, BUDGET, uncovered};
 pub use domain::DomainPattern;
 pub use endpoint::{End, Endpoint, Surroundings};

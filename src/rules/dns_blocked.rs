@@ -3,12 +3,13 @@
 use serde::Deserialize;
 
 use super::blame::{Stop, assumptions, can_stop, stopped_everywhere};
+use super::dns_taken::check_taken;
 use super::{Case, Findings, Rule};
 use crate::model::{
-    Action, Body, Decision, Direction, End, Endpoint, Fix, Labels, NAME_LABEL, Namespaces, Numbers, Object, Order,
-    Path, Peer, Pods, Policy, Port, Protocol, Question, Selector, Side, Stage, Standing, Subject, Traffic, Who,
+    Action, Decision, Direction, End, Endpoint, Fix, Labels, NAME_LABEL, Namespaces, Numbers, Order, Path, Peer, Pods,
+    Policy, Port, Protocol, Question, Selector, Side, Standing, Subject, Traffic, Who,
 };
-use crate::view::{ClusterDns, Scene, Site};
+use crate::view::{ClusterDns, Site};
 
 rule! {
     /// Pods are isolated for egress, and nothing lets them ask the cluster's DNS over UDP.
@@ -23,8 +24,9 @@ rule! {
     /// All policies that concern the pods, added up over all dialects: DNS may come from the policy itself, from a baseline,
     /// or from any other policy whose selector is proved to cover the same pods. It also looks at what a change takes away:
     /// the deletion or the change of a policy, or of a tier, after which pods that another policy isolates, or denies DNS
-    /// to, have it no more. A policy that neither isolates egress nor denies any is otherwise never concerned, and what
-    /// somebody else's rule denies is not blamed on it.
+    /// to, have it no more. So that no decision is slow, it takes at most a million steps for that: among hundreds of policies
+    /// whose selectors are hard to compare some of it may not be noticed. A policy that neither isolates egress nor denies
+    /// any is otherwise never concerned, and what somebody else's rule denies is not blamed on it.
     ///
     /// - NetworkPolicy: those that isolate egress, by `policyTypes` or by having egress rules.
     /// - Cilium: `egress` and `egressDeny` isolate, unless `enableDefaultDeny` says otherwise; a denial counts before all
@@ -189,7 +191,7 @@ impl Rule for DnsBlocked {
             findings.add::<Self>(case, path, message, help + &assumptions(&assumed), fix);
         }
         if self.scope == Scope::Union {
-            check_others(case, findings);
+            check_taken(case, findings);
         }
         if self.servers {
             check_servers(case, findings);
@@ -199,74 +201,6 @@ impl Rule for DnsBlocked {
     fn repairs(&self) -> bool {
         self.inject
     }
-}
-
-/// Pods that other policies isolate, or deny DNS to, and that have it before the change and not after it.
-fn check_others(case: &Case<'_>, findings: &mut Findings) {
-    let can_take = |new: &Policy| opens(case, new, &[Action::Pass]);
-    match &case.change.object().body {
-        // What is new takes nothing away but by jumping ahead of others.
-        Body::Policies(policies) if case.is_new() && !policies.iter().any(can_take) => return,
-        Body::Policies(_) | Body::Tier(_) => {}
-        Body::Namespace(_) | Body::Workload(_) => return,
-    }
-    // In this order, since what was there before is read only if somebody asks for it.
-    let mut stopping = case.others(|policy| can_stop(&policy.egress));
-    if let Body::Tier(_) = case.change.object().body {
-        let stage = Stage::Tier(case.change.object().id.name.clone());
-        stopping.retain(|policy| policy.stage == stage);
-    }
-    if stopping.is_empty() {
-        return;
-    }
-    // Whose DNS depends on the object: those whom it let through before, or leaves to a later stage now.
-    let in_force = |policy: &&Policy| policy.standing == Standing::InForce;
-    let old = case.change.old().map(Object::policies).unwrap_or_default().iter().filter(in_force);
-    let mut opening: Vec<&Pods> =
-        old.filter(|old| opens(case, old, &[Action::Allow, Action::Pass])).map(|old| &old.subject).collect();
-    opening.extend(case.policies().iter().filter(in_force).filter(|new| can_take(new)).map(|new| &new.subject));
-
-    let (mut found, verb) = (0, case.verb());
-    for policy in stopping {
-        let concerned: Vec<Pods> = match case.change.object().body {
-            Body::Tier(_) => vec![policy.subject.clone()],
-            _ => {
-                opening.iter().take(Case::MOST_OTHERS).filter_map(|pods| policy.subject.and(pods, case.view)).collect()
-            }
-        };
-        for pods in concerned {
-            if !passes(case.before(), case.site, &pods) || passes(case.after(), case.site, &pods) {
-                continue;
-            }
-            let message = if policy.egress.isolates {
-                format!(
-                    "{verb} it takes the last way to the cluster's DNS from {pods}, which {} isolates for egress",
-                    policy.object
-                )
-            } else {
-                format!(
-                    "{verb} it takes the last way to the cluster's DNS from {pods}, to which {} denies egress",
-                    policy.object
-                )
-            };
-            let help = "let another policy allow DNS to these pods first, or remove the one that stops them";
-            findings.add::<DnsBlocked>(case, Path::root().field("spec"), message, help.into(), None);
-            found += 1;
-            if found == Case::MOST_OTHERS {
-                return;
-            }
-        }
-    }
-}
-
-/// Whether one way to the cluster's DNS is open to all of these pods.
-fn passes<'a>(scene: Scene<'a>, site: &'a Site, pods: &'a Pods) -> bool {
-    let around = scene.policies_for(pods);
-    site.cluster_dns.iter().any(|dns| {
-        let (other, traffic) = way(dns, Protocol::Udp);
-        let question = Question { subject: Subject::Each(pods), direction: Direction::Egress, other, traffic };
-        scene.ask(around.iter().copied(), &question).passes()
-    })
 }
 
 /// Whether policies that serve the cluster's DNS keep it from being asked: pods of any other namespace have to get in.
@@ -314,14 +248,6 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether a rule of a policy with one of these actions means what pods send to the cluster's DNS.
-fn opens(case: &Case<'_>, policy: &Policy, actions: &[Action]) -> bool {
-    policy.egress.rules.iter().filter(|rule| actions.contains(&rule.action)).any(|rule| {
-        let mut ways = case.site.cluster_dns.iter();
-        ways.any(|dns| rule.means(&dns.end(), dns.traffic(Protocol::Udp), case.view) == Some(true))
-    })
-}
-
 /// Whether all pods that a policy concerns serve the cluster's DNS. They ask others, and not themselves.
 fn are_servers(case: &Case<'_>, policy: &Policy) -> bool {
     case.site.cluster_dns.iter().filter_map(ClusterDns::pods).any(|(namespace, labels)| {
@@ -332,7 +258,7 @@ fn are_servers(case: &Case<'_>, policy: &Policy) -> bool {
 }
 
 /// One way to the cluster's DNS, as a connection.
-fn way(dns: &ClusterDns, protocol: Protocol) -> (End<'_>, Traffic<'_>) {
+pub(super) fn way(dns: &ClusterDns, protocol: Protocol) -> (End<'_>, Traffic<'_>) {
     (dns.end(), dns.traffic(protocol))
 }
 

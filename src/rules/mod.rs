@@ -14,6 +14,7 @@ mod blame;
 mod dangling_selector;
 mod dissolved_baseline;
 mod dns_blocked;
+mod dns_taken;
 mod dns_udp_only;
 mod explicit_default_deny;
 mod fqdn_without_dns;
