@@ -208,8 +208,13 @@ const CASES: &[(&str, usize, &str)] = &[
     ),
     (
         "any-port",
-        0,
+        1,
         "{podSelector: {}, ingress: [{ports: [{port: 1, endPort: 32767}]}, {from: [{podSelector: {}}], ports: [{port: 32768, endPort: 65535}]}]}",
+    ),
+    (
+        "any-port",
+        0,
+        "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 10.0.0.0/8}}], ports: [{port: 1, endPort: 32767}]}, {from: [{podSelector: {}}], ports: [{port: 32768, endPort: 65535}]}]}",
     ),
     ("any-port", 0, "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 169.254.0.0/16}}]}]}"),
     ("any-port", 1, "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 169.254.0.0/16}}]}]}"),

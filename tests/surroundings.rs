@@ -367,6 +367,85 @@ mod monitoring_blocked {
     }
 }
 
+mod any_port {
+    use super::*;
+
+    const RULE: &str = "any-port";
+
+    fn of(one: &str, other: &str) -> Vec<String> {
+        let low = "ports: [{port: 1, endPort: 40000}]";
+        let high = "ports: [{port: 40001, endPort: 65535}]";
+        let rule = |peers: &str, ports| {
+            if peers.is_empty() { format!("{{{ports}}}") } else { format!("{{from: [{peers}], {ports}}}") }
+        };
+        let rules = format!("{}, {}", rule(one, low), rule(other, high));
+        found(RULE, &[np("p", &format!("{{podSelector: {{}}, policyTypes: [Ingress], ingress: [{rules}]}}"))])
+    }
+
+    #[test]
+    fn ports_add_up_for_each_peer_however_it_is_written() {
+        let (own, all) = ("{podSelector: {}}", "{namespaceSelector: {}}");
+        let (web, v4) = ("{podSelector: {matchLabels: {app: web}}}", "{ipBlock: {cidr: 0.0.0.0/0}}");
+        let named = "{podSelector: {}, namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: shop}}}";
+        let halves = "{ipBlock: {cidr: 10.0.0.0/9}}, {ipBlock: {cidr: 10.128.0.0/9}}";
+        for (one, other) in [
+            ("", ""),
+            ("", &*format!("{v4}, {all}")),
+            (&*format!("{v4}, {all}"), ""),
+            (&*format!("{own}, {all}"), &*format!("{all}, {own}")),
+            (own, all),
+            (all, own),
+            (own, named),
+            (web, own),
+            ("{ipBlock: {cidr: 10.0.0.0/8}}", halves),
+        ] {
+            assert_eq!(of(one, other), ["spec.ingress[1]"], "{one} and {other}");
+        }
+        for (one, other) in [
+            (web, "{podSelector: {matchLabels: {app: db}}}"),
+            (own, v4),
+            ("{ipBlock: {cidr: 10.0.0.0/9}}", "{ipBlock: {cidr: 10.128.0.0/9}}"),
+        ] {
+            assert_eq!(of(one, other), [""; 0], "{one} and {other}");
+        }
+    }
+
+    #[test]
+    fn of_what_adds_up_the_peer_is_named_that_it_does_for() {
+        let (web, db) = ("{podSelector: {matchLabels: {app: web}}}", "{podSelector: {matchLabels: {app: db}}}");
+        let rules = format!(
+            "{{from: [{web}, {db}], ports: [{{port: 1, endPort: 40000}}]}}, {{from: [{web}], ports: [{{port: 30000, endPort: \
+             65535}}]}}"
+        );
+        let policy = np("p", &format!("{{podSelector: {{}}, policyTypes: [Ingress], ingress: [{rules}]}}"));
+        let found = findings(RULE, &[policy], false);
+        assert_eq!(
+            found[0].message,
+            "ingress from pods with app=web in namespace shop is allowed on every TCP port, by several rules together"
+        );
+        assert_eq!(found.len(), 1);
+    }
+
+    #[test]
+    fn several_specs_of_one_object_add_up_where_they_are_for_the_same_pods() {
+        let of = |one: &str, other: &str| {
+            let spec = |pods: &str, first: u16, last: u16| {
+                let port = format!("{{port: '{first}', endPort: {last}, protocol: TCP}}");
+                format!(
+                    "{{endpointSelector: {pods}, ingress: [{{fromEntities: [all], toPorts: [{{ports: [{port}]}}]}}]}}"
+                )
+            };
+            let specs = format!("[{}, {}]", spec(one, 1, 40_000), spec(other, 40_001, 65_535));
+            let object = cnp("p", "{}").replace("spec: {}", &format!("specs: {specs}"));
+            found(RULE, &[object])
+        };
+        let (web, db) = ("{matchLabels: {app: web}}", "{matchLabels: {app: db}}");
+        assert_eq!(of("{}", "{}"), ["specs[1].ingress[0]"]);
+        assert_eq!(of(web, "{}"), ["specs[1].ingress[0]"]);
+        assert_eq!(of(web, db), [""; 0]);
+    }
+}
+
 mod dissolved_baseline {
     use super::*;
 

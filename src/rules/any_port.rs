@@ -1,11 +1,9 @@
 //! See [`AnyPort`].
 
-use std::collections::HashMap;
-
 use super::{Case, Findings, Rule};
 use crate::model::{
-    Action, Direction, Entity, Namespaces, Peers, Policy, Ports, Protocol, Ranges, Rule as TrafficRule, Side, Who,
-    is_link_local,
+    Action, BUDGET, Direction, Entity, Namespaces, Peer, Peers, Policy, Ports, Protocol, Ranges, Rule as TrafficRule,
+    Who, is_link_local,
 };
 
 /// From how many ports of a protocol on a rule may be a part of one for every port.
@@ -22,7 +20,7 @@ rule! {
     /// ## What it looks at
     ///
     /// Each rule that allows something: no list of ports; an entry with a protocol and no port; ranges that add up to more
-    /// than `most` ports of one protocol, in one rule or in several for the same peers.
+    /// than `most` ports of one protocol, in one rule, or for one peer in several rules of an object.
     ///
     /// - NetworkPolicy: `ports` left out, a port without `port`, `endPort`.
     /// - Cilium: no `toPorts`, port `"0"`, ranges by `endPort`. A rule that allows nothing (`{}`, an empty list of peers) is
@@ -101,50 +99,114 @@ impl Rule for AnyPort {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         for (direction, rule) in case.allow_rules() {
             if let Some(what) = self.every_port(&rule.ports) {
-                self.report(case, findings, direction, rule, &what);
+                self.report(case, findings, direction, rule, &rule.peers, &what);
             }
         }
-        for (direction, side) in case.policies().iter().flat_map(Policy::sides) {
-            self.check_split(case, findings, direction, side);
+        for direction in Direction::ALL {
+            self.check_split(case, findings, direction);
         }
     }
 }
 
+/// A rule that allows many ports, and not all of them.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    policy: &'a Policy,
+    rule: &'a TrafficRule,
+}
+
+impl Part<'_> {
+    /// Whether it is proved that this is for a peer of another rule (none: for any peer), and for all the pods that the other
+    /// one is for.
+    fn allows(&self, peer: Option<&Peer>, other: &Self, case: &Case<'_>, budget: &mut usize) -> bool {
+        *budget = budget.saturating_sub(1);
+        *budget > 0
+            && (self.rule.only.is_none() || self.rule.only == other.rule.only)
+            && (self.rule.within.is_none() || self.rule.within == other.rule.within)
+            && self.policy.subject.covers(&other.policy.subject, case.view, budget)
+            && match peer {
+                None => self.rule.peers.are_everything(),
+                Some(peer) => self.rule.peers.cover(&peer.who, case.view, budget),
+            }
+    }
+}
+
 impl AnyPort {
-    /// Rules for the same peers that only together allow every port. It is reported at the one that completes it.
-    fn check_split(&self, case: &Case<'_>, findings: &mut Findings, direction: Direction, side: &Side) {
+    /// Rules that allow every port to a peer only together. It is reported at the one that completes it.
+    fn check_split(&self, case: &Case<'_>, findings: &mut Findings, direction: Direction) {
         let is_wide = |rule: &&TrafficRule| {
             rule.action == Action::Allow
                 && self.every_port(&rule.ports).is_none()
                 && Protocol::WITH_PORTS.iter().any(|protocol| rule.ports.known_numbers(*protocol).count() >= WIDE)
         };
-        let wide: Vec<&TrafficRule> = side.rules.iter().filter(is_wide).collect();
-        if wide.len() < 2 {
-            return;
-        }
-        let mut sofar: HashMap<String, [Ranges<u16>; 3]> = HashMap::new();
-        for rule in wide {
-            let together = sofar.entry(rule.peers.to_string()).or_default();
-            for (numbers, protocol) in together.iter_mut().zip(Protocol::WITH_PORTS) {
-                numbers.extend(&rule.ports.known_numbers(protocol));
+        let rules = |policy| {
+            let rules = Policy::side(policy, direction).rules.iter().filter(is_wide);
+            rules.map(move |rule| Part { policy, rule })
+        };
+        let mut sofar: Vec<Part<'_>> = Vec::new();
+        let mut budget = BUDGET;
+        for last in case.policies().iter().flat_map(rules) {
+            sofar.push(last);
+            if sofar.len() == 1 {
+                continue;
             }
-            let complete = together
-                .iter()
-                .zip(Protocol::WITH_PORTS)
-                .find_map(|(numbers, protocol)| self.all_of(numbers, protocol));
-            if let Some(what) = complete {
-                *together = <[Ranges<u16>; 3]>::default();
-                self.report(case, findings, direction, rule, &format!("{what}, by several rules together"));
-            }
+            let Some((peers, what, parts)) = self.completed(case, &sofar, &mut budget) else { continue };
+            self.report(case, findings, direction, last.rule, &peers, &format!("{what}, by several rules together"));
+            // Each is held against its author once.
+            sofar.retain(|part| !parts.iter().any(|other| std::ptr::eq(*other, part.rule)));
         }
     }
 
-    fn report(&self, case: &Case<'_>, findings: &mut Findings, direction: Direction, rule: &TrafficRule, what: &str) {
-        if self.is_exempt(direction, &rule.peers) || rule.peers == Peers::Only(Vec::new()) {
+    /// The peers that the last of these rules completes every port for, how, and by which rules.
+    fn completed<'a>(
+        &self,
+        case: &Case<'_>,
+        parts: &[Part<'a>],
+        budget: &mut usize,
+    ) -> Option<(Peers, String, Vec<&'a TrafficRule>)> {
+        let last = parts.last()?;
+        parts.iter().find_map(|for_whom| {
+            let peers: Vec<Option<&Peer>> = match &for_whom.rule.peers {
+                Peers::Any => vec![None],
+                Peers::Only(peers) => peers.iter().map(Some).collect(),
+            };
+            peers.into_iter().find_map(|peer| {
+                if !last.allows(peer, for_whom, case, budget) {
+                    return None;
+                }
+                let mut together: Vec<&Part<'a>> = Vec::new();
+                for part in parts {
+                    if part.allows(peer, for_whom, case, budget) {
+                        together.push(part);
+                    }
+                }
+                let what = Protocol::WITH_PORTS.into_iter().find_map(|protocol| {
+                    let mut numbers: Ranges<u16> = Ranges::none();
+                    for part in &together {
+                        numbers.extend(&part.rule.ports.known_numbers(protocol));
+                    }
+                    self.all_of(&numbers, protocol)
+                })?;
+                let peers = peer.map_or(Peers::Any, |peer| Peers::Only(vec![peer.clone()]));
+                Some((peers, what, together.into_iter().map(|part| part.rule).collect()))
+            })
+        })
+    }
+
+    fn report(
+        &self,
+        case: &Case<'_>,
+        findings: &mut Findings,
+        direction: Direction,
+        rule: &TrafficRule,
+        peers: &Peers,
+        what: &str,
+    ) {
+        if self.is_exempt(direction, peers) || *peers == Peers::Only(Vec::new()) {
             return;
         }
         let preposition = if direction == Direction::Ingress { "from" } else { "to" };
-        let message = format!("{direction} {preposition} {} is allowed on {what}", rule.peers);
+        let message = format!("{direction} {preposition} {peers} is allowed on {what}");
         let help = "list the ports that are needed, each with its protocol".to_owned();
         findings.add::<Self>(case, rule.path.clone(), message, help, None);
     }

@@ -110,7 +110,7 @@ impl Who {
 
 impl Peers {
     /// Whether it is proved that these hold another peer.
-    pub(super) fn cover(&self, other: &Who, around: &dyn Surroundings, budget: &mut usize) -> bool {
+    pub fn cover(&self, other: &Who, around: &dyn Surroundings, budget: &mut usize) -> bool {
         let Self::Only(own) = self else { return other.is_clear() };
         if own.iter().any(|own| own.who.covers(other, around, budget)) {
             return true;
@@ -128,7 +128,9 @@ impl Peers {
             && AddressSet::union(blocks().map(Block::addresses)).covers(&block.addresses())
     }
 
-    pub(super) fn are_everything(&self) -> bool {
+    /// Whether these are any peer.
+    #[must_use]
+    pub fn are_everything(&self) -> bool {
         match self {
             Self::Any => true,
             Self::Only(peers) => peers.iter().any(|peer| peer.who == Who::Entity(Entity::All)),
