@@ -263,6 +263,22 @@ spec:
     );
 }
 
+/// Calico up to v3.31 stores all policies of a tier with its name before theirs, and asks them in the order of what is left.
+#[test]
+fn what_is_stored_stands_where_it_stands_as_it_is_shown() {
+    let policy = |version: &str, name: &str, action: &str| {
+        format!(
+            "apiVersion: {version}\nkind: GlobalNetworkPolicy\nmetadata: {{name: {name}}}\nspec: {{types: [Egress], egress: [{{action: \
+             {action}}}]}}\n"
+        )
+    };
+    let denies = policy("projectcalico.org/v3", "c", "Deny");
+    for (version, first) in [("projectcalico.org/v3", "b"), ("crd.projectcalico.org/v1", "default.b")] {
+        let found = denied(&[ISOLATES, &denies], &policy(version, first, "Allow"), None);
+        assert!(found.iter().any(|found| found.starts_with("dns-blocked: deleting")), "{first}: {found:?}");
+    }
+}
+
 fn cluster(name: &str, priority: u16, tier: &str, action: &str, to: &str) -> String {
     format!(
         "apiVersion: policy.networking.k8s.io/v1alpha2\nkind: ClusterNetworkPolicy\nmetadata: {{name: {name}}}\nspec: {{tier: {tier}, \

@@ -30,3 +30,5 @@ mod ratchet;
 mod registration;
 #[path = "contract/requests.rs"]
 mod requests;
+#[path = "contract/stored.rs"]
+mod stored;

@@ -299,3 +299,27 @@ fn a_tier_that_two_groups_tell_of_stays_when_one_of_them_ends() {
     feed.unwatch("served");
     assert!(feed.view().tier("platform").is_none());
 }
+
+/// While both are watched, each takes away only what it told of itself.
+#[test]
+fn a_policy_that_two_groups_tell_of_stays_when_one_of_them_ends() {
+    let owning = Owning::from(&Configuration::shipped().unwrap().site);
+    let stored = resource("crd.projectcalico.org/v1", "GlobalNetworkPolicy");
+    let served = resource("projectcalico.org/v3", "GlobalNetworkPolicy");
+    let mut feed = Feed::default();
+    let policy = |resource: &ApiResource, name: &str| {
+        let policy =
+            json!({"metadata": {"name": name}, "spec": {"selector": "all()", "types": ["Ingress"]}}).to_string();
+        read(resource, &owning, &serde_json::from_str(&policy).unwrap())
+    };
+    for (name, resource, stored_as) in [("served", &served, "dns"), ("stored", &stored, "default.dns")] {
+        feed.watch(name, resource.clone());
+        feed.take(name, Event::Begin);
+        feed.take(name, Event::Listed(policy(resource, stored_as)));
+        feed.take(name, Event::End);
+    }
+    feed.take("stored", Event::Applied(policy(&stored, "default.dns")));
+    feed.unwatch("stored");
+    let known: Vec<String> = feed.view().cluster_wide_policies().map(|policy| policy.object.to_string()).collect();
+    assert_eq!(known, ["GlobalNetworkPolicy dns"]);
+}

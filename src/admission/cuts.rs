@@ -58,7 +58,7 @@ pub(super) fn what_stays_open(site: &Site, view: &View, namespace: &Object, due:
 
 /// The policies of the namespace that the controller did not write.
 fn others<'a>(site: &'a Site, view: &'a View, namespace: &'a Object) -> impl Iterator<Item = &'a Policy> {
-    concerning(view, namespace).filter(|policy| !site.is_reserved(&policy.object.name)).take(POLICIES)
+    concerning(view, namespace).filter(|policy| !site.is_reserved(&policy.object)).take(POLICIES)
 }
 
 /// What is in force of policies that are known to be for pods of a namespace, as policies of that namespace that add up with

@@ -170,7 +170,7 @@ pub(super) fn subject<'a>(
             // Labels of a namespace are what is judged of it, so no change of one is only metadata. The baseline controller
             // knows its policies by theirs. And what is being deleted has to be able to lose its finalizers; but it may
             // stay for as long as it keeps one, so it is judged like everything else where its spec changes.
-            let is_reserved = request.name.as_deref().is_some_and(|name| site.is_reserved(name));
+            let is_reserved = request.name.as_deref().is_some_and(|name| site.is_reserved_name(api_version, name));
             let says_the_same = old.is_some_and(|old| match (is_namespace, is_reserved) {
                 (true, _) => new.deleting() && new.has_same_labels_and_annotations(&old),
                 (false, true) => new.only_loses_finalizers(&old),

@@ -116,7 +116,7 @@ fn is_of_the_controller(case: &Case<'_>) -> bool {
     let (object, site) = (case.change.object(), case.site);
     case.occasion.author.username() == Some(&*site.baseline.username)
         && !object.policies().is_empty()
-        && site.is_reserved(&object.id.name)
+        && site.is_reserved(&object.id)
 }
 
 /// Has what can be spared not deny, for this reason.

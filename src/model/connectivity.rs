@@ -368,7 +368,7 @@ impl<'a> Turn<'a> {
     fn name(&self) -> impl Iterator<Item = u8> {
         let object = &self.policy.object;
         let namespace = object.namespace.as_deref().unwrap_or_default();
-        object.name.bytes().chain([b'/']).chain(namespace.bytes()).chain([b'/']).chain(object.kind.bytes())
+        object.bare_name().bytes().chain([b'/']).chain(namespace.bytes()).chain([b'/']).chain(object.kind.bytes())
     }
 }
 

@@ -22,10 +22,35 @@ pub struct ObjectRef {
     pub name: Box<str>,
 }
 
+/// The group of Calico's API, and that in which its API server stores what it is given.
+const CALICO: &str = "projectcalico.org";
+const CALICO_STORED: &str = "crd.projectcalico.org";
+
+/// The name of an object without the `default.` that Calico up to v3.31 puts before the names of policies of that tier where
+/// it stores them, and takes for the same name where somebody else has written it.
+#[must_use]
+pub fn bare_name<'a>(api_version: &str, name: &'a str) -> &'a str {
+    let is_of_calico = matches!(group(api_version), CALICO | CALICO_STORED);
+    name.strip_prefix("default.").filter(|_| is_of_calico).unwrap_or(name)
+}
+
+/// The API group of a version; empty for the core.
+fn group(api_version: &str) -> &str {
+    api_version.rsplit_once('/').map_or("", |(group, _)| group)
+}
+
 impl ObjectRef {
-    /// Whether both are the same object of a cluster, whatever version of its kind they are written in.
+    /// Whether both are the same object of a cluster, whatever version of its kind they are written in, and also where one is
+    /// what Calico stores and the other what Calico shows of it.
     #[must_use]
     pub fn is_same_object(&self, other: &Self) -> bool {
+        self.is_same_entry(other) || self.is_stored_as(other) || other.is_stored_as(self)
+    }
+
+    /// Whether both are the same object of one API group. What Calico shows and what it stores are told of by watches of their
+    /// own, and what one of them tells of is not for the other to take away.
+    #[must_use]
+    pub fn is_same_entry(&self, other: &Self) -> bool {
         // Objects that have no name yet are never the same.
         !self.name.is_empty()
             && self.name == other.name
@@ -34,10 +59,26 @@ impl ObjectRef {
             && self.group() == other.group()
     }
 
+    /// Whether the other one is this one as Calico stores it.
+    fn is_stored_as(&self, stored: &Self) -> bool {
+        stored.group() == CALICO_STORED
+            && self.group() == CALICO
+            && !self.name.is_empty()
+            && (stored.name == self.name || stored.bare_name() == &*self.name)
+            && self.namespace == stored.namespace
+            && self.kind == stored.kind
+    }
+
+    /// Its name, without what Calico puts before it where it stores it.
+    #[must_use]
+    pub fn bare_name(&self) -> &str {
+        bare_name(&self.api_version, &self.name)
+    }
+
     /// The API group of its kind; empty for the core.
     #[must_use]
     pub fn group(&self) -> &str {
-        self.api_version.rsplit_once('/').map_or("", |(group, _)| group)
+        group(&self.api_version)
     }
 }
 
@@ -145,4 +186,41 @@ pub struct Workload {
     pub gates: Box<[Box<str>]>,
     /// Whether the pod has its node already.
     pub is_assigned: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(api_version: &str, name: &str) -> ObjectRef {
+        let (api_version, kind) = (api_version.into(), "NetworkPolicy".into());
+        ObjectRef { api_version, kind, namespace: Some("shop".into()), name: name.into() }
+    }
+
+    #[test]
+    fn what_calico_stores_is_what_it_shows() {
+        let (shown, stored) =
+            (|name| object("projectcalico.org/v3", name), |name| object("crd.projectcalico.org/v1", name));
+        let same = |one: ObjectRef, other: ObjectRef| {
+            assert_eq!(one.is_same_object(&other), other.is_same_object(&one), "{one:?} {other:?}");
+            one.is_same_object(&other)
+        };
+        assert!(same(shown("dns"), stored("dns")));
+        assert!(same(shown("dns"), stored("default.dns")), "up to v3.31");
+        assert!(same(shown("default.dns"), stored("default.dns")));
+        assert!(same(shown("security.dns"), stored("security.dns")));
+        assert!(!same(shown("default.dns"), stored("dns")));
+        assert!(!same(shown("dns"), stored("security.dns")));
+        assert!(!same(shown("dns"), shown("default.dns")) && !same(stored("dns"), stored("default.dns")));
+        assert!(!same(object("networking.k8s.io/v1", "dns"), stored("dns")));
+        assert!(!same(shown(""), stored("default.")) && !same(shown(""), stored("")));
+        assert!(!shown("dns").is_same_entry(&stored("dns")));
+    }
+
+    #[test]
+    fn only_calico_puts_something_before_names() {
+        assert_eq!(object("projectcalico.org/v3", "default.dns").bare_name(), "dns");
+        assert_eq!(object("crd.projectcalico.org/v1", "default.default.dns").bare_name(), "default.dns");
+        assert_eq!(object("networking.k8s.io/v1", "default.dns").bare_name(), "default.dns");
+    }
 }

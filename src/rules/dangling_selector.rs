@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::dissolved_baseline::is_reserved;
 use super::nearest::{Effort, Nearest, size};
 use super::profiled::is_to_be_made;
 use super::{Case, Findings, Rule};
@@ -139,7 +138,7 @@ const WELL_KNOWN: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kub
 
 impl Rule for DanglingSelector {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        if case.written().is_none_or(|object| is_reserved(case, &object.id)) {
+        if case.written().is_none_or(|object| case.site.is_reserved(&object.id)) {
             return;
         }
         let mut looking = Looking { case, looks: MOST_LOOKS, effort: Effort::default() };

@@ -4,8 +4,7 @@ use super::any_port::AnyPort;
 use super::profiled::profiled;
 use super::{Case, Findings, Rule};
 use crate::model::{
-    Action, AddressSet, BUDGET, Direction, Filter, ObjectRef, Order, Peers, Policy, Rule as TrafficRule, Side, Stage,
-    Who,
+    Action, AddressSet, BUDGET, Direction, Filter, Order, Peers, Policy, Rule as TrafficRule, Side, Stage, Who,
 };
 
 rule! {
@@ -101,7 +100,7 @@ rule! {
 
 impl Rule for DissolvedBaseline {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        if case.written().is_none_or(|object| is_reserved(case, &object.id)) {
+        if case.written().is_none_or(|object| case.site.is_reserved(&object.id)) {
             return;
         }
         let profiles = self.profiles.as_ref().unwrap_or(&case.site.profiles.names);
@@ -209,12 +208,6 @@ fn is_never_asked(
         };
         decides && *budget > 0 && other.covers(rule, case.view, budget)
     })
-}
-
-/// Whether the name of an object is reserved for the baseline controller.
-pub(super) fn is_reserved(case: &Case<'_>, object: &ObjectRef) -> bool {
-    let prefix = &case.site.baseline.reserved_prefix;
-    !prefix.is_empty() && object.name.starts_with(prefix.as_str())
 }
 
 /// Whether a policy is asked only after what isolates the namespace.

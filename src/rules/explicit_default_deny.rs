@@ -1,6 +1,5 @@
 //! See [`ExplicitDefaultDeny`].
 
-use super::dissolved_baseline::is_reserved;
 use super::{Case, Findings, Rule};
 use crate::model::{Direction, Namespaces, Policy, Stage, Standing};
 
@@ -70,7 +69,7 @@ rule! {
 
 impl Rule for ExplicitDefaultDeny {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        if case.written().is_none_or(|object| is_reserved(case, &object.id)) {
+        if case.written().is_none_or(|object| case.site.is_reserved(&object.id)) {
             return;
         }
         for policy in case.policies().iter().filter(|policy| only_isolates(policy)) {

@@ -89,7 +89,7 @@ impl Rule for ManagedPolicyChange {
 
 /// What is the controller's about a policy, if anything is, and where that is written.
 fn policy(case: &Case<'_>, object: &Object) -> Option<(Path, String)> {
-    if !case.site.is_reserved(&object.id.name) {
+    if !case.site.is_reserved(&object.id) {
         return None;
     }
     let owned = match object.id.namespace.as_deref() {

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use super::dissolved_baseline::is_reserved;
 use super::{Case, Findings, Rule};
 use crate::model::{
     Action, BUDGET, Direction, Entity, Namespaces, Order, Path, Peers, Policy, Ports, Rule as TrafficRule, Side, Stage,
@@ -145,7 +144,7 @@ const MOST_RULES: usize = 100;
 
 impl Rule for RedundantPolicy {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        if case.written().is_none_or(|object| is_reserved(case, &object.id)) {
+        if case.written().is_none_or(|object| case.site.is_reserved(&object.id)) {
             return;
         }
         let mut budget = BUDGET;
@@ -192,7 +191,7 @@ fn makes_up_for<'a>(case: &Case<'a>, at: usize, policy: &'a Policy, budget: &mut
         // neither. What comes earlier may: it is made up for by what is left. Each is proved as if it were the only one.
         let goes = |other: &&Policy| {
             is_judged_later(case, at, policy, other)
-                && !is_reserved(case, &other.object)
+                && !case.site.is_reserved(&other.object)
                 && made_up_for(case, other, &mut { BUDGET }).is_some()
         };
         let Some(gone) = needed.iter().copied().find(goes) else {
@@ -252,7 +251,7 @@ fn is_of_a_hatch(case: &Case<'_>, policy: &Policy) -> bool {
         Peers::Only(peers) => peers.iter().any(|peer| peer.who == Who::Entity(Entity::All)),
     };
     owned.iter().any(|owned| &*owned.layer == "hatch" && owned.object.is_same_object(&policy.object))
-        || is_reserved(case, &policy.object)
+        || case.site.is_reserved(&policy.object)
             && policy.allow_rules().any(|(_, rule)| rule.ports == Ports::Any && is_everything(&rule.peers))
 }
 

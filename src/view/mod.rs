@@ -106,10 +106,10 @@ impl View {
             }
             _ => {
                 self.own(id, None);
-                self.cluster_wide.retain(|policy| !policy.object.is_same_object(id));
+                self.cluster_wide.retain(|policy| !policy.object.is_same_entry(id));
                 let name = id.namespace.as_deref().unwrap_or_default();
                 self.change(name, |facts| {
-                    facts.policies.retain(|policy| !policy.object.is_same_object(id));
+                    facts.policies.retain(|policy| !policy.object.is_same_entry(id));
                     facts.remove_workload(&id.kind, &id.name);
                 });
             }
@@ -118,7 +118,7 @@ impl View {
 
     /// Notes whether the baseline controller put an object there, and how it is stored.
     pub fn own(&mut self, id: &ObjectRef, owned: Option<Owned>) {
-        let forget = |all: &mut Vec<Owned>| all.retain(|other| !other.object.is_same_object(id));
+        let forget = |all: &mut Vec<Owned>| all.retain(|other| !other.object.is_same_entry(id));
         match (&id.namespace, owned) {
             (None, owned) => {
                 forget(&mut self.owned);
@@ -209,6 +209,6 @@ fn is_cluster_wide(policy: &Policy) -> bool {
 
 /// Puts the policies of an object in the place of those that it had.
 fn replace(policies: &mut Vec<Arc<Policy>>, object: &ObjectRef, new: Vec<Policy>) {
-    policies.retain(|policy| !policy.object.is_same_object(object));
+    policies.retain(|policy| !policy.object.is_same_entry(object));
     policies.extend(new.into_iter().map(Arc::new));
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::SignedDuration;
 use serde::Deserialize;
 
-use crate::model::{AddressSet, End, Endpoint, Labels, Names, Protocol, Traffic};
+use crate::model::{AddressSet, End, Endpoint, Labels, Names, ObjectRef, Protocol, Traffic, bare_name};
 
 /// What is said about the cluster in the configuration. All names in it are resolved.
 #[derive(Clone, Debug)]
@@ -372,8 +372,14 @@ impl Site {
 
     /// Whether only the baseline controller may give this name to a policy.
     #[must_use]
-    pub fn is_reserved(&self, name: &str) -> bool {
-        name.starts_with(&self.baseline.reserved_prefix)
+    pub fn is_reserved(&self, object: &ObjectRef) -> bool {
+        self.is_reserved_name(&object.api_version, &object.name)
+    }
+
+    /// The same of a name alone, in this version of its kind.
+    #[must_use]
+    pub fn is_reserved_name(&self, api_version: &str, name: &str) -> bool {
+        bare_name(api_version, name).starts_with(&self.baseline.reserved_prefix)
     }
 
     /// Whether the namespace belongs to the platform.
