@@ -31,6 +31,8 @@ pub(super) struct Written {
     hatch: Hatch,
     lookups: Lookups,
     bypass: Vec<String>,
+    #[serde(rename = "calicoAPIServers")]
+    calico_api_servers: Vec<String>,
     pub(super) rules: BTreeMap<String, Entry>,
     #[serde(default)]
     pub(super) overrides: Vec<Override>,
@@ -166,6 +168,7 @@ impl Written {
             hatch_max_duration: self.hatch.max_duration,
             denies_unknown: self.lookups.on_failure == OnFailure::Deny,
             bypass: self.bypass.clone(),
+            calico_api_servers: self.calico_api_servers.clone(),
         })
     }
 }

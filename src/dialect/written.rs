@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::calico::stored;
 use super::error::parse;
 use super::{ReadError, strict};
 use crate::model::{Fault, Labels, ObjectRef, Path};
@@ -136,6 +137,15 @@ impl<'a> Manifest<'a> {
         Ok(all.iter().filter(|(key, _)| means_something(key)).collect())
     }
 
+    /// An annotation of the object.
+    pub(super) fn annotation(&self, key: &str) -> Result<Option<Box<str>>, ReadError> {
+        let Some(written) = self.metadata().annotations.filter(|written| written.get().contains(key)) else {
+            return Ok(None);
+        };
+        let all: Option<LabelMap> = field(Some(written), &Path::root().field("metadata").field("annotations"))?;
+        Ok(all.and_then(|LabelMap(all)| all.get(key).map(Box::from)))
+    }
+
     /// Which one of all objects that ever had its name it is. Empty where the API server did not write it.
     pub(super) fn uid(&self) -> Result<Box<str>, ReadError> {
         let uid = field(self.metadata().uid, &Path::root().field("metadata").field("uid"))?;
@@ -209,7 +219,7 @@ impl<'a> Manifest<'a> {
     pub fn differs_in_metadata_only(&self, other: &Self) -> bool {
         let (own, others) = (self.metadata().annotations, other.metadata().annotations);
         let exempts = |annotations: Option<&RawValue>| annotations.is_some_and(|text| text.get().contains("/exempt"));
-        if exempts(own) && !same(own, others) {
+        if !same(own, others) && (exempts(own) || !stored::says_the_same(self, other)) {
             return false;
         }
         same(self.written.spec, other.written.spec)

@@ -89,7 +89,11 @@ pub(super) fn apply<'b>(
         // One that spared nothing yet was given by whoever liked.
         let is_in_use = || !denies() || before().iter().any(|judgement| judgement.finding.rule == rule);
         let is_old = is_old(case, rule, given) && is_in_use();
-        if is_old || is_copied(case) || !configuration.modes().any(|(name, mode)| name == rule && mode == Mode::Deny) {
+        if is_old
+            || is_copied(case)
+            || case.is_passed_on()
+            || !configuration.modes().any(|(name, mode)| name == rule && mode == Mode::Deny)
+        {
             continue;
         }
         let Err(why) = case.occasion.author.may_bypass(rule) else { continue };

@@ -110,13 +110,12 @@ pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>, occ
     Verdict { judgements }
 }
 
-/// Whether it is the baseline controller that writes one of its policies. What is in the folder of policies is the decision of
-/// those who run the cluster, and the policy of the hatch allows everything on purpose.
+/// Whether it is the baseline controller that writes one of its policies, itself or through Calico's API server. What is in the
+/// folder of policies is the decision of those who run the cluster, and the policy of the hatch allows everything on purpose.
 fn is_of_the_controller(case: &Case<'_>) -> bool {
     let (object, site) = (case.change.object(), case.site);
-    case.occasion.author.username() == Some(&*site.baseline.username)
-        && !object.policies().is_empty()
-        && site.is_reserved(&object.id)
+    let is_its_user = || case.occasion.author.username() == Some(&*site.baseline.username);
+    !object.policies().is_empty() && site.is_reserved(&object.id) && (is_its_user() || case.is_passed_on())
 }
 
 /// Has what can be spared not deny, for this reason.

@@ -37,7 +37,7 @@ pub use endpoint::{End, Endpoint, Surroundings};
 pub use fault::{Fault, FaultKind};
 pub use finding::{Finding, Fix};
 pub use labels::Labels;
-pub use object::{Body, NAME_LABEL, Namespace, Object, ObjectRef, Scrape, Workload, bare_name};
+pub use object::{Body, NAME_LABEL, Namespace, Object, ObjectRef, Scrape, Workload, bare_name, is_stored_by_calico};
 pub use path::{Path, Step};
 pub use peer::{Entity, Namespaces, Peer, Peers, Pods, Service, Who};
 pub use policy::{Action, Direction, Filter, Order, Policy, Precedence, Rule, Side, Stage, Standing, Tier, Types};

@@ -34,6 +34,12 @@ pub fn bare_name<'a>(api_version: &str, name: &'a str) -> &'a str {
     name.strip_prefix("default.").filter(|_| is_of_calico).unwrap_or(name)
 }
 
+/// Whether objects of this version are what Calico's API server stores of what it is given.
+#[must_use]
+pub fn is_stored_by_calico(api_version: &str) -> bool {
+    group(api_version) == CALICO_STORED
+}
+
 /// The API group of a version; empty for the core.
 fn group(api_version: &str) -> &str {
     api_version.rsplit_once('/').map_or("", |(group, _)| group)
@@ -61,7 +67,7 @@ impl ObjectRef {
 
     /// Whether the other one is this one as Calico stores it.
     fn is_stored_as(&self, stored: &Self) -> bool {
-        stored.group() == CALICO_STORED
+        is_stored_by_calico(&stored.api_version)
             && self.group() == CALICO
             && !self.name.is_empty()
             && (stored.name == self.name || stored.bare_name() == &*self.name)

@@ -94,6 +94,13 @@ impl<'a> Case<'a> {
         matches!(self.change, Change::Write { old: None, .. })
     }
 
+    /// Whether Calico's API server stores what somebody wrote to it.
+    #[must_use]
+    pub fn is_passed_on(&self) -> bool {
+        let version = &self.change.object().id.api_version;
+        self.occasion.author.username().is_some_and(|username| self.site.is_passed_on(version, username))
+    }
+
     /// What is done to the object, for messages about what that takes from others.
     #[must_use]
     pub fn verb(&self) -> &'static str {

@@ -16,8 +16,9 @@ rule! {
     /// Who makes, changes or deletes policies of any dialect (NetworkPolicy, Cilium, Calico and its tiers,
     /// ClusterNetworkPolicy), and who sets, changes or removes the labels of a namespace that choose policies: profile,
     /// access, enforcement. The profile that a new namespace gets of its own accord counts for nobody. The user of the
-    /// baseline controller may always, and so may those that only finish the deletion of a namespace or of an owner. A change
-    /// that leaves the spec of a policy as it is is not asked about. Offline it never fires, since a file has no author.
+    /// baseline controller may always, and so may those that only finish the deletion of a namespace or of an owner, and Calico's
+    /// API server (`calicoAPIServers`) where it stores what others wrote. A change that leaves the spec of a policy as it is is
+    /// not asked about. Offline it never fires, since a file has no author.
     ///
     /// ## Fires
     ///
@@ -60,7 +61,7 @@ rule! {
 impl Rule for UntrustedChange {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         let author = case.occasion.author;
-        let Some(username) = author.username() else { return };
+        let Some(username) = author.username().filter(|_| !case.is_passed_on()) else { return };
         let is_listed =
             || self.users.iter().any(|user| user == username) || self.groups.iter().any(|g| author.is_in(g));
         let object = case.change.object();

@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use jiff::SignedDuration;
 use serde::Deserialize;
 
-use crate::model::{AddressSet, End, Endpoint, Labels, Names, ObjectRef, Protocol, Traffic, bare_name};
+use crate::model::{
+    AddressSet, End, Endpoint, Labels, Names, ObjectRef, Protocol, Traffic, bare_name, is_stored_by_calico,
+};
 
 /// What is said about the cluster in the configuration. All names in it are resolved.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub struct Site {
     pub denies_unknown: bool,
     /// Who may do what rules forbid, where there is no cluster to ask: users and groups.
     pub bypass: Vec<String>,
+    /// The users that Calico's API server has to the cluster's.
+    pub calico_api_servers: Vec<String>,
 }
 
 /// What the baseline controller does.
@@ -380,6 +384,13 @@ impl Site {
     #[must_use]
     pub fn is_reserved_name(&self, api_version: &str, name: &str) -> bool {
         bare_name(api_version, name).starts_with(&self.baseline.reserved_prefix)
+    }
+
+    /// Whether it is Calico's API server that writes an object of this version, and stores what somebody else wrote to it. It
+    /// had that judged as theirs before.
+    #[must_use]
+    pub fn is_passed_on(&self, api_version: &str, username: &str) -> bool {
+        is_stored_by_calico(api_version) && self.calico_api_servers.iter().any(|user| user == username)
     }
 
     /// Whether the namespace belongs to the platform.

@@ -2,9 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::support::reviews::{SHOP, Webhook, create, delete, object, update, with};
+use crate::support::reviews::{CONFIG, SHOP, Webhook, create, delete, object, update, with};
 
+/// Calico's API server, to that of the cluster.
+const STORES: &str = "system:serviceaccount:calico-apiserver:calico-apiserver";
+const STORES_SINCE: &str = "system:serviceaccount:calico-system:calico-apiserver";
 const METADATA: &str = "projectcalico.org/metadata";
+const EXEMPT: &str = "network-policy.homelab/exempt";
 const LISTED: &str = concat!(include_str!("../corpus/portcullis.yaml"), "bypass: [grace]\n");
 
 fn by(user: &str, review: Value) -> Value {
@@ -38,7 +42,24 @@ fn to_dns() -> Value {
     json!({"tier": "default", "selector": "all()", "types": ["Egress"], "egress": [rule("UDP"), rule("TCP")]})
 }
 
+/// Something that `any-port` fires on.
+fn on_any_port() -> Value {
+    json!({"tier": "default", "selector": "app == 'web'", "types": ["Ingress"], "ingress": [
+        {"action": "Allow", "source": {"selector": "app == 'batch'"}},
+    ]})
+}
+
+const ANY_PORT: (&str, &str) = ("any-port", "spec.ingress[0]");
 const RESERVED: (&str, &str) = ("managed-policy-change", "metadata.name");
+
+fn exempting() -> (&'static str, String) {
+    ("any-port", format!("metadata.annotations[\"{EXEMPT}\"]"))
+}
+
+/// Metadata that makes a policy exempt from `any-port`.
+fn exempt(name: &str) -> Value {
+    json!({"name": name, "annotations": {EXEMPT: "any-port", "network-policy.homelab/reason": "a scanner"}})
+}
 
 fn knowing(objects: &[&Value]) -> Webhook {
     let context: Vec<String> = objects.iter().map(ToString::to_string).collect();
@@ -55,6 +76,8 @@ fn what_takes_the_last_way_to_dns_from_what_is_stored_takes_it() {
     {
         let old = stored(name, metadata, &to_dns());
         webhook.validate(&delete(&old)).denied_by(&[("dns-blocked", "spec")]);
+        // Whoever began that was asked, unless they only finish something.
+        webhook.validate(&by(STORES, delete(&old))).allowed_without_a_word();
         let verdict = webhook.validate(&update(&old, &stored(name, metadata, &isolates())));
         verdict.denied_by(&[("dns-blocked", "spec"), ("dns-blocked", "spec.egress")]);
     }
@@ -108,7 +131,87 @@ fn names_are_reserved_as_they_are_shown() {
         {
             webhook.validate(&review).denied_by(&[RESERVED]);
             webhook.validate(&by("grace", review.clone())).allowed_without_a_word();
+            // Whoever wrote it was asked where they wrote it.
+            for user in [STORES, STORES_SINCE] {
+                webhook.validate(&by(user, review.clone())).allowed_without_a_word();
+            }
         }
         webhook.validate(&create(&shown(name, &to_dns()))).denied_by(&[RESERVED]);
+        // To Calico's API server it is a user like any other.
+        webhook.validate(&by(STORES, create(&shown(name, &to_dns())))).denied_by(&[RESERVED]);
     }
+    let everything = json!({"types": ["Ingress"], "ingress": [{"action": "Allow"}]});
+    let hatch = stored("default.portcullis-hatch-allow-all", None, &everything);
+    webhook.validate(&by(STORES, create(&hatch))).allowed_without_a_word();
+}
+
+#[test]
+fn who_stores_what_others_write_is_said_in_the_configuration() {
+    let mut webhook = Webhook::with(&format!("{CONFIG}calicoAPIServers: [calico]\n"), SHOP);
+    let policy = stored("portcullis-x", None, &to_dns());
+    webhook.validate(&by(STORES, create(&policy))).denied_by(&[RESERVED]);
+    webhook.validate(&by("calico", create(&policy))).allowed_without_a_word();
+
+    let config = format!("{CONFIG}rules: {{untrusted-change: {{mode: deny, settings: {{users: [flux]}}}}}}\n");
+    let mut webhook = Webhook::with(&config, SHOP);
+    let review = create(&stored("default.dns", None, &to_dns()));
+    webhook.validate(&review).denied_by(&[("untrusted-change", "")]);
+    webhook.validate(&by(STORES, review)).allowed_without_a_word();
+    webhook.validate(&by(STORES, create(&shown("dns", &to_dns())))).denied_by(&[("untrusted-change", "")]);
+}
+
+#[test]
+fn what_is_stored_is_judged_for_what_it_means_whoever_stores_it() {
+    let mut webhook = knowing(&[]);
+    for user in ["ada", STORES] {
+        webhook.validate(&by(user, create(&stored("default.web", None, &on_any_port())))).denied_by(&[ANY_PORT]);
+    }
+}
+
+#[test]
+fn an_exemption_is_kept_where_it_is_stored() {
+    let mut webhook = knowing(&[]);
+    let policy = stored("default.web", Some(&exempt("web")), &on_any_port());
+    webhook.validate(&by(STORES, create(&policy))).allowed_with(&[ANY_PORT]);
+    let mut rules = on_any_port();
+    rules["ingress"][0]["source"]["selector"] = json!("app == 'other'");
+    let changed = stored("default.web", Some(&exempt("web")), &rules);
+    webhook.validate(&by(STORES, update(&policy, &changed))).allowed_with(&[ANY_PORT]);
+
+    // Whoever writes it there past Calico's API server is asked there.
+    let (what, place) = exempting();
+    webhook.validate(&create(&policy)).denied_by(&[(what, &place), ANY_PORT]);
+    webhook.validate(&by("grace", create(&policy))).allowed_with(&[ANY_PORT]);
+    // Also where nothing but the annotation changes, in whichever letters.
+    let plain = stored("default.web", Some(&json!({"name": "web"})), &on_any_port());
+    let mut escaped = policy.clone();
+    let text = exempt("web").to_string().replace('/', "\\u002f");
+    escaped["metadata"]["annotations"][METADATA] = json!(text);
+    for exempt in [&policy, &escaped] {
+        let verdict = webhook.validate(&update(&plain, exempt));
+        assert!(verdict.denials.contains(&(what.to_owned(), place.clone())), "{verdict}");
+        webhook.validate(&by(STORES, update(&plain, exempt))).allowed_with(&[ANY_PORT]);
+    }
+}
+
+/// It would stand in what Calico shows for the object of that name.
+#[test]
+fn nothing_is_stored_by_the_name_of_something_else() {
+    let mut webhook = knowing(&[]);
+    let old = stored("default.web", Some(&json!({"name": "web"})), &to_dns());
+    let names = ["portcullis-baseline-allow-dns", "web.default", "default.default.web"];
+    let forged = names.iter().map(|name| json!({"name": name}));
+    for metadata in forged.chain([json!({"name": "web", "NAME": "other"})]) {
+        let new = stored("default.web", Some(&metadata), &to_dns());
+        for review in [create(&new), update(&old, &new)] {
+            let verdict = webhook.validate(&review);
+            verdict.refused(422, "Invalid", &["names the object", "stored as `default.web`"]);
+        }
+    }
+    let mut unnamed = stored("", Some(&json!({"name": "portcullis-x"})), &to_dns());
+    unnamed["metadata"]["generateName"] = json!("web-");
+    assert!(!webhook.validate(&create(&unnamed)).allowed);
+    // Calico v3.32 stores what is shown as `default.web` so.
+    let new = stored("default.web", Some(&json!({"name": "default.web"})), &to_dns());
+    webhook.validate(&create(&new)).allowed_without_a_word();
 }

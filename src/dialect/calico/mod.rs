@@ -17,6 +17,7 @@ mod read;
 mod reader;
 mod rule;
 mod selector;
+pub(super) mod stored;
 mod tier;
 mod validity;
 mod wire;

@@ -2,7 +2,7 @@
 
 use super::labels::{conjunction, of_accounts, of_namespaces, of_pods, pods};
 use super::reader::{ASIDE_NOT, Parsed, Reader, Role};
-use super::{tier, wire};
+use super::{stored, tier, wire};
 use crate::dialect::kubernetes::Kubernetes;
 use crate::dialect::{Dialect, Manifest, ReadError, strict};
 use crate::model::{
@@ -21,6 +21,7 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
 /// The spec is that of Kubernetes with one field more.
 fn staged_kubernetes(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     let mut object = Kubernetes.read(manifest)?;
+    object.annotations = stored::annotations(manifest)?;
     let place = Path::root().field("spec").field("stagedAction");
     object.faults.retain(|fault| fault.kind != FaultKind::UnknownField || fault.path.to_string() != place.to_string());
     let written: StagedAction = manifest.spec()?;
@@ -85,7 +86,12 @@ fn policy(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
         egress,
     };
     let policies = if deletes || is_for_hosts { Vec::new() } else { vec![policy] };
-    Ok(Object { id, body: Body::Policies(policies), faults: reader.faults, annotations: manifest.annotations()? })
+    Ok(Object {
+        id,
+        body: Body::Policies(policies),
+        faults: reader.faults,
+        annotations: stored::annotations(manifest)?,
+    })
 }
 
 fn standing(faults: &[Fault], is_staged: bool) -> Standing {

@@ -2,7 +2,7 @@
 
 use super::reader::{ASIDE_NOT, Reader};
 use super::validity::is_label;
-use super::wire;
+use super::{stored, wire};
 use crate::dialect::{Manifest, ReadError};
 use crate::model::{Body, Object, Path, Precedence, Tier};
 
@@ -45,7 +45,7 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
         }
     }
     let tier = Tier { order: spec.order.map(Precedence), drops };
-    Ok(Object { id, body: Body::Tier(tier), faults: reader.faults, annotations: manifest.annotations()? })
+    Ok(Object { id, body: Body::Tier(tier), faults: reader.faults, annotations: stored::annotations(manifest)? })
 }
 
 #[cfg(test)]
