@@ -125,6 +125,19 @@ fn the_last_way_to_dns_is_looked_for_as_long_as_it_may_take() {
 }
 
 #[test]
+fn who_neither_isolates_nor_denies_dns_is_not_blamed() {
+    let tier = "{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: security}, spec: {order: 10, defaultAction: Pass}}\n";
+    let blocks = "
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: security.blocks, namespace: shop}
+spec: {tier: security, types: [Egress], egress: [{action: Deny, destination: {nets: [192.0.2.1/32]}}]}
+";
+    let denied = denied(&[ISOLATES, tier, blocks], CILIUM, None);
+    assert_eq!(denied, [format!("dns-blocked: deleting {TAKES}")]);
+}
+
+#[test]
 fn what_lets_dns_through_a_tier_is_a_way_too() {
     let tier = "{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: security}, spec: {order: 10}}\n";
     let policy = |name: &str, rest: &str| {

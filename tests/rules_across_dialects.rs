@@ -599,6 +599,19 @@ fn other_rules() {
             (&[], vec![isolates("{matchLabels: {io.cilium.k8s.namespace.labels.team: web}}"), pod.into()]),
         ],
     );
+    let in_tier = |rest: &str, rules: &str| {
+        let policy = gnp("security.b", &format!("{{tier: security, types: [Ingress], ingress: [{rules}]}}"));
+        vec![tier("security", &format!("{{order: 1{rest}}}")), policy, pod.into()]
+    };
+    let denies = "{action: Deny, source: {nets: [192.0.2.1/32]}}";
+    check(
+        "host-network",
+        &[
+            (&["spec.hostNetwork"], in_tier("", denies)),
+            (&[], in_tier(", defaultAction: Pass", denies)),
+            (&[], in_tier("", &format!("{denies}, {{action: Pass}}"))),
+        ],
+    );
 }
 
 #[test]

@@ -8,8 +8,8 @@ use crate::model::{
 use crate::view::{Scene, Site, View};
 
 /// Whether one of these policies isolates pods in this direction.
-pub(super) fn isolates(policies: &[&Policy], direction: Direction) -> bool {
-    policies.iter().any(|policy| policy.standing == Standing::InForce && policy.side(direction).isolates)
+pub(super) fn isolates(policies: &[&Policy], direction: Direction, around: &Scene<'_>) -> bool {
+    policies.iter().any(|policy| policy.standing == Standing::InForce && policy.isolates(direction, around))
 }
 
 /// What the old profile allows, and neither the new one nor anything else in the namespace does. None if that is more than

@@ -52,9 +52,10 @@ pub(super) fn pods_that_it_closes(
 ) -> Vec<String> {
     let name = &*namespace.id.name;
     let scene = Scene::with(view, namespace);
-    let closed: Vec<Direction> = Direction::ALL.into_iter().filter(|direction| isolates(due, *direction)).collect();
+    let closed: Vec<Direction> =
+        Direction::ALL.into_iter().filter(|direction| isolates(due, *direction, &scene)).collect();
     let isolating: Vec<&Policy> = concerning(view, namespace)
-        .filter(|policy| policy.sides().any(|(_, side)| side.isolates))
+        .filter(|policy| Direction::ALL.into_iter().any(|direction| policy.isolates(direction, &scene)))
         .take(POLICIES + 1)
         .collect();
     if isolating.len() > POLICIES {
@@ -77,7 +78,7 @@ pub(super) fn pods_that_it_closes(
         let (_, are_open) = known.unwrap_or_else(|| {
             let pod = Endpoint::of(name, workload);
             let is_open = |direction: &Direction| {
-                let mut all = isolating.iter().filter(|policy| policy.side(*direction).isolates);
+                let mut all = isolating.iter().filter(|policy| policy.isolates(*direction, &scene));
                 all.all(|policy| policy.subject.mean(&pod, &scene) == Some(false))
             };
             (workload, closed.iter().map(is_open).collect())

@@ -41,7 +41,10 @@ pub(super) fn preview(knowledge: &Knowledge, view: &View, change: Change<'_>, no
         (before, after) if before == after => {}
         // Policies in the namespace stay until those of another profile are there.
         (_, after) if site.policy_set == SetName::Kubernetes && after.filter(is_known).is_none() => {}
-        (Some(profile), None) => lines.extend(what_opens(profile, &due(&before.labels), &due(&after.labels))),
+        (Some(profile), None) => {
+            let scene = Scene::with(view, new);
+            lines.extend(what_opens(profile, &due(&before.labels), &due(&after.labels), &scene));
+        }
         (_, None) => {}
         (profile, Some(other)) => {
             let due_before = due(&before.labels);
@@ -78,10 +81,10 @@ fn is_open(site: &Site, object: &Object, namespace: &Namespace, now: Timestamp) 
 }
 
 /// That without a profile the policies of the cluster select the namespace no more.
-fn what_opens(profile: &str, before: &[&Policy], after: &[&Policy]) -> Option<String> {
+fn what_opens(profile: &str, before: &[&Policy], after: &[&Policy], around: &Scene<'_>) -> Option<String> {
     let opened: Vec<&str> = Direction::ALL
         .into_iter()
-        .filter(|direction| isolates(before, *direction) && !isolates(after, *direction))
+        .filter(|direction| isolates(before, *direction, around) && !isolates(after, *direction, around))
         .map(Direction::name)
         .collect();
     let opened = (!opened.is_empty()).then(|| opened.join(" and "))?;
@@ -393,6 +396,17 @@ mod tests {
             "preview: profile isolated closes 4 pods that nothing isolates for egress now: a, b and 2 more"
         );
         assert_eq!(closes(&isolate("{}", r#"["Ingress", "Egress"]"#), &none), [escapes]);
+        let in_a_tier = |default: &str| {
+            let mut view = view.clone();
+            let tier =
+                format!(r#"{{"metadata": {{"name": "t"}}, "spec": {{"order": 1, "defaultAction": "{default}"}}}}"#);
+            view.insert(read("projectcalico.org/v3", "Tier", &tier));
+            let text = r#"{"metadata": {"name": "t.p"}, "spec": {"tier": "t", "types": ["Ingress", "Egress"]}}"#;
+            view.insert(read("projectcalico.org/v3", "GlobalNetworkPolicy", text));
+            view
+        };
+        assert_eq!(closes(&in_a_tier("Deny"), &none), [escapes]);
+        assert_eq!(closes(&in_a_tier("Pass"), &none), all, "what a tier passes on is not isolated");
     }
 
     #[test]

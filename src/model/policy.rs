@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use super::{AddressSet, DomainPattern, Fault, ObjectRef, Path, Peers, Pods, Ports, Selector};
+use super::{AddressSet, DomainPattern, Fault, ObjectRef, Path, Peers, Pods, Ports, Selector, Surroundings};
 
 /// One policy as it counts in a cluster: whom it concerns, and what it does in each direction.
 ///
@@ -278,6 +278,27 @@ impl Policy {
     /// Both directions, each with what the policy does there.
     pub fn sides(&self) -> impl Iterator<Item = (Direction, &Side)> {
         Direction::ALL.into_iter().map(|direction| (direction, self.side(direction)))
+    }
+
+    /// Where its stage stands among all of them: by its position, and of the same position by its name.
+    #[must_use]
+    pub fn place<'a>(&'a self, around: &dyn Surroundings) -> (Precedence, &'a str) {
+        (self.stage.position(self.tier(around)), self.stage.name())
+    }
+
+    /// Whether what no policy of its stage allows is dropped because of it. In a tier that passes on what it does not decide a
+    /// policy isolates nothing.
+    #[must_use]
+    pub fn isolates(&self, direction: Direction, around: &dyn Surroundings) -> bool {
+        self.side(direction).isolates && self.stage.drops(self.tier(around))
+    }
+
+    /// The tier that it stands in, if it is one of Calico and known.
+    fn tier<'a>(&self, around: &'a dyn Surroundings) -> Option<&'a Tier> {
+        match &self.stage {
+            Stage::Tier(name) => around.tier(name),
+            Stage::Admin | Stage::Policies | Stage::Baseline => None,
+        }
     }
 
     /// Every rule that lets traffic through, with its direction.

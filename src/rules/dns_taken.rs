@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 
-use super::blame::can_stop;
 use super::dns_blocked::{DnsBlocked, way};
 use super::{Case, Findings};
 use crate::model::{
@@ -17,15 +16,18 @@ const STEPS: usize = 1_000_000;
 
 /// Pods that other policies isolate, or deny DNS to, and that have it before the change and not after it.
 pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
-    let can_take = |new: &Policy| opens(case, new, &[Action::Pass]);
+    let can_take = |new: &Policy| means_dns(case, new, &[Action::Pass]);
     match &case.change.object().body {
         // What is new takes nothing away but by jumping ahead of others.
         Body::Policies(policies) if case.is_new() && !policies.iter().any(can_take) => return,
         Body::Policies(_) | Body::Tier(_) => {}
         Body::Namespace(_) | Body::Workload(_) => return,
     }
+    let scene = case.after();
+    let isolates = |policy: &Policy| policy.isolates(Direction::Egress, &scene);
+    let denies = |policy: &Policy| means_dns(case, policy, &[Action::Deny]);
     // In this order, since what was there before is read only if somebody asks for it.
-    let mut stopping = case.others(|policy| can_stop(&policy.egress));
+    let mut stopping = case.others(|policy| isolates(policy) || denies(policy));
     if let Body::Tier(_) = case.change.object().body {
         let stage = Stage::Tier(case.change.object().id.name.clone());
         stopping.retain(|policy| policy.stage == stage);
@@ -37,7 +39,7 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
     let in_force = |policy: &&Policy| policy.standing == Standing::InForce;
     let old = case.change.old().map(Object::policies).unwrap_or_default().iter().filter(in_force);
     let mut opening: Vec<&Pods> =
-        old.filter(|old| opens(case, old, &[Action::Allow, Action::Pass])).map(|old| &old.subject).collect();
+        old.filter(|old| means_dns(case, old, &[Action::Allow, Action::Pass])).map(|old| &old.subject).collect();
     opening.extend(case.policies().iter().filter(in_force).filter(|new| can_take(new)).map(|new| &new.subject));
 
     let (mut steps, mut found, verb) = (STEPS, 0, case.verb());
@@ -62,7 +64,7 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
             if !is_taken {
                 continue;
             }
-            let message = if policy.egress.isolates {
+            let message = if isolates(policy) {
                 format!(
                     "{verb} it takes the last way to the cluster's DNS from {pods}, which {} isolates for egress",
                     policy.object
@@ -118,7 +120,7 @@ impl<'c, 'a> Ways<'c, 'a> {
 }
 
 /// Whether a rule of a policy with one of these actions means what pods send to the cluster's DNS.
-fn opens(case: &Case<'_>, policy: &Policy, actions: &[Action]) -> bool {
+fn means_dns(case: &Case<'_>, policy: &Policy, actions: &[Action]) -> bool {
     policy.egress.rules.iter().filter(|rule| actions.contains(&rule.action)).any(|rule| {
         let mut ways = case.site.cluster_dns.iter();
         ways.any(|dns| rule.means(&dns.end(), dns.traffic(Protocol::Udp), case.view) == Some(true))

@@ -1,7 +1,7 @@
 //! See [`HostNetwork`].
 
 use super::{Case, Findings, Rule};
-use crate::model::{Action, Peers, Policy, Ports, Rule as TrafficRule};
+use crate::model::{Action, Direction, Peers, Policy, Ports, Rule as TrafficRule};
 
 rule! {
     /// A pod uses the network of its node, in a namespace that is isolated.
@@ -21,7 +21,7 @@ rule! {
     /// Policies of the cluster count where their selector is known to mean the namespace.
     ///
     /// - NetworkPolicy, Cilium, Calico: a policy that isolates a direction for all pods, unless a rule of it lets everything
-    ///   through, or leaves everything to later tiers.
+    ///   through, or leaves everything to later tiers. In a tier whose default action is Pass a policy isolates nothing.
     /// - ClusterNetworkPolicy: does not isolate.
     ///
     /// ## Fires
@@ -119,12 +119,16 @@ impl HostNetwork {
         if let Some(profile) = profile.filter(|profile| isolating.iter().any(|isolating| isolating == profile)) {
             return Some(format!("by its profile {profile}"));
         }
+        let scene = case.after();
+        let closes = |policy: &Policy, direction: Direction| {
+            policy.isolates(direction, &scene) && !policy.side(direction).rules.iter().any(is_open)
+        };
         let isolates_all = |policy: &&Policy| {
             policy.subject.all_pods()
-                && policy.sides().any(|(_, side)| side.isolates && !side.rules.iter().any(is_open))
+                && Direction::ALL.into_iter().any(|direction| closes(policy, direction))
                 && policy.subject.namespaces.mean(namespace, case.view) == Some(true)
         };
-        let policy = case.after().policies(namespace).filter(|_| self.policies).find(isolates_all)?;
+        let policy = scene.policies(namespace).filter(|_| self.policies).find(isolates_all)?;
         Some(format!("by {}", policy.object))
     }
 }
