@@ -390,8 +390,10 @@ fn any_port() {
                 vec![allow(&format!("action: Allow, protocol: TCP, {peers}, destination: {{ports: ['80:90', http]}}"))],
             ),
             (&[], vec![allow(&format!("action: Deny, {peers}"))]),
-            (&[], vec![allow(&format!("action: Pass, {peers}"))]),
             (&[], vec![allow(&format!("action: Log, {peers}"))]),
+            (&[], vec![allow("action: Allow, destination: {nets: [127.0.0.0/8]}")]),
+            (&[], vec![allow("action: Allow, destination: {nets: ['::1/128', 'fe80::/10']}")]),
+            (at, vec![allow("action: Allow, destination: {nets: [126.0.0.0/7]}")]),
             (&[], vec![allow("action: Allow, source: {nets: [169.254.0.0/16]}")]),
             (
                 &[],
@@ -409,6 +411,71 @@ fn any_port() {
             (&[], vec![accept("action: Deny")]),
             (&[], vec![accept("action: Pass")]),
         ],
+    );
+}
+
+#[test]
+fn what_is_passed_on_past_all_that_isolates_is_allowed() {
+    let at = &["spec.ingress[0]"];
+    let policy = |tier: &str, rule: &str| {
+        calico(&format!("{{tier: {tier}, selector: app == 'a', types: [Ingress], ingress: [{rule}]}}"))
+    };
+    let pass = policy("default", "{action: Pass, source: {selector: app == 'web'}}");
+    let later = |order: u32, rest: &str| {
+        let security = tier("security", &format!("{{order: {order}{rest}}}"));
+        format!("{security}---\n{}", gnp("later", "{tier: security, types: [Ingress]}"))
+    };
+    let baseline = |pods: &str, action: &str| {
+        let from = "from: [{namespaces: {}}]";
+        cluster("Baseline", &format!("subject: {{{pods}}}, ingress: [{{action: {action}, {from}}}]"))
+    };
+    let some = "pods: {namespaceSelector: {}, podSelector: {matchLabels: {app: b}}}";
+    check(
+        "any-port",
+        &[
+            (at, vec![pass.clone()]),
+            (&[], vec![policy("security", "{action: Pass}")]),
+            (&[], vec![tier("security", "{order: 10}"), policy("security", "{action: Pass}")]),
+            (&[], vec![policy("default", "{action: Pass, protocol: TCP, destination: {ports: [80]}}")]),
+            (&[], vec![baseline("namespaces: {}", "Deny"), pass.clone()]),
+            (at, vec![baseline("namespaces: {}", "Accept"), pass.clone()]),
+            (at, vec![baseline(some, "Deny"), pass.clone()]),
+            // What comes from outside of the cluster is not denied.
+            (at, vec![baseline("namespaces: {}", "Deny"), policy("default", "{action: Pass}")]),
+            (&[], vec![later(2_000_000, ""), pass.clone()]),
+            (at, vec![later(2_000_000, ", defaultAction: Pass"), pass.clone()]),
+            (at, vec![later(10, ""), pass.clone()]),
+            (
+                at,
+                vec![
+                    later(2_000_000, "").replace("types: [Ingress]", "types: [Ingress], ingress: [{action: Allow}]"),
+                    pass,
+                ],
+            ),
+        ],
+    );
+    let http = "protocol: TCP, destination: {ports: [80]}";
+    check("open-ingress", &[(at, vec![policy("default", &format!("{{action: Pass, {http}}}"))])]);
+    let egress = |tier: &str| calico(&format!("{{tier: {tier}, types: [Egress], egress: [{{action: Pass, {http}}}]}}"));
+    check("metadata-egress", &[(&["spec.egress[0]"], vec![egress("default")]), (&[], vec![egress("security")])]);
+}
+
+#[test]
+fn messages_name_what_a_rule_is_for() {
+    let said = |rule: &str, yaml: String| -> Vec<(String, String)> {
+        let new = objects(&yaml).remove(0);
+        let change = Change::Write { new: &new, old: None };
+        let verdict = judge(&Configuration::shipped().unwrap(), &View::default(), change, Occasion::default());
+        let findings = verdict.judgements.into_iter().map(|judgement| judgement.finding);
+        findings.filter(|found| found.rule == rule).map(|found| (found.message, found.help)).collect()
+    };
+    let any_port =
+        |rule: &str| said("any-port", calico(&format!("{{types: [Ingress], ingress: [{rule}]}}"))).remove(0).0;
+    assert_eq!(any_port("{action: Allow}"), "ingress from anywhere is allowed on every port");
+    assert_eq!(any_port("{action: Pass}"), "ingress from anywhere is passed on, past all that isolates, on every port");
+    assert_eq!(
+        any_port("{action: Allow, destination: {selector: app == 'a', nets: [10.0.0.0/8]}}"),
+        "ingress from anywhere is allowed on every port for some of the pods, those with app=a, those with some addresses"
     );
 }
 

@@ -574,7 +574,7 @@ mod dissolved_baseline {
             found(RULE, &[namespace("shop", PROFILE), policy])
         };
         assert!(judged("{action: Deny}, {action: Allow}").is_empty());
-        assert!(judged("{action: Pass}, {action: Allow}").is_empty());
+        assert_eq!(judged("{action: Pass}, {action: Allow}"), ["spec.egress[0]"], "of both it is the first one");
         assert_eq!(judged("{action: Allow}, {action: Deny}"), ["spec.egress[0]"]);
         assert_eq!(judged("{action: Log}, {action: Allow}"), ["spec.egress[1]"]);
         let one_block = "{action: Deny, destination: {nets: [10.0.0.0/8]}}, {action: Allow}";
@@ -582,6 +582,46 @@ mod dissolved_baseline {
         let denies =
             cnp("p", "{endpointSelector: {}, egress: [{toEntities: [all]}], egressDeny: [{toEntities: [all]}]}");
         assert!(found(RULE, &[namespace("shop", PROFILE), denies]).is_empty(), "wherever it is written");
+    }
+
+    #[test]
+    fn a_pass_in_the_last_stage_leaves_it_to_nobody() {
+        let pass = |tier: &str| {
+            let side = "[{action: Pass}]";
+            calico(&format!("{{tier: {tier}, types: [Ingress, Egress], ingress: {side}, egress: {side}}}"))
+        };
+        let judged = |around: &[String], tier: &str| {
+            let mut yaml = vec![namespace("shop", PROFILE)];
+            yaml.extend(around.iter().cloned().chain([pass(tier)]));
+            found(RULE, &yaml)
+        };
+        let both = ["spec.egress[0]", "spec.ingress[0]"];
+        assert_eq!(judged(&[], "default"), both);
+        assert!(judged(&[], "security").is_empty(), "nobody knows whether it comes after");
+        let security =
+            |order: u32| object("projectcalico.org/v3", "Tier", "name: security", &format!("{{order: {order}}}"));
+        assert!(judged(&[security(10)], "security").is_empty(), "what isolates comes after it");
+        let last = gnp("{tier: security, types: [Ingress, Egress]}");
+        assert!(judged(&[security(2_000_000), last.clone()], "default").is_empty(), "another tier isolates after it");
+        assert_eq!(judged(&[security(10), last], "default"), both, "not if that is asked before");
+        let baseline = cluster(
+            "Baseline",
+            "subject: {namespaces: {}}, egress: [{action: Deny, to: [{networks: [0.0.0.0/0, '::/0']}]}]",
+        );
+        assert_eq!(judged(&[baseline], "default"), both, "pods are not denied");
+        let policy = [namespace("shop", PROFILE), pass("default")];
+        let message = &findings(RULE, &policy, false)[0].message;
+        assert!(message.starts_with("egress to anywhere is passed on, past all that isolates, on every port for "));
+    }
+
+    #[test]
+    fn rules_for_addresses_of_no_pod_dissolve_nothing() {
+        let judged = |nets: &str| {
+            let rule = format!("{{action: Allow, destination: {{nets: [{nets}]}}}}");
+            found(RULE, &[namespace("shop", PROFILE), calico(&format!("{{types: [Ingress], ingress: [{rule}]}}"))])
+        };
+        assert!(judged("127.0.0.0/8").is_empty());
+        assert_eq!(judged("127.0.0.0/8, 10.0.0.0/8"), ["spec.ingress[0]"]);
     }
 
     #[test]

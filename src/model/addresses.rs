@@ -90,6 +90,12 @@ impl AddressSet {
         Self { v4: Ranges::none(), v6 }
     }
 
+    /// Whether there is an address in the set that a pod can have.
+    #[must_use]
+    pub fn may_be_of_pods(&self) -> bool {
+        [Self::every_v4_of_pods(), Self::every_v6_of_pods()].iter().any(|pods| pods.overlaps(self))
+    }
+
     /// How many addresses are in the set, or the largest number there is.
     #[must_use]
     pub fn count(&self) -> u128 {
@@ -232,6 +238,21 @@ mod tests {
             }
         }
         assert_eq!((v4, v6), (net("0.0.0.0/0").into(), net("::/0").into()));
+    }
+
+    #[test]
+    fn loopback_is_of_no_pod() {
+        for (text, expected) in [
+            ("127.0.0.0/8", false),
+            ("169.254.0.0/16", false),
+            ("::1/128", false),
+            ("126.0.0.0/7", true),
+            ("10.0.0.0/8", true),
+            ("::/0", true),
+        ] {
+            assert_eq!(AddressSet::from(net(text)).may_be_of_pods(), expected, "{text}");
+        }
+        assert!(!AddressSet::default().may_be_of_pods());
     }
 
     #[test]

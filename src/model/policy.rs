@@ -265,6 +265,14 @@ pub enum Action {
     Log,
 }
 
+impl Rule {
+    /// Whether pods can be among those that the rule is for, as far as their addresses tell.
+    #[must_use]
+    pub fn is_for_pods(&self) -> bool {
+        self.within.as_ref().is_none_or(AddressSet::may_be_of_pods)
+    }
+}
+
 impl Policy {
     /// What the policy does in one direction.
     #[must_use]

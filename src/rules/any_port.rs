@@ -1,9 +1,10 @@
 //! See [`AnyPort`].
 
+use super::passed_on::{Later, for_whom, verb};
 use super::{Case, Findings, Rule};
 use crate::model::{
-    Action, BUDGET, Direction, Entity, Namespaces, Peer, Peers, Policy, Ports, Protocol, Ranges, Rule as TrafficRule,
-    Who, is_link_local,
+    BUDGET, Direction, Entity, Namespaces, Peer, Peers, Policy, Ports, Protocol, Ranges, Rule as TrafficRule, Who,
+    is_link_local,
 };
 
 /// From how many ports of a protocol on a rule may be a part of one for every port.
@@ -25,13 +26,15 @@ rule! {
     /// - NetworkPolicy: `ports` left out, a port without `port`, `endPort`.
     /// - Cilium: no `toPorts`, port `"0"`, ranges by `endPort`. A rule that allows nothing (`{}`, an empty list of peers) is
     ///   none.
-    /// - Calico: an Allow rule without `destination.ports` whose `notPorts` leave more than `most`; a protocol alone. What a Service stands
-    ///   for has the ports of the Service.
+    /// - Calico: an Allow rule without `destination.ports` whose `notPorts` leave more than `most`; a protocol alone. What a
+    ///   Service stands for has the ports of the Service. In the default tier a Pass rule too, unless something in a later tier
+    ///   stops all of it: after the last tier Calico asks the profile of the namespace, which allows everything, so there Pass
+    ///   is Allow by another name. A rule for addresses of the near end that no pod has (`127.0.0.0/8`) is for hosts, and none.
     /// - ClusterNetworkPolicy: an Accept (Allow) rule without `protocols` (`ports`), ranges.
     ///
-    /// Rules that concern ICMP alone do not count, and rules that deny, pass or log do not either. Not concerned as
-    /// shipped: ingress from the node's side, which kubelets need for probes: link-local addresses, and the entities
-    /// health, host, remote-node and kube-apiserver.
+    /// Rules that concern ICMP alone do not count, and rules that deny, log or leave traffic to later tiers do not either. Not
+    /// concerned as shipped: ingress from the node's side, which kubelets need for probes: link-local addresses, and the
+    /// entities health, host, remote-node and kube-apiserver.
     ///
     /// ## Fires
     ///
@@ -97,13 +100,25 @@ impl Default for AnyPort {
 
 impl Rule for AnyPort {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        for (direction, rule) in case.allow_rules() {
-            if let Some(what) = self.every_port(&rule.ports) {
-                self.report(case, findings, direction, rule, &rule.peers, &what);
+        let mut budget = BUDGET;
+        let mut split: Vec<(Direction, Part<'_>)> = Vec::new();
+        for policy in case.policies() {
+            let later = Later::than(case, policy, &mut budget);
+            for (direction, side) in policy.sides() {
+                for rule in side.rules.iter().filter(|rule| self.is_wide(rule)) {
+                    if !later.lets_through(direction, rule, &mut budget) {
+                        continue;
+                    }
+                    match self.every_port(&rule.ports) {
+                        Some(what) => self.report(case, findings, direction, rule, &rule.peers, &what),
+                        None => split.push((direction, Part { policy, rule })),
+                    }
+                }
             }
         }
         for direction in Direction::ALL {
-            self.check_split(case, findings, direction);
+            let parts = split.iter().filter(|(of, _)| *of == direction).map(|(_, part)| *part);
+            self.check_split(case, findings, direction, parts);
         }
     }
 }
@@ -132,20 +147,23 @@ impl Part<'_> {
 }
 
 impl AnyPort {
+    /// Whether a rule means every port, or so many that it may with others.
+    fn is_wide(&self, rule: &TrafficRule) -> bool {
+        let many = |protocol| rule.ports.known_numbers(protocol).count() >= WIDE;
+        self.every_port(&rule.ports).is_some() || Protocol::WITH_PORTS.into_iter().any(many)
+    }
+
     /// Rules that allow every port to a peer only together. It is reported at the one that completes it.
-    fn check_split(&self, case: &Case<'_>, findings: &mut Findings, direction: Direction) {
-        let is_wide = |rule: &&TrafficRule| {
-            rule.action == Action::Allow
-                && self.every_port(&rule.ports).is_none()
-                && Protocol::WITH_PORTS.iter().any(|protocol| rule.ports.known_numbers(*protocol).count() >= WIDE)
-        };
-        let rules = |policy| {
-            let rules = Policy::side(policy, direction).rules.iter().filter(is_wide);
-            rules.map(move |rule| Part { policy, rule })
-        };
+    fn check_split<'a>(
+        &self,
+        case: &Case<'_>,
+        findings: &mut Findings,
+        direction: Direction,
+        parts: impl Iterator<Item = Part<'a>>,
+    ) {
         let mut sofar: Vec<Part<'_>> = Vec::new();
         let mut budget = BUDGET;
-        for last in case.policies().iter().flat_map(rules) {
+        for last in parts {
             sofar.push(last);
             if sofar.len() == 1 {
                 continue;
@@ -206,7 +224,11 @@ impl AnyPort {
             return;
         }
         let preposition = if direction == Direction::Ingress { "from" } else { "to" };
-        let message = format!("{direction} {preposition} {peers} is allowed on {what}");
+        let whom = match for_whom(rule) {
+            all if all.is_empty() => all,
+            some => format!(" for some of the pods{some}"),
+        };
+        let message = format!("{direction} {preposition} {peers} {} on {what}{whom}", verb(rule));
         let help = "list the ports that are needed, each with its protocol".to_owned();
         findings.add::<Self>(case, rule.path.clone(), message, help, None);
     }

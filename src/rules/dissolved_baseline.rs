@@ -1,6 +1,7 @@
 //! See [`DissolvedBaseline`].
 
 use super::any_port::AnyPort;
+use super::passed_on::{Later, for_whom, verb};
 use super::profiled::profiled;
 use super::{Case, Findings, Rule};
 use crate::model::{
@@ -27,7 +28,10 @@ rule! {
     ///   nothing, and neither does leaving out fewer than 256 others: the pods of a single node have as many.
     /// - Cilium: `fromEntities` and `toEntities` of `all` or `world`, CIDRs as above, without `toPorts`. A rule that only
     ///   lets single requests through (`rules`) is none.
-    /// - Calico: an Allow rule without peers or with all nets, and without ports.
+    /// - Calico: an Allow rule without peers or with all nets, and without ports. In the default tier a Pass rule too, unless
+    ///   something in a later tier stops all of it: after the last tier Calico asks the profile of the namespace, which allows
+    ///   everything. In an earlier tier Pass leaves it to the policies of the namespace. A rule for addresses of the near end
+    ///   that no pod has (`127.0.0.0/8`) is for hosts, and none.
     /// - ClusterNetworkPolicy: an Accept (Allow) rule for all `networks`, without `protocols`, in the Admin tier. What the
     ///   Baseline tier accepts is asked only where nothing isolates.
     ///
@@ -107,26 +111,21 @@ impl Rule for DissolvedBaseline {
         let mut budget = BUDGET;
         let mut looks = MOST_LOOKS;
         for policy in case.policies().iter().filter(|policy| !comes_too_late(case, policy)) {
+            let later = Later::than(case, policy, &mut budget);
             let wide: Vec<Wide<'_>> =
-                policy.sides().flat_map(|(direction, side)| wide(case, policy, direction, side, &mut budget)).collect();
+                policy.sides().flat_map(|side| wide(case, policy, side, &later, &mut budget)).collect();
             // What is wide is rare, and looking for namespaces is not free.
             if wide.is_empty() || policy.subject.excludes(&policy.subject, case.view, &mut budget) {
                 continue;
             }
             let Some(profiled) = profiled(case, policy, profiles, &mut looks) else { continue };
             for Wide { direction, rule, ports } in wide {
-                let mut whom = policy.subject.to_string();
-                if let Some(only) = &rule.only {
-                    whom.push_str(&format!(", those with {only}"));
-                }
-                if rule.within.is_some() {
-                    whom.push_str(", those with some addresses");
-                }
+                let whom = format!("{}{}", policy.subject, for_whom(rule));
                 let preposition = if direction == Direction::Ingress { "from" } else { "to" };
                 let message = format!(
-                    "{direction} {preposition} {} is allowed on {ports} for {whom}: nothing is left there of what isolates \
-                     {profiled}",
-                    rule.peers
+                    "{direction} {preposition} {} {} on {ports} for {whom}: nothing is left there of what isolates {profiled}",
+                    rule.peers,
+                    verb(rule)
                 );
                 let help = "allow the peers and the ports that are needed, or give the namespace a profile that fits";
                 findings.add::<Self>(case, rule.path.clone(), message, help.into(), None);
@@ -150,18 +149,21 @@ struct Wide<'a> {
 fn wide<'a>(
     case: &Case<'_>,
     policy: &Policy,
-    direction: Direction,
-    side: &'a Side,
+    (direction, side): (Direction, &'a Side),
+    later: &Later<'_>,
     budget: &mut usize,
 ) -> Vec<Wide<'a>> {
     let mut found = Vec::new();
     // Those of the same ports and for the same pods may do it together.
     let mut parts: Vec<(String, Vec<(&TrafficRule, AddressSet)>)> = Vec::new();
-    for (at, rule) in side.rules.iter().enumerate().filter(|(_, rule)| rule.action == Action::Allow) {
+    for (at, rule) in side.rules.iter().enumerate() {
         let Some(ports) = every_port(rule) else { continue };
         let is_alone = are_anything(&rule.peers);
         let blocks = blocks(&rule.peers);
-        if !is_alone && blocks == AddressSet::default() || is_never_asked(case, policy, side, (at, rule), budget) {
+        if !is_alone && blocks == AddressSet::default()
+            || !later.lets_through(direction, rule, budget)
+            || is_never_asked(case, policy, side, (at, rule), budget)
+        {
             continue;
         }
         if is_alone {
@@ -212,12 +214,7 @@ fn is_never_asked(
 
 /// Whether a policy is asked only after what isolates the namespace.
 fn comes_too_late(case: &Case<'_>, policy: &Policy) -> bool {
-    use crate::model::Surroundings;
-    let tier = match &policy.stage {
-        Stage::Tier(name) => case.view.tier(name),
-        Stage::Admin | Stage::Policies | Stage::Baseline => None,
-    };
-    policy.stage.position(tier) > Stage::Policies.position(None)
+    policy.place(case.view).0 > Stage::Policies.position(None)
 }
 
 /// On which ports, in words, a rule lets its peers through, if these are all there are.

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::passed_on::Later;
 use super::{Case, Findings, Rule};
 use crate::model::{
-    Action, AddressSet, Decision, Direction, End, Fix, Names, Peer, Peers, Policy, Protocol, Question, Subject,
-    Traffic, Who,
+    Action, AddressSet, BUDGET, Block, Decision, Direction, End, Fix, Names, Peer, Peers, Policy, Protocol, Question,
+    Subject, Traffic, Who,
 };
 
 rule! {
@@ -25,7 +26,8 @@ rule! {
     ///
     /// - NetworkPolicy: `to` left out, `ipBlock`.
     /// - Cilium: a rule with ports and no peers, `toCIDR` and `toCIDRSet`, the entities all and world.
-    /// - Calico: an Allow rule without a destination, `nets` and `notNets`.
+    /// - Calico: an Allow rule without a destination, `nets` and `notNets`. In the default tier a Pass rule too, unless
+    ///   something in a later tier stops all of it.
     /// - ClusterNetworkPolicy: `networks`.
     ///
     /// ## Fires
@@ -90,14 +92,19 @@ impl Rule for MetadataEgress {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         let services: Vec<(IpAddr, AddressSet)> =
             self.addresses.iter().map(|address| (*address, AddressSet::from(*address))).collect();
+        let mut budget = BUDGET;
         for policy in case.policies() {
-            for rule in policy.egress.rules.iter().filter(|rule| rule.action == Action::Allow) {
+            let later = Later::than(case, policy, &mut budget);
+            for rule in &policy.egress.rules {
                 let reached = services.iter().find_map(|(address, set)| {
                     let end = End::Addresses { set, outside: true };
                     let reached = rule.means(&end, PORT, case.view) == Some(true) && !is_denied(case, policy, end);
                     reached.then_some((*address, end))
                 });
                 let Some((address, end)) = reached else { continue };
+                if !later.lets_through(Direction::Egress, rule, &mut budget) {
+                    continue;
+                }
                 let through = |peer: &&Peer| peer.who.means(&end, case.view) == Some(true);
                 let mut peers = rule.peers.listed().iter().filter(through);
                 let peer = peers.next();
@@ -107,23 +114,24 @@ impl Rule for MetadataEgress {
                     None => (rule.path.clone(), rule.peers.to_string()),
                 };
                 let net = ipnet::IpNet::from(address);
+                let is_larger = |block: &Block| block.net != net;
+                let block = peer.filter(|peer| matches!(&peer.who, Who::Addresses(block) if is_larger(block)));
                 // Of several it would have to be left out of each.
-                let fix = peer.filter(|_| is_only).and_then(|peer| match &peer.who {
-                    Who::Addresses(block) if block.net != net => Some(Fix::LeaveOut { peer: peer.path.clone(), net }),
-                    _ => None,
-                });
+                let fix = block.filter(|_| is_only).map(|peer| Fix::LeaveOut { peer: peer.path.clone(), net });
                 let message = format!(
                     "egress to {to} reaches the metadata service of the cloud on TCP 80, which hands out the credentials \
                      of the node"
                 );
-                let help = match (&fix, &rule.peers) {
-                    (Some(_), _) => "leave it out with `except`",
+                let help = match (block, &rule.peers) {
+                    (Some(_), _) => "leave it out with `except`".to_owned(),
                     (None, Peers::Any) => {
-                        "name where the pods have to send, or leave the metadata service out of a block"
+                        "name where the pods have to send, or leave the metadata service out of a block".to_owned()
                     }
-                    (None, Peers::Only(_)) => "remove it, unless the pods really need the identity of the node",
+                    (None, Peers::Only(_)) => {
+                        "remove it, unless the pods really need the identity of the node".to_owned()
+                    }
                 };
-                findings.add::<Self>(case, path, message, help.into(), fix);
+                findings.add::<Self>(case, path, message, help, fix);
             }
         }
     }

@@ -31,6 +31,7 @@ mod monitoring_blocked;
 mod nearest;
 mod never_enforced;
 mod open_ingress;
+mod passed_on;
 mod platform_flow_missing;
 mod port_without_protocol;
 mod profiled;

@@ -1,7 +1,8 @@
 //! See [`OpenIngress`].
 
+use super::passed_on::{Later, verb};
 use super::{Case, Findings, Rule};
-use crate::model::{Direction, Peers};
+use crate::model::{BUDGET, Direction, Peers};
 
 rule! {
     /// Ingress is allowed from anywhere.
@@ -17,7 +18,8 @@ rule! {
     ///
     /// - NetworkPolicy: `from` left out or empty, `0.0.0.0/0`, `::/0`.
     /// - Cilium: a rule with ports and no peers, `fromCIDR` and `fromCIDRSet`, the entities all and world.
-    /// - Calico: an Allow rule without a source, or with nets of all addresses.
+    /// - Calico: an Allow rule without a source, or with nets of all addresses. In the default tier a Pass rule too, unless
+    ///   something in a later tier stops all of it.
     /// - ClusterNetworkPolicy: not concerned, its ingress comes from pods only.
     ///
     /// ## Fires
@@ -72,19 +74,28 @@ rule! {
 
 impl Rule for OpenIngress {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        let rules = case.allow_rules();
-        for (_, rule) in rules.filter(|(direction, _)| *direction == Direction::Ingress) {
-            let (path, from) = match &rule.peers {
-                Peers::Any => (rule.path.clone(), "anywhere".to_owned()),
-                Peers::Only(peers) => match peers.iter().find(|peer| peer.who.is_anywhere()) {
-                    Some(peer) => (peer.path.clone(), peer.who.to_string()),
-                    None => continue,
-                },
-            };
-            let message =
-                format!("ingress from {from} is allowed on {}: anything that reaches the pods may connect", rule.ports);
-            let help = "name the pods, the namespaces or the addresses that have to get in".to_owned();
-            findings.add::<Self>(case, path, message, help, None);
+        let mut budget = BUDGET;
+        for policy in case.policies() {
+            let later = Later::than(case, policy, &mut budget);
+            for rule in &policy.ingress.rules {
+                let (path, from) = match &rule.peers {
+                    Peers::Any => (rule.path.clone(), "anywhere".to_owned()),
+                    Peers::Only(peers) => match peers.iter().find(|peer| peer.who.is_anywhere()) {
+                        Some(peer) => (peer.path.clone(), peer.who.to_string()),
+                        None => continue,
+                    },
+                };
+                if !later.lets_through(Direction::Ingress, rule, &mut budget) {
+                    continue;
+                }
+                let message = format!(
+                    "ingress from {from} {} on {}: anything that reaches the pods may connect",
+                    verb(rule),
+                    rule.ports
+                );
+                let help = "name the pods, the namespaces or the addresses that have to get in".to_owned();
+                findings.add::<Self>(case, path, message, help, None);
+            }
         }
     }
 }
