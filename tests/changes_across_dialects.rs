@@ -138,6 +138,29 @@ spec: {tier: security, types: [Egress], egress: [{action: Deny, destination: {ne
 }
 
 #[test]
+fn hosts_lose_no_dns_that_pods_need() {
+    let hosts = "
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: hosts}
+spec: {selector: has(kubernetes-host), types: [Egress]}
+";
+    let denials = |others: &[&str]| {
+        let dns = objects(CALICO).remove(0);
+        let mut view = View::of_cluster();
+        for object in others.iter().flat_map(|yaml| objects(yaml)).chain([dns.clone()]) {
+            view.insert(object);
+        }
+        judge(&Configuration::shipped().unwrap(), &view, Change::Delete { old: &dns }, Occasion::default())
+            .judgements
+            .len()
+    };
+    assert_eq!(denials(&[hosts]), 0);
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: shop, labels: {kubernetes-host: ''}}}\n";
+    assert_eq!(denials(&[hosts, pod]), 1, "it is for a pod too");
+}
+
+#[test]
 fn what_lets_dns_through_a_tier_is_a_way_too() {
     let tier = "{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: security}, spec: {order: 10}}\n";
     let policy = |name: &str, rest: &str| {

@@ -1,5 +1,6 @@
 //! See [`AnyPort`].
 
+use super::hosts::is_for_hosts;
 use super::passed_on::{Later, for_whom, verb};
 use super::{Case, Findings, Rule};
 use crate::model::{
@@ -35,6 +36,11 @@ rule! {
     /// Rules that concern ICMP alone do not count, and rules that deny, log or leave traffic to later tiers do not either. Not
     /// concerned as shipped: ingress from the node's side, which kubelets need for probes: link-local addresses, and the
     /// entities health, host, remote-node and kube-apiserver.
+    ///
+    /// A GlobalNetworkPolicy of Calico that is for hosts is not judged: one that can select no pod, since it is for what has
+    /// no namespace (`!has(projectcalico.org/namespace)`); and in a cluster one that asks for a label by which hosts are
+    /// marked and that no pod there has: `kubernetes-host`, `host-endpoint`, `projectcalico.org/created-by`,
+    /// `node-role.kubernetes.io/control-plane`, `master` or `worker`.
     ///
     /// ## Fires
     ///
@@ -102,7 +108,7 @@ impl Rule for AnyPort {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         let mut budget = BUDGET;
         let mut split: Vec<(Direction, Part<'_>)> = Vec::new();
-        for policy in case.policies() {
+        for policy in case.policies().iter().filter(|policy| !is_for_hosts(case, policy)) {
             let later = Later::than(case, policy, &mut budget);
             for (direction, side) in policy.sides() {
                 for rule in side.rules.iter().filter(|rule| self.is_wide(rule)) {

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::blame::{Stop, assumptions, can_stop, stopped_everywhere};
 use super::dns_taken::check_taken;
+use super::hosts::is_for_hosts;
 use super::{Case, Findings, Rule};
 use crate::model::{
     Action, Decision, Direction, End, Endpoint, Fix, Labels, NAME_LABEL, Namespaces, Numbers, Order, Path, Peer, Pods,
@@ -41,6 +42,8 @@ rule! {
     /// A policy that is for the pods of the cluster's DNS alone is not asked for egress to them. But where a policy isolates
     /// them for ingress, or denies it, pods of any other namespace have to be able to ask: a default-deny of the cluster
     /// that forgets this cuts everybody's DNS at once.
+    ///
+    /// A GlobalNetworkPolicy of Calico that is for hosts is not judged, as by `any-port`.
     ///
     /// The ways to the cluster's DNS are those of `clusterDNS` in the configuration, and any one of them is enough. A
     /// block of all addresses counts as reaching the DNS pods, since every implementation that compares the addresses
@@ -143,7 +146,7 @@ impl Rule for DnsBlocked {
             }
             let ways_out = case.site.cluster_dns.iter().map(|dns| way(dns, Protocol::Udp));
             let stopped = stopped_everywhere(case.supposing(), &around, policy, Direction::Egress, ways_out);
-            let Some((stop, assumed)) = stopped else { continue };
+            let Some((stop, assumed)) = stopped.filter(|_| !is_for_hosts(case, policy)) else { continue };
             // Where policies add up, nothing that is allowed comes before a denial.
             let is_final = policy.order == Order::Additive;
             let allowing = || allow(case.site, &[Protocol::Udp, Protocol::Tcp], &policy.egress);

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::dns_blocked::{DnsBlocked, way};
+use super::hosts::is_for_hosts;
 use super::{Case, Findings};
 use crate::model::{
     Action, Body, Direction, Namespaces, Object, Path, Pods, Policy, Protocol, Question, Stage, Standing, Subject,
@@ -61,7 +62,7 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
             if steps == 0 {
                 return;
             }
-            if !is_taken {
+            if !is_taken || is_for_hosts(case, policy) {
                 continue;
             }
             let message = if isolates(policy) {

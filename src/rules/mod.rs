@@ -20,6 +20,7 @@ mod explicit_default_deny;
 mod fqdn_without_dns;
 mod hardcoded_address;
 mod host_network;
+mod hosts;
 mod implicit_policy_types;
 mod invalid_fqdn;
 mod invalid_profile;
