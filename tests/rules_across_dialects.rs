@@ -477,6 +477,18 @@ fn messages_name_what_a_rule_is_for() {
         any_port("{action: Allow, destination: {selector: app == 'a', nets: [10.0.0.0/8]}}"),
         "ingress from anywhere is allowed on every port for some of the pods, those with app=a, those with some addresses"
     );
+    let http = "protocols: [{tcp: {destinationPort: {number: 80}}}]";
+    let networks = format!("egress: [{{action: Accept, to: [{{networks: [0.0.0.0/0, '128.0.0.0/1']}}], {http}}}]");
+    for yaml in [
+        cluster("Admin", &format!("subject: {{namespaces: {{}}}}, {networks}")),
+        calico(
+            "{types: [Egress], egress: [{action: Allow, protocol: TCP, destination: {nets: [0.0.0.0/0], ports: [80]}}]}",
+        ),
+        np("p", "{podSelector: {}, egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0}}], ports: [{port: 80}]}]}"),
+    ] {
+        let help = said("metadata-egress", yaml.clone()).remove(0).1;
+        assert_eq!(help, "leave 169.254.169.254 out of what is allowed", "{yaml}");
+    }
 }
 
 #[test]

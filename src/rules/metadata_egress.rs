@@ -123,7 +123,7 @@ impl Rule for MetadataEgress {
                      of the node"
                 );
                 let help = match (block, &rule.peers) {
-                    (Some(_), _) => "leave it out with `except`".to_owned(),
+                    (Some(_), _) => format!("leave {address} out of what is allowed"),
                     (None, Peers::Any) => {
                         "name where the pods have to send, or leave the metadata service out of a block".to_owned()
                     }
