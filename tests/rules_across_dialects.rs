@@ -99,6 +99,7 @@ fn dns_in_cilium() {
             (&[], vec![all("ingress: [{fromEndpoints: [{}]}]")]),
             (&[], vec![all("egress: []")]),
             (&["spec.egress"], vec![all("egress: [{}]")]),
+            (&["spec.egressDeny"], vec![all("egressDeny: [{toEntities: [world]}]")]),
             (&[], vec![all("enableDefaultDeny: {egress: false}, egress: [{toEntities: [world]}]")]),
             (&[], vec![all("egress: [{toEntities: [all]}]")]),
             (&[], vec![all("egress: [{toEntities: [cluster], toPorts: [{ports: [{port: '53'}]}]}]")]),

@@ -212,7 +212,8 @@ impl fmt::Display for Direction {
 /// What a policy does in one direction.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Side {
-    /// Where its rules are, or would be, written.
+    /// Where its rules are, or would be, written. Where what denies has a list of its own, and only that one is there, it is
+    /// that one.
     pub path: Path,
     /// Whether it isolates the subject: what no policy of its stage allows is dropped.
     pub isolates: bool,

@@ -17,6 +17,8 @@ pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
     let mut patch = Patch::default();
     match fix {
         Fix::Allow { rules, has_rules, direction, peers, ports } => {
+            // What denies has a list of its own, and may be all that there is.
+            let rules = &rules.parent().field(direction.name());
             for (position, rule) in allow(rules, *direction, peers, ports, manifest)?.iter().enumerate() {
                 // What was read already need not be looked for again, and what was added is there.
                 if *has_rules || position > 0 {
@@ -258,11 +260,14 @@ mod tests {
             last_rule(&after),
             "pods with k8s-app=kube-dns in namespaces with kubernetes.io/metadata.name=kube-system on UDP 53, TCP 53"
         );
+        let at = |list: Path| {
+            let Fix::Allow { has_rules, direction, peers, ports, .. } = allow(vec![dns_pods()]) else { panic!() };
+            Fix::Allow { rules: list, has_rules, direction, peers, ports }
+        };
         let before = json!({"specs": [{"endpointSelector": {}, "ingress": [{}]}]});
-        let Fix::Allow { has_rules, direction, peers, ports, .. } = allow(vec![dns_pods()]) else { panic!() };
-        let rules = Path::root().field("specs").index(0).field("egress");
-        let fix = Fix::Allow { rules, has_rules, direction, peers, ports };
+        let fix = at(Path::root().field("specs").index(0).field("egress"));
         assert_eq!(fixed(&fix, &before)["specs"][0]["egress"], json!([rule]));
+        assert_eq!(fixed(&at(spec().field("egressDeny")), &deny), allowed, "never among what is denied");
     }
 
     #[test]

@@ -100,6 +100,10 @@ fn policy(spec: &wire::Spec, path: &Path, object: &ObjectRef, scope: &Scope, fau
     let defaults =
         |read: fn(&wire::DefaultDeny) -> Option<bool>| spec.enable_default_deny.as_ref().and_then(read).unwrap_or(true);
     let [ingress, ingress_deny, egress, egress_deny] = lists;
+    // A finding about a direction is to name a list that is there.
+    let place = |allow, deny, [allowing, denying]: [&'static str; 2]| {
+        path.field(if allow == 0 && deny > 0 { denying } else { allowing })
+    };
     let mut ingress_rules =
         reader.list(spec.ingress.as_deref(), Direction::Ingress, Action::Allow, &path.field("ingress"));
     ingress_rules.extend(reader.list(
@@ -126,13 +130,13 @@ fn policy(spec: &wire::Spec, path: &Path, object: &ObjectRef, scope: &Scope, fau
         types: Types::Declared,
         // Only elements of a direction carry the flag: it does nothing where there are none.
         ingress: Side {
-            path: path.field("ingress"),
+            path: place(ingress, ingress_deny, ["ingress", "ingressDeny"]),
             isolates: ingress + ingress_deny > 0 && defaults(|deny| deny.ingress),
             rules: ingress_rules,
             written: spec.ingress.as_ref().map(Vec::len),
         },
         egress: Side {
-            path: path.field("egress"),
+            path: place(egress, egress_deny, ["egress", "egressDeny"]),
             isolates: egress + egress_deny > 0 && defaults(|deny| deny.egress),
             rules: egress_rules,
             written: spec.egress.as_ref().map(Vec::len),
@@ -269,6 +273,21 @@ mod tests {
         let policy = policy(&json!({"ingress": [{}], "ingressDeny": [{}]}));
         assert_eq!((policy.ingress.written, policy.egress.written), (Some(1), None));
         assert_eq!(policy.ingress.path.to_string(), "spec.ingress");
+    }
+
+    #[test]
+    fn a_direction_is_found_where_it_is_written() {
+        for (spec, ingress, egress) in [
+            (json!({"ingressDeny": [{}]}), "spec.ingressDeny", "spec.egress"),
+            (json!({"egress": [], "egressDeny": [{}]}), "spec.ingress", "spec.egressDeny"),
+            (json!({"egress": [{}], "egressDeny": [{}]}), "spec.ingress", "spec.egress"),
+        ] {
+            let policy = policy(&spec);
+            assert_eq!(
+                (policy.ingress.path.to_string(), policy.egress.path.to_string()),
+                (ingress.into(), egress.into())
+            );
+        }
     }
 
     #[test]
