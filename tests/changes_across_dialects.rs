@@ -14,6 +14,7 @@ mod objects;
 use objects::objects;
 use portcullis::config::Configuration;
 use portcullis::engine::{Spared, judge};
+use portcullis::model::Finding;
 use portcullis::rules::{Change, Mode, Occasion};
 use portcullis::view::View;
 
@@ -389,13 +390,14 @@ fn what_never_worked_can_be_removed() {
 #[test]
 fn whoever_isolates_the_dns_pods_lets_everybody_ask() {
     let configuration = Configuration::shipped().unwrap();
-    let found = |yaml: &str| -> Vec<String> {
+    let findings = |yaml: &str| -> Vec<Finding> {
         let object = objects(yaml).remove(0);
         let verdict =
             judge(&configuration, &View::default(), Change::Write { new: &object, old: None }, Occasion::default());
         let of_dns = verdict.judgements.into_iter().filter(|judgement| judgement.finding.rule == "dns-blocked");
-        of_dns.map(|judgement| judgement.finding.path.to_string()).collect()
+        of_dns.map(|judgement| judgement.finding).collect()
     };
+    let found = |yaml: &str| -> Vec<String> { findings(yaml).iter().map(|finding| finding.path.to_string()).collect() };
     let gnp = |rest: &str| {
         format!(
             "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {{name: all}}\nspec: {{types: [Ingress]{rest}}}\n"
@@ -408,7 +410,30 @@ fn whoever_isolates_the_dns_pods_lets_everybody_ask() {
     assert!(found(&gnp(&format!(", ingress: [{to_dns}]"))).is_empty());
     let deny =
         cluster("deny", 1, "Admin", "Deny", "{namespaces: {}}").replace("egress", "ingress").replace(" to:", " from:");
-    assert_eq!(found(&deny), ["spec.ingress"]);
+    assert_eq!(found(&deny), ["spec.ingress[0]"]);
+    // What denies is named, and what helps against it.
+    let cilium = "
+apiVersion: cilium.io/v2
+kind: CiliumClusterwideNetworkPolicy
+metadata: {name: deny}
+spec:
+  endpointSelector: {}
+  enableDefaultDeny: {ingress: false}
+  ingress: [{fromEntities: [all], toPorts: [{ports: [{port: '53'}]}]}]
+  ingressDeny: [{fromEntities: [cluster]}]
+";
+    let denied =
+        |from: &str| format!("all pods in every namespace are denied ingress from {from} on every port, and the ");
+    for (yaml, path, from, help) in [
+        (cilium, "spec.ingressDeny[0]", "entity cluster", "leave DNS to these pods out of what is denied"),
+        (&deny.replace("Admin", "Baseline"), "spec.ingress[0]", "all pods in every namespace", "allow ingress on UDP"),
+    ] {
+        let findings = findings(yaml);
+        assert_eq!(findings.len(), 1, "{yaml}");
+        assert_eq!(findings[0].path.to_string(), path);
+        assert!(findings[0].message.starts_with(&denied(from)), "{}", findings[0].message);
+        assert!(findings[0].help.starts_with(help), "{}", findings[0].help);
+    }
     // The DNS pods themselves ask others.
     let own = ISOLATES
         .replace("shop", "kube-system")
@@ -435,5 +460,6 @@ spec:
     };
     assert!(denied(&[names], &seen, None).contains(&lost("deleting")));
     assert_eq!(denied(&[names], &seen, Some(CILIUM)), [lost("changing")]);
+    assert!(denied(&[names], &seen, Some(&seen.replace("protocol: ANY", "protocol: TCP"))).contains(&lost("changing")));
     assert!(denied(&[names], CILIUM, Some(&seen)).is_empty());
 }

@@ -221,10 +221,10 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
     for policy in
         case.policies().iter().filter(|policy| policy.standing == Standing::InForce && can_stop(&policy.ingress))
     {
-        let served = case.site.cluster_dns.iter().find(|dns| {
-            let End::Pod(server) = dns.end() else { return false };
+        let stopped = case.site.cluster_dns.iter().find_map(|dns| {
+            let End::Pod(server) = dns.end() else { return None };
             if policy.subject.mean(&server, case.view) != Some(true) {
-                return false;
+                return None;
             }
             let question = Question {
                 subject: Subject::One(server),
@@ -233,21 +233,43 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
                 traffic: dns.traffic(Protocol::Udp),
             };
             let answer = case.after().ask(case.after().policies(server.namespace), &question);
-            answer.decisions.iter().any(|decision| match decision {
-                Decision::Isolated(by) => by.iter().any(|by| std::ptr::eq(*by, policy)),
-                Decision::Denied(by, _) => std::ptr::eq(*by, policy),
-                Decision::Open | Decision::Allowed(..) => false,
-            })
+            let own = answer.decisions.into_iter().find_map(|decision| match decision {
+                Decision::Isolated(by) if by.iter().any(|by| std::ptr::eq(*by, policy)) => Some(Stop::Isolation),
+                Decision::Denied(by, rule) if std::ptr::eq(by, policy) => Some(Stop::Rule(rule)),
+                _ => None,
+            })?;
+            Some((dns, own))
         });
-        let Some(dns) = served else { continue };
-        let message = format!(
-            "{} are isolated for ingress, and the pods of the cluster's DNS ({dns}) are among them: nothing lets the pods of \
-             other namespaces ask, and no pod of the cluster can resolve a name",
-            policy.subject
-        );
-        let help = "allow ingress on UDP and TCP to the pods of the cluster's DNS from all namespaces, or leave their namespace \
-                    out of what the policy selects";
-        findings.add::<DnsBlocked>(case, policy.ingress.path.clone(), message, help.into(), None);
+        let Some((dns, stop)) = stopped else { continue };
+        let subject = &policy.subject;
+        let among = format!("the pods of the cluster's DNS ({dns}) are among them");
+        let (path, message, help) = match stop {
+            Stop::Rule(rule) => (
+                &rule.path,
+                format!(
+                    "{subject} are denied ingress from {} on {}, and {among}: the pods of other namespaces cannot ask, and \
+                     no pod of the cluster can resolve a name",
+                    rule.peers, rule.ports
+                ),
+                // Where policies add up, nothing that is allowed comes before a denial.
+                if policy.order == Order::Additive {
+                    "leave DNS to these pods out of what is denied, or their namespace out of what the policy selects"
+                } else {
+                    "allow ingress on UDP and TCP to the pods of the cluster's DNS from all namespaces before it, or leave \
+                     their namespace out of what the policy selects"
+                },
+            ),
+            Stop::Isolation | Stop::Nothing | Stop::Others => (
+                &policy.ingress.path,
+                format!(
+                    "{subject} are isolated for ingress, and {among}: nothing lets the pods of other namespaces ask, and no \
+                     pod of the cluster can resolve a name"
+                ),
+                "allow ingress on UDP and TCP to the pods of the cluster's DNS from all namespaces, or leave their namespace \
+                 out of what the policy selects",
+            ),
+        };
+        findings.add::<DnsBlocked>(case, path.clone(), message, help.into(), None);
     }
 }
 
