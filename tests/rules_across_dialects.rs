@@ -14,7 +14,7 @@ mod objects;
 use objects::objects;
 use portcullis::config::Configuration;
 use portcullis::engine::judge;
-use portcullis::model::Object;
+use portcullis::model::{Fix, Object};
 use portcullis::rules::{Change, Occasion};
 use portcullis::view::View;
 
@@ -83,6 +83,8 @@ const NP_DNS: &str = "{podSelector: {}, policyTypes: [Egress], egress: [{to: [{n
     {kubernetes.io/metadata.name: kube-system}}}], ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]}]}";
 const CILIUM_DNS: &str = "{toEndpoints: [{matchLabels: {k8s:io.kubernetes.pod.namespace: kube-system, k8s:k8s-app: kube-dns}}], \
     toPorts: [{ports: [{port: '53', protocol: ANY}]}]}";
+const KUBE_DNS: &str = "k8s:io.kubernetes.pod.namespace: kube-system, k8s:k8s-app: kube-dns";
+const SEEN: &str = ", rules: {dns: [{matchPattern: '*'}]}";
 const CALICO_DNS: &str = "{action: Allow, protocol: UDP, destination: {namespaceSelector: \"projectcalico.org/name == \
     'kube-system'\", selector: \"k8s-app == 'kube-dns'\", ports: [53]}}";
 const CLUSTER_DNS: &str = "subject: {namespaces: {}}, egress: [{action: Accept, to: [{pods: {namespaceSelector: {matchLabels: \
@@ -707,6 +709,9 @@ fn names_need_lookups_that_are_seen() {
         cnp(&format!("{{endpointSelector: {{}}, egress: [{dns}, {to}]}}"))
     };
     let seen = |pattern: &str| dns(&format!(", rules: {{dns: [{pattern}]}}"));
+    let to = |labels: &str, port: &str, rules: &str| {
+        format!("{{toEndpoints: [{{matchLabels: {{{labels}}}}}], toPorts: [{{ports: [{port}]{rules}}}]}}")
+    };
     let at = &["spec.egress[1].toFQDNs[0]"];
     let shop_wide = |subject: &str| {
         ccnp("dns", &format!("{{endpointSelector: {subject}, egress: [{}]}}", seen("{matchPattern: '*'}")))
@@ -722,6 +727,14 @@ fn names_need_lookups_that_are_seen() {
             (at, vec![names(&seen("{matchPattern: '*.example.com'}"), "{matchName: a.b.example.com}")]),
             (&[], vec![shop_wide("{}"), names(&dns(""), "{matchName: a.example.com}")]),
             (at, vec![shop_wide("{matchLabels: {app: web}}"), names(&dns(""), "{matchName: a.example.com}")]),
+            // Lookups go to the proxy by where they go, by protocol and by port.
+            (at, vec![names(&to(KUBE_DNS, "{port: '53', protocol: TCP}", SEEN), "{matchName: a.example.com}")]),
+            (&[], vec![names(&to(KUBE_DNS, "{port: '53', protocol: UDP}", SEEN), "{matchName: a.example.com}")]),
+            (&[], vec![names(&to(KUBE_DNS, "{port: dns, protocol: UDP}", SEEN), "{matchName: a.example.com}")]),
+            (at, vec![names(&to(KUBE_DNS, "{port: '5353'}", SEEN), "{matchName: a.example.com}")]),
+            (at, vec![names(&to("app: dns", "{port: '53'}", SEEN), "{matchName: a.example.com}")]),
+            // There may be such a label on the DNS pods.
+            (&[], vec![names(&to(&format!("{KUBE_DNS}, a: b"), "{port: '53'}", SEEN), "{matchName: a.example.com}")]),
             // Names of the cluster's own policies need no rules for DNS.
             (
                 &[],
@@ -732,6 +745,57 @@ fn names_need_lookups_that_are_seen() {
             ),
         ],
     );
+}
+
+/// What is offered for names whose lookups nothing sees: the lists of ports that a fix is for, or nothing; and the help.
+fn offered(egress: &str) -> (Option<Vec<String>>, String) {
+    let name = "{toFQDNs: [{matchName: a.b.example.com}], toPorts: [{ports: [{port: '443'}]}]}";
+    let object = objects(&cnp(&format!("{{endpointSelector: {{}}, egress: [{name}, {egress}]}}"))).remove(0);
+    let change = Change::Write { new: &object, old: None };
+    let verdict = judge(&Configuration::shipped().unwrap(), &View::default(), change, Occasion::default());
+    let mut findings = verdict.judgements.into_iter().map(|judgement| judgement.finding);
+    let finding = findings.find(|finding| finding.rule == "fqdn-without-dns").unwrap();
+    let lists = finding.fix.map(|fix| match fix {
+        Fix::WatchLookups { lists } => lists.iter().map(ToString::to_string).collect(),
+        other => panic!("{other:?}"),
+    });
+    (lists, finding.help)
+}
+
+#[test]
+fn what_is_offered_lets_lookups_be_seen() {
+    let to_dns = |entries: &str| format!("{{toEndpoints: [{{matchLabels: {{{KUBE_DNS}}}}}], toPorts: [{entries}]}}");
+    let (tcp, udp) = ("{ports: [{port: '53', protocol: TCP}]", "{ports: [{port: '53', protocol: UDP}]");
+    let add = "add `rules: {dns: [{matchPattern: \"*\"}]}` to the ports of the rule that allows DNS, UDP and TCP";
+    let lists = |egress: &str| offered(egress).0;
+    let entries = |entries: &[&str]| Some(entries.iter().map(|entry| format!("spec.egress{entry}.ports")).collect());
+    assert_eq!(
+        offered(&to_dns(&format!("{tcp}}}, {udp}}}"))),
+        (entries(&["[1].toPorts[0]", "[1].toPorts[1]"]), add.into())
+    );
+    let apart = format!("{}, {}", to_dns(&format!("{udp}}}")), to_dns(&format!("{tcp}}}")));
+    assert_eq!(lists(&apart), entries(&["[1].toPorts[0]", "[2].toPorts[0]"]));
+    let both = "{ports: [{port: '53', protocol: UDP}, {port: '53', protocol: TCP}]}, {ports: [{port: '9153'}]}";
+    assert_eq!(lists(&to_dns(both)), entries(&["[1].toPorts[0]"]), "the proxy takes nothing but lookups");
+    assert_eq!(lists(&to_dns(&format!("{tcp}}}"))), None, "over TCP alone it sees next to nothing");
+    assert_eq!(lists(&to_dns(&format!("{tcp}}}, {{ports: [{{port: '53'}}, {{port: '9153'}}]}}"))), None);
+    assert_eq!(lists("{toEndpoints: [{matchLabels: {app: dns}}], toPorts: [{ports: [{port: '53'}]}]}"), None);
+    // What is there and does not do is named.
+    let (lists, help) = offered(&to_dns(&format!("{tcp}{SEEN}}}, {udp}}}")));
+    assert_eq!(lists, entries(&["[1].toPorts[1]"]));
+    let blind = "the DNS rules that there are see nothing of what is asked over UDP of pods with k8s-app=kube-dns in \
+                 kube-system, port 53";
+    assert_eq!(help, format!("{blind}: {add}"));
+    let narrow = |patterns: &str| offered(&to_dns(&format!("{udp}, rules: {{dns: [{patterns}]}}}}, {tcp}}}")));
+    let misfit = |told: &str| {
+        format!(
+            "the DNS rules that there are let lookups of {told} through, which a.b.example.com does not fit (a `*` that does \
+             not stand alone stays within one label): add it to them, or a pattern that it fits"
+        )
+    };
+    assert_eq!(narrow("{matchPattern: '*.example.com'}"), (None, misfit("*.example.com")));
+    let several = "{matchName: a.com}, {matchName: b.com}, {matchName: a.com}, {matchName: c.com}, {matchName: d.com}";
+    assert_eq!(narrow(several), (None, misfit("a.com, b.com, c.com and others")));
 }
 
 #[test]

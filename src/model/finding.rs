@@ -57,10 +57,10 @@ pub enum Fix {
         /// What to leave out.
         net: ipnet::IpNet,
     },
-    /// Send the lookups that a port entry allows through the proxy that learns names.
+    /// Send the lookups that some rules allow through the proxy that learns names.
     WatchLookups {
-        /// The entry.
-        port: Path,
+        /// The lists of their ports. Each is for lookups and nothing else.
+        lists: Vec<Path>,
     },
     /// Write down which directions the policy isolates.
     DeclareTypes {

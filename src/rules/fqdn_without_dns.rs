@@ -3,9 +3,13 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 
+use super::dns_blocked::ways;
 use super::{Case, Findings, Rule};
-use crate::model::{Action, Body, DomainPattern, Filter, Fix, Path, Policy, Ports, Stage, Standing, Who, concern_all};
-use crate::view::Scene;
+use crate::model::{
+    Action, Body, DomainPattern, Filter, Fix, Path, Policy, Port, Ports, Protocol, Rule as ModelRule, Stage, Standing,
+    Surroundings, Who, concern_all,
+};
+use crate::view::{ClusterDns, Scene, Site};
 
 rule! {
     /// Egress to a name is allowed, and no DNS rule lets the agent learn the addresses of the name.
@@ -23,6 +27,10 @@ rule! {
     ///   are enough. Also the deletion or the change of a policy that takes the DNS rule for names of another policy.
     /// - ClusterNetworkPolicy: not concerned, its `domainNames` do not depend on rules for DNS.
     /// - NetworkPolicy and Calico: not concerned, they have no names.
+    ///
+    /// Lookups are sent to the proxy by where they go, by protocol and by port. So a DNS rule counts if it may be for UDP to
+    /// one of the ways of `clusterDNS`: one that is for TCP alone, or for other servers alone, sees nothing of what pods ask
+    /// there. It is taken that pods ask no other servers; where some do, `clusterDNS` has to name those too.
     ///
     /// ## Fires
     ///
@@ -97,9 +105,11 @@ impl Rule for FqdnWithoutDns {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         for policy in case.policies() {
             let mut watching: Option<Watching<'_>> = None;
+            let mut mending: Option<Option<Fix>> = None;
             for (path, name) in names(policy) {
-                let watching = watching.get_or_insert_with(|| Watching::around(case.supposing(), policy));
-                if watching.covers(name, policy) {
+                let watching = watching.get_or_insert_with(|| Watching::around(case.supposing(), case.site, policy));
+                let seen = watching.seen(name, policy);
+                if seen == Seen::Everywhere {
                     continue;
                 }
                 let message = format!(
@@ -107,8 +117,13 @@ impl Rule for FqdnWithoutDns {
                      learnt, and the rule matches nothing",
                     policy.subject
                 );
-                let help = "add `rules: {dns: [{matchPattern: \"*\"}]}` to the ports of the rule that allows DNS";
-                findings.add::<Self>(case, path.clone(), message, help.into(), fix(policy, case));
+                let fix = mending.get_or_insert_with(|| fix(policy, case));
+                let help = match seen {
+                    Seen::Nowhere if fix.is_none() => watching.misfit(name),
+                    _ => None,
+                };
+                let help = help.unwrap_or_else(|| watching.help(case.site));
+                findings.add::<Self>(case, path.clone(), message, help, fix.clone());
             }
         }
         check_others(case, findings);
@@ -121,14 +136,17 @@ fn check_others(case: &Case<'_>, findings: &mut Findings) {
         return;
     }
     let naming = case.others(|policy| names(policy).next().is_some());
-    let has_lookups = |old: &Policy| old.standing == Standing::InForce && lookups(old).next().is_some();
+    let has_lookups =
+        |old: &Policy| old.standing == Standing::InForce && lookups(old, case.site, case.view).next().is_some();
     if naming.is_empty() || !case.change.old().is_some_and(|old| old.policies().iter().any(has_lookups)) {
         return;
     }
     let (mut found, verb) = (0, case.verb());
     for policy in naming {
-        let (before, after) = (Watching::around(case.before(), policy), Watching::around(case.after(), policy));
-        let lost = names(policy).find(|(_, name)| before.covers(name, policy) && !after.covers(name, policy));
+        let watching = |scene| Watching::around(scene, case.site, policy);
+        let (before, after) = (watching(case.before()), watching(case.after()));
+        let is_seen = |watching: &Watching<'_>, name| watching.seen(name, policy) == Seen::Everywhere;
+        let lost = names(policy).find(|(_, name)| is_seen(&before, name) && !is_seen(&after, name));
         let Some((_, name)) = lost else { continue };
         let message = format!(
             "{verb} it takes the DNS rule by which the agent learns the addresses of {name}: {} allows egress to it, and \
@@ -154,20 +172,49 @@ fn names(policy: &Policy) -> impl Iterator<Item = (&Path, &DomainPattern)> {
     })
 }
 
-/// The names whose lookups a policy sends through a proxy.
-fn lookups(policy: &Policy) -> impl Iterator<Item = &DomainPattern> {
+/// The rules of a policy that send lookups through a proxy, each with the names that it lets through.
+fn filters(policy: &Policy) -> impl Iterator<Item = (&ModelRule, &[DomainPattern])> {
     let rules = policy.egress.rules.iter().filter(|rule| rule.action == Action::Allow);
-    let filters = rules.filter_map(|rule| match &rule.filter {
-        Some(Filter::Lookups(patterns)) => Some(patterns),
+    rules.filter_map(|rule| match &rule.filter {
+        Some(Filter::Lookups(patterns)) => Some((rule, &**patterns)),
         Some(Filter::Requests) | None => None,
-    });
-    filters.flatten()
+    })
+}
+
+/// The names whose lookups a policy sends through a proxy, as far as the cluster's DNS is asked.
+fn lookups<'a>(
+    policy: &'a Policy,
+    site: &'a Site,
+    around: &'a dyn Surroundings,
+) -> impl Iterator<Item = &'a DomainPattern> {
+    filters(policy).filter(|(rule, _)| is_for_dns(rule, site, around)).flat_map(|(_, patterns)| patterns)
+}
+
+/// Whether a rule may mean what the cluster's DNS is asked over UDP. Where nobody said where DNS is, any rule may.
+fn is_for_dns(rule: &ModelRule, site: &Site, around: &dyn Surroundings) -> bool {
+    let means = |dns: &ClusterDns| rule.means(&dns.end(), dns.traffic(Protocol::Udp), around) != Some(false);
+    site.cluster_dns.is_empty() || site.cluster_dns.iter().any(means)
+}
+
+/// Of which pods the lookups of a name pass a proxy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// Of all pods that the policy concerns.
+    Everywhere,
+    /// Of some of them, as far as it is known.
+    Somewhere,
+    /// Of none.
+    Nowhere,
 }
 
 /// The policies around some pods that let lookups through a proxy, each with the names that it lets through.
 struct Watching<'a> {
     scene: Scene<'a>,
     policies: Vec<(&'a Policy, Lookups<'a>)>,
+    /// Some of these names, for advice.
+    told: Vec<&'a DomainPattern>,
+    /// Whether there are DNS rules that see nothing of what the cluster's DNS is asked.
+    has_others: bool,
     /// How many more steps patterns are compared for. Past that a name counts as covered: nobody is refused for a list that is
     /// too long to be looked through.
     left: Cell<usize>,
@@ -175,6 +222,9 @@ struct Watching<'a> {
 
 /// How many steps the patterns of one policy are compared for: some 20,000 of usual length.
 const STEPS: usize = 8_000_000;
+
+/// How many names of DNS rules are told.
+const MOST_TOLD: usize = 3;
 
 /// Names and patterns of names.
 #[derive(Default)]
@@ -184,27 +234,41 @@ struct Lookups<'a> {
 }
 
 impl<'a> Watching<'a> {
-    fn around(scene: Scene<'a>, policy: &'a Policy) -> Self {
-        let mut policies = Vec::new();
+    fn around(scene: Scene<'a>, site: &Site, policy: &'a Policy) -> Self {
+        let mut watching =
+            Self { scene, policies: Vec::new(), told: Vec::new(), has_others: false, left: Cell::new(STEPS) };
         for other in scene.policies_for(&policy.subject) {
             let mut seen = Lookups::default();
-            for pattern in lookups(other) {
-                match pattern.exact() {
-                    Some(name) => {
-                        seen.exact.insert(name);
-                    }
-                    None => seen.patterns.push(pattern),
+            for (rule, patterns) in filters(other) {
+                if is_for_dns(rule, site, &scene) {
+                    patterns.iter().for_each(|pattern| watching.add(pattern, &mut seen));
+                } else {
+                    watching.has_others = true;
                 }
             }
             if !seen.exact.is_empty() || !seen.patterns.is_empty() {
-                policies.push((other, seen));
+                watching.policies.push((other, seen));
             }
         }
-        Self { scene, policies, left: Cell::new(STEPS) }
+        watching
     }
 
-    /// Whether the lookups of a name by all pods of a policy pass a proxy.
-    fn covers(&self, name: &DomainPattern, policy: &'a Policy) -> bool {
+    /// Adds a pattern to those of its policy.
+    fn add(&mut self, pattern: &'a DomainPattern, seen: &mut Lookups<'a>) {
+        // One more than is told, so that it is known that there are more.
+        if self.told.len() <= MOST_TOLD && !self.told.contains(&pattern) {
+            self.told.push(pattern);
+        }
+        match pattern.exact() {
+            Some(name) => {
+                seen.exact.insert(name);
+            }
+            None => seen.patterns.push(pattern),
+        }
+    }
+
+    /// Of which pods of a policy the lookups of a name pass a proxy.
+    fn seen(&self, name: &DomainPattern, policy: &'a Policy) -> Seen {
         let exact = name.exact();
         let overlaps = |pattern: &DomainPattern| match self.left.get().checked_sub(pattern.steps(name)) {
             Some(left) => {
@@ -219,17 +283,78 @@ impl<'a> Watching<'a> {
                 || seen.patterns.iter().any(|pattern| overlaps(pattern))
                 || exact.is_none() && seen.exact.iter().any(|exact| overlaps(&DomainPattern::name(exact)))
         });
-        concern_all(watching.map(|(policy, _)| *policy), &policy.subject, &self.scene)
+        let watching: Vec<&Policy> = watching.map(|(policy, _)| *policy).collect();
+        let is_nowhere = watching.is_empty();
+        if concern_all(watching, &policy.subject, &self.scene) {
+            Seen::Everywhere
+        } else if is_nowhere {
+            Seen::Nowhere
+        } else {
+            Seen::Somewhere
+        }
+    }
+
+    /// What to do about a name that fits none of the DNS rules, if there are any.
+    fn misfit(&self, name: &DomainPattern) -> Option<String> {
+        let told: Vec<String> = self.told.iter().take(MOST_TOLD).map(ToString::to_string).collect();
+        let more = if self.told.len() > MOST_TOLD { " and others" } else { "" };
+        (!told.is_empty()).then(|| {
+            format!(
+                "the DNS rules that there are let lookups of {}{more} through, which {name} does not fit (a `*` that does not \
+                 stand alone stays within one label): add it to them, or a pattern that it fits",
+                told.join(", ")
+            )
+        })
+    }
+
+    /// What to do about a name whose lookups are not seen, or not those of all pods.
+    fn help(&self, site: &Site) -> String {
+        let add = "add `rules: {dns: [{matchPattern: \"*\"}]}` to the ports of the rule that allows DNS, UDP and TCP";
+        if self.policies.is_empty() && self.has_others {
+            return format!(
+                "the DNS rules that there are see nothing of what is asked over UDP of {}: {add}",
+                ways(site)
+            );
+        }
+        add.to_owned()
     }
 }
 
-/// The policy's own rule for DNS, made to watch lookups.
+/// How many lists of ports a fix changes at most.
+const MOST_LISTS: usize = 16;
+
+/// The policy's own rules for DNS, made to watch lookups.
 fn fix(policy: &Policy, case: &Case<'_>) -> Option<Fix> {
-    let is_dns = |number| case.site.cluster_dns.iter().any(|dns| dns.port() == number);
-    policy.egress.rules.iter().filter(|rule| rule.action == Action::Allow && rule.filter.is_none()).find_map(|rule| {
-        let Ports::Only(ports) = &rule.ports else { return None };
-        // The proxy takes nothing but lookups, so there must be nothing else.
-        let all_dns = ports.iter().all(|port| port.known_numbers().is_some_and(|(a, b)| a == b && is_dns(a)));
-        ports.first().filter(|_| all_dns).map(|port| Fix::WatchLookups { port: port.path.clone() })
-    })
+    let (mut lists, mut sees_udp) = (Vec::new(), false);
+    for rule in policy.egress.rules.iter().filter(|rule| rule.action == Action::Allow && rule.filter.is_none()) {
+        let Ports::Only(ports) = &rule.ports else { continue };
+        // Not every condition on a connection goes together with a proxy for lookups.
+        if !rule.conditions.is_empty() {
+            continue;
+        }
+        let may_mean = |dns: &&ClusterDns| rule.peers.mean(&dns.end(), case.view) != Some(false);
+        let servers: Vec<&ClusterDns> = case.site.cluster_dns.iter().filter(may_mean).collect();
+        let asks = |port: &Port, protocol| {
+            port.known_numbers().is_some_and(|(first, last)| first == last)
+                && servers.iter().any(|dns| port.means(dns.traffic(protocol)) == Some(true))
+        };
+        // The proxy takes nothing but lookups, so there must be nothing else in a list.
+        let is_other = |port: &&Port| !asks(port, Protocol::Udp) && !asks(port, Protocol::Tcp);
+        let mixed: HashSet<Path> = ports.iter().filter(is_other).map(|port| port.path.parent()).collect();
+        for port in ports {
+            let list = port.path.parent();
+            if mixed.contains(&list) {
+                continue;
+            }
+            sees_udp |= asks(port, Protocol::Udp);
+            if lists.last() != Some(&list) {
+                lists.push(list);
+            }
+        }
+        if lists.len() > MOST_LISTS {
+            return None;
+        }
+    }
+    // Over TCP alone it would see next to nothing.
+    sees_udp.then_some(Fix::WatchLookups { lists })
 }

@@ -51,13 +51,15 @@ pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
         Fix::JoinPeers { namespaces, pods } => {
             join(&mut patch, manifest, namespaces, pods)?;
         }
-        Fix::WatchLookups { port } => {
-            // The entry of `toPorts` that the port is in.
-            let rules = port.parent().parent().field("rules");
-            if find(manifest, &rules).is_some_and(|rules| !matches!(rules.get(), "null" | "{}")) {
-                return None;
+        Fix::WatchLookups { lists } => {
+            for ports in lists {
+                // In the entry of `toPorts` that the ports are in.
+                let rules = ports.parent().field("rules");
+                if find(manifest, &rules).is_some_and(|rules| !matches!(rules.get(), "null" | "{}")) {
+                    return None;
+                }
+                patch.add(&rules, &serde_json::json!({"dns": [{"matchPattern": "*"}]}));
             }
-            patch.add(&rules, &serde_json::json!({"dns": [{"matchPattern": "*"}]}));
         }
         // Which directions are isolated is always written down: by their rules, or by `enableDefaultDeny`.
         Fix::DeclareTypes { .. } => return None,
@@ -277,6 +279,21 @@ mod tests {
         assert_eq!(after["spec"]["egress"][1]["toPorts"][0]["rules"], json!({"dns": [{"matchPattern": "*"}]}));
         let without = fixed(&allow(vec![dns_pods()]), &egress(&json!([{"toFQDNs": []}])));
         assert_eq!(without["spec"]["egress"][1]["toPorts"][0].get("rules"), None);
+    }
+
+    #[test]
+    fn lookups_are_watched_on_all_their_ports() {
+        let rule = |udp: Value, tcp: Value| egress(&json!([{"toEntities": ["cluster"], "toPorts": [udp, tcp]}]));
+        let port = |protocol: &str| json!({"ports": [{"port": "53", "protocol": protocol}]});
+        let seen = |protocol: &str| {
+            let mut seen = port(protocol);
+            seen["rules"] = json!({"dns": [{"matchPattern": "*"}]});
+            seen
+        };
+        let ports = |entry: usize| spec().field("egress").index(0).field("toPorts").index(entry).field("ports");
+        let both = Fix::WatchLookups { lists: vec![ports(0), ports(1)] };
+        assert_eq!(fixed(&both, &rule(port("UDP"), port("TCP"))), rule(seen("UDP"), seen("TCP")));
+        assert!(made(&both, &rule(port("UDP"), seen("TCP"))).is_none(), "what is written there stays");
     }
 
     #[test]
