@@ -309,7 +309,7 @@ fn unmark(catalogue: &Catalogue, labels: &Labels, is_open: bool) -> Option<Step>
     let status = match labels.get(&catalogue.site.baseline_label())? {
         "pending" | "applied" if is_open => "not applied: no policy of the cluster selects this namespace",
         // What is there stays.
-        "pending" if !is_open => "not applied: the namespace is of the platform, or excluded",
+        "pending" => "not applied: the namespace is of the platform, or excluded",
         _ => return None,
     };
     Some(Step::Mark { label: Label::Gone, status: status.to_owned() })

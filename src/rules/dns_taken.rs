@@ -10,7 +10,7 @@ use crate::model::{
     Action, Body, Direction, Namespaces, Object, Path, Pods, Policy, Protocol, Question, Stage, Standing, Subject,
     ask_within,
 };
-use crate::view::Scene;
+use crate::view::{Scene, Site};
 
 /// How many steps it may take. Each pair of policies may be a question to all of them.
 const STEPS: usize = 1_000_000;
@@ -44,7 +44,7 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
     opening.extend(case.policies().iter().filter(in_force).filter(|new| can_take(new)).map(|new| &new.subject));
 
     let (mut steps, mut found, verb) = (STEPS, 0, case.verb());
-    let (mut before, mut after) = (Ways::new(case, case.before()), Ways::new(case, case.after()));
+    let (mut before, mut after) = (Ways::new(case.site, case.before()), Ways::new(case.site, case.after()));
     for policy in stopping {
         let concerned: Vec<Pods> = match case.change.object().body {
             Body::Tier(_) => vec![policy.subject.clone()],
@@ -87,16 +87,16 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
 }
 
 /// The ways to the cluster's DNS in one state of the cluster.
-struct Ways<'c, 'a> {
-    case: &'c Case<'a>,
+struct Ways<'a> {
+    site: &'a Site,
     scene: Scene<'a>,
     /// The policies that can concern pods of a namespace, by its name.
     around: HashMap<Box<str>, Vec<&'a Policy>>,
 }
 
-impl<'c, 'a> Ways<'c, 'a> {
-    fn new(case: &'c Case<'a>, scene: Scene<'a>) -> Self {
-        Self { case, scene, around: HashMap::new() }
+impl<'a> Ways<'a> {
+    fn new(site: &'a Site, scene: Scene<'a>) -> Self {
+        Self { site, scene, around: HashMap::new() }
     }
 
     /// Whether one of them is open to all of these pods.
@@ -112,7 +112,7 @@ impl<'c, 'a> Ways<'c, 'a> {
                 &of_many
             }
         };
-        self.case.site.cluster_dns.iter().any(|dns| {
+        self.site.cluster_dns.iter().any(|dns| {
             let (other, traffic) = way(dns, Protocol::Udp);
             let question = Question { subject: Subject::Each(pods), direction: Direction::Egress, other, traffic };
             ask_within(around.iter().copied(), &question, &self.scene, steps).passes()
