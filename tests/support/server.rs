@@ -205,7 +205,11 @@ impl Portcullis {
         })
         .await;
         let client = Client::new(address, ca, "localhost");
-        Self { process, log, address, admin, client, _dir: None }
+        let server = Self { process, log, address, admin, client, _dir: None };
+        // The line comes before the state: whoever asks for the state of a server that runs is not to hear that it starts.
+        until("/readyz says that it has started", async || (server.readyz()?.1["state"] != "starting").then_some(()))
+            .await;
+        server
     }
 
     pub(crate) async fn until_ready(&self) {
