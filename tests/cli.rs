@@ -199,7 +199,7 @@ fn webhooks_follow_the_configuration() {
     assert_eq!(shipped["items"][0]["webhooks"][0]["clientConfig"]["url"], "https://10.0.0.7:8443/validate");
     assert_eq!(shipped["items"][0]["webhooks"][0]["clientConfig"]["caBundle"], "YSBDQQ==");
     assert_eq!(shipped["items"][0]["webhooks"][0]["failurePolicy"], "Fail");
-    let pending = &shipped["items"][0]["webhooks"][3];
+    let pending = &shipped["items"][0]["webhooks"][4];
     assert_eq!(
         (&pending["name"], &pending["failurePolicy"]),
         (&"pending-pods.portcullis.dev".into(), &"Ignore".into())
@@ -226,6 +226,7 @@ fn webhooks_follow_the_configuration() {
         [
             ("policies.portcullis.dev", "Fail"),
             ("namespaces.portcullis.dev", "Ignore"),
+            ("namespace-labels.portcullis.dev", "Ignore"),
             ("pods.portcullis.dev", "Ignore"),
             ("workloads.portcullis.dev", "Ignore"),
         ]

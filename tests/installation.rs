@@ -133,6 +133,7 @@ fn webhooks_fail_only_where_an_outage_can_be_borne() {
         owned(&[
             ("policies", "Fail"),
             ("namespaces", "Fail"),
+            ("namespace-labels", "Ignore"),
             ("pods", "Fail"),
             ("pending-pods", "Ignore"),
             ("workloads", "Fail"),
@@ -145,7 +146,7 @@ fn webhooks_fail_only_where_an_outage_can_be_borne() {
     for kind in ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"] {
         for webhook in find(&objects, kind, "portcullis")["webhooks"].as_array().unwrap() {
             let name = &webhook["name"];
-            let is_for_namespaces = name == "namespaces.portcullis.dev";
+            let is_for_namespaces = name == "namespaces.portcullis.dev" || name == "namespace-labels.portcullis.dev";
             let mut spared = vec!["kube-system", "portcullis-system"];
             if name == "pods.portcullis.dev" || name == "workloads.portcullis.dev" {
                 // There host-network only warns.

@@ -31,7 +31,7 @@ use portcullis::view::{Facts, Lookup, Need, View};
 use serde_json::{Value, json};
 use support::client::{Answer, Client};
 use support::reviews::{
-    backend_policy, create, egress, from_on_any_port, ingress, pod_on_the_node, to_database, to_dns,
+    backend_policy, create, egress, from_on_any_port, ingress, namespace, pod_on_the_node, to_database, to_dns, update,
 };
 use tokio::sync::oneshot;
 
@@ -192,6 +192,15 @@ async fn nothing_is_let_in_before_the_cluster_is_known() {
         .rcu(|knowledge| Knowledge { unsynced: Some("Pod is being listed".into()), ..Knowledge::clone(knowledge) });
     let good = create(&backend_policy("good", &egress(&[to_dns()])));
     denied(&server.validate(&good).await, "what is in the cluster is not known yet: Pod is being listed");
+
+    // Only the labels of Portcullis are judged. What others take away is told where it is known.
+    let relabel = |before: Value, after: Value| update(&namespace("shop", &before), &namespace("shop", &after));
+    let profile = "network-policy.portcullis.dev/profile";
+    let standard = json!({profile: "standard"});
+    let opened = server.validate(&relabel(standard.clone(), json!({"team": "web"}))).await;
+    denied(&opened, "what is in the cluster is not known yet: Pod is being listed");
+    let told = server.validate(&relabel(standard, json!({profile: "standard", "team": "web"}))).await;
+    assert!(told.allowed() && told.response().get("warnings").is_none(), "{told}");
 }
 
 #[tokio::test]

@@ -15,13 +15,13 @@ const LOOKS: usize = 50_000;
 const NAMED: usize = 2;
 
 /// The pods of a namespace.
-fn pods<'a>(view: &'a View, namespace: &str) -> impl Iterator<Item = &'a Running> + Clone {
+pub(super) fn pods<'a>(view: &'a View, namespace: &str) -> impl Iterator<Item = &'a Running> + Clone {
     let running = view.namespace(namespace).map(NamespaceFacts::running).unwrap_or_default();
     running.iter().filter(|running| &*running.kind == "Pod")
 }
 
 /// The first of these names, and how many more there are.
-fn named(names: &[&str]) -> String {
+pub(super) fn named(names: &[&str]) -> String {
     let mut listed = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
     if let Some(more) = names.len().checked_sub(NAMED).filter(|more| *more > 0) {
         listed.push_str(&format!(" and {more} more"));

@@ -9,6 +9,7 @@ mod cuts;
 mod held;
 mod mutate;
 mod preview;
+mod relabelled;
 mod review;
 mod text;
 mod validate;

@@ -1,5 +1,6 @@
-//! What a change of a namespace's labels will do, told before it is done: which pods a profile does not hold, which it holds
-//! for the first time, what it cuts, and what goes on whatever it says; and what an open hatch does not open.
+//! What a change of a namespace's labels will do, told before it is done: which pods lose the cluster's DNS; which a profile
+//! does not hold, which it holds for the first time, what it cuts, and what goes on whatever it says; and what an open hatch
+//! does not open.
 //!
 //! It is told of the change as it is asked for, so a dry run shows it too. Nothing follows from it.
 
@@ -8,6 +9,7 @@ use jiff::Timestamp;
 use super::Knowledge;
 use super::cuts::{cuts, isolates, what_stays_open};
 use super::held::{pods_that_escape, pods_that_it_closes};
+use super::relabelled::pods_that_lose_dns;
 use crate::baseline::Layer;
 use crate::model::{Action, Direction, Namespace, Object, Order, Policy, Precedence, Stage, Surroundings as _};
 use crate::rules::Change;
@@ -20,8 +22,8 @@ pub(super) const POLICIES: usize = 200;
 /// How many policies it names for one reason.
 pub(super) const NAMED_POLICIES: usize = 3;
 
-/// The lines that the change deserves, the most important first: none unless a namespace that is there gets another profile,
-/// or its hatch is opened.
+/// The lines that the change deserves, the most important first: none unless a namespace that is there gets other labels, or
+/// its hatch is opened.
 pub(super) fn preview(knowledge: &Knowledge, view: &View, change: Change<'_>, now: Timestamp) -> Vec<String> {
     let Change::Write { new, .. } = change else { return Vec::new() };
     // Asked first: of most objects nobody has to read what was there before.
@@ -33,6 +35,7 @@ pub(super) fn preview(knowledge: &Knowledge, view: &View, change: Change<'_>, no
     if will_be_open && !is_open(site, old, before, now) {
         lines.extend(what_stays_shut(knowledge, view, new));
     }
+    lines.extend(pods_that_lose_dns(site, view, old, new));
     let label = site.profile_label();
     let is_known = |profile: &&str| site.profiles.names.iter().any(|known| known == profile);
     let profiles = (before.labels.get(&label), after.labels.get(&label));

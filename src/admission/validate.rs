@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::answer::{self, Denial, Outcome};
 use super::asking::Asking;
 use super::preview::preview;
+use super::relabelled::is_told_only;
 use super::review::{Malformed, Refusal, Request};
 use super::{Answer, Decision, Knowledge, Reply, text};
 use crate::dialect::{self, Claim, Manifest, Origin, ReadError, Written};
@@ -225,6 +226,7 @@ fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<
     let asking = Asking::new(knowledge, facts, request);
     let own = match asking.view() {
         Ok(own) => own,
+        Err(_) if is_told_only(&knowledge.configuration.site, subject.change()) => return Ok(Judged::nothing()),
         // Nothing that is not known counts as not there. What follows from that is for those to say who run the cluster.
         Err(why) if !knowledge.configuration.site.denies_unknown => {
             return Ok(Judged::warned(&format!("allowed and not judged, since {why}")));

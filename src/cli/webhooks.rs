@@ -158,7 +158,7 @@ fn spare_starts(webhook: &mut Map<String, Value>, starts: &[&str]) {
 /// What a webhook is asked about.
 fn subject(webhook: &Map<String, Value>) -> Subject {
     match webhook.get("name").and_then(Value::as_str) {
-        Some("namespaces.portcullis.dev") => Subject::Namespaces,
+        Some("namespaces.portcullis.dev" | "namespace-labels.portcullis.dev") => Subject::Namespaces,
         Some("pods.portcullis.dev" | "workloads.portcullis.dev") => Subject::NodeWorkloads,
         Some("pending-pods.portcullis.dev") => Subject::PendingPods,
         _ => Subject::Policies,

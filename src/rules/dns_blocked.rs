@@ -29,6 +29,9 @@ rule! {
     /// whose selectors are hard to compare some of it may not be noticed. A policy that neither isolates egress nor denies
     /// any is otherwise never concerned, and what somebody else's rule denies is not blamed on it.
     ///
+    /// Policies of the cluster choose pods by labels of their namespace too. A change of such a label is never denied: the
+    /// answer warns of the pods in the namespace that lose DNS by it, unless nobody answers.
+    ///
     /// - NetworkPolicy: those that isolate egress, by `policyTypes` or by having egress rules.
     /// - Cilium: `egress` and `egressDeny` isolate, unless `enableDefaultDeny` says otherwise; a denial counts before all
     ///   that is allowed. DNS rules (`rules.dns`) count as allowing DNS, whatever names they are for. Blocks of addresses

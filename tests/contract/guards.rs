@@ -277,3 +277,61 @@ fn what_a_profile_will_do_is_told_before_it_is_done() {
     let dry = webhook.validate(&with(change, &json!({"dryRun": true})));
     assert_eq!(dry.warnings, verdict.warnings);
 }
+
+/// Policies of the cluster choose pods by any label of their namespace.
+#[test]
+fn what_another_label_takes_from_pods_is_told_before_it_is_done() {
+    let pod = |name: &str, app: &str, spec: &str| {
+        format!(
+            r#"{{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "{name}", "namespace": "shop", "labels": {{"app":
+            "{app}"}}}}, "spec": {{{spec}}}}}"#
+        )
+    };
+    let containers = r#""containers": [{"name": "c", "image": "i"}]"#;
+    let on_the_node = format!(r#""hostNetwork": true, {containers}"#);
+    let wide = |name: &str, label: &str, egress: &str| {
+        format!(
+            r#"{{"apiVersion": "cilium.io/v2", "kind": "CiliumClusterwideNetworkPolicy", "metadata": {{"name": "{name}"}}, "spec":
+            {{"endpointSelector": {{"matchLabels": {{"k8s:io.cilium.k8s.namespace.labels.{label}": "yes"}}}}, {egress}}}}}"#
+        )
+    };
+    let dns = r#""egress": [{"toEndpoints": [{"matchLabels": {"k8s:io.kubernetes.pod.namespace": "kube-system",
+        "k8s:k8s-app": "kube-dns"}}], "toPorts": [{"ports": [{"port": "53", "protocol": "ANY"}]}]}]"#;
+    let isolate_db = r#"{"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "own", "namespace":
+        "shop"}, "spec": {"podSelector": {"matchLabels": {"app": "db"}}, "policyTypes": ["Egress"]}}"#;
+    let context = [
+        namespace("shop", &json!({})).to_string(),
+        pod("web-1", "web", containers),
+        pod("web-2", "web", containers),
+        pod("db", "db", containers),
+        pod("node", "web", &on_the_node),
+        wide("closes", "closed", r#""egress": [{}]"#),
+        wide("serves", "served", dns),
+        wide("refuses", "refused", r#""egressDeny": [{"toEntities": ["cluster"]}]"#),
+        isolate_db.to_owned(),
+    ];
+    let mut webhook = Webhook::with(CONFIG, &context.join("\n---\n"));
+    let mut told = |before: Value, after: Value| -> Vec<String> {
+        let verdict = webhook.validate(&update(&namespace("shop", &before), &namespace("shop", &after)));
+        assert!(verdict.allowed, "{verdict}");
+        verdict.warnings
+    };
+    let none = Vec::<String>::new();
+    // The database has no DNS before, so it loses none.
+    let closes = "preview: 2 pods lose DNS by these labels: web-1, web-2; isolated by \
+                  CiliumClusterwideNetworkPolicy closes";
+    assert_eq!(told(json!({}), json!({"closed": "yes"})), [closes]);
+    assert_eq!(told(json!({"closed": "no"}), json!({"closed": "yes", "team": "a"})), [closes]);
+    assert_eq!(told(json!({"closed": "yes"}), json!({"closed": "yes", "team": "a"})), none, "they have none already");
+    assert_eq!(told(json!({}), json!({"closed": "yes", "served": "yes"})), none, "another policy gives it back");
+    assert_eq!(told(json!({"closed": "yes"}), json!({})), none);
+    assert_eq!(
+        told(json!({"served": "yes"}), json!({})),
+        ["preview: 1 pod loses DNS by these labels: db; isolated by NetworkPolicy shop/own"]
+    );
+    assert_eq!(
+        told(json!({"served": "yes"}), json!({"served": "yes", "refused": "yes"})),
+        ["preview: 3 pods lose DNS by these labels: db, web-1 and 1 more; denied by \
+             CiliumClusterwideNetworkPolicy refuses"]
+    );
+}

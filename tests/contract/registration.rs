@@ -61,8 +61,12 @@ fn every_webhook_is_registered_without_side_effects() {
 /// Trap 10. A namespaceSelector looks at the labels that the request is about to set, so a label could exempt itself.
 #[test]
 fn the_webhook_of_namespaces_has_no_namespace_selector() {
-    for kind in ["Validating", "Mutating"] {
-        let webhook = webhook(kind, "namespaces.portcullis.dev");
+    for (kind, name) in [
+        ("Validating", "namespaces.portcullis.dev"),
+        ("Validating", "namespace-labels.portcullis.dev"),
+        ("Mutating", "namespaces.portcullis.dev"),
+    ] {
+        let webhook = webhook(kind, name);
         assert_eq!(webhook.get("namespaceSelector"), None, "{webhook}");
         assert_eq!(webhook.get("objectSelector"), None, "{webhook}");
         assert!(resources(&webhook).contains("/namespaces"), "{webhook}");

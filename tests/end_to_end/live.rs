@@ -562,6 +562,37 @@ pub(crate) fn a_change_of_profile_is_previewed(cluster: &mut Installation) {
     assert_eq!(cluster.namespace("before-profile")["metadata"]["labels"][PROFILE], Value::Null);
 }
 
+/// A policy of the cluster isolates the pods of namespaces with a label that is not Portcullis's. Whoever sets it is told.
+pub(crate) fn a_label_that_takes_dns_away_is_previewed(cluster: &mut Installation) {
+    let on_purpose = json!({
+        "network-policy.portcullis.dev/exempt": "dns-blocked",
+        "network-policy.portcullis.dev/reason": "quarantine has no DNS",
+    });
+    let isolate = json!({
+        "apiVersion": "cilium.io/v2",
+        "kind": "CiliumClusterwideNetworkPolicy",
+        "metadata": {"name": "quarantine", "annotations": on_purpose},
+        "spec": {
+            "endpointSelector": {"matchLabels": {"k8s:io.cilium.k8s.namespace.labels.quarantine": "yes"}},
+            "egress": [{}],
+        },
+    });
+    accepted(&cluster.plane.apply(&isolate.to_string(), &[]));
+    let web = "{containers: [{name: web, image: web}]}";
+    accepted(&cluster.plane.apply(&object("v1", "Pod", "web", "before-profile", web), &[]));
+    let label = |cluster: &Installation, label: &str| {
+        let shown =
+            cluster.plane.kubectl(&["label", "namespace", "before-profile", "--overwrite", "--dry-run=server", label]);
+        accepted(&shown);
+        shown.stderr
+    };
+    let line =
+        "Warning: preview: 1 pod loses DNS by these labels: web; isolated by CiliumClusterwideNetworkPolicy quarantine";
+    cluster.until("the pod is named", |cluster| label(cluster, "quarantine=yes").contains(line));
+    assert_eq!(label(cluster, "quarantine=no"), "");
+    accepted(&cluster.plane.kubectl(&["delete", "ciliumclusterwidenetworkpolicy", "quarantine"]));
+}
+
 pub(crate) fn a_pod_waits_for_its_baseline(cluster: &mut Installation) {
     ready(cluster, "waits");
     // Nobody can put anything there for a while, and nobody else keeps count of quotas here.

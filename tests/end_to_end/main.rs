@@ -161,6 +161,7 @@ fn portcullis_looks_after_a_cluster() {
         less_isolation_needs_the_right,
         what_is_in_the_cluster_counts,
         a_crd_that_comes_later_is_watched,
+        a_label_that_takes_dns_away_is_previewed,
         a_crd_that_goes_takes_with_it_what_its_policies_allowed,
         a_change_of_profile_is_previewed,
         a_pod_waits_for_its_baseline,

@@ -1,0 +1,105 @@
+//! What other labels of a namespace take from its pods: policies of the cluster choose pods by them too.
+
+use std::sync::Arc;
+
+use super::held::{named, pods};
+use crate::model::{
+    Decision, Direction, Endpoint, Labels, Object, Policy, Protocol, Question, Subject, Workload, ask_within,
+};
+use crate::rules::Change;
+use crate::view::{ClusterDns, Running, Scene, Site, View};
+
+/// How many steps it may take. One is a policy, or a rule, that is looked at.
+const STEPS: usize = 200_000;
+
+/// That pods can ask the cluster's DNS with the labels that the namespace has, and not with those that it is to have.
+pub(super) fn pods_that_lose_dns(site: &Site, view: &View, old: &Object, new: &Object) -> Option<String> {
+    // The policies of the namespace are for its pods whatever its labels say.
+    if labels(old) == labels(new) || view.cluster_wide_policies().next().is_none() {
+        return None;
+    }
+    let namespace = &*new.id.name;
+    let before = Ways::new(site, namespace, Scene::with(view, old));
+    let after = Ways::new(site, namespace, Scene::with(view, new));
+    let (mut steps, mut names, mut stopping) = (STEPS, Vec::new(), None);
+    let mut last: Option<(&Arc<Workload>, bool)> = None;
+    let asks =
+        |pod: &&Running| pod.workload.host_network.is_none() && !is_server(site, namespace, &pod.workload.labels);
+    for pod in pods(view, namespace).filter(asks) {
+        let workload = &pod.workload;
+        // Many are alike, and then they share what is said of them.
+        let loses = match last {
+            Some((known, loses)) if Arc::ptr_eq(known, workload) => loses,
+            _ => {
+                let pod = Endpoint::of(namespace, workload);
+                let stopped = after.stop(pod, &mut steps);
+                let loses = stopped.is_some() && before.stop(pod, &mut steps).is_none();
+                if steps == 0 {
+                    break;
+                }
+                stopping = stopping.or(stopped.filter(|_| loses));
+                loses
+            }
+        };
+        if loses {
+            names.push(&*pod.name);
+        }
+        last = Some((workload, loses));
+    }
+    let at_least = if steps == 0 { "at least " } else { "" };
+    let pods = if names.len() == 1 { "pod loses" } else { "pods lose" };
+    Some(format!("{at_least}{} {pods} DNS by these labels: {}; {}", names.len(), named(&names), stopping?))
+}
+
+/// Whether labels of a namespace change, and none of those that rules look at: nothing is refused for that.
+pub(super) fn is_told_only(site: &Site, change: Change<'_>) -> bool {
+    let (Some(old), new) = (change.old(), change.object()) else { return false };
+    let (Some(before), Some(after)) = (labels(old), labels(new)) else { return false };
+    // As the conditions of the webhooks have it.
+    let domain = format!("{}/", site.label_domain);
+    let own = |labels: &Labels| labels.iter().filter(|(key, _)| key.contains(&domain)).count();
+    let is_kept = |(key, value): (&str, &str)| !key.contains(&domain) || after.get(key) == Some(value);
+    matches!(change, Change::Write { .. })
+        && before.iter().all(is_kept)
+        && own(before) == own(after)
+        && old.annotations == new.annotations
+}
+
+fn labels(namespace: &Object) -> Option<&Labels> {
+    namespace.as_namespace().map(|namespace| &namespace.labels)
+}
+
+/// Whether a pod is one that others ask. It asks others, and not itself.
+fn is_server(site: &Site, namespace: &str, labels: &Labels) -> bool {
+    let mut servers = site.cluster_dns.iter().filter_map(ClusterDns::pods);
+    servers.any(|(place, of)| place == namespace && of.iter().all(|(key, value)| labels.get(key) == Some(value)))
+}
+
+/// The ways from the pods of a namespace to the cluster's DNS, with some labels of it.
+struct Ways<'a> {
+    site: &'a Site,
+    scene: Scene<'a>,
+    policies: Vec<&'a Policy>,
+}
+
+impl<'a> Ways<'a> {
+    fn new(site: &'a Site, namespace: &str, scene: Scene<'a>) -> Self {
+        Self { site, scene, policies: scene.policies(namespace).collect() }
+    }
+
+    /// What keeps a pod from all of them; none if one is open.
+    fn stop(&self, pod: Endpoint<'a>, steps: &mut usize) -> Option<String> {
+        let mut stop = None;
+        for dns in &self.site.cluster_dns {
+            let (other, traffic) = (dns.end(), dns.traffic(Protocol::Udp));
+            let question = Question { subject: Subject::One(pod), direction: Direction::Egress, other, traffic };
+            let answer = ask_within(self.policies.iter().copied(), &question, &self.scene, steps);
+            stop = Some(answer.decisions.iter().find_map(|decision| match decision {
+                Decision::Open | Decision::Allowed(..) => None,
+                Decision::Denied(by, _) => Some(format!("denied by {}", by.object)),
+                Decision::Isolated(by) => Some(format!("isolated by {}", by.first()?.object)),
+            })?);
+        }
+        stop
+    }
+}
