@@ -102,13 +102,27 @@ impl Namespaces {
 }
 
 impl Pods {
-    /// What is known of a label of all of these pods: of one of their namespace, if it is a single one.
+    /// What is known of a label of all of these pods: of one of their namespace, if it is a single one, and of one of their
+    /// own, if the selector is written so that it says which value it has.
     #[must_use]
     pub fn label<'a>(&'a self, owner: Owner, key: &str, around: &'a dyn Surroundings) -> Fact<'a> {
         match (owner, &self.namespaces) {
             (Owner::Namespace, Namespaces::Own(Some(name))) => around.namespace_label(name, key),
+            (Owner::Itself, _) => match self.labels.as_ref().and_then(|labels| labels.values_of(key)) {
+                Some([value]) => Fact::Value(value),
+                _ => Fact::Unknown,
+            },
             _ => Fact::Unknown,
         }
+    }
+
+    /// Whether it is plain, without a proof, that the labels of these pods are none that the others have.
+    #[must_use]
+    pub fn are_plainly_others(&self, others: &Self, around: &dyn Surroundings) -> bool {
+        others
+            .labels
+            .as_ref()
+            .is_some_and(|labels| labels.decided(&|owner, key| self.label(owner, key, around)) == Some(false))
     }
 
     /// Whether a pod is meant, if that is known.

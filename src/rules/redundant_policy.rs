@@ -235,7 +235,12 @@ fn made_up_for<'a>(case: &Case<'a>, policy: &'a Policy, budget: &mut usize) -> O
     if others.iter().any(is_between) {
         return None;
     }
-    others.retain(|other| adds_up(other) && !std::ptr::eq(*other, policy) && !is_of_a_hatch(case, other));
+    others.retain(|other| {
+        adds_up(other)
+            && !std::ptr::eq(*other, policy)
+            && !policy.subject.are_plainly_others(&other.subject, case.view)
+            && !is_of_a_hatch(case, other)
+    });
     do_all(case, policy, &others, budget).then_some(others)
 }
 
