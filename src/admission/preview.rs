@@ -15,6 +15,8 @@ use crate::model::{Action, Direction, Namespace, Object, Order, Policy, Preceden
 use crate::rules::Change;
 use crate::view::{Scene, SetName, Site, View};
 
+/// The rule that looks at ways to the cluster's DNS. Where it is off, nobody has to be told of them.
+const DNS: &str = "dns-blocked";
 /// How many lines it has at most.
 const LINES: usize = 5;
 /// At how many policies it looks at most.
@@ -35,7 +37,10 @@ pub(super) fn preview(knowledge: &Knowledge, view: &View, change: Change<'_>, no
     if will_be_open && !is_open(site, old, before, now) {
         lines.extend(what_stays_shut(knowledge, view, new));
     }
-    lines.extend(pods_that_lose_dns(site, view, old, new));
+    let mut asked = knowledge.configuration.asked(Some(&new.id.name), Some(&after.labels));
+    if asked.any(|asked| asked.definition.name == DNS) {
+        lines.extend(pods_that_lose_dns(site, view, old, new));
+    }
     let label = site.profile_label();
     let is_known = |profile: &&str| site.profiles.names.iter().any(|known| known == profile);
     let profiles = (before.labels.get(&label), after.labels.get(&label));

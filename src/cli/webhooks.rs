@@ -180,6 +180,9 @@ fn denies(webhook: &Map<String, Value>, configuration: &Configuration) -> bool {
 /// Whether there is anything that the webhook could do.
 fn is_needed(webhook: &Value, configuration: &Configuration) -> bool {
     let Some(webhook) = webhook.as_object() else { return false };
+    if webhook.get("name") == Some(&json!("namespace-labels.portcullis.dev")) {
+        return configuration.modes().any(|(rule, mode)| rule == "dns-blocked" && mode != Mode::Off);
+    }
     match (subject(webhook), path(webhook)) {
         (Subject::Policies, "/mutate") => configuration.repairs(),
         (Subject::PendingPods, "/mutate") => configuration.site.baseline.gate,

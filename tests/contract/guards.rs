@@ -334,4 +334,7 @@ fn what_another_label_takes_from_pods_is_told_before_it_is_done() {
         ["preview: 3 pods lose DNS by these labels: db, web-1 and 1 more; denied by \
              CiliumClusterwideNetworkPolicy refuses"]
     );
+    let mut webhook = Webhook::with(&format!("{CONFIG}rules: {{dns-blocked: off}}\n"), &context.join("\n---\n"));
+    let closed = update(&namespace("shop", &json!({})), &namespace("shop", &json!({"closed": "yes"})));
+    webhook.validate(&closed).allowed_without_a_word();
 }
