@@ -847,7 +847,8 @@ mod redundant_policy {
         let change = Change::Write { new: &new, old: None };
         let verdict = judge(&Configuration::shipped().unwrap(), &view, change, Occasion::default());
         assert!(!verdict.judgements.is_empty());
-        assert!(start.elapsed() < std::time::Duration::from_millis(500), "{:?}", start.elapsed());
+        // So that it does not hang: how long it takes is for benchmarks.
+        assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
     }
 
     #[test]

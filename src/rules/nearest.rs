@@ -235,12 +235,10 @@ mod tests {
         let labels: Labels = (0..1_000).map(|number| (key("b", number), "x")).collect();
         let asked = Selector::All((0..10).map(|number| Selector::equals(&key("c", number), "x")).collect());
         let (all, mut effort) = ([labels], Effort::default());
-        let start = std::time::Instant::now();
         for _ in 0..100 {
             assert_eq!(Nearest::to(&asked, &all.iter(), &mut effort), Nearest::default());
         }
         // A hundred thousand steps, whatever is asked and however often.
         assert_eq!(effort.0, 0);
-        assert!(start.elapsed() < std::time::Duration::from_millis(500), "{:?}", start.elapsed());
     }
 }

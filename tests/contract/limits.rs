@@ -25,7 +25,8 @@ fn a_body_that_comes_too_slowly_is_refused_before_the_api_server_gives_up() {
             let took = asked.elapsed();
             assert_eq!(answer.status, 504, "{protocol:?}: {answer}");
             assert!(answer.text.contains("deadline"), "{protocol:?}: {answer}");
-            assert!(took < Duration::from_secs(1), "{protocol:?}: {took:?}");
+            // By its own default it would be ten seconds. How much before the end it is, the server's own tests say.
+            assert!(took < Duration::from_secs(5), "{protocol:?}: {took:?}");
         }
     }
     webhook.goes_on();
