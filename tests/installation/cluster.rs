@@ -53,6 +53,7 @@ fn what_is_applied_works_and_can_be_taken_out_again() {
     accepted(&plane.kubectl(&["apply", "--kustomize", deploy]));
     assert!(trusted(plane));
     uninstall(&cluster);
+    a_hatch_that_nobody_closes(&cluster);
 }
 
 /// `kubectl apply -k deploy/` where nothing is there yet.
@@ -105,6 +106,26 @@ fn hatches(cluster: &Installation) {
         assert!(!metadata.contains(&format!("network-policy.portcullis.dev/{key}")), "{metadata}");
     }
     assert!(metadata.contains("network-policy.portcullis.dev/profile"), "only what opened it goes: {metadata}");
+    assert_eq!(plane.stored(&["networkpolicy", "portcullis-hatch-allow-all", "--namespace=shop"]), None);
+    assert!(cluster.portcullis(&["hatch", "close", "shop"]).out.contains("is closed already"));
+    assert!(cluster.portcullis(&["hatch", "open", "shop", "--reason=INC-2"]).code == 0, "for what comes next");
+}
+
+/// Where nobody takes the policies of a hatch away it is not closed, and is not said to be.
+fn a_hatch_that_nobody_closes(cluster: &Installation) {
+    let plane = &cluster.plane;
+    for _ in 0..2 {
+        let Done { code, out, err: error } = cluster.portcullis(&["hatch", "close", "shop"]);
+        assert_eq!((code, out.as_str()), (2, ""), "{error}");
+        assert!(error.starts_with("half closed: what is written in shop is judged again"), "{error}");
+    }
+    let Done { out, .. } = cluster.portcullis(&["hatch", "list"]);
+    assert!(out.contains("shop") && out.contains("is not taken away yet"), "{out}");
+    let Done { code, err: error, .. } = cluster.portcullis(&["hatch", "open", "kube-public", "--reason=INC-3"]);
+    assert!(code == 2 && error.contains("half open") && error.contains("hatch close kube-public"), "{error}");
+    accepted(&plane.kubectl(&["delete", "namespace", "shop", "--wait=false"]));
+    let Done { code, err: error, .. } = cluster.portcullis(&["hatch", "open", "shop", "--reason=INC-4"]);
+    assert!(code == 2 && error.contains("namespace shop is being deleted"), "{error}");
 }
 
 fn uninstall(cluster: &Installation) {

@@ -27,11 +27,10 @@ pub(super) enum Format {
 }
 
 pub(super) async fn list(site: &Site, namespaces: &Api<Namespace>, format: Format) -> Result<u8> {
-    let label = site.enforcement_label();
-    let found = namespaces.list(&ListParams::default().labels(&format!("{label}=disabled"))).await;
+    let found = namespaces.list(&ListParams::default()).await;
     let found = found.map_err(|error| anyhow!("listing namespaces: {}", words(&error)))?;
     let now = now()?;
-    let hatches: Vec<Value> = found.items.iter().map(|namespace| row(site, namespace, now)).collect();
+    let hatches: Vec<Value> = found.items.iter().filter_map(|namespace| row(site, namespace, now)).collect();
     let mut out = anstream::stdout().lock();
     if format == Format::Json {
         serde_json::to_writer_pretty(&mut out, &json!({ "hatches": hatches }))?;
@@ -58,20 +57,27 @@ pub(super) async fn list(site: &Site, namespaces: &Api<Namespace>, format: Forma
     Ok(OK)
 }
 
-/// What a namespace says about its hatch, and whether that is in effect.
-fn row(site: &Site, namespace: &Namespace, now: Timestamp) -> Value {
+/// What a namespace says about its hatch, and whether that is in effect; none where it says nothing.
+fn row(site: &Site, namespace: &Namespace, now: Timestamp) -> Option<Value> {
     let labels: Labels = namespace.labels().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let annotations: Labels =
         namespace.annotations().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    let fault = site.hatch(&labels, &annotations, now).and_then(Result::err).map(|fault| fault.to_string());
-    json!({
+    let fault = match site.hatch(&labels, &annotations, now) {
+        Some(hatch) => hatch.err().map(|fault| fault.to_string()),
+        // The controller takes its note away with its policies.
+        None if annotations.get(&site.opened_annotation()).is_some() => {
+            Some("closed, and the policy that allows everything is not taken away yet".to_owned())
+        }
+        None => return None,
+    };
+    Some(json!({
         "namespace": namespace.name_any(),
         "since": since(site, namespace, now).map(|since| since.to_string()),
         "until": annotations.get(&site.until_annotation()),
         "reason": annotations.get(&site.reason_annotation()),
         "inEffect": fault.is_none(),
         "fault": fault,
-    })
+    }))
 }
 
 /// Since when it is open: as the controller noted it, or for a moment, or where there is none, as the label was written.
@@ -113,7 +119,7 @@ mod tests {
             if until.is_none() {
                 metadata["annotations"] = json!({});
             }
-            row(&site(), &namespace(&metadata), now)
+            row(&site(), &namespace(&metadata), now).unwrap()
         };
         let open = hatch(Some("2026-11-21T13:00:00Z"));
         assert_eq!(open["since"], "2026-11-21T11:30:00Z");
@@ -144,7 +150,8 @@ mod tests {
                         "fieldsV1": {"f:metadata": {"f:labels": {format!("f:{DOMAIN}/enforcement"): {}}}}}],
                 })),
                 now,
-            );
+            )
+            .unwrap();
             row["since"].as_str().unwrap().to_owned()
         };
         assert_eq!(since(Some("2026-11-21T10:00:00Z")), "2026-11-21T10:00:00Z");

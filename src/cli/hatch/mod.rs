@@ -23,7 +23,7 @@ use crate::view::Site;
 
 /// Who writes what opens a hatch.
 const FIELD_MANAGER: &str = "portcullis-hatch";
-/// How long it may take until the controller has noted that a hatch is open, and how often it is looked whether it has.
+/// How long it may take until the controller has noted that a hatch is open, or closed, and how often it is looked whether it has.
 const PATIENCE: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(200);
 /// For how long a hatch is open if nobody says.
@@ -158,15 +158,19 @@ async fn open(site: &Site, client: Client, wanted: &Open) -> Result<u8> {
     });
     // Applying would make a namespace that is not there.
     let before = find(&namespaces, name).await?;
+    if before.metadata.deletion_timestamp.is_some() {
+        bail!("namespace {name} is being deleted: nothing is applied there any more");
+    }
     let parameters = PatchParams { dry_run: wanted.dry_run, ..PatchParams::apply(FIELD_MANAGER).force() };
     if let Err(error) = patch_namespace(&client, name, &parameters, &Patch::Apply(&opened)).await {
         return refused(error, &format!("the hatch of {name} stays closed"));
     }
-    if !wanted.dry_run && !is_taken_up(site, &namespaces, name).await? {
+    if !wanted.dry_run && !is_taken_up(site, &namespaces, name, true).await? {
         anstream::eprintln!(
-            "{YELLOW}not open{YELLOW:#}: namespace {name} says that its hatch is open until {until}, and in {} s nobody has \
-             taken that up. Does Portcullis run there with --controller, and is {} its label domain? (--config tells this \
-             command)",
+            "{YELLOW}half open{YELLOW:#}: namespace {name} says that its hatch is open until {until}, and in {} s nobody has \
+             taken that up: what is written there may not be refused any more, and no policy that allows everything is \
+             applied. Does Portcullis run there with --controller, and is {} its label domain? (--config tells this command) \
+             To take it back:\n  portcullis hatch close {name}",
             PATIENCE.as_secs(),
             site.label_domain
         );
@@ -175,10 +179,14 @@ async fn open(site: &Site, client: Client, wanted: &Open) -> Result<u8> {
     let mut out = anstream::stdout().lock();
     let done = if wanted.dry_run { "could be opened" } else { "is open" };
     writeln!(out, "The hatch of {BOLD}{name}{BOLD:#} {done} until {until}: {}", wanted.reason)?;
+    let applied = if site.is_left_alone(name) {
+        "No policy is applied, since the namespace is of the platform or excluded."
+    } else {
+        "A policy that allows everything is applied, if there is one. What denies still denies."
+    };
     writeln!(
         out,
-        "Nothing about the objects in it is refused until then, and a policy that allows everything is applied, if there is one. \
-         What denies still denies. It closes by itself; to close it before:\n  \
+        "Nothing about the objects in it is refused until then. {applied} It closes by itself; to close it before:\n  \
          portcullis hatch close {name}"
     )?;
     warn_of_git(&before, "takes away");
@@ -186,16 +194,36 @@ async fn open(site: &Site, client: Client, wanted: &Open) -> Result<u8> {
 }
 
 async fn close(site: &Site, client: Client, name: &str, dry_run: bool) -> Result<u8> {
-    let before = find(&Api::all(client.clone()), name).await?;
+    let namespaces = Api::all(client.clone());
+    let before = find(&namespaces, name).await?;
     let mut out = anstream::stdout().lock();
-    if !before.labels().contains_key(&site.enforcement_label()) {
+    let (is_labelled, is_noted) = (
+        before.labels().contains_key(&site.enforcement_label()),
+        before.annotations().contains_key(&site.opened_annotation()),
+    );
+    if !is_labelled && !is_noted {
         writeln!(out, "The hatch of {BOLD}{name}{BOLD:#} is closed already.")?;
         return Ok(OK);
     }
-    let parameters = PatchParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    // Whoever opened it: a label that somebody set by hand is taken away too.
-    if let Err(error) = patch_namespace(&client, name, &parameters, &Patch::Merge(closing(site, &before))).await {
-        return refused(error, &format!("the hatch of {name} stays open"));
+    if is_labelled {
+        let manager = Some(FIELD_MANAGER.to_owned());
+        let parameters = PatchParams { dry_run, field_manager: manager, ..PatchParams::default() };
+        // Whoever opened it: a label that somebody set by hand is taken away too.
+        let closing = Patch::Merge(closing(site, &before));
+        if let Err(error) = patch_namespace(&client, name, &parameters, &closing).await {
+            return refused(error, &format!("the hatch of {name} stays open"));
+        }
+    }
+    let is_going = before.metadata.deletion_timestamp.is_some();
+    if !dry_run && is_noted && !is_going && !is_taken_up(site, &namespaces, name, false).await? {
+        anstream::eprintln!(
+            "{YELLOW}half closed{YELLOW:#}: what is written in {name} is judged again, and in {} s nobody has taken away the \
+             policy that allows everything there. Does Portcullis run there with --controller, and is {} its label domain? \
+             (--config tells this command)",
+            PATIENCE.as_secs(),
+            site.label_domain
+        );
+        return Ok(FAILED);
     }
     let done = if dry_run { "could be closed" } else { "is closed" };
     writeln!(out, "The hatch of {BOLD}{name}{BOLD:#} {done}.")?;
@@ -215,11 +243,11 @@ fn closing(site: &Site, namespace: &Namespace) -> Value {
     json!({ "metadata": metadata })
 }
 
-/// Whether the controller has noted that the hatch is open.
-async fn is_taken_up(site: &Site, namespaces: &Api<Namespace>, name: &str) -> Result<bool> {
+/// Whether the controller has noted that the hatch is open, or taken that away.
+async fn is_taken_up(site: &Site, namespaces: &Api<Namespace>, name: &str, open: bool) -> Result<bool> {
     let opened = site.opened_annotation();
     let noted = async {
-        while !find(namespaces, name).await?.annotations().contains_key(&opened) {
+        while find(namespaces, name).await?.annotations().contains_key(&opened) != open {
             tokio::time::sleep(STEP).await;
         }
         anyhow::Ok(())
