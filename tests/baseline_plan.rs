@@ -154,7 +154,6 @@ fn namespaces_that_are_not_due_are_left_alone() {
     nothing("shop", &facts(&[(STANDARD.0, "unknown")], Vec::new()));
     nothing("kube-system", &facts(&[STANDARD, HATCH], Vec::new()));
     nothing("default", &facts(&[STANDARD], Vec::new()));
-    nothing("default", &facts(&[(PENDING.0, "applied"), STANDARD], Vec::new()));
     let mut going = facts(&[PENDING, STANDARD], Vec::new());
     going.is_terminating = true;
     nothing("shop", &going);
@@ -187,6 +186,20 @@ fn a_namespace_that_is_excluded_by_now_does_not_go_on_waiting() {
         assert_eq!(words(&catalogue, &plan), [unmark], "{name}");
         assert_eq!(plan.standing, Standing::NotDue);
     }
+}
+
+/// What is there stays, and nobody is to take it for something that is put right.
+#[test]
+fn a_namespace_that_is_excluded_by_now_says_that_nobody_looks_after_it() {
+    let catalogue = catalogue();
+    let applied = ("network-policy.portcullis.dev/baseline", "applied");
+    let mut facts = facts(&[applied, STANDARD], stored(&catalogue, &["deny", "out"]));
+    let steps =
+        |facts: &NamespaceFacts| words(&catalogue, &plan(&catalogue, "default", facts, &[], Timestamp::UNIX_EPOCH));
+    let status = "not looked after: the namespace is of the platform, or excluded";
+    assert_eq!(steps(&facts), [format!("say {status}")]);
+    facts.annotations = [("network-policy.portcullis.dev/baseline-status", status)].into_iter().collect();
+    assert_eq!(steps(&facts), Vec::<String>::new(), "it is said once");
 }
 
 #[test]

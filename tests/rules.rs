@@ -420,6 +420,14 @@ fn the_network_of_the_node_is_kept_out_of_isolated_namespaces_only() {
     );
     assert!(found(&shipped(), &[policy("some", "{podSelector: {matchLabels: {a: b}}}")], &shop).is_empty());
 
+    let excluded = namespace("default", &profile("isolated"));
+    assert!(
+        found(&shipped(), std::slice::from_ref(&excluded), &pod("default", "agent")).is_empty(),
+        "nobody isolates it"
+    );
+    let asked = judged(&shipped(), "invalid-profile", &[excluded]);
+    assert!(asked[0].finding.message.starts_with("default is excluded from the baseline"), "{asked:#?}");
+
     let exempting = Configuration::read(
         "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\nrules: {host-network: {settings: {exemptServiceAccounts: [shop/agent]}}}\n",
     )

@@ -161,7 +161,7 @@ pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluste
     if is_open && !missing_in_cluster && (due || !meant) {
         steps.extend(mark(catalogue, facts, labels, due, &layers, &kept, hatch.as_ref()));
     } else if !due {
-        steps.extend(unmark(catalogue, labels, is_open));
+        steps.extend(unmark(catalogue, facts, labels, is_open));
     }
     if !gated.is_empty() && pods_wait && !missing_in_cluster {
         steps.push(Step::LiftGates(gated));
@@ -305,14 +305,19 @@ fn mark(
 
 /// What has to be said on a namespace that still says that a baseline is due or there, and is due none: nobody else may take
 /// that back, and pods would go on waiting for it.
-fn unmark(catalogue: &Catalogue, labels: &Labels, is_open: bool) -> Option<Step> {
-    let status = match labels.get(&catalogue.site.baseline_label())? {
-        "pending" | "applied" if is_open => "not applied: no policy of the cluster selects this namespace",
-        // What is there stays.
-        "pending" => "not applied: the namespace is of the platform, or excluded",
+fn unmark(catalogue: &Catalogue, facts: &NamespaceFacts, labels: &Labels, is_open: bool) -> Option<Step> {
+    let (label, status) = match labels.get(&catalogue.site.baseline_label())? {
+        "pending" | "applied" if is_open => {
+            (Label::Gone, "not applied: no policy of the cluster selects this namespace")
+        }
+        "pending" => (Label::Gone, "not applied: the namespace is of the platform, or excluded"),
+        // What is there stays, and is not put right any more.
+        "applied" => (Label::AsItIs, "not looked after: the namespace is of the platform, or excluded"),
         _ => return None,
     };
-    Some(Step::Mark { label: Label::Gone, status: status.to_owned() })
+    let is_said = label == Label::AsItIs
+        && facts.annotations.get(&catalogue.site.status_annotation()).is_some_and(|said| said == status);
+    (!is_said).then(|| Step::Mark { label, status: status.to_owned() })
 }
 
 /// The pods that wait for us.

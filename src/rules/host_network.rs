@@ -114,7 +114,9 @@ impl HostNetwork {
     /// What isolates the namespace, if anything is known to.
     fn isolated_by(&self, case: &Case<'_>, namespace: &str) -> Option<String> {
         let label = case.site.profile_label();
-        let profile = case.view.all_labels(namespace).and_then(|labels| labels.get(&label));
+        // Where nobody gives it the policies, the label isolates nothing.
+        let labels = case.view.all_labels(namespace).filter(|_| !case.site.is_left_alone(namespace));
+        let profile = labels.and_then(|labels| labels.get(&label));
         let isolating = self.profiles.as_ref().unwrap_or(&case.site.profiles.names);
         if let Some(profile) = profile.filter(|profile| isolating.iter().any(|isolating| isolating == profile)) {
             return Some(format!("by its profile {profile}"));

@@ -13,7 +13,7 @@ rule! {
     /// ## What it looks at
     ///
     /// Labels of namespaces: a profile that is none of those in the configuration; a profile on a namespace of the
-    /// platform, which has policies of its own; an access label with a name that the configuration does not have, or
+    /// platform, which has policies of its own, or on one that is excluded, which gets none; an access label with a name that the configuration does not have, or
     /// with a value other than `"true"`. It looks at no policies, so the dialects make no difference.
     ///
     /// ## Fires
@@ -41,7 +41,7 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// None. The names are `profiles.names`, `access` and `platformNamespaces` of the configuration.
+    /// None. The names are `profiles.names`, `access`, `platformNamespaces` and `excludedNamespaces` of the configuration.
     "invalid-profile", Deny, on = [Namespaces],
     #[derive(Default)]
     pub struct InvalidProfile {}
@@ -60,6 +60,10 @@ impl Rule for InvalidProfile {
             if site.is_platform(name) {
                 let message = format!("{name} is a namespace of the platform and cannot have the profile {profile:?}");
                 add(&label, message, "remove the label: the platform's namespaces have policies of their own".into());
+            } else if site.is_excluded(name) {
+                let message =
+                    format!("{name} is excluded from the baseline, so the profile {profile:?} would do nothing");
+                add(&label, message, "remove the label, or take the namespace out of `excludedNamespaces`".into());
             } else if !known.iter().any(|other| other == profile) {
                 let message = format!("there is no profile {profile:?}, so the namespace would get no policies");
                 add(&label, message, choose(profile, known));
