@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::reviews::{
-    CONFIG, SHOP, Webhook, create, delete, deployment_on_the_node, from, from_on_any_port, ingress, pod_on_the_node,
-    policy, update, with,
+    CONFIG, PROFILE, SHOP, Webhook, create, delete, deployment_on_the_node, from, from_on_any_port, ingress,
+    pod_on_the_node, policy, update, with,
 };
 use crate::support::verdict::borrowed;
 
@@ -190,4 +190,26 @@ fn what_is_made_from_a_template_is_exempt_as_its_author_was() {
     webhook.validate(&create(&pod)).denied_by(&[("host-network", &place()), fault]);
     let others = "system:serviceaccount:shop:replicaset-controller";
     assert!(!webhook.validate(&by(others, create(&pod))).allowed, "anybody may have an account of that name");
+}
+
+/// Pods get what their template says, whatever the object says of itself.
+#[test]
+fn what_a_template_says_is_not_hidden_by_what_its_object_says() {
+    let mut webhook = Webhook::with(LISTED, &SHOP.replace(&format!("{PROFILE}: isolated"), "team: web"));
+    let (own, copied) = (json!({EXEMPT: "none"}), json!({EXEMPT: "host-network", REASON: "because"}));
+    let mut deployment = deployment_on_the_node();
+    deployment["metadata"]["annotations"] = own.clone();
+    deployment["spec"]["template"]["metadata"]["annotations"] = copied.clone();
+    let refused = ("host-network", &*place());
+    webhook.validate(&by("ada", create(&deployment))).denied_by(&[refused]);
+    assert!(webhook.validate(&by("grace", create(&deployment))).allowed);
+
+    let mut cron = deployment_on_the_node();
+    cron["apiVersion"] = json!("batch/v1");
+    cron["kind"] = json!("CronJob");
+    cron["spec"] =
+        json!({"jobTemplate": {"metadata": {"annotations": copied}, "spec": deployment_on_the_node()["spec"]}});
+    cron["metadata"]["annotations"] = own;
+    webhook.validate(&by("ada", create(&cron))).denied_by(&[refused]);
+    assert!(webhook.validate(&by("grace", create(&cron))).allowed);
 }

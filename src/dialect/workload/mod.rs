@@ -93,6 +93,8 @@ struct CronJobSpec {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct JobTemplate {
+    #[serde(deserialize_with = "fields")]
+    metadata: TemplateMeta,
     #[serde(deserialize_with = "optional")]
     spec: Option<ControllerSpec>,
 }
@@ -110,6 +112,10 @@ impl Dialect for Workloads {
         let root = Path::root();
         let spec = root.field("spec");
         let own = manifest.annotations()?;
+        // What pods are exempt from is said in their template, which is where they get it from. So whatever the object says of
+        // itself, that is what whoever writes it is asked for; then what the jobs of a CronJob get.
+        let exempts = |annotations: &Labels| annotations.iter().any(|(key, _)| key.ends_with("/exempt"));
+        let mut of_job = Labels::default();
         let Made { labels, annotations, pod, path } = match manifest.kind {
             "Pod" => Made { labels: manifest.labels()?, annotations: own.clone(), pod: manifest.spec()?, path: root },
             "PodTemplate" => {
@@ -119,7 +125,9 @@ impl Dialect for Workloads {
             }
             "CronJob" => {
                 let CronJobSpec { job_template } = manifest.spec()?;
-                let job = job_template.and_then(|job| job.spec).unwrap_or_default();
+                let JobTemplate { metadata, spec: job } = job_template.unwrap_or_default();
+                of_job = meaningful(metadata.annotations);
+                let job = job.unwrap_or_default();
                 split(job.template, spec.field("jobTemplate").field("spec").field("template"))
             }
             _ => {
@@ -142,8 +150,7 @@ impl Dialect for Workloads {
                 is_assigned: node_name.is_some_and(|node| !node.is_empty()),
             }),
             faults: Vec::new(),
-            // What pods are exempt from is said in their template, since it is copied from there.
-            annotations: if own.iter().any(|(key, _)| key.ends_with("/exempt")) { own } else { annotations },
+            annotations: [annotations, of_job].into_iter().find(exempts).unwrap_or(own),
         })
     }
 
@@ -164,10 +171,14 @@ struct Made {
 /// What a template at this place makes.
 fn split(template: Option<Template>, path: Path) -> Made {
     let Template { metadata, spec } = template.unwrap_or_default();
-    let map = |map: Option<LabelMap>| map.map(|LabelMap(map)| map).unwrap_or_default();
-    let annotations = map(metadata.annotations);
-    let annotations = annotations.iter().filter(|(key, _)| means_something(key)).collect();
-    Made { labels: map(metadata.labels), annotations, pod: spec.unwrap_or_default(), path }
+    let labels = metadata.labels.map(|LabelMap(labels)| labels).unwrap_or_default();
+    Made { labels, annotations: meaningful(metadata.annotations), pod: spec.unwrap_or_default(), path }
+}
+
+/// Those annotations that can mean something here.
+fn meaningful(annotations: Option<LabelMap>) -> Labels {
+    let annotations = annotations.map(|LabelMap(annotations)| annotations).unwrap_or_default();
+    annotations.iter().filter(|(key, _)| means_something(key)).collect()
 }
 
 /// Where pods with these annotations ask to be scraped: by the convention that the example configuration of Prometheus
