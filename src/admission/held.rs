@@ -4,13 +4,18 @@ use std::sync::Arc;
 
 use super::cuts::isolates;
 use super::preview::{POLICIES, concerning};
-use crate::model::{Direction, Endpoint, Object, Policy, Workload};
+use crate::config::Configuration;
+use crate::engine::{self, Judgement};
+use crate::model::{Body, Direction, Endpoint, Labels, Object, ObjectRef, Policy, Workload};
+use crate::rules::{Change, Occasion};
 use crate::view::{NamespaceFacts, Running, Scene, View};
 
 /// At how many pods it looks at most.
 const PODS: usize = 5_000;
 /// How often it asks at most whether a policy is for a pod.
 const LOOKS: usize = 50_000;
+/// At how many templates it looks at most.
+const TEMPLATES: usize = 20;
 /// How many pods it names.
 const NAMED: usize = 2;
 
@@ -41,6 +46,38 @@ pub(super) fn pods_that_escape(view: &View, namespace: &str, profile: &str) -> O
         count => format!("{count} pods use the network of their node and escape"),
     };
     Some(format!("{at_least}{words} the profile {profile}: {}", named(&names)))
+}
+
+/// What makes pods that could not start any more, since they use the network of their node.
+pub(super) fn templates_that_stop(configuration: &Configuration, view: &View, namespace: &Object) -> Option<String> {
+    let name = &*namespace.id.name;
+    // What a Deployment makes is said of the Deployment.
+    let makes_pods = |running: &&Running| !["Pod", "ReplicaSet"].contains(&&*running.kind);
+    let running = view.namespace(name).map(NamespaceFacts::running).unwrap_or_default();
+    let on_the_node = running.iter().filter(makes_pods).filter(|running| running.workload.host_network.is_some());
+    let on_the_node: Vec<&Running> = on_the_node.take(TEMPLATES).collect();
+    if on_the_node.is_empty() {
+        return None;
+    }
+    let mut after = view.clone();
+    after.insert(namespace.clone());
+    let is_denied = |running: &&Running| {
+        let id = ObjectRef {
+            api_version: "v1".into(),
+            kind: "Pod".into(),
+            namespace: Some(name.into()),
+            name: running.name.clone(),
+        };
+        let body = Body::Workload(Workload::clone(&running.workload));
+        let pod = Object { id, body, faults: Vec::new(), annotations: Labels::default() };
+        let change = Change::Write { new: &pod, old: None };
+        engine::judge(configuration, &after, change, Occasion::default()).judgements.iter().any(Judgement::denies)
+    };
+    let denied: Vec<String> =
+        on_the_node.into_iter().filter(is_denied).map(|running| format!("{} {}", running.kind, running.name)).collect();
+    let names: Vec<&str> = denied.iter().map(String::as_str).collect();
+    (!names.is_empty())
+        .then(|| format!("new pods of {} will be denied: they use the network of their node", named(&names)))
 }
 
 /// The pods that the first profile of a namespace isolates, and that nothing isolates before.

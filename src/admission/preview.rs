@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::Knowledge;
 use super::cuts::{cuts, isolates, what_stays_open};
-use super::held::{pods_that_escape, pods_that_it_closes};
+use super::held::{pods_that_escape, pods_that_it_closes, templates_that_stop};
 use super::relabelled::pods_that_lose_dns;
 use crate::baseline::Layer;
 use crate::model::{Action, Direction, Namespace, Object, Order, Policy, Precedence, Stage, Surroundings as _};
@@ -60,6 +60,7 @@ pub(super) fn preview(knowledge: &Knowledge, view: &View, change: Change<'_>, no
             // An open hatch goes on allowing everything until it is closed.
             let when = if will_be_open { "once the hatch closes, " } else { "" };
             lines.extend(pods_that_escape(view, &new.id.name, other));
+            lines.extend(templates_that_stop(&knowledge.configuration, view, new));
             match profile.filter(is_known) {
                 None => lines.extend(pods_that_it_closes(view, old, (when, other), &due)),
                 Some(profile) => {

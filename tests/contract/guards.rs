@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::support::reviews::{
-    BASELINE, CONFIG, PROFILE, SHOP, Webhook, create, delete, egress, from, from_on_any_port, ingress, namespace,
-    object, pod_on_the_node, policy, to_database, to_dns, update, with,
+    BASELINE, CONFIG, PROFILE, SHOP, Webhook, create, delete, deployment_on_the_node, egress, from, from_on_any_port,
+    ingress, namespace, object, pod_on_the_node, policy, to_database, to_dns, update, with,
 };
 
 const LISTED: &str = concat!(include_str!("../corpus/portcullis.yaml"), "bypass: [grace]\n");
@@ -276,6 +276,21 @@ fn what_a_profile_will_do_is_told_before_it_is_done() {
     assert_eq!(verdict.warnings.len(), 3, "{verdict}");
     let dry = webhook.validate(&with(change, &json!({"dryRun": true})));
     assert_eq!(dry.warnings, verdict.warnings);
+}
+
+/// Those that run escape the profile; those that come after them are denied.
+#[test]
+fn whose_pods_a_profile_lets_start_no_more_is_told_before_it_is_done() {
+    let mut agents = deployment_on_the_node();
+    agents["kind"] = json!("DaemonSet");
+    agents["metadata"] = json!({"name": "agents", "namespace": "shop"});
+    let context = [namespace("shop", &json!({})), agents].map(|object| object.to_string()).join("\n---\n");
+    let change = update(&namespace("shop", &json!({})), &namespace("shop", &json!({PROFILE: "isolated"})));
+    let told = |rules: &str| Webhook::with(&format!("{CONFIG}{rules}"), &context).validate(&change).warnings;
+    let line = "preview: new pods of DaemonSet agents will be denied: they use the network of their node";
+    assert_eq!(told(""), [line]);
+    assert_eq!(told("rules: {host-network: warn}\n"), Vec::<String>::new());
+    assert_eq!(told("rules: {host-network: {settings: {profiles: [internal]}}}\n"), Vec::<String>::new());
 }
 
 /// Policies of the cluster choose pods by any label of their namespace.
