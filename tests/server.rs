@@ -24,7 +24,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// How large a body may be.
-const LIMIT: usize = 8 * 1024 * 1024;
+const LIMIT: usize = 32 * 1024 * 1024;
 
 fn refused(reason: &str) -> String {
     format!(r#"portcullis_admission_refused_total{{reason="{reason}"}}"#)
@@ -68,7 +68,7 @@ async fn send_too_much(server: &Portcullis, size: usize) {
             let answer = server.client.connect(protocol).await.post("/validate", body).await;
             let answer = answer.unwrap_or_else(|fault| panic!("{size} bytes over {protocol:?}: {fault:?}"));
             assert_eq!(answer.status, 413, "{answer}");
-            assert_eq!(answer.text, "the body is larger than 8388608 bytes, which is as large as it may be\n");
+            assert_eq!(answer.text, "the body is larger than 33554432 bytes, which is as large as it may be\n");
         }
     }
     assert_eq!(server.metric(&refused("too-large")), 4.0);

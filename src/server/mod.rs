@@ -49,7 +49,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            body: 8 * 1024 * 1024,
+            // An API server takes objects of up to 3 MiB and stores up to 1.5, sends the old one with the new one, and writes
+            // some characters as six. What does not fit stops its author, and whoever has to put it right.
+            body: 32 * 1024 * 1024,
             in_flight: 256,
             memory: 128 * 1024 * 1024,
             connections: 4096,

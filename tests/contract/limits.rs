@@ -110,7 +110,7 @@ fn a_large_body_is_judged() {
     let bad = policy(&egress(&[to_database()]));
     for protocol in Protocol::ALL {
         let mut client = Blocking::connect(&webhook.server, protocol);
-        for size in [3 << 20, 15 << 19, 8 << 20] {
+        for size in [3 << 20, 15 << 19, 32 << 20] {
             let answer = client.post("/validate", padded(&bad, size));
             Verdict::read("/validate", &answer).denied_by(&[("dns-blocked", "spec.egress")]);
             let answer = client.post("/mutate", padded(&bad, size));
@@ -128,9 +128,9 @@ fn a_body_that_is_too_large_is_refused_with_the_limit() {
     for protocol in Protocol::ALL {
         let mut client = Blocking::connect(&webhook.server, protocol);
         for endpoint in ["/validate", "/mutate"] {
-            let answer = client.post(endpoint, padded(&good, (8 << 20) + 1));
+            let answer = client.post(endpoint, padded(&good, (32 << 20) + 1));
             assert_eq!(answer.status, 413, "{protocol:?}: {answer}");
-            assert!(answer.text.contains("8388608"), "{protocol:?}: {answer}");
+            assert!(answer.text.contains("33554432"), "{protocol:?}: {answer}");
             client = Blocking::connect(&webhook.server, protocol);
         }
     }
@@ -145,7 +145,7 @@ fn a_body_far_beyond_the_limit_is_not_read_to_its_end() {
     let good = policy(&egress(&[to_dns()]));
     for protocol in Protocol::ALL {
         let mut client = Blocking::connect(&webhook.server, protocol);
-        match client.request(Method::POST, "/validate", padded(&good, 24 << 20)) {
+        match client.request(Method::POST, "/validate", padded(&good, 96 << 20)) {
             Ok(answer) => assert_eq!(answer.status, 413, "{protocol:?}: {answer}"),
             Err(error) => assert_eq!(protocol, Protocol::Http1, "{error:?}"),
         }
