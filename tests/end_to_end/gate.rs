@@ -334,6 +334,21 @@ pub(crate) fn an_outage_stops_no_other_label(cluster: &mut Cluster) {
     assert_eq!(cluster.labels("labels")[PROFILE], "standard");
 }
 
+/// A condition that looks at each of them would take seconds.
+pub(crate) fn a_namespace_with_thousands_of_labels_is_asked_about(cluster: &mut Cluster) {
+    cluster.namespace("labelled");
+    let labels: serde_json::Map<String, Value> = (0..2_000).map(|n| (format!("l{n}"), json!(""))).collect();
+    let patch = |labels: Value| {
+        let patch = json!({"metadata": {"labels": labels}}).to_string();
+        cluster.plane.kubectl(&["patch", "namespace", "labelled", "--type=merge", "--patch", &patch])
+    };
+    accepted(&patch(Value::Object(labels)));
+    accepted(&patch(json!({"team": "web"})));
+    let path = format!("metadata.labels[\"{PROFILE}\"]");
+    denied(&patch(json!({PROFILE: "open"})), NAMESPACES, "invalid-profile", &path);
+    assert_eq!(cluster.labels("labelled")["team"], "web");
+}
+
 pub(crate) fn a_new_namespace_gets_labels(cluster: &mut Cluster) {
     cluster.namespace("new");
     let labels = json!({"kubernetes.io/metadata.name": "new", PROFILE: "standard", BASELINE: "pending"});
@@ -470,6 +485,30 @@ pub(crate) fn an_outage_stops_neither_ordinary_pods_nor_the_control_plane(cluste
     let created = cluster.plane.apply(&object("v1", "Pod", "agent", "guarded", ON_THE_NODE), &[]);
     not_reached(&created, PODS);
     assert_eq!(cluster.plane.stored(&["pod", "agent", "--namespace", "guarded"]), None);
+}
+
+/// Whoever deletes with a finalizer takes it away later.
+pub(crate) fn an_outage_stops_no_deletion_of_what_is_on_the_network_of_the_node(cluster: &mut Cluster) {
+    cluster.namespace("daemons");
+    accepted(&cluster.plane.apply(&object("apps/v1", "DaemonSet", "agents", "daemons", &deployment(ON_THE_NODE)), &[]));
+    let patch = |cluster: &Cluster, patch: &str| {
+        cluster.plane.kubectl(&[
+            "patch",
+            "daemonset",
+            "agents",
+            "--namespace=daemons",
+            "--type=merge",
+            "--patch",
+            patch,
+        ])
+    };
+    accepted(&patch(cluster, r#"{"metadata": {"finalizers": ["example.com/wait"]}}"#));
+    cluster.stop();
+    accepted(&cluster.plane.kubectl(&["delete", "daemonset", "agents", "--namespace=daemons", "--wait=false"]));
+    let exempt = r#"{"metadata": {"annotations": {"network-policy.portcullis.dev/exempt": "host-network"}}}"#;
+    not_reached(&patch(cluster, exempt), WORKLOADS);
+    accepted(&patch(cluster, r#"{"metadata": {"finalizers": null}}"#));
+    assert_eq!(cluster.plane.stored(&["daemonset", "agents", "--namespace=daemons"]), None);
 }
 
 pub(crate) fn a_template_on_the_network_of_the_node_is_denied(cluster: &mut Cluster) {
