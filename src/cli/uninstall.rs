@@ -192,6 +192,11 @@ fn what_stays(site: &Site) -> String {
         "\nThe labels of namespaces:\n  kubectl label namespaces --all {profile}- {baseline}- {enforcement}- {}",
         access.join(" ")
     ));
+    text.push_str(&format!(
+        "\n\nThe annotations of namespaces:\n  kubectl annotate namespaces --all {}- {}-",
+        site.status_annotation(),
+        site.opened_annotation()
+    ));
     text
 }
 
@@ -208,6 +213,7 @@ mod tests {
             "  kubectl delete --ignore-not-found -k deploy/\n",
             "  kubectl delete networkpolicies --all-namespaces --selector network-policy.portcullis.dev/layer\n",
             " access.network-policy.portcullis.dev/postgres- ",
+            "  kubectl annotate namespaces --all network-policy.portcullis.dev/baseline-status- ",
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }
