@@ -23,7 +23,8 @@ use crate::view::Site;
 
 /// Who writes what opens a hatch.
 const FIELD_MANAGER: &str = "portcullis-hatch";
-/// How long it may take until the controller has noted that a hatch is open, or closed, and how often it is looked whether it has.
+/// How long it may take until the controller has noted that a hatch is open, or closed, and how often it is looked whether
+/// it has.
 const PATIENCE: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(200);
 /// For how long a hatch is open if nobody says.
