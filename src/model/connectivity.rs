@@ -17,7 +17,7 @@ use std::borrow::Cow;
 
 use super::{
     Action, Direction, End, Endpoint, NAME_LABEL, Namespaces, Order, Owner, Pods, Policy, Ports, Precedence, Protocol,
-    Rule, Selector, Side, Stage, Surroundings, Traffic,
+    Rule, Selector, Side, Surroundings, Traffic,
 };
 
 /// What is asked about a connection.
@@ -335,9 +335,8 @@ impl<'a> Turn<'a> {
         share: Covered<'a>,
         around: &dyn Surroundings,
     ) -> impl Iterator<Item = Self> {
-        let name = policy.stage.name();
-        let tier = matches!(policy.stage, Stage::Tier(_)).then(|| around.tier(name)).flatten();
-        let stage = (policy.stage.position(tier), name);
+        let tier = policy.tier(around);
+        let stage = (policy.stage.position(tier), policy.stage.name());
         let drops = policy.stage.drops(tier);
         let is_additive = policy.order == Order::Additive;
         let denies = is_additive && side.rules.iter().any(|rule| rule.action == Action::Deny);
@@ -402,14 +401,10 @@ impl<'a> Subject<'a> {
             Self::Each(own) => own,
         };
         // Labels of pods first: what needs no proof.
-        let decided = |labels: &Selector| labels.decided(&|owner, key| own.label(owner, key, around));
-        let labels = match (&pods.labels, &own.labels) {
-            (Some(labels), _) if decided(labels) == Some(false) => return None,
-            (Some(labels), _) if decided(labels) == Some(true) => None,
-            (None, _) => None,
-            (Some(labels), _) if labels.is_empty() => None,
-            (Some(labels), Some(own)) if labels == own => None,
-            (Some(labels), _) => Some(labels),
+        let labels = match own.have(pods, around) {
+            Some(false) => return None,
+            Some(true) => None,
+            None => pods.labels.as_ref().filter(|labels| own.labels.as_ref() != Some(labels)),
         };
         let lifted = |namespaces: Selector| {
             let mut parts = vec![namespaces];

@@ -17,6 +17,21 @@ pub trait Surroundings {
     fn tier(&self, name: &str) -> Option<&Tier>;
 }
 
+/// A cluster of which nothing is known.
+#[cfg(test)]
+pub(crate) struct Nowhere;
+
+#[cfg(test)]
+impl Surroundings for Nowhere {
+    fn namespace_labels(&self, _: &str) -> Option<&Labels> {
+        None
+    }
+
+    fn tier(&self, _: &str) -> Option<&Tier> {
+        None
+    }
+}
+
 impl dyn Surroundings + '_ {
     /// What is known of a label of a namespace. Every namespace carries its name as one.
     #[must_use]
@@ -116,13 +131,12 @@ impl Pods {
         }
     }
 
-    /// Whether it is plain, without a proof, that the labels of these pods are none that the others have.
+    /// Whether all of these pods, or none, have the labels that the others are asked for, where that is plain without a
+    /// proof.
     #[must_use]
-    pub fn are_plainly_others(&self, others: &Self, around: &dyn Surroundings) -> bool {
-        others
-            .labels
-            .as_ref()
-            .is_some_and(|labels| labels.decided(&|owner, key| self.label(owner, key, around)) == Some(false))
+    pub fn have(&self, others: &Self, around: &dyn Surroundings) -> Option<bool> {
+        let Some(labels) = &others.labels else { return Some(true) };
+        labels.decided(&|owner, key| self.label(owner, key, around))
     }
 
     /// Whether a pod is meant, if that is known.

@@ -33,6 +33,8 @@ pub use addresses::{AddressSet, Block, is_link_local};
 pub use connectivity::{Answer, Assumption, Decision, Question, Subject, ask, ask_within, concern_all};
 pub use cover::{Allowance, BUDGET, uncovered};
 pub use domain::DomainPattern;
+#[cfg(test)]
+pub(crate) use endpoint::Nowhere;
 pub use endpoint::{End, Endpoint, Surroundings};
 pub use fault::{Fault, FaultKind};
 pub use finding::{Finding, Fix};

@@ -303,7 +303,7 @@ impl Policy {
     }
 
     /// The tier that it stands in, if it is one of Calico and known.
-    fn tier<'a>(&self, around: &'a dyn Surroundings) -> Option<&'a Tier> {
+    pub(super) fn tier<'a>(&self, around: &'a dyn Surroundings) -> Option<&'a Tier> {
         match &self.stage {
             Stage::Tier(name) => around.tier(name),
             Stage::Admin | Stage::Policies | Stage::Baseline => None,

@@ -353,31 +353,18 @@ fn join(f: &mut fmt::Formatter<'_>, parts: &[Selector], between: &str) -> fmt::R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Namespaces, Pods, Surroundings, Tier};
+    use crate::model::{Namespaces, Nowhere, Pods};
     use proptest::prelude::*;
-
-    /// A cluster of which nothing is known.
-    struct Unknown;
-
-    impl Surroundings for Unknown {
-        fn namespace_labels(&self, _: &str) -> Option<&Labels> {
-            None
-        }
-
-        fn tier(&self, _: &str) -> Option<&Tier> {
-            None
-        }
-    }
 
     #[test]
     fn pods_with_one_value_of_a_label_are_plainly_not_those_with_another() {
         let pods = |labels| Pods { namespaces: Namespaces::Own(None), labels: Some(labels) };
         let prod = |app| pods(Selector::All(vec![Selector::equals("env", "prod"), Selector::equals("app", app)]));
-        let around = Unknown;
-        assert!(prod("web").are_plainly_others(&prod("api"), &around));
-        assert!(prod("web").are_plainly_others(&pods(Selector::label("app", Operator::Absent)), &around));
-        assert!(!prod("web").are_plainly_others(&prod("web"), &around));
-        assert!(!pods(is_in("app", &["web", "api"])).are_plainly_others(&prod("db"), &around), "that takes a proof");
+        let around = Nowhere;
+        assert_eq!(prod("web").have(&prod("api"), &around), Some(false));
+        assert_eq!(prod("web").have(&pods(Selector::label("app", Operator::Absent)), &around), Some(false));
+        assert_eq!(prod("web").have(&prod("web"), &around), Some(true));
+        assert_eq!(pods(is_in("app", &["web", "api"])).have(&prod("db"), &around), None, "that takes a proof");
     }
 
     fn is_in(key: &str, values: &[&str]) -> Selector {
@@ -534,11 +521,10 @@ mod tests {
         fn what_a_selector_says_of_all_its_pods_is_so_of_each(a in selector(), b in selector()) {
             let pods = |labels: &Selector| Pods { namespaces: Namespaces::Own(None), labels: Some(labels.clone()) };
             let (own, others) = (pods(&a), pods(&b));
-            let around = Unknown;
-            let decided = b.decided(&|owner, key| own.label(owner, key, &around));
+            let around = Nowhere;
+            let decided = own.have(&others, &around);
             for labels in every_label_set().iter().filter(|labels| a.matches(labels)) {
                 prop_assert!(decided.is_none_or(|decided| b.matches(labels) == decided), "{labels:?}");
-                prop_assert!(!b.matches(labels) || !own.are_plainly_others(&others, &around), "{labels:?}");
             }
         }
 

@@ -238,7 +238,7 @@ fn made_up_for<'a>(case: &Case<'a>, policy: &'a Policy, budget: &mut usize) -> O
     others.retain(|other| {
         adds_up(other)
             && !std::ptr::eq(*other, policy)
-            && !policy.subject.are_plainly_others(&other.subject, case.view)
+            && policy.subject.have(&other.subject, case.view) != Some(false)
             && !is_of_a_hatch(case, other)
     });
     do_all(case, policy, &others, budget).then_some(others)

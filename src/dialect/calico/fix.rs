@@ -200,20 +200,8 @@ mod tests {
     use super::*;
     use crate::dialect::Origin;
     use crate::model::{
-        AddressSet, Decision, End, Endpoint, Labels, Names, Object, Question, Subject, Surroundings, Tier, Traffic, ask,
+        AddressSet, Decision, End, Endpoint, Labels, Names, Nowhere, Object, Question, Subject, Traffic, ask,
     };
-
-    struct Nothing;
-
-    impl Surroundings for Nothing {
-        fn namespace_labels(&self, _: &str) -> Option<&Labels> {
-            None
-        }
-
-        fn tier(&self, _: &str) -> Option<&Tier> {
-            None
-        }
-    }
 
     fn manifest<'a>(kind: &'a str, json: &'a str) -> Manifest<'a> {
         Manifest::read("projectcalico.org/v3", kind, json, Origin::Author).unwrap()
@@ -243,7 +231,7 @@ mod tests {
             other,
             traffic: Traffic::Port { protocol, number, names: Names::Exactly(&[]) },
         };
-        ask([policy], &question, &Nothing).decisions.iter().all(Decision::passes)
+        ask([policy], &question, &Nowhere).decisions.iter().all(Decision::passes)
     }
 
     fn dns_passes(kind: &str, json: &Value, protocol: Protocol) -> bool {

@@ -4,22 +4,8 @@ use serde_json::{Value, json};
 
 use super::testing::object;
 use crate::model::{
-    AddressSet, Direction, End, Endpoint, Entity, Labels, Names, Protocol, Question, Subject, Surroundings, Tier,
-    Traffic, ask,
+    AddressSet, Direction, End, Endpoint, Entity, Labels, Names, Nowhere, Protocol, Question, Subject, Traffic, ask,
 };
-
-/// Nothing is known.
-struct Nowhere;
-
-impl Surroundings for Nowhere {
-    fn namespace_labels(&self, _: &str) -> Option<&Labels> {
-        None
-    }
-
-    fn tier(&self, _: &str) -> Option<&Tier> {
-        None
-    }
-}
 
 /// Whether a pod of the namespace `shop` with `app=web` may send to this on a port of TCP.
 fn passes(spec: &Value, other: End<'_>, number: u16) -> bool {
