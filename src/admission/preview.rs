@@ -12,11 +12,9 @@ use super::held::{pods_that_escape, pods_that_it_closes, templates_that_stop};
 use super::relabelled::pods_that_lose_dns;
 use crate::baseline::Layer;
 use crate::model::{Action, Direction, Namespace, Object, Order, Policy, Precedence, Stage, Surroundings as _};
-use crate::rules::Change;
+use crate::rules::{self, Change};
 use crate::view::{Scene, SetName, Site, View};
 
-/// The rule that looks at ways to the cluster's DNS. Where it is off, nobody has to be told of them.
-const DNS: &str = "dns-blocked";
 /// How many lines it has at most.
 const LINES: usize = 5;
 /// At how many policies it looks at most.
@@ -38,7 +36,7 @@ pub(super) fn preview(knowledge: &Knowledge, view: &View, change: Change<'_>, no
         lines.extend(what_stays_shut(knowledge, view, new));
     }
     let mut asked = knowledge.configuration.asked(Some(&new.id.name), Some(&after.labels));
-    if asked.any(|asked| asked.definition.name == DNS) {
+    if asked.any(|asked| asked.definition.is_about(rules::Subject::NamespaceLabels)) {
         lines.extend(pods_that_lose_dns(site, view, old, new));
     }
     let label = site.profile_label();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::held::{named, pods};
 use crate::model::{
-    Decision, Direction, Endpoint, Labels, Object, Policy, Protocol, Question, Subject, Workload, ask_within,
+    Decision, Direction, Endpoint, Labels, Object, Policy, Protocol, Question, Selector, Subject, Workload, ask_within,
 };
 use crate::rules::Change;
 use crate::view::{ClusterDns, Running, Scene, Site, View};
@@ -72,7 +72,7 @@ fn labels(namespace: &Object) -> Option<&Labels> {
 /// Whether a pod is one that others ask. It asks others, and not itself.
 fn is_server(site: &Site, namespace: &str, labels: &Labels) -> bool {
     let mut servers = site.cluster_dns.iter().filter_map(ClusterDns::pods);
-    servers.any(|(place, of)| place == namespace && of.iter().all(|(key, value)| labels.get(key) == Some(value)))
+    servers.any(|(place, of)| place == namespace && Selector::of(of).matches(labels))
 }
 
 /// The ways from the pods of a namespace to the cluster's DNS, with some labels of it.
@@ -91,7 +91,7 @@ impl<'a> Ways<'a> {
     fn stop(&self, pod: Endpoint<'a>, steps: &mut usize) -> Option<String> {
         let mut stop = None;
         for dns in &self.site.cluster_dns {
-            let (other, traffic) = (dns.end(), dns.traffic(Protocol::Udp));
+            let (other, traffic) = dns.way(Protocol::Udp);
             let question = Question { subject: Subject::One(pod), direction: Direction::Egress, other, traffic };
             let answer = ask_within(self.policies.iter().copied(), &question, &self.scene, steps);
             stop = Some(answer.decisions.iter().find_map(|decision| match decision {

@@ -158,7 +158,8 @@ fn spare_starts(webhook: &mut Map<String, Value>, starts: &[&str]) {
 /// What a webhook is asked about.
 fn subject(webhook: &Map<String, Value>) -> Subject {
     match webhook.get("name").and_then(Value::as_str) {
-        Some("namespaces.portcullis.dev" | "namespace-labels.portcullis.dev") => Subject::Namespaces,
+        Some("namespaces.portcullis.dev") => Subject::Namespaces,
+        Some("namespace-labels.portcullis.dev") => Subject::NamespaceLabels,
         Some("pods.portcullis.dev" | "workloads.portcullis.dev") => Subject::NodeWorkloads,
         Some("pending-pods.portcullis.dev") => Subject::PendingPods,
         _ => Subject::Policies,
@@ -180,14 +181,13 @@ fn denies(webhook: &Map<String, Value>, configuration: &Configuration) -> bool {
 /// Whether there is anything that the webhook could do.
 fn is_needed(webhook: &Value, configuration: &Configuration) -> bool {
     let Some(webhook) = webhook.as_object() else { return false };
-    if webhook.get("name") == Some(&json!("namespace-labels.portcullis.dev")) {
-        return configuration.modes().any(|(rule, mode)| rule == "dns-blocked" && mode != Mode::Off);
-    }
     match (subject(webhook), path(webhook)) {
         (Subject::Policies, "/mutate") => configuration.repairs(),
         (Subject::PendingPods, "/mutate") => configuration.site.baseline.gate,
-        // Otherwise all pods of such namespaces would come for nothing.
-        (Subject::PendingPods, "/validate") => modes(webhook, configuration).any(|mode| mode != Mode::Off),
+        // Otherwise all pods of such namespaces, and all changes of labels, would come for nothing.
+        (Subject::PendingPods | Subject::NamespaceLabels, "/validate") => {
+            modes(webhook, configuration).any(|mode| mode != Mode::Off)
+        }
         _ => true,
     }
 }

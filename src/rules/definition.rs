@@ -39,8 +39,10 @@ pub trait Defined: Rule + Default + DeserializeOwned + 'static {
 pub enum Subject {
     /// Network policies, and tiers of them.
     Policies,
-    /// Namespaces.
+    /// Labels of Portcullis on namespaces, and its annotations.
     Namespaces,
+    /// Other labels of namespaces. Of these it is told what they take away, and nothing is refused.
+    NamespaceLabels,
     /// Pods, and what makes pods, that use the network of their node.
     NodeWorkloads,
     /// Pods in a namespace whose baseline is not there yet.

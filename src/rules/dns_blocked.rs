@@ -8,7 +8,7 @@ use super::hosts::is_for_hosts;
 use super::{Case, Findings, Rule};
 use crate::model::{
     Action, Decision, Direction, End, Endpoint, Fix, Labels, NAME_LABEL, Namespaces, Numbers, Order, Path, Peer, Pods,
-    Policy, Port, Protocol, Question, Selector, Side, Standing, Subject, Traffic, Who,
+    Policy, Port, Protocol, Question, Selector, Side, Standing, Subject, Who,
 };
 use crate::view::{ClusterDns, Site};
 
@@ -115,7 +115,7 @@ rule! {
     /// - `scope`: `union` (the default) counts all policies; `policy` asks each policy to carry DNS itself.
     /// - `inject`: `true` lets `/mutate` add the missing rule, so that the policy is not denied. `false` by default.
     /// - `servers`: `false` does not look at ingress to the pods of the cluster's DNS. `true` by default.
-    "dns-blocked", Deny,
+    "dns-blocked", Deny, on = [Policies, NamespaceLabels],
     pub struct DnsBlocked {
         scope: Scope,
         inject: bool,
@@ -147,7 +147,7 @@ impl Rule for DnsBlocked {
             if self.scope == Scope::Policy {
                 around.retain(|other| other.object.is_same_object(&policy.object) || std::ptr::eq(*other, policy));
             }
-            let ways_out = case.site.cluster_dns.iter().map(|dns| way(dns, Protocol::Udp));
+            let ways_out = case.site.cluster_dns.iter().map(|dns| dns.way(Protocol::Udp));
             let stopped = stopped_everywhere(case.supposing(), &around, policy, Direction::Egress, ways_out);
             let Some((stop, assumed)) = stopped.filter(|_| !is_for_hosts(case, policy)) else { continue };
             // Where policies add up, nothing that is allowed comes before a denial.
@@ -283,11 +283,6 @@ fn are_servers(case: &Case<'_>, policy: &Policy) -> bool {
             && matches!(&policy.subject.namespaces, Namespaces::Own(_))
             && Selector::of(labels).covers(&policy.subject.selector())
     })
-}
-
-/// One way to the cluster's DNS, as a connection.
-pub(super) fn way(dns: &ClusterDns, protocol: Protocol) -> (End<'_>, Traffic<'_>) {
-    (dns.end(), dns.traffic(protocol))
 }
 
 /// The ways to the cluster's DNS, for advice.

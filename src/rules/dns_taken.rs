@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::dns_blocked::{DnsBlocked, way};
+use super::dns_blocked::DnsBlocked;
 use super::hosts::is_for_hosts;
 use super::{Case, Findings};
 use crate::model::{
@@ -113,7 +113,7 @@ impl<'a> Ways<'a> {
             }
         };
         self.site.cluster_dns.iter().any(|dns| {
-            let (other, traffic) = way(dns, Protocol::Udp);
+            let (other, traffic) = dns.way(Protocol::Udp);
             let question = Question { subject: Subject::Each(pods), direction: Direction::Egress, other, traffic };
             ask_within(around.iter().copied(), &question, &self.scene, steps).passes()
         })

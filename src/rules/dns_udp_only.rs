@@ -114,10 +114,7 @@ fn tcp_stop<'a>(case: &Case<'a>, policy: &'a Policy) -> Option<Stop<'a>> {
     let around = scene.policies_for(&policy.subject);
     let mut found: Option<Stop<'a>> = None;
     for dns in &case.site.cluster_dns {
-        let stop = |protocol| {
-            let way = (dns.end(), dns.traffic(protocol));
-            stopped_by(scene, &around, policy, Direction::Egress, way).0
-        };
+        let stop = |protocol| stopped_by(scene, &around, policy, Direction::Egress, dns.way(protocol)).0;
         if stop(Protocol::Udp) != Stop::Nothing {
             continue;
         }

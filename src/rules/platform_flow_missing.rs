@@ -208,8 +208,7 @@ impl PlatformFlowMissing {
                 }
             }
             Flow::Dns => {
-                let all: Vec<_> =
-                    case.site.cluster_dns.iter().map(|dns| (dns.end(), dns.traffic(Protocol::Udp))).collect();
+                let all: Vec<_> = case.site.cluster_dns.iter().map(|dns| dns.way(Protocol::Udp)).collect();
                 let stop = stop(case, policy, Direction::Egress, &all);
                 let what = format!("the cluster's DNS ({})", ways(case.site));
                 missing.extend(stop.map(|stop| (Direction::Egress, stop, what)));

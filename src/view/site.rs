@@ -246,6 +246,12 @@ impl ClusterDns {
         Traffic::Port { protocol, number: self.port, names: Names::AtLeast(&self.port_names) }
     }
 
+    /// What is sent to it over this protocol, with its other end.
+    #[must_use]
+    pub fn way(&self, protocol: Protocol) -> (End<'_>, Traffic<'_>) {
+        (self.end(), self.traffic(protocol))
+    }
+
     /// The port on which it answers.
     #[must_use]
     pub fn port(&self) -> u16 {
