@@ -48,7 +48,8 @@ pub(super) fn pods_that_escape(view: &View, namespace: &str, profile: &str) -> O
     Some(format!("{at_least}{words} the profile {profile}: {}", named(&names)))
 }
 
-/// What makes pods that could not start any more, since they use the network of their node.
+/// What makes pods that could not start any more, since they use the network of their node. Whether they are exempt is not
+/// known: the view holds no annotations of theirs.
 pub(super) fn templates_that_stop(configuration: &Configuration, view: &View, namespace: &Object) -> Option<String> {
     let name = &*namespace.id.name;
     // What a Deployment makes is said of the Deployment.
@@ -76,8 +77,9 @@ pub(super) fn templates_that_stop(configuration: &Configuration, view: &View, na
     let denied: Vec<String> =
         on_the_node.into_iter().filter(is_denied).map(|running| format!("{} {}", running.kind, running.name)).collect();
     let names: Vec<&str> = denied.iter().map(String::as_str).collect();
-    (!names.is_empty())
-        .then(|| format!("new pods of {} will be denied: they use the network of their node", named(&names)))
+    (!names.is_empty()).then(|| {
+        format!("new pods of {} will be denied unless exempt: they use the network of their node", named(&names))
+    })
 }
 
 /// The pods that the first profile of a namespace isolates, and that nothing isolates before.

@@ -287,7 +287,7 @@ fn whose_pods_a_profile_lets_start_no_more_is_told_before_it_is_done() {
     let context = [namespace("shop", &json!({})), agents].map(|object| object.to_string()).join("\n---\n");
     let change = update(&namespace("shop", &json!({})), &namespace("shop", &json!({PROFILE: "isolated"})));
     let told = |rules: &str| Webhook::with(&format!("{CONFIG}{rules}"), &context).validate(&change).warnings;
-    let line = "preview: new pods of DaemonSet agents will be denied: they use the network of their node";
+    let line = "preview: new pods of DaemonSet agents will be denied unless exempt: they use the network of their node";
     assert_eq!(told(""), [line]);
     assert_eq!(told("rules: {host-network: warn}\n"), Vec::<String>::new());
     assert_eq!(told("rules: {host-network: {settings: {profiles: [internal]}}}\n"), Vec::<String>::new());
