@@ -25,8 +25,8 @@ rule! {
     /// `opened`, which says since when a hatch is open.
     ///
     /// Who makes the change counts: the controller is `baseline.username`. What Calico's API server stores
-    /// (`calicoAPIServers`) is whoever's who wrote it there, and they were asked then. It holds while a hatch is open, and no object can
-    /// be exempt from it. Offline it never fires: a file has no author, and those that ship in `policies/` have these names.
+    /// (`calicoAPIServers`) is whoever's who wrote it there, and they were asked then. It holds while a hatch is open, and no
+    /// object can be exempt from it. Offline it never fires: a file has no author, and those that ship in `policies/` have these names.
     ///
     /// ## Fires
     ///

@@ -146,7 +146,7 @@ fn describe(number: usize, act: &Act, status: u16, body: &[u8], millis: f64) -> 
     // An API server says of a namespace that it is in itself.
     let object = if kind == "Namespace" { name } else { format!("{namespace}/{name}") };
     anstream::println!("{BOLD}{number}. {}{BOLD:#}", act.title);
-    anstream::println!("   {FAINT}POST {}: {} {kind} {object}{FAINT:#}", act.endpoint, asked("/request/operation"),);
+    anstream::println!("   {FAINT}POST {}: {} {kind} {object}{FAINT:#}", act.endpoint, asked("/request/operation"));
     let answer: Value = serde_json::from_slice(body).with_context(|| format!("HTTP {status}"))?;
     let response = answer.get("response").context("the answer is no review")?;
     let patch = response.get("patch").and_then(Value::as_str);
