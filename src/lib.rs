@@ -5,6 +5,7 @@ mod json;
 
 pub mod admission;
 pub mod baseline;
+pub mod budget;
 pub mod cli;
 pub mod cluster;
 pub mod config;

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on says so by a panic"
 )]
 
+use portcullis::budget::{self, Limits};
 use portcullis::config::Configuration;
 use portcullis::dialect::{self, Manifest, Origin};
 use portcullis::engine::{Judgement, judge};
@@ -39,7 +40,7 @@ fn judged(configuration: &Configuration, rule: &str, documents: &[Value]) -> Vec
     if WITH_AUTHOR.contains(&rule) {
         occasion.author = &ada;
     }
-    let verdict = judge(configuration, &view, change, occasion);
+    let verdict = budget::run(Limits::default(), || judge(configuration, &view, change, occasion)).unwrap();
     verdict.judgements.into_iter().filter(|judgement| judgement.finding.rule == rule).collect()
 }
 
@@ -49,7 +50,13 @@ fn example(rule: &Definition, heading: &str) -> Vec<Value> {
     let (_, section) = doc.split_once(&format!("## {heading}\n")).unwrap();
     let (_, code) = section.split_once("```yaml\n").unwrap();
     let (code, _) = code.split_once("```").unwrap();
-    manifest::read(code).unwrap().into_iter().map(|document| document.value).collect()
+    let mut documents: Vec<Value> = manifest::read(code).unwrap().into_iter().map(|document| document.value).collect();
+    // The only example that is too long to be written down.
+    if (rule.name, heading) == ("too-complex", "Fires") {
+        let rules = &mut documents[0]["spec"]["ingress"];
+        *rules = vec![rules[0].clone(); 100_000].into();
+    }
+    documents
 }
 
 fn shipped() -> Configuration {

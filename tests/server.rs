@@ -49,7 +49,7 @@ async fn one_request_too_many_is_refused_and_takes_nothing_from_the_others() {
         let mut other = server.client.connect(protocol).await;
         let answered = other.post("/validate", good("too-many")).await.unwrap();
         assert_eq!(answered.status, 429, "{answered}");
-        assert_eq!(answered.text, "as many requests are under way as are allowed: 1, or less if they are large\n");
+        assert_eq!(answered.text, "too many requests in flight (limit 1, or 96 MiB of bodies); retry\n");
 
         rest.send(review.into()).unwrap();
         assert_eq!(answer.await.unwrap().unwrap().response()["uid"], "slow");

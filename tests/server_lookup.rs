@@ -16,7 +16,6 @@ mod support;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use portcullis::admission::Knowledge;
@@ -52,6 +51,8 @@ enum Answers {
 struct StandIn {
     answers: Answers,
     asked: Mutex<Vec<Need>>,
+    /// The objects that the cluster stores and no watch has reported yet.
+    stored: Mutex<Vec<Object>>,
 }
 
 impl Lookup for StandIn {
@@ -68,6 +69,7 @@ impl Lookup for StandIn {
                         facts.namespaces.insert(name, Ok(Some(read("v1", "Namespace", &object))));
                     }
                     (Answers::No, Need::Namespace(name)) => drop(facts.namespaces.insert(name, Ok(None))),
+                    (_, Need::Stored(_)) => facts.stored = Some(Ok(self.stored.lock().unwrap().clone())),
                     (Answers::Yes, Need::Bypass { rule, .. }) => drop(facts.bypasses.insert(rule, Ok(true))),
                     (Answers::No, Need::Bypass { rule, .. }) => drop(facts.bypasses.insert(rule, Ok(false))),
                 }
@@ -95,7 +97,7 @@ impl Watching {
         let head = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n";
         let configuration = Configuration::read(&format!("{head}{configuration}")).unwrap();
         let policies = PolicySet::shipped(&configuration.site.label_domain).unwrap();
-        let stand_in = Arc::new(StandIn { answers, asked: Mutex::default() });
+        let stand_in = Arc::new(StandIn { answers, asked: Mutex::default(), stored: Mutex::default() });
         let shared = Arc::new(Shared {
             knowledge: ArcSwap::from_pointee(Knowledge::new(configuration, View::of_cluster(), policies)),
             lookup: Some(stand_in.clone()),
@@ -252,10 +254,13 @@ async fn what_was_stored_just_before_still_counts() {
     });
     let web = create(&backend_policy("web", &egress(&[to_database()])));
     denied(&server.validate(&web).await, "dns-blocked at spec.egress");
-    // The watch tells of it while the next request is on its way.
-    let (answer, ()) = tokio::join!(server.validate(&web), async {
-        tokio::time::sleep(Duration::from_millis(60)).await;
-        server.insert(&dns);
-    });
+    assert_eq!(*server.stand_in.asked.lock().unwrap(), [Need::Stored(Some("shop".into()))]);
+    // The API server has stored it, and no watch has reported it yet.
+    server.stand_in.stored.lock().unwrap().push(dns);
+    let answer = server.validate(&web).await;
     assert!(answer.allowed(), "{answer}");
+    // A policy that opens every port does so whatever else is stored.
+    let open = create(&backend_policy("any", &ingress(&[from_on_any_port("frontend")])));
+    denied(&server.validate(&open).await, "any-port at spec.ingress[0]");
+    assert_eq!(server.asked(), 2);
 }

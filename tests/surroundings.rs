@@ -373,8 +373,8 @@ mod any_port {
     const RULE: &str = "any-port";
 
     fn of(one: &str, other: &str) -> Vec<String> {
-        let low = "ports: [{port: 1, endPort: 40000}]";
-        let high = "ports: [{port: 40001, endPort: 65535}]";
+        let low = "ports: [{port: 1, endPort: 32767}]";
+        let high = "ports: [{port: 32768, endPort: 65535}]";
         let rule = |peers: &str, ports| {
             if peers.is_empty() { format!("{{{ports}}}") } else { format!("{{from: [{peers}], {ports}}}") }
         };
@@ -414,7 +414,7 @@ mod any_port {
     fn of_what_adds_up_the_peer_is_named_that_it_does_for() {
         let (web, db) = ("{podSelector: {matchLabels: {app: web}}}", "{podSelector: {matchLabels: {app: db}}}");
         let rules = format!(
-            "{{from: [{web}, {db}], ports: [{{port: 1, endPort: 40000}}]}}, {{from: [{web}], ports: [{{port: 30000, endPort: \
+            "{{from: [{web}, {db}], ports: [{{port: 1, endPort: 32767}}]}}, {{from: [{web}], ports: [{{port: 32768, endPort: \
              65535}}]}}"
         );
         let policy = np("p", &format!("{{podSelector: {{}}, policyTypes: [Ingress], ingress: [{rules}]}}"));
@@ -435,7 +435,7 @@ mod any_port {
                     "{{endpointSelector: {pods}, ingress: [{{fromEntities: [all], toPorts: [{{ports: [{port}]}}]}}]}}"
                 )
             };
-            let specs = format!("[{}, {}]", spec(one, 1, 40_000), spec(other, 40_001, 65_535));
+            let specs = format!("[{}, {}]", spec(one, 1, 32_767), spec(other, 32_768, 65_535));
             let object = cnp("p", "{}").replace("spec: {}", &format!("specs: {specs}"));
             found(RULE, &[object])
         };
@@ -444,12 +444,89 @@ mod any_port {
         assert_eq!(of(web, "{}"), ["specs[1].ingress[0]"]);
         assert_eq!(of(web, db), [""; 0]);
     }
+
+    /// A policy that allows these ports to a peer.
+    fn range(name: &str, pods: &str, from: &str, first: u16, last: u16) -> String {
+        let ports = format!("ports: [{{port: {first}, endPort: {last}}}]");
+        np(name, &format!("{{podSelector: {pods}, policyTypes: [Ingress], ingress: [{{from: [{from}], {ports}}}]}}"))
+    }
+
+    #[test]
+    fn ports_of_all_policies_for_the_same_pods_add_up() {
+        let (web, db) = ("{podSelector: {matchLabels: {app: web}}}", "{podSelector: {matchLabels: {app: db}}}");
+        let (app, other) = ("{matchLabels: {app: app}}", "{matchLabels: {app: other}}");
+        let low = range("low", "{}", web, 1, 30_000);
+        for (pods, first, last, wanted) in [
+            ("{}", 30_001, 65_535, 1),
+            (app, 30_001, 60_000, 1),
+            ("{}", 30_001, 32_768, 0),
+            ("{}", 30_001, 32_769, 1),
+            ("{}", 8080, 8080, 0),
+        ] {
+            let found = found(RULE, &[low.clone(), range("high", pods, web, first, last)]);
+            assert_eq!(found.len(), wanted, "{pods} {first}-{last}: {found:?}");
+        }
+        assert!(found(RULE, &[low.clone(), range("high", "{}", db, 30_001, 60_000)]).is_empty(), "another peer");
+        let narrow = range("low", app, web, 1, 30_000);
+        assert_eq!(found(RULE, &[narrow.clone(), range("high", "{}", web, 30_001, 60_000)]).len(), 1, "for some pods");
+        assert!(found(RULE, &[narrow, range("high", other, web, 30_001, 60_000)]).is_empty(), "other pods");
+        let [found] = &findings(RULE, &[low, range("high", "{}", web, 30_001, 65_535)], false)[..] else {
+            panic!("one")
+        };
+        assert_eq!(
+            found.message,
+            "ingress from pods with app=web in namespace shop is allowed on every TCP port, together with NetworkPolicy \
+             shop/low"
+        );
+    }
+
+    #[test]
+    fn who_adds_little_to_what_others_open_is_not_blamed() {
+        let web = "{podSelector: {matchLabels: {app: web}}}";
+        let wide = range("wide", "{}", web, 1, 60_000);
+        assert!(found(RULE, &[wide.clone(), range("p", "{}", web, 65_000, 65_000)]).is_empty());
+        assert!(found(RULE, &[wide.clone(), range("p", "{}", web, 65_000, 65_015)]).is_empty());
+        assert_eq!(found(RULE, &[wide.clone(), range("p", "{}", web, 65_000, 65_016)]).len(), 1);
+        assert!(found(RULE, &[wide, range("p", "{}", web, 100, 30_000)]).is_empty(), "nothing new");
+        let slices: Vec<String> =
+            (0..70).map(|n| range(&format!("s{n:02}"), "{}", web, 1 + n * 900, 900 + n * 900)).collect();
+        assert_eq!(found(RULE, &slices).len(), 1, "many slices");
+    }
 }
 
 mod dissolved_baseline {
     use super::*;
 
     const RULE: &str = "dissolved-baseline";
+
+    /// A policy that allows these ports to anywhere.
+    fn open(name: &str, peers: &str, first: u16, last: u16) -> String {
+        let ports = format!("ports: [{{port: {first}, endPort: {last}, protocol: UDP}}]");
+        np(name, &format!("{{podSelector: {{}}, policyTypes: [Egress], egress: [{{to: [{peers}], {ports}}}]}}"))
+    }
+
+    #[test]
+    fn a_share_of_the_ports_is_enough_however_it_is_split() {
+        let v4 = "{ipBlock: {cidr: 0.0.0.0/0}}";
+        let found = |policies: &[String]| {
+            let mut all = vec![namespace("shop", PROFILE)];
+            all.extend_from_slice(policies);
+            found(RULE, &all).len()
+        };
+        assert_eq!(found(&[open("a", v4, 1, 16_384)]), 0, "a quarter");
+        assert_eq!(found(&[open("a", v4, 1, 16_385)]), 1);
+        assert_eq!(found(&[open("a", v4, 10_000, 20_000)]), 0, "media servers");
+        assert_eq!(found(&[open("a", v4, 1, 9_000), open("b", v4, 9_001, 18_000)]), 1, "two policies");
+        assert_eq!(found(&[open("a", v4, 1, 16_384), open("b", v4, 443, 443)]), 0, "nothing new");
+        assert_eq!(found(&[open("a", v4, 1, 16_384), open("b", v4, 20_000, 20_015)]), 0, "little");
+        let halves = ["{ipBlock: {cidr: 0.0.0.0/1}}", "{ipBlock: {cidr: 128.0.0.0/1}}"];
+        assert_eq!(found(&[open("a", halves[0], 1, 20_000), open("b", halves[1], 1, 20_000)]), 1, "by addresses");
+        assert_eq!(found(&[open("a", halves[0], 1, 20_000), open("b", halves[1], 20_001, 40_000)]), 0);
+        let mixed = [open("a", halves[0], 1, 20_000), open("b", halves[1], 1, 10_000), open("c", v4, 30_000, 36_500)];
+        assert_eq!(found(&mixed), 1, "by both");
+        assert_eq!(found(&mixed[..2]), 0);
+        assert_eq!(found(&[open("a", "{podSelector: {}}", 1, 60_000)]), 0, "not to anywhere");
+    }
 
     fn judged(spec: &str) -> Vec<String> {
         found(RULE, &[namespace("shop", PROFILE), np("p", spec)])

@@ -52,12 +52,22 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// The view, with the namespace of the request in it if the watches have not told of that yet; none where the view of
-    /// the server is to be used.
+    /// The view, with the namespace of the request and with what was read for this decision, if the watches have not reported
+    /// that yet; none where the view of the server is to be used.
     ///
     /// # Errors
     /// The request cannot be decided: why.
     pub(super) fn view(&self) -> Result<Option<View>, String> {
+        let view = self.watched()?;
+        let Some(Ok(stored)) = &self.facts.stored else { return Ok(view) };
+        let mut view = view.unwrap_or_else(|| View::clone(&self.knowledge.view));
+        for object in stored {
+            view.insert(object.clone());
+        }
+        Ok(Some(view))
+    }
+
+    fn watched(&self) -> Result<Option<View>, String> {
         let Knowledge { view, unsynced, .. } = self.knowledge;
         if let Some(why) = unsynced {
             return Err(format!("what is in the cluster is not known yet: {why}"));

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use crate::baseline::PolicySet;
 use crate::config::Configuration;
 use crate::engine::Judgement;
-use crate::rules::Mode;
+use crate::rules::{self, Mode};
 use crate::view::{Need, View};
 
 /// All that decisions are made from.
@@ -113,6 +113,15 @@ pub struct Decision<'a> {
 }
 
 impl Decision<'_> {
+    /// Returns true if a policy that was stored a moment ago, of which no watch has reported yet, could change a denial.
+    #[must_use]
+    pub fn may_be_outdated(&self) -> bool {
+        let mut denying = self.judgements.iter().filter(|judgement| judgement.denies()).peekable();
+        let adds_up =
+            |judgement: &Judgement| rules::find(judgement.finding.rule).is_some_and(rules::Definition::adds_up);
+        !self.allowed && denying.peek().is_some() && denying.all(adds_up)
+    }
+
     /// The decision in one word, for logs and metrics.
     #[must_use]
     pub fn word(&self) -> &'static str {

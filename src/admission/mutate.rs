@@ -10,6 +10,7 @@ use super::asking::Asking;
 use super::review::{Refusal, Request, whole_object};
 use super::validate::{Judged, Subject, answer, answer_malformed, is_mirror_pod, manifest, subject};
 use super::{Knowledge, Reply};
+use crate::budget;
 use crate::dialect::{self, Patch};
 use crate::engine;
 use crate::model::{Body, Labels, Path, Workload};
@@ -25,10 +26,12 @@ pub fn mutate<'a>(knowledge: &Knowledge, facts: &Facts, body: &'a [u8]) -> Resul
         Err(malformed) => return Ok(Reply::Answer(answer_malformed(malformed))),
     };
     let api_version = request.kind.api_version().into_owned();
-    let judged = match subject(&knowledge.configuration.site, &request, &api_version) {
+    let read = budget::attempt(|| subject(&knowledge.configuration.site, &request, &api_version));
+    let judged = match read.unwrap_or_else(|_| Err(Box::default())) {
         Ok(subject) => {
             let asking = Asking::new(knowledge, facts, &request);
-            let patch = patch(knowledge, &asking, &request, body, &subject);
+            // What is too complex is left as it is: /validate says why.
+            let patch = budget::attempt(|| patch(knowledge, &asking, &request, body, &subject)).unwrap_or_default();
             let needs = asking.into_needs();
             if !needs.is_empty() {
                 return Ok(Reply::Needs(needs));
@@ -51,7 +54,7 @@ fn patch(
     let Subject::Write { new, .. } = subject else { return None };
     // What a new namespace gets is the same whatever is in the cluster.
     if let Body::Namespace(namespace) = &new.body {
-        let object = (request.operation == "CREATE").then(|| whole_object(body)).flatten()?;
+        let object = (request.operation == "CREATE").then(|| whole_object(request, body)).flatten()?;
         let patch = labels(knowledge, &new.id.name, &namespace.labels, &object);
         // So is a patch that cannot be applied.
         patch.applied_to(&object)?;
@@ -66,7 +69,7 @@ fn patch(
             if fixes.is_empty() {
                 return None;
             }
-            let mut patched = whole_object(body)?;
+            let mut patched = whole_object(request, body)?;
             let mut all = Patch::default();
             for fix in &fixes {
                 // Each is tried on what the ones before it leave.
@@ -83,7 +86,7 @@ fn patch(
             if !waits(knowledge, view, request, pod) {
                 return None;
             }
-            let object = whole_object(body)?;
+            let object = whole_object(request, body)?;
             let patch = gate(&knowledge.configuration.site.gate_name(), &object);
             patch.applied_to(&object)?;
             patch

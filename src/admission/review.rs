@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::budget;
 use crate::dialect::Written;
 use crate::json::{Object, object, required};
 use crate::view::Requester;
@@ -138,7 +139,9 @@ struct Uid {
 }
 
 /// The whole object of a request, which is wanted only where it has to be changed.
-pub(super) fn whole_object(body: &[u8]) -> Option<Value> {
+pub(super) fn whole_object(request: &Request<'_>, body: &[u8]) -> Option<Value> {
+    let text = std::str::from_utf8(body).ok().filter(|_| request.object.is_some())?;
+    budget::charge_json(text);
     #[derive(Deserialize)]
     struct Whole {
         request: WholeRequest,
@@ -170,6 +173,7 @@ impl<'a> Request<'a> {
     /// Reads a body: the request, or why its review cannot be judged, or why it is no review at all.
     pub(super) fn read(body: &'a [u8]) -> Result<Result<Self, Malformed>, Refusal> {
         // Checked once for all, so that it need not be checked for each text in it.
+        budget::charge(body.len() / 64);
         let json = std::str::from_utf8(body)
             .map_err(|error| Refusal(format!("the body is not UTF-8 at byte {}", error.valid_up_to())))?;
         match serde_json::from_str::<Object<Review<'a>>>(json) {

@@ -11,10 +11,11 @@ use super::preview::preview;
 use super::relabelled::is_told_only;
 use super::review::{Malformed, Refusal, Request};
 use super::{Answer, Decision, Knowledge, Reply, text};
+use crate::budget::{self, Exceeded};
 use crate::dialect::{self, Claim, Manifest, Origin, ReadError, Written};
 use crate::engine::{self, Judgement};
-use crate::model::Object;
-use crate::rules::{Change, Old};
+use crate::model::{Object, ObjectRef};
+use crate::rules::{self, Change, Old};
 use crate::view::{Facts, Need, Site};
 
 /// Answers a review, or says what has to be found out first.
@@ -26,10 +27,36 @@ pub fn validate<'a>(knowledge: &Knowledge, facts: &Facts, body: &'a [u8]) -> Res
         Ok(request) => request,
         Err(malformed) => return Ok(Reply::Answer(answer_malformed(malformed))),
     };
-    Ok(match judge(knowledge, facts, &request) {
-        Ok(judged) => Reply::Answer(answer(request, judged)),
-        Err(needs) => Reply::Needs(needs),
+    Ok(match budget::attempt(|| judge(knowledge, facts, &request)) {
+        Ok(Ok(judged)) => Reply::Answer(answer(request, judged)),
+        Ok(Err(needs)) => Reply::Needs(needs),
+        Err(exceeded) => {
+            let judged = unjudged(knowledge, &request, exceeded);
+            Reply::Answer(answer(request, judged))
+        }
     })
+}
+
+/// The answer to a request that exceeded its budget before rules could be evaluated.
+fn unjudged(knowledge: &Knowledge, request: &Request<'_>, exceeded: Exceeded) -> Judged {
+    let namespace = request.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+    let object = ObjectRef {
+        api_version: request.kind.api_version().into(),
+        kind: (*request.kind.kind).into(),
+        namespace: namespace.filter(|_| !request.is_about_a_namespace()).map(Box::from),
+        name: request.name.as_deref().unwrap_or_default().into(),
+    };
+    let labels = namespace.and_then(|namespace| knowledge.view.all_labels(namespace));
+    let is_deleted = request.operation == "DELETE";
+    let judgement = engine::unjudged(&knowledge.configuration, &object, labels, is_deleted, exceeded);
+    let judgements: Vec<Judgement> = judgement.into_iter().collect();
+    let outcome = Outcome {
+        denial: text::denial(&judgements, None),
+        warnings: text::warnings(&judgements),
+        audit: text::audit(&judgements),
+        patch: None,
+    };
+    Judged { outcome, judgements, unreadable: None }
 }
 
 /// Those who only finish what somebody was allowed to begin, the deletion of a namespace or of an owner, in an order that
@@ -239,7 +266,9 @@ fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<
     let previewed = if judgements.iter().any(Judgement::denies) {
         Vec::new()
     } else {
-        preview(knowledge, view, subject.change(), asking.occasion().now)
+        // A preview decides nothing, so one that takes too much work is left out.
+        let lines = budget::attempt(|| preview(knowledge, view, subject.change(), asking.occasion().now));
+        lines.unwrap_or_default()
     };
     let needs = asking.into_needs();
     if !needs.is_empty() {
@@ -248,7 +277,9 @@ fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<
     if judgements.is_empty() && previewed.is_empty() {
         return Ok(Judged::nothing());
     }
-    let object = request.object.map(|object| manifest(request, &api_version, object));
+    let is_whole = !judgements.iter().any(|judgement| judgement.finding.rule == rules::TOO_COMPLEX);
+    // A fix reads the object again, for which an exceeded budget leaves nothing.
+    let object = request.object.filter(|_| is_whole).map(|object| manifest(request, &api_version, object));
     let outcome = Outcome {
         denial: text::denial(&judgements, object.as_ref()),
         warnings: text::with_preview(text::warnings(&judgements), &previewed),

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use super::report::{self, Entry, Report};
 use super::sources::{STDIN, Sources, documents, read_manifests};
 use super::{DENIED, FAILED, OK};
-use crate::engine;
+use crate::budget::{self, Limits};
+use crate::engine::{self, Verdict};
 use crate::model::Object;
 use crate::rules::{Change, Named, Occasion};
 use crate::view::View;
@@ -94,7 +95,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         occasion.author = named;
     }
     for (found, object) in &read {
-        let verdict = engine::judge(&configuration, &view, Change::Write { new: object, old: None }, occasion);
+        let change = Change::Write { new: object, old: None };
+        let judged = budget::run(Limits::default(), || engine::judge(&configuration, &view, change, occasion));
+        let verdict = judged.unwrap_or_else(|exceeded| Verdict {
+            judgements: engine::unjudged(&configuration, &object.id, None, false, exceeded).into_iter().collect(),
+        });
         // Each patch reads the manifest anew, and nobody applies hundreds of them to one object by hand.
         let mut fixes = 0..FIXES;
         report.entries.extend(verdict.judgements.into_iter().map(|judgement| Entry {

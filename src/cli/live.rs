@@ -26,7 +26,7 @@ pub(super) async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) ->
 
 /// Who asks the cluster what the view does not tell.
 pub(super) fn lookup(cluster: &Cluster, metrics: &Metrics) -> Arc<dyn Lookup> {
-    Arc::new(LiveLookup::new(cluster.client.clone(), metrics.cluster.clone()))
+    Arc::new(LiveLookup::new(cluster.client.clone(), Arc::clone(&cluster.served), metrics.cluster.clone()))
 }
 
 /// Replaces what files say of a cluster by what is known of one that is to be watched: nothing yet.

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::api::PostParams;
@@ -13,6 +14,8 @@ use kube::core::ApiResource;
 use kube::{Api, Client};
 
 use super::arrival::{Arrival, Owning, read};
+use super::discovery::Served;
+use super::stored::StoredReads;
 use super::strip::Arriving;
 use super::words;
 use crate::model::Object;
@@ -30,6 +33,8 @@ const KEPT: usize = 1024;
 pub struct LiveLookup {
     client: Client,
     metrics: ClusterMetrics,
+    served: Arc<ArcSwap<Served>>,
+    stored: StoredReads,
     /// Who may bypass which rule, and until when that holds. A failure is no answer, and is not kept.
     answers: Mutex<Answers>,
 }
@@ -40,6 +45,7 @@ type Answers = HashMap<(Requester, &'static str), (Instant, bool)>;
 enum Fact {
     Namespace(Box<str>, Result<Option<Object>, String>),
     Bypass(&'static str, Result<bool, String>),
+    Stored(Result<Vec<Object>, String>),
 }
 
 impl fmt::Debug for LiveLookup {
@@ -49,10 +55,10 @@ impl fmt::Debug for LiveLookup {
 }
 
 impl LiveLookup {
-    /// Asks by this client.
+    /// Asks by this client for kinds that are served.
     #[must_use]
-    pub fn new(client: Client, metrics: ClusterMetrics) -> Self {
-        Self { client, metrics, answers: Mutex::default() }
+    pub fn new(client: Client, served: Arc<ArcSwap<Served>>, metrics: ClusterMetrics) -> Self {
+        Self { client, metrics, served, stored: StoredReads::default(), answers: Mutex::default() }
     }
 
     async fn find_out(&self, need: Need) -> Fact {
@@ -61,6 +67,11 @@ impl LiveLookup {
                 let found = within(self.namespace(&name)).await;
                 self.metrics.looked_up(Asked::Namespace, found.is_ok());
                 Fact::Namespace(name, found)
+            }
+            Need::Stored(namespace) => {
+                let found = self.stored.read(&self.client, &self.served.load(), namespace.as_deref()).await;
+                self.metrics.looked_up(Asked::Stored, found.is_ok());
+                Fact::Stored(found)
             }
             Need::Bypass { rule, requester } => {
                 let key = (requester, rule);
@@ -127,6 +138,7 @@ impl Lookup for LiveLookup {
                 match fact {
                     Fact::Namespace(name, found) => drop(facts.namespaces.insert(name, found)),
                     Fact::Bypass(rule, found) => drop(facts.bypasses.insert(rule, found)),
+                    Fact::Stored(found) => facts.stored = Some(found),
                 }
             }
         })
@@ -179,7 +191,7 @@ mod tests {
     fn lookup() -> LiveLookup {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
-        LiveLookup::new(Client::try_from(config).unwrap(), ClusterMetrics::default())
+        LiveLookup::new(Client::try_from(config).unwrap(), Arc::default(), ClusterMetrics::default())
     }
 
     #[test]

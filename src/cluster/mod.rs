@@ -3,7 +3,7 @@
 //! ```text
 //! API server ─ discovery ─▶ kinds ─ watch (one a kind) ─ strip ─ arrival ─▶ feed ─▶ View ─▶ admission, baseline
 //!      ▲                                                                            │
-//!      └──────────────────── lookup: a namespace, an access review ◀────────────────┘ what the view does not tell
+//!      └──────────────────── lookup: a namespace, stored policies, an access review ◀────────────────┘ what the view does not tell
 //! ```
 //!
 //! Of what makes pods, Deployments, StatefulSets, DaemonSets and CronJobs are watched: all others make pods, which are
@@ -16,6 +16,7 @@ mod discovery;
 mod feed;
 mod lookup;
 mod status;
+mod stored;
 mod strip;
 mod supervisor;
 mod watch;

@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
 
+use crate::budget;
 use crate::json::Object;
 use crate::model::Path;
 
@@ -34,6 +35,7 @@ impl ReadError {
 
 /// Reads a part of a manifest into a wire struct; what does not fit is named with its place.
 pub(super) fn parse<T: DeserializeOwned>(part: &RawValue, path: &Path) -> Result<T, ReadError> {
+    budget::charge_json(part.get());
     serde_json::from_str(part.get()).map(|Object(value)| value).map_err(|first| {
         // The place costs time, so it is looked for only once something is known to be wrong.
         let mut deserializer = serde_json::Deserializer::from_str(part.get());

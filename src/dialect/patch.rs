@@ -12,6 +12,7 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::Manifest;
+use crate::budget;
 use crate::json::Key;
 use crate::model::{Direction, Path, Step};
 
@@ -105,6 +106,7 @@ pub(super) fn find<'a>(manifest: &Manifest<'a>, path: &Path) -> Option<&'a RawVa
         _ => return None,
     };
     rest.iter().try_fold(written, |part, step| {
+        budget::charge(part.get().len() / 64);
         Pick { step, of: PhantomData }.deserialize(&mut serde_json::Deserializer::from_str(part.get())).ok()?
     })
 }

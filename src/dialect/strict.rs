@@ -5,8 +5,12 @@ use serde_json::value::RawValue;
 
 use super::ReadError;
 use super::error::parse;
+use crate::budget;
 use crate::json::Object;
 use crate::model::{Fault, FaultKind, Path};
+
+/// Maximum number of faults after which no more unknown fields are recorded.
+const MAX_FAULTS: usize = 100;
 
 /// Reads a part of a manifest of this kind into a wire struct. Fields that the struct does not have are added to the faults.
 pub(super) fn read<T: DeserializeOwned>(
@@ -15,10 +19,14 @@ pub(super) fn read<T: DeserializeOwned>(
     kind: &str,
     faults: &mut Vec<Fault>,
 ) -> Result<T, ReadError> {
+    budget::charge_json(part.get());
     let mut deserializer = serde_json::Deserializer::from_str(part.get());
     let known = faults.len();
     let read = serde_ignored::deserialize::<_, _, Object<T>>(&mut deserializer, |field| {
-        if let Some(path) = place(&field, path) {
+        budget::charge(1);
+        if faults.len() < MAX_FAULTS
+            && let Some(path) = place(&field, path)
+        {
             faults.push(unknown(kind, path));
         }
     });

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::calico::stored;
 use super::error::parse;
 use super::{ReadError, strict};
+use crate::budget;
 use crate::model::{Fault, Labels, ObjectRef, Path};
 
 /// An object as it is written.
@@ -244,6 +245,7 @@ fn same(a: Option<&RawValue>, b: Option<&RawValue>) -> bool {
 /// A field that may not be there.
 fn field<T: DeserializeOwned>(part: Option<&RawValue>, path: &Path) -> Result<Option<T>, ReadError> {
     part.map(|part| {
+        budget::charge_json(part.get());
         serde_json::from_str(part.get()).map_err(|error| {
             let problem = error.to_string();
             let problem = problem.rsplit_once(" at line ").map_or(problem.as_str(), |(problem, _)| problem);

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::{Judgement, Spared};
+use crate::budget;
 use crate::config::Configuration;
 use crate::model::{Finding, Object, Path};
 use crate::rules::{self, Case, Mode};
@@ -64,7 +65,7 @@ fn named<'a>(site: &Site, object: &'a Object) -> impl Iterator<Item = &'a str> {
     // Most have none that means anything.
     let annotations = Some(&object.annotations).filter(|annotations| !annotations.is_empty());
     let names = annotations.and_then(|annotations| annotations.get(&site.exempt_annotation())).unwrap_or_default();
-    names.split(',').map(str::trim).filter(|name| !name.is_empty())
+    names.split(',').inspect(|_| budget::charge(1)).map(str::trim).filter(|name| !name.is_empty())
 }
 
 /// Turns denials into warnings where the object is exempt, and denies that somebody makes it so who may not. What such an

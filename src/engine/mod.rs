@@ -5,9 +5,10 @@ mod ratchet;
 
 pub use exemption::{Exemption, exemption};
 
+use crate::budget::{self, Exceeded};
 use crate::config::{Asked, Configuration};
-use crate::model::{Body, Finding, Fix, Labels, Object, Policy, Standing};
-use crate::rules::{self, Case, Change, Findings, Mode, Occasion};
+use crate::model::{Body, Finding, Fix, Labels, Object, ObjectRef, Policy, Standing};
+use crate::rules::{self, Case, Change, Findings, Mode, Occasion, RULES};
 use crate::view::View;
 
 use ratchet::Before;
@@ -97,14 +98,22 @@ pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>, occ
     if is_of_the_controller(&case) {
         return Verdict::default();
     }
-    let mut judgements = ask(configuration, &case);
+    let (mut judgements, exceeded) = ask(configuration, &case);
+    if let Some(exceeded) = exceeded {
+        let is_deleted = matches!(change, Change::Delete { .. });
+        let labels = own_labels(&case).or_else(|| view.all_labels(change.object().namespace()?));
+        judgements.extend(unjudged(configuration, &change.object().id, labels, is_deleted, exceeded));
+    }
     let is_staged = |policy: &Policy| policy.standing == Standing::Staged;
     let policies = case.change.object().policies();
     if policies.iter().any(is_staged) && policies.iter().all(is_staged) {
         spare(&mut judgements, Spared::Staged);
     }
     let before = Before::new(configuration, case);
-    before.spare(&mut judgements);
+    // What was found up to the limit is not compared with what would have been found before.
+    if exceeded.is_none() {
+        before.spare(&mut judgements);
+    }
     spare_by_namespace(&case, &mut judgements);
     exemption::apply(configuration, &case, &mut judgements, || before.found());
     Verdict { judgements }
@@ -154,33 +163,63 @@ pub fn repairs(configuration: &Configuration, view: &View, change: Change<'_>, o
     findings.into_vec().into_iter().filter_map(|finding| finding.fix).collect()
 }
 
-fn ask(configuration: &Configuration, case: &Case<'_>) -> Vec<Judgement> {
+/// The judgement of an object that could not be judged within the budget of its request. None where the rule is off.
+///
+/// The deletion of such an object is not denied: it has to be possible to remove it.
+#[must_use]
+pub fn unjudged(
+    configuration: &Configuration,
+    object: &ObjectRef,
+    labels: Option<&Labels>,
+    is_deleted: bool,
+    exceeded: Exceeded,
+) -> Option<Judgement> {
+    let finding = rules::too_complex(object.clone(), exceeded);
+    let mut asked = configuration.asked(object.namespace.as_deref(), labels);
+    let asked = asked.find(|asked| asked.definition.name == finding.rule)?;
+    let action = if is_deleted { asked.mode.max(Mode::Warn) } else { asked.mode };
+    Some(Judgement { finding, action, spared: None })
+}
+
+/// What the rules find, guards first, and the limit that ended it, if one did.
+fn ask(configuration: &Configuration, case: &Case<'_>) -> (Vec<Judgement>, Option<Exceeded>) {
     let mut judgements = Vec::new();
-    for asked in asked(configuration, case) {
+    let mut all: Vec<Asked<'_>> = asked(configuration, case).collect();
+    all.sort_by_key(|asked| !asked.definition.is_guard());
+    let mut exceeded = None;
+    for asked in all {
         let mut findings = Findings::default();
-        asked.rule.check(case, &mut findings);
+        exceeded = budget::attempt(|| asked.rule.check(case, &mut findings)).err();
         judgements.extend(findings.into_vec().into_iter().map(|finding| Judgement {
             finding,
             action: asked.mode,
             spared: None,
         }));
+        if exceeded.is_some() {
+            break;
+        }
     }
-    // Stable: what stands at one place stays in the order of the rules.
-    judgements.sort_by(|a, b| a.finding.path.cmp(&b.finding.path));
-    judgements
+    // What stands at one place is in the order of the list of rules.
+    let position = |judgement: &Judgement| RULES.iter().position(|rule| rule.name == judgement.finding.rule);
+    judgements.sort_by_cached_key(|judgement| (judgement.finding.path.clone(), position(judgement)));
+    (judgements, exceeded)
 }
 
 /// The rules to ask in the namespace of the case.
 fn asked<'a>(configuration: &'a Configuration, case: &Case<'_>) -> impl Iterator<Item = Asked<'a>> {
     let object = case.change.object();
     let namespace = object.namespace();
-    // Labels that a change is only about to set do not choose the rules for that change.
-    let own = match &object.body {
+    let known = own_labels(case).or_else(|| case.view.all_labels(namespace?));
+    configuration.asked(namespace, known)
+}
+
+/// The labels of the object, if it is a namespace. Those that a change is only about to set do not choose the rules for it.
+fn own_labels<'a>(case: &Case<'a>) -> Option<&'a Labels> {
+    let object = case.change.object();
+    match &object.body {
         Body::Namespace(_) => labels(case.change.old().unwrap_or(object)),
         Body::Policies(_) | Body::Tier(_) | Body::Workload(_) => None,
-    };
-    let known = own.or_else(|| case.view.all_labels(namespace?));
-    configuration.asked(namespace, known)
+    }
 }
 
 fn labels(object: &Object) -> Option<&Labels> {

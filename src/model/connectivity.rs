@@ -15,6 +15,8 @@
 
 use std::borrow::Cow;
 
+use crate::budget::charge;
+
 use super::{
     Action, Direction, End, Endpoint, NAME_LABEL, Namespaces, Order, Owner, Pods, Policy, Ports, Precedence, Protocol,
     Rule, Selector, Side, Surroundings, Traffic,
@@ -137,6 +139,7 @@ fn ask_in_steps<'a>(
             continue;
         }
         *budget = budget.saturating_sub(1);
+        charge(1 + side.rules.len() / 64);
         match question.subject.share(&policy.subject, around) {
             None => {}
             Some(Share::Unknown) => answer.assumed.push(Assumption { policy, rule: None }),
@@ -259,6 +262,7 @@ impl<'a> Asking<'_, 'a> {
     fn share_of(&mut self, turn: &Turn<'a>, rule: &'a Rule) -> Option<Covered<'a>> {
         let unknown = Assumption { policy: turn.policy, rule: Some(rule) };
         *self.budget = self.budget.saturating_sub(1);
+        charge(1);
         match rule.means(&self.question.other, self.question.traffic, self.around) {
             Some(true) => {}
             Some(false) => return None,
@@ -408,7 +412,7 @@ impl<'a> Subject<'a> {
         };
         let lifted = |namespaces: Selector| {
             let mut parts = vec![namespaces];
-            parts.extend(labels.cloned());
+            parts.extend(labels.map(Selector::copied));
             Covered::Part(Cow::Owned(Selector::all(parts)))
         };
         match (&own.namespaces, &pods.namespaces) {

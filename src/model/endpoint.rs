@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::budget::charge;
+
 use super::ternary::{all_of, any_of};
 use super::{
     AddressSet, Block, Entity, Fact, Labels, NAME_LABEL, Namespaces, Owner, Peers, Pods, Selector, Tier, Who, Workload,
@@ -182,6 +184,7 @@ impl Who {
     /// Whether an end is meant, if that is known.
     #[must_use]
     pub fn means(&self, end: &End<'_>, around: &dyn Surroundings) -> Option<bool> {
+        charge(1);
         match (self, end) {
             (Self::All(parts), _) => all_of(parts.iter().map(|part| part.means(end, around))),
             (Self::Not(part), _) => part.means(end, around).map(|meant| !meant),

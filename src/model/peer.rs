@@ -149,7 +149,7 @@ impl Pods {
     /// The selector of the pods; that of all pods where the author did not say.
     #[must_use]
     pub fn selector(&self) -> Selector {
-        self.labels.clone().unwrap_or_else(Selector::everything)
+        self.labels.as_ref().map_or_else(Selector::everything, Selector::copied)
     }
 
     /// The pods that both mean, if there may be any as far as their namespaces tell.
@@ -157,11 +157,11 @@ impl Pods {
     pub fn and(&self, other: &Self, around: &dyn Surroundings) -> Option<Self> {
         let namespaces = match (&self.namespaces, &other.namespaces) {
             (Namespaces::Matching(a), Namespaces::Matching(b)) => Namespaces::Matching(if a == b || b.is_empty() {
-                a.clone()
+                a.copied()
             } else if a.is_empty() {
-                b.clone()
+                b.copied()
             } else {
-                Selector::All(vec![a.clone(), b.clone()])
+                Selector::All(vec![a.copied(), b.copied()])
             }),
             (own @ Namespaces::Own(name), there) | (there, own @ Namespaces::Own(name)) => {
                 if there.mean(name.as_deref().unwrap_or_default(), around) == Some(false) {
@@ -173,7 +173,7 @@ impl Pods {
         let mut parts: Vec<Selector> = Vec::new();
         for labels in [&self.labels, &other.labels].into_iter().flatten() {
             if !labels.is_empty() && !parts.contains(labels) {
-                parts.push(labels.clone());
+                parts.push(labels.copied());
             }
         }
         Some(Self { namespaces, labels: (!parts.is_empty()).then(|| Selector::all(parts)) })

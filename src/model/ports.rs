@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::budget::charge;
+
 use super::ternary::{all_of, any_of};
 use super::{Path, Ranges};
 
@@ -156,6 +158,7 @@ impl Port {
     /// Whether the entry means this traffic. None, if that depends on what is not known.
     #[must_use]
     pub fn means(&self, traffic: Traffic<'_>) -> Option<bool> {
+        charge(1);
         match traffic {
             Traffic::Port { protocol, .. } | Traffic::Protocol(protocol) | Traffic::Message { protocol, .. }
                 if !self.is_for(protocol) =>
@@ -212,6 +215,30 @@ impl Ports {
         }
     }
 
+    /// Returns true if both list the same, wherever that is written.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same = |own: &[Port], other: &[Port]| {
+            let alike = |(own, other): (&Port, &Port)| (own.protocol, &own.numbers) == (other.protocol, &other.numbers);
+            own.len() == other.len() && own.iter().zip(other).all(alike)
+        };
+        match (self, other) {
+            (Self::Only(own), Self::Only(other)) => same(own, other),
+            (Self::But { of, not }, Self::But { of: other, not: others }) => of.is_same(other) && same(not, others),
+            _ => self == other,
+        }
+    }
+
+    /// The number of entries that are listed.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        match self {
+            Self::Any | Self::OfService(_) => 0,
+            Self::Only(ports) => ports.len(),
+            Self::But { of, not } => of.entries() + not.len(),
+        }
+    }
+
     /// Whether this traffic is meant. None, if that depends on what is not known.
     #[must_use]
     pub fn mean(&self, traffic: Traffic<'_>) -> Option<bool> {
@@ -235,6 +262,7 @@ impl Ports {
 
 /// Every number of `protocol` that these entries, added up, are sure to mean.
 fn numbers(ports: &[Port], protocol: Protocol) -> Ranges<u16> {
+    charge(ports.len());
     ports.iter().filter(|port| port.is_for(protocol)).filter_map(Port::known_numbers).collect()
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use crate::budget::charge;
+
 /// A number that ranges can be made of.
 pub trait Number: Copy + Ord + Debug + Into<u128> {
     /// The smallest number there is.
@@ -80,13 +82,18 @@ impl<T: Number> Ranges<T> {
     /// Whether `number` is in the set.
     #[must_use]
     pub fn contains(&self, number: T) -> bool {
-        self.0.iter().any(|(first, last)| *first <= number && number <= *last)
+        let after = self.0.partition_point(|(first, _)| *first <= number);
+        after.checked_sub(1).and_then(|at| self.0.get(at)).is_some_and(|(_, last)| number <= *last)
     }
 
     /// Whether every number of `other` is in this set.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        other.0.iter().all(|(first, last)| self.0.iter().any(|(from, to)| from <= first && last <= to))
+        charge(other.0.len());
+        other.0.iter().all(|(first, last)| {
+            let after = self.0.partition_point(|(from, _)| from <= first);
+            after.checked_sub(1).and_then(|at| self.0.get(at)).is_some_and(|(_, to)| last <= to)
+        })
     }
 
     /// Adds the numbers of `other`.
@@ -96,6 +103,7 @@ impl<T: Number> Ranges<T> {
 
     /// Takes the numbers of `other` away. Both are in order, so each range is looked at once.
     pub fn subtract(&mut self, other: &Self) {
+        charge(self.0.len() + other.0.len());
         let mut left = Vec::with_capacity(self.0.len());
         let mut cuts = other.0.as_slice();
         for &(first, last) in &self.0 {
@@ -123,6 +131,7 @@ impl<T: Number> FromIterator<(T, T)> for Ranges<T> {
     /// The numbers of all these ranges, from the first to the last of each.
     fn from_iter<I: IntoIterator<Item = (T, T)>>(ranges: I) -> Self {
         let mut ranges: Vec<(T, T)> = ranges.into_iter().filter(|(first, last)| first <= last).collect();
+        charge(ranges.len());
         ranges.sort_unstable();
         let mut merged: Vec<(T, T)> = Vec::with_capacity(ranges.len());
         for (first, last) in ranges {

@@ -6,14 +6,18 @@
 //! demands on one key contradict each other. It is sound always, and complete for the operators of
 //! Kubernetes; past [`STEPS`] it gives up, and an unproved answer is "no".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use super::ternary::{all_of, any_of};
 use super::{Labels, NAME_LABEL};
+use crate::budget::charge;
 
 /// How many steps a proof may take. Real selectors need a few dozen; past this, thinking longer would only hold others up.
 const STEPS: usize = 20_000;
+
+/// Number of values up to which walking through a list is faster than looking them up.
+const FEW_VALUES: usize = 64;
 
 /// Which label sets are meant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -110,6 +114,7 @@ impl Selector {
     /// The same demands, made of the labels of another: a selector of namespaces becomes one of the pods in them.
     #[must_use]
     pub fn on(&self, owner: Owner) -> Self {
+        charge(1);
         let each = |parts: &[Self]| parts.iter().map(|part| part.on(owner)).collect();
         match self {
             Self::All(parts) => Self::All(each(parts)),
@@ -161,6 +166,7 @@ impl Selector {
     /// Whether an object is meant of which only some labels are known. None, if the others decide.
     #[must_use]
     pub fn decided<'a>(&self, known: &dyn Fn(Owner, &str) -> Fact<'a>) -> Option<bool> {
+        charge(1);
         match self {
             Self::All(parts) => all_of(parts.iter().map(|part| part.decided(known))),
             Self::Any(parts) => any_of(parts.iter().map(|part| part.decided(known))),
@@ -176,7 +182,8 @@ impl Selector {
     /// Whether it is proved that whatever `other` means, this means too.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        self.is_empty() || contradictory(&[(other, true), (self, false)])
+        charge(1 + self.size() / 16);
+        self.is_empty() || self == other || contradictory(&[(other, true), (self, false)])
     }
 
     /// Whether it is proved that nothing meets all of these demands: to be meant, or not to be meant. The steps that it takes
@@ -197,10 +204,46 @@ impl Selector {
     }
 }
 
+impl Selector {
+    /// The number of its parts and of the values they list.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::All(parts) | Self::Any(parts) => 1 + parts.iter().map(Self::size).sum::<usize>(),
+            Self::Not(part) => 1 + part.size(),
+            Self::Label(label) => 1 + label.operator.size(),
+        }
+    }
+
+    /// A copy, charged by its size.
+    #[must_use]
+    pub(super) fn copied(&self) -> Self {
+        charge(self.size() / 4);
+        self.clone()
+    }
+}
+
 impl Operator {
+    /// The values it lists, to be looked up.
+    fn values(&self) -> Option<HashSet<&str>> {
+        match self {
+            Self::In(values) | Self::NotIn(values) => Some(values.iter().map(|value| &**value).collect()),
+            _ => None,
+        }
+    }
+
+    /// The number of values it lists.
+    fn size(&self) -> usize {
+        match self {
+            Self::In(values) | Self::NotIn(values) => values.len(),
+            _ => 0,
+        }
+    }
+
     /// Whether a label with this value, or the absence of the label, satisfies it.
     #[must_use]
     pub fn accepts(&self, value: Option<&str>) -> bool {
+        charge(self.size() / 16);
         match (self, value) {
             (Self::In(values), Some(value)) => values.iter().any(|other| **other == *value),
             (Self::NotIn(values), Some(value)) => values.iter().all(|other| **other != *value),
@@ -239,6 +282,7 @@ impl<'a> Branch<'a> {
         while let Some((selector, holds)) = self.open.pop() {
             let Some(left) = budget.checked_sub(1) else { return false };
             *budget = left;
+            charge(1);
             match (selector, holds) {
                 (Selector::Not(inner), holds) => self.open.push((inner, !holds)),
                 (Selector::Label(label), holds) => {
@@ -247,11 +291,13 @@ impl<'a> Branch<'a> {
                     // What was asked of the same key before is looked at again.
                     let Some(left) = budget.checked_sub(asked.len()) else { return false };
                     *budget = left;
+                    charge(asked.len());
                     if contradicts(asked) {
                         return true;
                     }
                 }
                 (Selector::All(parts), true) | (Selector::Any(parts), false) => {
+                    charge(parts.len());
                     self.open.extend(parts.iter().map(|part| (part, holds)));
                 }
                 (Selector::All(parts), false) | (Selector::Any(parts), true) => match parts.as_slice() {
@@ -264,8 +310,10 @@ impl<'a> Branch<'a> {
         let Some((parts, holds)) = self.choices.pop() else { return false };
         parts.iter().all(|part| {
             // A branch costs what there is to copy.
-            let Some(left) = budget.checked_sub(1 + self.asked.len() + self.choices.len()) else { return false };
+            let cost = 1 + self.asked.len() + self.choices.len();
+            let Some(left) = budget.checked_sub(cost) else { return false };
             *budget = left;
+            charge(cost);
             let mut branch = self.clone();
             branch.open.push((part, holds));
             branch.closes(budget)
@@ -285,7 +333,24 @@ fn contradicts(asked: &[(&Operator, bool)]) -> bool {
         _ => None,
     });
     if let Some(values) = possible {
-        return !values.iter().any(|value| meets(Some(value)));
+        let listed: usize = asked.iter().map(|(operator, _)| operator.size()).sum();
+        if listed <= FEW_VALUES {
+            return !values.iter().any(|value| meets(Some(value)));
+        }
+        // Lists of thousands of values are looked up and not walked through for each value.
+        charge(listed);
+        let sets: Vec<Option<HashSet<&str>>> = asked.iter().map(|(operator, _)| operator.values()).collect();
+        let meets = |value: &str| {
+            asked.iter().zip(&sets).all(|((operator, holds), set)| match (operator, set) {
+                (Operator::In(_), Some(set)) => set.contains(value) == *holds,
+                (Operator::NotIn(_), Some(set)) => set.contains(value) != *holds,
+                _ => operator.accepts(Some(value)) == *holds,
+            })
+        };
+        return !values.iter().any(|value| {
+            charge(asked.len());
+            meets(value)
+        });
     }
     // Otherwise any of endlessly many values will do, unless the label may not be there at all, or one and the same
     // question about its text has to be answered both ways.

@@ -1,15 +1,16 @@
 //! See [`AnyPort`].
 
+use std::collections::HashMap;
+
 use super::hosts::is_for_hosts;
 use super::passed_on::{Later, for_whom, verb};
+use super::together::{self, MIN_SHARE, Part};
 use super::{Case, Findings, Rule};
+use crate::budget::charge;
 use crate::model::{
     BUDGET, Direction, Entity, Namespaces, Peer, Peers, Policy, Ports, Protocol, Ranges, Rule as TrafficRule, Who,
     is_link_local,
 };
-
-/// From how many ports of a protocol on a rule may be a part of one for every port.
-const WIDE: u128 = 1000;
 
 rule! {
     /// A rule allows every port.
@@ -22,7 +23,8 @@ rule! {
     /// ## What it looks at
     ///
     /// Each rule that allows something: no list of ports; an entry with a protocol and no port; ranges that add up to more
-    /// than `most` ports of one protocol, in one rule, or for one peer in several rules of an object.
+    /// than `most` ports of one protocol. The ranges of all policies for the same pods and the same peer are added up, so it
+    /// does not matter how they are split. An object is reported if it adds more than 16 ports to such a sum.
     ///
     /// - NetworkPolicy: `ports` left out, a port without `port`, `endPort`.
     /// - Cilium: no `toPorts`, port `"0"`, ranges by `endPort`. A rule that allows nothing (`{}`, an empty list of peers) is
@@ -89,7 +91,8 @@ rule! {
     ///
     /// - `sameNamespace`: `true` lets pods of one namespace talk to each other on any port. `false` by default.
     /// - `nodeIngress`: `false` asks for ports on ingress from the node's side too. `true` by default.
-    /// - `most`: how many ports of one protocol a rule may allow; more counts as any port. 60000 by default.
+    /// - `most`: how many ports of one protocol a rule may allow; more counts as any port. 32768 by default, half of
+    ///   them.
     "any-port", Deny,
     pub struct AnyPort {
         same_namespace: bool,
@@ -100,120 +103,77 @@ rule! {
 
 impl Default for AnyPort {
     fn default() -> Self {
-        Self { same_namespace: false, node_ingress: true, most: 60_000 }
+        Self { same_namespace: false, node_ingress: true, most: 32_768 }
     }
 }
 
 impl Rule for AnyPort {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         let mut budget = BUDGET;
-        let mut split: Vec<(Direction, Part<'_>)> = Vec::new();
         for policy in case.policies().iter().filter(|policy| !is_for_hosts(case, policy)) {
             let later = Later::than(case, policy, &mut budget);
             for (direction, side) in policy.sides() {
-                for rule in side.rules.iter().filter(|rule| self.is_wide(rule)) {
-                    if !later.lets_through(direction, rule, &mut budget) {
-                        continue;
-                    }
-                    match self.every_port(&rule.ports) {
-                        Some(what) => self.report(case, findings, direction, rule, &rule.peers, &what),
-                        None => split.push((direction, Part { policy, rule })),
+                for rule in &side.rules {
+                    charge(1);
+                    let Some(what) = self.every_port(&rule.ports) else { continue };
+                    if later.lets_through(direction, rule, &mut budget) {
+                        self.report(case, findings, direction, rule, &rule.peers, &what);
                     }
                 }
+                self.check_sum(case, findings, policy, direction, &later);
             }
         }
-        for direction in Direction::ALL {
-            let parts = split.iter().filter(|(of, _)| *of == direction).map(|(_, part)| *part);
-            self.check_split(case, findings, direction, parts);
-        }
-    }
-}
-
-/// A rule that allows many ports, and not all of them.
-#[derive(Clone, Copy)]
-struct Part<'a> {
-    policy: &'a Policy,
-    rule: &'a TrafficRule,
-}
-
-impl Part<'_> {
-    /// Whether it is proved that this is for a peer of another rule (none: for any peer), and for all the pods that the other
-    /// one is for.
-    fn allows(&self, peer: Option<&Peer>, other: &Self, case: &Case<'_>, budget: &mut usize) -> bool {
-        *budget = budget.saturating_sub(1);
-        *budget > 0
-            && (self.rule.only.is_none() || self.rule.only == other.rule.only)
-            && (self.rule.within.is_none() || self.rule.within == other.rule.within)
-            && self.policy.subject.covers(&other.policy.subject, case.view, budget)
-            && match peer {
-                None => self.rule.peers.are_everything(),
-                Some(peer) => self.rule.peers.cover(&peer.who, case.view, budget),
-            }
     }
 }
 
 impl AnyPort {
-    /// Whether a rule means every port, or so many that it may with others.
-    fn is_wide(&self, rule: &TrafficRule) -> bool {
-        let many = |protocol| rule.ports.known_numbers(protocol).count() >= WIDE;
-        self.every_port(&rule.ports).is_some() || Protocol::WITH_PORTS.into_iter().any(many)
-    }
-
-    /// Rules that allow every port to a peer only together. It is reported at the one that completes it.
-    fn check_split<'a>(
+    /// Rules that allow too many ports to a peer only together, with those of other policies for the same pods. The finding
+    /// is at the rule that completes them.
+    fn check_sum<'a>(
         &self,
-        case: &Case<'_>,
+        case: &Case<'a>,
         findings: &mut Findings,
+        policy: &'a Policy,
         direction: Direction,
-        parts: impl Iterator<Item = Part<'a>>,
+        later: &Later<'a>,
     ) {
-        let mut sofar: Vec<Part<'_>> = Vec::new();
-        let mut budget = BUDGET;
-        for last in parts {
-            sofar.push(last);
-            if sofar.len() == 1 {
-                continue;
+        let is_part = |rule: &TrafficRule| self.every_port(&rule.ports).is_none();
+        let Some(parts) = together::parts(case, policy, direction, later, is_part) else { return };
+        let is_too_much =
+            |parts: &[Part<'_>], protocol| self.all_of(&together::sum(parts, protocol), protocol).is_some();
+        if !Protocol::WITH_PORTS.into_iter().any(|protocol| is_too_much(&parts, protocol)) {
+            return;
+        }
+        // Each rule is reported once.
+        let mut reported: Vec<&TrafficRule> = Vec::new();
+        for parts in together::by_pods(&parts, case) {
+            for (peer, parts) in by_peer(&parts, case) {
+                let Some((last, what)) = self.completed(&parts) else { continue };
+                let own: Vec<&TrafficRule> = parts.iter().filter(|part| part.is_own).map(|part| part.rule).collect();
+                charge(own.len());
+                if own.iter().any(|rule| reported.iter().any(|other| std::ptr::eq(*other, *rule))) {
+                    continue;
+                }
+                let peers = peer.map_or(Peers::Any, |peer| Peers::Only(vec![peer.clone()]));
+                let what = text!("{what}, {}", together::with_whom(&parts, case));
+                self.report(case, findings, direction, last, &peers, &what);
+                reported.extend(own);
             }
-            let Some((peers, what, parts)) = self.completed(case, &sofar, &mut budget) else { continue };
-            self.report(case, findings, direction, last.rule, &peers, &format!("{what}, by several rules together"));
-            // Each is held against its author once.
-            sofar.retain(|part| !parts.iter().any(|other| std::ptr::eq(*other, part.rule)));
         }
     }
 
-    /// The peers that the last of these rules completes every port for, how, and by which rules.
-    fn completed<'a>(
-        &self,
-        case: &Case<'_>,
-        parts: &[Part<'a>],
-        budget: &mut usize,
-    ) -> Option<(Peers, String, Vec<&'a TrafficRule>)> {
-        let last = parts.last()?;
-        parts.iter().find_map(|for_whom| {
-            let peers: Vec<Option<&Peer>> = match &for_whom.rule.peers {
-                Peers::Any => vec![None],
-                Peers::Only(peers) => peers.iter().map(Some).collect(),
-            };
-            peers.into_iter().find_map(|peer| {
-                if !last.allows(peer, for_whom, case, budget) {
-                    return None;
-                }
-                let mut together: Vec<&Part<'a>> = Vec::new();
-                for part in parts {
-                    if part.allows(peer, for_whom, case, budget) {
-                        together.push(part);
-                    }
-                }
-                let what = Protocol::WITH_PORTS.into_iter().find_map(|protocol| {
-                    let mut numbers: Ranges<u16> = Ranges::none();
-                    for part in &together {
-                        numbers.extend(&part.rule.ports.known_numbers(protocol));
-                    }
-                    self.all_of(&numbers, protocol)
-                })?;
-                let peers = peer.map_or(Peers::Any, |peer| Peers::Only(vec![peer.clone()]));
-                Some((peers, what, together.into_iter().map(|part| part.rule).collect()))
-            })
+    /// The rule of the policy at hand that makes these too many ports, and how many they are. None where others open as many
+    /// without it.
+    fn completed<'a>(&self, parts: &[Part<'a>]) -> Option<(&'a TrafficRule, String)> {
+        Protocol::WITH_PORTS.into_iter().find_map(|protocol| {
+            let what = self.all_of(&together::sum(parts, protocol), protocol)?;
+            let of_others = together::sum(parts.iter().filter(|part| !part.is_own), protocol);
+            let all = together::sum(parts, protocol);
+            if all.count() - of_others.count() <= MIN_SHARE {
+                return None;
+            }
+            let mut own = parts.iter().filter(|part| part.is_own && !of_others.covers(&part.ports(protocol)));
+            Some((own.next_back()?.rule, what))
         })
     }
 
@@ -232,11 +192,16 @@ impl AnyPort {
         let preposition = if direction == Direction::Ingress { "from" } else { "to" };
         let whom = match for_whom(rule) {
             all if all.is_empty() => all,
-            some => format!(" for some of the pods{some}"),
+            some => text!(" for some of the pods{some}"),
         };
-        let message = format!("{direction} {preposition} {peers} {} on {what}{whom}", verb(rule));
+        let message = text!("{direction} {preposition} {peers} {} on {what}{whom}", verb(rule));
         let help = "list the ports that are needed, each with its protocol".to_owned();
         findings.add::<Self>(case, rule.path.clone(), message, help, None);
+    }
+
+    /// The rule as it ships, but for the number of ports that it allows.
+    pub(super) fn of(most: u16) -> Self {
+        Self { most, ..Self::default() }
     }
 
     /// How the ports amount to every port, if they do.
@@ -252,8 +217,8 @@ impl AnyPort {
         // Nothing is sent to port 0.
         match numbers.count() - u128::from(numbers.contains(0)) {
             few if few <= u128::from(self.most) => None,
-            65_535 => Some(format!("every {protocol} port")),
-            many => Some(format!("{many} of the 65535 {protocol} ports")),
+            65_535 => Some(text!("every {protocol} port")),
+            many => Some(text!("{many} of the 65535 {protocol} ports")),
         }
     }
 
@@ -271,4 +236,41 @@ impl AnyPort {
                 _ => false,
             })
     }
+}
+
+/// For each peer of these rules, the rules that allow all of it. None stands for any peer.
+fn by_peer<'a>(parts: &[Part<'a>], case: &Case<'_>) -> Vec<(Option<&'a Peer>, Vec<Part<'a>>)> {
+    let mut kinds: HashMap<Option<&'a Who>, (Option<&'a Peer>, Vec<Part<'a>>)> = HashMap::new();
+    let mut order = Vec::new();
+    for part in parts {
+        let peers: Vec<Option<&'a Peer>> = match &part.rule.peers {
+            Peers::Any => vec![None],
+            Peers::Only(peers) => peers.iter().map(Some).collect(),
+        };
+        charge(peers.len());
+        for peer in peers {
+            let key = peer.map(|peer| &peer.who);
+            let (_, alike) = kinds.entry(key).or_insert_with(|| {
+                order.push(key);
+                (peer, Vec::new())
+            });
+            alike.push(*part);
+        }
+    }
+    let allows = |part: &Part<'a>, who: Option<&Who>| match who {
+        None => part.rule.peers.are_everything(),
+        Some(who) => part.rule.peers.cover(who, case.view, &mut { usize::MAX }),
+    };
+    let all = |who: &Option<&'a Who>| {
+        let (peer, alike) = kinds.get(who)?;
+        let is_alike = |part: &Part<'a>| alike.iter().any(|other| std::ptr::eq(other.rule, part.rule));
+        charge(parts.len() + alike.len());
+        let all = if alike.len() == parts.len() {
+            alike.clone()
+        } else {
+            parts.iter().filter(|part| is_alike(part) || allows(part, *who)).copied().collect()
+        };
+        Some((*peer, all))
+    };
+    order.iter().filter_map(all).collect()
 }

@@ -90,7 +90,7 @@ impl Rule for BaselinePending {
             return;
         }
         let message =
-            format!("the baseline of namespace {namespace} is not applied yet, so the pod starts with no policies");
+            text!("the baseline of namespace {namespace} is not applied yet, so the pod starts with no policies");
         let help =
             "wait until its label says `applied`, or let pods wait by `baseline.gate` of the configuration".into();
         findings.add::<Self>(case, Path::root().field("metadata").field("namespace"), message, help, None);

@@ -87,7 +87,7 @@ pub(super) fn assumptions(assumed: &[Assumption<'_>]) -> String {
     }
     let more = if policies.len() > MOST_NAMED { " and others" } else { "" };
     let named: Vec<String> = policies.iter().take(MOST_NAMED).map(|policy| policy.object.to_string()).collect();
-    format!(
+    text!(
         " (left out of account, since what is known does not tell whether they, or rules of them, apply: {}{more})",
         named.join(", ")
     )

@@ -1,5 +1,8 @@
 //! What a rule is asked about.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use crate::budget;
 use crate::model::{
     Body, Direction, FaultKind, Finding, Fix, Namespace, Object, Path, Policy, Rule as TrafficRule, Workload,
 };
@@ -183,9 +186,17 @@ impl<'a> Case<'a> {
     }
 }
 
-/// What the rules found, in the order in which they found it.
+/// Maximum number of findings of one rule in one object that are kept. All of them are counted.
+pub(super) const MAX_FINDINGS: usize = 1000;
+
+/// The findings of one rule, in the order in which it found them.
 #[derive(Debug, Default)]
-pub struct Findings(Vec<Finding>);
+pub struct Findings {
+    kept: Vec<Finding>,
+    left_out: usize,
+    /// Of the messages that are left out, by which the ratchet knows them again.
+    digest: DefaultHasher,
+}
 
 impl Findings {
     /// Adds a finding of rule `R` about the object of the case.
@@ -197,20 +208,32 @@ impl Findings {
         help: String,
         fix: Option<Fix>,
     ) {
-        self.0.push(Finding { rule: R::NAME, object: case.change.object().id.clone(), path, message, help, fix });
+        if self.kept.len() >= MAX_FINDINGS {
+            self.left_out += 1;
+            message.hash(&mut self.digest);
+            return;
+        }
+        budget::hold(size_of::<Finding>() + message.len() + help.len());
+        self.kept.push(Finding { rule: R::NAME, object: case.change.object().id.clone(), path, message, help, fix });
     }
 
     /// Adds what its own dialect has to say against the object, as findings of rule `R`.
     pub(super) fn add_faults<R: Defined>(&mut self, case: &Case<'_>, kinds: &[FaultKind]) {
         let faults = case.written().map(|object| object.faults.as_slice()).unwrap_or_default();
         for fault in faults.iter().filter(|fault| kinds.contains(&fault.kind)) {
+            budget::charge(1);
             self.add::<R>(case, fault.path.clone(), fault.problem.clone(), fault.help.clone(), None);
         }
     }
 
-    /// The findings.
+    /// The findings. One more stands for those that are left out.
     #[must_use]
     pub fn into_vec(self) -> Vec<Finding> {
-        self.0
+        let Self { mut kept, left_out, digest } = self;
+        if let (1.., Some(last)) = (left_out, kept.last().cloned()) {
+            let message = text!("{left_out} more findings of this rule in this object ({:016x})", digest.finish());
+            kept.push(Finding { message, help: "split the object".to_owned(), path: Path::root(), fix: None, ..last });
+        }
+        kept
     }
 }

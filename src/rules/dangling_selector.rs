@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::nearest::{Effort, Nearest, size};
+use super::nearest::{Effort, Nearest};
 use super::profiled::is_to_be_made;
 use super::{Case, Findings, Rule};
+use crate::budget::charge;
 use crate::model::{Fact, NAME_LABEL, Namespaces, Operator, Owner, Path, Pods, Selector, Surroundings, Who};
 use crate::view::{ClusterDns, NamespaceFacts, Running};
 
@@ -188,11 +189,11 @@ impl<'a> Looking<'_, 'a> {
         };
         let (message, help) = match nearest.near() {
             Some(near) => (
-                format!("no {thing} has {} (did you mean {}?): {what} {pods}", near.asked, near.there),
-                format!("write {}, if that is what is meant", near.there),
+                text!("no {thing} has {} (did you mean {}?): {what} {pods}", near.asked, near.there),
+                text!("write {}, if that is what is meant", near.there),
             ),
             None => (
-                format!("no {thing} that is there matches: {what} {pods}"),
+                text!("no {thing} that is there matches: {what} {pods}"),
                 "compare it with the labels that are there, unless what it means is still to come".to_owned(),
             ),
         };
@@ -276,7 +277,7 @@ impl<'a> Looking<'_, 'a> {
     /// Whether a pod of a namespace may have what a selector asks for, as far as it can be looked at.
     fn may_match_in(&mut self, labels: &Selector, (name, facts): (&str, &NamespaceFacts)) -> bool {
         // One that names thousands of values takes as long as many.
-        let cost = 1 + size(labels) / 100;
+        let cost = 1 + labels.size() / 100;
         facts
             .distinct()
             .any(|running| self.look(cost).is_none() || may_match(self.case, labels, running, (name, facts)))
@@ -324,6 +325,7 @@ impl<'a> Looking<'_, 'a> {
 
     /// Notes that one more thing is looked at, which takes as long as so many; none if that would be too many.
     fn look(&mut self, cost: usize) -> Option<()> {
+        charge(cost);
         self.looks = self.looks.checked_sub(cost)?;
         Some(())
     }

@@ -30,6 +30,8 @@ pub trait Defined: Rule + Default + DeserializeOwned + 'static {
     const DOC: &'static [&'static str];
     /// Whether it guards what Portcullis itself puts there, so that it holds even where enforcement is switched off.
     const IS_GUARD: bool = false;
+    /// Whether what it finds can depend on other policies, so that one that was stored a moment ago may change it.
+    const ADDS_UP: bool = false;
     /// Changes of what it is asked about.
     const SUBJECTS: &'static [Subject] = &[Subject::Policies];
 }
@@ -84,6 +86,7 @@ pub struct Definition {
     /// What follows from a finding, as shipped.
     pub mode: Mode,
     is_guard: bool,
+    adds_up: bool,
     subjects: &'static [Subject],
     doc: &'static [&'static str],
     configure: fn(Value) -> Result<Box<dyn Rule>, SettingsError>,
@@ -96,6 +99,7 @@ impl Definition {
             name: R::NAME,
             mode: R::MODE,
             is_guard: R::IS_GUARD,
+            adds_up: R::ADDS_UP,
             subjects: R::SUBJECTS,
             doc: R::DOC,
             configure: configure::<R>,
@@ -106,6 +110,12 @@ impl Definition {
     #[must_use]
     pub fn is_guard(&self) -> bool {
         self.is_guard
+    }
+
+    /// Whether what it finds can depend on other policies, so that one that was stored a moment ago may change it.
+    #[must_use]
+    pub fn adds_up(&self) -> bool {
+        self.adds_up
     }
 
     /// Whether it has anything to say of changes of this.
@@ -155,7 +165,7 @@ fn configure<R: Defined>(settings: Value) -> Result<Box<dyn Rule>, SettingsError
 macro_rules! rule {
     (
         $(#[doc = $doc:literal])+
-        $name:literal, $mode:ident $(, guard = $guard:literal)? $(, on = [$($subject:ident),+])?,
+        $name:literal, $mode:ident $(, guard = $guard:literal)? $(, adds_up = $adds_up:literal)? $(, on = [$($subject:ident),+])?,
         $(#[$attribute:meta])*
         pub struct $rule:ident { $($(#[$about:meta])* $setting:ident: $type:ty),* $(,)? }
     ) => {
@@ -170,6 +180,7 @@ macro_rules! rule {
             const MODE: $crate::rules::Mode = $crate::rules::Mode::$mode;
             const DOC: &'static [&'static str] = &[$($doc),+];
             $(const IS_GUARD: bool = $guard;)?
+            $(const ADDS_UP: bool = $adds_up;)?
             $(const SUBJECTS: &'static [$crate::rules::Subject] = &[$($crate::rules::Subject::$subject),+];)?
         }
     };

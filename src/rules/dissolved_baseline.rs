@@ -1,11 +1,16 @@
 //! See [`DissolvedBaseline`].
 
+use std::collections::HashMap;
+
 use super::any_port::AnyPort;
 use super::passed_on::{Later, for_whom, verb};
 use super::profiled::profiled;
+use super::together::{self, MIN_SHARE, Part};
 use super::{Case, Findings, Rule};
+use crate::budget::charge;
 use crate::model::{
-    Action, AddressSet, BUDGET, Direction, Filter, Order, Peers, Policy, Rule as TrafficRule, Side, Stage, Who,
+    Action, AddressSet, BUDGET, Direction, Filter, Order, Peers, Policy, Protocol, Ranges, Rule as TrafficRule, Side,
+    Stage, Who,
 };
 
 rule! {
@@ -18,10 +23,11 @@ rule! {
     ///
     /// ## What it looks at
     ///
-    /// Rules that allow any peer, or all addresses of a family, on every port of every protocol or of one, in policies for
+    /// Rules that allow any peer, or all addresses of a family, on more than `most` ports of one protocol, in policies for
     /// pods of a namespace that carries the label of a known profile. A profile denies what it does not allow, in both
-    /// directions. A rule for some of the pods is one too: for those the baseline is gone. So are several rules of a policy
-    /// that do it together. One of which nothing is ever asked, since the policy denies all of it before, is none.
+    /// directions. A rule for some of the pods counts too: for those the baseline is gone. The rules of all policies for the
+    /// same pods are added up, so it does not matter how ports and addresses are split; an object is reported if it adds more
+    /// than 16 ports to such a sum. A rule does not count if the policy denies all of its traffic before.
     ///
     /// - NetworkPolicy: `ingress: [{}]`, `egress: [{}]`; `ipBlock` of `0.0.0.0/0` or `::/0`, or blocks that make up all of
     ///   IPv4 or of IPv6, without ports. Leaving out addresses that no pod has (link-local, loopback, multicast) changes
@@ -95,10 +101,18 @@ rule! {
     /// ## Settings
     ///
     /// - `profiles`: the profiles that count. Where it is left out all of `profiles.names` do.
+    /// - `most`: how many ports of one protocol may be open to anywhere; more cancels the isolation. 16384 by default, a
+    ///   quarter of them.
     "dissolved-baseline", Deny,
-    #[derive(Default)]
     pub struct DissolvedBaseline {
         profiles: Option<Vec<String>>,
+        most: u16,
+    }
+}
+
+impl Default for DissolvedBaseline {
+    fn default() -> Self {
+        Self { profiles: None, most: 16_384 }
     }
 }
 
@@ -112,17 +126,22 @@ impl Rule for DissolvedBaseline {
         let mut looks = MOST_LOOKS;
         for policy in case.policies().iter().filter(|policy| !comes_too_late(case, policy)) {
             let later = Later::than(case, policy, &mut budget);
-            let wide: Vec<Wide<'_>> =
-                policy.sides().flat_map(|side| wide(case, policy, side, &later, &mut budget)).collect();
+            let mut wide: Vec<Wide<'_>> =
+                policy.sides().flat_map(|side| self.wide(case, policy, side, &later, &mut budget)).collect();
+            for direction in Direction::ALL {
+                if !wide.iter().any(|wide| wide.direction == direction) {
+                    wide.extend(self.wide_together(case, policy, direction, &later));
+                }
+            }
             // What is wide is rare, and looking for namespaces is not free.
             if wide.is_empty() || policy.subject.excludes(&policy.subject, case.view, &mut budget) {
                 continue;
             }
             let Some(profiled) = profiled(case, policy, profiles, &mut looks) else { continue };
             for Wide { direction, rule, ports } in wide {
-                let whom = format!("{}{}", policy.subject, for_whom(rule));
+                let whom = text!("{}{}", policy.subject, for_whom(rule));
                 let preposition = if direction == Direction::Ingress { "from" } else { "to" };
-                let message = format!(
+                let message = text!(
                     "{direction} {preposition} {} {} on {ports} for {whom}: nothing is left there of what isolates {profiled}",
                     rule.peers,
                     verb(rule)
@@ -145,71 +164,172 @@ struct Wide<'a> {
     ports: String,
 }
 
-/// The rules of one side that let everything through. Of several that do so together it is the last one.
-fn wide<'a>(
-    case: &Case<'_>,
-    policy: &Policy,
-    (direction, side): (Direction, &'a Side),
-    later: &Later<'_>,
-    budget: &mut usize,
-) -> Vec<Wide<'a>> {
-    let mut found = Vec::new();
-    // Those of the same ports and for the same pods may do it together.
-    let mut parts: Vec<(String, Vec<(&TrafficRule, AddressSet)>)> = Vec::new();
-    for (at, rule) in side.rules.iter().enumerate() {
-        let Some(ports) = every_port(rule) else { continue };
-        let is_alone = are_anything(&rule.peers);
-        let blocks = blocks(&rule.peers);
-        if !is_alone && blocks == AddressSet::default()
-            || !later.lets_through(direction, rule, budget)
-            || is_never_asked(case, policy, side, (at, rule), budget)
-        {
-            continue;
+impl DissolvedBaseline {
+    /// The rules of one side that allow everything. Of several that do so together it is the last one.
+    fn wide<'a>(
+        &self,
+        case: &Case<'_>,
+        policy: &Policy,
+        (direction, side): (Direction, &'a Side),
+        later: &Later<'_>,
+        budget: &mut usize,
+    ) -> Vec<Wide<'a>> {
+        let mut found = Vec::new();
+        // Those of the same ports and for the same pods may do it together.
+        let mut parts: Vec<(String, Vec<(&TrafficRule, AddressSet)>)> = Vec::new();
+        let stopping: Vec<(usize, &TrafficRule)> = stopping(policy, side).collect();
+        for (at, rule) in side.rules.iter().enumerate() {
+            charge(1);
+            let Some(ports) = self.every_port(rule) else { continue };
+            let is_alone = are_anything(&rule.peers);
+            let blocks = blocks(&rule.peers);
+            if !is_alone && blocks == AddressSet::default()
+                || !later.lets_through(direction, rule, budget)
+                || is_never_asked(case, policy, &stopping, (at, rule), budget)
+            {
+                continue;
+            }
+            if is_alone {
+                found.push(Wide { direction, rule, ports });
+                continue;
+            }
+            let is_alike = |(other_ports, others): &&mut (String, Vec<(&TrafficRule, AddressSet)>)| {
+                let is_like =
+                    |(other, _): &(&TrafficRule, _)| (&other.only, &other.within) == (&rule.only, &rule.within);
+                *other_ports == ports && others.first().is_some_and(is_like)
+            };
+            if let Some((_, others)) = parts.iter_mut().find(is_alike) {
+                others.push((rule, blocks));
+            } else if parts.len() < MOST_ALIKE {
+                parts.push((ports, vec![(rule, blocks)]));
+            }
         }
-        if is_alone {
-            found.push(Wide { direction, rule, ports });
-            continue;
+        for (ports, parts) in parts {
+            let Some((rule, _)) = parts.last() else { continue };
+            let rule: &TrafficRule = rule;
+            if is_a_family(&AddressSet::union(parts.into_iter().map(|(_, blocks)| blocks))) {
+                found.push(Wide { direction, rule, ports: text!("{ports}, by several rules together") });
+            }
         }
-        let is_alike = |(other_ports, others): &&mut (String, Vec<(&TrafficRule, AddressSet)>)| {
-            let is_like = |(other, _): &(&TrafficRule, _)| (&other.only, &other.within) == (&rule.only, &rule.within);
-            *other_ports == ports && others.first().is_some_and(is_like)
-        };
-        if let Some((_, others)) = parts.iter_mut().find(is_alike) {
-            others.push((rule, blocks));
-        } else if parts.len() < MOST_ALIKE {
-            parts.push((ports, vec![(rule, blocks)]));
-        }
+        found
     }
-    for (ports, parts) in parts {
-        let Some((rule, _)) = parts.last() else { continue };
-        let rule: &TrafficRule = rule;
-        if is_a_family(&AddressSet::union(parts.into_iter().map(|(_, blocks)| blocks))) {
-            found.push(Wide { direction, rule, ports: format!("{ports}, by several rules together") });
+
+    /// The rule of a policy that makes too many ports open to anywhere, together with other rules for the same pods.
+    fn wide_together<'a>(
+        &self,
+        case: &Case<'a>,
+        policy: &'a Policy,
+        direction: Direction,
+        later: &Later<'a>,
+    ) -> Option<Wide<'a>> {
+        let is_part = |rule: &TrafficRule| is_plain(rule) && (are_anything(&rule.peers) || has_blocks(&rule.peers));
+        let parts = together::parts(case, policy, direction, later, is_part)?;
+        let parts: Vec<Part<'a>> = parts.into_iter().filter(|part| is_part(part.rule)).collect();
+        let stopping: Vec<(usize, &TrafficRule)> = stopping(policy, policy.side(direction)).collect();
+        let may_be_wide = |protocol| together::sum(&parts, protocol).count() > u128::from(self.most);
+        let protocols: Vec<Protocol> =
+            Protocol::WITH_PORTS.into_iter().filter(|protocol| may_be_wide(*protocol)).collect();
+        if protocols.is_empty() {
+            return None;
         }
+        together::by_pods(&parts, case).into_iter().find_map(|parts| {
+            protocols.iter().find_map(|protocol| {
+                let open = open_to_anywhere(&parts, *protocol);
+                let before: Vec<Part<'a>> = parts.iter().filter(|part| !part.is_own).copied().collect();
+                let added = open - open_to_anywhere(&before, *protocol).min(open);
+                if open <= u128::from(self.most) || added <= MIN_SHARE {
+                    return None;
+                }
+                let is_asked = |rule: &TrafficRule| {
+                    let at = policy.side(direction).rules.iter().position(|own| std::ptr::eq(own, rule));
+                    !is_never_asked(case, policy, &stopping, (at.unwrap_or_default(), rule), &mut { BUDGET })
+                };
+                let own: Vec<&TrafficRule> = parts.iter().filter(|part| part.is_own).map(|part| part.rule).collect();
+                let rule = own.into_iter().rev().find(|rule| is_asked(rule))?;
+                let ports = text!("{open} {protocol} ports, {}", together::with_whom(&parts, case));
+                Some(Wide { direction, rule, ports })
+            })
+        })
     }
-    found
+
+    /// The ports in words, if a rule allows more of them than `most` to its peers and does nothing else.
+    fn every_port(&self, rule: &TrafficRule) -> Option<String> {
+        if is_plain(rule) { AnyPort::of(self.most).every_port(&rule.ports) } else { None }
+    }
 }
 
-/// How many kinds of rules are told apart that may let everything through together.
+/// Number of ports of a protocol that these rules open to all addresses of a family.
+fn open_to_anywhere(parts: &[Part<'_>], protocol: Protocol) -> u128 {
+    // Rules of the same ports first: most policies have few different ones.
+    let mut groups: HashMap<Ranges<u16>, (bool, Vec<AddressSet>)> = HashMap::new();
+    for part in parts {
+        let group = groups.entry(part.ports(protocol)).or_default();
+        if are_anything(&part.rule.peers) {
+            group.0 = true;
+        } else {
+            group.1.push(blocks(&part.rule.peers));
+        }
+    }
+    let groups: Vec<(Ranges<u16>, bool, AddressSet)> =
+        groups.into_iter().map(|(ports, (is_open, sets))| (ports, is_open, AddressSet::union(sets))).collect();
+    // Where the blocks of all rules leave a part closed, only rules without blocks open anything to anywhere.
+    let blocks = AddressSet::union(groups.iter().map(|(.., set)| set.clone()));
+    let adds_up = is_a_family(&blocks);
+    if !adds_up {
+        let open = groups.iter().filter(|(_, is_open, _)| *is_open).flat_map(|(ports, ..)| ports.as_slice()).copied();
+        let open: Ranges<u16> = open.collect();
+        return open.count() - u128::from(open.contains(0));
+    }
+    let mut starts: Vec<u32> = groups
+        .iter()
+        .flat_map(|(ports, ..)| ports.as_slice())
+        .flat_map(|(first, last)| [u32::from(*first), u32::from(*last) + 1])
+        .collect();
+    starts.sort_unstable();
+    starts.dedup();
+    let mut known: HashMap<Vec<usize>, bool> = HashMap::new();
+    let mut open = 0;
+    for (first, end) in starts.iter().zip(starts.iter().skip(1)) {
+        let Ok(number) = u16::try_from(*first) else { continue };
+        charge(groups.len());
+        let holding = groups.iter().enumerate().filter(|(_, (ports, ..))| ports.contains(number));
+        let holding: Vec<usize> = holding.map(|(at, _)| at).collect();
+        let is_open = *known.entry(holding).or_insert_with_key(|holding| {
+            let of = || holding.iter().filter_map(|at| groups.get(*at));
+            of().any(|(_, is_open, _)| *is_open) || is_a_family(&AddressSet::union(of().map(|(.., set)| set.clone())))
+        });
+        // Nothing is sent to port 0.
+        open += if is_open { u128::from(end - first.max(&1).min(end)) } else { 0 };
+    }
+    open
+}
+
+/// Maximum number of kinds of rules that are told apart and may allow everything together.
 const MOST_ALIKE: usize = 20;
 
-/// Whether another rule of the policy decides all that this one would: one that denies, or in an order an earlier one.
+/// The rules of a side that stop something, with their positions.
+fn stopping<'a>(policy: &Policy, side: &'a Side) -> impl Iterator<Item = (usize, &'a TrafficRule)> {
+    let has_order = policy.order != Order::Additive;
+    side.rules.iter().enumerate().filter(move |(_, rule)| match rule.action {
+        Action::Deny => true,
+        Action::Pass => has_order,
+        Action::Allow | Action::Log => false,
+    })
+}
+
+/// Returns true if another rule of the policy decides all that this one would: one that denies, or in an order an earlier one.
 fn is_never_asked(
     case: &Case<'_>,
     policy: &Policy,
-    side: &Side,
+    stopping: &[(usize, &TrafficRule)],
     (at, rule): (usize, &TrafficRule),
     budget: &mut usize,
 ) -> bool {
-    let has_order = policy.order != Order::Additive;
-    side.rules.iter().enumerate().any(|(place, other)| {
-        let decides = match other.action {
-            Action::Deny => place < at || !has_order,
-            Action::Pass => place < at && has_order,
-            Action::Allow | Action::Log => false,
-        };
-        decides && *budget > 0 && other.covers(rule, case.view, budget)
-    })
+    let is_before = |place: usize| place < at || policy.order == Order::Additive;
+    stopping
+        .iter()
+        .take_while(|(place, _)| is_before(*place))
+        .any(|(_, other)| *budget > 0 && other.covers(rule, case.view, budget))
 }
 
 /// Whether a policy is asked only after what isolates the namespace.
@@ -217,11 +337,14 @@ fn comes_too_late(case: &Case<'_>, policy: &Policy) -> bool {
     policy.place(case.view).0 > Stage::Policies.position(None)
 }
 
-/// On which ports, in words, a rule lets its peers through, if these are all there are.
-fn every_port(rule: &TrafficRule) -> Option<String> {
-    let is_filtered = matches!(rule.filter, Some(Filter::Requests | Filter::Lookups(_)));
-    let is_plain = rule.conditions.is_empty() && !is_filtered;
-    if is_plain { AnyPort::default().every_port(&rule.ports) } else { None }
+/// Returns true if a rule decides about whole connections, and nothing else has to hold.
+fn is_plain(rule: &TrafficRule) -> bool {
+    rule.conditions.is_empty() && !matches!(rule.filter, Some(Filter::Requests | Filter::Lookups(_)))
+}
+
+/// Returns true if addresses are among these peers.
+fn has_blocks(peers: &Peers) -> bool {
+    peers.listed().iter().any(|peer| matches!(peer.who, Who::Addresses(_)))
 }
 
 /// Whether these are any peer, or all addresses of a family.

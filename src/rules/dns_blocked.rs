@@ -115,7 +115,7 @@ rule! {
     /// - `scope`: `union` (the default) counts all policies; `policy` asks each policy to carry DNS itself.
     /// - `inject`: `true` lets `/mutate` add the missing rule, so that the policy is not denied. `false` by default.
     /// - `servers`: `false` does not look at ingress to the pods of the cluster's DNS. `true` by default.
-    "dns-blocked", Deny, on = [Policies, NamespaceLabels],
+    "dns-blocked", Deny, adds_up = true, on = [Policies, NamespaceLabels],
     pub struct DnsBlocked {
         scope: Scope,
         inject: bool,
@@ -156,14 +156,16 @@ impl Rule for DnsBlocked {
             let (path, message, help, fix) = match stop {
                 Stop::Rule(rule) => (
                     rule.path.clone(),
-                    format!(
+                    text!(
                         "{} are denied egress to {} on {}, and so the cluster's DNS over UDP: they can resolve no name",
-                        policy.subject, rule.peers, rule.ports
+                        policy.subject,
+                        rule.peers,
+                        rule.ports
                     ),
                     if is_final {
-                        format!("leave the cluster's DNS out of what is denied: {}", ways(case.site))
+                        text!("leave the cluster's DNS out of what is denied: {}", ways(case.site))
                     } else {
-                        format!("allow UDP and TCP to {} before it", ways(case.site))
+                        text!("allow UDP and TCP to {} before it", ways(case.site))
                     },
                     if is_final { None } else { allowing() },
                 ),
@@ -173,7 +175,7 @@ impl Rule for DnsBlocked {
                         && policy.egress.rules.iter().all(|rule| rule.action == Action::Deny);
                     (
                         policy.egress.path.clone(),
-                        format!(
+                        text!(
                             "{} are isolated for egress and nothing lets them ask the cluster's DNS over UDP: they can \
                              resolve no name",
                             policy.subject
@@ -183,7 +185,7 @@ impl Rule for DnsBlocked {
                              isolating, or let the rest pass; otherwise allow what the pods need, DNS first"
                                 .to_owned()
                         } else {
-                            format!(
+                            text!(
                                 "add an egress rule on UDP and TCP to {}, or cover the same pods by another policy that has \
                                  one",
                                 ways(case.site)
@@ -245,14 +247,15 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
         });
         let Some((dns, stop)) = stopped else { continue };
         let subject = &policy.subject;
-        let among = format!("the pods of the cluster's DNS ({dns}) are among them");
+        let among = text!("the pods of the cluster's DNS ({dns}) are among them");
         let (path, message, help) = match stop {
             Stop::Rule(rule) => (
                 &rule.path,
-                format!(
+                text!(
                     "{subject} are denied ingress from {} on {}, and {among}: the pods of other namespaces cannot ask, and \
                      no pod of the cluster can resolve a name",
-                    rule.peers, rule.ports
+                    rule.peers,
+                    rule.ports
                 ),
                 // Where policies add up, nothing that is allowed comes before a denial.
                 if policy.order == Order::Additive {
@@ -264,7 +267,7 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
             ),
             Stop::Isolation | Stop::Nothing | Stop::Others => (
                 &policy.ingress.path,
-                format!(
+                text!(
                     "{subject} are isolated for ingress, and {among}: nothing lets the pods of other namespaces ask, and no \
                      pod of the cluster can resolve a name"
                 ),

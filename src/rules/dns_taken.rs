@@ -66,12 +66,12 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
                 continue;
             }
             let message = if isolates(policy) {
-                format!(
+                text!(
                     "{verb} it takes the last way to the cluster's DNS from {pods}, which {} isolates for egress",
                     policy.object
                 )
             } else {
-                format!(
+                text!(
                     "{verb} it takes the last way to the cluster's DNS from {pods}, to which {} denies egress",
                     policy.object
                 )

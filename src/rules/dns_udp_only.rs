@@ -66,7 +66,7 @@ rule! {
     /// ## Settings
     ///
     /// None.
-    "dns-udp-only", Warn,
+    "dns-udp-only", Warn, adds_up = true,
     #[derive(Default)]
     pub struct DnsUdpOnly {}
 }
@@ -75,22 +75,22 @@ impl Rule for DnsUdpOnly {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         for policy in case.policies().iter().filter(|policy| can_stop(&policy.egress)) {
             let Some(stop) = tcp_stop(case, policy).filter(|stop| stop.is_own()) else { continue };
-            let message = format!(
+            let message = text!(
                 "{} may ask the cluster's DNS over UDP but not over TCP: answers that do not fit into a datagram are lost",
                 policy.subject
             );
             let (path, help, fix) = match stop {
                 // Where policies add up, nothing that is allowed comes before a denial.
                 Stop::Rule(rule) if policy.order == Order::Additive => {
-                    let help = format!("leave TCP to the cluster's DNS out of what is denied: {}", ways(case.site));
+                    let help = text!("leave TCP to the cluster's DNS out of what is denied: {}", ways(case.site));
                     (rule.path.clone(), help, None)
                 }
                 Stop::Rule(rule) => {
-                    let help = format!("allow TCP too to {}, before it is denied", ways(case.site));
+                    let help = text!("allow TCP too to {}, before it is denied", ways(case.site));
                     (rule.path.clone(), help, allow(case.site, &[Protocol::Tcp], &policy.egress))
                 }
                 Stop::Isolation | Stop::Nothing | Stop::Others => {
-                    let help = format!("allow TCP too to {}", ways(case.site));
+                    let help = text!("allow TCP too to {}", ways(case.site));
                     match udp_entry(case, policy) {
                         Some(port) => {
                             let fix = Fix::RepeatPort { port: port.path.clone(), protocol: Protocol::Tcp };

@@ -77,7 +77,7 @@ impl Rule for ExplicitDefaultDeny {
             let Some(why) = due(case, namespace) else { continue };
             let isolated = Direction::ALL.into_iter().filter(|direction| policy.side(*direction).isolates);
             let directions: Vec<&str> = isolated.map(Direction::name).collect();
-            let message = format!(
+            let message = text!(
                 "the policy isolates {} for {} and allows nothing, which the baseline of the namespace does already ({why})",
                 policy.subject,
                 directions.join(" and ")
@@ -106,10 +106,10 @@ fn due(case: &Case<'_>, namespace: &str) -> Option<String> {
         .get(&case.site.profile_label())
         .filter(|profile| case.site.profiles.names.iter().any(|known| known == profile));
     match profile {
-        Some(profile) => Some(format!("its profile is {profile}")),
+        Some(profile) => Some(text!("its profile is {profile}")),
         None => {
             let label = case.site.baseline_label();
-            labels.get(&label).map(|stage| format!("{label}={stage}"))
+            labels.get(&label).map(|stage| text!("{label}={stage}"))
         }
     }
 }

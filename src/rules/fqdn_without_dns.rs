@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use super::dns_blocked::ways;
 use super::{Case, Findings, Rule};
+use crate::budget::charge;
 use crate::model::{
     Action, Body, DomainPattern, Filter, Fix, Path, Policy, Port, Ports, Protocol, Rule as ModelRule, Stage, Standing,
     Surroundings, Who, concern_all,
@@ -96,7 +97,7 @@ rule! {
     /// ## Settings
     ///
     /// None.
-    "fqdn-without-dns", Deny,
+    "fqdn-without-dns", Deny, adds_up = true,
     #[derive(Default)]
     pub struct FqdnWithoutDns {}
 }
@@ -112,7 +113,7 @@ impl Rule for FqdnWithoutDns {
                 if seen == Seen::Everywhere {
                     continue;
                 }
-                let message = format!(
+                let message = text!(
                     "egress to {name} is allowed, but no DNS rule covers its lookups by {}: its addresses are never \
                      learnt, and the rule matches nothing",
                     policy.subject
@@ -148,7 +149,7 @@ fn check_others(case: &Case<'_>, findings: &mut Findings) {
         let is_seen = |watching: &Watching<'_>, name| watching.seen(name, policy) == Seen::Everywhere;
         let lost = names(policy).find(|(_, name)| is_seen(&before, name) && !is_seen(&after, name));
         let Some((_, name)) = lost else { continue };
-        let message = format!(
+        let message = text!(
             "{verb} it takes the DNS rule by which the agent learns the addresses of {name}: {} allows egress to it, and \
              would match nothing",
             policy.object
@@ -269,9 +270,11 @@ impl<'a> Watching<'a> {
 
     /// Of which pods of a policy the lookups of a name pass a proxy.
     fn seen(&self, name: &DomainPattern, policy: &'a Policy) -> Seen {
+        charge(1 + self.policies.len());
         let exact = name.exact();
         let overlaps = |pattern: &DomainPattern| match self.left.get().checked_sub(pattern.steps(name)) {
             Some(left) => {
+                charge(1 + pattern.steps(name) / 16);
                 self.left.set(left);
                 pattern.overlaps(name)
             }
@@ -299,7 +302,7 @@ impl<'a> Watching<'a> {
         let told: Vec<String> = self.told.iter().take(MOST_TOLD).map(ToString::to_string).collect();
         let more = if self.told.len() > MOST_TOLD { " and others" } else { "" };
         (!told.is_empty()).then(|| {
-            format!(
+            text!(
                 "the DNS rules that there are let lookups of {}{more} through, which {name} does not fit (a `*` that does not \
                  stand alone stays within one label): add it to them, or a pattern that it fits",
                 told.join(", ")
@@ -311,7 +314,7 @@ impl<'a> Watching<'a> {
     fn help(&self, site: &Site) -> String {
         let add = "add `rules: {dns: [{matchPattern: \"*\"}]}` to the ports of the rule that allows DNS, UDP and TCP";
         if self.policies.is_empty() && self.has_others {
-            return format!(
+            return text!(
                 "the DNS rules that there are see nothing of what is asked over UDP of {}: {add}",
                 ways(site)
             );

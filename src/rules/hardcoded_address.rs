@@ -88,7 +88,7 @@ impl Rule for HardcodedAddress {
                     continue;
                 }
                 let preposition = if direction == Direction::Ingress { "from" } else { "to" };
-                let message = format!(
+                let message = text!(
                     "{direction} {preposition} {block} is allowed by address, and what has the address today may move"
                 );
                 let help = "select pods and namespaces by their labels where it is in the cluster".to_owned();

@@ -94,14 +94,14 @@ impl Rule for HostNetwork {
         let Some(path) = &workload.host_network else { return };
         let object = case.change.object();
         let namespace = object.namespace().unwrap_or_default();
-        let account = format!("{namespace}/{}", workload.service_account);
+        let account = text!("{namespace}/{}", workload.service_account);
         if self.exempt_service_accounts.contains(&account) {
             return;
         }
         let Some(why) = self.isolated_by(case, namespace) else { return };
         let what = if &*object.id.kind == "Pod" { "the pod uses" } else { "its pods use" };
-        let place = if namespace.is_empty() { "its namespace".to_owned() } else { format!("namespace {namespace}") };
-        let message = format!(
+        let place = if namespace.is_empty() { "its namespace".to_owned() } else { text!("namespace {namespace}") };
+        let message = text!(
             "{what} the network of the node (service account {account}), where no policy holds, but {place} is isolated \
              {why}"
         );
@@ -119,7 +119,7 @@ impl HostNetwork {
         let profile = labels.and_then(|labels| labels.get(&label));
         let isolating = self.profiles.as_ref().unwrap_or(&case.site.profiles.names);
         if let Some(profile) = profile.filter(|profile| isolating.iter().any(|isolating| isolating == profile)) {
-            return Some(format!("by its profile {profile}"));
+            return Some(text!("by its profile {profile}"));
         }
         let scene = case.after();
         let closes = |policy: &Policy, direction: Direction| {
@@ -131,7 +131,7 @@ impl HostNetwork {
                 && policy.subject.namespaces.mean(namespace, case.view) == Some(true)
         };
         let policy = scene.policies(namespace).filter(|_| self.policies).find(isolates_all)?;
-        Some(format!("by {}", policy.object))
+        Some(text!("by {}", policy.object))
     }
 }
 

@@ -58,14 +58,14 @@ impl Rule for InvalidProfile {
         if let Some(profile) = namespace.labels.get(&label) {
             let known = &site.profiles.names;
             if site.is_platform(name) {
-                let message = format!("{name} is a namespace of the platform and cannot have the profile {profile:?}");
+                let message = text!("{name} is a namespace of the platform and cannot have the profile {profile:?}");
                 add(&label, message, "remove the label: the platform's namespaces have policies of their own".into());
             } else if site.is_excluded(name) {
                 let message =
-                    format!("{name} is excluded from the baseline, so the profile {profile:?} would do nothing");
+                    text!("{name} is excluded from the baseline, so the profile {profile:?} would do nothing");
                 add(&label, message, "remove the label, or take the namespace out of `excludedNamespaces`".into());
             } else if !known.iter().any(|other| other == profile) {
-                let message = format!("there is no profile {profile:?}, so the namespace would get no policies");
+                let message = text!("there is no profile {profile:?}, so the namespace would get no policies");
                 add(&label, message, choose(profile, known));
             }
         }
@@ -74,11 +74,11 @@ impl Rule for InvalidProfile {
             if !site.access.iter().any(|other| other == access) {
                 add(
                     label,
-                    format!("there is no access {access:?}, so the label grants nothing"),
+                    text!("there is no access {access:?}, so the label grants nothing"),
                     choose(access, &site.access),
                 );
             } else if value != "true" {
-                let message = format!("the access {access:?} is asked for with {value:?}, which grants nothing");
+                let message = text!("the access {access:?} is asked for with {value:?}, which grants nothing");
                 add(label, message, "write \"true\", or remove the label".into());
             }
         }
@@ -94,8 +94,8 @@ fn choose(written: &str, known: &[String]) -> String {
         .min();
     let all = known.join(", ");
     match nearest {
-        Some((_, name)) => format!("did you mean {name:?}? There are: {all}"),
-        None => format!("choose one of: {all}"),
+        Some((_, name)) => text!("did you mean {name:?}? There are: {all}"),
+        None => text!("choose one of: {all}"),
     }
 }
 

@@ -79,22 +79,22 @@ impl Rule for IsolationDowngrade {
         let place = |profile: &str| site.profiles.names.iter().position(|known| known == profile);
         let what = match namespace.labels.get(&label) {
             None if place(before).is_some() => {
-                format!("the profile {before} is removed, and the namespace has no profile any more")
+                text!("the profile {before} is removed, and the namespace has no profile any more")
             }
             // Where there was none in effect, none is taken away.
             None => return,
             Some(after) => match (place(before), place(after)) {
                 (Some(old), Some(new)) if old < new => {
-                    format!("the profile goes from {before} to {after}, which allows more")
+                    text!("the profile goes from {before} to {after}, which allows more")
                 }
                 // Any profile could follow on one that nobody knows.
-                (Some(_), None) => format!("the profile goes from {before} to {after}, which is none"),
+                (Some(_), None) => text!("the profile goes from {before} to {after}, which is none"),
                 _ => return,
             },
         };
         let Err(why) = case.occasion.author.may_bypass(Self::NAME) else { return };
-        let message = format!("{what}, by somebody who may not decide that: {why}");
-        let help = format!(
+        let message = text!("{what}, by somebody who may not decide that: {why}");
+        let help = text!(
             "leave it at {before}, or ask somebody with the verb `bypass` on `rules.portcullis.dev`, resource name {}, to \
              do it",
             Self::NAME

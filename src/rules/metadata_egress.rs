@@ -110,20 +110,20 @@ impl Rule for MetadataEgress {
                 let peer = peers.next();
                 let is_only = peers.next().is_none();
                 let (path, to) = match peer {
-                    Some(peer) => (peer.path.clone(), peer.who.to_string()),
-                    None => (rule.path.clone(), rule.peers.to_string()),
+                    Some(peer) => (peer.path.clone(), text!("{}", peer.who)),
+                    None => (rule.path.clone(), text!("{}", rule.peers)),
                 };
                 let net = ipnet::IpNet::from(address);
                 let is_larger = |block: &Block| block.net != net;
                 let block = peer.filter(|peer| matches!(&peer.who, Who::Addresses(block) if is_larger(block)));
                 // Of several it would have to be left out of each.
                 let fix = block.filter(|_| is_only).map(|peer| Fix::LeaveOut { peer: peer.path.clone(), net });
-                let message = format!(
+                let message = text!(
                     "egress to {to} reaches the metadata service of the cloud on TCP 80, which hands out the credentials \
                      of the node"
                 );
                 let help = match (block, &rule.peers) {
-                    (Some(_), _) => format!("leave {address} out of what is allowed"),
+                    (Some(_), _) => text!("leave {address} out of what is allowed"),
                     (None, Peers::Any) => {
                         "name where the pods have to send, or leave the metadata service out of a block".to_owned()
                     }

@@ -5,6 +5,8 @@
 
 #[macro_use]
 mod definition;
+#[macro_use]
+mod text;
 mod case;
 mod occasion;
 
@@ -38,6 +40,8 @@ mod port_without_protocol;
 mod profiled;
 mod redundant_policy;
 mod split_peer;
+mod together;
+mod too_complex;
 mod unguarded_hatch;
 mod unknown_field;
 mod untrusted_change;
@@ -46,6 +50,7 @@ mod well_known;
 pub use case::{Case, Change, Findings, Old};
 pub use definition::{Defined, Definition, Mode, Rule, SettingsError, Subject};
 pub use occasion::{Anonymous, Author, Named, Occasion};
+pub use too_complex::{TOO_COMPLEX, too_complex};
 
 /// Every rule, in the order in which they are listed and reported: what denies comes before what warns.
 pub const RULES: &[Definition] = &[
@@ -59,6 +64,7 @@ pub const RULES: &[Definition] = &[
     Definition::of::<managed_policy_change::ManagedPolicyChange>(),
     Definition::of::<platform_flow_missing::PlatformFlowMissing>(),
     Definition::of::<dissolved_baseline::DissolvedBaseline>(),
+    Definition::of::<too_complex::TooComplex>(),
     Definition::of::<never_enforced::NeverEnforced>(),
     Definition::of::<invalid_selector::InvalidSelector>(),
     Definition::of::<port_without_protocol::PortWithoutProtocol>(),

@@ -125,7 +125,7 @@ rule! {
     ///
     /// - `prometheus`: `namespace` and `podLabels` of the pods that scrape. `monitoring` and
     ///   `app.kubernetes.io/name: prometheus` by default.
-    "monitoring-blocked", Warn,
+    "monitoring-blocked", Warn, adds_up = true,
     pub struct MonitoringBlocked {
         prometheus: WellKnown,
     }
@@ -193,14 +193,14 @@ impl MonitoringBlocked {
             Some(Blocked::Denied(by, _)) => ("denied ingress by", by.object.to_string()),
         };
         let is_pod = &*object.id.kind == "Pod";
-        let message = format!(
+        let message = text!(
             "{} to be scraped{}, and {} {what} {whom}: nothing lets Prometheus ({}) in",
             if is_pod { "the pod asks" } else { "its pods ask" },
             on(scraped.port),
             if is_pod { "is" } else { "are" },
             self.prometheus
         );
-        let help = format!(
+        let help = text!(
             "let {} in from namespace {}, by a policy for these pods",
             port(scraped.port),
             self.prometheus.namespace
@@ -229,12 +229,12 @@ impl MonitoringBlocked {
                 Some(Blocked::Denied(by, path)) if is_own(by) => (path, "denies ingress to"),
                 _ => continue,
             };
-            let message = format!(
+            let message = text!(
                 "the policy {verb} pods of {name}, which ask to be scraped{}, and nothing lets Prometheus ({}) in",
                 on(scraped.port),
                 self.prometheus
             );
-            let help = format!(
+            let help = text!(
                 "let {} in from namespace {}, in this policy or in another one for the same pods",
                 port(scraped.port),
                 self.prometheus.namespace
@@ -314,7 +314,7 @@ impl<'a> Scraped<'a> {
                 let Some(scraped) = Self::of(namespace, &running.workload) else { continue };
                 if policy.subject.mean(&scraped.endpoint(), case.view) == Some(true) {
                     let slash = if namespace.is_empty() { "" } else { "/" };
-                    meant.push((format!("{} {namespace}{slash}{}", running.kind, running.name), scraped));
+                    meant.push((text!("{} {namespace}{slash}{}", running.kind, running.name), scraped));
                 }
             }
         }
@@ -348,10 +348,10 @@ fn stop<'a>(scene: Scene<'a>, scraped: Scraped<'a>, from: Endpoint<'a>, traffic:
 
 /// On which port, for the middle of a sentence.
 fn on(port: Option<u16>) -> String {
-    port.map_or_else(String::new, |port| format!(" on port {port}"))
+    port.map_or_else(String::new, |port| text!(" on port {port}"))
 }
 
 /// Which port, as something that is let in.
 fn port(port: Option<u16>) -> String {
-    port.map_or_else(|| "the port of the metrics".to_owned(), |port| format!("TCP {port}"))
+    port.map_or_else(|| "the port of the metrics".to_owned(), |port| text!("TCP {port}"))
 }

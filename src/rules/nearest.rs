@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::budget::charge;
+
 use crate::model::{Fact, Labels, Operator, Owner, Selector};
 
 /// The nearest label, if one is near, and what it is near to.
@@ -31,6 +33,7 @@ impl Default for Effort {
 impl Effort {
     /// Takes this much of it; none if that is more than there is left, and then there is nothing left.
     fn take(&mut self, cost: usize) -> Option<()> {
+        charge(cost);
         let left = self.0.checked_sub(cost);
         self.0 = left.unwrap_or_default();
         left.map(drop)
@@ -92,9 +95,9 @@ impl Nearest {
                 if labels.get(label.0) != Some(label.1) {
                     continue;
                 }
-                effort.take(size(selector))?;
+                effort.take(selector.size())?;
                 if would_match(selector, labels, asked) {
-                    let written = |(key, value): Label<'_>| format!("{key}={value}");
+                    let written = |(key, value): Label<'_>| text!("{key}={value}");
                     return Some(Near { asked: written(asked), there: written(label) });
                 }
             }
@@ -170,18 +173,6 @@ fn collect<'a>(selector: &'a Selector, asked: &mut Vec<Label<'a>>) {
                 asked.extend(values.iter().take(room).map(|value| (&*label.key, &**value)));
             }
         }
-    }
-}
-
-/// How much there is to a selector.
-pub(super) fn size(selector: &Selector) -> usize {
-    match selector {
-        Selector::All(parts) | Selector::Any(parts) => parts.iter().map(size).sum(),
-        Selector::Not(part) => size(part),
-        Selector::Label(label) => match &label.operator {
-            Operator::In(values) | Operator::NotIn(values) => values.len().max(1),
-            _ => 1,
-        },
     }
 }
 

@@ -81,14 +81,14 @@ impl Rule for OpenIngress {
                 let (path, from) = match &rule.peers {
                     Peers::Any => (rule.path.clone(), "anywhere".to_owned()),
                     Peers::Only(peers) => match peers.iter().find(|peer| peer.who.is_anywhere()) {
-                        Some(peer) => (peer.path.clone(), peer.who.to_string()),
+                        Some(peer) => (peer.path.clone(), text!("{}", peer.who)),
                         None => continue,
                     },
                 };
                 if !later.lets_through(Direction::Ingress, rule, &mut budget) {
                     continue;
                 }
-                let message = format!(
+                let message = text!(
                     "ingress from {from} {} on {}: anything that reaches the pods may connect",
                     verb(rule),
                     rule.ports

@@ -73,7 +73,7 @@ pub(super) fn verb(rule: &TrafficRule) -> &'static str {
 pub(super) fn for_whom(rule: &TrafficRule) -> String {
     let mut whom = String::new();
     if let Some(only) = &rule.only {
-        whom.push_str(&format!(", those with {only}"));
+        whom.push_str(&text!(", those with {only}"));
     }
     if rule.within.is_some() {
         whom.push_str(", those with some addresses");

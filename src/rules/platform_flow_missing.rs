@@ -98,7 +98,7 @@ rule! {
     ///   default.
     /// - `meshPort`: the port of HBONE. 15008 by default.
     /// - `probeAddresses`: from where the mesh sends probes. 169.254.7.127 by default, as in Istio's ambient mode.
-    "platform-flow-missing", Deny,
+    "platform-flow-missing", Deny, adds_up = true,
     pub struct PlatformFlowMissing {
         flows: Vec<Flow>,
         prometheus: WellKnown,
@@ -165,13 +165,13 @@ impl Rule for PlatformFlowMissing {
                         (_, Direction::Ingress) => (&side.path, "does not let in"),
                         (_, Direction::Egress) => (&side.path, "does not let out to"),
                     };
-                    let message = format!(
+                    let message = text!(
                         "the policy {verb} {what} for {}, in a namespace of the platform, and no other policy makes up for it",
                         policy.subject
                     );
                     let help = match stop {
-                        Stop::Rule(_) => format!("leave it out of what is denied: {what}"),
-                        _ => format!("allow it in this policy, or in another one for the same pods: {what}"),
+                        Stop::Rule(_) => text!("leave it out of what is denied: {what}"),
+                        _ => text!("allow it in this policy, or in another one for the same pods: {what}"),
                     };
                     findings.add::<Self>(case, path.clone(), message, help, None);
                 }
@@ -188,7 +188,7 @@ impl PlatformFlowMissing {
             Flow::Prometheus => {
                 let ways = [(self.prometheus.end(), Traffic::SomePort)];
                 let stop = stop(case, policy, Direction::Ingress, &ways);
-                let what = format!("Prometheus ({}) on any port", self.prometheus);
+                let what = text!("Prometheus ({}) on any port", self.prometheus);
                 missing.extend(stop.map(|stop| (Direction::Ingress, stop, what)));
             }
             Flow::Probes => {
@@ -203,14 +203,14 @@ impl PlatformFlowMissing {
                     Traffic::Port { protocol: Protocol::Tcp, number: self.mesh_port, names: Names::AtLeast(&[]) };
                 for direction in Direction::ALL {
                     let stop = stop(case, policy, direction, &[(self.mesh_pods.end(), port)]);
-                    let what = format!("the mesh ({}, TCP {})", self.mesh_pods, self.mesh_port);
+                    let what = text!("the mesh ({}, TCP {})", self.mesh_pods, self.mesh_port);
                     missing.extend(stop.map(|stop| (direction, stop, what)));
                 }
             }
             Flow::Dns => {
                 let all: Vec<_> = case.site.cluster_dns.iter().map(|dns| dns.way(Protocol::Udp)).collect();
                 let stop = stop(case, policy, Direction::Egress, &all);
-                let what = format!("the cluster's DNS ({})", ways(case.site));
+                let what = text!("the cluster's DNS ({})", ways(case.site));
                 missing.extend(stop.map(|stop| (Direction::Egress, stop, what)));
             }
         }

@@ -153,7 +153,7 @@ impl Rule for RedundantPolicy {
             if let Some(others) = others {
                 // Of a warning only the start is read, so what stays comes first.
                 let verbs = if others.len() == 1 { ("allows", "isolates") } else { ("allow", "isolate") };
-                let message = format!(
+                let message = text!(
                     "{} {} all that the policy allows for {}, and {} them as it does: without it nothing changes",
                     named(&others),
                     verbs.0,
@@ -280,7 +280,7 @@ fn named(policies: &[&Policy]) -> String {
     let names: Vec<String> = policies.iter().take(MOST).map(|policy| policy.object.to_string()).collect();
     match policies.len().saturating_sub(MOST) {
         0 => names.join(" and "),
-        more => format!("{} and {more} more", names.join(", ")),
+        more => text!("{} and {more} more", names.join(", ")),
     }
 }
 
@@ -323,15 +323,21 @@ fn check_side(
         reported = Some(&rule.path);
         let preposition = if direction == Direction::Ingress { "from" } else { "to" };
         let message = if has_order {
-            format!(
+            text!(
                 "an earlier rule, for {} on {}, decides all of this one, which is never asked: {direction} {preposition} {} \
                  on {}",
-                by.peers, by.ports, rule.peers, rule.ports
+                by.peers,
+                by.ports,
+                rule.peers,
+                rule.ports
             )
         } else {
-            format!(
+            text!(
                 "another rule, for {} on {}, means all of this one, which adds nothing: {direction} {preposition} {} on {}",
-                by.peers, by.ports, rule.peers, rule.ports
+                by.peers,
+                by.ports,
+                rule.peers,
+                rule.ports
             )
         };
         let help = if has_order && rule.action != by.action {

@@ -97,7 +97,7 @@ impl Rule for SplitPeer {
                 continue;
             };
             let preposition = if direction == Direction::Ingress { "from" } else { "to" };
-            let message = format!(
+            let message = text!(
                 "{direction} is allowed {preposition} {all_of}, and {preposition} {some_of}: two peers, of which either \
                  is enough"
             );

@@ -74,7 +74,7 @@ impl Rule for UnguardedHatch {
             Some(now) => now,
             None if ON.contains(&value) || before == Some(value) => return,
             None => {
-                let message = format!("`enforcement: {value}` does nothing, so enforcement stays on");
+                let message = text!("`enforcement: {value}` does nothing, so enforcement stays on");
                 let help = "did you mean \"disabled\"? Or remove the label".to_owned();
                 return findings.add::<Self>(case, place, message, help, None);
             }
@@ -91,8 +91,8 @@ impl Rule for UnguardedHatch {
                     Path::root().field("metadata").field("annotations").key(&site.until_annotation())
                 }
             };
-            let message = format!("enforcement is switched off {fault}, so it stays on");
-            let help = format!(
+            let message = text!("enforcement is switched off {fault}, so it stays on");
+            let help = text!(
                 "set the annotations `{}` and `{}`, a time at most {:#} ahead",
                 site.reason_annotation(),
                 site.until_annotation(),
@@ -101,8 +101,8 @@ impl Rule for UnguardedHatch {
             findings.add::<Self>(case, path, message, help, None);
         }
         if let Err(why) = case.occasion.author.may_bypass(Self::NAME) {
-            let message = format!("enforcement is switched off by somebody who may not do that: {why}");
-            let help = format!(
+            let message = text!("enforcement is switched off by somebody who may not do that: {why}");
+            let help = text!(
                 "ask somebody with the verb `bypass` on `rules.portcullis.dev`, resource name {}, to do it",
                 Self::NAME
             );

@@ -74,7 +74,7 @@ impl Rule for UntrustedChange {
             return;
         }
         for (path, what) in places {
-            let message = format!("{} {what} is left to those who are listed, and {username} is not", case.verb());
+            let message = text!("{} {what} is left to those who are listed, and {username} is not", case.verb());
             let help = "make the change where they take it from, such as in Git".to_owned();
             findings.add::<Self>(case, path, message, help, None);
         }
@@ -98,6 +98,6 @@ fn changed_labels(case: &Case<'_>, new: &Namespace) -> Vec<(Path, String)> {
         old.into_iter().flat_map(|old| old.labels.iter()).filter(|(label, _)| new.labels.get(label).is_none());
     set.chain(removed)
         .filter(|(label, _)| chooses(label))
-        .map(|(label, _)| (new.labels_path.key(label), format!("the label {label}")))
+        .map(|(label, _)| (new.labels_path.key(label), text!("the label {label}")))
         .collect()
 }

@@ -22,7 +22,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Certificates, Shared, routes};
+use super::{Certificates, Shared};
 
 /// How long a client may take to agree on keys.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -42,12 +42,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn accept(
     listener: TcpListener,
     certificates: Arc<Certificates>,
+    app: Router,
     shared: Arc<Shared>,
     closing: CancellationToken,
     connections: TaskTracker,
 ) {
     let places = Arc::new(Semaphore::new(shared.limits.connections));
-    let app = routes::router(&shared);
     loop {
         // A client that finds no place waits in the queue of the system.
         let next = async {

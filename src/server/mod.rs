@@ -7,7 +7,9 @@
 //! ```
 
 mod admin;
+mod judges;
 mod listener;
+mod memory;
 mod readiness;
 mod routes;
 mod tls;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,7 +38,8 @@ pub struct Limits {
     pub body: usize,
     /// How many requests may be under way at once.
     pub in_flight: usize,
-    /// How many bytes the bodies of those may have together.
+    /// Bytes that the bodies of those may have together. Each thread that judges may hold
+    /// [`MAX_BYTES`](crate::budget::MAX_BYTES) besides.
     pub memory: usize,
     /// How many connections may be open at once.
     pub connections: usize,
@@ -53,7 +57,7 @@ impl Default for Limits {
             // some characters as six. What does not fit stops its author, and whoever has to put it right.
             body: 32 * 1024 * 1024,
             in_flight: 256,
-            memory: 128 * 1024 * 1024,
+            memory: 96 * 1024 * 1024,
             connections: 4096,
             stop_after: Duration::from_secs(5),
             drain: Duration::from_secs(20),
@@ -79,6 +83,7 @@ pub struct Shared {
 pub struct Server {
     shared: Arc<Shared>,
     certificates: Arc<Certificates>,
+    app: Router,
     listener: TcpListener,
     admin: TcpListener,
 }
@@ -106,7 +111,8 @@ impl Server {
         let bind = async |address: SocketAddr| {
             TcpListener::bind(address).await.map_err(|source| BindError { address, source })
         };
-        Ok(Self { shared, certificates, listener: bind(listen).await?, admin: bind(admin).await? })
+        let app = routes::router(&shared).map_err(|source| BindError { address: listen, source })?;
+        Ok(Self { shared, certificates, app, listener: bind(listen).await?, admin: bind(admin).await? })
     }
 
     /// The address of the webhook, and the admin address, as they are.
@@ -119,13 +125,14 @@ impl Server {
 
     /// Serves until `stop` says so, then ends in order: not ready, serving on, no new connections, the last answers.
     pub async fn run(self, stop: impl Future<Output = Stop>) {
-        let Self { shared, certificates, listener, admin } = self;
+        let Self { shared, certificates, app, listener, admin } = self;
         let (closing, connections) = (CancellationToken::new(), TaskTracker::new());
         let admin_closing = CancellationToken::new();
         let admin = tokio::spawn(admin::serve(admin, Arc::clone(&shared), admin_closing.clone()));
         let accept = tokio::spawn(listener::accept(
             listener,
             certificates,
+            app,
             Arc::clone(&shared),
             closing.clone(),
             connections.clone(),

@@ -5,6 +5,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -15,10 +16,13 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::Shared;
+use super::judges::{Busy, INLINE_BYTES, INLINE_STEPS, Judges};
+use super::memory::{self, Memory};
 use crate::admission::{self, Answer, Decision, Knowledge, Refusal, Reply};
+use crate::budget::{self, Exceeded, Limits};
 use crate::dialect::DIALECTS;
 use crate::rules::Mode;
 use crate::telemetry::Counted;
@@ -30,11 +34,6 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const MARGIN: Duration = Duration::from_millis(250);
 /// How often one request asks the cluster at most: one question may lead to another.
 const ROUNDS: usize = 6;
-/// After what time a denial is decided once more where a cluster is watched: what was stored just before, such as the policy
-/// with DNS in the same `kubectl apply`, may still be on its way here. Whoever is refused can wait that long.
-const SECOND_LOOK: Duration = Duration::from_millis(150);
-/// From which size on a body is judged away from the tasks that serve others.
-const LARGE: usize = 256 * 1024;
 
 /// What answers a body.
 type Endpoint = for<'a> fn(&Knowledge, &Facts, &'a [u8]) -> Result<Reply<'a>, Refusal>;
@@ -45,22 +44,27 @@ struct Handler {
     endpoint: Endpoint,
     shared: Arc<Shared>,
     places: Arc<Semaphore>,
-    /// In KiB.
-    memory: Arc<Semaphore>,
+    memory: Memory,
+    judges: Arc<Judges>,
 }
 
 /// The routes of the webhook.
-pub(super) fn router(shared: &Arc<Shared>) -> Router {
+///
+/// # Errors
+/// The operating system refuses the threads that judge.
+pub(super) fn router(shared: &Arc<Shared>) -> std::io::Result<Router> {
     let places = Arc::new(Semaphore::new(shared.limits.in_flight));
-    let memory = Arc::new(Semaphore::new(shared.limits.memory / 1024));
+    let memory = Memory::new(shared.limits.memory);
+    let judges = Arc::new(Judges::start()?);
     let handler = |name, endpoint| Handler {
         name,
         endpoint,
         shared: Arc::clone(shared),
         places: Arc::clone(&places),
-        memory: Arc::clone(&memory),
+        memory: memory.clone(),
+        judges: Arc::clone(&judges),
     };
-    Router::new()
+    Ok(Router::new()
         .route("/validate", post(handle).with_state(handler("validate", admission::validate)))
         .route("/mutate", post(handle).with_state(handler("mutate", admission::mutate)))
         .fallback(|uri: Uri| async move {
@@ -68,7 +72,7 @@ pub(super) fn router(shared: &Arc<Shared>) -> Router {
                 StatusCode::NOT_FOUND,
                 format!("there is nothing at {}; POST an AdmissionReview to /validate or /mutate\n", uri.path()),
             )
-        })
+        }))
 }
 
 /// Why a request is not answered with a review.
@@ -85,8 +89,16 @@ enum Attempt {
     Answered(Vec<u8>),
     /// What has to be found out first.
     Needs(Vec<Need>),
-    /// It would be refused by what was known a moment ago.
-    Denied,
+}
+
+/// Set once nobody waits for the answer: when the connection ends, hyper drops the task and this with it.
+#[derive(Default)]
+struct Cancelled(Arc<AtomicBool>);
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 async fn handle(State(handler): State<Handler>, request: Request) -> Response {
@@ -115,16 +127,11 @@ impl Handler {
         }
         let (body, _held) = collected?;
         let mut facts = Facts::default();
-        let mut looks_again = self.shared.lookup.is_some();
+        let cancelled = Cancelled::default();
         for _ in 0..ROUNDS {
-            match self.attempt(&body, &mut facts, looks_again).await? {
+            match self.attempt(&body, &mut facts, deadline, &cancelled).await? {
                 Attempt::Answered(answer) => return Ok(answer),
                 Attempt::Needs(needs) => self.look_up(needs, &mut facts, deadline).await,
-                Attempt::Denied => {
-                    looks_again = false;
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    tokio::time::sleep(SECOND_LOOK.min(left / 4)).await;
-                }
             }
         }
         Err(Failure {
@@ -134,16 +141,39 @@ impl Handler {
         })
     }
 
-    /// Decides with what is known. What takes long is done away from the tasks that serve others.
-    async fn attempt(&self, body: &Bytes, facts: &mut Facts, looks_again: bool) -> Result<Attempt, Failure> {
-        if body.len() < LARGE {
-            return self.judge(body, facts, looks_again);
+    /// Decides with what is known: here if that takes few steps, otherwise on a thread for judging.
+    async fn attempt(
+        &self,
+        body: &Bytes,
+        facts: &mut Facts,
+        deadline: Instant,
+        cancelled: &Cancelled,
+    ) -> Result<Attempt, Failure> {
+        let limits =
+            Limits { deadline: Some(deadline), cancelled: Some(Arc::clone(&cancelled.0)), ..Limits::default() };
+        if body.len() <= memory::SMALL {
+            let few = Limits { steps: INLINE_STEPS, bytes: INLINE_BYTES, is_trial: true, ..limits.clone() };
+            if let Some(attempt) = self.judge(body, facts, few)? {
+                return Ok(attempt);
+            }
         }
-        let (handler, body, known) = (self.clone(), body.clone(), std::mem::take(facts));
-        let judged = tokio::task::spawn_blocking(move || (handler.judge(&body, &known, looks_again), known)).await;
+        let (handler, judged_body, known) = (self.clone(), body.clone(), std::mem::take(facts));
+        let (done, judged) = oneshot::channel();
+        let job = move || {
+            let attempt = handler.judge(&judged_body, &known, limits);
+            // Where the receiver is gone, the client is.
+            let _ = done.send((attempt, known));
+        };
+        let user = username(body);
+        self.judges.submit(user, job).map_err(|Busy| Failure {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            reason: "share",
+            message: format!("too many expensive requests of user {user:?} are waiting; retry later"),
+        })?;
+        let judged = tokio::time::timeout_at(deadline.into(), judged).await.map_err(|_| late())?;
         let (attempt, known) = judged.map_err(|_| panicked())?;
         *facts = known;
-        attempt
+        attempt?.ok_or_else(panicked)
     }
 
     /// Asks the cluster. What is not answered in time is a failed question, and not an answer.
@@ -176,18 +206,15 @@ impl Handler {
             return Err(too_large());
         }
         // A body whose length is not known is counted as the largest that it can be.
-        let kib = size.exact().unwrap_or(limit as u64).div_ceil(1024).max(1);
-        let held = (
-            Arc::clone(&self.places).try_acquire_owned(),
-            Arc::clone(&self.memory).try_acquire_many_owned(u32::try_from(kib).unwrap_or(u32::MAX)),
-        );
-        let (Ok(place), Ok(memory)) = held else {
-            let most = self.shared.limits.in_flight;
-            return Err(Failure {
-                status: StatusCode::TOO_MANY_REQUESTS,
-                reason: "overload",
-                message: format!("as many requests are under way as are allowed: {most}, or less if they are large"),
-            });
+        let size = size.exact().and_then(|size| usize::try_from(size).ok()).unwrap_or(limit);
+        let held = (Arc::clone(&self.places).try_acquire_owned(), self.memory.take(size));
+        let (Ok(place), Some(memory)) = held else {
+            let super::Limits { in_flight, memory, .. } = self.shared.limits;
+            let message = format!(
+                "too many requests in flight (limit {in_flight}, or {} MiB of bodies); retry",
+                memory / (1024 * 1024)
+            );
+            return Err(Failure { status: StatusCode::TOO_MANY_REQUESTS, reason: "overload", message });
         };
         let held = (place, memory, self.shared.metrics.request());
         let whole = async {
@@ -218,17 +245,35 @@ impl Handler {
         }
     }
 
-    fn judge(&self, body: &[u8], facts: &Facts, looks_again: bool) -> Result<Attempt, Failure> {
+    /// Judges within these limits. None where a trial takes more.
+    fn judge(&self, body: &[u8], facts: &Facts, limits: Limits) -> Result<Option<Attempt>, Failure> {
         let started = Instant::now();
         let knowledge = self.shared.knowledge.load();
-        let judged = std::panic::catch_unwind(AssertUnwindSafe(|| (self.endpoint)(&knowledge, facts, body)));
+        let is_trial = limits.is_trial;
+        let judge = || budget::run(limits, || (self.endpoint)(&knowledge, facts, body));
+        let judged = match std::panic::catch_unwind(AssertUnwindSafe(judge)) {
+            Ok(Err(Exceeded::Steps | Exceeded::Bytes)) if is_trial => return Ok(None),
+            Ok(Ok(judged)) => Ok(judged),
+            Ok(Err(Exceeded::Steps | Exceeded::Bytes)) => {
+                let message = "the review takes more work than one request may cost".to_owned();
+                return Err(Failure { status: StatusCode::PAYLOAD_TOO_LARGE, reason: "too-large", message });
+            }
+            Ok(Err(Exceeded::Deadline | Exceeded::Cancelled)) => return Err(late()),
+            Err(panic) => Err(panic),
+        };
         match judged {
-            Ok(Ok(Reply::Answer(Answer { decision, .. }))) if looks_again && !decision.allowed => Ok(Attempt::Denied),
+            // The policy with DNS of the same `kubectl apply` may be stored, and not watched yet.
+            Ok(Ok(Reply::Answer(Answer { decision, .. })))
+                if self.shared.lookup.is_some() && facts.stored.is_none() && decision.may_be_outdated() =>
+            {
+                let namespace = decision.request.namespace.as_deref().filter(|name| !name.is_empty());
+                Ok(Some(Attempt::Needs(vec![Need::Stored(namespace.map(Box::from))])))
+            }
             Ok(Ok(Reply::Answer(Answer { body, decision }))) => {
                 self.record(&decision, started.elapsed());
-                Ok(Attempt::Answered(body))
+                Ok(Some(Attempt::Answered(body)))
             }
-            Ok(Ok(Reply::Needs(needs))) => Ok(Attempt::Needs(needs)),
+            Ok(Ok(Reply::Needs(needs))) => Ok(Some(Attempt::Needs(needs))),
             Ok(Err(Refusal(message))) => {
                 Err(Failure { status: StatusCode::BAD_REQUEST, reason: "not-a-review", message })
             }
@@ -295,6 +340,26 @@ fn broken(error: axum::Error) -> Failure {
         reason: "broken",
         message: format!("the body ended before it was whole: {error}"),
     }
+}
+
+fn late() -> Failure {
+    Failure {
+        status: StatusCode::GATEWAY_TIMEOUT,
+        reason: "deadline",
+        message: "the request was not judged before its deadline".to_owned(),
+    }
+}
+
+/// The user who makes a request, for their share of the queue; empty if the review does not start as API servers write it.
+///
+/// An API server writes `userInfo` before the objects, and a quote within a text is escaped, so the first match is it.
+fn username(body: &[u8]) -> &str {
+    const KEY: &[u8] = br#""userInfo":{"username":""#;
+    const MAX_PREFIX: usize = 16 * 1024;
+    let start = body.get(..body.len().min(MAX_PREFIX)).unwrap_or_default();
+    let name = start.windows(KEY.len()).position(|part| part == KEY).and_then(|at| start.get(at + KEY.len()..));
+    let name = name.and_then(|rest| rest.split(|byte| *byte == b'"').next());
+    name.and_then(|name| std::str::from_utf8(name).ok()).unwrap_or_default()
 }
 
 fn panicked() -> Failure {
@@ -371,6 +436,15 @@ mod tests {
         for unread in [None, Some(""), Some("timeout="), Some("timeout=x"), Some("timeout=5"), Some("timeout=0s")] {
             assert_eq!(budget(unread), Duration::from_millis(9750), "{unread:?}");
         }
+    }
+
+    #[test]
+    fn a_user_is_known_by_what_the_api_server_writes_first() {
+        let body =
+            br#"{"request":{"name":"\"userInfo\":{\"username\":\"mallory","userInfo":{"username":"ada"},"object":{}}}"#;
+        assert_eq!(username(body), "ada");
+        assert_eq!(username(br#"{"request":{"object":{}}}"#), "");
+        assert_eq!(username(br#"{"userInfo":{"username":"cut"#), "cut");
     }
 
     #[test]

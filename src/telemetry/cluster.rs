@@ -38,6 +38,8 @@ pub enum Lookup {
     Namespace,
     /// Whether somebody may do something.
     Access,
+    /// The policies that are stored in a namespace.
+    Stored,
 }
 
 impl ClusterMetrics {
@@ -66,7 +68,7 @@ impl ClusterMetrics {
 
     /// There is a cluster. A series that begins with its first event hides that event from `increase()`.
     pub fn begin(&self) {
-        for what in [Lookup::Namespace, Lookup::Access] {
+        for what in [Lookup::Namespace, Lookup::Access, Lookup::Stored] {
             for result in [super::metrics::word(true), super::metrics::word(false)] {
                 let _ = self.lookups.get_or_create(&LookupLabels { what: what.word(), result });
             }
@@ -118,6 +120,7 @@ impl Lookup {
         match self {
             Self::Namespace => "namespace",
             Self::Access => "access",
+            Self::Stored => "stored",
         }
     }
 }

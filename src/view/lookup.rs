@@ -13,6 +13,8 @@ use crate::model::Object;
 pub enum Need {
     /// A namespace of which the watches have not told yet.
     Namespace(Box<str>),
+    /// The policies that are stored now in a namespace, and those of the cluster: before a denial that they could change.
+    Stored(Option<Box<str>>),
     /// Whether who makes the request may do what this rule forbids.
     Bypass {
         /// The rule.
@@ -42,6 +44,8 @@ pub struct Facts {
     pub namespaces: HashMap<Box<str>, Result<Option<Object>, String>>,
     /// Whether the requester may do what a rule forbids, by rule.
     pub bypasses: HashMap<&'static str, Result<bool, String>>,
+    /// The objects that are stored now, or why they could not be read.
+    pub stored: Option<Result<Vec<Object>, String>>,
 }
 
 impl Facts {
@@ -49,6 +53,7 @@ impl Facts {
     pub fn fail(&mut self, need: Need, why: &str) {
         match need {
             Need::Namespace(name) => drop(self.namespaces.entry(name).or_insert_with(|| Err(why.to_owned()))),
+            Need::Stored(_) => drop(self.stored.get_or_insert_with(|| Err(why.to_owned()))),
             Need::Bypass { rule, .. } => drop(self.bypasses.entry(rule).or_insert_with(|| Err(why.to_owned()))),
         }
     }

@@ -1,6 +1,7 @@
 //! The view as it would be with one object in another state.
 
 use super::{View, is_cluster_wide};
+use crate::budget::charge;
 use crate::model::{
     Answer, Body, Labels, NAME_LABEL, Namespaces, Object, ObjectRef, Pods, Policy, Question, Standing, Surroundings,
     Tier, ask,
@@ -76,6 +77,7 @@ impl<'a> Scene<'a> {
     /// Those that are in force, and not those of the object that is replaced.
     fn in_force(self, policies: impl Iterator<Item = &'a Policy>) -> impl Iterator<Item = &'a Policy> {
         policies.filter(move |policy| {
+            charge(1);
             policy.standing == Standing::InForce
                 && self.replaced.is_none_or(|object| !policy.object.is_same_object(object))
         })
@@ -84,7 +86,7 @@ impl<'a> Scene<'a> {
     /// The policies of the object.
     fn written(self) -> impl Iterator<Item = &'a Policy> {
         let policies = self.object.map(Object::policies).unwrap_or_default().iter();
-        policies.filter(move |policy| self.supposed || policy.standing == Standing::InForce)
+        policies.inspect(|_| charge(1)).filter(move |policy| self.supposed || policy.standing == Standing::InForce)
     }
 }
 

@@ -251,6 +251,11 @@ impl Portcullis {
         until(&format!("{series} {value}"), async || (self.metric(series) == value).then_some(())).await;
     }
 
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: &str) {
         assert!(self.process.signal(signal), "no {signal} could be sent");

@@ -6,6 +6,7 @@ use super::element::{Element, List};
 use super::labels::Scope;
 use super::validity::Faults;
 use super::{CLUSTERWIDE, peers, ports, wire};
+use crate::budget::{charge, hold};
 use crate::dialect::{Manifest, ReadError, strict};
 use crate::model::{
     Action, Body, Direction, Fault, Object, ObjectRef, Order, Path, Peers, Policy, Ports, Rule, Side, Stage, Standing,
@@ -148,6 +149,9 @@ fn count<T>(list: &Option<Vec<T>>) -> usize {
     list.as_ref().map_or(0, Vec::len)
 }
 
+/// Bytes of a copy of a peer with its path and its selector.
+const BYTES_PER_PEER: usize = 512;
+
 /// Reads the elements of a policy.
 struct Reader<'a> {
     scope: &'a Scope,
@@ -210,6 +214,8 @@ impl Reader<'_> {
             return;
         }
         for entry in std::iter::once(first).chain(entries) {
+            charge(peers.listed().len());
+            hold(peers.listed().len() * BYTES_PER_PEER);
             let conditions = all(entry.conditions);
             rules.push(rule(entry.path, peers.clone(), Ports::Only(entry.ports), conditions, entry.filter));
         }

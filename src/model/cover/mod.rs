@@ -10,6 +10,8 @@ mod peers;
 
 use peers::covers;
 
+use crate::budget::charge;
+
 use super::{
     Action, Direction, Filter, Order, Peer, Peers, Pods, Policy, Port, Ports, Rule, Side, Stage, Surroundings,
 };
@@ -27,6 +29,7 @@ fn step(budget: &mut usize) -> Option<()> {
 
 /// Takes this much from the budget. None if that is more than is left, and then nothing is left.
 fn spend(cost: usize, budget: &mut usize) -> Option<()> {
+    charge(cost);
     let left = budget.checked_sub(cost);
     *budget = left.unwrap_or_default();
     left.map(drop)

@@ -1,6 +1,7 @@
 //! Which pods, peers and ports mean that others mean too.
 
 use super::{LOOK, spend, step};
+use crate::budget::charge;
 use crate::model::{
     AddressSet, Block, Entity, NAME_LABEL, Namespaces, Numbers, Owner, Peers, Pods, Port, Ports, Protocol, Ranges,
     Selector, Surroundings, Who,
@@ -30,7 +31,7 @@ impl Pods {
     /// The pods by labels alone: those of their namespace are among them.
     fn lifted(&self) -> Selector {
         let mut parts = vec![self.namespaces.lifted()];
-        parts.extend(self.labels.iter().filter(|labels| !labels.is_empty()).cloned());
+        parts.extend(self.labels.iter().filter(|labels| !labels.is_empty()).map(Selector::copied));
         Selector::all(parts)
     }
 
@@ -75,6 +76,7 @@ impl Pods {
 impl Who {
     /// Whether it is proved that this means all that the other one does.
     fn covers(&self, other: &Self, around: &dyn Surroundings, budget: &mut usize) -> bool {
+        charge(1);
         if !self.is_clear() || !other.is_clear() || step(budget).is_none() {
             return false;
         }
@@ -141,6 +143,7 @@ impl Peers {
 impl Ports {
     /// Whether it is proved that these hold another entry.
     pub(super) fn cover(&self, other: &Port) -> bool {
+        charge(1 + self.entries());
         let (own, not) = match self {
             Self::Any => return true,
             Self::OfService(_) => return false,
