@@ -1,0 +1,120 @@
+//! The processor time of the most expensive requests: every list of every kind, in bodies of up to 3 MB, within the budget of
+//! a request. `cargo bench --bench growth` prints the worst, and the time of a step in each;
+//! `-- exponents` the growth of each rule in each list, in steps.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark that cannot run says so by a panic"
+)]
+
+#[path = "../tests/support/crowd.rs"]
+mod crowd;
+#[path = "../tests/support/shapes.rs"]
+mod shapes;
+
+use std::time::Instant;
+
+use portcullis::admission::{Knowledge, validate};
+use portcullis::budget::{self, Limits};
+use portcullis::config::Configuration;
+use portcullis::rules::RULES;
+use portcullis::view::Facts;
+
+use shapes::{SHAPES, Shape};
+
+/// That of the binary.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The steps of a review of this shape, without a limit.
+fn steps(knowledge: &Knowledge, shape: &Shape, length: usize, changes: bool) -> usize {
+    let body = shape.review(length, changes.then_some(length - 1), "mallory");
+    let limits = Limits { steps: usize::MAX / 2, bytes: usize::MAX / 2, ..Limits::default() };
+    let judged = budget::run(limits, || {
+        validate(knowledge, &Facts::default(), &body).unwrap().answer().unwrap();
+        budget::spent().steps
+    });
+    judged.unwrap_or_default()
+}
+
+/// What decides where only this rule is on.
+fn only(rule: &str) -> Knowledge {
+    let mut text = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\noverrides: []\nrules:\n".to_owned();
+    for other in RULES {
+        text.push_str(&format!("  {}: {}\n", other.name, if other.name == rule { "deny" } else { "'off'" }));
+    }
+    crowd::knowledge(Configuration::read(&text).unwrap())
+}
+
+/// Prints the exponent of the growth of each rule in each list, where it is more than 1.
+fn exponents() {
+    const LENGTHS: [usize; 4] = [100, 200, 400, 800];
+    let without = only("");
+    let mut rows = Vec::new();
+    for rule in RULES {
+        let knowledge = only(rule.name);
+        for shape in SHAPES {
+            for changes in [false, true] {
+                let cost = LENGTHS.map(|length| {
+                    let base = steps(&without, shape, length, changes);
+                    steps(&knowledge, shape, length, changes).saturating_sub(base) + 100
+                });
+                let [first, .., last] = cost;
+                let exponent = (last as f64 / first as f64).log2() / 3.0;
+                let operation = if changes { "update" } else { "create" };
+                rows.push((exponent, format!("{:<22} {operation} {:<55} {cost:?}", rule.name, shape.name)));
+            }
+        }
+    }
+    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+    println!("{} rows; exponent of steps from 100 to 800 items, more than 1.05:", rows.len());
+    for (exponent, row) in rows.iter().filter(|(exponent, _)| *exponent > 1.05) {
+        println!("{exponent:.2} {row}");
+    }
+}
+
+fn main() {
+    if std::env::args().any(|argument| argument == "exponents") {
+        return exponents();
+    }
+    let knowledge = crowd::knowledge(Configuration::shipped().unwrap());
+    let mut rows = Vec::new();
+    for shape in SHAPES {
+        let each = shape.review(1_000, None, "mallory").len() / 1_000;
+        for size in [3_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000] {
+            for changes in [false, true] {
+                let length = (size / each).max(2);
+                let body = shape.review(length, changes.then_some(length - 1), "mallory");
+                let mut best: Option<(f64, usize, bool)> = None;
+                for _ in 0..3 {
+                    let started = Instant::now();
+                    let judged = budget::run(Limits::default(), || {
+                        let answer = validate(&knowledge, &Facts::default(), &body).unwrap().answer().unwrap();
+                        let is_whole = !answer.decision.judgements.iter().any(|one| one.finding.rule == "too-complex");
+                        (budget::spent().steps, is_whole)
+                    });
+                    let took = started.elapsed().as_secs_f64() * 1e3;
+                    let (steps, is_whole) = judged.unwrap_or_default();
+                    if best.is_none_or(|(least, ..)| took < least) {
+                        best = Some((took, steps, is_whole));
+                    }
+                }
+                let (took, steps, is_whole) = best.unwrap();
+                let operation = if changes { "update" } else { "create" };
+                let end = if is_whole { "judged" } else { "too complex" };
+                rows.push((
+                    took,
+                    steps,
+                    format!("{operation} {} × {length} ({} kB), {end}", shape.name, body.len() / 1000),
+                ));
+            }
+        }
+    }
+    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+    println!("{:>10} {:>9} {:>8}", "time", "steps", "a step");
+    for (took, steps, name) in rows.iter().take(40) {
+        println!("{took:>7.1} ms {steps:>9} {:>5.0} ns  {name}", took * 1e6 / (*steps).max(1) as f64);
+    }
+}

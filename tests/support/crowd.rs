@@ -1,0 +1,40 @@
+//! A namespace with a profile, its policies and its pods, for whatever a hostile author sends there.
+
+use portcullis::admission::Knowledge;
+use portcullis::baseline::PolicySet;
+use portcullis::config::Configuration;
+use portcullis::dialect::{self, Manifest, Origin};
+use portcullis::model::Object;
+use portcullis::view::View;
+use serde_json::{Value, json};
+
+const DOMAIN: &str = "network-policy.portcullis.dev";
+
+fn read(value: &Value) -> Object {
+    let json = value.to_string();
+    let [api_version, kind] = ["apiVersion", "kind"].map(|field| value[field].as_str().unwrap());
+    dialect::read(&Manifest::read(api_version, kind, &json, Origin::Author).unwrap()).unwrap().unwrap()
+}
+
+/// Namespace shop with the profile `isolated`, 20 policies, and 100 pods of which some want to be scraped.
+pub(crate) fn knowledge(configuration: Configuration) -> Knowledge {
+    let mut objects = vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata":
+        {"name": "shop", "labels": {format!("{DOMAIN}/profile"): "isolated", "kubernetes.io/metadata.name": "shop"}}})];
+    for number in 0..20 {
+        objects.push(json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"name": format!("app-{number}"), "namespace": "shop"},
+            "spec": {"podSelector": {"matchLabels": {"app": format!("a{number}")}}, "policyTypes": ["Ingress", "Egress"],
+                "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": format!("a{}", number + 1)}}}],
+                    "ports": [{"port": 8080, "protocol": "TCP"}]}],
+                "egress": [{"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+                    "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}],
+                    "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}]}}));
+    }
+    for number in 0..100 {
+        objects.push(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("pod-{number}"),
+            "namespace": "shop", "labels": {"app": format!("a{}", number % 40), "pod": number.to_string()},
+            "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "9090"}}, "spec": {"containers": []}}));
+    }
+    let policies = PolicySet::shipped(DOMAIN).unwrap();
+    Knowledge::new(configuration, View::of(objects.iter().map(read)), policies)
+}
