@@ -27,6 +27,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::admin::Admin;
 use crate::admission::Knowledge;
 use crate::telemetry::Metrics;
 use crate::view::Lookup;
@@ -85,7 +86,7 @@ pub struct Server {
     certificates: Arc<Certificates>,
     app: Router,
     listener: TcpListener,
-    admin: TcpListener,
+    admin: Admin,
 }
 
 /// How urgently the server has to end.
@@ -98,7 +99,7 @@ pub enum Stop {
 }
 
 impl Server {
-    /// Listens on both addresses.
+    /// Listens on both addresses, and serves the admin address from now on.
     ///
     /// # Errors
     /// An address cannot be listened on.
@@ -112,7 +113,10 @@ impl Server {
             TcpListener::bind(address).await.map_err(|source| BindError { address, source })
         };
         let app = routes::router(&shared).map_err(|source| BindError { address: listen, source })?;
-        Ok(Self { shared, certificates, app, listener: bind(listen).await?, admin: bind(admin).await? })
+        let listener = bind(listen).await?;
+        let started = Admin::start(bind(admin).await?, Arc::clone(&shared));
+        let admin = started.map_err(|source| BindError { address: admin, source })?;
+        Ok(Self { shared, certificates, app, listener, admin })
     }
 
     /// The address of the webhook, and the admin address, as they are.
@@ -120,15 +124,13 @@ impl Server {
     /// # Errors
     /// The system does not say.
     pub fn addresses(&self) -> std::io::Result<(SocketAddr, SocketAddr)> {
-        Ok((self.listener.local_addr()?, self.admin.local_addr()?))
+        Ok((self.listener.local_addr()?, self.admin.address()))
     }
 
     /// Serves until `stop` says so, then ends in order: not ready, serving on, no new connections, the last answers.
     pub async fn run(self, stop: impl Future<Output = Stop>) {
         let Self { shared, certificates, app, listener, admin } = self;
         let (closing, connections) = (CancellationToken::new(), TaskTracker::new());
-        let admin_closing = CancellationToken::new();
-        let admin = tokio::spawn(admin::serve(admin, Arc::clone(&shared), admin_closing.clone()));
         let accept = tokio::spawn(listener::accept(
             listener,
             certificates,
@@ -152,8 +154,7 @@ impl Server {
         if tokio::time::timeout(shared.limits.drain, connections.wait()).await.is_err() {
             tracing::warn!(connections = connections.len(), "requests were still under way at the end");
         }
-        admin_closing.cancel();
-        let _ = admin.await;
+        admin.stop().await;
         tracing::info!("stopped");
     }
 }

@@ -221,6 +221,11 @@ impl Portcullis {
         self.address
     }
 
+    /// The address of probes and metrics.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// What the admin address answers.
     pub(crate) fn admin(&self, path: &str) -> Option<(u16, String)> {
         get(self.admin, path)
