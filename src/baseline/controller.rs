@@ -44,12 +44,15 @@ pub struct Controller {
     pub metrics: BaselineMetrics,
     /// Told whether any replica works at present.
     pub running: watch::Sender<bool>,
+    /// Receives whether this replica holds the Lease.
+    pub leads: watch::Sender<bool>,
 }
 
 /// Keeps the baselines of all namespaces as they are to be, until it is told to stop; whenever this replica is the one that
 /// holds the lease.
 pub async fn run(controller: Controller, stop: CancellationToken) {
-    let Controller { cluster, namespace, identity, terms, pace, mut views, wanted, metrics, running } = controller;
+    let Controller { cluster, namespace, identity, terms, pace, mut views, wanted, metrics, running, leads } =
+        controller;
     metrics.leads(false);
     // Whoever cannot work does not keep others from it.
     if !matches!(stop.run_until_cancelled(views.wait_for(|view| view.is_whole())).await, Some(Ok(_))) {
@@ -69,7 +72,7 @@ pub async fn run(controller: Controller, stop: CancellationToken) {
                 learnt,
             };
             let worker = Worker::new(executor, pace, views.clone(), wanted.clone(), all_learnt, installed);
-            let leading = Leading::new(metrics.clone());
+            let leading = Leading::new(metrics.clone(), leads.clone());
             async move {
                 worker.work(&stop).await;
                 drop(leading);
@@ -79,17 +82,19 @@ pub async fn run(controller: Controller, stop: CancellationToken) {
 }
 
 /// Says that this replica works, until that ends: however it does.
-struct Leading(BaselineMetrics);
+struct Leading(BaselineMetrics, watch::Sender<bool>);
 
 impl Leading {
-    fn new(metrics: BaselineMetrics) -> Self {
+    fn new(metrics: BaselineMetrics, leads: watch::Sender<bool>) -> Self {
         metrics.leads(true);
-        Self(metrics)
+        leads.send_replace(true);
+        Self(metrics, leads)
     }
 }
 
 impl Drop for Leading {
     fn drop(&mut self) {
         self.0.leads(false);
+        self.1.send_replace(false);
     }
 }

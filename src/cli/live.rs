@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::tasks::Tasks;
+use super::webhook_keeper;
 use crate::admission::Knowledge;
 use crate::baseline::{self, Controller, Pace, Terms, Wanted};
 use crate::cluster::{self, Cluster, LiveLookup, Owning, Report, Running, WatchStatus};
@@ -39,6 +40,10 @@ pub(super) fn forget(knowledge: &mut Knowledge) {
 pub(super) struct Followers {
     owning: watch::Sender<Owning>,
     wanted: watch::Sender<Wanted>,
+    /// Whether this replica holds the Lease; none without a controller.
+    pub(super) leads: Option<watch::Receiver<bool>>,
+    /// The webhook keeper, if it runs.
+    pub(super) webhooks: Option<webhook_keeper::Wanted>,
 }
 
 impl Followers {
@@ -51,6 +56,9 @@ impl Followers {
             is_new
         });
         self.wanted.send_replace(wanted(knowledge));
+        if let Some(webhooks) = &self.webhooks {
+            webhooks.tell(knowledge);
+        }
     }
 }
 
@@ -75,8 +83,11 @@ pub(super) fn start(
     let Running { views, reports, task } = running;
     shared.readiness.watches(words(&reports.borrow()));
     tasks.add("the watches of the cluster", task);
+    let mut leads = None;
     if let Some(namespace) = lease_namespace {
         let (running, runs) = watch::channel(false);
+        let (leading, receiver) = watch::channel(false);
+        leads = Some(receiver);
         let controller = Controller {
             cluster: cluster.clone(),
             namespace,
@@ -87,13 +98,14 @@ pub(super) fn start(
             wanted: wanted_receiver,
             metrics: shared.metrics.baseline.clone(),
             running,
+            leads: leading,
         };
         tasks.spawn("the baseline controller", baseline::run(controller, tasks.ending()));
         let telling = tell_whether_it_runs(Arc::clone(shared), runs, tasks.ending());
         tasks.spawn("telling the server of the controller", telling);
     }
     tasks.spawn("telling the server of the cluster", tell(Arc::clone(shared), views, reports, tasks.ending()));
-    Followers { owning, wanted }
+    Followers { owning, wanted, leads, webhooks: None }
 }
 
 /// Tells the server whether some replica's controller works, until the controller has ended.

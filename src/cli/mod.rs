@@ -9,12 +9,14 @@ mod live;
 mod report;
 mod review;
 mod rules;
+mod self_signed;
 mod serve;
 mod sources;
 mod tasks;
 mod tls;
 mod told;
 mod uninstall;
+mod webhook_keeper;
 mod webhooks;
 
 use std::path::Path;

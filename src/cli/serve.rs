@@ -1,25 +1,23 @@
 //! `portcullis serve`: the webhook.
 
-use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::OK;
 use super::live::{self, Followers};
+use super::self_signed::{certificate_files, introduce};
 use super::sources::{Sources, Texts};
 use super::tasks::Tasks;
-use super::tls::{self, SecretName};
-use crate::pki;
+use super::tls::{self, TlsArguments};
+use super::webhook_keeper::WebhookArguments;
 use crate::server::{Certificates, Limits, Readiness, Server, Shared, Stop};
 use crate::telemetry::{self, Metrics};
 
@@ -50,29 +48,10 @@ pub(super) struct Arguments {
     /// address].
     #[arg(long, value_name = "ADDR:PORT", env = "PORTCULLIS_ADMIN_LISTEN")]
     admin_listen: Option<SocketAddr>,
-    /// The serving certificate, with its chain.
-    #[arg(long, value_name = "PEM", requires = "tls_key", env = "PORTCULLIS_TLS_CERT")]
-    tls_cert: Option<PathBuf>,
-    /// Its private key.
-    #[arg(long, value_name = "PEM", requires = "tls_cert", env = "PORTCULLIS_TLS_KEY")]
-    tls_key: Option<PathBuf>,
-    /// Make a CA and a serving certificate under --certs, unless they are there, and use them.
-    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
-    self_signed: bool,
-    /// Keep the CA and the serving certificate in this Secret of the cluster, renew them, and have the webhook
-    /// configurations trust them.
-    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with_all = ["tls_cert", "tls_key", "self_signed", "standalone"])]
-    tls_secret: Option<SecretName>,
-    /// The name of the webhook configurations that --tls-secret looks after.
-    #[arg(long, value_name = "NAME", default_value = "portcullis")]
-    webhook_name: String,
-    /// The folder for --self-signed.
-    #[arg(long, value_name = "DIR", default_value = "certs")]
-    certs: PathBuf,
-    /// A name or an address for --self-signed and --tls-secret, besides localhost and those of the Service portcullis (in
-    /// portcullis-system, or in the namespace of the Secret).
-    #[arg(long, value_name = "NAME")]
-    tls_name: Vec<String>,
+    #[command(flatten)]
+    tls: TlsArguments,
+    #[command(flatten)]
+    webhooks: WebhookArguments,
     /// Use no cluster, even if there is one: only what --context says is known.
     #[arg(long)]
     standalone: bool,
@@ -141,11 +120,12 @@ async fn serve(arguments: Arguments) -> Result<u8> {
     if cluster.is_some() && !arguments.context.is_empty() {
         bail!("--context says what is in a cluster, and there is one to ask: add --standalone to use no cluster");
     }
-    let needs = [("--controller", arguments.controller), ("--tls-secret", arguments.tls_secret.is_some())];
+    let needs = [("--controller", arguments.controller), ("--tls-secret", arguments.tls.tls_secret.is_some())];
     if let (None, Some((flag, _))) = (&cluster, needs.iter().find(|(_, is_given)| *is_given)) {
         bail!("{flag} needs a cluster, and there is none: give --kubeconfig");
     }
     let lease_namespace = arguments.controller.then(live::own_namespace).transpose()?;
+    let planned = arguments.webhooks.plan(&arguments.tls, cluster.is_some(), arguments.controller)?;
     let texts = sources.read()?;
     let limits = Limits { in_flight: arguments.max_in_flight, stop_after: arguments.stop_after, ..Limits::default() };
     let metrics = Metrics::default();
@@ -160,10 +140,10 @@ async fn serve(arguments: Arguments) -> Result<u8> {
         metrics,
         limits,
     });
-    let certificates = Arc::new(match &arguments.tls_secret {
+    let certificates = Arc::new(match &arguments.tls.tls_secret {
         Some(_) => Certificates::awaited(&shared)?,
         None => {
-            let (certificate, key) = certificate_files(&arguments)?;
+            let (certificate, key) = certificate_files(&arguments.tls)?;
             Certificates::from_files(&certificate, &key, &shared)?
         }
     });
@@ -171,21 +151,29 @@ async fn serve(arguments: Arguments) -> Result<u8> {
     let admin_listen = arguments.admin_listen.unwrap_or_else(|| everywhere(8080));
     let server = Server::bind(Arc::clone(&shared), Arc::clone(&certificates), listen, admin_listen).await?;
     let (address, admin) = server.addresses()?;
-    if arguments.self_signed {
-        introduce(&arguments, address)?;
+    if arguments.tls.self_signed {
+        introduce(&arguments.tls, address)?;
     }
     tracing::info!(%address, %admin, version = env!("CARGO_PKG_VERSION"), "serving");
 
     let mut tasks = Tasks::new();
-    let followers = cluster.as_ref().map(|cluster| live::start(cluster, &shared, lease_namespace, &mut tasks));
+    let mut followers = cluster.as_ref().map(|cluster| live::start(cluster, &shared, lease_namespace, &mut tasks));
     if followers.is_none() {
         tracing::info!("no cluster is watched: only what --context says is known");
     }
-    if let Some((cluster, secret)) = cluster.zip(arguments.tls_secret.as_ref()) {
-        let keeper = tls::keeper(cluster.client, secret, &arguments.webhook_name, &arguments.tls_name);
-        let (certificates, shared, end) = (Arc::clone(&certificates), Arc::clone(&shared), tasks.ending());
-        let keeping = async move { tls::keep(keeper, &certificates, &shared, &end).await };
-        tasks.spawn("keeping the certificate", keeping);
+    if let Some(cluster) = &cluster {
+        let keeper = arguments.tls.tls_secret.as_ref().map(|secret| {
+            tls::keeper(cluster.client.clone(), secret, &arguments.webhooks.webhook_name, &arguments.tls.tls_name)
+        });
+        if let (Some(planned), Some(followers)) = (planned, &mut followers) {
+            let leads = followers.leads.clone();
+            followers.webhooks = Some(planned.start(cluster, &shared, keeper.as_ref(), leads, &mut tasks)?);
+        }
+        if let Some(keeper) = keeper {
+            let (certificates, shared, end) = (Arc::clone(&certificates), Arc::clone(&shared), tasks.ending());
+            let keeping = async move { tls::keep(keeper, &certificates, &shared, &end).await };
+            tasks.spawn("keeping the certificate", keeping);
+        }
     }
     let every = arguments.reload_every.max(Duration::from_millis(50));
     let watching = {
@@ -287,78 +275,6 @@ fn stop(broken: impl Future<Output = ()>) -> Result<impl Future<Output = Stop>> 
         });
         stop
     })
-}
-
-/// The files of the serving certificate. With --self-signed they are made if they are not there.
-fn certificate_files(arguments: &Arguments) -> Result<(PathBuf, PathBuf)> {
-    match (&arguments.tls_cert, &arguments.tls_key) {
-        (Some(certificate), Some(key)) => return Ok((certificate.clone(), key.clone())),
-        _ if !arguments.self_signed => {
-            bail!(
-                "an API server talks TLS only: give --tls-cert and --tls-key, --tls-secret in a cluster, or --self-signed \
-                 to have them made"
-            )
-        }
-        _ => {}
-    }
-    let file = |name: &str| arguments.certs.join(name);
-    let (certificate, key) = (file("tls.pem"), file("tls.key"));
-    if certificate.exists() && key.exists() && arguments.tls_name.is_empty() {
-        return Ok((certificate, key));
-    }
-    std::fs::create_dir_all(&arguments.certs).with_context(|| arguments.certs.display().to_string())?;
-    let ca = if file("ca.pem").exists() && file("ca.key").exists() {
-        let read = |name: &str| std::fs::read_to_string(file(name)).with_context(|| file(name).display().to_string());
-        pki::Pem { certificate: read("ca.pem")?, key: read("ca.key")? }
-    } else {
-        let ca = pki::new_ca("portcullis CA")?;
-        write_private(&file("ca.key"), &ca.key)?;
-        std::fs::write(file("ca.pem"), &ca.certificate).with_context(|| file("ca.pem").display().to_string())?;
-        ca
-    };
-    let leaf = pki::new_leaf(&ca, &tls::names("portcullis-system", &arguments.tls_name))?;
-    write_private(&key, &leaf.key)?;
-    std::fs::write(&certificate, &leaf.certificate).with_context(|| certificate.display().to_string())?;
-    Ok((certificate, key))
-}
-
-/// Writes a file that only its owner can read, from its first byte on.
-fn write_private(path: &Path, text: &str) -> Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let write = || -> std::io::Result<()> {
-        // A file that is there already would keep its mode.
-        if path.exists() {
-            std::fs::remove_file(path)?;
-        }
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())
-    };
-    write().with_context(|| path.display().to_string())
-}
-
-/// What to do with a certificate of our own: the caBundle for a webhook configuration, and a line to try the server with.
-fn introduce(arguments: &Arguments, address: SocketAddr) -> Result<()> {
-    let ca = arguments.certs.join("ca.pem");
-    let bundle = std::fs::read(&ca).with_context(|| ca.display().to_string())?;
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "caBundle: {}\n", STANDARD.encode(bundle))?;
-    writeln!(out, "Try it:\n  {}\n", curl(&ca, address, "@review.json"))?;
-    writeln!(
-        out,
-        "For a cluster that reaches this machine as HOST (add --tls-name HOST to this command first):\n  \
-         portcullis webhooks --url https://HOST:{} --ca {} | kubectl apply -f -",
-        address.port(),
-        ca.display()
-    )?;
-    Ok(())
-}
-
-/// A line that sends a review to the server.
-pub(super) fn curl(ca: &Path, address: SocketAddr, data: &str) -> String {
-    format!(
-        "curl --cacert {} -H 'Content-Type: application/json' --data-binary {data} https://localhost:{}/validate",
-        ca.display(),
-        address.port()
-    )
 }
 
 #[cfg(test)]

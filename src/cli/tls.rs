@@ -1,10 +1,38 @@
 //! Where the serving certificate of `portcullis serve` comes from: files, or a Secret of the cluster.
 
+use std::path::PathBuf;
+
+use clap::Args;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{CertificateKeeper, CertificateTerms, KeepError};
 use crate::server::{Certificates, Shared};
+
+/// The arguments of `portcullis serve` about TLS.
+#[derive(Debug, Args)]
+pub(super) struct TlsArguments {
+    /// The serving certificate, with its chain.
+    #[arg(long, value_name = "PEM", requires = "tls_key", env = "PORTCULLIS_TLS_CERT")]
+    pub(super) tls_cert: Option<PathBuf>,
+    /// Its private key.
+    #[arg(long, value_name = "PEM", requires = "tls_cert", env = "PORTCULLIS_TLS_KEY")]
+    pub(super) tls_key: Option<PathBuf>,
+    /// Make a CA and a serving certificate under --certs, unless they are there, and use them.
+    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
+    pub(super) self_signed: bool,
+    /// Keep the CA and the serving certificate in this Secret of the cluster, renew them, and have the webhook
+    /// configurations trust them.
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with_all = ["tls_cert", "tls_key", "self_signed", "standalone"])]
+    pub(super) tls_secret: Option<SecretName>,
+    /// The folder for --self-signed.
+    #[arg(long, value_name = "DIR", default_value = "certs")]
+    pub(super) certs: PathBuf,
+    /// A name or an address for --self-signed and --tls-secret, besides localhost and those of the Service portcullis (in
+    /// portcullis-system, or in the namespace of the Secret).
+    #[arg(long, value_name = "NAME")]
+    pub(super) tls_name: Vec<String>,
+}
 
 /// A Secret, as NAMESPACE/NAME.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,13 +7,15 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
-use kube::api::{DeleteParams, ListParams};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
+use serde_json::json;
 
 use super::sources::Sources;
 use super::{FAILED, OK, block_on, cluster};
 use crate::baseline::{lift_gate, pods};
-use crate::cluster::words;
+use crate::cluster::{PAUSE_ANNOTATION, words};
 use crate::view::Site;
 
 /// Who takes gates away.
@@ -44,6 +46,9 @@ pub(super) struct Arguments {
     /// The name of the webhook configurations.
     #[arg(long, value_name = "NAME", default_value = "portcullis")]
     webhook_name: String,
+    /// The namespace of Portcullis. It is annotated, so that replicas that still run do not recreate the configurations.
+    #[arg(long, value_name = "NAME", default_value = "portcullis-system")]
+    namespace: String,
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -62,6 +67,7 @@ async fn uninstall(arguments: &Arguments, site: &Site) -> Result<u8> {
     }
     let client = cluster.client;
     say(&format!("In the cluster at {}:", cluster.server));
+    pause(&client, &arguments.namespace).await?;
     // The webhooks first: from then on no pod gets a gate.
     let name = &arguments.webhook_name;
     let validating = delete::<ValidatingWebhookConfiguration>(&client, name).await?;
@@ -72,7 +78,7 @@ async fn uninstall(arguments: &Arguments, site: &Site) -> Result<u8> {
         tokio::time::sleep(NOTICE).await;
         failed = lift(&client, &gate).await?;
     }
-    say(&what_stays(site));
+    say(&what_stays(site, &arguments.namespace));
     if failed == 0 {
         return Ok(OK);
     }
@@ -95,6 +101,20 @@ fn agreed(name: &str, server: &str) -> Result<bool> {
     let mut answer = String::new();
     input.read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Stops Portcullis from writing its webhook configurations.
+async fn pause(client: &Client, namespace: &str) -> Result<()> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let what = format!("namespace {namespace}");
+    let annotation = json!({"metadata": {"annotations": {PAUSE_ANNOTATION: "portcullis uninstall"}}});
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch_metadata(namespace, &parameters, &Patch::Merge(&annotation)).await {
+        Ok(_) => say(&format!("{what}: annotated {PAUSE_ANNOTATION}")),
+        Err(kube::Error::Api(status)) if status.code == 404 => say(&format!("{what}: is not there")),
+        Err(error) => return Err(anyhow!("{what}: {}", words(&error))),
+    }
+    Ok(())
 }
 
 /// Deletes a configuration, and says whether it was there.
@@ -169,7 +189,7 @@ fn say(text: &str) {
 }
 
 /// What stays in the cluster, and how it is removed.
-fn what_stays(site: &Site) -> String {
+fn what_stays(site: &Site, namespace: &str) -> String {
     let (layer, baseline, profile, enforcement) =
         (site.layer_label(), site.baseline_label(), site.profile_label(), site.enforcement_label());
     let access: Vec<String> = site.access.iter().map(|name| format!("{}-", site.access_label(name))).collect();
@@ -193,6 +213,10 @@ fn what_stays(site: &Site) -> String {
         access.join(" ")
     ));
     text.push_str(&format!(
+        "\n\nThe pause of the webhook configurations, if Portcullis is to stay and to write them again:\n  \
+         kubectl annotate namespace {namespace} {PAUSE_ANNOTATION}-"
+    ));
+    text.push_str(&format!(
         "\n\nThe annotations of namespaces:\n  kubectl annotate namespaces --all {}- {}-",
         site.status_annotation(),
         site.opened_annotation()
@@ -208,11 +232,12 @@ mod tests {
     #[test]
     fn it_says_how_the_rest_is_removed_with_the_names_of_the_cluster() {
         let mut site = Configuration::shipped().unwrap().site;
-        let text = what_stays(&site);
+        let text = what_stays(&site, "portcullis-system");
         for line in [
             "  kubectl delete --ignore-not-found -k deploy/\n",
             "  kubectl delete networkpolicies --all-namespaces --selector network-policy.portcullis.dev/layer\n",
             " access.network-policy.portcullis.dev/postgres- ",
+            "  kubectl annotate namespace portcullis-system portcullis.dev/webhooks-paused-\n",
             "  kubectl annotate namespaces --all network-policy.portcullis.dev/baseline-status- ",
         ] {
             assert!(text.contains(line), "{line} in {text}");
@@ -220,7 +245,7 @@ mod tests {
         assert!(!text.contains("cilium"), "{text}");
         site.label_domain = "example.com".to_owned();
         site.policy_set = crate::view::SetName::Cilium;
-        let text = what_stays(&site);
+        let text = what_stays(&site, "portcullis-system");
         assert!(text.contains("ciliumclusterwidenetworkpolicies --selector example.com/layer\n"), "{text}");
         assert!(text.contains("--all example.com/profile- example.com/baseline- "), "{text}");
     }

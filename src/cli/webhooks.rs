@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::OK;
 use super::sources::Sources;
+use crate::cluster::WantedWebhooks;
 use crate::config::Configuration;
 use crate::manifest;
 use crate::rules::{self, Mode, Subject};
@@ -32,6 +33,7 @@ const DOMAIN: &str = "network-policy.portcullis.dev/";
     portcullis webhooks --url https://10.0.0.7:8443 --ca certs/ca.pem | kubectl apply -f -\n  \
     portcullis webhooks --service portcullis-system/portcullis --ca certs/ca.pem | kubectl apply -f -\n\n\
     The way out, if the server is down and something has to be changed now:\n  \
+    kubectl annotate namespace portcullis-system portcullis.dev/webhooks-paused='INC-1234'\n  \
     kubectl delete validatingwebhookconfiguration,mutatingwebhookconfiguration portcullis")]
 pub(super) struct Arguments {
     /// Where the API server reaches Portcullis: https, a host, a port.
@@ -51,6 +53,59 @@ pub(super) struct Arguments {
     config: Option<PathBuf>,
 }
 
+/// The way from the API server to Portcullis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Address {
+    /// https, a host and a port.
+    Url(String),
+    /// A Service of the cluster.
+    Service { namespace: String, name: String, port: u16 },
+}
+
+impl Address {
+    /// Parses a URL.
+    pub(super) fn url(flag: &str, url: &str) -> Result<Self> {
+        if !url.starts_with("https://") {
+            bail!("{flag} `{url}`: an API server calls webhooks by https only");
+        }
+        if url.contains(['?', '#', '@']) {
+            bail!("{flag} `{url}`: an API server takes no query, fragment or user in it");
+        }
+        Ok(Self::Url(url.trim_end_matches('/').to_owned()))
+    }
+
+    /// Parses a Service.
+    pub(super) fn service(flag: &str, service: &str, port: u16) -> Result<Self> {
+        match service.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok(Self::Service { namespace: namespace.to_owned(), name: name.to_owned(), port })
+            }
+            _ => bail!("{flag} `{service}`: it has to be NAMESPACE/NAME"),
+        }
+    }
+
+    fn namespace(&self) -> &str {
+        match self {
+            Self::Url(_) => NAMESPACE,
+            Self::Service { namespace, .. } => namespace,
+        }
+    }
+
+    /// The clientConfig of a webhook with this path.
+    fn client(&self, path: &str, ca: Option<&str>) -> Value {
+        let mut client = match self {
+            Self::Url(url) => json!({"url": format!("{url}{path}")}),
+            Self::Service { namespace, name, port } => {
+                json!({"service": {"namespace": namespace, "name": name, "path": path, "port": port}})
+            }
+        };
+        if let (Some(client), Some(ca)) = (client.as_object_mut(), ca) {
+            client.insert("caBundle".into(), json!(ca));
+        }
+        client
+    }
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let sources = Sources { config: arguments.config.clone(), ..Sources::default() };
     let configuration = sources.read()?.configuration()?;
@@ -58,67 +113,49 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         Some(path) => Some(STANDARD.encode(std::fs::read(path).with_context(|| path.display().to_string())?)),
         None => None,
     };
-    let (namespace, _) = service(arguments)?;
-    let text = SHIPPED.replace(DOMAIN, &format!("{}/", configuration.site.label_domain)).replace(NAMESPACE, namespace);
-    let mut items = Vec::new();
-    for mut document in manifest::read(&text)? {
-        let webhooks = document.value.get_mut("webhooks").and_then(Value::as_array_mut).context("no webhooks")?;
-        webhooks.retain(|webhook| is_needed(webhook, &configuration));
-        for webhook in webhooks.iter_mut().filter_map(Value::as_object_mut) {
-            let fails = webhook.get("failurePolicy") == Some(&json!("Fail")) && denies(webhook, &configuration);
-            webhook.insert("failurePolicy".into(), json!(if fails { "Fail" } else { "Ignore" }));
-            let client = client(arguments, path(webhook), ca.as_deref())?;
-            webhook.insert("clientConfig".into(), client);
-            if subject(webhook) == Subject::NodeWorkloads {
-                spare_the_platform(webhook, &configuration);
-            }
+    let address = match (&arguments.url, &arguments.service) {
+        (Some(url), _) => Address::url("--url", url)?,
+        (None, service) => {
+            let service = service.as_deref().unwrap_or("portcullis-system/portcullis");
+            Address::service("--service", service, arguments.port)?
         }
-        items.push(document.value);
-    }
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+    };
+    let items = render(&configuration, &address, ca.as_deref())?;
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": [items.validating, items.mutating]});
     let mut out = std::io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, &list)?;
     writeln!(out)?;
     Ok(OK)
 }
 
+/// The webhook configurations for a configuration and an address.
+pub(super) fn render(configuration: &Configuration, address: &Address, ca: Option<&str>) -> Result<WantedWebhooks> {
+    let domain = format!("{}/", configuration.site.label_domain);
+    let text = SHIPPED.replace(DOMAIN, &domain).replace(NAMESPACE, address.namespace());
+    let mut items = Vec::new();
+    for mut document in manifest::read(&text)? {
+        let webhooks = document.value.get_mut("webhooks").and_then(Value::as_array_mut).context("no webhooks")?;
+        webhooks.retain(|webhook| is_needed(webhook, configuration));
+        for webhook in webhooks.iter_mut().filter_map(Value::as_object_mut) {
+            let fails = webhook.get("failurePolicy") == Some(&json!("Fail")) && denies(webhook, configuration);
+            webhook.insert("failurePolicy".into(), json!(if fails { "Fail" } else { "Ignore" }));
+            webhook.insert("clientConfig".into(), address.client(path(webhook), ca));
+            if subject(webhook) == Subject::NodeWorkloads {
+                spare_the_platform(webhook, configuration);
+            }
+        }
+        items.push(document.value);
+    }
+    match <[Value; 2]>::try_from(items) {
+        Ok([validating, mutating]) => Ok(WantedWebhooks { validating, mutating }),
+        Err(items) => bail!("{} webhook configurations ship, expected 2", items.len()),
+    }
+}
+
 /// The path of the server that a webhook calls.
 fn path(webhook: &Map<String, Value>) -> &'static str {
     let client = webhook.get("clientConfig").unwrap_or(&Value::Null);
     if client.pointer("/service/path") == Some(&json!("/mutate")) { "/mutate" } else { "/validate" }
-}
-
-fn client(arguments: &Arguments, path: &str, ca: Option<&str>) -> Result<Value> {
-    let mut client = address(arguments, path)?;
-    if let (Some(client), Some(ca)) = (client.as_object_mut(), ca) {
-        client.insert("caBundle".into(), json!(ca));
-    }
-    Ok(client)
-}
-
-fn address(arguments: &Arguments, path: &str) -> Result<Value> {
-    if let Some(url) = &arguments.url {
-        if !url.starts_with("https://") {
-            bail!("--url `{url}`: an API server calls webhooks by https only");
-        }
-        if url.contains(['?', '#', '@']) {
-            bail!("--url `{url}`: an API server takes no query, fragment or user in it");
-        }
-        return Ok(json!({"url": format!("{}{path}", url.trim_end_matches('/'))}));
-    }
-    let (namespace, name) = service(arguments)?;
-    Ok(json!({"service": {"namespace": namespace, "name": name, "path": path, "port": arguments.port}}))
-}
-
-/// Namespace and name of the Service.
-fn service(arguments: &Arguments) -> Result<(&str, &str)> {
-    let service = arguments.service.as_deref().unwrap_or("portcullis-system/portcullis");
-    match service.split_once('/') {
-        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-            Ok((namespace, name))
-        }
-        _ => bail!("--service `{service}`: it has to be NAMESPACE/NAME"),
-    }
 }
 
 /// Leaves out the namespaces of the platform in which nothing would be denied: what runs the network of nodes has to start

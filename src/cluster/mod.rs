@@ -20,6 +20,7 @@ mod stored;
 mod strip;
 mod supervisor;
 mod watch;
+mod webhooks;
 
 pub use arrival::{Arrival, Owning, read};
 pub use certificate::{CertificateKeeper, CertificateTerms, KeepError};
@@ -30,6 +31,7 @@ pub use lookup::LiveLookup;
 pub use status::{Report, WatchStatus};
 pub use strip::Arriving;
 pub use supervisor::{Running, run};
+pub use webhooks::{PAUSE_ANNOTATION, WantedWebhooks, WebhookKeeper};
 
 use std::sync::Arc;
 

@@ -27,6 +27,8 @@ struct Detail {
     awaited: bool,
     /// How the watches are, where there is a cluster.
     watches: Option<Watches>,
+    /// The state of the webhook configurations in the cluster, where they are compared.
+    webhooks: Option<String>,
 }
 
 /// How the watches of a cluster are.
@@ -120,6 +122,12 @@ impl Readiness {
         self.with(|detail| detail.watches = Some(watches));
     }
 
+    /// Sets the state of the webhook configurations in the cluster. Without its webhooks a server gets no requests, and
+    /// a restart would not write them, so it stays ready.
+    pub fn webhooks(&self, status: String) {
+        self.with(|detail| detail.webhooks = Some(status));
+    }
+
     /// Whether requests should come here, and the detail as JSON. Not before every watch of a cluster has told what there
     /// is; a watch that is lost later is said here, and what it told stays. A broken file does not make the server unready: the
     /// last good state is in force. An expired certificate does, and one that is not there yet:
@@ -149,6 +157,9 @@ impl Readiness {
                 if !watches.notes.is_empty() {
                     words.insert("notes".to_owned(), json!(watches.notes));
                 }
+            }
+            if let (Some(webhooks), Some(words)) = (&detail.webhooks, words.as_object_mut()) {
+                words.insert("webhooks".to_owned(), json!(webhooks));
             }
             (certified, detail.watches.as_ref().is_none_or(|watches| watches.unsynced.is_none()), words)
         });
@@ -210,6 +221,18 @@ mod tests {
         assert!(ready);
         assert_eq!(detail["detail"]["cluster"], "ok");
         assert_eq!(detail["detail"]["watches"]["Pod"], "lost for 12 s: away");
+    }
+
+    #[test]
+    fn it_stays_ready_when_its_webhook_configurations_differ() {
+        let readiness = Readiness::default();
+        readiness.certificate(SystemTime::now() + Duration::from_secs(60));
+        readiness.start();
+        assert_eq!(readiness.report().1["detail"].get("webhooks"), None);
+        readiness.webhooks("ValidatingWebhookConfiguration portcullis is missing (for 2 s)".into());
+        let (ready, detail) = readiness.report();
+        assert!(ready);
+        assert_eq!(detail["detail"]["webhooks"], "ValidatingWebhookConfiguration portcullis is missing (for 2 s)");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::{BaselineMetrics, ClusterMetrics};
+use super::{BaselineMetrics, ClusterMetrics, WebhookMetrics};
 
 /// The bounds of the histogram of decisions: from ten microseconds to ten seconds.
 const BUCKETS: [f64; 13] =
@@ -62,6 +62,8 @@ pub struct Metrics {
     pub baseline: BaselineMetrics,
     /// Those of what is watched of the cluster.
     pub cluster: ClusterMetrics,
+    /// Metrics of the webhook configurations.
+    pub webhooks: WebhookMetrics,
     registry: Registry,
     requests: Family<Counted, Counter>,
     durations: Family<EndpointLabel, Histogram, fn() -> Histogram>,
@@ -92,6 +94,7 @@ impl Default for Metrics {
             certificate_reloads: Family::default(),
             certificate_expiry: Gauge::default(),
             cluster: ClusterMetrics::default(),
+            webhooks: WebhookMetrics::default(),
             registry: Registry::default(),
         };
         metrics.configuration_good.set(1);
@@ -127,6 +130,7 @@ impl Default for Metrics {
         );
         metrics.cluster.register(&mut registry);
         metrics.baseline.register(&mut registry);
+        metrics.webhooks.register(&mut registry);
         // A series that begins with its first event hides that event from `increase()`.
         for result in [word(true), word(false)] {
             let _ = metrics.configuration_reloads.get_or_create(&ResultLabel { result });

@@ -4,8 +4,10 @@ mod baseline;
 mod cluster;
 mod logs;
 mod metrics;
+mod webhooks;
 
 pub use baseline::BaselineMetrics;
 pub use cluster::{ClusterMetrics, Lookup};
 pub use logs::{Format, init};
 pub use metrics::{Counted, Metrics};
+pub use webhooks::WebhookMetrics;

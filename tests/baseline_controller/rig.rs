@@ -97,6 +97,7 @@ impl Rig {
             wanted: self.wanted.subscribe(),
             metrics: metrics.baseline.clone(),
             running: told,
+            leads: watch::channel(false).0,
         };
         let task = self.runtime.spawn(baseline::run(controller, stop.clone()));
         Replica { metrics, stop, task, running }

@@ -15,6 +15,7 @@
 
 mod cluster;
 mod dialects;
+mod drift;
 mod gate;
 mod live;
 mod manifests;
@@ -174,6 +175,38 @@ fn portcullis_looks_after_a_cluster() {
         a_server_that_knows_nothing_yet_lets_nothing_in,
         its_own_policy_passes_its_own_rules,
         it_is_taken_away_without_a_trace_of_waiting,
+    ];
+    let mut failed = Vec::new();
+    for (name, scenario) in scenarios {
+        let start = Instant::now();
+        if catch_unwind(AssertUnwindSafe(|| scenario(&mut cluster))).is_err() {
+            failed.push(*name);
+        }
+        let outcome = if failed.last() == Some(name) { "FAILED" } else { "ok" };
+        eprintln!("{outcome:6} {:5.1} s  {name}", start.elapsed().as_secs_f64());
+    }
+    let logs = cluster.logs();
+    assert!(failed.is_empty(), "{} scenarios failed: {}\n{logs}", failed.len(), failed.join(", "));
+}
+
+/// Scenarios of the webhook configurations, by the names of their functions.
+macro_rules! drift_scenarios {
+    ($($name:ident),* $(,)?) => { [$((stringify!($name), drift::$name as fn(&mut Installation))),*] };
+}
+
+#[test]
+fn portcullis_keeps_its_webhook_configurations() {
+    let Some(plane) = ControlPlane::start() else { return };
+    let mut cluster = Installation::new(plane, 2, "");
+    let scenarios: &[live::Scenario] = &drift_scenarios![
+        its_rights_are_limited_to_the_two_objects,
+        deleted_configurations_come_back,
+        changed_configurations_are_reverted,
+        a_changed_configuration_file_changes_the_webhooks,
+        a_paused_deletion_stays,
+        a_replica_without_the_lease_writes_nothing,
+        in_report_mode_a_difference_is_only_reported,
+        an_uninstallation_beside_running_replicas_stays,
     ];
     let mut failed = Vec::new();
     for (name, scenario) in scenarios {

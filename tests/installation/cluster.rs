@@ -63,7 +63,9 @@ fn it_is_installed_by_one_command() {
     let applied = plane.kubectl(&["apply", "--kustomize", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy")]);
     accepted(&applied);
     assert!(!applied.stderr.contains("Warning"), "{applied}");
-    assert!(bundles(&plane).iter().all(Option::is_none), "the server writes them");
+    for kind in ["validatingwebhookconfiguration", "mutatingwebhookconfiguration"] {
+        assert_eq!(plane.stored(&[kind, "portcullis"]), None, "the server writes them");
+    }
 }
 
 fn hatches(cluster: &Installation) {
@@ -138,11 +140,13 @@ fn uninstall(cluster: &Installation) {
     accepted(&plane.apply(&pod.to_string(), &[]));
     let Done { code, err: error, .. } = cluster.portcullis(&["uninstall"]);
     assert_eq!((code, error.contains("give --yes")), (2, true), "{error}");
-    assert_eq!(bundles(plane).len(), 9, "nothing was changed");
+    assert_eq!(bundles(plane).len(), 7, "nothing was changed");
 
     let Done { code, out, err: error } = cluster.portcullis(&["uninstall", "--yes"]);
     assert_eq!(code, 0, "{out}{error}");
     assert!(out.contains("ValidatingWebhookConfiguration portcullis: deleted"), "{out}");
+    let namespace = plane.stored(&["namespace", "portcullis-system"]).unwrap();
+    assert_eq!(namespace["metadata"]["annotations"]["portcullis.dev/webhooks-paused"], "portcullis uninstall");
     assert!(out.contains("lifted from 1 pods"), "{out}");
     assert_eq!(plane.stored(&["validatingwebhookconfiguration", "portcullis"]), None);
     let pod = plane.stored(&["pod", "waiting", "--namespace=shop"]).unwrap();

@@ -15,7 +15,7 @@ use clap::Args;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::serve::curl;
+use super::self_signed::curl;
 use super::{BOLD, FAINT, GREEN, OK, RED, YELLOW};
 use crate::admission::Knowledge;
 use crate::baseline::PolicySet;

@@ -17,6 +17,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::ObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::content::{Change, Circumstances, Content, Data, KEYS};
@@ -59,6 +60,7 @@ pub struct CertificateKeeper {
     names: Vec<String>,
     webhooks: String,
     terms: CertificateTerms,
+    bundle: watch::Sender<Option<ByteString>>,
 }
 
 /// The certificate cannot be kept.
@@ -101,7 +103,13 @@ impl CertificateKeeper {
         terms: CertificateTerms,
     ) -> Self {
         let (namespace, name, webhooks) = (namespace.to_owned(), name.to_owned(), webhooks.to_owned());
-        Self { client, namespace, name, names, webhooks, terms }
+        Self { client, namespace, name, names, webhooks, terms, bundle: watch::channel(None).0 }
+    }
+
+    /// The CA bundle that webhooks need, as soon as the Secret has been read.
+    #[must_use]
+    pub fn bundle(&self) -> watch::Receiver<Option<ByteString>> {
+        self.bundle.subscribe()
     }
 
     /// Keeps it until the end. What is to be served is told each time it was looked at, changed or not, and so is why
@@ -113,6 +121,7 @@ impl CertificateKeeper {
             let look = async {
                 let content = within(self.content(trusted.as_ref(), last.as_ref())).await;
                 let content = content.inspect_err(|error| tell(Err(error)))?;
+                self.bundle.send_replace(Some(ByteString(content.bundle().into_bytes())));
                 let trust = within(self.trust(&content, trusted.take())).await;
                 tell(Ok(&content.leaf));
                 last = Some(content);

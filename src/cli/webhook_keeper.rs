@@ -1,0 +1,204 @@
+//! The part of `portcullis serve` that compares the webhook configurations in the cluster with the configuration in force.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use tokio::sync::watch;
+
+use super::tasks::Tasks;
+use super::tls::TlsArguments;
+use super::webhooks::{Address, render};
+use crate::admission::Knowledge;
+use crate::baseline;
+use crate::cluster::{CertificateKeeper, Cluster, WantedWebhooks, WebhookKeeper};
+use crate::server::Shared;
+
+/// The interval at which the configurations are compared.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// The arguments of `portcullis serve` about webhook configurations.
+#[derive(Debug, Args)]
+pub(super) struct WebhookArguments {
+    /// The name of the webhook configurations of this Portcullis.
+    #[arg(long, value_name = "NAME", default_value = "portcullis")]
+    pub(super) webhook_name: String,
+    /// What to do if the webhook configurations in the cluster differ from those that `portcullis webhooks` prints for the
+    /// configuration in force [default: manage with --tls-secret and --controller, report with --tls-secret alone, else
+    /// off].
+    #[arg(long, value_enum, value_name = "MODE", conflicts_with = "standalone", env = "PORTCULLIS_WEBHOOKS")]
+    webhooks: Option<Mode>,
+    /// The Service by which the API server reaches Portcullis [default: portcullis in the namespace of --tls-secret, port
+    /// 443].
+    #[arg(long, value_name = "NAMESPACE/NAME[:PORT]", conflicts_with_all = ["webhook_url", "standalone"])]
+    webhook_service: Option<String>,
+    /// The URL by which the API server reaches Portcullis, instead of a Service.
+    #[arg(long, value_name = "URL", conflicts_with = "standalone")]
+    webhook_url: Option<String>,
+}
+
+/// The reaction to a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// Report the difference, and write the configurations. The replica with the Lease writes.
+    Manage,
+    /// Report the difference in /readyz, the log, Events and metrics. For clusters that keep the configurations in Git.
+    Report,
+    /// Do not compare them.
+    Off,
+}
+
+/// A keeper that is not running yet, and the sender of what it compares with.
+pub(super) struct Planned {
+    mode: Mode,
+    address: Address,
+    namespace: String,
+    name: String,
+}
+
+/// The sender of the configurations that a running keeper compares with.
+pub(super) struct Wanted {
+    address: Address,
+    sender: watch::Sender<Arc<WantedWebhooks>>,
+}
+
+impl WebhookArguments {
+    /// Checks the arguments. None if nothing is compared.
+    pub(super) fn plan(&self, tls: &TlsArguments, has_cluster: bool, has_controller: bool) -> Result<Option<Planned>> {
+        let mode = match (self.webhooks, &tls.tls_secret) {
+            (Some(mode), _) => mode,
+            (None, Some(_)) if has_controller => Mode::Manage,
+            (None, Some(_)) => Mode::Report,
+            (None, None) => Mode::Off,
+        };
+        if mode == Mode::Off {
+            return Ok(None);
+        }
+        if !has_cluster {
+            bail!("--webhooks needs a cluster, and there is none: give --kubeconfig");
+        }
+        if mode == Mode::Manage && (tls.tls_secret.is_none() || !has_controller) {
+            bail!("--webhooks manage needs --tls-secret, for the CA of new webhooks, and --controller, for its Lease");
+        }
+        let namespace = match &tls.tls_secret {
+            Some(secret) => secret.namespace.clone(),
+            None => super::live::own_namespace().unwrap_or_else(|_| "portcullis-system".to_owned()),
+        };
+        let address = match (&self.webhook_url, &self.webhook_service) {
+            (Some(url), _) => Address::url("--webhook-url", url)?,
+            (None, Some(service)) => {
+                let (service, port) = match service.rsplit_once(':') {
+                    Some((service, port)) => match port.parse() {
+                        Ok(port) => (service, port),
+                        Err(_) => {
+                            bail!("--webhook-service `{service}`: the port `{port}` is no number from 1 to 65535")
+                        }
+                    },
+                    None => (service.as_str(), 443),
+                };
+                Address::service("--webhook-service", service, port)?
+            }
+            (None, None) => Address::Service { namespace: namespace.clone(), name: "portcullis".to_owned(), port: 443 },
+        };
+        Ok(Some(Planned { mode, address, namespace, name: self.webhook_name.clone() }))
+    }
+}
+
+impl Planned {
+    /// Starts the keeper.
+    pub(super) fn start(
+        self,
+        cluster: &Cluster,
+        shared: &Arc<Shared>,
+        certificates: Option<&CertificateKeeper>,
+        leads: Option<watch::Receiver<bool>>,
+        tasks: &mut Tasks,
+    ) -> Result<Wanted> {
+        let Self { mode, address, namespace, name } = self;
+        let wanted = render(&shared.knowledge.load().configuration, &address, None)?;
+        let (sender, wanted) = watch::channel(Arc::new(wanted));
+        let keeper = WebhookKeeper {
+            client: cluster.client.clone(),
+            name,
+            namespace,
+            wanted,
+            leads,
+            bundle: certificates.filter(|_| mode == Mode::Manage).map(CertificateKeeper::bundle),
+            identity: baseline::identity(),
+            every: EVERY,
+            metrics: shared.metrics.webhooks.clone(),
+        };
+        let (shared, end) = (Arc::clone(shared), tasks.ending());
+        tasks.spawn("the webhook keeper", async move {
+            keeper.run(|status| shared.readiness.webhooks(status), &end).await;
+        });
+        Ok(Wanted { address, sender })
+    }
+}
+
+impl Wanted {
+    /// Hands changed files to the keeper.
+    pub(super) fn tell(&self, knowledge: &Knowledge) {
+        match render(&knowledge.configuration, &self.address, None) {
+            Ok(wanted) => drop(self.sender.send_replace(Arc::new(wanted))),
+            Err(error) => tracing::error!(%error, "failed to render the webhook configurations"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(webhooks: &[&str], secret: Option<&str>, has_controller: bool) -> Result<Option<Planned>> {
+        #[derive(Debug, clap::Parser)]
+        struct Both {
+            #[command(flatten)]
+            tls: TlsArguments,
+            #[command(flatten)]
+            webhooks: WebhookArguments,
+            #[arg(long)]
+            standalone: bool,
+        }
+        let mut line = vec!["serve"];
+        line.extend(webhooks);
+        line.extend(secret.map(|_| "--tls-secret"));
+        line.extend(secret);
+        let Both { tls, webhooks, .. } = clap::Parser::parse_from(line);
+        webhooks.plan(&tls, true, has_controller)
+    }
+
+    #[test]
+    fn only_a_replica_with_a_lease_and_a_ca_writes_by_default() {
+        let mode = |secret, has_controller| plan(&[], secret, has_controller).unwrap().map(|planned| planned.mode);
+        assert_eq!(mode(Some("a/b"), true), Some(Mode::Manage));
+        assert_eq!(mode(Some("a/b"), false), Some(Mode::Report));
+        assert_eq!(mode(None, true), None);
+        for (secret, has_controller) in [(None, true), (Some("a/b"), false)] {
+            let error = plan(&["--webhooks=manage"], secret, has_controller).err().unwrap().to_string();
+            assert!(error.contains("needs --tls-secret"), "{error}");
+        }
+        assert_eq!(plan(&["--webhooks=off"], Some("a/b"), true).unwrap().map(|planned| planned.mode), None);
+    }
+
+    #[test]
+    fn the_address_is_the_service_beside_the_secret_unless_another_is_given() {
+        let address = |arguments: &[&str]| plan(arguments, Some("guard/tls"), true).unwrap().unwrap().address;
+        let service = |namespace: &str, port| Address::Service {
+            namespace: namespace.to_owned(),
+            name: "portcullis".to_owned(),
+            port,
+        };
+        assert_eq!(address(&[]), service("guard", 443));
+        assert_eq!(address(&["--webhook-service=other/portcullis"]), service("other", 443));
+        assert_eq!(address(&["--webhook-service=other/portcullis:8443"]), service("other", 8443));
+        assert_eq!(
+            address(&["--webhook-url=https://10.0.0.7:8443/"]),
+            Address::Url("https://10.0.0.7:8443".to_owned())
+        );
+        for bad in ["--webhook-service=portcullis", "--webhook-service=a/b:x", "--webhook-url=http://x"] {
+            assert!(plan(&[bad], Some("guard/tls"), true).is_err(), "{bad}");
+        }
+    }
+}
