@@ -23,7 +23,7 @@ use portcullis::config::Configuration;
 use portcullis::server::{Certificates, Limits, Readiness, Server, Shared, Stop};
 use portcullis::telemetry::Metrics;
 use portcullis::view::View;
-use support::server::{Portcullis, get};
+use support::server::{Portcullis, get, get_with};
 
 /// Maximum time that a probe may take.
 const BAR: Duration = Duration::from_millis(50);
@@ -112,4 +112,17 @@ async fn clients_that_hold_connections_open_stop_no_probe() {
         }
     }
     assert!((1..=64).contains(&open), "{open} of 200 connections are open");
+}
+
+#[tokio::test]
+async fn metrics_have_the_format_that_the_scraper_accepts() {
+    let server = Portcullis::start(&[]).await;
+    let (_, head, text) = get_with(server.admin_address(), "/metrics", "").unwrap();
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+    assert!(text.contains("# TYPE portcullis_admission_refused_total counter\n"), "{text}");
+    assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
+    let accept = "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n";
+    let (_, head, text) = get_with(server.admin_address(), "/metrics", accept).unwrap();
+    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{head}");
+    assert!(text.contains("# TYPE portcullis_admission_refused counter\n") && text.ends_with("# EOF\n"), "{text}");
 }

@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use support::client::Protocol;
 use support::reviews::{any_port, backend_policy, create_as, delete, from, good, ingress};
-use support::server::Portcullis;
+use support::server::{Portcullis, get_with};
 
 // What is counted.
 
@@ -171,7 +171,8 @@ async fn prometheus_reads_the_metrics_and_has_nothing_to_say_about_them() {
     for body in [good("good"), any_port("any-port"), "no review".to_owned()] {
         server.client.post("/validate", body).await;
     }
-    let text = server.metrics();
+    let accept = "Accept: application/openmetrics-text\r\n";
+    let (_, _, text) = get_with(server.admin_address(), "/metrics", accept).unwrap();
     assert!(text.ends_with("\n# EOF\n"), "{text}");
 
     // The one command of it that reads OpenMetrics wants times.
@@ -194,32 +195,11 @@ async fn prometheus_reads_the_metrics_and_has_nothing_to_say_about_them() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    check.stdin.take().unwrap().write_all(older_format(&text).as_bytes()).unwrap();
+    let text = server.metrics();
+    check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let checked = check.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()).into_owned();
-    assert!(checked.status.success() && said.is_empty(), "{said}\n{}", older_format(&text));
-}
-
-/// OpenMetrics as the format before it, in which a counter has the name of its series, and there is no type `info`.
-fn older_format(text: &str) -> String {
-    let types: Vec<(&str, &str)> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
-        .filter(|(_, kind)| matches!(*kind, "counter" | "info"))
-        .collect();
-    let mut older = String::new();
-    for line in text.lines().filter(|line| !line.starts_with("# UNIT") && *line != "# EOF") {
-        let words: Vec<&str> = line.splitn(4, ' ').collect();
-        match (words.as_slice(), words.get(2).and_then(|name| types.iter().find(|(other, _)| other == name))) {
-            (["#", "TYPE", name, _], Some((_, "counter"))) => older += &format!("# TYPE {name}_total counter"),
-            (["#", "TYPE", name, _], Some(_)) => older += &format!("# TYPE {name}_info gauge"),
-            (["#", "HELP", name, help], Some((_, "counter"))) => older += &format!("# HELP {name}_total {help}"),
-            (["#", "HELP", name, help], Some(_)) => older += &format!("# HELP {name}_info {help}"),
-            _ => older += line,
-        }
-        older.push('\n');
-    }
-    older
+    assert!(checked.status.success() && said.is_empty(), "{said}\n{text}");
 }
 
 // What is logged.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use hyper::server::conn::http1;
@@ -27,6 +27,7 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Shared;
+use crate::telemetry::Exposition;
 
 /// Maximum number of open connections.
 const MAX_CONNECTIONS: usize = 64;
@@ -122,6 +123,9 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{detail}\n"))
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], shared.metrics.text())
+async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let exposition = Exposition::negotiate(accept);
+    let headers = [(header::CONTENT_TYPE, exposition.content_type()), (header::VARY, "Accept")];
+    (headers, shared.metrics.exposed(exposition))
 }

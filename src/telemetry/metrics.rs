@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::exposition::{Exposition, prometheus};
 use super::{BaselineMetrics, ClusterMetrics, WebhookMetrics};
 
 /// The bounds of the histogram of decisions: from ten microseconds to ten seconds.
@@ -187,6 +188,15 @@ impl Metrics {
     pub fn certificate_expires(&self, at: SystemTime) {
         let seconds = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.certificate_expiry.set(i64::try_from(seconds).unwrap_or(i64::MAX));
+    }
+
+    /// All metrics in a text format.
+    #[must_use]
+    pub fn exposed(&self, exposition: Exposition) -> String {
+        match exposition {
+            Exposition::Prometheus => prometheus(&self.text()),
+            Exposition::OpenMetrics => self.text(),
+        }
     }
 
     /// Everything in the text format of OpenMetrics.

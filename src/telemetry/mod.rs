@@ -2,12 +2,14 @@
 
 mod baseline;
 mod cluster;
+mod exposition;
 mod logs;
 mod metrics;
 mod webhooks;
 
 pub use baseline::BaselineMetrics;
 pub use cluster::{ClusterMetrics, Lookup};
+pub use exposition::Exposition;
 pub use logs::{Format, init};
 pub use metrics::{Counted, Metrics};
 pub use webhooks::WebhookMetrics;

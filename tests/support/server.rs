@@ -318,15 +318,21 @@ pub(crate) async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<
 
 /// Asks for a page by HTTP/1.0: its status and its body, unless nobody answers.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let (status, _, body) = get_with(address, path, "")?;
+    Some((status, body))
+}
+
+/// Asks with more headers, each with its line end: the status, the head in lower case, and the body.
+pub(crate) fn get_with(address: SocketAddr, path: &str, headers: &str) -> Option<(u16, String, String)> {
     let patience = Duration::from_secs(2);
     let mut stream = TcpStream::connect_timeout(&address, patience).ok()?;
     stream.set_read_timeout(Some(patience)).ok()?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").ok()?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n{headers}\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     let status = answer.split(' ').nth(1)?.parse().ok()?;
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    Some((status, body.to_owned()))
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    Some((status, head.to_ascii_lowercase(), body.to_owned()))
 }
 
 /// `portcullis serve --standalone` on these ports of loopback, the first for the webhooks.
