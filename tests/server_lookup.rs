@@ -228,9 +228,49 @@ async fn who_exempts_an_object_is_asked_about() {
             }
         }
         let needs = server.stand_in.asked.lock().unwrap().clone();
-        let Need::Bypass { rule, requester } = &needs[0] else { panic!("{needs:?}") };
+        let Need::Bypass { rule, requester, namespace } = &needs[0] else { panic!("{needs:?}") };
+        assert_eq!(namespace.as_deref(), Some("shop"), "a RoleBinding in the namespace of the object counts");
         assert_eq!((*rule, &*requester.username, &*requester.groups[0]), ("any-port", "ada", "system:authenticated"));
     }
+}
+
+/// The namespace with which a bypass is looked up for this review.
+async fn looked_up_in(review: &Value) -> Option<Box<str>> {
+    let server = Watching::start(Answers::No, "").await;
+    server.insert(&known_namespace());
+    let answer = server.validate(review).await;
+    assert!(!answer.allowed(), "{answer}");
+    let needs = server.stand_in.asked.lock().unwrap().clone();
+    let mut bypasses = needs.into_iter().filter_map(|need| match need {
+        Need::Bypass { namespace, .. } => Some(namespace),
+        Need::Namespace(_) => None,
+    });
+    bypasses.next().unwrap_or_else(|| panic!("no bypass was looked up: {answer}"))
+}
+
+#[tokio::test]
+async fn a_bypass_is_looked_up_in_the_namespace_of_the_object() {
+    assert_eq!(looked_up_in(&create(&exempt())).await.as_deref(), Some("shop"));
+    // A hatch is opened on the namespace itself.
+    let annotations = json!({
+        "network-policy.portcullis.dev/reason": "INC-1",
+        "network-policy.portcullis.dev/until": "2999-01-01T00:00:00Z",
+    });
+    let labels = json!({"network-policy.portcullis.dev/enforcement": "disabled"});
+    let metadata = json!({"name": "market", "labels": labels, "annotations": annotations});
+    let opened = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
+    assert_eq!(looked_up_in(&create(&opened)).await.as_deref(), Some("market"));
+    // A cluster-scoped policy is in no namespace, so only a ClusterRoleBinding counts.
+    let mut wide = json!({
+        "apiVersion": "cilium.io/v2", "kind": "CiliumClusterwideNetworkPolicy", "metadata": {"name": "wide"},
+        "spec": {"endpointSelector": {}, "ingress": [{"fromEndpoints": [{"matchLabels": {"app": "a"}}]}]},
+    });
+    wide["metadata"]["annotations"] = exempt()["metadata"]["annotations"].clone();
+    let mut review = create(&wide);
+    review["request"].as_object_mut().unwrap().remove("namespace");
+    assert_eq!(looked_up_in(&review).await, None);
+    review["request"]["namespace"] = json!("");
+    assert_eq!(looked_up_in(&review).await, None);
 }
 
 #[tokio::test]

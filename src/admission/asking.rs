@@ -119,7 +119,9 @@ impl Author for Asking<'_> {
             Some(Err(_)) if !site.denies_unknown => Ok(()),
             Some(Err(why)) => Err(format!("whether {username} may bypass {rule} could not be found out: {why}")),
             None => {
-                self.need(Need::Bypass { rule, requester: self.requester().clone() });
+                let namespace = self.request.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+                let (requester, namespace) = (self.requester().clone(), namespace.map(Box::from));
+                self.need(Need::Bypass { rule, requester, namespace });
                 Err("it is being found out".to_owned())
             }
         }

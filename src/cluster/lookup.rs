@@ -35,11 +35,14 @@ pub struct LiveLookup {
     metrics: ClusterMetrics,
     served: Arc<ArcSwap<Served>>,
     stored: StoredReads,
-    /// Who may bypass which rule, and until when that holds. A failure is no answer, and is not kept.
+    /// Whether a user may bypass a rule in a namespace, and until when that holds. A failure is no answer, and is not kept.
     answers: Mutex<Answers>,
 }
 
-type Answers = HashMap<(Requester, &'static str), (Instant, bool)>;
+type Answers = HashMap<Key, (Instant, bool)>;
+
+/// One access review: the user, the rule, and the namespace; none for cluster-scoped objects.
+type Key = (Requester, &'static str, Option<Box<str>>);
 
 /// What was found out.
 enum Fact {
@@ -73,12 +76,12 @@ impl LiveLookup {
                 self.metrics.looked_up(Asked::Stored, found.is_ok());
                 Fact::Stored(found)
             }
-            Need::Bypass { rule, requester } => {
-                let key = (requester, rule);
+            Need::Bypass { rule, requester, namespace } => {
+                let key = (requester, rule, namespace);
                 if let Some(known) = self.known(&key) {
                     return Fact::Bypass(rule, Ok(known));
                 }
-                let found = within(self.may_bypass(rule, &key.0)).await;
+                let found = within(self.may_bypass(&key)).await;
                 self.metrics.looked_up(Asked::Access, found.is_ok());
                 if let Ok(may) = found {
                     self.keep(key, may);
@@ -105,20 +108,20 @@ impl LiveLookup {
         }
     }
 
-    async fn may_bypass(&self, rule: &str, requester: &Requester) -> Result<bool, String> {
+    async fn may_bypass(&self, key: &Key) -> Result<bool, String> {
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
-        let answer = api.create(&PostParams::default(), &review(rule, requester)).await;
+        let answer = api.create(&PostParams::default(), &review(key)).await;
         let status =
             answer.map_err(|error| words(&error))?.status.ok_or("the access review came back without an answer")?;
         Ok(status.allowed && status.denied != Some(true))
     }
 
-    fn known(&self, key: &(Requester, &'static str)) -> Option<bool> {
+    fn known(&self, key: &Key) -> Option<bool> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         answers.get(key).filter(|(until, _)| *until > Instant::now()).map(|(_, may)| *may)
     }
 
-    fn keep(&self, key: (Requester, &'static str), may: bool) {
+    fn keep(&self, key: Key, may: bool) {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if answers.len() >= KEPT {
             let now = Instant::now();
@@ -145,8 +148,8 @@ impl Lookup for LiveLookup {
     }
 }
 
-/// Whether somebody may bypass a rule, as the API server is asked.
-fn review(rule: &str, requester: &Requester) -> SubjectAccessReview {
+/// The access review for a bypass.
+fn review((requester, rule, namespace): &Key) -> SubjectAccessReview {
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let all = |texts: &[Box<str>]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
     SubjectAccessReview {
@@ -160,6 +163,8 @@ fn review(rule: &str, requester: &Requester) -> SubjectAccessReview {
                 group: text("portcullis.dev"),
                 resource: text("rules"),
                 name: text(rule),
+                // Without a namespace only ClusterRoleBindings grant it.
+                namespace: namespace.as_deref().and_then(text),
                 ..ResourceAttributes::default()
             }),
             ..SubjectAccessReviewSpec::default()
@@ -196,43 +201,57 @@ mod tests {
 
     #[test]
     fn everything_that_is_known_of_the_requester_is_asked_with() {
+        let spec = |namespace: Option<&str>| {
+            let key = (requester("alice"), "any-port", namespace.map(Box::from));
+            serde_json::to_value(review(&key)).unwrap()["spec"].clone()
+        };
+        let attributes = json!({"verb": "bypass", "group": "portcullis.dev", "resource": "rules", "name": "any-port"});
         assert_eq!(
-            serde_json::to_value(review("any-port", &requester("alice"))).unwrap()["spec"],
+            spec(None),
             json!({
                 "user": "alice", "uid": "u-1", "groups": ["dev", "system:authenticated"],
-                "extra": {"scopes.example.com/only": ["a", "b"]},
-                "resourceAttributes":
-                    {"verb": "bypass", "group": "portcullis.dev", "resource": "rules", "name": "any-port"},
+                "extra": {"scopes.example.com/only": ["a", "b"]}, "resourceAttributes": attributes,
             })
         );
+        let namespaced = spec(Some("shop"))["resourceAttributes"].clone();
+        assert_eq!(namespaced["namespace"], "shop", "a RoleBinding in it counts");
+        assert_eq!(namespaced["name"], "any-port");
     }
 
     #[tokio::test]
     async fn an_answer_holds_for_who_asked_and_for_what_was_asked() {
         let lookup = lookup();
-        lookup.keep((requester("alice"), "any-port"), true);
-        lookup.keep((requester("mallory"), "any-port"), false);
-        assert_eq!(lookup.known(&(requester("alice"), "any-port")), Some(true));
-        assert_eq!(lookup.known(&(requester("mallory"), "any-port")), Some(false));
-        assert_eq!(lookup.known(&(requester("alice"), "dns-blocked")), None);
+        let shop = || Some("shop".into());
+        lookup.keep((requester("alice"), "any-port", shop()), true);
+        lookup.keep((requester("mallory"), "any-port", shop()), false);
+        assert_eq!(lookup.known(&(requester("alice"), "any-port", shop())), Some(true));
+        assert_eq!(lookup.known(&(requester("mallory"), "any-port", shop())), Some(false));
+        assert_eq!(lookup.known(&(requester("alice"), "dns-blocked", shop())), None);
+        for namespace in [None, Some("market".into())] {
+            assert_eq!(
+                lookup.known(&(requester("alice"), "any-port", namespace)),
+                None,
+                "a right ends at its namespace"
+            );
+        }
         let other = Requester { groups: Vec::new(), ..requester("alice") };
-        assert_eq!(lookup.known(&(other, "any-port")), None, "whoever is in other groups may do other things");
+        assert_eq!(lookup.known(&(other, "any-port", shop())), None, "other groups have other rights");
         for number in 0..KEPT {
-            lookup.keep((requester(&number.to_string()), "any-port"), true);
+            lookup.keep((requester(&number.to_string()), "any-port", None), true);
         }
         assert!(lookup.answers.lock().unwrap().len() <= KEPT);
-        assert_eq!(lookup.known(&(requester(&(KEPT - 1).to_string()), "any-port")), Some(true));
+        assert_eq!(lookup.known(&(requester(&(KEPT - 1).to_string()), "any-port", None)), Some(true));
     }
 
     #[tokio::test]
     async fn a_failure_is_told_and_not_kept() {
         let lookup = lookup();
         let mut facts = Facts::default();
-        let needs =
-            vec![Need::Namespace("shop".into()), Need::Bypass { rule: "any-port", requester: requester("alice") }];
+        let bypass = Need::Bypass { rule: "any-port", requester: requester("alice"), namespace: Some("shop".into()) };
+        let needs = vec![Need::Namespace("shop".into()), bypass];
         lookup.look_up(needs, &mut facts).await;
         assert!(facts.namespaces["shop"].is_err());
         assert!(facts.bypasses["any-port"].is_err());
-        assert_eq!(lookup.known(&(requester("alice"), "any-port")), None);
+        assert_eq!(lookup.known(&(requester("alice"), "any-port", Some("shop".into()))), None);
     }
 }

@@ -21,6 +21,9 @@ pub enum Need {
         rule: &'static str,
         /// Who makes the request.
         requester: Requester,
+        /// The namespace of the object, for a Namespace its own name; none for other cluster-scoped objects. A RoleBinding
+        /// in it grants the bypass there.
+        namespace: Option<Box<str>>,
     },
 }
 

@@ -433,6 +433,38 @@ pub(crate) fn an_exemption_needs_the_right(cluster: &mut Installation) {
     accepted(&developer(cluster).apply(&changed, &[]));
 }
 
+pub(crate) fn a_role_binding_grants_a_bypass_in_its_namespace_alone(cluster: &mut Installation) {
+    for namespace in ["granted", "not-granted"] {
+        ready(cluster, namespace);
+    }
+    let binding = ["create", "rolebinding", "bypass", "--namespace=granted", "--clusterrole=portcullis-bypass"];
+    accepted(&cluster.plane.kubectl(&[&binding[..], &["--group=developers"]].concat()));
+    let developer = developer(cluster);
+    let isolate = |namespace: &str| {
+        let label = format!("{PROFILE}=isolated");
+        accepted(&cluster.plane.kubectl(&["label", "namespace", namespace, "--overwrite", &label]));
+        applied(cluster, namespace);
+    };
+    let downgrade = |namespace: &str| {
+        developer.run(&["label", "namespace", namespace, "--overwrite", &format!("{PROFILE}=standard")])
+    };
+    isolate("granted");
+    isolate("not-granted");
+    cluster.until("the binding counts", |_| downgrade("granted").ok);
+    let place = format!("metadata.labels[\"{PROFILE}\"]");
+    denied(&downgrade("not-granted"), NAMESPACES, "isolation-downgrade", &place);
+
+    let annotations = json!({"network-policy.portcullis.dev/exempt": "any-port", REASON: "a legacy application"});
+    let exempt = |namespace: &str| {
+        let bad = policy("legacy", namespace, &both(&[FROM_BATCH_ON_ANY_PORT], &[TO_DNS]));
+        let name = format!("namespace: {namespace}");
+        developer.apply(&bad.replace(&name, &format!("{name}, annotations: {annotations}")), &[])
+    };
+    warned(&exempt("granted"), "any-port", "spec.ingress[0]");
+    let place = "metadata.annotations[\"network-policy.portcullis.dev/exempt\"]";
+    denied(&exempt("not-granted"), POLICIES, "any-port", place);
+}
+
 pub(crate) fn less_isolation_needs_the_right(cluster: &mut Installation) {
     accepted(&cluster.plane.kubectl(&["create", "namespace", "downgrade"]));
     accepted(&cluster.plane.kubectl(&[

@@ -161,6 +161,7 @@ fn portcullis_looks_after_a_cluster() {
         a_hatch_closes_by_itself,
         a_hatch_is_opened_and_closed_by_command,
         an_exemption_needs_the_right,
+        a_role_binding_grants_a_bypass_in_its_namespace_alone,
         less_isolation_needs_the_right,
         what_is_in_the_cluster_counts,
         a_crd_that_comes_later_is_watched,
