@@ -140,12 +140,16 @@ async fn serve(arguments: Arguments) -> Result<u8> {
         metrics,
         limits,
     });
-    let certificates = Arc::new(match &arguments.tls.tls_secret {
+    let certificates = match &arguments.tls.tls_secret {
         Some(_) => Certificates::awaited(&shared)?,
         None => {
             let (certificate, key) = certificate_files(&arguments.tls)?;
             Certificates::from_files(&certificate, &key, &shared)?
         }
+    };
+    let certificates = Arc::new(match arguments.tls.clients() {
+        Some(clients) => certificates.for_clients(clients, &shared)?,
+        None => certificates,
     });
     let listen = arguments.listen.unwrap_or_else(|| everywhere(8443));
     let admin_listen = arguments.admin_listen.unwrap_or_else(|| everywhere(8080));

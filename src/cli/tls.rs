@@ -7,7 +7,7 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{CertificateKeeper, CertificateTerms, KeepError};
-use crate::server::{Certificates, Shared};
+use crate::server::{Certificates, ClientAuth, Shared};
 
 /// The arguments of `portcullis serve` about TLS.
 #[derive(Debug, Args)]
@@ -32,6 +32,22 @@ pub(super) struct TlsArguments {
     /// portcullis-system, or in the namespace of the Secret).
     #[arg(long, value_name = "NAME")]
     pub(super) tls_name: Vec<String>,
+    /// Answer only clients with a certificate that a CA in this file has signed. The API server shows one if its
+    /// AdmissionConfiguration names it (docs/client-certificates.md). The file is read again when it changes.
+    #[arg(long, value_name = "PEM", env = "PORTCULLIS_CLIENT_CA")]
+    client_ca: Option<PathBuf>,
+    /// A name that the client certificate has to have, as its common name or an alternative name; one of several suffices
+    /// [default: any certificate of --client-ca].
+    #[arg(long, value_name = "NAME", requires = "client_ca", env = "PORTCULLIS_CLIENT_NAME", value_delimiter = ',')]
+    client_name: Vec<String>,
+}
+
+impl TlsArguments {
+    /// The clients that may send reviews, if not all may.
+    pub(super) fn clients(&self) -> Option<ClientAuth> {
+        let ca = self.client_ca.clone()?;
+        Some(ClientAuth { ca, names: self.client_name.clone() })
+    }
 }
 
 /// A Secret, as NAMESPACE/NAME.

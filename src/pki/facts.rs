@@ -118,6 +118,19 @@ pub fn signs(ca: &str, leaf: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// The names of a certificate: its common names and its alternative names.
+///
+/// # Errors
+/// The certificate cannot be parsed.
+pub fn subject_names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, Error> {
+    let (_, parsed) =
+        x509_parser::parse_x509_certificate(certificate).map_err(|error| Error::X509(error.to_string()))?;
+    let common = parsed.subject().iter_common_name().filter_map(|name| name.as_str().ok().map(str::to_owned));
+    let mut names: Vec<String> = common.collect();
+    names.extend(Facts::read(certificate)?.names);
+    Ok(names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 mod facts;
 
-pub use facts::{Facts, signs};
+pub use facts::{Facts, signs, subject_names};
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};

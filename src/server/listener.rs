@@ -22,6 +22,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::client_auth::Unauthorized;
 use super::{Certificates, Shared};
 
 /// How long a client may take to agree on keys.
@@ -59,6 +60,7 @@ pub(super) async fn accept(
             Ok((stream, peer)) => {
                 let connection = Connection {
                     acceptor: TlsAcceptor::from(certificates.config()),
+                    certificates: Arc::clone(&certificates),
                     app: app.clone(),
                     closing: closing.clone(),
                     shared: Arc::clone(&shared),
@@ -85,6 +87,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 /// All that one connection needs.
 struct Connection {
     acceptor: TlsAcceptor,
+    certificates: Arc<Certificates>,
     app: Router,
     closing: CancellationToken,
     shared: Arc<Shared>,
@@ -101,7 +104,9 @@ impl Connection {
         };
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let asked = Arc::new(AtomicBool::new(false));
-        let (io, service) = (TokioIo::new(stream), self.service(Arc::clone(&asked)));
+        let clients = self.certificates.clients();
+        let refused = clients.and_then(|clients| clients.check(stream.get_ref().1.peer_certificates()).err());
+        let (io, service) = (TokioIo::new(stream), self.service(Arc::clone(&asked), refused));
         let ended = if is_http2 {
             let connection = http2::Builder::new(TokioExecutor::new())
                 .timer(TokioTimer::new())
@@ -142,6 +147,7 @@ impl Connection {
     fn service(
         &self,
         asked: Arc<AtomicBool>,
+        refused: Option<Unauthorized>,
     ) -> impl hyper::service::Service<
         Request<Incoming>,
         Response = Response<Body>,
@@ -152,9 +158,17 @@ impl Connection {
         service_fn(move |request: Request<Incoming>| {
             asked.store(true, Ordering::Relaxed);
             let (mut app, shared) = (app.clone(), Arc::clone(&shared));
+            let refused = refused.clone();
             async move {
                 let version = request.version();
-                let mut response = tower::Service::call(&mut app, request).await?;
+                let mut response = match refused {
+                    None => tower::Service::call(&mut app, request).await?,
+                    Some(refused) => {
+                        shared.metrics.refused("client");
+                        tracing::warn!(?refused, "rejected a request without an accepted client certificate");
+                        refused.response()
+                    }
+                };
                 // A client of HTTP/1.1 is told with each answer to come no more this way; HTTP/2 has GOAWAY for it.
                 if version < Version::HTTP_2 && shared.readiness.is_stopping() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

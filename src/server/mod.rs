@@ -7,6 +7,7 @@
 //! ```
 
 mod admin;
+mod client_auth;
 mod judges;
 mod listener;
 mod memory;
@@ -14,6 +15,7 @@ mod readiness;
 mod routes;
 mod tls;
 
+pub use client_auth::ClientAuth;
 pub use readiness::{Readiness, Watch, Watches};
 pub use tls::Certificates;
 

@@ -21,6 +21,8 @@ struct Detail {
     configuration: Option<String>,
     /// Why the certificate that is in the files is not in use, if it is not.
     certificate: Option<String>,
+    /// Whether client certificates are required, and the problem with the file of their CAs.
+    client_ca: Option<Option<String>>,
     /// When the certificate in use expires.
     expires: Option<SystemTime>,
     /// There is no certificate yet.
@@ -117,6 +119,11 @@ impl Readiness {
         self.with(|detail| detail.certificate = Some(fault));
     }
 
+    /// Client certificates are required, and the file of their CAs is in use or has this problem.
+    pub fn client_ca(&self, fault: Option<String>) {
+        self.with(|detail| detail.client_ca = Some(fault));
+    }
+
     /// There is a cluster that is watched, and this is how the watches are.
     pub fn watches(&self, watches: Watches) {
         self.with(|detail| detail.watches = Some(watches));
@@ -157,6 +164,10 @@ impl Readiness {
                 if !watches.notes.is_empty() {
                     words.insert("notes".to_owned(), json!(watches.notes));
                 }
+            }
+            if let (Some(fault), Some(words)) = (&detail.client_ca, words.as_object_mut()) {
+                let status = fault.as_ref().map(|fault| format!("the last good one is in use: {fault}"));
+                words.insert("clientCA".to_owned(), status.unwrap_or_else(|| "ok".to_owned()).into());
             }
             if let (Some(webhooks), Some(words)) = (&detail.webhooks, words.as_object_mut()) {
                 words.insert("webhooks".to_owned(), json!(webhooks));

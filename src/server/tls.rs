@@ -12,6 +12,7 @@ use rustls::server::ResolvesServerCertUsingSni;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::client_auth::{ClientAuth, verifier};
 use crate::pki::{self, Identity};
 
 /// The certificate that is served, and the files that it comes from, if it comes from files.
@@ -23,6 +24,7 @@ pub struct Certificates {
     provider: Arc<CryptoProvider>,
     config: ArcSwap<ServerConfig>,
     files: Option<(PathBuf, PathBuf)>,
+    clients: Option<ClientAuth>,
     seen: Mutex<Seen>,
 }
 
@@ -36,6 +38,16 @@ struct Seen {
     expires: SystemTime,
     /// What was found last, if it could not be used: the pair, or nothing that could be read.
     refused: Option<Option<Pair>>,
+    /// The client CAs in use, as PEM.
+    client_ca: Option<Vec<u8>>,
+    /// The last problem with the file of client CAs.
+    client_ca_fault: Option<String>,
+}
+
+impl Seen {
+    fn new(in_use: Option<Pair>, expires: SystemTime) -> Self {
+        Self { in_use, expires, refused: None, client_ca: None, client_ca_fault: None }
+    }
 }
 
 /// A certificate that cannot be served.
@@ -48,6 +60,14 @@ pub enum Error {
         path: PathBuf,
         /// Why not.
         problem: std::io::Error,
+    },
+    /// The client CAs cannot be used.
+    #[error("client CA {}: {problem}", path.display())]
+    ClientCa {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        problem: pki::Error,
     },
     /// What is in the files cannot be served.
     #[error("{certificate} and {key}: {problem}")]
@@ -76,15 +96,15 @@ impl Certificates {
         let (certificate, key) = (certificate.to_owned(), key.to_owned());
         let bytes = read(&certificate, &key)?;
         let provider = provider();
-        let (config, expires) = configure(&provider, &bytes.0, &bytes.1).map_err(|problem| Error::Pair {
+        let (config, expires) = configure(&provider, &bytes, None).map_err(|problem| Error::Pair {
             certificate: certificate.display().to_string(),
             key: key.display().to_string(),
             problem,
         })?;
         in_use(shared, expires);
-        let seen = Seen { in_use: Some(bytes), expires, refused: None };
+        let seen = Mutex::new(Seen::new(Some(bytes), expires));
         let files = Some((certificate, key));
-        Ok(Self { provider, config: ArcSwap::from(config), files, seen: Mutex::new(seen) })
+        Ok(Self { provider, config: ArcSwap::from(config), files, clients: None, seen })
     }
 
     /// Serves this pair, which is in no file.
@@ -93,10 +113,11 @@ impl Certificates {
     /// It cannot be served.
     pub fn from_pem(pem: &pki::Pem, shared: &Shared) -> Result<Self, pki::Error> {
         let provider = provider();
-        let (config, expires) = configure(&provider, pem.certificate.as_bytes(), pem.key.as_bytes())?;
+        let pair = (pem.certificate.clone().into_bytes(), pem.key.clone().into_bytes());
+        let (config, expires) = configure(&provider, &pair, None)?;
         in_use(shared, expires);
-        let seen = Seen { in_use: None, expires, refused: None };
-        Ok(Self { provider, config: ArcSwap::from(config), files: None, seen: Mutex::new(seen) })
+        let seen = Mutex::new(Seen::new(Some(pair), expires));
+        Ok(Self { provider, config: ArcSwap::from(config), files: None, clients: None, seen })
     }
 
     /// Serves nobody until a pair is there to be served: see [`Self::replace`].
@@ -110,8 +131,32 @@ impl Certificates {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new()));
         shared.readiness.certificate_awaited();
-        let seen = Seen { in_use: None, expires: SystemTime::UNIX_EPOCH, refused: None };
-        Ok(Self { provider, config: ArcSwap::from_pointee(config), files: None, seen: Mutex::new(seen) })
+        let seen = Mutex::new(Seen::new(None, SystemTime::UNIX_EPOCH));
+        Ok(Self { provider, config: ArcSwap::from_pointee(config), files: None, clients: None, seen })
+    }
+
+    /// Answers only clients with these certificates.
+    ///
+    /// # Errors
+    /// The file of CAs cannot be read or used.
+    pub fn for_clients(mut self, clients: ClientAuth, shared: &Shared) -> Result<Self, Error> {
+        let path = clients.file().to_owned();
+        let ca = clients.read().map_err(|problem| Error::File { path: path.clone(), problem })?;
+        let fault = |problem| Error::ClientCa { path, problem };
+        let seen = self.seen.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &seen.in_use {
+            Some(pair) => self.config.store(configure(&self.provider, pair, Some(&ca)).map_err(fault)?.0),
+            None => drop(verifier(&self.provider, &ca).map_err(fault)?),
+        }
+        seen.client_ca = Some(ca);
+        self.clients = Some(clients);
+        shared.readiness.client_ca(None);
+        Ok(self)
+    }
+
+    /// The clients that may send reviews, if not all may.
+    pub(super) fn clients(&self) -> Option<&ClientAuth> {
+        self.clients.as_ref()
     }
 
     /// Serves this pair from now on, if it is another one than before and can be served.
@@ -144,11 +189,41 @@ impl Certificates {
 
     /// Reads the files again, and serves what is in them if that is new and can be served.
     pub fn refresh(&self, shared: &Shared) {
-        let Some((certificate, key)) = &self.files else { return };
         let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(clients) = &self.clients {
+            self.refresh_clients(clients, &mut seen, shared);
+        }
+        let Some((certificate, key)) = &self.files else { return };
         match read(certificate, key) {
             Ok(pair) => self.offer(&mut seen, pair, shared),
             Err(error) => refuse(&mut seen, None, error.to_string(), shared),
+        }
+    }
+
+    /// Reads the file of client CAs again. The CAs in use stay if the new ones cannot be used.
+    fn refresh_clients(&self, clients: &ClientAuth, seen: &mut Seen, shared: &Shared) {
+        let used = clients.read().map_err(|error| error.to_string()).and_then(|ca| {
+            if seen.client_ca.as_ref() == Some(&ca) {
+                return Ok(false);
+            }
+            let fault = |error: pki::Error| error.to_string();
+            match &seen.in_use {
+                Some(pair) => self.config.store(configure(&self.provider, pair, Some(&ca)).map_err(fault)?.0),
+                None => drop(verifier(&self.provider, &ca).map_err(fault)?),
+            }
+            seen.client_ca = Some(ca);
+            Ok(true)
+        });
+        let fault = used.as_ref().err().map(|fault| format!("{}: {fault}", clients.file().display()));
+        if let Ok(true) = used {
+            tracing::info!(file = %clients.file().display(), "new client CAs are in use");
+        }
+        if seen.client_ca_fault != fault {
+            if let Some(fault) = &fault {
+                tracing::warn!(fault, "the client CAs cannot be used; the last good ones stay in use");
+            }
+            seen.client_ca_fault.clone_from(&fault);
+            shared.readiness.client_ca(fault);
         }
     }
 
@@ -161,11 +236,11 @@ impl Certificates {
             }
             return;
         }
-        match configure(&self.provider, &pair.0, &pair.1) {
+        match configure(&self.provider, &pair, seen.client_ca.as_deref()) {
             Ok((config, expires)) => {
                 shared.metrics.certificate_reloaded(true);
                 self.config.store(config);
-                *seen = Seen { in_use: Some(pair), expires, refused: None };
+                (seen.in_use, seen.expires, seen.refused) = (Some(pair), expires, None);
                 in_use(shared, expires);
                 tracing::info!("serving a new certificate");
             }
@@ -201,17 +276,19 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// How to serve a pair. Here it is found out whether the two belong together.
+/// How to serve a pair, to clients of these CAs or to all. Here it is found out whether the two belong together.
 fn configure(
     provider: &Arc<CryptoProvider>,
-    certificate: &[u8],
-    key: &[u8],
+    (certificate, key): &Pair,
+    client_ca: Option<&[u8]>,
 ) -> Result<(Arc<ServerConfig>, SystemTime), pki::Error> {
     let Identity { chain, key, not_after } = Identity::read(certificate, key)?;
-    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+    let builder = ServerConfig::builder_with_provider(Arc::clone(provider)).with_safe_default_protocol_versions()?;
+    let builder = match client_ca {
+        Some(ca) => builder.with_client_cert_verifier(verifier(provider, ca)?),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok((Arc::new(config), not_after))
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,7 +16,7 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::{HeaderMap, Method, Request, Response, Version, header};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -25,6 +25,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::pki::Identity;
 use super::server::Server;
 
 /// What is spoken over TLS. An API server speaks the one to a Service and the other to a URL.
@@ -52,6 +53,8 @@ pub(crate) struct Client {
     address: SocketAddr,
     name: String,
     roots: Arc<RootCertStore>,
+    /// The files of the certificate and of the key that it shows.
+    identity: Option<(PathBuf, PathBuf)>,
 }
 
 impl Client {
@@ -61,7 +64,13 @@ impl Client {
         for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
             roots.add(certificate.unwrap()).unwrap();
         }
-        Self { address, name: name.to_owned(), roots: Arc::new(roots) }
+        Self { address, name: name.to_owned(), roots: Arc::new(roots), identity: None }
+    }
+
+    /// The same client with a certificate to show.
+    pub(crate) fn with_identity(&self, identity: &Identity) -> Self {
+        let identity = Some((identity.certificate.clone(), identity.key.clone()));
+        Self { identity, ..self.clone() }
     }
 
     /// Opens a connection up to the point where requests can be sent.
@@ -72,11 +81,17 @@ impl Client {
     pub(crate) async fn tls(&self, protocol: Protocol) -> io::Result<TlsStream<TcpStream>> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         // Anew for each connection, so that none resumes the session of another.
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(Arc::clone(&self.roots))
-            .with_no_client_auth();
+            .with_root_certificates(Arc::clone(&self.roots));
+        let mut config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let chain = CertificateDer::pem_file_iter(certificate).unwrap().map(Result::unwrap).collect();
+                builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(key).unwrap()).unwrap()
+            }
+        };
         config.alpn_protocols = vec![protocol.alpn().to_vec()];
         let stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;

@@ -44,6 +44,11 @@ impl Authority {
         self.issue(user, named(user, Some(group), &[]), ExtendedKeyUsagePurpose::ClientAuth)
     }
 
+    /// A certificate for a client with these alternative names.
+    pub(crate) fn client_for(&self, name: &str, hosts: &[&str]) -> Identity {
+        self.issue(name, named(name, None, hosts), ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
     fn issue(&self, name: &str, mut params: CertificateParams, purpose: ExtendedKeyUsagePurpose) -> Identity {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![purpose];
