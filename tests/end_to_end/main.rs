@@ -13,6 +13,7 @@
     reason = "a test may"
 )]
 
+mod clients;
 mod cluster;
 mod dialects;
 mod drift;

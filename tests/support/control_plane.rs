@@ -29,6 +29,8 @@ pub(crate) struct ControlPlane {
     api_server: Process,
     etcd: Process,
     binaries: Binaries,
+    /// More arguments of the API server.
+    arguments: Vec<String>,
     authority: Authority,
     etcd_port: u16,
     port: u16,
@@ -70,6 +72,11 @@ impl ControlPlane {
     ///
     /// If it is not ready in time, with what it logged.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// Starts it with more arguments for the API server.
+    pub(crate) fn start_with(arguments: &[String]) -> Option<Self> {
         let binaries = match Binaries::find() {
             Ok(binaries) => binaries,
             Err(missing) => {
@@ -81,7 +88,7 @@ impl ControlPlane {
         let mut attempts = 3;
         loop {
             attempts -= 1;
-            match Self::attempt(&binaries) {
+            match Self::attempt(&binaries, arguments) {
                 Ok(control_plane) => return Some(control_plane),
                 // Somebody else took one of the ports after they were found free.
                 Err(why) if attempts > 0 && why.contains("address already in use") => {}
@@ -134,8 +141,8 @@ impl ControlPlane {
 
     /// Starts the API server again, with what it had stored.
     pub(crate) fn start_api_server(&mut self) {
-        let Self { binaries, dir, authority, etcd_port, port, .. } = self;
-        self.api_server = start_api_server(&binaries.api_server, dir.path(), authority, *etcd_port, *port);
+        let Self { binaries, dir, authority, etcd_port, port, arguments, .. } = self;
+        self.api_server = start_api_server(&binaries.api_server, dir.path(), authority, [*etcd_port, *port], arguments);
         self.wait_until_ready().unwrap();
     }
 
@@ -155,13 +162,13 @@ impl ControlPlane {
         fs::write(file, config.to_string()).unwrap();
     }
 
-    fn attempt(binaries: &Binaries) -> Result<Self, String> {
+    fn attempt(binaries: &Binaries, arguments: &[String]) -> Result<Self, String> {
         let dir = tempfile::Builder::new().prefix("portcullis-control-plane-").tempdir().unwrap();
         let [etcd_port, peer_port, port] = free_ports();
         let etcd = start_etcd(&binaries.etcd, dir.path(), etcd_port, peer_port);
 
         let authority = Authority::new(&dir.path().join("pki"));
-        let api_server = start_api_server(&binaries.api_server, dir.path(), &authority, etcd_port, port);
+        let api_server = start_api_server(&binaries.api_server, dir.path(), &authority, [etcd_port, port], arguments);
         let kubeconfig = dir.path().join("kubeconfig");
         write_kubeconfig(&kubeconfig, &authority, port);
         let admin = Kubectl {
@@ -172,7 +179,8 @@ impl ControlPlane {
         };
 
         let binaries = binaries.clone();
-        let mut control_plane = Self { admin, api_server, etcd, binaries, authority, etcd_port, port, dir };
+        let arguments = arguments.to_vec();
+        let mut control_plane = Self { admin, api_server, etcd, binaries, arguments, authority, etcd_port, port, dir };
         control_plane.wait_until_ready().map_err(|why| {
             let (api_server, etcd) = (control_plane.api_server.log_tail(), control_plane.etcd.log_tail());
             format!("{why}\n--- kube-apiserver ---\n{api_server}\n--- etcd ---\n{etcd}")
@@ -288,7 +296,13 @@ fn start_etcd(program: &Path, dir: &Path, port: u16, peer_port: u16) -> Process 
     Process::start(&mut command, &dir.join("etcd.log"))
 }
 
-fn start_api_server(program: &Path, dir: &Path, authority: &Authority, etcd_port: u16, port: u16) -> Process {
+fn start_api_server(
+    program: &Path,
+    dir: &Path,
+    authority: &Authority,
+    [etcd_port, port]: [u16; 2],
+    arguments: &[String],
+) -> Process {
     let hosts = ["localhost", "kubernetes", "kubernetes.default.svc", "127.0.0.1", "10.96.0.1"];
     let identity = authority.server("kube-apiserver", &hosts);
     let (public, private) = pki::key_pair(&dir.join("pki"), "service-account");
@@ -312,6 +326,7 @@ fn start_api_server(program: &Path, dir: &Path, authority: &Authority, etcd_port
             "--disable-admission-plugins=ServiceAccount",
             "--endpoint-reconciler-type=none",
         ])
+        .args(arguments)
         // It would ask a proxy for the webhooks.
         .env_remove("HTTPS_PROXY")
         .env_remove("https_proxy");

@@ -32,6 +32,8 @@ pub(crate) struct Server {
     identity: Identity,
     context: Vec<PathBuf>,
     config: Option<PathBuf>,
+    /// More arguments from its next start on.
+    pub(crate) arguments: Vec<String>,
     dir: TempDir,
 }
 
@@ -42,7 +44,8 @@ impl Server {
         let authority = Authority::new(&dir.path().join("pki"));
         let identity = authority.server("portcullis", &["localhost", "127.0.0.1", "portcullis.portcullis-system.svc"]);
         let [port, admin_port] = free_ports();
-        Self { process: None, port, admin_port, authority, identity, context: Vec::new(), config: None, dir }
+        let (context, config, arguments) = (Vec::new(), None, Vec::new());
+        Self { process: None, port, admin_port, authority, identity, context, config, arguments, dir }
     }
 
     /// Lets it know these manifests from its next start on.
@@ -78,7 +81,8 @@ impl Server {
             .arg("--tls-cert")
             .arg(&self.identity.certificate)
             .arg("--tls-key")
-            .arg(&self.identity.key);
+            .arg(&self.identity.key)
+            .args(&self.arguments);
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);
         }
@@ -346,7 +350,19 @@ pub(crate) fn serve(ports: [u16; 2]) -> Command {
 /// The binary, with nothing of whoever runs the test.
 pub(crate) fn portcullis() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-    for variable in ["CONFIG", "POLICIES", "LISTEN", "ADMIN_LISTEN", "TLS_CERT", "TLS_KEY", "LOG", "KUBECONFIG"] {
+    for variable in [
+        "CONFIG",
+        "POLICIES",
+        "LISTEN",
+        "ADMIN_LISTEN",
+        "TLS_CERT",
+        "TLS_KEY",
+        "LOG",
+        "KUBECONFIG",
+        "WEBHOOKS",
+        "CLIENT_CA",
+        "CLIENT_NAME",
+    ] {
         command.env_remove(format!("PORTCULLIS_{variable}"));
     }
     command.env_remove("KUBECONFIG").env_remove("KUBERNETES_SERVICE_HOST").env_remove("RUST_LOG");
