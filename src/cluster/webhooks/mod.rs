@@ -203,11 +203,16 @@ impl WebhookKeeper {
             configuration.last_wanted.clone_from(wanted);
             configuration.backoff = Backoff::default();
         }
-        let status = Status::of(wanted, found.as_ref());
+        let mut status = Status::of(wanted, found.as_ref());
         let kind = configuration.resource.kind.clone();
         let uid = found.as_ref().and_then(DynamicObject::uid);
-        let may_write = status != Status::Same && self.may_write(home) && configuration.backoff.is_over(Instant::now());
-        let Some(home) = home.filter(|_| may_write) else {
+        let may_write = status != Status::Same && self.may_write(home);
+        let is_due = configuration.backoff.is_over(Instant::now());
+        let Some(home) = home.filter(|_| may_write && is_due) else {
+            // The last failure stands until the next attempt.
+            if let Some(why) = configuration.tracked.failure().filter(|_| may_write) {
+                status = status.with_failure(&why);
+            }
             configuration.tracked.set(status, &kind, &self.name);
             // A replica may take the Lease after it has seen the difference.
             let difference = configuration.tracked.difference();

@@ -102,6 +102,14 @@ impl Tracked {
         self.status.as_ref().and_then(Status::difference)
     }
 
+    /// The reason why the last write failed.
+    pub(super) fn failure(&self) -> Option<String> {
+        match &self.status {
+            Some(Status::Missing { failure } | Status::Different { failure, .. }) => failure.clone(),
+            _ => None,
+        }
+    }
+
     /// The value of the label `state`.
     pub(super) fn word(&self) -> &'static str {
         match &self.status {
