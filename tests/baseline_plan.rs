@@ -10,7 +10,9 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use portcullis::baseline::{Catalogue, Label, Layer, Plan, PolicySet, Standing, Step, plan, plan_cluster};
+use portcullis::baseline::{
+    Catalogue, Label, Layer, Plan, PolicySet, Standing, Step, kept_in_cluster, plan, plan_cluster,
+};
 use portcullis::config::Configuration;
 use portcullis::model::{Body, Labels, Object, ObjectRef, Workload};
 use portcullis::view::{NamespaceFacts, Owned, Site, View};
@@ -559,6 +561,37 @@ fn of_the_cluster_only_what_a_folder_has_no_more_goes() {
         [Step::Delete { owned: hatch, after: None }],
         "another set is in use, which has nothing of the cluster, and would never close this"
     );
+}
+
+/// With only Calico's CRDs in the cluster, deleting Cilium's policies would open every namespace.
+#[test]
+fn another_policy_set_deletes_no_cluster_wide_policy() {
+    for (before, after, kind) in
+        [("cilium", "calico", "CiliumClusterwideNetworkPolicy"), ("calico", "cilium", "GlobalNetworkPolicy")]
+    {
+        let ((_, old), (catalogue, new)) = (of_cluster(before), of_cluster(after));
+        let all = [old.clone(), new].concat();
+        let steps = plan_cluster(&catalogue, &old).steps;
+        assert!(!steps.is_empty() && steps.iter().all(|step| matches!(step, Step::Apply(_))), "{steps:?}");
+        assert_eq!(plan_cluster(&catalogue, &all).steps, [], "{before} to {after}");
+        assert_eq!(kept_in_cluster(&catalogue, &all).len(), old.len());
+        let facts = facts(&[PENDING, STANDARD], Vec::new());
+        let plan = plan(&catalogue, "shop", &facts, &all, Timestamp::UNIX_EPOCH);
+        let kept = format!("kept cluster-wide: {} {kind}", old.len());
+        assert_eq!(words(&catalogue, &plan), [format!("mark applied: baseline, profile standard; {kept}")]);
+    }
+}
+
+#[test]
+fn another_dialect_in_the_same_folder_deletes_nothing() {
+    let before = catalogue_of("", &[("baseline/deny.yaml", "deny"), ("baseline/dns.yaml", "dns")]);
+    let owned = stored(&before, &["deny", "dns"]);
+    let cilium = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: portcullis-deny}\n\
+                  spec: {endpointSelector: {}, ingress: [{}]}\n";
+    let set = PolicySet::read([("baseline/deny.yaml".to_owned(), cilium.to_owned())]).unwrap();
+    let catalogue = Catalogue::of(Arc::clone(&before.site), &set);
+    let steps = plan_of(&catalogue, &facts(&[PENDING], owned));
+    assert_eq!(steps, ["apply deny", "mark applied: baseline; kept: baseline"]);
 }
 
 #[test]

@@ -101,12 +101,6 @@ impl Catalogue {
         dialect::fingerprint(object, &labels.each_ref().map(String::as_str), &annotations)
     }
 
-    /// Whether there are policies of a layer that are put into each namespace.
-    #[must_use]
-    pub fn has_local(&self, layer: &Layer) -> bool {
-        self.entries.iter().any(|entry| entry.layer == *layer && !entry.of_cluster)
-    }
-
     /// Whether there are policies of a layer at all.
     #[must_use]
     pub fn has(&self, layer: &Layer) -> bool {
@@ -184,7 +178,13 @@ impl Entry {
     /// Whether this is the object, wherever it is.
     #[must_use]
     pub fn is(&self, object: &ObjectRef) -> bool {
-        self.id.name == object.name && self.id.kind == object.kind && self.id.group() == object.group()
+        self.id.name == object.name && self.is_same_kind(object)
+    }
+
+    /// Returns true if an object has the kind of this entry.
+    #[must_use]
+    pub fn is_same_kind(&self, object: &ObjectRef) -> bool {
+        self.id.kind == object.kind && self.id.group() == object.group()
     }
 
     /// Whether one of these is this entry as it is to be.

@@ -1,91 +1,229 @@
-//! What is written again and again since somebody undoes it.
+//! Write conflicts: writes that another client keeps reverting.
 
 use std::time::{Duration, Instant};
 
+use super::catalogue::Catalogue;
 use super::pace::Pace;
 use super::plan::Step;
+use crate::model::ObjectRef;
 
-/// After how many writes in a row that did not stay it is told.
-pub(super) const TOLD_AFTER: u32 = 4;
-/// How long a write is remembered at least.
+/// Number of times that a write has to be reverted before the conflict is reported.
+pub(super) const REPORTED_AFTER: u32 = 4;
+/// Minimum time for which a write is remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// What was written of late for one key, and how often in a row it did not stay.
+/// One write of the controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Write {
+    /// A policy was applied.
+    Applied(ObjectRef),
+    /// A policy was deleted.
+    Deleted(ObjectRef),
+    /// An open hatch was recorded on the namespace.
+    Opened,
+    /// A hatch was closed on the namespace.
+    Closed,
+    /// The status of the namespace was written.
+    Marked(String),
+}
+
+impl Write {
+    /// Returns true if a later write of the controller itself replaced this one. A write that is repeated after that was
+    /// asked for, and was not reverted by another client.
+    fn is_replaced_by(&self, later: &Self) -> bool {
+        match (self, later) {
+            (Self::Applied(object), Self::Deleted(other)) => object.is_same_object(other),
+            (Self::Opened, Self::Closed) | (Self::Closed, Self::Opened) => true,
+            (Self::Marked(status), Self::Marked(other)) => status != other,
+            _ => false,
+        }
+    }
+}
+
+/// The writes of these steps. Gates are left out, because pods with gates arrive all the time.
+pub(super) fn writes(catalogue: &Catalogue, namespace: Option<&str>, steps: &[Step]) -> Vec<Write> {
+    let write = |step: &Step| match step {
+        Step::Apply(position) => {
+            let id = catalogue.entries().get(*position)?.id.clone();
+            Some(Write::Applied(ObjectRef { namespace: namespace.map(Into::into), ..id }))
+        }
+        Step::Delete { owned, .. } => Some(Write::Deleted(owned.object.clone())),
+        Step::OpenHatch { .. } => Some(Write::Opened),
+        Step::CloseHatch => Some(Write::Closed),
+        Step::Mark { status, .. } => Some(Write::Marked(status.clone())),
+        Step::LiftGates(_) => None,
+    };
+    steps.iter().filter_map(write).collect()
+}
+
+/// The recent writes of one key.
 #[derive(Debug, Default)]
 pub(super) struct Contest {
-    /// In which namespace of all that ever had its name.
+    /// The UID of the namespace.
     uid: Box<str>,
-    written: Vec<(Step, Instant)>,
+    written: Vec<Written>,
+    /// The conflict as the status reports it.
+    pub(super) report: Option<String>,
+}
+
+/// A recent write.
+#[derive(Debug)]
+struct Written {
+    write: Write,
+    /// The time of the last repetition.
+    at: Instant,
+    /// The number of repetitions.
     times: u32,
 }
 
 impl Contest {
-    /// Notes that these steps were done. Says how often in a row something was done that had been done shortly before.
-    pub(super) fn note(&mut self, uid: &str, steps: Vec<Step>, now: Instant, pace: &Pace) -> u32 {
+    /// Records these writes. Returns how often the one among them was reverted that was reverted most often.
+    pub(super) fn record(&mut self, uid: &str, writes: &[Write], now: Instant, pace: &Pace) -> u32 {
         if *self.uid != *uid {
-            // One that was made anew needs all of it again.
+            // A recreated namespace needs all of it again.
             *self = Self { uid: uid.into(), ..Self::default() };
         }
         self.forget(now, pace);
-        // Pods with gates come all the time, and each deletion is of another object.
-        let steps = steps.into_iter().filter(|step| !matches!(step, Step::LiftGates(_) | Step::Delete { .. }));
-        let mut is_repeated = false;
-        for step in steps {
-            match self.written.iter_mut().find(|(known, _)| *known == step) {
-                Some((_, at)) => {
-                    is_repeated = true;
-                    *at = now;
+        let mut most = 0;
+        for write in writes {
+            self.written.retain(|known| !known.write.is_replaced_by(write));
+            if matches!(write, Write::Deleted(_)) {
+                continue;
+            }
+            match self.written.iter_mut().find(|known| known.write == *write) {
+                Some(known) => {
+                    known.times = known.times.saturating_add(1);
+                    known.at = now;
+                    most = most.max(known.times);
                 }
-                None => self.written.push((step, now)),
+                None => self.written.push(Written { write: write.clone(), at: now, times: 0 }),
             }
         }
-        self.times = if is_repeated { self.times.saturating_add(1) } else { 0 };
-        self.times
+        most
     }
 
-    /// Forgets what has stayed, and says whether that is all there was.
+    /// The writes among these that were reverted so often that the conflict is reported when they are repeated.
+    pub(super) fn reported<'a>(&self, uid: &str, writes: &'a [Write]) -> Vec<&'a Write> {
+        let is_reported = |write: &&Write| {
+            let mut known = self.written.iter().filter(|known| known.times.saturating_add(1) >= REPORTED_AFTER);
+            known.any(|known| known.write == **write)
+        };
+        if *self.uid == *uid { writes.iter().filter(is_reported).collect() } else { Vec::new() }
+    }
+
+    /// Forgets writes that were not reverted. Returns true if no write is left.
     pub(super) fn forget(&mut self, now: Instant, pace: &Pace) -> bool {
-        // Longer than what is contested rests, or it would begin anew each time.
-        let remembered = REMEMBERED.max(pace.most_rest().saturating_mul(3));
-        self.written.retain(|(_, at)| now.saturating_duration_since(*at) < remembered);
-        if self.written.is_empty() {
-            self.times = 0;
+        let remembered = Self::remembered(pace);
+        self.written.retain(|known| now.saturating_duration_since(known.at) < remembered);
+        if !self.written.iter().any(Written::is_contested) {
+            self.report = None;
         }
         self.written.is_empty()
+    }
+
+    /// The time at which the conflict counts as over, if no write is reverted until then.
+    pub(super) fn over_at(&self, pace: &Pace) -> Option<Instant> {
+        let contested = self.written.iter().filter(|known| known.is_contested());
+        contested.map(|known| known.at + Self::remembered(pace)).max().filter(|_| self.report.is_some())
+    }
+
+    /// Longer than the longest backoff, or a conflict would start over each time.
+    fn remembered(pace: &Pace) -> Duration {
+        REMEMBERED.max(pace.most_rest().saturating_mul(3))
+    }
+}
+
+impl Written {
+    fn is_contested(&self) -> bool {
+        self.times >= REPORTED_AFTER
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::baseline::plan::Label;
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn object(name: &str) -> ObjectRef {
+        ObjectRef {
+            api_version: "networking.k8s.io/v1".into(),
+            kind: "NetworkPolicy".into(),
+            namespace: Some("shop".into()),
+            name: name.into(),
+        }
+    }
+
+    fn applied(name: &str) -> Write {
+        Write::Applied(object(name))
+    }
+
+    fn deleted(name: &str) -> Write {
+        Write::Deleted(object(name))
+    }
+
+    fn marked(status: &str) -> Write {
+        Write::Marked(status.to_owned())
+    }
+
     #[test]
-    fn what_is_done_over_and_over_counts() {
+    fn repeated_writes_count() {
         let (mut contest, pace, start) = (Contest::default(), Pace::default(), Instant::now());
-        let mark = Step::Mark { label: Label::Applied, status: String::new() };
-        assert_eq!(contest.note("u", vec![Step::Apply(1), mark], start, &pace), 0);
-        assert_eq!(contest.note("u", vec![Step::Apply(2)], start + SECOND, &pace), 0, "another thing");
-        assert_eq!(contest.note("u", vec![Step::Apply(1), Step::Apply(3)], start + 2 * SECOND, &pace), 1);
-        assert_eq!(contest.note("u", vec![Step::Apply(2)], start + 3 * SECOND, &pace), 2, "two who take turns");
-        assert_eq!(contest.note("u", vec![Step::Apply(1)], start + 40 * SECOND, &pace), 3);
-        assert_eq!(contest.note("u", vec![Step::Apply(1)], start + 1000 * SECOND, &pace), 0, "it stayed for long");
+        let mut record = |writes: &[Write], seconds: u32| contest.record("u", writes, start + seconds * SECOND, &pace);
+        assert_eq!(record(&[applied("a"), marked("x")], 0), 0);
+        assert_eq!(record(&[applied("b")], 1), 0, "another policy");
+        assert_eq!(record(&[applied("a"), applied("c")], 2), 1);
+        assert_eq!(record(&[applied("b")], 3), 1, "each write has its own count");
+        assert_eq!(record(&[applied("a"), applied("d")], 40), 2);
+        assert_eq!(record(&[applied("a")], 1000), 0, "it stayed for a long time");
         assert!(!contest.forget(start + 1001 * SECOND, &pace) && contest.forget(start + 2000 * SECOND, &pace));
     }
 
     #[test]
-    fn a_namespace_made_anew_is_no_contest() {
+    fn requested_changes_are_no_conflict() {
         let (mut contest, pace, now) = (Contest::default(), Pace::default(), Instant::now());
-        let times = ["1", "1", "2", "3"].map(|uid| contest.note(uid, vec![Step::Apply(1)], now, &pace));
-        assert_eq!(times, [0, 1, 0, 0]);
+        let open = [applied("hatch"), Write::Opened, marked("hatch open")];
+        let close = [deleted("hatch"), Write::Closed, marked("applied")];
+        for _ in 0..10 {
+            assert_eq!(contest.record("u", &open, now, &pace), 0, "opened again after it was closed");
+            assert!(contest.reported("u", &close).is_empty());
+            assert_eq!(contest.record("u", &close, now, &pace), 0);
+        }
+        let (standard, isolated) = ([applied("out"), deleted("none")], [applied("none"), deleted("out")]);
+        let times = [&standard, &isolated].repeat(5).into_iter().map(|writes| contest.record("u", writes, now, &pace));
+        assert_eq!(times.max(), Some(0), "the profile goes back and forth");
     }
 
     #[test]
-    fn pods_that_wait_are_no_contest() {
+    fn a_hatch_label_that_returns_after_its_end_is_a_conflict() {
         let (mut contest, pace, now) = (Contest::default(), Pace::default(), Instant::now());
-        let lift = || vec![Step::LiftGates(vec!["a".into()])];
-        assert_eq!((contest.note("u", lift(), now, &pace), contest.note("u", lift(), now, &pace)), (0, 0));
+        let times = [(); 5].map(|()| contest.record("u", &[Write::Closed], now, &pace));
+        assert_eq!(times, [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_conflict_is_reported_with_the_writes_it_is_about() {
+        let (mut contest, pace, now) = (Contest::default(), Pace::default(), Instant::now());
+        let writes = [applied("a"), marked("x")];
+        for times in 0..REPORTED_AFTER {
+            assert_eq!(contest.reported("u", &writes).len(), 0, "after {times} writes");
+            contest.record("u", &[applied("a")], now, &pace);
+        }
+        assert_eq!(contest.reported("u", &writes), [&writes[0]]);
+        assert!(contest.reported("other", &writes).is_empty(), "the namespace was recreated");
+        assert_eq!(contest.over_at(&pace), None, "not reported yet");
+        assert_eq!(contest.record("u", &writes, now, &pace), REPORTED_AFTER);
+        contest.report = Some("contested".to_owned());
+        assert!(contest.over_at(&pace).is_some_and(|at| at > now));
+        contest.record("u", &[applied("b")], now, &pace);
+        assert!(contest.report.is_some(), "another write changes nothing");
+        assert!(contest.forget(now + 1000 * SECOND, &pace) && contest.report.is_none(), "it is over");
+    }
+
+    #[test]
+    fn a_recreated_namespace_is_no_conflict() {
+        let (mut contest, pace, now) = (Contest::default(), Pace::default(), Instant::now());
+        let times = ["1", "1", "2", "3"].map(|uid| contest.record(uid, &[applied("a")], now, &pace));
+        assert_eq!(times, [0, 1, 0, 0]);
     }
 }

@@ -141,7 +141,7 @@ impl Executor {
     }
 
     /// How to talk about objects of a kind.
-    fn api(&self, id: &ObjectRef, namespace: Option<&str>) -> Result<Api<DynamicObject>, Failure> {
+    pub(super) fn api(&self, id: &ObjectRef, namespace: Option<&str>) -> Result<Api<DynamicObject>, Failure> {
         let (group, version) = id.api_version.rsplit_once('/').unwrap_or(("", &id.api_version));
         let served = self.cluster.served.load();
         let found = served.find(group, &id.kind);

@@ -27,6 +27,29 @@ pub struct Plan {
     pub hatch: Option<Option<Timestamp>>,
     /// Whether it waits for a policy of the cluster that is not there.
     pub waits_for_cluster: bool,
+    /// The status annotation that the namespace should have, if it should have one.
+    pub status: Option<String>,
+}
+
+impl Plan {
+    /// Puts a write conflict in front of the status. The namespace is marked only if it does not say so yet.
+    pub(super) fn report_conflict(&mut self, catalogue: &Catalogue, facts: &NamespaceFacts, conflict: &str) {
+        let Some(status) = &self.status else { return };
+        let reported = cut(format!("{conflict}; {status}"));
+        let annotation = catalogue.site.status_annotation();
+        let is_said = facts.annotations.get(&annotation).is_some_and(|said| said == reported);
+        let marks = |step: &Step| matches!(step, Step::Mark { .. });
+        let is_applied =
+            facts.labels.as_ref().and_then(|labels| labels.get(&catalogue.site.baseline_label())) == Some("applied");
+        match self.steps.iter_mut().find(|step| marks(step)) {
+            Some(Step::Mark { label, status }) if !is_said || *label == Label::Applied && !is_applied => {
+                *status = reported
+            }
+            Some(_) => self.steps.retain(|step| !marks(step)),
+            None if !is_said => self.steps.push(Step::Mark { label: Label::AsItIs, status: reported }),
+            None => {}
+        }
+    }
 }
 
 /// How far a namespace is.
@@ -159,7 +182,9 @@ pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluste
     steps.append(&mut replaced);
     kept.sort();
     if is_open && !missing_in_cluster && (due || !meant) {
-        steps.extend(mark(catalogue, facts, labels, due, &layers, &kept, hatch.as_ref()));
+        let in_cluster = by_kind(&kept_in_cluster(catalogue, of_cluster));
+        plan.status = status(catalogue, labels, due, &layers, &kept, &in_cluster, hatch.as_ref());
+        steps.extend(plan.status.as_deref().and_then(|status| mark(catalogue, facts, labels, due, status)));
     } else if !due {
         steps.extend(unmark(catalogue, facts, labels, is_open));
     }
@@ -196,16 +221,41 @@ pub fn plan_cluster(catalogue: &Catalogue, owned: &[Owned]) -> Plan {
         if entries().any(|(_, entry)| entry.is(&owned.object)) {
             continue;
         }
-        if entries().any(|(_, entry)| entry.layer == layer) {
+        if entries().any(|(_, entry)| entry.layer == layer && entry.is_same_kind(&owned.object)) {
             replaced.push(Step::Delete { owned: owned.clone(), after: Some(layer) });
-        } else if layer == Layer::Hatch {
-            // Another set is in use, and nobody would close what this one opens.
+        } else if layer == Layer::Hatch && !catalogue.has_hatch_of_cluster() {
+            // Another set is configured, and the controller would not remove the label that this policy selects.
             steps.push(Step::Delete { owned: owned.clone(), after: None });
         }
     }
     steps.extend(missing);
     steps.append(&mut replaced);
     Plan { standing: standing(entries().next().is_some(), steps.is_empty()), steps, ..Plan::default() }
+}
+
+/// The cluster-wide policies of another policy set. They stay until an administrator deletes them.
+#[must_use]
+pub fn kept_in_cluster<'a>(catalogue: &Catalogue, owned: &'a [Owned]) -> Vec<&'a Owned> {
+    let deleted = plan_cluster(catalogue, owned).steps;
+    let is_deleted =
+        |uid: &str| deleted.iter().any(|step| matches!(step, Step::Delete { owned, .. } if *owned.uid == *uid));
+    let is_wanted = |owned: &Owned| catalogue.entries().iter().any(|entry| entry.of_cluster && entry.is(&owned.object));
+    let is_kept = |owned: &&Owned| {
+        owned.is_applied && Layer::read(&owned.layer).is_some() && !is_wanted(owned) && !is_deleted(&owned.uid)
+    };
+    owned.iter().filter(is_kept).collect()
+}
+
+/// The number of these policies by kind, in words: `14 CiliumClusterwideNetworkPolicy`.
+pub(super) fn by_kind(owned: &[&Owned]) -> String {
+    let mut kinds: Vec<(&str, usize)> = Vec::new();
+    for owned in owned {
+        match kinds.iter_mut().find(|(kind, _)| *kind == &*owned.object.kind) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((&owned.object.kind, 1)),
+        }
+    }
+    kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
 }
 
 fn standing(due: bool, complete: bool) -> Standing {
@@ -229,8 +279,10 @@ fn outdated(
     if !owned.is_applied || catalogue.entries().iter().filter(wanted).any(|entry| entry.is(&owned.object)) {
         return None;
     }
-    // Its file is no more, and others of its layer are: somebody took it out of the folder.
-    let is_dropped = layers.contains(layer) && catalogue.has_local(layer);
+    // Its file was removed and other files of its layer are there, in the same dialect: another one is another policy set,
+    // and its policies stay.
+    let same = |entry: &Entry| !entry.of_cluster && entry.layer == *layer && entry.is_same_kind(&owned.object);
+    let is_dropped = layers.contains(layer) && catalogue.entries().iter().any(same);
     let dropped = is_dropped.then(|| Some(layer.clone()));
     match layer {
         Layer::Hatch if layers.contains(layer) => dropped,
@@ -260,16 +312,16 @@ fn closes<T>(catalogue: &Catalogue, hatch: Option<&Result<T, HatchFault<'_>>>) -
     }
 }
 
-/// What has to be said on the namespace, if it is not said there.
-fn mark(
+/// The status of a namespace in words, if it has one.
+fn status(
     catalogue: &Catalogue,
-    facts: &NamespaceFacts,
     labels: &Labels,
     due: bool,
     layers: &[Layer],
     kept: &[Layer],
+    kept_in_cluster: &str,
     hatch: Option<&Result<crate::view::Hatch<'_>, HatchFault<'_>>>,
-) -> Option<Step> {
+) -> Option<String> {
     let site = &catalogue.site;
     let list =
         |layers: &mut dyn Iterator<Item = &Layer>| layers.map(ToString::to_string).collect::<Vec<String>>().join(", ");
@@ -284,6 +336,9 @@ fn mark(
     if parts.is_empty() {
         return None;
     }
+    if due && !kept_in_cluster.is_empty() {
+        parts.push(format!("kept cluster-wide: {kept_in_cluster}"));
+    }
     if due && let Some(profile) = labels.get(&site.profile_label()).filter(|_| catalogue.profile(labels).is_none()) {
         parts.push(format!("there is no profile {profile}"));
     }
@@ -296,11 +351,16 @@ fn mark(
         Some(Err(HatchFault::Over(_) | HatchFault::TooLate { .. })) | None => {}
         Some(Err(fault)) => parts.push(format!("hatch not open: {fault}")),
     }
-    let status = cut(parts.join("; "));
-    let is_said = facts.annotations.get(&site.status_annotation()) == Some(&status)
+    Some(cut(parts.join("; ")))
+}
+
+/// The step that writes the status, unless the namespace has it already.
+fn mark(catalogue: &Catalogue, facts: &NamespaceFacts, labels: &Labels, due: bool, status: &str) -> Option<Step> {
+    let site = &catalogue.site;
+    let is_said = facts.annotations.get(&site.status_annotation()) == Some(status)
         && (!due || labels.get(&site.baseline_label()) == Some("applied"));
     let label = if due { Label::Applied } else { Label::AsItIs };
-    (!is_said).then_some(Step::Mark { label, status })
+    (!is_said).then(|| Step::Mark { label, status: status.to_owned() })
 }
 
 /// What has to be said on a namespace that still says that a baseline is due or there, and is due none: nobody else may take

@@ -21,8 +21,12 @@ struct Record {
     at: Option<Instant>,
     /// Whether somebody is working on it. Nobody else begins before they end.
     busy: bool,
-    /// Not before this time, whatever is heard of it.
+    /// The end of the backoff. Only requests of users are reconciled before.
     rest_until: Option<Instant>,
+    /// The time at which the watches should have reported the last write. Requests of users wait for it too.
+    settled_at: Option<Instant>,
+    /// The time of a request of a user that arrived while the key was busy.
+    urged: Option<Instant>,
     /// How often in a row it failed.
     failures: u32,
 }
@@ -34,8 +38,23 @@ impl<K: Clone + Ord + Hash> Queue<K> {
 
     /// Has a key looked at at this time, or when it has rested, unless that is to be earlier anyway.
     pub(super) fn add(&mut self, key: &K, at: Instant) {
+        let rest = self.records.get(key).and_then(|record| record.rest_until);
+        self.schedule(key, rest.map_or(at, |rest| at.max(rest)));
+    }
+
+    /// Queues a key for this time without backoff.
+    pub(super) fn urge(&mut self, key: &K, at: Instant) {
         let record = self.records.entry(key.clone()).or_default();
-        let at = record.rest_until.map_or(at, |rest| at.max(rest));
+        if record.busy {
+            record.urged = Some(record.urged.map_or(at, |before| before.min(at)));
+            return;
+        }
+        let at = record.settled_at.map_or(at, |settled| at.max(settled));
+        self.schedule(key, at);
+    }
+
+    fn schedule(&mut self, key: &K, at: Instant) {
+        let record = self.records.entry(key.clone()).or_default();
         if record.at.is_some_and(|before| before <= at) {
             return;
         }
@@ -72,19 +91,23 @@ impl<K: Clone + Ord + Hash> Queue<K> {
 
     /// Work on a key has ended well. It rests for so long if anything was written, and is looked at again at this time.
     pub(super) fn done(&mut self, key: &K, now: Instant, rest: Option<Duration>, again: Option<Instant>) {
-        self.end(key, rest.map(|rest| now + rest), 0);
+        // A request of a user that changed nothing does not end the backoff.
+        let before = self.records.get(key).and_then(|record| record.rest_until);
+        let settled_at = rest.map(|rest| now + rest.min(self.pace.settle));
+        self.end(key, Record { rest_until: rest.map(|rest| now + rest).or(before), settled_at, ..Record::default() });
         if let Some(again) = again {
             self.add(key, again);
         }
     }
 
-    /// Work on a key has failed. It is tried again after a while, or at this time; what is heard of it meanwhile can make that
-    /// a few seconds.
-    pub(super) fn failed(&mut self, key: &K, now: Instant, again: Option<Instant>) {
+    /// Records a failure. The key is retried after a backoff, which news of it limits to a few seconds.
+    pub(super) fn failed(&mut self, key: &K, now: Instant) {
         let failures = self.records.get(key).map_or(1, |record| record.failures.saturating_add(1));
         let wait = self.pace.after_failures(failures);
-        self.end(key, Some(now + wait.min(self.pace.retry.saturating_mul(10))), failures);
-        self.add(key, again.map_or(now + wait, |again| again.min(now + wait)));
+        let rest_until = Some(now + wait.min(self.pace.retry.saturating_mul(10)));
+        let settled_at = Some(now + wait.min(self.pace.retry));
+        self.end(key, Record { rest_until, settled_at, failures, ..Record::default() });
+        self.add(key, now + wait);
     }
 
     /// How often in a row a key failed.
@@ -102,13 +125,16 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         }
     }
 
-    fn end(&mut self, key: &K, rest_until: Option<Instant>, failures: u32) {
+    fn end(&mut self, key: &K, next: Record) {
         let record = self.records.entry(key.clone()).or_default();
-        // What was heard while somebody was busy with it.
-        let heard = record.at.take();
-        *record = Record { at: None, busy: false, rest_until, failures };
+        // Received while the key was busy.
+        let (heard, urged) = (record.at.take(), record.urged.take());
+        *record = next;
         if let Some(heard) = heard {
             self.add(key, heard);
+        }
+        if let Some(urged) = urged {
+            self.urge(key, urged);
         }
     }
 }
@@ -158,7 +184,7 @@ mod tests {
             queue.add(&"a", now);
             let at = queue.next().unwrap();
             assert_eq!(queue.take(at), Some("a"));
-            queue.failed(&"a", now, None);
+            queue.failed(&"a", now);
             assert_eq!(queue.failures(&"a"), failures);
             waits.push(queue.next().unwrap() - now);
         }
@@ -172,21 +198,36 @@ mod tests {
     }
 
     #[test]
-    fn what_fails_is_not_forgotten_when_its_time_comes() {
+    fn a_key_that_fails_is_reconciled_at_its_time() {
         let (mut queue, now) = queue();
-        let mut fail = |again| {
+        for _ in 0..13 {
             queue.add(&"a", now);
             let at = queue.next().unwrap();
             queue.take(at);
-            queue.failed(&"a", now, again);
-            queue.next().unwrap()
-        };
-        for _ in 0..12 {
-            fail(None);
+            queue.failed(&"a", now);
         }
-        assert!(fail(None) > now + 200 * SECOND);
-        assert_eq!(fail(Some(now + 20 * SECOND)), now + 20 * SECOND);
-        assert_eq!(fail(Some(now)), now + 10 * Pace::default().retry, "but not at once");
+        assert!(queue.next().unwrap() > now + 200 * SECOND);
+        queue.urge(&"a", now + 20 * SECOND);
+        assert_eq!(queue.next(), Some(now + 20 * SECOND));
+        queue.urge(&"a", now);
+        assert_eq!(queue.next(), Some(now + Pace::default().retry), "but not at once");
+    }
+
+    #[test]
+    fn a_request_of_a_user_has_no_backoff() {
+        let (mut queue, now) = queue();
+        let settle = Pace::default().settle;
+        queue.add(&"a", now);
+        queue.take(now);
+        queue.urge(&"a", now);
+        queue.done(&"a", now, Some(30 * SECOND), Some(now + 600 * SECOND));
+        assert_eq!(queue.next(), Some(now + settle), "it arrived while the key was busy");
+        queue.take(now + settle);
+        queue.done(&"a", now + settle, None, Some(now + 600 * SECOND));
+        queue.add(&"a", now + SECOND);
+        assert_eq!(queue.next(), Some(now + 30 * SECOND), "other news waits for the end of the backoff");
+        queue.urge(&"a", now + 2 * SECOND);
+        assert_eq!(queue.next(), Some(now + 2 * SECOND), "a request does not");
     }
 
     #[test]

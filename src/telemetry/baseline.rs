@@ -19,7 +19,7 @@ const RESULTS: [&str; 4] = ["unchanged", "written", "gone", "failed"];
 /// What is written.
 const WRITES: [&str; 6] = ["apply", "replace", "delete", "mark", "lift", "hatch"];
 /// How far namespaces are.
-const STATES: [&str; 4] = ["applied", "pending", "failed", "unlabelled"];
+const STATES: [&str; 5] = ["applied", "pending", "failed", "contested", "unlabelled"];
 /// What happens to hatches.
 const CHANGES: [&str; 2] = ["opened", "closed"];
 
@@ -77,6 +77,7 @@ pub struct BaselineMetrics {
     writes: Family<WhatLabel, Counter>,
     namespaces: Family<StateLabel, Gauge>,
     queued: Gauge,
+    kept: Gauge,
     leader: GaugeOnceSet,
     hatches: Family<NamespaceLabel, Gauge>,
     hatch_changes: Family<WhatLabel, Counter>,
@@ -90,6 +91,7 @@ impl Default for BaselineMetrics {
             writes: Family::default(),
             namespaces: Family::default(),
             queued: Gauge::default(),
+            kept: Gauge::default(),
             leader: GaugeOnceSet::default(),
             hatches: Family::default(),
             hatch_changes: Family::default(),
@@ -129,6 +131,11 @@ impl BaselineMetrics {
             self.namespaces.clone(),
         );
         baseline.register("queued", "Namespaces that wait to be looked at", self.queued.clone());
+        baseline.register(
+            "kept_policies",
+            "Cluster-wide policies of a policy set that is not configured any more, which stay until they are deleted",
+            self.kept.clone(),
+        );
         let hatch = registry.sub_registry_with_prefix("hatch");
         hatch.register(
             "open_since_timestamp_seconds",
@@ -155,7 +162,7 @@ impl BaselineMetrics {
         self.writes.get_or_create(&WhatLabel { what }).inc();
     }
 
-    /// So many namespaces are that far: `applied`, `pending` or `failed`; or `unlabelled`, and due nothing for that.
+    /// Sets the number of namespaces in a state: `applied`, `pending`, `failed`, `contested` or `unlabelled`.
     pub fn namespaces(&self, state: &'static str, count: usize) {
         self.namespaces.get_or_create(&StateLabel { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
@@ -165,12 +172,18 @@ impl BaselineMetrics {
         self.queued.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
+    /// Sets the number of cluster-wide policies that stay although their policy set is not configured any more.
+    pub fn kept(&self, count: usize) {
+        self.kept.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// Whether this replica works. What it said of the cluster is void when it does not.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
         if !leads {
             self.hatches.clear();
             self.queued(0);
+            self.kept(0);
             for state in STATES {
                 self.namespaces(state, 0);
             }

@@ -1,0 +1,305 @@
+//! Reconciles one key: plans, starts a task, and records its result.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::task::{self, JoinError, JoinSet};
+
+use super::super::catalogue::Catalogue;
+use super::super::contest::{REPORTED_AFTER, Write, writes};
+use super::super::error::Failure;
+use super::super::executor::{Subject, in_time, is_passing};
+use super::super::pace::jittered;
+use super::super::plan::{Plan, Standing, by_kind, kept_in_cluster, plan, plan_cluster};
+use super::{Key, Worked, Worker};
+use crate::view::NamespaceFacts;
+
+impl Worker {
+    /// Begins what there is to do, as much of it as may be under way at once.
+    pub(super) fn begin(&mut self, tasks: &mut JoinSet<Worked>, keys: &mut HashMap<task::Id, Key>) {
+        let Some(catalogue) = self.learner.catalogue().cloned().filter(|_| self.view.is_whole()) else { return };
+        while tasks.len() < self.pace.at_once
+            && let Some(key) = self.queue.take(Instant::now())
+        {
+            let begun = match key.clone() {
+                Key::Cluster => self.begin_cluster(&catalogue, &key, tasks),
+                Key::Namespace(name) => match self.view.facts(&name).cloned() {
+                    Some(facts) => self.begin_namespace(&catalogue, &key, name, facts, tasks),
+                    None => {
+                        self.queue.done(&key, Instant::now(), None, None);
+                        self.queue.forget(&key);
+                        self.contests.remove(&key);
+                        None
+                    }
+                },
+            };
+            if let Some(id) = begun {
+                keys.insert(id, key);
+            }
+        }
+        self.executor.metrics.queued(self.queue.depth(Instant::now()));
+    }
+
+    fn begin_cluster(
+        &mut self,
+        catalogue: &Arc<Catalogue>,
+        key: &Key,
+        tasks: &mut JoinSet<Worked>,
+    ) -> Option<task::Id> {
+        let plan = plan_cluster(catalogue, self.view.owned_of_cluster());
+        self.report_kept(catalogue);
+        if plan.steps.is_empty() {
+            self.cluster_failure = None;
+            self.rest(key, &plan);
+            return None;
+        }
+        let writes = writes(catalogue, None, &plan.steps);
+        let reported = self.reported(key, "", &writes);
+        let (executor, catalogue, patience) = (self.executor.clone(), Arc::clone(catalogue), self.pace.patience);
+        let key = key.clone();
+        let begun = tasks.spawn(async move {
+            let began = Instant::now();
+            let conflict = if reported.is_empty() {
+                None
+            } else {
+                let reported: Vec<&Write> = reported.iter().collect();
+                Some(executor.describe_conflict(&catalogue.site, None, &reported).await)
+            };
+            let result = in_time(patience, executor.carry_out_for_cluster(&catalogue, plan)).await;
+            Worked { writes, conflict, ..Worked::new(key, began, result) }
+        });
+        Some(begun.id())
+    }
+
+    /// Reports cluster-wide policies of another policy set: in the log, in an Event and in a metric.
+    fn report_kept(&mut self, catalogue: &Catalogue) {
+        let kept = kept_in_cluster(catalogue, self.view.owned_of_cluster());
+        self.executor.metrics.kept(kept.len());
+        let kept = by_kind(&kept);
+        if kept == self.kept {
+            return;
+        }
+        self.kept.clone_from(&kept);
+        // The status of each namespace says so too.
+        self.look_at_everything();
+        if kept.is_empty() {
+            return;
+        }
+        let selector = catalogue.site.layer_label();
+        tracing::warn!(kept, selector, "policies of another policy set stay until they are deleted");
+        let (announcer, home) = (Arc::clone(&self.executor.announcer), Arc::clone(&self.executor.home));
+        let note = format!(
+            "{kept} of another policySet stay in force. Once every namespace is `applied`, delete them by label {selector}"
+        );
+        tokio::spawn(async move { announcer.say(&home, "", true, "PoliciesKept", note).await });
+    }
+
+    /// The writes that repeat reverted ones, if the conflict is to be reported.
+    fn reported(&self, key: &Key, uid: &str, writes: &[Write]) -> Vec<Write> {
+        let contest = self.contests.get(key);
+        contest.map(|contest| contest.reported(uid, writes).into_iter().cloned().collect()).unwrap_or_default()
+    }
+
+    fn begin_namespace(
+        &mut self,
+        catalogue: &Arc<Catalogue>,
+        key: &Key,
+        name: Arc<str>,
+        facts: Arc<NamespaceFacts>,
+        tasks: &mut JoinSet<Worked>,
+    ) -> Option<task::Id> {
+        let now = Timestamp::now();
+        let mut plan = plan(catalogue, &name, &facts, self.view.owned_of_cluster(), now);
+        self.executor.metrics.hatch(&name, plan.hatch.map(|since| since.unwrap_or(now).as_second()));
+        let is_failing = self.queue.failures(key) > 0 && !plan.steps.is_empty();
+        let of_cluster = self.cluster_failure.clone().filter(|_| plan.waits_for_cluster).map(Failure::OfCluster);
+        if self.contests.get_mut(key).is_some_and(|contest| contest.forget(Instant::now(), &self.pace)) {
+            self.contests.remove(key);
+        }
+        let known = self.contests.get(key).and_then(|contest| contest.report.clone());
+        if let Some(report) = &known {
+            plan.report_conflict(catalogue, &facts, report);
+        }
+        let writes = writes(catalogue, Some(&name), &plan.steps);
+        let reported = self.reported(key, &facts.uid, &writes);
+        let state = match plan.standing {
+            Standing::NotDue => None,
+            Standing::Unlabelled => Some("unlabelled"),
+            _ if is_failing || of_cluster.is_some() => Some("failed"),
+            _ if known.is_some() || !reported.is_empty() => Some("contested"),
+            Standing::Pending => Some("pending"),
+            Standing::Applied => Some("applied"),
+        };
+        self.standings.set(key, state);
+        let may_complain = self.complained.get(key).is_none_or(|at| at.elapsed() >= self.pace.complain);
+        if plan.steps.is_empty() && !(of_cluster.is_some() && may_complain) {
+            self.rest(key, &plan);
+            return None;
+        }
+        // What fails once may be over the next time.
+        let is_persistent = self.queue.failures(key) >= 2;
+        let (executor, patience) = (self.executor.clone(), self.pace.patience);
+        let owned_of_cluster = self.view.owned_of_cluster().to_vec();
+        let subject = Subject { name, facts, of_cluster: owned_of_cluster, catalogue: Arc::clone(catalogue) };
+        let key = key.clone();
+        let begun = tasks.spawn(async move {
+            let (began, wake, is_idle) = (Instant::now(), plan.wake, plan.steps.is_empty());
+            let mut conflict = None;
+            if !reported.is_empty() {
+                let reported: Vec<&Write> = reported.iter().collect();
+                // Before the controller writes, since an apply removes the other field manager.
+                let report = executor.describe_conflict(&subject.catalogue.site, Some(&subject), &reported).await;
+                plan.report_conflict(&subject.catalogue, &subject.facts, &report);
+                conflict = Some(report);
+            }
+            let result = in_time(patience, executor.carry_out(&subject, plan)).await;
+            let failure = match &result {
+                Err(Failure::Gone) => None,
+                Err(failure) => Some(failure).filter(|_| is_persistent),
+                Ok(()) => of_cluster.as_ref(),
+            };
+            let mut complained = false;
+            if let Some(failure) = failure.filter(|_| may_complain) {
+                complained = true;
+                executor.complain(&subject, failure).await;
+            }
+            let uid = subject.facts.uid.clone();
+            Worked { wake, complained, writes, conflict, is_idle, uid, ..Worked::new(key, began, result) }
+        });
+        Some(begun.id())
+    }
+
+    /// There is nothing to do for a key at present.
+    fn rest(&mut self, key: &Key, plan: &Plan) {
+        let now = Instant::now();
+        self.executor.metrics.reconciled("unchanged", None);
+        if self.contests.get_mut(key).is_some_and(|contest| contest.forget(now, &self.pace)) {
+            self.contests.remove(key);
+        }
+        let over = self.contests.get(key).and_then(|contest| contest.over_at(&self.pace));
+        let again = self.again(!matches!(plan.standing, Standing::NotDue | Standing::Unlabelled));
+        self.queue.done(key, now, None, again.into_iter().chain(over).min());
+        self.wake(key, plan.wake);
+    }
+
+    /// The time of the next resync.
+    fn again(&self, is_due: bool) -> Option<Instant> {
+        is_due.then(|| Instant::now() + jittered(self.pace.resync))
+    }
+
+    /// Queues a key for the time at which its hatch closes. That is not delayed by a backoff.
+    fn wake(&mut self, key: &Key, wake: Option<Timestamp>) {
+        let left = wake.map(|wake| wake.duration_since(Timestamp::now()));
+        if let Some(left) = left.and_then(|left| Duration::try_from(left).ok()) {
+            self.queue.urge(key, Instant::now() + left);
+        }
+    }
+
+    pub(super) fn end(&mut self, worked: Worked) {
+        let Worked { key, began, wake, complained, writes, conflict, is_idle, uid, result } = worked;
+        let now = Instant::now();
+        if complained {
+            self.complained.insert(key.clone(), now);
+        }
+        if key == Key::Cluster {
+            self.end_cluster(&result);
+        }
+        let word = match result {
+            Ok(()) if is_idle => {
+                self.queue.done(&key, now, None, self.again(true));
+                "unchanged"
+            }
+            // Lifted gates only.
+            Ok(()) if writes.is_empty() => {
+                self.queue.done(&key, now, Some(self.pace.settle), self.again(true));
+                "written"
+            }
+            Ok(()) => {
+                let contest = self.contests.entry(key.clone()).or_default();
+                let times = contest.record(&uid, &writes, now, &self.pace);
+                if let Some(conflict) = conflict
+                    && times >= REPORTED_AFTER
+                    && contest.report.as_ref() != Some(&conflict)
+                {
+                    contest.report = Some(conflict.clone());
+                    self.announce_conflict(&key, uid, conflict);
+                }
+                // The watches will tell what was written. If they do not, that is noticed soon.
+                self.queue.done(&key, now, Some(self.pace.after_contests(times)), self.again(true));
+                "written"
+            }
+            Err(Failure::Gone) => {
+                self.queue.done(&key, now, Some(self.pace.settle), self.again(true));
+                "gone"
+            }
+            Err(failure) => {
+                let times = self.queue.failures(&key);
+                if is_passing(&failure) && times == 0 {
+                    tracing::debug!(?key, %failure, "trying again");
+                } else {
+                    tracing::warn!(?key, %failure, times, "a baseline could not be applied");
+                }
+                self.queue.failed(&key, now);
+                self.standings.failed(&key);
+                "failed"
+            }
+        };
+        self.wake(&key, wake);
+        self.executor.metrics.reconciled(word, Some(began.elapsed()));
+    }
+
+    /// Remembers why the policies of the cluster are not as they are to be, for the namespaces that wait for them.
+    fn end_cluster(&mut self, result: &Result<(), Failure>) {
+        let failure = match result {
+            // Once may be over the next time.
+            Err(failure) if self.queue.failures(&Key::Cluster) >= 2 => Some(failure.to_string().into_boxed_str()),
+            Err(_) => self.cluster_failure.clone(),
+            Ok(()) => None,
+        };
+        if failure != self.cluster_failure {
+            self.cluster_failure = failure;
+            self.look_at_waiting();
+        }
+    }
+
+    /// Reports a write conflict in the log and in an Event.
+    fn announce_conflict(&self, key: &Key, uid: Box<str>, conflict: String) {
+        let backoff = self.pace.most_rest().as_secs();
+        tracing::warn!(?key, conflict, backoff, "another writer keeps reverting our changes");
+        let name = match key {
+            Key::Namespace(name) => Arc::clone(name),
+            Key::Cluster => Arc::clone(&self.executor.home),
+        };
+        let announcer = Arc::clone(&self.executor.announcer);
+        let note = format!("{conflict}. Portcullis writes it again, with a backoff of up to {backoff} s");
+        tokio::spawn(async move {
+            announcer.say(&name, &uid, true, "BaselineContested", note).await;
+        });
+    }
+}
+
+impl Worked {
+    /// A result without writes.
+    fn new(key: Key, began: Instant, result: Result<(), Failure>) -> Self {
+        Self {
+            key,
+            began,
+            wake: None,
+            complained: false,
+            writes: Vec::new(),
+            conflict: None,
+            is_idle: false,
+            uid: Box::default(),
+            result,
+        }
+    }
+}
+
+/// The result of a task that panicked.
+pub(super) fn broken(key: Key, error: &JoinError) -> Worked {
+    tracing::error!(?key, %error, "the work on a baseline broke off, which is a fault of Portcullis");
+    let result = Err(Failure::Fault("its work broke off".into()));
+    Worked::new(key, Instant::now(), result)
+}
