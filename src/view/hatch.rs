@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Site;
+use super::{Site, parse_rfc3339};
 use crate::model::Labels;
 
 /// What a namespace says about its hatch. It is there if enforcement is switched off, guarded or not.
@@ -41,7 +41,7 @@ impl fmt::Display for HatchFault<'_> {
         match self {
             Self::NoReason => f.write_str("without a reason"),
             Self::NoEnd => f.write_str("without an end"),
-            Self::BadEnd(text) => write!(f, "until {text:?}, which is no time as RFC 3339 writes it"),
+            Self::BadEnd(text) => write!(f, "until {text:?}, which is not a time of RFC 3339"),
             Self::Over(until) => write!(f, "until {until}, which is over"),
             Self::TooLate { until, latest } => {
                 write!(f, "until {until}, and {latest:.0} is the latest that is allowed")
@@ -66,7 +66,7 @@ impl Site {
         let written = |key: &str| annotations.get(key).map(str::trim).filter(|text| !text.is_empty());
         let reason = written(&self.reason_annotation()).ok_or(HatchFault::NoReason)?;
         let until = written(&self.until_annotation()).ok_or(HatchFault::NoEnd)?;
-        let until: Timestamp = until.parse().map_err(|_| HatchFault::BadEnd(until))?;
+        let until = parse_rfc3339(until).ok_or(HatchFault::BadEnd(until))?;
         // It was allowed when it was opened, and time has only passed since then.
         let in_time = |time: SignedDuration| now.saturating_add(time).unwrap_or(Timestamp::MAX);
         let latest = in_time(self.hatch_max_duration);

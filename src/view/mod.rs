@@ -6,12 +6,14 @@ mod lookup;
 mod namespace;
 mod scene;
 mod site;
+mod time;
 
 pub use hatch::{Hatch, HatchFault};
 pub use lookup::{Facts, Lookup, Need, Requester};
 pub use namespace::{FIELD_MANAGER, NamespaceFacts, Owned, Running};
 pub use scene::Scene;
 pub use site::{Baseline, BaselineScope, ClusterDns, NamePattern, Profiles, SetName, Site, SiteError};
+pub use time::parse_rfc3339;
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -99,7 +99,7 @@ fn hatches(cluster: &Installation) {
     let Done { code, out, err: error } =
         cluster.portcullis(&["hatch", "open", "kube-public", "--reason=INC-1", &other]);
     assert_eq!((code, out.as_str()), (2, ""), "nobody looks at that label: {error}");
-    assert!(error.contains("nobody has taken that up") && error.contains("np.example.com"), "{error}");
+    assert!(error.contains("no controller applied the hatch policy") && error.contains("np.example.com"), "{error}");
 
     let Done { code, out, err: error } = cluster.portcullis(&["hatch", "close", "shop"]);
     assert_eq!((code, out.as_str()), (0, "The hatch of shop is closed.\n"), "{error}");
@@ -119,7 +119,7 @@ fn a_hatch_that_nobody_closes(cluster: &Installation) {
     for _ in 0..2 {
         let Done { code, out, err: error } = cluster.portcullis(&["hatch", "close", "shop"]);
         assert_eq!((code, out.as_str()), (2, ""), "{error}");
-        assert!(error.starts_with("half closed: what is written in shop is judged again"), "{error}");
+        assert!(error.contains("half closed: the label of namespace shop is removed, but no controller"), "{error}");
     }
     let Done { out, .. } = cluster.portcullis(&["hatch", "list"]);
     assert!(out.contains("shop") && out.contains("is not taken away yet"), "{out}");

@@ -19,13 +19,16 @@ use super::sources::Sources;
 use super::told::patch_namespace;
 use super::{BOLD, DENIED, FAILED, OK, YELLOW, block_on, cluster};
 use crate::cluster::words;
-use crate::view::Site;
+use crate::view::{Site, parse_rfc3339};
 
 /// Who writes what opens a hatch.
 const FIELD_MANAGER: &str = "portcullis-hatch";
-/// How long it may take until the controller has noted that a hatch is open, or closed, and how often it is looked whether
-/// it has.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Maximum time until the controller has applied a change: another replica takes over when the Lease of a failed leader
+/// has expired, which takes 15 s and one retry.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Time after which the command says what it waits for.
+const SILENCE: Duration = Duration::from_secs(3);
+/// Polling interval.
 const STEP: Duration = Duration::from_millis(200);
 /// For how long a hatch is open if nobody says.
 const SHORT: SignedDuration = SignedDuration::from_hours(1);
@@ -92,8 +95,8 @@ struct Open {
     /// For how long, such as 90m or 2h [default: 1h].
     #[arg(long = "for", value_name = "TIME", conflicts_with = "until", value_parser = duration)]
     duration: Option<SignedDuration>,
-    /// Until when, as RFC 3339 writes it, such as 2026-11-21T18:00:00Z.
-    #[arg(long, value_name = "TIME")]
+    /// The end, in RFC 3339, such as 2026-11-21T18:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<Timestamp>,
     /// Ask the cluster what it would say, and change nothing.
     #[arg(long)]
@@ -108,6 +111,10 @@ fn reason(text: &str) -> Result<String, String> {
 fn duration(text: &str) -> Result<SignedDuration, String> {
     let duration: SignedDuration = text.parse().map_err(|_| format!("`{text}` is no time such as 90m or 2h"))?;
     if duration > SignedDuration::ZERO { Ok(duration) } else { Err("that is over at once".to_owned()) }
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    parse_rfc3339(text).ok_or_else(|| format!("`{text}` is not a time of RFC 3339 such as 2026-11-21T18:00:00Z"))
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
@@ -168,10 +175,9 @@ async fn open(site: &Site, client: Client, wanted: &Open) -> Result<u8> {
     }
     if !wanted.dry_run && !is_taken_up(site, &namespaces, name, true).await? {
         anstream::eprintln!(
-            "{YELLOW}half open{YELLOW:#}: namespace {name} says that its hatch is open until {until}, and in {} s nobody has \
-             taken that up: what is written there may not be refused any more, and no policy that allows everything is \
-             applied. Does Portcullis run there with --controller, and is {} its label domain? (--config tells this command) \
-             To take it back:\n  portcullis hatch close {name}",
+            "{YELLOW}half open{YELLOW:#}: namespace {name} is labelled with an open hatch until {until}, but no controller \
+             applied the hatch policy within {} s. Denials are warnings there already. Check that Portcullis runs with \
+             --controller and that its label domain is {} (set by --config). To undo:\n  portcullis hatch close {name}",
             PATIENCE.as_secs(),
             site.label_domain
         );
@@ -218,9 +224,9 @@ async fn close(site: &Site, client: Client, name: &str, dry_run: bool) -> Result
     let is_going = before.metadata.deletion_timestamp.is_some();
     if !dry_run && is_noted && !is_going && !is_taken_up(site, &namespaces, name, false).await? {
         anstream::eprintln!(
-            "{YELLOW}half closed{YELLOW:#}: what is written in {name} is judged again, and in {} s nobody has taken away the \
-             policy that allows everything there. Does Portcullis run there with --controller, and is {} its label domain? \
-             (--config tells this command)",
+            "{YELLOW}half closed{YELLOW:#}: the label of namespace {name} is removed, but no controller deleted the hatch \
+             policy within {} s. Check that Portcullis runs with --controller and that its label domain is {} (set by \
+             --config)",
             PATIENCE.as_secs(),
             site.label_domain
         );
@@ -244,7 +250,7 @@ fn closing(site: &Site, namespace: &Namespace) -> Value {
     json!({ "metadata": metadata })
 }
 
-/// Whether the controller has noted that the hatch is open, or taken that away.
+/// Waits until the controller has recorded that the hatch is open, or has removed that record. Returns false if it has not.
 async fn is_taken_up(site: &Site, namespaces: &Api<Namespace>, name: &str, open: bool) -> Result<bool> {
     let opened = site.opened_annotation();
     let noted = async {
@@ -253,7 +259,17 @@ async fn is_taken_up(site: &Site, namespaces: &Api<Namespace>, name: &str, open:
         }
         anyhow::Ok(())
     };
-    tokio::time::timeout(PATIENCE, noted).await.map_or(Ok(false), |noted| noted.map(|()| true))
+    let mut noted = std::pin::pin!(noted);
+    if let Ok(noted) = tokio::time::timeout(SILENCE, &mut noted).await {
+        return noted.map(|()| true);
+    }
+    let change = if open { "apply" } else { "delete" };
+    anstream::eprintln!(
+        "waiting up to {} s for the controller to {change} the hatch policy of {name}; after a failed leader another replica \
+         takes over when its Lease has expired",
+        (PATIENCE - SILENCE).as_secs()
+    );
+    tokio::time::timeout(PATIENCE - SILENCE, noted).await.map_or(Ok(false), |noted| noted.map(|()| true))
 }
 
 async fn find(namespaces: &Api<Namespace>, name: &str) -> Result<Namespace> {
@@ -332,11 +348,19 @@ mod tests {
             (&["--reason", " "], "say why"),
             (&["--reason", "a", "--for", "soon"], "no time such as 90m"),
             (&["--reason", "a", "--for", "0s"], "over at once"),
+            (&["--reason", "a", "--until", "20261121T180000Z"], "is not a time of RFC 3339"),
             (&["--reason", "a", "--for", "1h", "--until", "2026-11-21T18:00:00Z"], "cannot be used with"),
         ] {
             let error = wanted(bad).unwrap_err();
             assert!(error.contains(why), "{error}");
         }
+    }
+
+    /// Otherwise the command fails while another replica is about to take over.
+    #[test]
+    fn the_command_waits_longer_than_a_failover_takes() {
+        let terms = crate::baseline::Terms::default();
+        assert!(PATIENCE > terms.lease + 2 * terms.retry + Duration::from_secs(10));
     }
 
     #[test]
