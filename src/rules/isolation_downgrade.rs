@@ -1,10 +1,11 @@
 //! See [`IsolationDowngrade`].
 
 use super::{Case, Defined, Findings, Rule};
-use crate::model::Object;
+use crate::model::{Labels, Namespace, Object};
+use crate::view::Site;
 
 rule! {
-    /// A namespace gives up its profile, or takes one that allows more, by somebody who may not decide that.
+    /// A user without the right lowers the isolation of a namespace, by its profile or by an access label.
     ///
     /// ## Why
     ///
@@ -16,8 +17,10 @@ rule! {
     /// The label of the profile, when a namespace that is there is changed, and who makes the change. Which profile allows
     /// more is the order of `profiles.names` in the configuration: the most isolated is the first. A profile that is not
     /// there counts as none, since any other could follow on it, and itself can be removed. Where there was none, and where one is left out when a namespace
-    /// is made, nothing is taken away. Nor are access labels, which open one named way each. On a namespace of the platform the label
-    /// means nothing and can be removed.
+    /// is made, nothing is taken away. On a namespace of the platform the label means nothing and can be removed.
+    ///
+    /// An access label opens a way out of a namespace. It needs the right where the namespace has the first profile of
+    /// `profiles.names`, the most isolated one. With every other profile it needs none, nor when a namespace is created.
     ///
     /// It holds while a hatch is open, and no object can be exempt from it. Offline it never fires, since a file does not say
     /// what was there before, nor who comes with it. It looks at no policies, so the dialects (NetworkPolicy, Cilium, Calico,
@@ -73,32 +76,64 @@ rule! {
 impl Rule for IsolationDowngrade {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         let Some((name, namespace)) = case.namespace() else { return };
-        let Some(old) = case.change.old().and_then(Object::as_namespace) else { return };
-        let (site, label) = (case.site, case.site.profile_label());
-        let Some(before) = old.labels.get(&label).filter(|_| !site.is_platform(name)) else { return };
-        let place = |profile: &str| site.profiles.names.iter().position(|known| known == profile);
-        let what = match namespace.labels.get(&label) {
-            None if place(before).is_some() => {
-                text!("the profile {before} is removed, and the namespace has no profile any more")
-            }
-            // Where there was none in effect, none is taken away.
-            None => return,
-            Some(after) => match (place(before), place(after)) {
-                (Some(old), Some(new)) if old < new => {
-                    text!("the profile goes from {before} to {after}, which allows more")
-                }
-                // Any profile could follow on one that nobody knows.
-                (Some(_), None) => text!("the profile goes from {before} to {after}, which is none"),
-                _ => return,
-            },
+        let Some(old) = case.change.old().and_then(Object::as_namespace).filter(|_| !case.site.is_platform(name))
+        else {
+            return;
         };
-        let Err(why) = case.occasion.author.may_bypass(Self::NAME) else { return };
-        let message = text!("{what}, by somebody who may not decide that: {why}");
-        let help = text!(
-            "leave it at {before}, or ask somebody with the verb `bypass` on `rules.portcullis.dev`, resource name {}, to \
-             do it",
-            Self::NAME
-        );
-        findings.add::<Self>(case, namespace.labels_path.key(&label), message, help, None);
+        let found = profile(case.site, old, namespace).into_iter().chain(access(case.site, old, namespace));
+        for (label, what, instead) in found {
+            let Err(why) = case.occasion.author.may_bypass(Self::NAME) else { return };
+            let message = text!("{what}, by somebody who may not decide that: {why}");
+            let help = text!(
+                "{instead}, or ask somebody with the verb `bypass` on `rules.portcullis.dev`, resource name {}, to do it",
+                Self::NAME
+            );
+            findings.add::<Self>(case, namespace.labels_path.key(&label), message, help, None);
+        }
     }
+}
+
+/// A label, what its change does, and what to do instead.
+type Opening = (String, String, String);
+
+/// A change of the profile that allows more.
+fn profile(site: &Site, old: &Namespace, new: &Namespace) -> Option<Opening> {
+    let label = site.profile_label();
+    let before = old.labels.get(&label)?;
+    let place = |profile: &str| site.profiles.names.iter().position(|known| known == profile);
+    let what = match new.labels.get(&label) {
+        None if place(before).is_some() => {
+            text!("the profile {before} is removed, and the namespace has no profile any more")
+        }
+        // Where there was none in effect, none is taken away.
+        None => return None,
+        Some(after) => match (place(before), place(after)) {
+            (Some(old), Some(new)) if old < new => {
+                text!("the profile goes from {before} to {after}, which allows more")
+            }
+            // Any profile could follow on one that nobody knows.
+            (Some(_), None) => text!("the profile goes from {before} to {after}, which is none"),
+            _ => return None,
+        },
+    };
+    let instead = text!("leave it at {before}");
+    Some((label, what, instead))
+}
+
+/// Access that is added to a namespace with the most isolated profile.
+fn access(site: &Site, old: &Namespace, new: &Namespace) -> Vec<Opening> {
+    let profile = new.labels.get(&site.profile_label());
+    let Some(profile) = profile.filter(|profile| site.profiles.names.first().is_some_and(|first| first == profile))
+    else {
+        return Vec::new();
+    };
+    let is_granted = |labels: &Labels, label: &str| labels.get(label) == Some("true");
+    let added = site.access.iter().map(|name| (name, site.access_label(name)));
+    let added = added.filter(|(_, label)| is_granted(&new.labels, label) && !is_granted(&old.labels, label));
+    added
+        .map(|(name, label)| {
+            let what = text!("access to {name} is added to a namespace with profile {profile}");
+            (label, what, "leave the label out".to_owned())
+        })
+        .collect()
 }

@@ -194,6 +194,31 @@ fn a_profile_that_allows_more_takes_somebody_who_may() {
 }
 
 #[test]
+fn access_to_an_isolated_namespace_takes_the_right() {
+    let mut webhook = Webhook::with(LISTED, "");
+    let access = "access.network-policy.homelab/postgres";
+    let has = |profile: &str, value: &str| namespace("shop", &json!({PROFILE: profile, access: value}));
+    let without = |profile: &str| namespace("shop", &json!({PROFILE: profile}));
+    let place = format!("metadata.labels[\"{access}\"]");
+    for old in [without("isolated"), has("isolated", "false"), without("internal")] {
+        let review = update(&old, &has("isolated", "true"));
+        webhook.validate(&review).denied_by(&[("isolation-downgrade", &place)]);
+        let verdict = webhook.validate(&by("grace", review));
+        assert!(verdict.allowed, "{verdict}");
+    }
+    for (old, new) in [
+        (without("internal"), has("internal", "true")),
+        (has("isolated", "true"), without("isolated")),
+        (has("isolated", "true"), has("isolated", "true")),
+        (has("internal", "true"), has("isolated", "true")),
+    ] {
+        let verdict = webhook.validate(&update(&old, &new));
+        assert!(verdict.allowed, "{verdict}");
+    }
+    webhook.validate(&create(&has("isolated", "true"))).allowed_without_a_word();
+}
+
+#[test]
 fn a_pod_that_comes_before_its_baseline_is_warned_about() {
     let pending = format!(
         "{{apiVersion: v1, kind: Namespace, metadata: {{name: shop, labels: {{{PROFILE}: isolated, {BASELINE}: pending}}}}}}\n"
