@@ -3,6 +3,7 @@
 //! Patches are computed on the JSON as it came, so that fields nobody here knows stay, and are empty where nothing is
 //! missing: applied twice they change nothing twice.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::answer::Outcome;
@@ -13,8 +14,9 @@ use super::{Knowledge, Reply};
 use crate::budget;
 use crate::dialect::{self, Patch};
 use crate::engine;
-use crate::model::{Body, Labels, Path, Workload};
-use crate::view::{Facts, View};
+use crate::model::{Body, Labels, Object, Path, Workload};
+use crate::rules;
+use crate::view::{Facts, Site, View};
 
 /// Answers a review with the patch that the object needs, if it needs one, or says what has to be found out first.
 ///
@@ -54,8 +56,12 @@ fn patch(
     let Subject::Write { new, .. } = subject else { return None };
     // What a new namespace gets is the same whatever is in the cluster.
     if let Body::Namespace(namespace) = &new.body {
-        let object = (request.operation == "CREATE").then(|| whole_object(request, body)).flatten()?;
-        let patch = labels(knowledge, &new.id.name, &namespace.labels, &object);
+        let (site, is_new) = (&knowledge.configuration.site, request.operation == "CREATE");
+        let object = whole_object(request, body)?;
+        let mut patch =
+            if is_new { labels(knowledge, &new.id.name, &namespace.labels, &object) } else { Patch::default() };
+        let (old, now) = (subject.change().old(), asking.occasion().now);
+        patch.extend(opened_by(site, old, new, &request.user_info.username, now, &object));
         // So is a patch that cannot be applied.
         patch.applied_to(&object)?;
         return (!patch.is_empty()).then_some(patch);
@@ -108,6 +114,29 @@ fn waits(knowledge: &Knowledge, view: &View, request: &Request<'_>, pod: &Worklo
         && !is_mirror_pod(request)
         && labels.is_some_and(|labels| labels.get(&site.baseline_label()) == Some("pending"))
         && !pod.gates.iter().any(|gate| **gate == *site.gate_name())
+}
+
+/// Records the user that opens a hatch, whatever the request says itself.
+fn opened_by(site: &Site, old: Option<&Object>, new: &Object, username: &str, now: Timestamp, object: &Value) -> Patch {
+    let mut patch = Patch::default();
+    let annotation = site.opened_by_annotation();
+    let written = new.annotations.get(&annotation);
+    let opener = rules::opener(site, old, new, username, now);
+    // The controller closes hatches, and opens none.
+    if opener == written || username == site.baseline.username {
+        return patch;
+    }
+    let annotations = Path::root().field("metadata").field("annotations");
+    match opener {
+        Some(opener) => {
+            if object.pointer(&annotations.pointer()).is_none_or(Value::is_null) {
+                patch.add(&annotations, &serde_json::Map::new());
+            }
+            patch.add(&annotations.key(&annotation), opener);
+        }
+        None => patch.remove(&annotations.key(&annotation)),
+    }
+    patch
 }
 
 /// Adds a scheduling gate.

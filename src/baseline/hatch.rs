@@ -30,8 +30,10 @@ impl Executor {
         self.metrics.wrote("hatch");
         self.patch_namespace(subject, metadata, "noting that the hatch is open").await?;
         self.metrics.hatch_changed("opened");
-        tracing::warn!(namespace = %subject.name, reason, %until, "a hatch is open");
-        let note = format!("Enforcement is switched off until {until}: {reason}");
+        let opened_by = live.annotations.as_ref().and_then(|annotations| annotations.get(&site.opened_by_annotation()));
+        let opened_by = opened_by.map_or("unknown", String::as_str);
+        tracing::warn!(namespace = %subject.name, reason, %until, opened_by, "a hatch is open");
+        let note = format!("Enforcement is switched off until {until} by {opened_by}: {reason}");
         self.announcer.say(&subject.name, &subject.facts.uid, true, "HatchOpened", note).await;
         Ok(())
     }
@@ -52,10 +54,11 @@ impl Executor {
             None if is_label_there => "the namespace is left alone by now".to_owned(),
             None => "somebody took its label away".to_owned(),
         };
-        let stale = [site.opened_annotation(), site.reason_annotation(), site.until_annotation()];
+        let stale =
+            [site.opened_annotation(), site.opened_by_annotation(), site.reason_annotation(), site.until_annotation()];
         // A reason without a label is for a hatch to come; and one next to an exemption may be that of the exemption.
         let are_of_the_hatch = is_label_there && !annotations.contains_key(&site.exempt_annotation());
-        let stale = stale.iter().take(if are_of_the_hatch { 3 } else { 1 });
+        let stale = stale.iter().take(if are_of_the_hatch { 4 } else { 2 });
         let gone: Map<String, Value> =
             stale.filter(|key| annotations.contains_key(*key)).map(|key| (key.clone(), Value::Null)).collect();
         if gone.is_empty() && !is_label_there {
@@ -71,7 +74,8 @@ impl Executor {
         if was_noted {
             self.metrics.hatch_changed("closed");
         }
-        tracing::warn!(namespace = %subject.name, why, "a hatch is closed");
+        let opened_by = annotations.get(&site.opened_by_annotation()).map_or("unknown", String::as_str);
+        tracing::warn!(namespace = %subject.name, why, opened_by, "a hatch is closed");
         let note = format!("Enforcement is switched on again: {why}");
         self.announcer.say(&subject.name, &subject.facts.uid, false, "HatchClosed", note).await;
         Ok(())

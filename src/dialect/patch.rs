@@ -64,8 +64,8 @@ impl Patch {
         self.add(path, &directions.iter().map(name).collect::<Vec<_>>());
     }
 
-    /// Takes away what is there.
-    pub(super) fn remove(&mut self, path: &Path) {
+    /// Removes the value at a path.
+    pub fn remove(&mut self, path: &Path) {
         self.0.push(Operation { op: "remove", path: path.pointer(), value: None });
     }
 

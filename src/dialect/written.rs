@@ -230,7 +230,8 @@ impl<'a> Manifest<'a> {
 }
 
 /// The names of the annotations that can mean something here, whatever their domain is.
-const ANNOTATIONS: [&str; 7] = ["/exempt", "/reason", "/until", "/scrape", "/port", "/opened", "/baseline-status"];
+const ANNOTATIONS: [&str; 8] =
+    ["/exempt", "/reason", "/until", "/scrape", "/port", "/opened", "/opened-by", "/baseline-status"];
 
 /// Whether an annotation can mean something here.
 pub(super) fn means_something(annotation: &str) -> bool {

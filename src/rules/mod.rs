@@ -51,6 +51,7 @@ pub use case::{Case, Change, Findings, Old};
 pub use definition::{Defined, Definition, Mode, Rule, SettingsError, Subject};
 pub use occasion::{Anonymous, Author, Named, Occasion};
 pub use too_complex::{TOO_COMPLEX, too_complex};
+pub use unguarded_hatch::opener;
 
 /// Every rule, in the order in which they are listed and reported: what denies comes before what warns.
 pub const RULES: &[Definition] = &[

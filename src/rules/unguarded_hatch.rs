@@ -1,5 +1,7 @@
 //! See [`UnguardedHatch`].
 
+use jiff::Timestamp;
+
 use super::{Case, Defined, Findings, Rule};
 use crate::model::{Object, Path};
 use crate::view::{Hatch, HatchFault, Site};
@@ -21,6 +23,9 @@ rule! {
     /// `true` is a finding too, since it does nothing: somebody believes that the hatch is open. A file has no author yet, so
     /// offline only reason and end count. A hatch that nobody was asked about and whose end is later than that never opens: the
     /// controller closes it, as it does when the time is over.
+    ///
+    /// The annotation `opened-by` records the user that opened the hatch. Portcullis writes it from the request. A user who
+    /// writes another name, or removes it while the hatch is open, is denied; the right to `bypass` does not change that.
     ///
     /// It holds while a hatch is open, and no object can be exempt from it. It looks at no policies, so the dialects
     /// (NetworkPolicy, Cilium, Calico, ClusterNetworkPolicy) make no difference.
@@ -62,8 +67,40 @@ rule! {
 /// Values that say what holds anyway.
 const ON: [&str; 4] = ["enabled", "enforced", "on", "true"];
 
+impl UnguardedHatch {
+    /// Checks that no user writes another user's name into the annotation, or removes it while the hatch is open.
+    fn check_opener(case: &Case<'_>, findings: &mut Findings) {
+        let (Some(object), Some(username)) = (case.written(), case.occasion.author.username()) else { return };
+        let (site, old) = (case.site, case.change.old());
+        let annotation = site.opened_by_annotation();
+        let (before, after) =
+            (old.and_then(|old| old.annotations.get(&annotation)), object.annotations.get(&annotation));
+        if before == after || username == site.baseline.username {
+            return;
+        }
+        let expected = opener(site, old, object, username, case.occasion.now);
+        // /mutate writes it, and is not required to answer.
+        if after == expected || after.is_none() && expected == Some(username) {
+            return;
+        }
+        let message = match after {
+            Some(other) => format!("annotation `opened-by` names `{other}`, but this change is made by `{username}`"),
+            None => format!(
+                "annotation `opened-by` is removed while the hatch is open (it names `{}`)",
+                before.unwrap_or_default()
+            ),
+        };
+        let help = "leave the annotation to Portcullis, which writes it when a hatch is opened".to_owned();
+        let place = Path::root().field("metadata").field("annotations").key(&annotation);
+        findings.add::<Self>(case, place, message, help, None);
+    }
+}
+
 impl Rule for UnguardedHatch {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
+        if case.namespace().is_some() {
+            Self::check_opener(case, findings);
+        }
         let (Some(object), Some((_, namespace))) = (case.written(), case.namespace()) else { return };
         let (site, old) = (case.site, case.change.old());
         let label = site.enforcement_label();
@@ -108,6 +145,26 @@ impl Rule for UnguardedHatch {
             );
             findings.add::<Self>(case, place, message, help, None);
         }
+    }
+}
+
+/// The user that a namespace should name as the one that opened its hatch, if this user makes this change. The last user
+/// that opened it further counts.
+#[must_use]
+pub fn opener<'a>(
+    site: &Site,
+    old: Option<&'a Object>,
+    new: &Object,
+    username: &'a str,
+    now: Timestamp,
+) -> Option<&'a str> {
+    let hatch = |object: &'a Object| site.hatch(&object.as_namespace()?.labels, &object.annotations, now);
+    let now_open = site.hatch(&new.as_namespace()?.labels, &new.annotations, now)?;
+    match old {
+        Some(old) if is_unchanged(site, old, new) || is_narrower(hatch(old), &now_open) => {
+            old.annotations.get(&site.opened_by_annotation())
+        }
+        _ => Some(username),
     }
 }
 

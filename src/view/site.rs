@@ -338,6 +338,12 @@ impl Site {
         format!("{}/opened", self.label_domain)
     }
 
+    /// The annotation with the user that opened the hatch of a namespace.
+    #[must_use]
+    pub fn opened_by_annotation(&self) -> String {
+        format!("{}/opened-by", self.label_domain)
+    }
+
     /// The annotation that says in words how far a namespace's baseline is.
     #[must_use]
     pub fn status_annotation(&self) -> String {

@@ -97,6 +97,63 @@ fn only_what_opens_it_further_is_asked_about() {
     webhook.validate(&update(&never, &open_for(60))).denied_by(&[("unguarded-hatch", &place())]);
 }
 
+const OPENED_BY: &str = "network-policy.homelab/opened-by";
+
+/// A namespace with this user as the one that opened its hatch.
+fn opened_by(user: &str, shop: &Value) -> Value {
+    let mut shop = shop.clone();
+    let annotations = shop["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+    shop["metadata"]["annotations"] = Value::Object(annotations);
+    shop["metadata"]["annotations"][OPENED_BY] = json!(user);
+    shop
+}
+
+#[test]
+fn the_user_that_opens_a_hatch_is_recorded() {
+    let mut webhook = Webhook::with(LISTED, "");
+    let (open, longer, shorter) = (open_for(60), open_for(90), open_for(30));
+    let mut recorded = |review: &dyn Fn(&Value) -> Value, new: &Value| {
+        let verdict = webhook.mutate(&by_grace(review(new)));
+        let after = if verdict.patch.is_some() { verdict.patched(new) } else { new.clone() };
+        // Reinvoked, it changes nothing; and what it wrote passes.
+        webhook.mutate(&by_grace(review(&after))).allowed_without_a_word();
+        assert!(webhook.validate(&by_grace(review(&after))).allowed);
+        after["metadata"]["annotations"][OPENED_BY].clone()
+    };
+    let from_closed = |new: &Value| update(&closed(), new);
+    assert_eq!(recorded(&from_closed, &open), "grace");
+    assert_eq!(recorded(&from_closed, &opened_by("ada", &open)), "grace", "a forged name is replaced");
+    assert_eq!(recorded(&|new| create(new), &opened_by("ada", &open)), "grace");
+    assert_eq!(recorded(&from_closed, &opened_by("ada", &closed())), Value::Null, "it is not open");
+    let of_ada = opened_by("ada", &open);
+    let from_ada = |new: &Value| update(&of_ada, new);
+    assert_eq!(recorded(&from_ada, &opened_by("ada", &longer)), "grace", "the last user that prolongs it counts");
+    assert_eq!(recorded(&from_ada, &opened_by("grace", &shorter)), "ada", "closing it earlier opens nothing");
+    assert_eq!(recorded(&from_ada, &shorter), "ada", "nor does it erase the name");
+    assert_eq!(recorded(&from_ada, &opened_by("ada", &closed())), Value::Null, "closed");
+}
+
+/// /mutate is not required to answer, so /validate checks it too.
+#[test]
+fn the_user_that_opened_a_hatch_cannot_be_forged() {
+    let mut webhook = Webhook::with(LISTED, "");
+    let (open, longer) = (open_for(60), open_for(90));
+    let place = format!("metadata.annotations[\"{OPENED_BY}\"]");
+    let of_ada = opened_by("ada", &open);
+    for (old, new) in [
+        (closed(), of_ada.clone()),
+        (of_ada.clone(), open.clone()),
+        (of_ada.clone(), opened_by("grace", &open)),
+        (of_ada.clone(), opened_by("bob", &longer)),
+        (closed(), opened_by("grace", &closed())),
+    ] {
+        webhook.validate(&by_grace(update(&old, &new))).denied_by(&[("unguarded-hatch", &place)]);
+    }
+    for (old, new) in [(closed(), open.clone()), (of_ada.clone(), closed()), (of_ada, opened_by("grace", &longer))] {
+        assert!(webhook.validate(&by_grace(update(&old, &new))).allowed);
+    }
+}
+
 #[test]
 fn a_value_that_does_nothing_is_not_taken_for_a_hatch() {
     let mut webhook = Webhook::with(LISTED, "");

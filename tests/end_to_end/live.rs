@@ -412,9 +412,22 @@ pub(crate) fn a_hatch_is_opened_and_closed_by_command(cluster: &mut Installation
     let opened = cluster.portcullis(&["hatch", "open", "hatch-command", "--reason", "an outage", "--for", "1h"]);
     assert_eq!(opened.code, 0, "{}", opened.err);
     assert_eq!(cluster.namespace("hatch-command")["metadata"]["labels"][ENFORCEMENT], "disabled");
+    let opened_by = "network-policy.portcullis.dev/opened-by";
+    let opener =
+        |cluster: &Installation| cluster.namespace("hatch-command")["metadata"]["annotations"][opened_by].clone();
+    let user = opener(cluster);
+    assert!(user.as_str().is_some_and(|user| !user.is_empty()), "{user}");
+    let listed = cluster.portcullis(&["hatch", "list"]);
+    assert!(listed.out.contains(&format!("opened by {}: an outage", user.as_str().unwrap())), "{}", listed.out);
+    let forged = format!("{opened_by}=somebody-else");
+    accepted(&cluster.plane.kubectl(&["annotate", "--overwrite", "namespace", "hatch-command", &forged]));
+    assert_eq!(opener(cluster), user, "/mutate restores it");
+    accepted(&cluster.plane.kubectl(&["annotate", "namespace", "hatch-command", &format!("{opened_by}-")]));
+    assert_eq!(opener(cluster), user, "nor can it be removed");
     let closed = cluster.portcullis(&["hatch", "close", "hatch-command"]);
     assert_eq!(closed.code, 0, "{}", closed.err);
     assert_eq!(cluster.namespace("hatch-command")["metadata"]["labels"][ENFORCEMENT], Value::Null);
+    assert_eq!(opener(cluster), Value::Null);
 }
 
 pub(crate) fn an_exemption_needs_the_right(cluster: &mut Installation) {

@@ -44,10 +44,11 @@ pub(super) async fn list(site: &Site, namespaces: &Api<Namespace>, format: Forma
         let text = |field: &str| hatch.get(field).and_then(Value::as_str).unwrap_or("?").to_owned();
         writeln!(
             out,
-            "{BOLD}{}{BOLD:#}  since {}, until {}: {}",
+            "{BOLD}{}{BOLD:#}  since {}, until {}, opened by {}: {}",
             text("namespace"),
             text("since"),
             text("until"),
+            text("openedBy"),
             text("reason")
         )?;
         if let Some(fault) = hatch.get("fault").and_then(Value::as_str) {
@@ -74,6 +75,7 @@ fn row(site: &Site, namespace: &Namespace, now: Timestamp) -> Option<Value> {
         "namespace": namespace.name_any(),
         "since": since(site, namespace, now).map(|since| since.to_string()),
         "until": annotations.get(&site.until_annotation()),
+        "openedBy": annotations.get(&site.opened_by_annotation()),
         "reason": annotations.get(&site.reason_annotation()),
         "inEffect": fault.is_none(),
         "fault": fault,
@@ -111,7 +113,9 @@ mod tests {
              "fieldsV1": {"f:metadata": {"f:labels": {format!("f:{DOMAIN}/enforcement"): {}}}}},
         ]);
         let hatch = |until: Option<&str>| {
-            let annotations = json!({format!("{DOMAIN}/reason"): "INC-1", format!("{DOMAIN}/until"): until});
+            let annotations = json!({
+                format!("{DOMAIN}/reason"): "INC-1", format!("{DOMAIN}/until"): until, format!("{DOMAIN}/opened-by"): "ada",
+            });
             let mut metadata = json!({
                 "name": "shop", "labels": {format!("{DOMAIN}/enforcement"): "disabled"}, "managedFields": fields,
                 "annotations": annotations,
@@ -123,6 +127,7 @@ mod tests {
         };
         let open = hatch(Some("2026-11-21T13:00:00Z"));
         assert_eq!(open["since"], "2026-11-21T11:30:00Z");
+        assert_eq!(open["openedBy"], "ada");
         assert_eq!((&open["inEffect"], &open["fault"]), (&json!(true), &Value::Null));
         let over = hatch(Some("2026-11-21T11:00:00Z"));
         assert_eq!(
