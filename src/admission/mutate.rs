@@ -166,8 +166,9 @@ fn labels(knowledge: &Knowledge, name: &str, written: &Labels, object: &Value) -
         missing.push((profile, default));
     }
     // Whatever the author claims, nothing has been applied to a namespace that is only being made.
-    let due = knowledge.policies.due(site, name, &after);
-    if !due.is_empty() && written.get(&baseline) != Some("pending") {
+    // Cluster-wide policies count too: they may not be there yet, because their kind is not served.
+    let is_due = !knowledge.policies.meant_for(site, name, &after).is_empty();
+    if is_due && written.get(&baseline) != Some("pending") {
         missing.push((baseline, "pending"));
     }
     if missing.is_empty() {
@@ -229,6 +230,20 @@ mod tests {
         let subject = subject(&knowledge.configuration.site, &request, "v1").unwrap_or_else(|_| panic!("a subject"));
         let patched = patch(knowledge, &asking, &request, body, &subject)?.applied_to(&pod).unwrap();
         Some(patched["spec"]["schedulingGates"].clone())
+    }
+
+    /// Cluster-wide policies may not be there yet, because their kind is not served.
+    #[test]
+    fn a_new_namespace_is_pending_in_every_policy_set() {
+        for set in ["kubernetes", "cilium", "calico"] {
+            let text = format!("apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\npolicySet: {set}\n");
+            let configuration = Configuration::read(&text).unwrap();
+            let policies = PolicySet::shipped(&configuration.site.label_domain).unwrap();
+            let knowledge = Knowledge::new(configuration, View::default(), policies);
+            let object = json!({"metadata": {"name": "new"}});
+            let patched = labels(&knowledge, "new", &Labels::default(), &object).applied_to(&object).unwrap();
+            assert_eq!(patched["metadata"]["labels"][GATE], "pending", "{set}");
+        }
     }
 
     #[test]
