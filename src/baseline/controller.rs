@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::claim::Claim;
 use super::events::Announcer;
 use super::executor::Executor;
 use super::lease::{Election, Terms};
@@ -58,27 +59,43 @@ pub async fn run(controller: Controller, stop: CancellationToken) {
     if !matches!(stop.run_until_cancelled(views.wait_for(|view| view.is_whole())).await, Some(Ok(_))) {
         return;
     }
-    let election = Election::new(cluster.client.clone(), &namespace, identity.clone(), terms, running);
     let announcer = Arc::new(Announcer::new(cluster.client.clone(), &identity));
     let home: Arc<str> = namespace.into();
-    election
-        .run(&stop, |stop, installed| {
-            let (learnt, all_learnt) = mpsc::unbounded_channel();
-            let executor = Executor {
-                cluster: cluster.clone(),
-                home: Arc::clone(&home),
-                metrics: metrics.clone(),
-                announcer: Arc::clone(&announcer),
-                learnt,
-            };
-            let worker = Worker::new(executor, pace, views.clone(), wanted.clone(), all_learnt, installed);
-            let leading = Leading::new(metrics.clone(), leads.clone());
-            async move {
-                worker.work(&stop).await;
-                drop(leading);
-            }
-        })
-        .await;
+    let claim = || Claim::new(cluster.client.clone(), Arc::clone(&home), pace, metrics.clone(), Arc::clone(&announcer));
+    while !stop.is_cancelled() {
+        claim().wait_until_free(&stop).await;
+        // It ends when another installation takes the cluster.
+        let session = stop.child_token();
+        let election = Election::new(cluster.client.clone(), &home, identity.clone(), terms, running.clone());
+        election
+            .run(&session, |stop, lease| {
+                let (learnt, all_learnt) = mpsc::unbounded_channel();
+                let executor = Executor {
+                    cluster: cluster.clone(),
+                    home: Arc::clone(&home),
+                    metrics: metrics.clone(),
+                    announcer: Arc::clone(&announcer),
+                    learnt,
+                };
+                let (views, wanted, metrics) = (views.clone(), wanted.clone(), metrics.clone());
+                let leads = leads.clone();
+                let (mut claim, session) = (claim(), session.clone());
+                async move {
+                    if !claim.begin().await {
+                        return session.cancel();
+                    }
+                    let installed = claim.installed(lease).await;
+                    let worker = Worker::new(executor, pace, views, wanted, all_learnt, installed);
+                    let leading = Leading::new(metrics, leads);
+                    tokio::select! {
+                        () = worker.work(&stop) => {}
+                        () = claim.hold() => session.cancel(),
+                    }
+                    drop(leading);
+                }
+            })
+            .await;
+    }
 }
 
 /// Says that this replica works, until that ends: however it does.

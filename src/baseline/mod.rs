@@ -11,6 +11,7 @@
 //! does not say. One replica works at a time, by a Lease.
 
 mod catalogue;
+mod claim;
 mod contest;
 mod controller;
 mod error;
@@ -34,6 +35,6 @@ pub use catalogue::{Catalogue, Entry};
 pub use controller::{Controller, Wanted, run};
 pub use gates::{GatedPod, Gates, lift_gate, pods};
 pub use lease::{Terms, identity};
-pub use pace::Pace;
+pub use pace::{Brake, Pace};
 pub use plan::{Label, Plan, Standing, Step, kept_in_cluster, plan, plan_cluster};
 pub use policy_set::{Error, Layer, PolicySet, Template};

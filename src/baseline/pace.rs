@@ -20,6 +20,27 @@ pub struct Pace {
     pub patience: Duration,
     /// How often at most the status of a namespace says why something failed.
     pub complain: Duration,
+    /// How often the claim of the controller to the cluster is renewed. It expires after three times as long.
+    pub claim: Duration,
+    /// How removals of files from the policies folder are slowed down.
+    pub brake: Brake,
+}
+
+/// How the deletion of policies whose files were removed is slowed down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Brake {
+    /// Time between the Event that announces the removal and the first deletion.
+    pub notice: Duration,
+    /// Length of one interval.
+    pub every: Duration,
+    /// Maximum share of namespaces in which policies are deleted in one interval, in percent. At least one namespace.
+    pub percent: usize,
+}
+
+impl Default for Brake {
+    fn default() -> Self {
+        Self { notice: Duration::from_secs(120), every: Duration::from_secs(60), percent: 10 }
+    }
 }
 
 impl Default for Pace {
@@ -32,6 +53,8 @@ impl Default for Pace {
             most_retry: Duration::from_secs(300),
             patience: Duration::from_secs(60),
             complain: Duration::from_secs(60),
+            claim: Duration::from_secs(120),
+            brake: Brake::default(),
         }
     }
 }

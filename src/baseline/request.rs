@@ -55,30 +55,29 @@ mod tests {
     fn changes_of_users_are_told_from_those_of_controllers() {
         let site = Configuration::shipped().unwrap().site;
         let now = Timestamp::UNIX_EPOCH;
-        let is_new = |before: &NamespaceFacts, after: &NamespaceFacts| super::is_new(&site, before, after, now);
+        let asks = |before: &NamespaceFacts, after: &NamespaceFacts| is_new(&site, before, after, now);
         let plain = facts(&["D/profile=standard", "app=web"], &[]);
         let reason = ["D/reason=x", "D/until=1970-01-01T01:00:00Z"];
         let open = facts(&["D/profile=standard", "D/enforcement=disabled"], &reason);
-        assert!(is_new(&plain, &open) && is_new(&open, &plain), "a hatch");
-        assert!(is_new(&plain, &facts(&["D/profile=isolated"], &[])), "a profile");
-        assert!(is_new(&plain, &facts(&["D/profile=standard", "access.D/postgres=true"], &[])), "an access label");
+        assert!(asks(&plain, &open) && asks(&open, &plain), "a hatch");
+        assert!(asks(&plain, &facts(&["D/profile=isolated"], &[])), "a profile");
+        assert!(asks(&plain, &facts(&["D/profile=standard", "access.D/postgres=true"], &[])), "an access label");
         let longer = ["D/reason=x", "D/until=1970-01-01T02:00:00Z"];
-        assert!(is_new(&open, &facts(&["D/profile=standard", "D/enforcement=disabled"], &longer)));
+        assert!(asks(&open, &facts(&["D/profile=standard", "D/enforcement=disabled"], &longer)));
         let marked = facts(&["D/profile=standard", "D/baseline=applied"], &["D/baseline-status=applied"]);
-        assert!(!is_new(&plain, &marked), "the controller wrote it");
-        assert!(!is_new(&NamespaceFacts::default(), &plain), "it is new itself");
+        assert!(!asks(&plain, &marked), "the controller wrote it");
+        assert!(!asks(&NamespaceFacts::default(), &plain), "it is new itself");
     }
 
     #[test]
     fn a_hatch_label_without_effect_asks_for_nothing() {
         let site = Configuration::shipped().unwrap().site;
-        let is_new = |before: &NamespaceFacts, after: &NamespaceFacts| {
-            super::is_new(&site, before, after, Timestamp::UNIX_EPOCH)
-        };
+        let asks =
+            |before: &NamespaceFacts, after: &NamespaceFacts| is_new(&site, before, after, Timestamp::UNIX_EPOCH);
         let (plain, label) = (facts(&["D/profile=standard"], &[]), ["D/profile=standard", "D/enforcement=disabled"]);
         let over = ["D/reason=x", "D/until=1969-01-01T00:00:00Z"];
-        assert!(!is_new(&plain, &facts(&label, &over)) && !is_new(&plain, &facts(&label, &[])));
+        assert!(!asks(&plain, &facts(&label, &over)) && !asks(&plain, &facts(&label, &[])));
         let open = facts(&label, &["D/reason=x", "D/until=1970-01-01T01:00:00Z"]);
-        assert!(is_new(&open, &facts(&label, &[])), "an open hatch lost its reason, and has to close");
+        assert!(asks(&open, &facts(&label, &[])), "an open hatch lost its reason, and has to close");
     }
 }

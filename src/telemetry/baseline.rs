@@ -78,6 +78,7 @@ pub struct BaselineMetrics {
     namespaces: Family<StateLabel, Gauge>,
     queued: Gauge,
     kept: Gauge,
+    rival: Gauge,
     leader: GaugeOnceSet,
     hatches: Family<NamespaceLabel, Gauge>,
     hatch_changes: Family<WhatLabel, Counter>,
@@ -92,6 +93,7 @@ impl Default for BaselineMetrics {
             namespaces: Family::default(),
             queued: Gauge::default(),
             kept: Gauge::default(),
+            rival: Gauge::default(),
             leader: GaugeOnceSet::default(),
             hatches: Family::default(),
             hatch_changes: Family::default(),
@@ -136,6 +138,11 @@ impl BaselineMetrics {
             "Cluster-wide policies of a policy set that is not configured any more, which stay until they are deleted",
             self.kept.clone(),
         );
+        baseline.register(
+            "another_controller",
+            "1 if this controller does nothing because the one of another installation works in this cluster",
+            self.rival.clone(),
+        );
         let hatch = registry.sub_registry_with_prefix("hatch");
         hatch.register(
             "open_since_timestamp_seconds",
@@ -175,6 +182,11 @@ impl BaselineMetrics {
     /// Sets the number of cluster-wide policies that stay although their policy set is not configured any more.
     pub fn kept(&self, count: usize) {
         self.kept.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Reports whether the controller of another installation works in this cluster.
+    pub fn rival(&self, is_there: bool) {
+        self.rival.set(i64::from(is_there));
     }
 
     /// Whether this replica works. What it said of the cluster is void when it does not.
