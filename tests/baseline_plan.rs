@@ -58,6 +58,7 @@ fn stored(catalogue: &Catalogue, names: &[&str]) -> Vec<Owned> {
             layer: entry.layer.label().into(),
             fingerprint: catalogue.fingerprint(&entry.manifest),
             is_applied: true,
+            domain: None,
         }
     };
     names.iter().map(of).collect()
@@ -486,6 +487,61 @@ fn pods_are_let_go_when_there_is_nothing_to_wait_for() {
     assert_eq!(plan_of(&catalogue, &facts), [r#"lift ["a"]"#], "nobody will apply anything here");
 }
 
+/// Policies as they were applied with another `labelDomain`.
+fn earlier(catalogue: &Catalogue, names: &[&str]) -> Vec<Owned> {
+    let mut owned = stored(catalogue, names);
+    for owned in &mut owned {
+        owned.domain = Some("old.example".into());
+    }
+    owned
+}
+
+#[test]
+fn policies_of_an_earlier_label_domain_are_adopted_or_kept_and_named() {
+    let catalogue = catalogue();
+    let all = || earlier(&catalogue, &["deny", "out", "db", "all"]);
+    let found = |layers: &str| format!("found with labelDomain old.example: {layers}");
+    let both = "profile standard, access postgres";
+    assert_eq!(
+        plan_of(&catalogue, &facts(&[], all())),
+        ["delete all", "apply deny", &format!("mark applied: baseline; kept: {both}; {}", found(both))],
+        "the hatch closes, the baseline is adopted, and the rest stays"
+    );
+    assert_eq!(
+        plan_of(&catalogue, &facts(&[STANDARD, POSTGRES], all())),
+        [
+            "delete all",
+            "apply deny",
+            "apply out",
+            "apply db",
+            "mark applied: baseline, profile standard, access postgres"
+        ],
+        "adopted when the namespace has the new labels"
+    );
+    let access = found("access postgres");
+    assert_eq!(
+        plan_of(&catalogue, &facts(&[ISOLATED], all())),
+        [
+            "delete all",
+            "apply deny",
+            "apply none",
+            "delete out",
+            &format!("mark applied: baseline, profile isolated; kept: access postgres; {access}")
+        ],
+        "another profile comes before the old one goes"
+    );
+}
+
+#[test]
+fn an_open_hatch_of_the_new_label_domain_adopts_the_policy() {
+    let catalogue = catalogue();
+    let end = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1);
+    let mut facts = hatched(&catalogue, &[], end, false);
+    facts.owned = earlier(&catalogue, &["deny", "all"]);
+    let steps = plan_of(&catalogue, &facts);
+    assert_eq!(steps[..3], ["apply deny", "apply all", "open an incident"], "{steps:?}");
+}
+
 /// The set of a dialect whose policies are of the cluster, as it is stored.
 fn of_cluster(set: &str) -> (Catalogue, Vec<Owned>) {
     let text = format!("apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\npolicySet: {set}\n");
@@ -501,6 +557,7 @@ fn of_cluster(set: &str) -> (Catalogue, Vec<Owned>) {
             layer: entry.layer.label().into(),
             fingerprint: catalogue.fingerprint(&entry.manifest),
             is_applied: true,
+            domain: None,
         });
     }
     (catalogue, owned)

@@ -96,7 +96,10 @@ fn what_is_the_controllers_is_told_by_its_name() {
     for (object, is_reserved) in [(read(&policy), false), (read(&of_the_cluster), true)] {
         let mut view = View::of([object.clone()]);
         let (uid, layer) = ("1".into(), "baseline".into());
-        view.own(&object.id, Some(Owned { object: object.id.clone(), uid, layer, fingerprint: 0, is_applied: true }));
+        view.own(
+            &object.id,
+            Some(Owned { object: object.id.clone(), uid, layer, fingerprint: 0, is_applied: true, domain: None }),
+        );
         let change = Change::Delete { old: &object };
         let found = |username: &str| {
             let author = Named { username, groups: &[], bypass: &[] };

@@ -883,6 +883,7 @@ mod redundant_policy {
             layer: layer.into(),
             fingerprint: 0,
             is_applied: true,
+            domain: None,
         };
         view.insert(object.clone());
         for (layer, wanted) in [("baseline", 1), ("hatch", 0)] {

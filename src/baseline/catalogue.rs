@@ -193,6 +193,7 @@ impl Entry {
         owned.iter().any(|owned| {
             self.is(&owned.object)
                 && owned.is_applied
+                && owned.domain.is_none()
                 && *owned.layer == *self.layer.label()
                 // Before that is known, what it carries has to do.
                 && self.stored.as_ref().is_none_or(|stored| stored.fingerprint == owned.fingerprint)

@@ -10,10 +10,12 @@
 //! The controller is level-triggered: it holds what is there against what is due, and remembers nothing that the cluster
 //! does not say. One replica works at a time, by a Lease.
 
+mod brake;
 mod catalogue;
 mod claim;
 mod contest;
 mod controller;
+mod domain_change;
 mod error;
 mod events;
 mod executor;

@@ -117,7 +117,11 @@ impl Executor {
             return Ok(());
         };
         let live = live.metadata;
-        let layer = live.labels.as_ref().and_then(|labels| labels.get(&catalogue.site.layer_label()));
+        let layer_label = match &owned.domain {
+            Some(domain) => format!("{domain}/layer"),
+            None => catalogue.site.layer_label(),
+        };
+        let layer = live.labels.as_ref().and_then(|labels| labels.get(&layer_label));
         let is_applied = live.managed_fields.iter().flatten().any(|entry| {
             entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
         });

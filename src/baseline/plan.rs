@@ -5,10 +5,14 @@
 //! that was taken back, a hatch that was closed, a file that is no more while others of its layer are. That something did
 //! not match is never a reason: a namespace that loses its labels keeps what it has.
 
+mod status;
+
 use jiff::Timestamp;
 
+pub(super) use self::status::by_kind;
+pub use self::status::kept_in_cluster;
+use self::status::{earlier, mark, status, unmark};
 use super::catalogue::{Catalogue, Entry};
-use super::events::cut;
 use super::policy_set::Layer;
 use crate::model::Labels;
 use crate::view::{HatchFault, NamespaceFacts, Owned};
@@ -29,27 +33,6 @@ pub struct Plan {
     pub waits_for_cluster: bool,
     /// The status annotation that the namespace should have, if it should have one.
     pub status: Option<String>,
-}
-
-impl Plan {
-    /// Puts a write conflict in front of the status. The namespace is marked only if it does not say so yet.
-    pub(super) fn report_conflict(&mut self, catalogue: &Catalogue, facts: &NamespaceFacts, conflict: &str) {
-        let Some(status) = &self.status else { return };
-        let reported = cut(format!("{conflict}; {status}"));
-        let annotation = catalogue.site.status_annotation();
-        let is_said = facts.annotations.get(&annotation).is_some_and(|said| said == reported);
-        let marks = |step: &Step| matches!(step, Step::Mark { .. });
-        let is_applied =
-            facts.labels.as_ref().and_then(|labels| labels.get(&catalogue.site.baseline_label())) == Some("applied");
-        match self.steps.iter_mut().find(|step| marks(step)) {
-            Some(Step::Mark { label, status }) if !is_said || *label == Label::Applied && !is_applied => {
-                *status = reported
-            }
-            Some(_) => self.steps.retain(|step| !marks(step)),
-            None if !is_said => self.steps.push(Step::Mark { label: Label::AsItIs, status: reported }),
-            None => {}
-        }
-    }
 }
 
 /// How far a namespace is.
@@ -182,8 +165,13 @@ pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluste
     steps.append(&mut replaced);
     kept.sort();
     if is_open && !missing_in_cluster && (due || !meant) {
+        let is_deleted = |owned: &&Owned| {
+            let mut deleted = steps.iter();
+            deleted.any(|step| matches!(step, Step::Delete { owned: other, .. } if other.uid == owned.uid))
+        };
+        let earlier = earlier(catalogue, &layers, facts.owned.iter().filter(|owned| !is_deleted(owned)));
         let in_cluster = by_kind(&kept_in_cluster(catalogue, of_cluster));
-        plan.status = status(catalogue, labels, due, &layers, &kept, &in_cluster, hatch.as_ref());
+        plan.status = status(catalogue, labels, due, &layers, &kept, &earlier, &in_cluster, hatch.as_ref());
         steps.extend(plan.status.as_deref().and_then(|status| mark(catalogue, facts, labels, due, status)));
     } else if !due {
         steps.extend(unmark(catalogue, facts, labels, is_open));
@@ -233,31 +221,6 @@ pub fn plan_cluster(catalogue: &Catalogue, owned: &[Owned]) -> Plan {
     Plan { standing: standing(entries().next().is_some(), steps.is_empty()), steps, ..Plan::default() }
 }
 
-/// The cluster-wide policies of another policy set. They stay until an administrator deletes them.
-#[must_use]
-pub fn kept_in_cluster<'a>(catalogue: &Catalogue, owned: &'a [Owned]) -> Vec<&'a Owned> {
-    let deleted = plan_cluster(catalogue, owned).steps;
-    let is_deleted =
-        |uid: &str| deleted.iter().any(|step| matches!(step, Step::Delete { owned, .. } if *owned.uid == *uid));
-    let is_wanted = |owned: &Owned| catalogue.entries().iter().any(|entry| entry.of_cluster && entry.is(&owned.object));
-    let is_kept = |owned: &&Owned| {
-        owned.is_applied && Layer::read(&owned.layer).is_some() && !is_wanted(owned) && !is_deleted(&owned.uid)
-    };
-    owned.iter().filter(is_kept).collect()
-}
-
-/// The number of these policies by kind, in words: `14 CiliumClusterwideNetworkPolicy`.
-pub(super) fn by_kind(owned: &[&Owned]) -> String {
-    let mut kinds: Vec<(&str, usize)> = Vec::new();
-    for owned in owned {
-        match kinds.iter_mut().find(|(kind, _)| *kind == &*owned.object.kind) {
-            Some((_, count)) => *count += 1,
-            None => kinds.push((&owned.object.kind, 1)),
-        }
-    }
-    kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
-}
-
 fn standing(due: bool, complete: bool) -> Standing {
     match (due, complete) {
         (false, _) => Standing::NotDue,
@@ -296,6 +259,12 @@ fn outdated(
             Some(_) => dropped,
             None => None,
         },
+        // Another domain has other access labels, which users have not replaced yet.
+        Layer::Access(name)
+            if owned.domain.is_some() && labels.get(&catalogue.site.access_label(name)) != Some("true") =>
+        {
+            None
+        }
         Layer::Access(name) if labels.get(&catalogue.site.access_label(name)) != Some("true") => Some(None),
         Layer::Access(_) => dropped,
     }
@@ -310,74 +279,6 @@ fn closes<T>(catalogue: &Catalogue, hatch: Option<&Result<T, HatchFault<'_>>>) -
         Some(Err(_)) => catalogue.has_hatch_of_cluster(),
         Some(Ok(_)) | None => false,
     }
-}
-
-/// The status of a namespace in words, if it has one.
-fn status(
-    catalogue: &Catalogue,
-    labels: &Labels,
-    due: bool,
-    layers: &[Layer],
-    kept: &[Layer],
-    kept_in_cluster: &str,
-    hatch: Option<&Result<crate::view::Hatch<'_>, HatchFault<'_>>>,
-) -> Option<String> {
-    let site = &catalogue.site;
-    let list =
-        |layers: &mut dyn Iterator<Item = &Layer>| layers.map(ToString::to_string).collect::<Vec<String>>().join(", ");
-    let mut parts = Vec::new();
-    if due {
-        let mut applied = layers.iter().filter(|layer| **layer != Layer::Hatch && catalogue.has(layer));
-        parts.push(format!("applied: {}", list(&mut applied)));
-    }
-    if !kept.is_empty() {
-        parts.push(format!("kept: {}", list(&mut kept.iter())));
-    }
-    if parts.is_empty() {
-        return None;
-    }
-    if due && !kept_in_cluster.is_empty() {
-        parts.push(format!("kept cluster-wide: {kept_in_cluster}"));
-    }
-    if due && let Some(profile) = labels.get(&site.profile_label()).filter(|_| catalogue.profile(labels).is_none()) {
-        parts.push(format!("there is no profile {profile}"));
-    }
-    match hatch {
-        Some(Ok(_)) if !catalogue.has(&Layer::Hatch) => {
-            parts.push("the hatch has no policies, and opens nothing".into());
-        }
-        Some(Ok(hatch)) => parts.push(format!("hatch open until {}", hatch.until)),
-        // It is closed next.
-        Some(Err(HatchFault::Over(_) | HatchFault::TooLate { .. })) | None => {}
-        Some(Err(fault)) => parts.push(format!("hatch not open: {fault}")),
-    }
-    Some(cut(parts.join("; ")))
-}
-
-/// The step that writes the status, unless the namespace has it already.
-fn mark(catalogue: &Catalogue, facts: &NamespaceFacts, labels: &Labels, due: bool, status: &str) -> Option<Step> {
-    let site = &catalogue.site;
-    let is_said = facts.annotations.get(&site.status_annotation()) == Some(status)
-        && (!due || labels.get(&site.baseline_label()) == Some("applied"));
-    let label = if due { Label::Applied } else { Label::AsItIs };
-    (!is_said).then(|| Step::Mark { label, status: status.to_owned() })
-}
-
-/// What has to be said on a namespace that still says that a baseline is due or there, and is due none: nobody else may take
-/// that back, and pods would go on waiting for it.
-fn unmark(catalogue: &Catalogue, facts: &NamespaceFacts, labels: &Labels, is_open: bool) -> Option<Step> {
-    let (label, status) = match labels.get(&catalogue.site.baseline_label())? {
-        "pending" | "applied" if is_open => {
-            (Label::Gone, "not applied: no policy of the cluster selects this namespace")
-        }
-        "pending" => (Label::Gone, "not applied: the namespace is of the platform, or excluded"),
-        // What is there stays, and is not put right any more.
-        "applied" => (Label::AsItIs, "not looked after: the namespace is of the platform, or excluded"),
-        _ => return None,
-    };
-    let is_said = label == Label::AsItIs
-        && facts.annotations.get(&catalogue.site.status_annotation()).is_some_and(|said| said == status);
-    (!is_said).then(|| Step::Mark { label, status: status.to_owned() })
 }
 
 /// The pods that wait for us.

@@ -13,6 +13,7 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use self::reconcile::broken;
+use super::brake::Brake;
 use super::catalogue::Catalogue;
 use super::contest::{Contest, Write};
 use super::controller::Wanted;
@@ -70,6 +71,9 @@ pub(super) struct Worker {
     cluster_failure: Option<Box<str>>,
     /// The cluster-wide policies of another policy set, as they were reported last.
     kept: String,
+    brake: Brake,
+    /// The reason why cluster-wide policies of an earlier `labelDomain` are still in use.
+    held: Option<Box<str>>,
 }
 
 impl Worker {
@@ -95,6 +99,8 @@ impl Worker {
             contests: HashMap::new(),
             cluster_failure: None,
             kept: String::new(),
+            brake: Brake::new(pace.brake),
+            held: None,
         }
     }
 
@@ -123,6 +129,7 @@ impl Worker {
                     if is_other {
                         // What was written of another folder says nothing of this one.
                         self.contests.clear();
+                        self.brake.clear();
                     }
                     self.look_at_everything();
                 }
@@ -180,13 +187,17 @@ impl Worker {
             self.contests.remove(&key);
             self.standings.set(&key, None);
         }
+        // Namespaces may have got the labels that the policies wait for.
+        if self.held.is_some() {
+            self.queue.add(&Key::Cluster, now);
+        }
         if !before.is_whole() || before.owned_of_cluster() != self.view.owned_of_cluster() {
             self.queue.add(&Key::Cluster, now);
             self.look_at_waiting();
         }
     }
 
-    fn look_at_waiting(&mut self) {
+    pub(super) fn look_at_waiting(&mut self) {
         let now = Instant::now();
         for key in self.standings.waiting() {
             self.queue.add(&key, now);

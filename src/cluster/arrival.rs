@@ -81,14 +81,29 @@ pub fn read(resource: &ApiResource, owning: &Owning, arriving: &Arriving) -> Arr
     }
 }
 
+/// The end of the label with the layer of a policy, in every domain.
+const LAYER: &str = "/layer";
+/// The label that names the tool which manages an object.
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
 fn owned(owning: &Owning, arriving: &Arriving, id: &ObjectRef) -> Option<Owned> {
     // Most policies are not the controller's, and reading one again costs time.
     // And anybody can write its label and its name as a field manager, but nobody else may use its names.
-    if !id.name.starts_with(&*owning.reserved_prefix) || !arriving.json().contains(&*owning.layer_label) {
+    if !id.name.starts_with(&*owning.reserved_prefix) || !arriving.json().contains(LAYER) {
         return None;
     }
     let value: Value = serde_json::from_str(arriving.json()).ok()?;
-    let layer = value.get("metadata")?.get("labels")?.get(&*owning.layer_label)?.as_str()?;
+    let written = value.get("metadata")?.get("labels")?.as_object()?;
+    let (layer, domain) = match written.get(&*owning.layer_label) {
+        Some(layer) => (layer.as_str()?, None),
+        // Applied before `labelDomain` was changed.
+        None if arriving.is_applied() && written.get(MANAGED_BY)? == "portcullis" => {
+            let mut earlier = written.iter().filter_map(|(label, layer)| Some((label.strip_suffix(LAYER)?, layer)));
+            let (domain, layer) = earlier.next()?;
+            (layer.as_str()?, Some(domain.into()))
+        }
+        None => return None,
+    };
     let labels: Vec<&str> = owning.labels.iter().map(String::as_str).collect();
     let annotations: Vec<&str> = owning.annotations.iter().map(String::as_str).collect();
     Some(Owned {
@@ -97,5 +112,6 @@ fn owned(owning: &Owning, arriving: &Arriving, id: &ObjectRef) -> Option<Owned> 
         layer: layer.into(),
         fingerprint: dialect::fingerprint(&value, &labels, &annotations),
         is_applied: arriving.is_applied(),
+        domain,
     })
 }

@@ -51,6 +51,8 @@ pub struct Owned {
     pub fingerprint: u64,
     /// Whether the field manager of the controller applied it. A label alone anybody can write.
     pub is_applied: bool,
+    /// The domain of its layer label, if that is not the configured `labelDomain`: it was applied before a change of that.
+    pub domain: Option<Box<str>>,
 }
 
 /// The field manager of the baseline controller.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use portcullis::baseline::Wanted;
 use portcullis::dialect::{self, Manifest, Origin};
 use portcullis::model::{Object, ObjectRef};
 use portcullis::view::{FIELD_MANAGER, Owned, Site, View};
@@ -29,10 +30,17 @@ pub(crate) fn resource(group: &str, version: &str, kind: &str, plural: &str) -> 
 }
 
 /// Keeps a view of the cluster until its receivers are gone.
-pub(crate) async fn run(client: Client, site: Arc<Site>, views: watch::Sender<Arc<View>>) {
+pub(crate) async fn run(client: Client, wanted: watch::Receiver<Wanted>, views: watch::Sender<Arc<View>>) {
+    let mut domain = String::new();
     let mut known: BTreeMap<ObjectRef, String> = BTreeMap::new();
     let mut view = View::of_cluster();
     while !views.is_closed() {
+        let site = Arc::clone(&wanted.borrow().site);
+        if site.label_domain != domain {
+            // The controller's policies are found by another label.
+            domain.clone_from(&site.label_domain);
+            known.clear();
+        }
         let mut listed = Vec::new();
         for (group, version, kind, plural) in KINDS {
             let resource = resource(group, version, kind, plural);
@@ -89,7 +97,12 @@ fn read(value: &Value) -> Object {
 
 fn owned(site: &Site, id: &ObjectRef, value: &Value) -> Option<Owned> {
     let metadata = &value["metadata"];
-    let layer = metadata["labels"][site.layer_label()].as_str()?;
+    let written = metadata["labels"].as_object()?;
+    let earlier = || written.iter().find_map(|(label, layer)| Some((label.strip_suffix("/layer")?, layer)));
+    let (layer, domain): (&str, Option<Box<str>>) = match written.get(&site.layer_label()) {
+        Some(layer) => (layer.as_str()?, None),
+        None => earlier().and_then(|(domain, layer)| Some((layer.as_str()?, Some(domain.into()))))?,
+    };
     let (labels, annotations) = (site.owned_labels(), site.owned_annotations());
     let annotations: Vec<&str> = annotations.iter().map(String::as_str).collect();
     let fields = metadata["managedFields"].as_array().cloned().unwrap_or_default();
@@ -100,5 +113,6 @@ fn owned(site: &Site, id: &ObjectRef, value: &Value) -> Option<Owned> {
         layer: layer.into(),
         fingerprint: dialect::fingerprint(value, &[&labels[0], &labels[1]], &annotations),
         is_applied,
+        domain,
     })
 }

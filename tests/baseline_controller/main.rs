@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod change;
 mod feed;
 mod rig;
 mod scenarios;
@@ -28,7 +29,7 @@ fn baselines_are_kept() {
     let replica = rig.replica("first");
     rig::until("the controller leads", || replica.leads());
     let mut failed = Vec::new();
-    for (name, scenario) in scenarios::ALL.iter().chain(trouble::ALL) {
+    for (name, scenario) in scenarios::ALL.iter().chain(trouble::ALL).chain(change::ALL) {
         let start = Instant::now();
         if catch_unwind(AssertUnwindSafe(|| scenario(&rig, &replica))).is_err() {
             failed.push(*name);

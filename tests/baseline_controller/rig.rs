@@ -10,7 +10,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ApiResource;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use portcullis::baseline::{self, Controller, Pace, PolicySet, Terms, Wanted};
+use portcullis::baseline::{self, Brake, Controller, Pace, PolicySet, Terms, Wanted};
 use portcullis::cluster::{Cluster, Served};
 use portcullis::config::Configuration;
 use portcullis::telemetry::Metrics;
@@ -62,7 +62,7 @@ impl Rig {
         let policies = Arc::new(PolicySet::shipped(&site.label_domain).unwrap());
         let (wanted, _) = watch::channel(Wanted { site: Arc::clone(&site), policies });
         let (sender, views) = watch::channel(Arc::default());
-        runtime.spawn(feed::run(client.clone(), Arc::clone(&site), sender));
+        runtime.spawn(feed::run(client.clone(), wanted.subscribe(), sender));
         Some(Self { plane, runtime, client, site, wanted, views })
     }
 
@@ -73,6 +73,15 @@ impl Rig {
 
     /// Starts a controller that has watches of its own.
     pub(crate) fn replica_that_sees(&self, identity: &str, views: watch::Receiver<Arc<View>>) -> Replica {
+        self.replica_of("default", identity, views)
+    }
+
+    /// Starts a controller of the installation in this namespace.
+    pub(crate) fn replica_in(&self, namespace: &str, identity: &str) -> Replica {
+        self.replica_of(namespace, identity, self.views.clone())
+    }
+
+    fn replica_of(&self, namespace: &str, identity: &str, views: watch::Receiver<Arc<View>>) -> Replica {
         let mut served = Served::default();
         served.insert(ApiResource::erase::<NetworkPolicy>(&()), true);
         served.insert(feed::resource("cilium.io", "v2", "CiliumNetworkPolicy", "ciliumnetworkpolicies"), true);
@@ -84,7 +93,7 @@ impl Rig {
                 server: String::new(),
                 served: Arc::new(ArcSwap::from_pointee(served)),
             },
-            namespace: "default".into(),
+            namespace: namespace.into(),
             identity: identity.into(),
             terms: Terms {
                 lease: Duration::from_millis(1500),
@@ -92,7 +101,12 @@ impl Rig {
                 give_up: Duration::from_millis(900),
                 retry: Duration::from_millis(200),
             },
-            pace: Pace { resync: Duration::from_millis(500), settle: Duration::from_millis(150), ..Pace::default() },
+            pace: Pace {
+                resync: Duration::from_millis(500),
+                settle: Duration::from_millis(150),
+                brake: Brake { notice: Duration::from_secs(1), every: Duration::from_secs(1), percent: 100 },
+                ..Pace::default()
+            },
             views,
             wanted: self.wanted.subscribe(),
             metrics: metrics.baseline.clone(),

@@ -303,6 +303,9 @@ fn a_change_of_the_folder_reaches_all(rig: &Rig, _: &Replica) {
     let policies = Arc::new(PolicySet::read(files).unwrap());
     rig.wanted.send_replace(Wanted { site: Arc::clone(&rig.site), policies });
     let names = || rig.policies("folder").into_keys().collect::<Vec<_>>();
+    until("it is announced", || {
+        rig.events("default", "PolicyRemoved").iter().any(|note| note.contains("portcullis-baseline-allow-dns"))
+    });
     until("what was dropped is gone, and the rest is kept", || names() == [DENY, STANDARD, "portcullis-x"]);
     until("what was changed is changed", || {
         rig.policy("folder", DENY).unwrap()["spec"]["policyTypes"] == json!(["Ingress"])

@@ -12,7 +12,7 @@ use portcullis::view::SetName;
 use serde_json::{Value, json};
 
 use crate::rig::{DOMAIN, Replica, Rig, until};
-use crate::scenarios::{DENY, HATCH, POSTGRES, Scenario, profile};
+use crate::scenarios::{DENY, HATCH, POSTGRES, STANDARD, Scenario, profile};
 
 pub(crate) const ALL: &[Scenario] = &[
     ("a failure is told", a_failure_is_told),
@@ -20,6 +20,7 @@ pub(crate) const ALL: &[Scenario] = &[
     ("pods do not wait where gates are off", pods_do_not_wait_where_gates_are_off),
     ("a hatch closes in a namespace that is excluded", a_hatch_closes_in_a_namespace_that_is_excluded),
     ("who undoes what is written slows it down", who_undoes_what_is_written_slows_it_down),
+    ("another field manager is named", another_field_manager_is_named),
     ("what an API server makes of a policy may change", what_an_api_server_makes_of_a_policy_may_change),
     ("a silent webhook of somebody else holds nothing up", a_silent_webhook_of_somebody_else_holds_nothing_up),
     ("what fails of the cluster is told to who waits for it", what_fails_of_the_cluster_is_told_to_who_waits_for_it),
@@ -140,7 +141,33 @@ fn who_undoes_what_is_written_slows_it_down(rig: &Rig, _: &Replica) {
     }
     assert!((4..=9).contains(&written.len()), "it is written again, and more and more seldom: {}", written.len());
     until("it is told once", || rig.events("contested", "BaselineContested").len() == 1);
+    let status = "contested: NetworkPolicy contested/portcullis-baseline-default-deny is deleted each time";
+    until("the status says so", || rig.status("contested").starts_with(status));
     until("it is there when nobody deletes it", || rig.policy("contested", DENY).is_some());
+}
+
+fn another_field_manager_is_named(rig: &Rig, replica: &Replica) {
+    rig.namespace("vandal", &[]);
+    rig.until_applied("vandal", "baseline");
+    let report = "contested: NetworkPolicy vandal/portcullis-baseline-default-deny is changed by field manager vandal";
+    let patch = r#"{"spec": {"ingress": [{}]}}"#;
+    let manager = "--field-manager=vandal";
+    until("the status names object and manager", || {
+        let arguments =
+            ["patch", "networkpolicy", DENY, "--namespace=vandal", "--type=merge", "--patch", patch, manager];
+        rig.kubectl(&arguments);
+        rig.status("vandal") == format!("{report}; applied: baseline")
+    });
+    until("so does the Event", || {
+        rig.events("vandal", "BaselineContested").iter().any(|note| note.starts_with(report))
+    });
+    let series = "portcullis_baseline_namespaces{state=\"contested\"}";
+    until("it is counted", || replica.metric(series).is_some_and(|count| count >= 1.0));
+    // A request of a user does not wait for the backoff.
+    let start = Instant::now();
+    rig.kubectl(&["label", "namespace", "vandal", &format!("{DOMAIN}/profile=standard")]);
+    until("the profile is applied", || rig.policy("vandal", STANDARD).is_some());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
 /// What a CRD of Cilium's says of the spec of its policies.

@@ -9,6 +9,7 @@ use tokio::task::{self, JoinError, JoinSet};
 
 use super::super::catalogue::Catalogue;
 use super::super::contest::{REPORTED_AFTER, Write, writes};
+use super::super::domain_change;
 use super::super::error::Failure;
 use super::super::executor::{Subject, in_time, is_passing};
 use super::super::pace::jittered;
@@ -48,11 +49,14 @@ impl Worker {
         key: &Key,
         tasks: &mut JoinSet<Worked>,
     ) -> Option<task::Id> {
-        let plan = plan_cluster(catalogue, self.view.owned_of_cluster());
+        let mut plan = plan_cluster(catalogue, self.view.owned_of_cluster());
         self.report_kept(catalogue);
+        self.hold_domain(catalogue, &mut plan);
+        let wait = self.brake(&mut plan, None);
         if plan.steps.is_empty() {
-            self.cluster_failure = None;
+            self.set_cluster_failure(self.held.clone());
             self.rest(key, &plan);
+            wait.into_iter().for_each(|at| self.queue.add(key, at));
             return None;
         }
         let writes = writes(catalogue, None, &plan.steps);
@@ -70,7 +74,45 @@ impl Worker {
             let result = in_time(patience, executor.carry_out_for_cluster(&catalogue, plan)).await;
             Worked { writes, conflict, ..Worked::new(key, began, result) }
         });
+        wait.into_iter().for_each(|at| self.queue.add(&Key::Cluster, at));
         Some(begun.id())
+    }
+
+    /// Keeps policies of an earlier `labelDomain` in the cluster while namespaces depend on them.
+    fn hold_domain(&mut self, catalogue: &Catalogue, plan: &mut Plan) {
+        let held = domain_change::hold(catalogue, self.view.owned_of_cluster(), self.view.namespaces(), plan);
+        if let Some(reason) = held.as_deref().filter(|_| held != self.held) {
+            tracing::warn!(reason, "cluster-wide policies are not replaced");
+        }
+        self.held = held;
+    }
+
+    /// Takes the deletions from a plan that have to wait, and announces removals. Returns the time of the next attempt.
+    fn brake(&mut self, plan: &mut Plan, namespace: Option<(&Catalogue, &NamespaceFacts)>) -> Option<Instant> {
+        let namespaces = self.view.namespaces().count();
+        let held = self.brake.hold(plan, namespaces, Instant::now());
+        for owned in &held.new {
+            let (notice, every) = (self.pace.brake.notice.as_secs(), self.pace.brake.every.as_secs());
+            let (kind, name, layer) = (&owned.object.kind, &owned.object.name, &owned.layer);
+            tracing::warn!(%kind, %name, %layer, notice, "the file of a policy was removed: it will be deleted");
+            let note = match namespace {
+                Some(_) => format!(
+                    "The file of {kind} {name} (layer {layer}) was removed from the policies folder. In {notice} s its deletion \
+                     begins, in at most {} namespaces every {every} s. Restore the file to keep it",
+                    self.brake.share(namespaces)
+                ),
+                None => format!(
+                    "The file of {kind} {name} (layer {layer}) was removed from the policies folder. It is deleted in {notice} s. \
+                     Restore the file to keep it"
+                ),
+            };
+            let (announcer, home) = (Arc::clone(&self.executor.announcer), Arc::clone(&self.executor.home));
+            tokio::spawn(async move { announcer.say(&home, "", true, "PolicyRemoved", note).await });
+        }
+        if let Some((catalogue, facts)) = namespace.filter(|_| !held.policies.is_empty()) {
+            plan.report_pending(catalogue, facts, &held.policies);
+        }
+        held.until
     }
 
     /// Reports cluster-wide policies of another policy set: in the log, in an Event and in a metric.
@@ -118,6 +160,7 @@ impl Worker {
         if self.contests.get_mut(key).is_some_and(|contest| contest.forget(Instant::now(), &self.pace)) {
             self.contests.remove(key);
         }
+        let wait = self.brake(&mut plan, Some((catalogue, &facts)));
         let known = self.contests.get(key).and_then(|contest| contest.report.clone());
         if let Some(report) = &known {
             plan.report_conflict(catalogue, &facts, report);
@@ -136,6 +179,7 @@ impl Worker {
         let may_complain = self.complained.get(key).is_none_or(|at| at.elapsed() >= self.pace.complain);
         if plan.steps.is_empty() && !(of_cluster.is_some() && may_complain) {
             self.rest(key, &plan);
+            wait.into_iter().for_each(|at| self.queue.add(key, at));
             return None;
         }
         // What fails once may be over the next time.
@@ -143,6 +187,8 @@ impl Worker {
         let (executor, patience) = (self.executor.clone(), self.pace.patience);
         let owned_of_cluster = self.view.owned_of_cluster().to_vec();
         let subject = Subject { name, facts, of_cluster: owned_of_cluster, catalogue: Arc::clone(catalogue) };
+        // The key is busy, and the time counts when it is done.
+        wait.into_iter().for_each(|at| self.queue.add(key, at));
         let key = key.clone();
         let begun = tasks.spawn(async move {
             let (began, wake, is_idle) = (Instant::now(), plan.wake, plan.steps.is_empty());
@@ -256,8 +302,12 @@ impl Worker {
             // Once may be over the next time.
             Err(failure) if self.queue.failures(&Key::Cluster) >= 2 => Some(failure.to_string().into_boxed_str()),
             Err(_) => self.cluster_failure.clone(),
-            Ok(()) => None,
+            Ok(()) => self.held.clone(),
         };
+        self.set_cluster_failure(failure);
+    }
+
+    fn set_cluster_failure(&mut self, failure: Option<Box<str>>) {
         if failure != self.cluster_failure {
             self.cluster_failure = failure;
             self.look_at_waiting();
