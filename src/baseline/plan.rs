@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 pub(super) use self::status::by_kind;
 pub use self::status::kept_in_cluster;
-use self::status::{earlier, mark, status, unmark};
+use self::status::{Kept, earlier, mark, status, unmark};
 use super::catalogue::{Catalogue, Entry};
 use super::policy_set::Layer;
 use crate::model::Labels;
@@ -170,8 +170,8 @@ pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluste
             deleted.any(|step| matches!(step, Step::Delete { owned: other, .. } if other.uid == owned.uid))
         };
         let earlier = earlier(catalogue, &layers, facts.owned.iter().filter(|owned| !is_deleted(owned)));
-        let in_cluster = by_kind(&kept_in_cluster(catalogue, of_cluster));
-        plan.status = status(catalogue, labels, due, &layers, &kept, &earlier, &in_cluster, hatch.as_ref());
+        let kept = Kept { layers: kept, earlier, in_cluster: by_kind(&kept_in_cluster(catalogue, of_cluster)) };
+        plan.status = status(catalogue, labels, due, &layers, &kept, hatch.as_ref());
         steps.extend(plan.status.as_deref().and_then(|status| mark(catalogue, facts, labels, due, status)));
     } else if !due {
         steps.extend(unmark(catalogue, facts, labels, is_open));

@@ -1,14 +1,18 @@
 //! Changes that users and administrators make: hatches, the Lease, the label domain, a second installation.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use portcullis::view::Site;
+use portcullis::view::{SetName, Site};
+use serde_json::{Value, json};
 
+use crate::feed::CLUSTER_WIDE;
 use crate::rig::{DOMAIN, Replica, Rig, until};
 use crate::scenarios::{DENY, HATCH, STANDARD, Scenario, profile};
 
 pub(crate) const ALL: &[Scenario] = &[
     ("a hatch opens and closes many times without delay", a_hatch_opens_and_closes_many_times_without_delay),
+    ("another policy set deletes nothing", another_policy_set_deletes_nothing),
     ("a deleted Lease resets no metric", a_deleted_lease_resets_no_metric),
     ("a second installation does nothing", a_second_installation_does_nothing),
     ("another label domain adopts what was applied", another_label_domain_adopts_what_was_applied),
@@ -52,6 +56,54 @@ fn a_deleted_lease_resets_no_metric(rig: &Rig, replica: &Replica) {
     until("there is another Lease", || uid().is_some_and(|uid| Some(&uid) != old.as_ref()) && replica.leads());
     replica.until_quiet(20.0);
     assert_eq!(replica.metric(series), before);
+}
+
+fn another_policy_set_deletes_nothing(rig: &Rig, replica: &Replica) {
+    rig.namespace("switched", &[&profile("standard")]);
+    rig.until_applied("switched", "baseline, profile standard");
+    let before = rig.policies("switched");
+    for (group, version, kind, plural) in CLUSTER_WIDE {
+        let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        let crd = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("{plural}.{group}")},
+            "spec": {
+                "group": group, "scope": "Cluster", "names": {"plural": plural, "kind": kind},
+                "versions": [{"name": version, "served": true, "storage": true, "schema": {"openAPIV3Schema": any}}],
+            },
+        });
+        assert!(rig.plane.apply(&crd.to_string(), &[]).ok);
+    }
+    replica.serve_cluster_wide();
+    let uids = |plural: &str| -> BTreeMap<String, String> {
+        let list = rig.plane.stored(&[plural]).unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let items = list["items"].as_array().into_iter().flatten();
+        items.map(|item| (text(&item["metadata"]["name"]), text(&item["metadata"]["uid"]))).collect()
+    };
+    let [cilium, calico] = CLUSTER_WIDE.map(|(group, _, _, plural)| format!("{plural}.{group}"));
+    rig.configure(|site| site.policy_set = SetName::Cilium);
+    let kept = "applied: baseline, profile standard; kept: baseline, profile standard";
+    until("Cilium's policies are there", || uids(&cilium).len() == 14 && rig.status("switched") == kept);
+    let old = uids(&cilium);
+
+    rig.configure(|site| site.policy_set = SetName::Calico);
+    until("Calico's policies are there", || uids(&calico).len() == 14);
+    let wide = format!("{kept}; kept cluster-wide: 14 CiliumClusterwideNetworkPolicy");
+    until("the status names what stays", || rig.status("switched") == wide);
+    until("so does an Event", || {
+        rig.events("default", "PoliciesKept").iter().any(|note| note.starts_with("14 CiliumClusterwideNetworkPolicy"))
+    });
+    until("so does a metric", || replica.metric("portcullis_baseline_kept_policies") == Some(14.0));
+    replica.until_quiet(20.0);
+    assert_eq!(uids(&cilium), old, "none of them was deleted or created again");
+    assert_eq!(rig.policies("switched"), before, "nor any in the namespace");
+
+    rig.configure(|_| ());
+    for plural in [&cilium, &calico] {
+        rig.kubectl(&["delete", plural, "--all"]);
+    }
+    rig.until_applied("switched", "baseline, profile standard");
 }
 
 fn a_second_installation_does_nothing(rig: &Rig, first: &Replica) {

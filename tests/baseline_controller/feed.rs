@@ -23,6 +23,12 @@ const KINDS: [(&str, &str, &str, &str); 4] = [
     ("cilium.io", "v2", "CiliumNetworkPolicy", "ciliumnetworkpolicies"),
 ];
 
+/// The kinds of cluster-wide policies.
+pub(crate) const CLUSTER_WIDE: [(&str, &str, &str, &str); 2] = [
+    ("cilium.io", "v2", "CiliumClusterwideNetworkPolicy", "ciliumclusterwidenetworkpolicies"),
+    ("projectcalico.org", "v3", "GlobalNetworkPolicy", "globalnetworkpolicies"),
+];
+
 /// A kind of the API server.
 pub(crate) fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
     let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
@@ -42,7 +48,7 @@ pub(crate) async fn run(client: Client, wanted: watch::Receiver<Wanted>, views: 
             known.clear();
         }
         let mut listed = Vec::new();
-        for (group, version, kind, plural) in KINDS {
+        for (group, version, kind, plural) in KINDS.into_iter().chain(CLUSTER_WIDE) {
             let resource = resource(group, version, kind, plural);
             let api_version = resource.api_version.clone();
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);

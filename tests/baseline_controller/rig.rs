@@ -45,6 +45,7 @@ pub(crate) struct Replica {
     stop: CancellationToken,
     task: JoinHandle<()>,
     pub(crate) running: watch::Receiver<bool>,
+    served: Arc<ArcSwap<Served>>,
 }
 
 impl Rig {
@@ -85,14 +86,11 @@ impl Rig {
         let mut served = Served::default();
         served.insert(ApiResource::erase::<NetworkPolicy>(&()), true);
         served.insert(feed::resource("cilium.io", "v2", "CiliumNetworkPolicy", "ciliumnetworkpolicies"), true);
+        let served = Arc::new(ArcSwap::from_pointee(served));
         let (metrics, stop) = (Metrics::default(), CancellationToken::new());
         let (told, running) = watch::channel(false);
         let controller = Controller {
-            cluster: Cluster {
-                client: self.client.clone(),
-                server: String::new(),
-                served: Arc::new(ArcSwap::from_pointee(served)),
-            },
+            cluster: Cluster { client: self.client.clone(), server: String::new(), served: Arc::clone(&served) },
             namespace: namespace.into(),
             identity: identity.into(),
             terms: Terms {
@@ -114,7 +112,7 @@ impl Rig {
             leads: watch::channel(false).0,
         };
         let task = self.runtime.spawn(baseline::run(controller, stop.clone()));
-        Replica { metrics, stop, task, running }
+        Replica { metrics, stop, task, running, served }
     }
 
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Output {
@@ -204,6 +202,15 @@ impl Rig {
 }
 
 impl Replica {
+    /// Tells it that the API server serves cluster-wide policies by now.
+    pub(crate) fn serve_cluster_wide(&self) {
+        let mut served = Served::clone(&self.served.load());
+        for (group, version, kind, plural) in feed::CLUSTER_WIDE {
+            served.insert(feed::resource(group, version, kind, plural), false);
+        }
+        self.served.store(Arc::new(served));
+    }
+
     /// A number among its metrics.
     pub(crate) fn metric(&self, series: &str) -> Option<f64> {
         let text = self.metrics.text();

@@ -685,6 +685,11 @@ pub(crate) fn another_replica_takes_over(cluster: &mut Installation) {
     assert!(trouble.is_empty(), "{trouble:#?}");
     accepted(&cluster.plane.kubectl(&["create", "namespace", "after-the-leader"]));
     let start = Instant::now();
+    let opened = cluster.portcullis(&["hatch", "open", "handed-over", "--reason", "an outage", "--for", "1h"]);
+    assert_eq!(opened.code, 0, "it waits for another replica: {}", opened.err);
+    assert!(opened.err.contains("another replica takes over when its Lease has expired"), "{}", opened.err);
+    let closed = cluster.portcullis(&["hatch", "close", "handed-over"]);
+    assert_eq!(closed.code, 0, "{}", closed.err);
     applied(cluster, "after-the-leader");
     eprintln!("         another replica took over within {:.1} s", start.elapsed().as_secs_f64());
     assert_eq!(cluster.names("after-the-leader"), STANDARD);

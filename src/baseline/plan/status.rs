@@ -43,7 +43,7 @@ impl Plan {
             facts.labels.as_ref().and_then(|labels| labels.get(&catalogue.site.baseline_label())) == Some("applied");
         match self.steps.iter_mut().find(|step| marks(step)) {
             Some(Step::Mark { label, status }) if !is_said || *label == Label::Applied && !is_applied => {
-                *status = reported
+                *status = reported;
             }
             Some(_) => self.steps.retain(|step| !marks(step)),
             None if !is_said => self.steps.push(Step::Mark { label: Label::AsItIs, status: reported }),
@@ -99,15 +99,23 @@ pub(in super::super) fn by_kind(owned: &[&Owned]) -> String {
     kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
 }
 
+/// Policies that stay although they are not due.
+pub(super) struct Kept<'a> {
+    /// The layers of those in the namespace.
+    pub(super) layers: Vec<Layer>,
+    /// The layers of those among them that were applied with another `labelDomain`, by that domain.
+    pub(super) earlier: BTreeMap<&'a str, BTreeSet<Layer>>,
+    /// The cluster-wide ones, in words.
+    pub(super) in_cluster: String,
+}
+
 /// The status of a namespace in words, if it has one.
 pub(super) fn status(
     catalogue: &Catalogue,
     labels: &Labels,
     due: bool,
     layers: &[Layer],
-    kept: &[Layer],
-    earlier: &BTreeMap<&str, BTreeSet<Layer>>,
-    kept_in_cluster: &str,
+    kept: &Kept<'_>,
     hatch: Option<&Result<crate::view::Hatch<'_>, HatchFault<'_>>>,
 ) -> Option<String> {
     let site = &catalogue.site;
@@ -118,17 +126,17 @@ pub(super) fn status(
         let mut applied = layers.iter().filter(|layer| **layer != Layer::Hatch && catalogue.has(layer));
         parts.push(format!("applied: {}", list(&mut applied)));
     }
-    if !kept.is_empty() {
-        parts.push(format!("kept: {}", list(&mut kept.iter())));
+    if !kept.layers.is_empty() {
+        parts.push(format!("kept: {}", list(&mut kept.layers.iter())));
     }
     if parts.is_empty() {
         return None;
     }
-    for (domain, layers) in earlier {
+    for (domain, layers) in &kept.earlier {
         parts.push(format!("found with labelDomain {domain}: {}", list(&mut layers.iter())));
     }
-    if due && !kept_in_cluster.is_empty() {
-        parts.push(format!("kept cluster-wide: {kept_in_cluster}"));
+    if due && !kept.in_cluster.is_empty() {
+        parts.push(format!("kept cluster-wide: {}", kept.in_cluster));
     }
     if due && let Some(profile) = labels.get(&site.profile_label()).filter(|_| catalogue.profile(labels).is_none()) {
         parts.push(format!("there is no profile {profile}"));

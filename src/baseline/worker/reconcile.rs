@@ -270,7 +270,7 @@ impl Worker {
                     && contest.report.as_ref() != Some(&conflict)
                 {
                     contest.report = Some(conflict.clone());
-                    self.announce_conflict(&key, uid, conflict);
+                    self.announce_conflict(&key, uid, &conflict);
                 }
                 // The watches will tell what was written. If they do not, that is noticed soon.
                 self.queue.done(&key, now, Some(self.pace.after_contests(times)), self.again(true));
@@ -315,7 +315,7 @@ impl Worker {
     }
 
     /// Reports a write conflict in the log and in an Event.
-    fn announce_conflict(&self, key: &Key, uid: Box<str>, conflict: String) {
+    fn announce_conflict(&self, key: &Key, uid: Box<str>, conflict: &str) {
         let backoff = self.pace.most_rest().as_secs();
         tracing::warn!(?key, conflict, backoff, "another writer keeps reverting our changes");
         let name = match key {
