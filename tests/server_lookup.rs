@@ -69,6 +69,12 @@ impl Lookup for StandIn {
                         facts.namespaces.insert(name, Ok(Some(read("v1", "Namespace", &object))));
                     }
                     (Answers::No, Need::Namespace(name)) => drop(facts.namespaces.insert(name, Ok(None))),
+                    (Answers::Yes, Need::List { resource, namespace, .. }) => {
+                        facts.lists.insert((resource, namespace), Ok(true));
+                    }
+                    (Answers::No, Need::List { resource, namespace, .. }) => {
+                        facts.lists.insert((resource, namespace), Ok(false));
+                    }
                     (_, Need::Stored(_)) => facts.stored = Some(Ok(self.stored.lock().unwrap().clone())),
                     (Answers::Yes, Need::Bypass { rule, .. }) => drop(facts.bypasses.insert(rule, Ok(true))),
                     (Answers::No, Need::Bypass { rule, .. }) => drop(facts.bypasses.insert(rule, Ok(false))),
@@ -243,7 +249,7 @@ async fn looked_up_in(review: &Value) -> Option<Box<str>> {
     let needs = server.stand_in.asked.lock().unwrap().clone();
     let mut bypasses = needs.into_iter().filter_map(|need| match need {
         Need::Bypass { namespace, .. } => Some(namespace),
-        Need::Namespace(_) => None,
+        Need::Namespace(_) | Need::Stored(_) | Need::List { .. } => None,
     });
     bypasses.next().unwrap_or_else(|| panic!("no bypass was looked up: {answer}"))
 }
@@ -303,4 +309,34 @@ async fn what_was_stored_just_before_still_counts() {
     let open = create(&backend_policy("any", &ingress(&[from_on_any_port("frontend")])));
     denied(&server.validate(&open).await, "any-port at spec.ingress[0]");
     assert_eq!(server.asked(), 2);
+}
+
+/// A label of a pod in another namespace, which the policy misses by a letter.
+#[tokio::test]
+async fn labels_of_other_namespaces_are_told_to_those_who_may_list_pods() {
+    let pod = |namespace: &str| {
+        let labels = json!({"app": "postgres-payroll"});
+        let json =
+            json!({"metadata": {"name": "db", "namespace": namespace, "labels": labels}, "spec": {}}).to_string();
+        let manifest = Manifest::read("v1", "Pod", &json, Origin::Server { namespace: Some(namespace) }).unwrap();
+        dialect::read(&manifest).unwrap().unwrap()
+    };
+    let peer = json!({
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "payroll"}},
+        "podSelector": {"matchLabels": {"app": "postgres-payrol"}},
+    });
+    let rule = json!({"to": [peer], "ports": [{"port": 5432, "protocol": "TCP"}]});
+    let policy = create(&backend_policy("db", &egress(&[to_dns(), rule])));
+    for (answers, is_told) in [(Answers::Yes, true), (Answers::No, false), (Answers::Fails, false)] {
+        let server = Watching::start(answers, "").await;
+        server.insert(&known_namespace());
+        server.insert(&read("v1", "Namespace", &json!({"metadata": {"name": "payroll"}})));
+        server.insert(&pod("payroll"));
+        let answer = server.validate(&policy).await;
+        assert!(answer.allowed() && answer.text.contains("dangling-selector"), "{answer}");
+        assert_eq!(answer.text.contains("postgres-payroll"), is_told, "{answers:?}: {answer}");
+        let needs = server.stand_in.asked.lock().unwrap().clone();
+        let lists = |need: &Need| matches!(need, Need::List { resource: "pods", namespace: Some(name), .. } if &**name == "payroll");
+        assert!(needs.iter().any(lists), "{needs:?}");
+    }
 }

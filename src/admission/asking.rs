@@ -106,6 +106,21 @@ impl Author for Asking<'_> {
         self.requester().groups.iter().any(|own| &**own == group)
     }
 
+    fn may_list(&self, resource: &'static str, namespace: Option<&str>) -> bool {
+        let key = (resource, namespace.map(Box::from));
+        if !self.knowledge.view.is_whole() {
+            return true;
+        }
+        match self.facts.lists.get(&key) {
+            Some(answer) => *answer == Ok(true),
+            None => {
+                let (resource, namespace) = key;
+                self.need(Need::List { resource, namespace, requester: self.requester().clone() });
+                false
+            }
+        }
+    }
+
     fn may_bypass(&self, rule: &'static str) -> Result<(), String> {
         let site = &self.knowledge.configuration.site;
         let username = &*self.request.user_info.username;

@@ -41,13 +41,23 @@ pub struct LiveLookup {
 
 type Answers = HashMap<Key, (Instant, bool)>;
 
-/// One access review: the user, the rule, and the namespace; none for cluster-scoped objects.
-type Key = (Requester, &'static str, Option<Box<str>>);
+/// One access review: the user, the right, and the namespace; none for cluster-scoped objects.
+type Key = (Requester, Right, Option<Box<str>>);
+
+/// A right that RBAC grants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Right {
+    /// To do what a rule forbids.
+    Bypass(&'static str),
+    /// To list a core resource.
+    List(&'static str),
+}
 
 /// What was found out.
 enum Fact {
     Namespace(Box<str>, Result<Option<Object>, String>),
     Bypass(&'static str, Result<bool, String>),
+    List((&'static str, Option<Box<str>>), Result<bool, String>),
     Stored(Result<Vec<Object>, String>),
 }
 
@@ -77,18 +87,26 @@ impl LiveLookup {
                 Fact::Stored(found)
             }
             Need::Bypass { rule, requester, namespace } => {
-                let key = (requester, rule, namespace);
-                if let Some(known) = self.known(&key) {
-                    return Fact::Bypass(rule, Ok(known));
-                }
-                let found = within(self.may_bypass(&key)).await;
-                self.metrics.looked_up(Asked::Access, found.is_ok());
-                if let Ok(may) = found {
-                    self.keep(key, may);
-                }
-                Fact::Bypass(rule, found)
+                Fact::Bypass(rule, self.has((requester, Right::Bypass(rule), namespace)).await)
+            }
+            Need::List { resource, namespace, requester } => {
+                let found = self.has((requester, Right::List(resource), namespace.clone())).await;
+                Fact::List((resource, namespace), found)
             }
         }
+    }
+
+    /// Returns whether a user has a right: from the cache, or by an access review.
+    async fn has(&self, key: Key) -> Result<bool, String> {
+        if let Some(known) = self.known(&key) {
+            return Ok(known);
+        }
+        let found = within(self.reviewed(&key)).await;
+        self.metrics.looked_up(Asked::Access, found.is_ok());
+        if let Ok(may) = found {
+            self.keep(key, may);
+        }
+        found
     }
 
     async fn namespace(&self, name: &str) -> Result<Option<Object>, String> {
@@ -108,7 +126,7 @@ impl LiveLookup {
         }
     }
 
-    async fn may_bypass(&self, key: &Key) -> Result<bool, String> {
+    async fn reviewed(&self, key: &Key) -> Result<bool, String> {
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
         let answer = api.create(&PostParams::default(), &review(key)).await;
         let status =
@@ -141,6 +159,7 @@ impl Lookup for LiveLookup {
                 match fact {
                     Fact::Namespace(name, found) => drop(facts.namespaces.insert(name, found)),
                     Fact::Bypass(rule, found) => drop(facts.bypasses.insert(rule, found)),
+                    Fact::List(key, found) => drop(facts.lists.insert(key, found)),
                     Fact::Stored(found) => facts.stored = Some(found),
                 }
             }
@@ -148,9 +167,13 @@ impl Lookup for LiveLookup {
     }
 }
 
-/// The access review for a bypass.
-fn review((requester, rule, namespace): &Key) -> SubjectAccessReview {
+/// The access review for a right.
+fn review((requester, right, namespace): &Key) -> SubjectAccessReview {
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let (verb, group, resource, name) = match right {
+        Right::Bypass(rule) => ("bypass", "portcullis.dev", "rules", *rule),
+        Right::List(resource) => ("list", "", *resource, ""),
+    };
     let all = |texts: &[Box<str>]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
     SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
@@ -159,10 +182,10 @@ fn review((requester, rule, namespace): &Key) -> SubjectAccessReview {
             groups: Some(all(&requester.groups)),
             extra: Some(requester.extra.iter().map(|(name, values)| (name.to_string(), all(values))).collect()),
             resource_attributes: Some(ResourceAttributes {
-                verb: text("bypass"),
-                group: text("portcullis.dev"),
-                resource: text("rules"),
-                name: text(rule),
+                verb: text(verb),
+                group: text(group),
+                resource: text(resource),
+                name: text(name),
                 // Without a namespace only ClusterRoleBindings grant it.
                 namespace: namespace.as_deref().and_then(text),
                 ..ResourceAttributes::default()
@@ -202,7 +225,7 @@ mod tests {
     #[test]
     fn everything_that_is_known_of_the_requester_is_asked_with() {
         let spec = |namespace: Option<&str>| {
-            let key = (requester("alice"), "any-port", namespace.map(Box::from));
+            let key = (requester("alice"), Right::Bypass("any-port"), namespace.map(Box::from));
             serde_json::to_value(review(&key)).unwrap()["spec"].clone()
         };
         let attributes = json!({"verb": "bypass", "group": "portcullis.dev", "resource": "rules", "name": "any-port"});
@@ -222,25 +245,25 @@ mod tests {
     async fn an_answer_holds_for_who_asked_and_for_what_was_asked() {
         let lookup = lookup();
         let shop = || Some("shop".into());
-        lookup.keep((requester("alice"), "any-port", shop()), true);
-        lookup.keep((requester("mallory"), "any-port", shop()), false);
-        assert_eq!(lookup.known(&(requester("alice"), "any-port", shop())), Some(true));
-        assert_eq!(lookup.known(&(requester("mallory"), "any-port", shop())), Some(false));
-        assert_eq!(lookup.known(&(requester("alice"), "dns-blocked", shop())), None);
+        lookup.keep((requester("alice"), Right::Bypass("any-port"), shop()), true);
+        lookup.keep((requester("mallory"), Right::Bypass("any-port"), shop()), false);
+        assert_eq!(lookup.known(&(requester("alice"), Right::Bypass("any-port"), shop())), Some(true));
+        assert_eq!(lookup.known(&(requester("mallory"), Right::Bypass("any-port"), shop())), Some(false));
+        assert_eq!(lookup.known(&(requester("alice"), Right::Bypass("dns-blocked"), shop())), None);
         for namespace in [None, Some("market".into())] {
             assert_eq!(
-                lookup.known(&(requester("alice"), "any-port", namespace)),
+                lookup.known(&(requester("alice"), Right::Bypass("any-port"), namespace)),
                 None,
                 "a right ends at its namespace"
             );
         }
         let other = Requester { groups: Vec::new(), ..requester("alice") };
-        assert_eq!(lookup.known(&(other, "any-port", shop())), None, "other groups have other rights");
+        assert_eq!(lookup.known(&(other, Right::Bypass("any-port"), shop())), None, "other groups have other rights");
         for number in 0..KEPT {
-            lookup.keep((requester(&number.to_string()), "any-port", None), true);
+            lookup.keep((requester(&number.to_string()), Right::Bypass("any-port"), None), true);
         }
         assert!(lookup.answers.lock().unwrap().len() <= KEPT);
-        assert_eq!(lookup.known(&(requester(&(KEPT - 1).to_string()), "any-port", None)), Some(true));
+        assert_eq!(lookup.known(&(requester(&(KEPT - 1).to_string()), Right::Bypass("any-port"), None)), Some(true));
     }
 
     #[tokio::test]
@@ -252,6 +275,6 @@ mod tests {
         lookup.look_up(needs, &mut facts).await;
         assert!(facts.namespaces["shop"].is_err());
         assert!(facts.bypasses["any-port"].is_err());
-        assert_eq!(lookup.known(&(requester("alice"), "any-port", Some("shop".into()))), None);
+        assert_eq!(lookup.known(&(requester("alice"), Right::Bypass("any-port"), Some("shop".into()))), None);
     }
 }

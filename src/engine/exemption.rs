@@ -12,7 +12,7 @@ use crate::budget;
 use crate::config::Configuration;
 use crate::model::{Finding, Object, Path};
 use crate::rules::{self, Case, Mode};
-use crate::view::Site;
+use crate::view::{Site, parse_rfc3339};
 
 /// What an object says about a rule that does not hold for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +44,10 @@ pub fn exemption<'a>(
     let Some(reason) = written(&site.reason_annotation()) else {
         return Some(Err(format!("`{}` names it without `{}`", site.exempt_annotation(), site.reason_annotation())));
     };
-    let until = match written(&site.until_annotation()).map(|text| (text, text.parse::<Timestamp>())) {
+    let until = match written(&site.until_annotation()).map(|text| (text, parse_rfc3339(text))) {
         None => None,
-        Some((_, Ok(until))) => Some(until),
-        Some((text, Err(_))) => {
+        Some((_, Some(until))) => Some(until),
+        Some((text, None)) => {
             return Some(Err(format!(
                 "`{}` is {text:?}, which is no time as RFC 3339 writes it",
                 site.until_annotation()

@@ -140,6 +140,9 @@ impl<'a> Place<'a> {
     }
 }
 
+/// Rules that stop something, by their positions, each with the position after which all of them up to it are found again.
+type Stops = Vec<(usize, Option<usize>)>;
+
 /// The rules that stopped something before a change, found again after it.
 struct Kept<'a> {
     around: &'a dyn Surroundings,
@@ -148,7 +151,7 @@ struct Kept<'a> {
     /// For each pair of an old and a new side, by their addresses: the rules of the old one that stop something, in their
     /// order, and the earliest position at which the new one stops all that those up to this one did; none where it is not
     /// proved that it does.
-    sides: HashMap<(*const Side, *const Side), Vec<(usize, Option<usize>)>>,
+    sides: HashMap<(*const Side, *const Side), Stops>,
 }
 
 impl Kept<'_> {
@@ -174,7 +177,7 @@ impl Kept<'_> {
         }
     }
 
-    fn find(&mut self, new: &Place<'_>, old: &Place<'_>) -> Vec<(usize, Option<usize>)> {
+    fn find(&mut self, new: &Place<'_>, old: &Place<'_>) -> Stops {
         let mut alike: HashMap<u64, Vec<(usize, &Rule)>> = HashMap::new();
         let stops: Vec<(usize, &Rule)> = new.stops().collect();
         for (at, rule) in &stops {

@@ -265,9 +265,9 @@ impl<'a> Looking<'_, 'a> {
             if is_empty_here || self.may_match_in(labels, (name, facts)) {
                 return Found::MayMatch;
             }
-            places.push(facts);
+            places.push((Box::from(name), facts));
         }
-        match places.iter().any(|facts| !facts.running().is_empty()) {
+        match places.iter().any(|(_, facts)| !facts.running().is_empty()) {
             true => Found::NoPod(places),
             false if places.is_empty() => Found::NoNamespace,
             false => Found::MayMatch,
@@ -284,9 +284,22 @@ impl<'a> Looking<'_, 'a> {
     }
 
     /// The label of a pod of these namespaces that is nearest to a selector.
-    fn nearest_pod(&mut self, labels: &Selector, places: &[&NamespaceFacts]) -> Nearest {
-        let running = places.iter().flat_map(|facts| facts.running());
-        Nearest::to(labels, &running.map(|running| &running.workload.labels), &mut self.effort)
+    /// The nearest label of a pod there that the author may know of: in the namespace of the object, or where they may list
+    /// pods.
+    fn nearest_pod(&mut self, labels: &Selector, places: &[(Box<str>, &NamespaceFacts)]) -> Nearest {
+        let own = self.case.change.object().namespace();
+        let mut nearest = |is_wanted: &dyn Fn(&str) -> bool| {
+            let running = places.iter().filter(|(name, _)| is_wanted(name)).flat_map(|(_, facts)| facts.running());
+            Nearest::to(labels, &running.map(|running| &running.workload.labels), &mut self.effort)
+        };
+        let in_own = nearest(&|name| Some(name) == own);
+        if in_own.near().is_some() {
+            return in_own;
+        }
+        let anywhere = nearest(&|_| true);
+        let only = if let [(name, _)] = places { Some(&**name) } else { None };
+        let may_know = || self.case.occasion.author.may_list("pods", only);
+        if anywhere.near().is_some() && may_know() { anywhere } else { Nearest::default() }
     }
 
     /// The label of a namespace that is nearest to a selector that none matches. None, if there may be others that are not
@@ -304,7 +317,9 @@ impl<'a> Looking<'_, 'a> {
         // A name that is like none of them may be that of somebody else's, of which no manifest is here.
         let is_by_name = selector.values_of(NAME_LABEL).is_some();
         let is_near = nearest.has_key(NAME_LABEL);
-        (view.is_whole() || !is_by_name || is_near).then_some(nearest)
+        let is_told = view.is_whole() || !is_by_name || is_near;
+        let may_know = nearest.near().is_none() || self.case.occasion.author.may_list("namespaces", None);
+        is_told.then_some(if may_know { nearest } else { Nearest::default() })
     }
 
     /// Whether a selector names a namespace that every cluster has, or one of the platform: by its name, or by a label with
@@ -338,7 +353,7 @@ enum Found<'a> {
     /// No such namespace.
     NoNamespace,
     /// No such pod in these namespaces.
-    NoPod(Vec<&'a NamespaceFacts>),
+    NoPod(Vec<(Box<str>, &'a NamespaceFacts)>),
 }
 
 /// Whether pods may be those of the cluster's DNS.

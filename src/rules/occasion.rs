@@ -42,6 +42,12 @@ pub trait Author: fmt::Debug {
     /// They may not, or it could not be found out: why, as the end of a sentence that starts with what they would have to
     /// be allowed.
     fn may_bypass(&self, rule: &'static str) -> Result<(), String>;
+
+    /// Returns true if they may list a core resource in a namespace, or in the cluster, so that an answer may name what is
+    /// there. Manifests in files are the author's own.
+    fn may_list(&self, _resource: &'static str, _namespace: Option<&str>) -> bool {
+        true
+    }
 }
 
 /// Whoever it will be: a manifest in a file has no author yet. What they may do is found out when they come with it.

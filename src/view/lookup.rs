@@ -15,6 +15,15 @@ pub enum Need {
     Namespace(Box<str>),
     /// The policies that are stored now in a namespace, and those of the cluster: before a denial that they could change.
     Stored(Option<Box<str>>),
+    /// Whether the requester may list a core resource in a namespace, or in the cluster.
+    List {
+        /// The resource.
+        resource: &'static str,
+        /// The namespace.
+        namespace: Option<Box<str>>,
+        /// The user.
+        requester: Requester,
+    },
     /// Whether who makes the request may do what this rule forbids.
     Bypass {
         /// The rule.
@@ -40,6 +49,9 @@ pub struct Requester {
     pub extra: Vec<(Box<str>, Vec<Box<str>>)>,
 }
 
+/// A core resource, and the namespace in which it is listed; none for the cluster.
+pub type Listed = (&'static str, Option<Box<str>>);
+
 /// What was found out.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -47,6 +59,8 @@ pub struct Facts {
     pub namespaces: HashMap<Box<str>, Result<Option<Object>, String>>,
     /// Whether the requester may do what a rule forbids, by rule.
     pub bypasses: HashMap<&'static str, Result<bool, String>>,
+    /// Whether the requester may list a resource, by resource and namespace.
+    pub lists: HashMap<Listed, Result<bool, String>>,
     /// The objects that are stored now, or why they could not be read.
     pub stored: Option<Result<Vec<Object>, String>>,
 }
@@ -57,6 +71,9 @@ impl Facts {
         match need {
             Need::Namespace(name) => drop(self.namespaces.entry(name).or_insert_with(|| Err(why.to_owned()))),
             Need::Stored(_) => drop(self.stored.get_or_insert_with(|| Err(why.to_owned()))),
+            Need::List { resource, namespace, .. } => {
+                self.lists.entry((resource, namespace)).or_insert_with(|| Err(why.to_owned()));
+            }
             Need::Bypass { rule, .. } => drop(self.bypasses.entry(rule).or_insert_with(|| Err(why.to_owned()))),
         }
     }

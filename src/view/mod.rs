@@ -9,7 +9,7 @@ mod site;
 mod time;
 
 pub use hatch::{Hatch, HatchFault};
-pub use lookup::{Facts, Lookup, Need, Requester};
+pub use lookup::{Facts, Listed, Lookup, Need, Requester};
 pub use namespace::{FIELD_MANAGER, NamespaceFacts, Owned, Running};
 pub use scene::Scene;
 pub use site::{Baseline, BaselineScope, ClusterDns, NamePattern, Profiles, SetName, Site, SiteError};

@@ -1,5 +1,7 @@
 //! A namespace with a profile, its policies and its pods, for whatever a hostile author sends there.
 
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+
 use portcullis::admission::Knowledge;
 use portcullis::baseline::PolicySet;
 use portcullis::config::Configuration;

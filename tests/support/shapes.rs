@@ -3,6 +3,8 @@
 //! The growth test, the memory test, the benchmark and the hostile clients send them.
 
 #![allow(dead_code, reason = "each test file compiles all of this and uses a part of it")]
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+#![allow(clippy::needless_pass_by_value, reason = "json! makes values")]
 
 use serde_json::{Map, Value, json};
 
