@@ -131,7 +131,7 @@ impl<T: Number> FromIterator<(T, T)> for Ranges<T> {
     /// The numbers of all these ranges, from the first to the last of each.
     fn from_iter<I: IntoIterator<Item = (T, T)>>(ranges: I) -> Self {
         let mut ranges: Vec<(T, T)> = ranges.into_iter().filter(|(first, last)| first <= last).collect();
-        charge(ranges.len());
+        charge(2 * ranges.len());
         ranges.sort_unstable();
         let mut merged: Vec<(T, T)> = Vec::with_capacity(ranges.len());
         for (first, last) in ranges {

@@ -120,7 +120,10 @@ impl Selector {
             Self::All(parts) => Self::All(each(parts)),
             Self::Any(parts) => Self::Any(each(parts)),
             Self::Not(part) => Self::Not(Box::new(part.on(owner))),
-            Self::Label(label) => Self::Label(Requirement { owner, ..label.clone() }),
+            Self::Label(label) => {
+                charge(label.operator.size() / 4);
+                Self::Label(Requirement { owner, ..label.clone() })
+            }
         }
     }
 
@@ -136,6 +139,9 @@ impl Selector {
     /// The values of which this label has to have one, where the selector is written so that it says.
     #[must_use]
     pub fn values_of(&self, key: &str) -> Option<&[Box<str>]> {
+        if let Self::All(parts) = self {
+            charge(parts.len() / 8);
+        }
         match self {
             Self::All(parts) => parts.iter().find_map(|part| part.values_of(key)),
             Self::Label(Requirement { owner: Owner::Itself, key: own, operator: Operator::In(values) }) => {

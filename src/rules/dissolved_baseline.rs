@@ -326,10 +326,15 @@ fn is_never_asked(
     budget: &mut usize,
 ) -> bool {
     let is_before = |place: usize| place < at || policy.order == Order::Additive;
-    stopping
-        .iter()
-        .take_while(|(place, _)| is_before(*place))
-        .any(|(_, other)| *budget > 0 && other.covers(rule, case.view, budget))
+    for (_, other) in stopping.iter().take_while(|(place, _)| is_before(*place)) {
+        if *budget == 0 {
+            return false;
+        }
+        if other.covers(rule, case.view, budget) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Whether a policy is asked only after what isolates the namespace.

@@ -1,5 +1,6 @@
 //! See [`MetadataEgress`].
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::passed_on::Later;
@@ -95,10 +96,13 @@ impl Rule for MetadataEgress {
         let mut budget = BUDGET;
         for policy in case.policies() {
             let later = Later::than(case, policy, &mut budget);
+            // Asked once for all rules, and only if one of them reaches the address.
+            let mut denied: HashMap<IpAddr, bool> = HashMap::new();
             for rule in &policy.egress.rules {
                 let reached = services.iter().find_map(|(address, set)| {
                     let end = End::Addresses { set, outside: true };
-                    let reached = rule.means(&end, PORT, case.view) == Some(true) && !is_denied(case, policy, end);
+                    let mut is_denied = || *denied.entry(*address).or_insert_with(|| is_denied(case, policy, end));
+                    let reached = rule.means(&end, PORT, case.view) == Some(true) && !is_denied();
                     reached.then_some((*address, end))
                 });
                 let Some((address, end)) = reached else { continue };

@@ -12,6 +12,7 @@ mod judges;
 mod listener;
 mod memory;
 mod readiness;
+mod record;
 mod routes;
 mod tls;
 

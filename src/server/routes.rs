@@ -21,11 +21,9 @@ use tokio::sync::{Semaphore, oneshot};
 use super::Shared;
 use super::judges::{Busy, INLINE_BYTES, INLINE_STEPS, Judges};
 use super::memory::{self, Memory};
-use crate::admission::{self, Answer, Decision, Knowledge, Refusal, Reply};
+use super::record::record;
+use crate::admission::{self, Answer, Knowledge, Refusal, Reply};
 use crate::budget::{self, Exceeded, Limits};
-use crate::dialect::DIALECTS;
-use crate::rules::Mode;
-use crate::telemetry::Counted;
 use crate::view::{Facts, Need};
 
 /// The deadline where the API server does not say one: its own default.
@@ -270,7 +268,7 @@ impl Handler {
                 Ok(Some(Attempt::Needs(vec![Need::Stored(namespace.map(Box::from))])))
             }
             Ok(Ok(Reply::Answer(Answer { body, decision }))) => {
-                self.record(&decision, started.elapsed());
+                record(self.name, &self.shared.metrics, &decision, started.elapsed());
                 Ok(Some(Attempt::Answered(body)))
             }
             Ok(Ok(Reply::Needs(needs))) => Ok(Some(Attempt::Needs(needs))),
@@ -280,57 +278,6 @@ impl Handler {
             Err(_) => Err(panicked()),
         }
     }
-
-    /// One line a decision for those who want to know it all, and one a denial for everybody.
-    fn record(&self, decision: &Decision<'_>, took: Duration) {
-        let metrics = &self.shared.metrics;
-        let request = &decision.request;
-        let counted = Counted {
-            endpoint: self.name,
-            operation: operation(&request.operation),
-            kind: kind(&request.kind.kind),
-            decision: decision.word(),
-        };
-        metrics.answered(counted, took);
-        for judgement in &decision.judgements {
-            metrics.found(judgement.finding.rule, judgement.action.name());
-        }
-        macro_rules! line {
-            ($level:ident, $message:literal $(, $name:ident = $value:expr)*) => {
-                tracing::$level!(
-                    endpoint = self.name,
-                    uid = &*request.uid,
-                    operation = &*request.operation,
-                    kind = &*request.kind.kind,
-                    namespace = request.namespace.as_deref().unwrap_or_default(),
-                    name = request.name.as_deref().unwrap_or_default(),
-                    user = &*request.user_info.username,
-                    dry_run = request.dry_run.unwrap_or_default(),
-                    decision = counted.decision,
-                    micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-                    $($name = $value,)*
-                    $message
-                )
-            };
-        }
-        if decision.allowed {
-            line!(debug, "decided", rules = rules(decision, None));
-        } else {
-            let why = decision.unreadable.as_deref().unwrap_or_default();
-            line!(info, "denied", rules = rules(decision, Some(Mode::Deny)), why = why);
-        }
-    }
-}
-
-/// What rules found, as `rule at path`.
-fn rules(decision: &Decision<'_>, action: Option<Mode>) -> String {
-    let judgements =
-        decision.judgements.iter().filter(|judgement| action.is_none_or(|action| judgement.action == action));
-    let found: Vec<String> = judgements
-        .take(20)
-        .map(|judgement| format!("{} at {}", judgement.finding.rule, judgement.finding.path))
-        .collect();
-    found.join(", ")
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "it is what map_err hands over")]
@@ -406,23 +353,6 @@ fn go_duration(text: &str) -> Option<Duration> {
     (!total.is_zero()).then_some(total)
 }
 
-/// The operation as a label: one of few.
-fn operation(operation: &str) -> &'static str {
-    match operation {
-        "CREATE" => "create",
-        "UPDATE" => "update",
-        "DELETE" => "delete",
-        "CONNECT" => "connect",
-        _ => "other",
-    }
-}
-
-/// The kind as a label: one of those that a dialect reads.
-fn kind(kind: &str) -> &'static str {
-    let known = DIALECTS.iter().flat_map(|dialect| dialect.kinds()).find(|known| known.kind == kind);
-    known.map_or("other", |known| known.kind)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -445,11 +375,5 @@ mod tests {
         assert_eq!(username(body), "ada");
         assert_eq!(username(br#"{"request":{"object":{}}}"#), "");
         assert_eq!(username(br#"{"userInfo":{"username":"cut"#), "cut");
-    }
-
-    #[test]
-    fn labels_have_few_values() {
-        assert_eq!((kind("NetworkPolicy"), kind("Anything")), ("NetworkPolicy", "other"));
-        assert_eq!((operation("CREATE"), operation("anything")), ("create", "other"));
     }
 }

@@ -149,6 +149,9 @@ fn count<T>(list: &Option<Vec<T>>) -> usize {
     list.as_ref().map_or(0, Vec::len)
 }
 
+/// Steps for reading an element, beside those for its text.
+const STEPS_PER_ELEMENT: usize = 12;
+
 /// Bytes of a copy of a peer with its path and its selector.
 const BYTES_PER_PEER: usize = 512;
 
@@ -175,6 +178,7 @@ impl Reader<'_> {
     /// Adds the rules that an element makes: none if it means nothing, one for each entry of `toPorts` where these say
     /// different things about more than ports.
     fn element(&mut self, element: &Element<'_>, list: List, path: Path, rules: &mut Vec<Rule>) {
+        charge(STEPS_PER_ELEMENT);
         let peers = peers::read(element, list, self.scope, &path, self.faults);
         let mut entries = ports::read(element, list, self.is_for_nodes, &path, self.faults);
         let conditions = self.conditions(element, list, &path);
