@@ -196,7 +196,7 @@ pub fn hold(bytes: usize) {
 }
 
 /// Bytes of the model and of the structs it is read from, for one object of a JSON text: a rule, a peer, a port.
-const BYTES_PER_OBJECT: usize = 500;
+const BYTES_PER_OBJECT: usize = 300;
 /// The same for one item of a list or of an object.
 const BYTES_PER_ITEM: usize = 64;
 /// Steps for reading one value of a JSON text.

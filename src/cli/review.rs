@@ -9,6 +9,7 @@ use clap::Args;
 use super::sources::Sources;
 use super::{DENIED, OK};
 use crate::admission;
+use crate::budget::{self, Limits};
 use crate::view::Facts;
 
 /// Answer one AdmissionReview: from standard input to standard output.
@@ -40,7 +41,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let mut body = Vec::new();
     std::io::stdin().read_to_end(&mut body).context("standard input")?;
     let endpoint = if arguments.mutate { admission::mutate } else { admission::validate };
-    let answer = endpoint(&knowledge, &Facts::default(), &body)?.answer()?;
+    let answered = budget::run(Limits::default(), || endpoint(&knowledge, &Facts::default(), &body));
+    let answer = answered??.answer()?;
     let mut out = std::io::stdout().lock();
     out.write_all(&answer.body)?;
     writeln!(out)?;

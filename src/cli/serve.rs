@@ -68,6 +68,10 @@ pub(super) struct Arguments {
     /// How many requests may be under way at once. More are refused with 429.
     #[arg(long, value_name = "N", default_value_t = Limits::default().in_flight)]
     max_in_flight: usize,
+    /// Memory of the bodies of all requests in flight, in MiB. More are rejected with 429. Each thread that judges may hold
+    /// 64 MiB besides.
+    #[arg(long, value_name = "MIB", default_value_t = Limits::default().memory / MIB, value_parser = memory)]
+    max_body_memory: usize,
     /// How long to serve on after SIGTERM, until everybody has heard that the server is not ready.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     stop_after: Duration,
@@ -89,6 +93,18 @@ enum LogFormat {
     Json,
     /// For people.
     Text,
+}
+
+/// Bytes of a MiB.
+const MIB: usize = 1024 * 1024;
+
+/// A number of MiB that has room for one body of the largest size, and for small ones beside it.
+fn memory(text: &str) -> Result<usize, String> {
+    let least = Limits::default().body / MIB * 4 / 3 + 1;
+    match text.parse() {
+        Ok(number) if number >= least => Ok(number),
+        _ => Err(format!("`{text}` is not a number of MiB from {least} up")),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -127,7 +143,12 @@ async fn serve(arguments: Arguments) -> Result<u8> {
     let lease_namespace = arguments.controller.then(live::own_namespace).transpose()?;
     let planned = arguments.webhooks.plan(&arguments.tls, cluster.is_some(), arguments.controller)?;
     let texts = sources.read()?;
-    let limits = Limits { in_flight: arguments.max_in_flight, stop_after: arguments.stop_after, ..Limits::default() };
+    let limits = Limits {
+        in_flight: arguments.max_in_flight,
+        memory: arguments.max_body_memory.saturating_mul(MIB),
+        stop_after: arguments.stop_after,
+        ..Limits::default()
+    };
     let metrics = Metrics::default();
     let mut knowledge = texts.understand()?;
     if cluster.is_some() {

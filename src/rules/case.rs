@@ -232,7 +232,8 @@ impl Findings {
         let Self { mut kept, left_out, digest } = self;
         if let (1.., Some(last)) = (left_out, kept.last().cloned()) {
             let message = text!("{left_out} more findings of this rule in this object ({:016x})", digest.finish());
-            kept.push(Finding { message, help: "split the object".to_owned(), path: Path::root(), fix: None, ..last });
+            // At the place of the last one, so that it is reported after those that are told apart.
+            kept.push(Finding { message, help: "split the object".to_owned(), fix: None, ..last });
         }
         kept
     }
