@@ -45,6 +45,8 @@ enum Patched {
     Never,
     /// The labels of a new namespace.
     Labels,
+    /// The user that opens a hatch.
+    Opener,
     /// The missing DNS rule, where that is configured.
     Dns,
     /// The same, in Cilium's words.
@@ -111,6 +113,7 @@ const TABLE: &[Expected] = &[
     allowed("namespace-delete"),
     Expected {
         denied: &[("unguarded-hatch", "metadata.labels[\"network-policy.homelab/enforcement\"]")],
+        patch: Patched::Opener,
         ..allowed("namespace-update-enforcement-disabled")
     },
     allowed("namespace-update-profile"),
@@ -209,6 +212,10 @@ fn mutated(expected: &Expected, injects: bool, object: &Value, verdict: &Verdict
             {"op": "add", "path": "/metadata/labels/network-policy.homelab~1profile", "value": "standard"},
             {"op": "add", "path": "/metadata/labels/network-policy.homelab~1baseline", "value": "pending"},
         ]),
+        Patched::Opener => json!([
+            {"op": "add", "path": "/metadata/annotations", "value": {}},
+            {"op": "add", "path": "/metadata/annotations/network-policy.homelab~1opened-by", "value": "admin"},
+        ]),
         Patched::Dns if injects => json!([{
             "op": "add",
             "path": "/spec/egress/-",
@@ -244,6 +251,10 @@ fn mutated(expected: &Expected, injects: bool, object: &Value, verdict: &Verdict
             let labels = namespace.metadata.labels.unwrap();
             assert_eq!((labels[PROFILE].as_str(), labels[BASELINE].as_str()), ("standard", "pending"), "{told}");
             assert_eq!(labels["kubernetes.io/metadata.name"], "shop", "what was there stays: {told}");
+        }
+        Patched::Opener => {
+            let annotations = &patched["metadata"]["annotations"];
+            assert_eq!(*annotations, json!({"network-policy.homelab/opened-by": "admin"}), "{told}");
         }
         // There is no type of Cilium's to hold it against.
         Patched::CiliumDns => assert_eq!(patched["spec"]["egress"].as_array().map(Vec::len), Some(2), "{told}"),
