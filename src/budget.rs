@@ -214,6 +214,11 @@ pub fn charge_json(text: &str) {
     hold(objects * BYTES_PER_OBJECT + items * BYTES_PER_ITEM + text.len());
 }
 
+/// Charges the bytes of each object of a JSON text that takes more than [`charge_json`] counts.
+pub fn hold_objects(text: &str, bytes_each: usize) {
+    hold(text.bytes().filter(|byte| *byte == b'{').count() * bytes_each);
+}
+
 /// Runs work within limits of its own.
 ///
 /// # Errors

@@ -1,8 +1,11 @@
 //! Manifest → model.
 
+use serde_json::value::RawValue;
+
 use super::labels::{conjunction, of_accounts, of_namespaces, of_pods, pods};
 use super::reader::{ASIDE_NOT, Parsed, Reader, Role};
 use super::{stored, tier, wire};
+use crate::budget::hold_objects;
 use crate::dialect::kubernetes::Kubernetes;
 use crate::dialect::{Dialect, Manifest, ReadError, strict};
 use crate::model::{
@@ -40,6 +43,9 @@ fn staged_kubernetes(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     Ok(object)
 }
 
+/// Bytes of an object of a spec beside those that any object takes.
+const BYTES_PER_OBJECT: usize = 1200;
+
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct StagedAction {
@@ -55,6 +61,8 @@ fn policy(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     let is_staged = manifest.kind.starts_with("Staged");
     let is_defaulted = manifest.api_version.starts_with("projectcalico.org/");
     let mut reader = Reader { namespace: id.namespace.clone(), is_global, faults: Vec::new() };
+    // A rule has two ends with a dozen fields each, however few are written.
+    hold_objects(manifest.written.spec.map_or("", RawValue::get), BYTES_PER_OBJECT);
     let mut spec: wire::Spec = manifest.strict_spec(&mut reader.faults)?;
     let path = Path::root().field("spec");
     reader.leave_out_foreign(&mut spec, manifest.kind, is_staged, &path);

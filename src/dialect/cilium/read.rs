@@ -6,7 +6,7 @@ use super::element::{Element, List};
 use super::labels::Scope;
 use super::validity::Faults;
 use super::{CLUSTERWIDE, peers, ports, wire};
-use crate::budget::{charge, hold};
+use crate::budget::{charge, hold, hold_objects};
 use crate::dialect::{Manifest, ReadError, strict};
 use crate::model::{
     Action, Body, Direction, Fault, Object, ObjectRef, Order, Path, Peers, Policy, Ports, Rule, Side, Stage, Standing,
@@ -22,6 +22,9 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     let mut unknown = Vec::new();
     let root = Path::root();
     let mut specs: Vec<(Path, wire::Spec)> = Vec::new();
+    for text in [manifest.written.spec, manifest.written.specs].into_iter().flatten() {
+        hold_objects(text.get(), BYTES_PER_OBJECT);
+    }
     specs.extend(manifest.strict(manifest.written.spec, "spec", &mut unknown)?.map(|spec| (root.field("spec"), spec)));
     let has_specs = read_specs(manifest, &mut specs, &mut unknown)?;
 
@@ -148,6 +151,9 @@ fn policy(spec: &wire::Spec, path: &Path, object: &ObjectRef, scope: &Scope, fau
 fn count<T>(list: &Option<Vec<T>>) -> usize {
     list.as_ref().map_or(0, Vec::len)
 }
+
+/// Bytes of an object of a spec beside those that any object takes.
+const BYTES_PER_OBJECT: usize = 600;
 
 /// Steps for reading an element, beside those for its text.
 const STEPS_PER_ELEMENT: usize = 12;
