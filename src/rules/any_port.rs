@@ -1,6 +1,6 @@
 //! See [`AnyPort`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::hosts::is_for_hosts;
 use super::passed_on::{Later, for_whom, verb};
@@ -145,19 +145,19 @@ impl AnyPort {
             return;
         }
         // Each rule is reported once.
-        let mut reported: Vec<&TrafficRule> = Vec::new();
+        let mut reported: HashSet<*const TrafficRule> = HashSet::new();
         for parts in together::by_pods(&parts, case) {
             for (peer, parts) in by_peer(&parts, case) {
                 let Some((last, what)) = self.completed(&parts) else { continue };
-                let own: Vec<&TrafficRule> = parts.iter().filter(|part| part.is_own).map(|part| part.rule).collect();
-                charge(own.len());
-                if own.iter().any(|rule| reported.iter().any(|other| std::ptr::eq(*other, *rule))) {
+                let own = || parts.iter().filter(|part| part.is_own).map(|part| std::ptr::from_ref(part.rule));
+                charge(parts.len());
+                if own().any(|rule| reported.contains(&rule)) {
                     continue;
                 }
                 let peers = peer.map_or(Peers::Any, |peer| Peers::Only(vec![peer.clone()]));
                 let what = text!("{what}, {}", together::with_whom(&parts, case));
                 self.report(case, findings, direction, last, &peers, &what);
-                reported.extend(own);
+                reported.extend(own());
             }
         }
     }
@@ -166,9 +166,9 @@ impl AnyPort {
     /// without it.
     fn completed<'a>(&self, parts: &[Part<'a>]) -> Option<(&'a TrafficRule, String)> {
         Protocol::WITH_PORTS.into_iter().find_map(|protocol| {
-            let what = self.all_of(&together::sum(parts, protocol), protocol)?;
-            let of_others = together::sum(parts.iter().filter(|part| !part.is_own), protocol);
             let all = together::sum(parts, protocol);
+            let what = self.all_of(&all, protocol)?;
+            let of_others = together::sum(parts.iter().filter(|part| !part.is_own), protocol);
             if all.count() - of_others.count() <= MIN_SHARE {
                 return None;
             }
@@ -263,8 +263,9 @@ fn by_peer<'a>(parts: &[Part<'a>], case: &Case<'_>) -> Vec<(Option<&'a Peer>, Ve
     };
     let all = |who: &Option<&'a Who>| {
         let (peer, alike) = kinds.get(who)?;
-        let is_alike = |part: &Part<'a>| alike.iter().any(|other| std::ptr::eq(other.rule, part.rule));
         charge(parts.len() + alike.len());
+        let rules: HashSet<*const TrafficRule> = alike.iter().map(|part| std::ptr::from_ref(part.rule)).collect();
+        let is_alike = |part: &Part<'a>| rules.contains(&std::ptr::from_ref(part.rule));
         let all = if alike.len() == parts.len() {
             alike.clone()
         } else {
