@@ -15,8 +15,11 @@ const LENGTH: usize = 400;
 const PATCHES: usize = 2;
 /// How long a patch may be to stand in a denial.
 const PATCH: usize = 600;
-/// How long a warning is at most. The API server cuts at 256 where all of them together are too long, and terminals do earlier.
-const WARNING: usize = 120;
+/// The most characters of a warning: the API server cuts longer ones in the middle of a word when all warnings of a
+/// request together exceed 4096 characters (`truncateItemRunes` in `k8s.io/apiserver/pkg/endpoints/filters/warning.go`).
+const WARNING: usize = 256;
+/// The most characters that the advice takes from a message that does not fit into a warning beside it.
+const ADVICE: usize = 120;
 /// How much the API server takes of all warnings together, less room for those of others.
 const WARNINGS: usize = 3072;
 /// How many causes a program gets.
@@ -78,7 +81,8 @@ pub(super) fn warnings(judgements: &[Judgement]) -> Vec<String> {
     for judgement in before.iter().chain(&others) {
         let finding = &judgement.finding;
         let note = judgement.spared.map(|spared| format!(" ({})", spared.note())).unwrap_or_default();
-        let warning = line(&format!("{}{note} at {}: {}", finding.rule, finding.path, finding.message));
+        let head = format!("{}{note} at {}: ", finding.rule, finding.path);
+        let warning = warning(&head, &finding.message, &finding.help);
         if warnings.len() + 1 >= MOST || warning.len() > room {
             left_out += 1;
         } else if !warnings.contains(&warning) {
@@ -109,12 +113,27 @@ pub(super) fn line(text: &str) -> String {
     clean(cut(text, WARNING).into_owned())
 }
 
-/// A text of at most so many characters.
+/// A finding as one warning. The advice stays when there is no room for both: it is what a reader acts on.
+fn warning(head: &str, message: &str, advice: &str) -> String {
+    let room = WARNING.saturating_sub(head.chars().count() + "; ".len());
+    let asked = advice.chars().count().min(ADVICE).min(room / 2);
+    let message = cut(message, room.saturating_sub(asked));
+    let advice = cut(advice, room.saturating_sub(message.chars().count()));
+    line(&format!("{head}{message}; {advice}"))
+}
+
+/// A text of at most so many characters, cut between two words where there are any.
 fn cut(text: &str, most: usize) -> Cow<'_, str> {
     if text.chars().nth(most).is_none() {
         return Cow::Borrowed(text);
     }
-    text.chars().take(most.saturating_sub(1)).chain(['…']).collect::<String>().into()
+    let end = text.char_indices().nth(most.saturating_sub(2)).map_or(text.len(), |(end, _)| end);
+    let whole = text.get(..end).unwrap_or(text);
+    // One long word, such as a selector, is cut in itself rather than left out.
+    match whole.rsplit_once(' ').filter(|(words, _)| words.len() > whole.len() / 2) {
+        Some((words, _)) => format!("{} …", words.trim_end_matches([',', ';', ':', ' '])).into(),
+        None => format!("{whole}…").into(),
+    }
 }
 
 /// A text on one line. What an author wrote must not look like a line of ours.
@@ -174,23 +193,43 @@ mod tests {
         assert!(!warnings.is_empty());
         assert!(warnings.iter().map(String::len).sum::<usize>() <= 4096);
         for warning in &warnings {
-            assert!(warning.chars().count() <= 120 && !warning.contains(char::is_control), "{warning}");
+            assert!(warning.chars().count() <= WARNING && !warning.contains(char::is_control), "{warning}");
+            assert!(warning.ends_with("; list the ports") || warning.starts_with("and "), "{warning}");
         }
-        assert_eq!(warnings.len(), 12);
-        assert!(warnings[0].ends_with('…'));
-        assert_eq!(warnings[11], "and 189 more warnings; `portcullis check` shows them all");
+        let last = warnings.last().unwrap();
+        let shown = warnings.len() - 1;
+        assert_eq!(*last, format!("and {} more warnings; `portcullis check` shows them all", 200 - shown));
+        let short: Vec<Judgement> = (0..200).map(|n| judgement("open", Mode::Warn, n)).collect();
+        assert_eq!(super::warnings(&short).len(), MOST);
     }
+
+    #[test]
+    fn a_warning_is_cut_between_words_and_keeps_its_advice() {
+        let message = "egress from pods with app=web is allowed to every address ".repeat(8);
+        let advice = "name the peers, or list the blocks that the pods need ".repeat(8);
+        let told = warning("any-port at spec.egress[0]: ", message.trim(), "list the ports");
+        assert!(told.ends_with(" …; list the ports"), "{told}");
+        let whole: Vec<&str> = message.split(' ').collect();
+        let told_message = told.split(": ").nth(1).unwrap().split(" …").next().unwrap();
+        assert!(told_message.split(' ').all(|word| whole.contains(&word)), "{told}");
+        let both = warning("any-port at spec.egress[0]: ", message.trim(), advice.trim());
+        assert!(both.chars().count() <= WARNING && both.ends_with(" …"), "{both}");
+        assert!(both.contains("; name the peers, or list"), "{both}");
+        let short = warning("any-port at spec: ", "open", "list the ports");
+        assert_eq!(short, "any-port at spec: open; list the ports");
+    }
+
     #[test]
     fn a_preview_comes_after_what_was_found_and_only_where_there_is_room() {
         let told: Vec<String> = (0..5).map(|n| format!("preview: {n}")).collect();
         let few = with_preview(vec!["a".into()], &told);
         assert_eq!(few[0], "a");
         assert_eq!(few[1..], told);
-        let long = with_preview(Vec::new(), &[format!("preview: {}", "x".repeat(200))]);
-        assert_eq!(long[0].chars().count(), WARNING);
+        let long = with_preview(Vec::new(), &[format!("preview: {}", "x".repeat(400))]);
+        assert_eq!(long[0].chars().count(), WARNING - 1);
         let most: Vec<String> = (0..MOST).map(|n| n.to_string()).collect();
         assert_eq!(with_preview(most.clone(), &told), most);
-        let full: Vec<String> = (0..10).map(|n| format!("{n}{}", "ü".repeat(WARNING))).collect();
+        let full: Vec<String> = (0..5).map(|n| format!("{n}{}", "ü".repeat(WARNING))).collect();
         let whole = with_preview(full, &told);
         assert!(whole.iter().map(String::len).sum::<usize>() <= WARNINGS, "{whole:#?}");
     }
