@@ -215,6 +215,20 @@ impl Ports {
         }
     }
 
+    /// An upper bound on the count of [`known_numbers`](Self::known_numbers) of any protocol, without sorting them.
+    #[must_use]
+    pub fn known_at_most(&self) -> u128 {
+        match self {
+            Self::Any => u128::from(u16::MAX) + 1,
+            Self::Only(ports) => {
+                let width = |(first, last): (u16, u16)| u128::from(last.saturating_sub(first)) + 1;
+                ports.iter().filter_map(Port::known_numbers).map(width).sum()
+            }
+            Self::But { of, .. } => of.known_at_most(),
+            Self::OfService(_) => 0,
+        }
+    }
+
     /// Returns true if both list the same, wherever that is written.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
@@ -319,6 +333,7 @@ mod tests {
             port(Some(Protocol::Udp), Numbers::Range(201, 300)),
         ]);
         assert_eq!(ports.known_numbers(Protocol::Tcp), Ranges::between(1, 200));
+        assert_eq!(ports.known_at_most(), 300, "of every protocol, as if none of them overlapped");
         let udp = |number| Traffic::Port { protocol: Protocol::Udp, number, names: Names::Exactly(&[]) };
         assert_eq!(ports.mean(udp(150)), Some(true));
         assert_eq!(ports.mean(udp(50)), Some(false));

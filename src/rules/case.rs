@@ -230,7 +230,9 @@ impl Findings {
     #[must_use]
     pub fn into_vec(self) -> Vec<Finding> {
         let Self { mut kept, left_out, digest } = self;
-        if let (1.., Some(last)) = (left_out, kept.last().cloned()) {
+        if left_out > 0
+            && let Some(last) = kept.last().cloned()
+        {
             let message = text!("{left_out} more findings of this rule in this object ({:016x})", digest.finish());
             // At the place of the last one, so that it is reported after those that are told apart.
             kept.push(Finding { message, help: "split the object".to_owned(), fix: None, ..last });

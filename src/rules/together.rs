@@ -55,7 +55,12 @@ pub(super) fn parts<'a>(
         charge(1);
         rule.ports.entries() > 0 && is_wanted(rule)
     };
-    let own = policy.side(direction).rules.iter().filter(is_wanted);
+    let own = || policy.side(direction).rules.iter().filter(is_wanted);
+    // Most policies list a few ports, and need no more than this.
+    if own().map(|rule| rule.ports.known_at_most()).sum::<u128>() <= MIN_SHARE {
+        return None;
+    }
+    let own = own();
     let own: Vec<&TrafficRule> = own.filter(|rule| later.lets_through(direction, rule, &mut { usize::MAX })).collect();
     let is_much = |protocol| {
         let sum: Ranges<u16> = own.iter().flat_map(|rule| spans(rule, protocol)).collect();
