@@ -4,6 +4,7 @@ use std::env;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::client::Client;
 use super::free_ports;
 use super::pki::{self, Authority};
 use super::process::Process;
@@ -134,6 +136,23 @@ impl ControlPlane {
         Kubectl { identity, ..self.admin.clone() }
     }
 
+    /// A client of the API server for a user in a group, with a certificate that names both.
+    pub(crate) fn client(&self, user: &str, group: &str) -> Client {
+        let ca = fs::read_to_string(&self.authority.certificate).unwrap();
+        let identity = self.authority.client(user, group);
+        Client::new(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)), &ca, "localhost").with_identity(&identity)
+    }
+
+    /// The port of etcd, which keeps every version of every object for some minutes.
+    pub(crate) fn etcd_port(&self) -> u16 {
+        self.etcd_port
+    }
+
+    /// The port of the API server.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Ends the API server, as a machine that loses its power would.
     pub(crate) fn stop_api_server(&mut self) {
         self.api_server.kill();
@@ -146,13 +165,13 @@ impl ControlPlane {
         self.wait_until_ready().unwrap();
     }
 
-    /// A kubeconfig for the API server with a token.
-    pub(crate) fn kubeconfig_with_token(&self, file: &Path, token: &str) {
+    /// A kubeconfig with a token, for the API server at this port of loopback.
+    pub(crate) fn kubeconfig_with_token(&self, file: &Path, token: &str, port: u16) {
         let config = serde_json::json!({
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "test", "cluster": {
-                "server": format!("https://127.0.0.1:{}", self.port),
+                "server": format!("https://127.0.0.1:{port}"),
                 "certificate-authority": self.authority.certificate,
             }}],
             "users": [{"name": "account", "user": {"token": token}}],

@@ -17,8 +17,9 @@ use tempfile::TempDir;
 use super::command::{Done, finish};
 use super::control_plane::{ControlPlane, Output};
 use super::free_ports;
+use super::limit::{MemoryLimit, status_bytes};
 use super::process::Process;
-use super::server::{get, portcullis};
+use super::server::{get, portcullis, within};
 use super::service::Service;
 
 /// How long anything may take that has to happen some time. Only what never happens takes as long.
@@ -33,11 +34,15 @@ pub(crate) struct Installation {
     pub(crate) replicas: Vec<Replica>,
     pub(crate) plane: ControlPlane,
     service: Service,
+    /// What replicas reach the API server through.
+    pub(crate) upstream: Service,
     dir: TempDir,
     /// The configuration of replicas that start from now on.
     pub(crate) config: PathBuf,
     /// More arguments of replicas that start from now on.
     pub(crate) arguments: Vec<String>,
+    /// The memory limit of replicas that start from now on, in bytes.
+    memory: Option<u64>,
 }
 
 /// One process of it.
@@ -46,17 +51,26 @@ pub(crate) struct Replica {
     port: u16,
     admin_port: u16,
     log: PathBuf,
+    /// After the process, which has to end before its cgroup can be removed.
+    limit: Option<MemoryLimit>,
 }
 
 impl Installation {
     /// Applies `deploy/` and starts replicas, with these lines added to the configuration in it.
     pub(crate) fn new(plane: ControlPlane, replicas: usize, configuration: &str) -> Self {
+        Self::within(plane, replicas, configuration, None)
+    }
+
+    /// The same, with each replica within a memory limit in bytes.
+    pub(crate) fn within(plane: ControlPlane, replicas: usize, configuration: &str, memory: Option<u64>) -> Self {
         let dir = tempfile::Builder::new().prefix("portcullis-installation-").tempdir().unwrap();
-        let service = Service::new();
+        let (service, upstream) = (Service::new(), Service::new());
+        upstream.set_backends(&[plane.port()]);
         let config = dir.path().join("portcullis.yaml");
         let head = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n";
         fs::write(&config, format!("{head}{configuration}")).unwrap();
-        let mut installation = Self { replicas: Vec::new(), plane, service, dir, config, arguments: Vec::new() };
+        let (started, arguments) = (Vec::new(), Vec::new());
+        let mut installation = Self { replicas: started, plane, service, upstream, dir, config, arguments, memory };
         let applied = installation.apply_deploy();
         assert!(applied.ok, "{applied}");
         installation.write_kubeconfig();
@@ -72,7 +86,7 @@ impl Installation {
         assert!(built.ok, "{built}");
         // The namespace has to be there before what is in it can be tried.
         let namespace = self.plane.kubectl(&["create", "namespace", NAMESPACE]);
-        assert!(namespace.ok, "{namespace}");
+        assert!(namespace.ok || namespace.stderr.contains("AlreadyExists"), "{namespace}");
         let read = self
             .plane
             .admin()
@@ -94,7 +108,11 @@ impl Installation {
     pub(crate) fn write_kubeconfig(&self) {
         let token = self.plane.kubectl(&["create", "token", "portcullis", "--namespace", NAMESPACE, "--duration=2h"]);
         assert!(token.ok, "{token}");
-        self.plane.kubeconfig_with_token(&self.dir.path().join("kubeconfig"), token.stdout.trim());
+        self.plane.kubeconfig_with_token(
+            &self.dir.path().join("kubeconfig"),
+            token.stdout.trim(),
+            self.upstream.port(),
+        );
     }
 
     /// One more replica, and waits until it is ready.
@@ -134,8 +152,9 @@ impl Installation {
             .arg(self.dir.path().join("kubeconfig"))
             .env("POD_NAMESPACE", NAMESPACE)
             .stdin(Stdio::null());
-        let process = Process::start(&mut command, &log);
-        Replica { process, port, admin_port, log }
+        let limit = self.memory.and_then(MemoryLimit::new);
+        let process = Process::start(&mut within(limit.as_ref(), command), &log);
+        Replica { process, port, admin_port, log, limit }
     }
 
     /// Has the Service lead to the replicas that there are.
@@ -289,10 +308,33 @@ impl Replica {
         fs::read_to_string(&self.log).unwrap()
     }
 
+    /// The port of the webhook.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The text of /metrics.
+    pub(crate) fn metrics(&self) -> Option<String> {
+        get(self.admin_address(), "/metrics").map(|(_, text)| text)
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// True once the process has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.ended().is_some()
+    }
+
+    /// Its memory limit, where the machine allows one.
+    pub(crate) fn limit(&self) -> Option<&MemoryLimit> {
+        self.limit.as_ref()
+    }
+
     /// How much memory it has resident, in bytes.
     pub(crate) fn resident(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
+        status_bytes(self.process.id(), "VmRSS").unwrap()
     }
 }

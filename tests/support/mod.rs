@@ -14,6 +14,8 @@ pub(crate) mod command;
 pub(crate) mod control_plane;
 pub(crate) mod files;
 pub(crate) mod installation;
+pub(crate) mod limit;
+pub(crate) mod load;
 pub(crate) mod pki;
 pub(crate) mod played;
 pub(crate) mod process;

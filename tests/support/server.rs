@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::client::Client;
 use super::free_ports;
+use super::limit::MemoryLimit;
 use super::pki::{Authority, Identity};
 use super::process::{Process, tail};
 
@@ -164,11 +165,17 @@ pub(crate) struct Portcullis {
 impl Portcullis {
     /// Starts it with a certificate of its own and waits until it is ready.
     pub(crate) async fn start(arguments: &[&str]) -> Self {
+        Self::start_within(None, arguments).await
+    }
+
+    /// The same, within a memory limit if there is one.
+    pub(crate) async fn start_within(limit: Option<&MemoryLimit>, arguments: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("portcullis-wire-").tempdir().unwrap();
         let authority = Authority::new(dir.path());
         let identity = authority.server("portcullis", &["localhost"]);
         let ca = fs::read_to_string(&authority.certificate).unwrap();
-        let mut server = Self::launch(dir.path(), (&identity.certificate, &identity.key), &ca, arguments).await;
+        let pair: (&Path, &Path) = (&identity.certificate, &identity.key);
+        let mut server = Self::launch_as(within(limit, serve([0, 0])), dir.path(), pair, &ca, arguments).await;
         server._dir = Some(dir);
         server.until_ready().await;
         server
@@ -265,6 +272,11 @@ impl Portcullis {
         self.process.id()
     }
 
+    /// True as long as the process runs.
+    pub(crate) fn has_not_ended(&mut self) -> bool {
+        self.process.ended().is_none()
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: &str) {
         assert!(self.process.signal(signal), "no {signal} could be sent");
@@ -345,6 +357,20 @@ pub(crate) fn serve(ports: [u16; 2]) -> Command {
     let mut command = portcullis();
     command.args(["serve", "--standalone", "--listen", &listen, "--admin-listen", &admin]).stdin(Stdio::null());
     command
+}
+
+/// The same command within a memory limit. Arguments can still be added.
+pub(crate) fn within(limit: Option<&MemoryLimit>, command: Command) -> Command {
+    let Some(limit) = limit else { return command };
+    let mut limited = limit.command();
+    limited.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
 }
 
 /// The binary, with nothing of whoever runs the test.
