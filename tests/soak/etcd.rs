@@ -36,7 +36,7 @@ pub(crate) struct History {
     pub(crate) seen: Seen,
 }
 
-/// What the history held.
+/// The counts of a history.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
     /// Namespaces that were labelled as `applied`.

@@ -1,4 +1,4 @@
-//! What happens to an installation in the course of weeks, in minutes.
+//! The faults and changes that an installation meets in weeks, in minutes.
 
 use std::fs;
 use std::sync::Arc;

@@ -107,6 +107,7 @@ async fn nothing_drifts_and_every_request_is_accounted_for() {
     assert_eq!(dead, 0, "every liveness probe is answered");
     check_replicas(&mut soak.cluster);
     check_accounts(&soak);
+    check_faults(&soak.cluster);
     println!("history: {:?}", history.seen);
     assert!(history.gaps.is_empty(), "{:#?}", history.gaps);
     assert!(history.seen.namespaces > 0);
@@ -159,6 +160,20 @@ fn check_replicas(cluster: &mut Installation) {
         assert!(peak < DEPLOYMENT_LIMIT, "{peak} bytes");
         assert_eq!(replica.limit().map_or(0, MemoryLimit::oom_kills), 0);
         assert!(!replica.has_ended(), "{}", replica.log());
+    }
+}
+
+/// Asserts that the faults reached the replicas.
+fn check_faults(cluster: &Installation) {
+    for series in [
+        r#"portcullis_certificate_reloads_total{result="success"}"#,
+        r#"portcullis_configuration_reloads_total{result="success"}"#,
+        r#"portcullis_configuration_reloads_total{result="failure"}"#,
+        r#"portcullis_watch_failures_total{kind="Namespace"}"#,
+    ] {
+        let counts: Vec<f64> = cluster.replicas.iter().filter_map(|replica| replica.metric(series)).collect();
+        println!("{series}: {counts:?}");
+        assert!(counts.len() == 2 && counts.iter().all(|count| *count > 0.0), "{series}: {counts:?}");
     }
 }
 

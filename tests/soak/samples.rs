@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::installation::Replica;
 use crate::support::limit::status_bytes;
-use crate::support::load::{Latencies, Probed};
+use crate::support::load::{CONTROL, Latencies, Probed};
 
 /// Resources that one process holds.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Sample {
     /// The fault that was caused in the interval.
     pub(crate) fault: &'static str,
     pub(crate) held: Vec<Held>,
-    /// Of the well-behaved clients: of the replicas, and of the API server.
+    /// Latencies of the well-behaved clients, at the replicas and at the API server.
     pub(crate) took: [Latencies; 2],
     pub(crate) probed: Probed,
 }
@@ -45,17 +45,17 @@ impl Held {
 
 impl Sample {
     /// The heading of the lines that [`Sample::print`] writes.
-    pub(crate) const HEADING: &str =
-        "    time  resident MiB  descriptors  threads  direct p50/p99 ms  API p50/p99 ms  slowest probe ms  fault";
+    pub(crate) const HEADING: &str = "    time  resident MiB  descriptors  threads  direct p50/p99 ms  API p50/p99 ms  live/ready/control p99 ms  fault";
 
     pub(crate) fn print(&self) {
         let pair = |field: fn(&Held) -> f64| {
             self.held.iter().map(|held| format!("{:.0}", field(held))).collect::<Vec<_>>().join("/")
         };
         let [direct, asked] = self.took.each_ref().map(|took| format!("{:.2}/{:.1}", took.at(0.5), took.at(0.99)));
-        let probe = self.probed.took.values().map(|took| took.at(1.0)).fold(0.0, f64::max);
+        let slowest = |path: &str| self.probed.took.get(path).map_or(0.0, |took| took.at(0.99));
+        let probes = format!("{:.1}/{:.1}/{:.1}", slowest("/livez"), slowest("/readyz"), slowest(CONTROL));
         println!(
-            "{:6.0} s  {:>12}  {:>11}  {:>7}  {direct:>17}  {asked:>14}  {probe:>16.1}  {}",
+            "{:6.0} s  {:>12}  {:>11}  {:>7}  {direct:>17}  {asked:>14}  {probes:>27}  {}",
             self.at.as_secs_f64(),
             pair(|held| held.resident),
             pair(|held| held.descriptors),

@@ -30,7 +30,7 @@ pub(crate) struct Life {
     pub(crate) in_flight: AtomicU64,
 }
 
-/// What all clients share.
+/// The state that all clients share.
 #[derive(Default)]
 pub(crate) struct Traffic {
     /// The processes that run, by replica.

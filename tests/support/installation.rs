@@ -34,7 +34,7 @@ pub(crate) struct Installation {
     pub(crate) replicas: Vec<Replica>,
     pub(crate) plane: ControlPlane,
     service: Service,
-    /// What replicas reach the API server through.
+    /// The address through which replicas reach the API server.
     pub(crate) upstream: Service,
     dir: TempDir,
     /// The configuration of replicas that start from now on.
@@ -51,7 +51,7 @@ pub(crate) struct Replica {
     port: u16,
     admin_port: u16,
     log: PathBuf,
-    /// After the process, which has to end before its cgroup can be removed.
+    // After the process, which has to end before its cgroup can be removed.
     limit: Option<MemoryLimit>,
 }
 

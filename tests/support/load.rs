@@ -1,8 +1,9 @@
-//! What load tests measure: latencies, outcomes, and the probes of a process under load.
+//! Measurements of load tests: latencies, outcomes, and the probes of a process under load.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -127,7 +128,7 @@ pub(crate) struct Prober {
 /// Probes that were sent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Probed {
-    /// By path.
+    /// By path, and [`CONTROL`].
     pub(crate) took: BTreeMap<&'static str, Latencies>,
     /// Probes of `/livez` without an answer of 200.
     pub(crate) dead: u64,
@@ -135,24 +136,43 @@ pub(crate) struct Probed {
     pub(crate) unready: u64,
 }
 
+/// The name under which probes of a thread that only answers probes are recorded. They tell how long the machine itself
+/// takes under the same load.
+pub(crate) const CONTROL: &str = "control";
+
+/// Starts a thread that answers every request with 200, as long as the test runs.
+fn control() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nok\n");
+        }
+    });
+    address
+}
+
 impl Prober {
     /// Probes these admin addresses until it is stopped.
     pub(crate) fn start(addresses: impl Fn() -> Vec<SocketAddr> + Send + 'static) -> Self {
+        let control = control();
         let (stop, probed) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Probed::default())));
         let (stopped, results) = (Arc::clone(&stop), Arc::clone(&probed));
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
+                let probe = |address: SocketAddr, path: &'static str| {
+                    let start = Instant::now();
+                    let status = get(address, path).map(|(status, _)| status);
+                    results.lock().unwrap().took.entry(path).or_default().push(start.elapsed());
+                    u64::from(status != Some(200))
+                };
+                probe(control, CONTROL);
                 for address in addresses() {
-                    for path in ["/livez", "/readyz"] {
-                        let start = Instant::now();
-                        let status = get(address, path).map(|(status, _)| status);
-                        let mut results = results.lock().unwrap();
-                        results.took.entry(path).or_default().push(start.elapsed());
-                        match path {
-                            "/livez" => results.dead += u64::from(status != Some(200)),
-                            _ => results.unready += u64::from(status != Some(200)),
-                        }
-                    }
+                    let (dead, unready) = (probe(address, "/livez"), probe(address, "/readyz"));
+                    let mut results = results.lock().unwrap();
+                    results.dead += dead;
+                    results.unready += unready;
                 }
                 thread::sleep(Duration::from_millis(100));
             }
