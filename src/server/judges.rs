@@ -5,6 +5,9 @@
 //! read and answer are never held up, and however many expensive requests one user sends, another user waits for one of
 //! them at most.
 //!
+//! These threads have a lower priority than the others, so that on few cores a request of little work, or a probe, does not
+//! wait for the time slice of an expensive one.
+//!
 //! **Limits**: one thread less than there are cores, between 1 and 2; [`MAX_WAITING`] requests of one user.
 
 use std::collections::{HashMap, VecDeque};
@@ -19,6 +22,9 @@ pub(super) const INLINE_BYTES: usize = 4 * 1024 * 1024;
 const MAX_WAITING: usize = 16;
 /// Maximum number of threads. Each may hold as many bytes as one request may take.
 const MAX_THREADS: usize = 2;
+/// The niceness of these threads above that of the process: a tenth of the processor time where both want it.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -57,6 +63,7 @@ impl Judges {
         for number in 0..cores.saturating_sub(1).clamp(1, MAX_THREADS) {
             let queue = Arc::clone(&queue);
             thread::Builder::new().name(format!("judge-{number}")).spawn(move || {
+                give_way();
                 while let Some(job) = queue.next() {
                     job();
                 }
@@ -72,6 +79,13 @@ impl Judges {
     pub(super) fn submit(&self, user: &str, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
         self.queue.submit(user, Box::new(job))
     }
+}
+
+/// Lowers the priority of the current thread.
+fn give_way() {
+    // Linux alone has a niceness of each thread. A system that refuses it shares the cores as it likes.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(NICENESS);
 }
 
 impl Drop for Judges {
@@ -166,6 +180,17 @@ mod tests {
         assert_eq!(submit("ada"), Ok(()));
         queue.next().unwrap()();
         assert_eq!(submit("mallory"), Ok(()));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn threads_give_way_to_the_others() {
+        let niceness = || rustix::process::nice(0).unwrap();
+        let (judges, own) = (Judges::start().unwrap(), niceness());
+        let (done, answers) = channel();
+        judges.submit("ada", move || done.send(niceness()).unwrap()).unwrap();
+        assert_eq!(answers.recv().unwrap(), (own + NICENESS).min(19));
+        assert_eq!(niceness(), own, "the thread alone");
     }
 
     #[test]
