@@ -27,6 +27,17 @@ fn until_all(cluster: &Installation, domain: &str, what: &str, status: impl Fn(&
     });
 }
 
+/// Waits until each namespace has the policy of this profile and of no other.
+fn until_profiles(cluster: &Installation, wanted: impl Fn(&'static str) -> &'static str) {
+    for (namespace, profile) in NAMESPACES {
+        let wanted = format!("portcullis-profile-{}", wanted(profile));
+        cluster.until(&format!("{namespace} has only {wanted}"), |cluster| {
+            let names = cluster.names(namespace).into_iter();
+            names.filter(|name| name.contains("-profile-")).eq([wanted.clone()])
+        });
+    }
+}
+
 fn configure(cluster: &Installation, text: &str) {
     let next = cluster.config.with_extension("next");
     fs::write(&next, text).unwrap();
@@ -71,23 +82,20 @@ fn no_namespace_loses_its_baseline_whatever_changes_around_it() {
     }
     until_all(&cluster, DOMAIN, "the baselines", |_| true);
 
-    // A profile is replaced while the leader is killed, and another replica goes on from there.
-    label(&cluster, |profile| {
-        format!("{DOMAIN}/profile={}", if profile == "isolated" { "internal" } else { "isolated" })
-    });
+    // Profiles are replaced while the leader is killed, and another replica goes on from there.
+    let other = |profile: &str| if profile == "isolated" { "internal" } else { "isolated" };
+    label(&cluster, |profile| format!("{DOMAIN}/profile={}", other(profile)));
     cluster.kill_leader();
     cluster.start_replica();
+    until_profiles(&cluster, other);
     label(&cluster, |profile| format!("{DOMAIN}/profile={profile}"));
-    for (namespace, profile) in NAMESPACES {
-        let wanted = format!("portcullis-profile-{profile}");
-        cluster.until(&format!("{namespace} has only its profile"), |cluster| {
-            let profiles: Vec<String> =
-                cluster.names(namespace).into_iter().filter(|name| name.contains("-profile-")).collect();
-            profiles == [wanted.clone()]
-        });
-    }
+    until_profiles(&cluster, |profile| profile);
 
     configure(&cluster, &format!("{before}rules: {{any-port: {{mode: warn}}}}\n"));
+    let series = r#"portcullis_configuration_reloads_total{result="success"}"#;
+    cluster.until("the configuration is in force", |cluster| {
+        cluster.replicas.iter().all(|replica| replica.metric(series).is_some_and(|count| count > 0.0))
+    });
     configure(&cluster, &format!("{before}policySet: cilium\n"));
     cluster.until("the policies of the cluster", |cluster| {
         let list: Value = cluster.plane.stored(&["ciliumclusterwidenetworkpolicies"]).unwrap_or_default();
@@ -118,4 +126,10 @@ fn no_namespace_loses_its_baseline_whatever_changes_around_it() {
         "{:?}",
         history.seen
     );
+
+    // The proof would see a gap.
+    let delete = ["delete", "networkpolicy", "portcullis-baseline-default-deny", "--namespace", NAMESPACES[0].0];
+    assert!(cluster.plane.kubectl(&delete).ok);
+    history.read();
+    assert_eq!(history.gaps.len(), 1, "{:#?}", history.gaps);
 }
