@@ -28,10 +28,11 @@ use portcullis::server::{Certificates, Limits, Readiness, Server, Shared, Stop};
 use portcullis::telemetry::Metrics;
 use portcullis::view::{Facts, Lookup, Need, View};
 use serde_json::{Value, json};
-use support::client::{Answer, Client};
+use support::client::{Answer, Client, Protocol};
 use support::reviews::{
     backend_policy, create, egress, from_on_any_port, ingress, namespace, pod_on_the_node, to_database, to_dns, update,
 };
+use support::server::until;
 use tokio::sync::oneshot;
 
 /// What the stand-in for a cluster answers.
@@ -188,6 +189,21 @@ async fn a_failed_lookup_is_no_allowance_unless_the_configuration_says_so() {
     for answers in [Answers::Fails, Answers::No, Answers::Hangs] {
         let server = Watching::start(answers, "lookups: {onFailure: allow}\n").await;
         assert!(server.validate(&pod).await.allowed(), "{answers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_whose_client_has_gone_is_counted_as_cancelled() {
+    let server = Watching::start(Answers::Hangs, "").await;
+    let pod = create(&pod_on_the_node()).to_string();
+    for (position, protocol) in Protocol::ALL.into_iter().enumerate() {
+        let mut connection = server.client.connect(protocol).await;
+        let body = pod.clone();
+        let request = tokio::spawn(async move { connection.post("/validate?timeout=30s", body).await });
+        until("the cluster is asked", async || (server.asked() > position).then_some(())).await;
+        request.abort();
+        let counted = format!("portcullis_admission_refused_total{{reason=\"cancelled\"}} {}\n", position + 1);
+        until("it is counted", async || server.shared.metrics.text().contains(&counted).then_some(())).await;
     }
 }
 

@@ -24,6 +24,7 @@ use super::memory::{self, Memory};
 use super::record::record;
 use crate::admission::{self, Answer, Knowledge, Refusal, Reply};
 use crate::budget::{self, Exceeded, Limits};
+use crate::telemetry::Metrics;
 use crate::view::{Facts, Need};
 
 /// The deadline where the API server does not say one: its own default.
@@ -99,8 +100,22 @@ impl Drop for Cancelled {
     }
 }
 
+/// Counts a request as cancelled if it is dropped before it is answered.
+struct Unanswered<'a>(Option<&'a Metrics>);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(metrics) = self.0 {
+            metrics.refused("cancelled");
+        }
+    }
+}
+
 async fn handle(State(handler): State<Handler>, request: Request) -> Response {
-    match handler.answer(request).await {
+    let mut unanswered = Unanswered(Some(&handler.shared.metrics));
+    let answered = handler.answer(request).await;
+    unanswered.0 = None;
+    match answered {
         Ok(body) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
         Err(failure) => {
             handler.shared.metrics.refused(failure.reason);

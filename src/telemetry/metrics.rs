@@ -19,9 +19,10 @@ const BUCKETS: [f64; 13] =
     [0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0];
 
 /// Why requests, and connections, are refused.
-const REFUSALS: [&str; 11] = [
+const REFUSALS: [&str; 12] = [
     "accept",
     "broken",
+    "cancelled",
     "client",
     "deadline",
     "handshake",
