@@ -34,6 +34,17 @@ struct Lines {
     fields: HashMap<String, Lines>,
 }
 
+impl Lines {
+    /// Moves everything down by so many lines.
+    fn shift(&mut self, by: usize) {
+        if by == 0 {
+            return;
+        }
+        self.line += by;
+        self.items.iter_mut().chain(self.fields.values_mut()).for_each(|lines| lines.shift(by));
+    }
+}
+
 /// Why a text could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
@@ -69,13 +80,27 @@ impl Document {
         lines.line
     }
 
-    /// The documents in this one: the items of a `List`, or itself.
+    /// The documents in this one: the items of a list, or itself.
+    ///
+    /// An item without `kind` and `apiVersion` gets those of its list, without `List`: `kubectl get --raw` prints such items,
+    /// and `kubectl apply` reads them so (`decodeToList` in `k8s.io/apimachinery/pkg/apis/meta/v1/unstructured`).
     #[must_use]
     pub fn items(mut self) -> Vec<Self> {
-        let is_list = self.value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
-        let Some(items) = self.value.get_mut("items").and_then(Value::as_array_mut).filter(|_| is_list) else {
+        let text = |name: &str| self.value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (api_version, kind) = (text("apiVersion"), text("kind"));
+        let of_items = kind.strip_suffix("List");
+        let Some(items) = self.value.get_mut("items").and_then(Value::as_array_mut).filter(|_| of_items.is_some())
+        else {
             return vec![self];
         };
+        if let Some(kind) = of_items.filter(|kind| !kind.is_empty()) {
+            for item in items.iter_mut().filter_map(Value::as_object_mut) {
+                if !item.contains_key("kind") && !item.contains_key("apiVersion") {
+                    item.insert("apiVersion".to_owned(), Value::String(api_version.clone()));
+                    item.insert("kind".to_owned(), Value::String(kind.to_owned()));
+                }
+            }
+        }
         let lines = self.lines.fields.remove("items").unwrap_or_default();
         let lines = lines.items.into_iter().chain(std::iter::repeat(Lines { line: self.line, ..Lines::default() }));
         std::mem::take(items)
@@ -86,13 +111,45 @@ impl Document {
     }
 }
 
-/// Reads every document of a YAML or JSON text.
+/// Reads every document of a YAML text, or of JSON objects one after another.
 ///
 /// # Errors
-/// The first place at which the text is not YAML, has a key twice, nests too deep, or is not what it may be.
+/// The first place at which the text is neither, has a key twice, nests too deep, or is not what it may be.
 pub fn read(text: &str) -> Result<Vec<Document>, Error> {
-    let mut builder = Builder::default();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut documents = Vec::new();
+    let mut line = 0;
+    for part in json_objects(text).unwrap_or_else(|| vec![text]) {
+        let mut read = read_yaml(part).map_err(|error| Error { line: error.line + line, ..error })?;
+        for document in &mut read {
+            document.line += line;
+            document.lines.shift(line);
+        }
+        documents.append(&mut read);
+        line += part.matches('\n').count();
+    }
+    Ok(documents)
+}
+
+/// The objects of a stream of JSON, each with the white space before it. None where the text is another thing: a single object
+/// is YAML too, and a text that only starts like JSON may be.
+fn json_objects(text: &str) -> Option<Vec<&str>> {
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
+    let mut objects = Vec::new();
+    let mut start = 0;
+    while let Some(object) = stream.next() {
+        object.ok()?;
+        objects.push(text.get(start..stream.byte_offset())?);
+        start = stream.byte_offset();
+    }
+    Some(objects)
+}
+
+fn read_yaml(text: &str) -> Result<Vec<Document>, Error> {
+    let mut builder = Builder::default();
     let read = Parser::new_from_str(text).load(&mut builder, true);
     match (builder.error, read) {
         (Some(error), _) => Err(error),

@@ -66,8 +66,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let configuration = sources.configuration()?;
     let mut report = Report::default();
     let mut read: Vec<(super::sources::Found, Object)> = Vec::new();
-    for (file, text) in read_manifests(&arguments.paths)? {
-        match documents(&file, &text) {
+    for (file, text) in read_manifests(&arguments.paths) {
+        match text.and_then(|text| documents(&file, &text)) {
             Ok((found, errors)) => {
                 report.errors.extend(errors);
                 for found in found {

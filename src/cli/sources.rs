@@ -54,7 +54,8 @@ impl Sources {
             Some(folder) => Some((folder.clone(), read_folder(folder)?)),
             None => None,
         };
-        Ok(Texts { config, policies, context: read_manifests(&self.context)? })
+        let context = read_manifests(&self.context).into_iter().map(|(file, text)| Ok((file, text?)));
+        Ok(Texts { config, policies, context: context.collect::<Result<_>>()? })
     }
 
     /// Reads everything, and makes out what it says.
@@ -168,25 +169,28 @@ pub(super) fn documents(file: &str, text: &str) -> Result<(Vec<Found>, Vec<Strin
     Ok((found, errors))
 }
 
-/// The names and texts of all manifests at these paths: files, folders with all that is in them, `-`.
-pub(super) fn read_manifests(paths: &[PathBuf]) -> Result<Vec<(String, String)>> {
+/// The names and texts of all manifests at these paths: files, folders with all that is in them, `-`. A file that cannot be
+/// read is one error, and takes no other file with it.
+pub(super) fn read_manifests(paths: &[PathBuf]) -> Vec<(String, Result<String>)> {
     let mut texts = Vec::new();
     for path in paths {
         if path.as_os_str() == STDIN {
             let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).context("standard input")?;
-            texts.push(("<stdin>".to_owned(), text));
+            let read = std::io::stdin().read_to_string(&mut text).context("standard input");
+            texts.push(("<stdin>".to_owned(), read.map(|_| text)));
         } else if path.is_dir() {
-            let files = files_below(path)?;
-            let manifests = files.into_iter().filter(|file| is_manifest(file));
-            for file in manifests {
-                texts.push((file.display().to_string(), read_file(&file)?));
+            for file in files_below(path) {
+                match file {
+                    Ok(file) if is_manifest(&file) => texts.push((file.display().to_string(), read_file(&file))),
+                    Ok(_) => {}
+                    Err(error) => texts.push((path.display().to_string(), Err(error))),
+                }
             }
         } else {
-            texts.push((path.display().to_string(), read_file(path)?));
+            texts.push((path.display().to_string(), read_file(path)));
         }
     }
-    Ok(texts)
+    texts
 }
 
 fn is_manifest(path: &Path) -> bool {
@@ -198,10 +202,11 @@ fn read_folder(folder: &Path) -> Result<Vec<(String, String)>> {
     if !folder.is_dir() {
         bail!("{}: this is no folder", folder.display());
     }
-    files_below(folder)?
+    files_below(folder)
         .into_iter()
-        .filter(|file| is_manifest(file))
+        .filter(|file| file.as_ref().map_or(true, |file| is_manifest(file)))
         .map(|file| {
+            let file = file?;
             let inner = file.strip_prefix(folder).unwrap_or(&file);
             let parts: Vec<_> = inner.components().map(|part| part.as_os_str().to_string_lossy()).collect();
             Ok((parts.join("/"), read_file(&file)?))
@@ -209,33 +214,38 @@ fn read_folder(folder: &Path) -> Result<Vec<(String, String)>> {
         .collect()
 }
 
-/// Every file below a folder, in the order of their paths. What starts with a dot is left out: a mounted ConfigMap keeps
-/// its versions in such folders and links to them.
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    files_within(folder, &mut HashSet::new())
+/// Every file below a folder, in the order of their paths, and why a folder cannot be listed. What starts with a dot is left
+/// out: a mounted ConfigMap keeps its versions in such folders and links to them.
+fn files_below(folder: &Path) -> Vec<Result<PathBuf>> {
+    let mut files = Vec::new();
+    list(folder, &mut HashSet::new(), &mut files);
+    files
 }
 
-/// The same, without the folders that were entered already: a link can lead back to where it is.
-fn files_within(folder: &Path, entered: &mut HashSet<PathBuf>) -> Result<Vec<PathBuf>> {
-    if !entered.insert(fs::canonicalize(folder).with_context(|| folder.display().to_string())?) {
-        return Ok(Vec::new());
-    }
-    let mut entries: Vec<PathBuf> = fs::read_dir(folder)
-        .with_context(|| folder.display().to_string())?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<std::io::Result<_>>()
-        .with_context(|| folder.display().to_string())?;
-    entries.retain(|path| !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')));
-    entries.sort();
-    let mut files = Vec::new();
-    for path in entries {
-        if path.is_dir() {
-            files.extend(files_within(&path, entered)?);
-        } else {
-            files.push(path);
+/// Adds the files below a folder that was not entered before: a link can lead back to where it is.
+fn list(folder: &Path, entered: &mut HashSet<PathBuf>, files: &mut Vec<Result<PathBuf>>) {
+    let mut entries = || -> std::io::Result<Vec<PathBuf>> {
+        if !entered.insert(fs::canonicalize(folder)?) {
+            return Ok(Vec::new());
         }
+        let mut entries: Vec<PathBuf> =
+            fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<_>>()?;
+        entries.retain(|path| !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')));
+        entries.sort();
+        Ok(entries)
+    };
+    match entries() {
+        Ok(entries) => {
+            for path in entries {
+                if path.is_dir() {
+                    list(&path, entered, files);
+                } else {
+                    files.push(Ok(path));
+                }
+            }
+        }
+        Err(error) => files.push(Err(anyhow::Error::new(error).context(folder.display().to_string()))),
     }
-    Ok(files)
 }
 
 fn read_file(path: &Path) -> Result<String> {
