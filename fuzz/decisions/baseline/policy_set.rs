@@ -1,0 +1,1 @@
+../../../src/baseline/policy_set.rs
