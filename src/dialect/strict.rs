@@ -46,12 +46,9 @@ pub(super) fn unknown(kind: &str, path: Path) -> Fault {
         Some(crate::model::Step::Field(name)) => name.to_string(),
         _ => path.to_string(),
     };
-    Fault {
-        path,
-        kind: FaultKind::UnknownField,
-        problem: format!("{kind} has no field `{name}` here, as far as is known: it is judged as if it were not there"),
-        help: "correct its name or its place, or remove it".into(),
-    }
+    let problem =
+        format!("{kind} has no field `{name}` here, as far as is known: it is judged as if it were not there");
+    Fault::new(path, FaultKind::UnknownField, problem, "correct its name or its place, or remove it")
 }
 
 /// Where below `root` something stands. None for the place itself.

@@ -1,6 +1,7 @@
 //! What is wrong with a manifest in the eyes of its own dialect.
 
-use super::Path;
+use super::{Path, Step};
+use crate::budget;
 
 /// Something in a manifest that its own dialect will not do as it is written, or that is not understood here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,16 @@ pub struct Fault {
     pub problem: String,
     /// What to write instead.
     pub help: String,
+}
+
+impl Fault {
+    /// Creates a fault, and charges the memory that it holds: a list of two bytes an item may have a fault in each.
+    #[must_use]
+    pub fn new(path: Path, kind: FaultKind, problem: impl Into<String>, help: impl Into<String>) -> Self {
+        let (problem, help) = (problem.into(), help.into());
+        budget::hold(size_of::<Self>() + path.steps().len() * size_of::<Step>() + problem.len() + help.len());
+        Self { path, kind, problem, help }
+    }
 }
 
 /// What kind of thing is wrong with a manifest.

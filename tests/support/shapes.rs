@@ -179,6 +179,8 @@ pub(crate) const SHAPES: &[Shape] = shapes! {
     CALICO "Calico NetworkPolicy selector &&" |n| { let mut object = calico(json!({"ingress": [{"action": "Allow"}]})); object["spec"]["selector"] = terms(n, " && ").into(); object };
     CALICO "Calico NetworkPolicy selector ||" |n| { let mut object = calico(json!({"ingress": [{"action": "Allow"}]})); object["spec"]["selector"] = terms(n, " || ").into(); object };
     CALICO "Calico NetworkPolicy source selector ||" |n| calico(json!({"ingress": [{"action": "Allow", "source": {"selector": terms(n, " || ")}}]}));
+    CALICO "Calico NetworkPolicy performanceHints" |n| calico(json!({"ingress": [{"action": "Allow"}], "performanceHints": list(n, |_| "".into())}));
+    CALICO "Calico NetworkPolicy nets and selector" |n| calico(json!({"ingress": [{"action": "Allow", "source": {"nets": list(n, |n| cidr(n).into()), "selector": terms(n, " && ")}}]}));
     CALICO_GLOBAL "GlobalNetworkPolicy egress" |n| calico(json!({"egress": list(n, |n| json!({"action": "Allow", "destination": {"nets": [cidr(n)]}}))}));
     CLUSTER "ClusterNetworkPolicy ingress" |n| cluster(json!({"ingress": list(n, |n| json!({"name": format!("r{n}"), "action": "Accept", "from": [{"namespaces": {}}]}))}));
     CLUSTER "ClusterNetworkPolicy from" |n| cluster(json!({"ingress": [{"action": "Accept", "from": list(n, |n| json!({"namespaces": {"matchLabels": {"team": format!("a{n}")}}}))}]}));

@@ -9,6 +9,7 @@ use super::nets::{Families, Net, Nets, described};
 use super::reader::{Parsed, Reader, Role};
 use super::selector::not;
 use super::wire;
+use crate::budget::{charge, hold};
 use crate::model::{Block, FaultKind, Namespaces, Owner, Path, Peer, Peers, Pods, Selector, Service, Who};
 
 /// The selectors of one end.
@@ -21,6 +22,9 @@ struct Selectors<'a> {
     /// One that does not parse.
     broken: Option<&'a str>,
 }
+
+/// Bytes that a requirement of a selector takes, with its key and one value.
+const BYTES_PER_REQUIREMENT: usize = 128;
 
 impl Reader {
     /// The far end. `version` is the place of `ipVersion`, if the rule is for one family only.
@@ -61,6 +65,10 @@ impl Reader {
         } else {
             left.everywhere().map(|net| single(Block::whole(net), version)).collect()
         };
+        // Each block is held together with a copy of the other parts.
+        let copied = addresses.len().saturating_mul(parts.iter().map(weight).sum());
+        charge(copied / 4);
+        hold(copied.saturating_mul(BYTES_PER_REQUIREMENT));
         let together = |peer: Peer| {
             let who =
                 if parts.is_empty() { peer.who } else { Who::All(parts.iter().cloned().chain([peer.who]).collect()) };
@@ -176,6 +184,21 @@ fn service(services: &wire::Services) -> Box<str> {
     match services.namespace.as_deref().filter(|namespace| !namespace.is_empty()) {
         Some(namespace) => format!("the Service {namespace}/{name}").into(),
         None => format!("the Service {name}").into(),
+    }
+}
+
+/// The number of requirements and values in the selectors of a part.
+fn weight(part: &Who) -> usize {
+    match part {
+        Who::Pods(pods) => {
+            let of_namespaces = match &pods.namespaces {
+                Namespaces::Matching(selector) => selector.size(),
+                Namespaces::Own(_) => 0,
+            };
+            1 + of_namespaces + pods.labels.as_ref().map_or(0, Selector::size)
+        }
+        Who::Not(part) => weight(part),
+        _ => 1,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::selector::{self, SelectorError};
+use crate::budget::{charge, hold};
 use crate::model::{Fault, FaultKind, Namespaces, Path, Selector};
 
 /// What Felix does with a policy that its own checks refuse (`felix/calc/validation_filter.go`).
@@ -13,6 +14,11 @@ pub(super) const ASIDE_NOT: &str = "nothing checks it again, and Felix makes of 
 
 /// How many characters a selector may have.
 const LONGEST_SELECTOR: usize = 1024;
+
+/// Bytes of a selector that are parsed in one step, and bytes that are held for each of them: a short term becomes a
+/// requirement with a key and a list of values.
+const BYTES_PER_STEP: usize = 8;
+const BYTES_PER_CHARACTER: usize = 8;
 
 /// Reads the parts of one policy.
 #[derive(Debug)]
@@ -80,7 +86,7 @@ impl Reader {
     }
 
     pub(super) fn fault(&mut self, path: &Path, kind: FaultKind, problem: String, help: &str) {
-        self.faults.push(Fault { path: path.clone(), kind, problem, help: help.into() });
+        self.faults.push(Fault::new(path.clone(), kind, problem, help));
     }
 
     /// A list may not be longer than this.
@@ -97,6 +103,8 @@ impl Reader {
             let problem = format!("the selector has {} characters, and may have 1024", text.chars().count());
             self.refuse(path, &problem, ASIDE_NOT, "write it shorter, for example with `in {…}`, or as several rules");
         }
+        charge(text.len() / BYTES_PER_STEP);
+        hold(text.len() * BYTES_PER_CHARACTER);
         let selector = match selector::parse(text) {
             Ok(selector) => selector,
             Err(error) => {

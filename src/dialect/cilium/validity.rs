@@ -31,7 +31,7 @@ impl Faults {
 
     /// Something that means something, but nothing that the model can say.
     pub(super) fn not_understood(&mut self, path: Path, problem: impl Into<String>, help: impl Into<String>) {
-        self.0.push(Fault { path, kind: FaultKind::NotUnderstood, problem: problem.into(), help: help.into() });
+        self.0.push(Fault::new(path, FaultKind::NotUnderstood, problem, help));
     }
 
     /// Whether the agent leaves the object aside.
@@ -46,7 +46,7 @@ impl Faults {
 
     fn refused(&mut self, path: Path, kind: FaultKind, problem: &str, help: impl Into<String>) {
         let problem = format!("{problem}: the agent stores it and does not enforce it");
-        self.0.push(Fault { path, kind, problem, help: help.into() });
+        self.0.push(Fault::new(path, kind, problem, help));
     }
 }
 

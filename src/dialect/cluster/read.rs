@@ -44,7 +44,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn fault(&mut self, kind: FaultKind, path: &Path, problem: impl Into<String>, help: impl Into<String>) {
-        self.faults.push(Fault { path: path.clone(), kind, problem: problem.into(), help: help.into() });
+        self.faults.push(Fault::new(path.clone(), kind, problem, help));
     }
 
     /// Something in a rule that is not understood, for which the whole rule fails closed.
