@@ -171,3 +171,24 @@ proptest! {
         }
     }
 }
+
+/// Calico isolates both directions where a stored policy names no types. With rules for DNS alone it would read as if only
+/// egress were meant.
+#[test]
+fn dns_for_a_stored_calico_policy_brings_no_implicit_types() {
+    let configuration = Configuration::shipped().unwrap();
+    for spec in [json!({}), json!({"types": null}), json!({"types": [], "egress": []})] {
+        let manifest = json!({
+            "apiVersion": "crd.projectcalico.org/v1", "kind": "NetworkPolicy",
+            "metadata": {"name": "default.x", "namespace": "shop"}, "spec": spec,
+        });
+        let before = judged(&configuration, &read(&manifest).unwrap());
+        let blocked = before.iter().find(|judgement| judgement.finding.rule == "dns-blocked").unwrap();
+        let fix = blocked.finding.fix.as_ref().unwrap();
+        let patched =
+            with_manifest(&manifest, |manifest| dialect::fix(fix, manifest)).unwrap().applied_to(&manifest).unwrap();
+        assert_eq!(patched["spec"]["types"], json!(["Ingress", "Egress"]));
+        let after = judged(&configuration, &read(&patched).unwrap());
+        assert_eq!(counts(&after).get("implicit-policy-types"), None, "{after:#?}");
+    }
+}

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use super::selector::write;
 use crate::dialect::Manifest;
 use crate::dialect::patch::{Patch, find};
-use crate::model::{Block, Direction, Fix, Namespaces, Numbers, Path, Peer, Pods, Port, Protocol, Selector, Step, Who};
+use crate::model::{
+    Block, Direction, Fix, Namespaces, Numbers, Path, Peer, Pods, Port, Protocol, Selector, Step, Who,
+    is_stored_by_calico,
+};
 
 /// A rule as it is written.
 #[derive(Serialize)]
@@ -59,6 +62,13 @@ pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
                     (false, 0) => patch.append(manifest, rules, rule)?,
                     (false, _) => patch.push_item(rules, rule),
                 }
+            }
+            // Without types a stored policy isolates both directions. Next to rules of one direction that would read like a
+            // mistake, so the patch says it.
+            let types = Path::root().field("spec").field("types");
+            let are_missing = find(manifest, &types).is_none_or(|types| ["null", "[]"].contains(&types.get()));
+            if !has_rules && are_missing && is_stored_by_calico(manifest.api_version) {
+                patch.add_types(&types, &[Direction::Ingress, Direction::Egress]);
             }
         }
         Fix::RepeatPort { port, protocol } => {
