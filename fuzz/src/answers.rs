@@ -11,8 +11,10 @@ use serde_json::Value;
 use crate::cost::within_budget;
 use crate::surroundings;
 
-/// The largest answer: lines, warnings and patches of a message have limits of their own.
-const MAX_ANSWER: usize = 64 * 1024;
+/// The largest answer beside what it quotes of the request: a denial lists 1,000 causes, each with a message of 400 characters.
+const MAX_ANSWER: usize = 1024 * 1024;
+/// Bytes of an answer for each byte of the request, which it quotes in paths and in the uid, at worst all of them escaped.
+const QUOTED: usize = 8;
 /// Rounds of lookups after which the server gives up.
 const MAX_ROUNDS: usize = 6;
 /// The longest body of which every answer is computed twice.
@@ -51,6 +53,7 @@ impl Answered {
 /// Sends a body to an endpoint and checks the answer. None, if the body is no review, or exceeds the budget before it is
 /// known whom to answer.
 pub(crate) fn ask(knowledge: &Knowledge, endpoint: Endpoint, body: &[u8]) -> Option<Answered> {
+    surroundings::show(&format!("{endpoint:?}"), &String::from_utf8_lossy(body));
     let mut facts = Facts::default();
     for _ in 0..MAX_ROUNDS {
         let once = || call(knowledge, endpoint, &facts, body).map(read);
@@ -109,8 +112,7 @@ fn check(answered: &Answered, text: &str, endpoint: Endpoint, body: &[u8]) {
         let warning = warning.as_str().expect("a warning is text");
         assert!(!warning.contains(['\n', '\r', '\0']), "a warning is one line: {warning:?}");
     }
-    let patch = response["patch"].as_str().unwrap_or_default().len();
-    let most = MAX_ANSWER + response["uid"].as_str().unwrap_or_default().len() * 6 + patch;
+    let most = MAX_ANSWER + QUOTED * body.len();
     assert!(text.len() <= most, "an answer of {} bytes: {}…", text.len(), text.chars().take(2000).collect::<String>());
 }
 

@@ -117,7 +117,11 @@ fn part(shape: &'static Shape, bytes: &mut Unstructured<'_>, depth: usize) -> Re
             let key = (*bytes.choose(words)?).to_owned();
             Part::Map(times, key, Box::new(part(&Shape::Text(VALUES), bytes, depth + 1)?))
         }
-        Shape::Text(words) => Part::Leaf((*bytes.choose(words)?).into()),
+        Shape::Text(words) => {
+            let word = *bytes.choose(words)?;
+            let times = if bytes.ratio(1, 200)? { repeats(bytes)? } else { 1 };
+            Part::Leaf(word.repeat(times).into())
+        }
         Shape::CalicoSelector => {
             let term = (*bytes.choose(TERMS)?).to_owned();
             let joint = *bytes.choose(&[" && ", " || ", " && !", " || (", ") && "])?;

@@ -68,6 +68,7 @@ fn object(manifest: &Value) -> Object {
 /// The object in a manifest, if a dialect reads it.
 pub(crate) fn read(manifest: &Value) -> Option<Object> {
     let json = manifest.to_string();
+    show("manifest", &json);
     let [api_version, kind] = ["apiVersion", "kind"].map(|field| manifest[field].as_str());
     dialect::read(&Manifest::read(api_version?, kind?, &json, Origin::Author).ok()?).ok()?
 }
@@ -88,5 +89,12 @@ pub(crate) fn look_up(need: Need, facts: &mut Facts) {
             facts.bypasses.insert(rule, Ok(requester.username.starts_with('r')));
         }
         need => facts.fail(need, "the API server does not answer"),
+    }
+}
+
+/// Prints an input in full if `FUZZ_SHOW` is set: what the bytes of a crash stand for.
+pub(crate) fn show(what: &str, text: &str) {
+    if std::env::var_os("FUZZ_SHOW").is_some() {
+        eprintln!("{what}: {text}");
     }
 }
