@@ -145,8 +145,8 @@ pub(crate) fn accepted(output: &Output) {
 pub(crate) fn warned(output: &Output, rule: &str, place: &str) {
     accepted(output);
     let mut warnings = output.stderr.lines().filter_map(|line| line.strip_prefix("Warning: "));
-    // Longer ones are cut by the API server or by terminals.
-    let says = |line: &str| names(line, rule) && names(line, place) && line.chars().count() <= 120;
+    // Longer ones are cut by the API server.
+    let says = |line: &str| names(line, rule) && names(line, place) && line.chars().count() <= 256;
     assert!(warnings.any(says), "no warning of {rule} at {place}: {output}");
 }
 
