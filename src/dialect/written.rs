@@ -1,5 +1,6 @@
 //! A manifest as it is written: what every kind has in common.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Deserialize;
@@ -197,22 +198,28 @@ impl<'a> Manifest<'a> {
     #[must_use]
     pub fn only_loses_finalizers(&self, old: &Self) -> bool {
         fn list<T: DeserializeOwned>(part: Option<&RawValue>) -> Vec<T> {
-            part.and_then(|part| serde_json::from_str(part.get()).ok()).unwrap_or_default()
+            let Some(part) = part else { return Vec::new() };
+            budget::charge_json(part.get());
+            serde_json::from_str(part.get()).unwrap_or_default()
         }
         #[derive(Deserialize)]
         struct Managed {
             manager: Option<String>,
         }
         let (own, others) = (self.metadata(), old.metadata());
-        let finalizers: Vec<String> = list(others.finalizers);
-        let managers: Vec<Managed> = list(own.managed_fields);
+        if !self.has_same_labels_and_annotations(old)
+            || !self.differs_in_metadata_only(old)
+            || !same(own.owner_references, others.owner_references)
+        {
+            return false;
+        }
+        // Both lists are as long as their author likes.
+        let finalizers: HashSet<String> = list(others.finalizers).into_iter().collect();
+        let managers: HashSet<Option<String>> =
+            list::<Managed>(own.managed_fields).into_iter().map(|one| one.manager).collect();
         // Who wrote what is text that anybody can replace.
-        let is_still_there = |one: &Managed| managers.iter().any(|other| other.manager == one.manager);
-        self.has_same_labels_and_annotations(old)
-            && self.differs_in_metadata_only(old)
-            && same(own.owner_references, others.owner_references)
-            && list::<String>(own.finalizers).iter().all(|finalizer| finalizers.contains(finalizer))
-            && list::<Managed>(others.managed_fields).iter().all(is_still_there)
+        list::<String>(own.finalizers).iter().all(|finalizer| finalizers.contains(finalizer))
+            && list::<Managed>(others.managed_fields).iter().all(|one| managers.contains(&one.manager))
     }
 
     /// Whether both say the same but for status and for metadata that means nothing here.
