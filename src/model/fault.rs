@@ -1,6 +1,6 @@
 //! What is wrong with a manifest in the eyes of its own dialect.
 
-use super::{Path, Step};
+use super::Path;
 use crate::budget;
 
 /// Something in a manifest that its own dialect will not do as it is written, or that is not understood here.
@@ -21,7 +21,7 @@ impl Fault {
     #[must_use]
     pub fn new(path: Path, kind: FaultKind, problem: impl Into<String>, help: impl Into<String>) -> Self {
         let (problem, help) = (problem.into(), help.into());
-        budget::hold(size_of::<Self>() + path.steps().len() * size_of::<Step>() + problem.len() + help.len());
+        budget::hold(size_of::<Self>() + size_of_val(path.steps()) + problem.len() + help.len());
         Self { path, kind, problem, help }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Block, DomainPattern, Path, Rule, Selector, Surroundings};
+use crate::budget::hold;
 
 /// The other sides of a rule's traffic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +21,15 @@ pub struct Peer {
     pub path: Path,
     /// What is meant.
     pub who: Who,
+}
+
+impl Peer {
+    /// Creates a peer, and charges the memory that it holds: an entry of few bytes becomes one.
+    #[must_use]
+    pub fn new(path: Path, who: Who) -> Self {
+        hold(size_of::<Self>() + size_of_val(path.steps()));
+        Self { path, who }
+    }
 }
 
 /// What a peer means.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::budget::charge;
+use crate::budget::{charge, hold};
 
 use super::ternary::{all_of, any_of};
 use super::{Path, Ranges};
@@ -97,6 +97,15 @@ pub struct Port {
     pub protocol: Option<Protocol>,
     /// Which numbers.
     pub numbers: Numbers,
+}
+
+impl Port {
+    /// Creates an entry, and charges the memory that it holds: a number in a list becomes one.
+    #[must_use]
+    pub fn new(path: Path, protocol: Option<Protocol>, numbers: Numbers) -> Self {
+        hold(size_of::<Self>() + size_of_val(path.steps()));
+        Self { path, protocol, numbers }
+    }
 }
 
 /// The port numbers of an entry.

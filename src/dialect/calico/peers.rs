@@ -44,14 +44,14 @@ impl Reader {
             Who::Service(Service { namespace, name, words: service(services) })
         }));
         let left = nets.families(families);
-        let single = |who: Block, path: &Path| Peer { path: path.clone(), who: Who::Addresses(who) };
+        let single = |who: Block, path: &Path| Peer::new(path.clone(), Who::Addresses(who));
         let addresses: Vec<Peer> = if !nets.nets.is_empty() {
             let of_family = |net: &&Net<'_>| net.net.is_none_or(|net| left.has(&net));
             let read = |net: &Net<'_>| match net.net {
                 Some(block) => single(nets.block(block), &net.path),
                 None => {
                     let words = format!("`{}`, which is not a block of addresses", net.text);
-                    Peer { path: net.path.clone(), who: Who::Unclear(words.into()) }
+                    Peer::new(net.path.clone(), Who::Unclear(words.into()))
                 }
             };
             nets.nets.iter().filter(of_family).map(read).collect()

@@ -214,7 +214,7 @@ fn without(
 ) -> Ports {
     let protocol = if let Named::Known(protocol) = protocol { Some(protocol) } else { None };
     let each = |entries: Vec<(Path, Numbers)>| -> Vec<Port> {
-        entries.into_iter().map(|(path, numbers)| Port { path, protocol, numbers }).collect()
+        entries.into_iter().map(|(path, numbers)| Port::new(path, protocol, numbers)).collect()
     };
     let of = match (listed, protocol) {
         (Some(listed), _) => Ports::Only(each(listed)),

@@ -25,7 +25,7 @@ pub(super) fn read(
     check_combination(element, list, path, faults);
     let mut peers = Vec::new();
     {
-        let mut add = |path: Path, who: Who| peers.push(Peer { path, who });
+        let mut add = |path: Path, who: Who| peers.push(Peer::new(path, who));
         for (path, selector) in entries(element.endpoints, path, list.endpoints) {
             let who = scope.endpoints(selector, &path, faults);
             add(path, who);

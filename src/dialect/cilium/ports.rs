@@ -114,7 +114,7 @@ fn port(written: &wire::PortProtocol, l7: &L7<'_>, path: Path, faults: &mut Faul
         }
         if first == 0 { Numbers::All } else { Numbers::Range(first, last.unwrap_or(first)) }
     };
-    Some(Port { path, protocol, numbers })
+    Some(Port::new(path, protocol, numbers))
 }
 
 /// Every protocol that has ports is `Some(None)`.

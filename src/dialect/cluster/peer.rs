@@ -166,7 +166,8 @@ fn each(
     items
         .map(|(position, text)| {
             let path = path.index(position);
-            Ok(Peer { who: who(text, &path)?, path })
+            let who = who(text, &path)?;
+            Ok(Peer::new(path, who))
         })
         .collect()
 }

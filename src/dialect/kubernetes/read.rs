@@ -188,7 +188,7 @@ impl Reader {
             }
             (None, None, labels) => Who::Pods(Pods { namespaces: self.own(), labels }),
         };
-        Ok(Peer { path, who })
+        Ok(Peer::new(path, who))
     }
 }
 
@@ -267,7 +267,7 @@ fn port(port: &wire::Port, path: Path) -> Result<Port, ReadError> {
             return Err(ReadError::at(&path.field("endPort"), "`endPort` needs a `port` that is a number"));
         }
     };
-    Ok(Port { path, protocol: Some(protocol), numbers })
+    Ok(Port::new(path, Some(protocol), numbers))
 }
 
 #[cfg(test)]
