@@ -138,10 +138,15 @@ struct Uid {
     uid: String,
 }
 
+/// Bytes of an object in a JSON tree, beside those that any object takes: a node of its map has room for eleven fields. A patch
+/// is tried on a copy.
+const BYTES_PER_OBJECT: usize = 1000;
+
 /// The whole object of a request, which is wanted only where it has to be changed.
 pub(super) fn whole_object(request: &Request<'_>, body: &[u8]) -> Option<Value> {
     let text = std::str::from_utf8(body).ok().filter(|_| request.object.is_some())?;
     budget::charge_json(text);
+    budget::hold_objects(text, BYTES_PER_OBJECT);
     #[derive(Deserialize)]
     struct Whole {
         request: WholeRequest,
