@@ -179,6 +179,13 @@ pub(crate) const SHAPES: &[Shape] = shapes! {
     CALICO "Calico NetworkPolicy selector &&" |n| { let mut object = calico(json!({"ingress": [{"action": "Allow"}]})); object["spec"]["selector"] = terms(n, " && ").into(); object };
     CALICO "Calico NetworkPolicy selector ||" |n| { let mut object = calico(json!({"ingress": [{"action": "Allow"}]})); object["spec"]["selector"] = terms(n, " || ").into(); object };
     CALICO "Calico NetworkPolicy source selector ||" |n| calico(json!({"ingress": [{"action": "Allow", "source": {"selector": terms(n, " || ")}}]}));
+    CALICO "Calico NetworkPolicy ingress: [null]" |n| calico(json!({"ingress": list(n, |_| Value::Null)}));
+    CILIUM "CiliumNetworkPolicy fromEntities" |n| cilium(json!({"ingressDeny": [{"fromEntities": list(n, |_| "all".into())}]}));
+    CALICO "Calico NetworkPolicy one port" |n| calico(json!({"ingress": [{"action": "Allow", "protocol": "TCP", "destination": {"ports": list(n, |_| 1.into())}}]}));
+    CILIUM "CiliumNetworkPolicy egress: [null]" |n| cilium(json!({"egress": list(n, |_| Value::Null)}));
+    KUBERNETES "NetworkPolicy ingress: [null]" |n| policy(json!({"ingress": list(n, |_| Value::Null)}));
+    CLUSTER "ClusterNetworkPolicy egress: [null]" |n| cluster(json!({"egress": list(n, |_| Value::Null)}));
+    KUBERNETES "reserved NetworkPolicy finalizers" |n| { let mut object = policy(json!({})); object["metadata"] = json!({"name": "portcullis-x", "finalizers": list(n, |n| format!("f{n}").into())}); object };
     CALICO "Calico NetworkPolicy performanceHints" |n| calico(json!({"ingress": [{"action": "Allow"}], "performanceHints": list(n, |_| "".into())}));
     CALICO "Calico NetworkPolicy nets and selector" |n| calico(json!({"ingress": [{"action": "Allow", "source": {"nets": list(n, |n| cidr(n).into()), "selector": terms(n, " && ")}}]}));
     CALICO_GLOBAL "GlobalNetworkPolicy egress" |n| calico(json!({"egress": list(n, |n| json!({"action": "Allow", "destination": {"nets": [cidr(n)]}}))}));
@@ -188,6 +195,7 @@ pub(crate) const SHAPES: &[Shape] = shapes! {
     CLUSTER "ClusterNetworkPolicy protocols" |n| cluster(json!({"egress": [{"action": "Accept", "to": [{"namespaces": {}}], "protocols": list(n, |n| json!({"tcp": {"destinationPort": {"number": port(n)}}}))}]}));
     NAMESPACES "Namespace labels" |n| { let mut labels = map(n); labels["network-policy.portcullis.dev/profile"] = "isolated".into(); json!({"metadata": {"name": NAMESPACE, "labels": labels}}) };
     NAMESPACES "Namespace annotations" |n| json!({"metadata": {"name": NAMESPACE, "annotations": map(n), "labels": {"network-policy.portcullis.dev/profile": "internal"}}});
+    NAMESPACES "Namespace ownerReferences" |n| json!({"metadata": {"name": NAMESPACE, "ownerReferences": list(n, |_| json!({"name": "a"}))}});
     POD "Pod labels" |n| json!({"metadata": {"labels": map(n)}, "spec": {"hostNetwork": true, "containers": []}});
     POD "Pod containers" |n| json!({"metadata": {}, "spec": {"hostNetwork": true, "containers": list(n, |n| json!({"name": format!("c{n}"), "image": "x", "ports": [{"containerPort": port(n)}]}))}});
     DEPLOYMENT "Deployment containers" |n| json!({"metadata": {}, "spec": {"template": {"metadata": {"labels": {"app": "a"}}, "spec": {"hostNetwork": true, "containers": list(n, |n| json!({"name": format!("c{n}"), "image": "x"}))}}}});
