@@ -296,6 +296,15 @@ mod tests {
     }
 
     #[test]
+    fn objects_are_counted_in_texts_of_any_length() {
+        for length in [0, 1, 127, 128, 254, 255, 256, 511, 600] {
+            let text = format!("[{}]", ["{}", "null", "nullnull"].map(|item| item.repeat(length)).join(","));
+            assert_eq!(objects(&text), 4 * length, "{length}");
+        }
+        assert_eq!((objects(""), objects("n"), objects("{")), (0, 0, 1));
+    }
+
+    #[test]
     fn work_within_the_limit_is_done_and_counted() {
         let spent = run(steps(10_000), || {
             (0..10_000).for_each(|_| charge(1));
