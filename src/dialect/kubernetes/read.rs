@@ -188,7 +188,8 @@ impl Reader {
             }
             (None, None, labels) => Who::Pods(Pods { namespaces: self.own(), labels }),
         };
-        Ok(Peer::new(path, who))
+        // It was an object of the text, whose charge covers it.
+        Ok(Peer { path, who })
     }
 }
 
@@ -267,7 +268,8 @@ fn port(port: &wire::Port, path: Path) -> Result<Port, ReadError> {
             return Err(ReadError::at(&path.field("endPort"), "`endPort` needs a `port` that is a number"));
         }
     };
-    Ok(Port::new(path, Some(protocol), numbers))
+    // It was an object of the text, whose charge covers it.
+    Ok(Port { path, protocol: Some(protocol), numbers })
 }
 
 #[cfg(test)]
