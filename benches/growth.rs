@@ -21,23 +21,12 @@ use portcullis::config::Configuration;
 use portcullis::rules::RULES;
 use portcullis::view::Facts;
 
-use shapes::{SHAPES, Shape};
+use shapes::SHAPES;
 
 /// That of the binary.
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// The steps of a review of this shape, without a limit.
-fn steps(knowledge: &Knowledge, shape: &Shape, length: usize, changes: bool) -> usize {
-    let body = shape.review(length, changes.then_some(length - 1), "mallory");
-    let limits = Limits { steps: usize::MAX / 2, bytes: usize::MAX / 2, ..Limits::default() };
-    let judged = budget::run(limits, || {
-        validate(knowledge, &Facts::default(), &body).unwrap().answer().unwrap();
-        budget::spent().steps
-    });
-    judged.unwrap_or_default()
-}
 
 /// What decides where only this rule is on.
 fn only(rule: &str) -> Knowledge {
@@ -58,8 +47,8 @@ fn exponents() {
         for shape in SHAPES {
             for changes in [false, true] {
                 let cost = LENGTHS.map(|length| {
-                    let base = steps(&without, shape, length, changes);
-                    steps(&knowledge, shape, length, changes).saturating_sub(base) + 100
+                    let base = shape.steps(&without, length, changes);
+                    shape.steps(&knowledge, length, changes).saturating_sub(base) + 100
                 });
                 let [first, .., last] = cost;
                 let exponent = (last as f64 / first as f64).log2() / 3.0;

@@ -224,17 +224,8 @@ fn files_below(folder: &Path) -> Vec<Result<PathBuf>> {
 
 /// Adds the files below a folder that was not entered before: a link can lead back to where it is.
 fn list(folder: &Path, entered: &mut HashSet<PathBuf>, files: &mut Vec<Result<PathBuf>>) {
-    let mut entries = || -> std::io::Result<Vec<PathBuf>> {
-        if !entered.insert(fs::canonicalize(folder)?) {
-            return Ok(Vec::new());
-        }
-        let mut entries: Vec<PathBuf> =
-            fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<_>>()?;
-        entries.retain(|path| !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')));
-        entries.sort();
-        Ok(entries)
-    };
-    match entries() {
+    match fs::canonicalize(folder).and_then(|real| if entered.insert(real) { entries(folder) } else { Ok(Vec::new()) })
+    {
         Ok(entries) => {
             for path in entries {
                 if path.is_dir() {
@@ -246,6 +237,15 @@ fn list(folder: &Path, entered: &mut HashSet<PathBuf>, files: &mut Vec<Result<Pa
         }
         Err(error) => files.push(Err(anyhow::Error::new(error).context(folder.display().to_string()))),
     }
+}
+
+/// The entries of a folder that are not hidden, in order.
+fn entries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<_>>()?;
+    entries.retain(|path| !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')));
+    entries.sort();
+    Ok(entries)
 }
 
 fn read_file(path: &Path) -> Result<String> {

@@ -184,12 +184,9 @@ pub fn unjudged(
 /// What the rules find, guards first, and the limit that ended it, if one did.
 fn ask(configuration: &Configuration, case: &Case<'_>) -> (Vec<Judgement>, Option<Exceeded>) {
     let mut judgements = Vec::new();
-    let mut all: Vec<Asked<'_>> = Vec::with_capacity(RULES.len());
-    all.extend(asked(configuration, case));
-    let (guards, others) =
-        (|asked: &&Asked<'_>| asked.definition.is_guard(), |asked: &&Asked<'_>| !asked.definition.is_guard());
+    let (guards, others): (Vec<_>, Vec<_>) = asked(configuration, case).partition(|asked| asked.definition.is_guard());
     let mut exceeded = None;
-    for asked in all.iter().filter(guards).chain(all.iter().filter(others)) {
+    for asked in guards.into_iter().chain(others) {
         let mut findings = Findings::default();
         exceeded = budget::attempt(|| asked.rule.check(case, &mut findings)).err();
         judgements.extend(findings.into_vec().into_iter().map(|finding| Judgement {

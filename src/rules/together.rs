@@ -60,8 +60,8 @@ pub(super) fn parts<'a>(
     if own().map(|rule| rule.ports.known_at_most()).sum::<u128>() <= MIN_SHARE {
         return None;
     }
-    let own = own();
-    let own: Vec<&TrafficRule> = own.filter(|rule| later.lets_through(direction, rule, &mut { usize::MAX })).collect();
+    let own: Vec<&TrafficRule> =
+        own().filter(|rule| later.lets_through(direction, rule, &mut { usize::MAX })).collect();
     let is_much = |protocol| {
         let sum: Ranges<u16> = own.iter().flat_map(|rule| spans(rule, protocol)).collect();
         sum.count() > MIN_SHARE

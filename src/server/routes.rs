@@ -90,31 +90,28 @@ enum Attempt {
     Needs(Vec<Need>),
 }
 
-/// Set once nobody waits for the answer: when the connection ends, hyper drops the task and this with it.
-#[derive(Default)]
-struct Cancelled(Arc<AtomicBool>);
-
-impl Drop for Cancelled {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
+/// A request whose answer is awaited. When the connection ends, hyper drops the task and this with it.
+struct Pending<'a> {
+    metrics: &'a Metrics,
+    is_answered: bool,
+    /// Ends what is still judged for it.
+    cancelled: Arc<AtomicBool>,
 }
 
-/// Counts a request as cancelled if it is dropped before it is answered.
-struct Unanswered<'a>(Option<&'a Metrics>);
-
-impl Drop for Unanswered<'_> {
+impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        if let Some(metrics) = self.0 {
-            metrics.refused("cancelled");
+        self.cancelled.store(true, Ordering::Relaxed);
+        if !self.is_answered {
+            self.metrics.refused("cancelled");
         }
     }
 }
 
 async fn handle(State(handler): State<Handler>, request: Request) -> Response {
-    let mut unanswered = Unanswered(Some(&handler.shared.metrics));
-    let answered = handler.answer(request).await;
-    unanswered.0 = None;
+    let cancelled = Arc::default();
+    let mut pending = Pending { metrics: &handler.shared.metrics, is_answered: false, cancelled };
+    let answered = handler.answer(request, &pending.cancelled).await;
+    pending.is_answered = true;
     match answered {
         Ok(body) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
         Err(failure) => {
@@ -127,7 +124,7 @@ async fn handle(State(handler): State<Handler>, request: Request) -> Response {
 }
 
 impl Handler {
-    async fn answer(&self, request: Request) -> Result<Vec<u8>, Failure> {
+    async fn answer(&self, request: Request, cancelled: &Arc<AtomicBool>) -> Result<Vec<u8>, Failure> {
         let deadline = Instant::now() + budget(request.uri().query());
         let mut body = request.into_body();
         let collected = self.collect(&mut body, deadline).await;
@@ -140,9 +137,8 @@ impl Handler {
         }
         let (body, _held) = collected?;
         let mut facts = Facts::default();
-        let cancelled = Cancelled::default();
         for _ in 0..ROUNDS {
-            match self.attempt(&body, &mut facts, deadline, &cancelled).await? {
+            match self.attempt(&body, &mut facts, deadline, cancelled).await? {
                 Attempt::Answered(answer) => return Ok(answer),
                 Attempt::Needs(needs) => self.look_up(needs, &mut facts, deadline).await,
             }
@@ -160,10 +156,9 @@ impl Handler {
         body: &Bytes,
         facts: &mut Facts,
         deadline: Instant,
-        cancelled: &Cancelled,
+        cancelled: &Arc<AtomicBool>,
     ) -> Result<Attempt, Failure> {
-        let limits =
-            Limits { deadline: Some(deadline), cancelled: Some(Arc::clone(&cancelled.0)), ..Limits::default() };
+        let limits = Limits { deadline: Some(deadline), cancelled: Some(Arc::clone(cancelled)), ..Limits::default() };
         if body.len() <= memory::SMALL {
             let few = Limits { steps: INLINE_STEPS, bytes: INLINE_BYTES, is_trial: true, ..limits.clone() };
             if let Some(attempt) = self.judge(body, facts, few)? {

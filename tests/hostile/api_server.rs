@@ -14,7 +14,7 @@ use crate::support::control_plane::ControlPlane;
 use crate::support::installation::{Installation, Replica};
 use crate::support::limit::{DEPLOYMENT_LIMIT, MemoryLimit, status_bytes};
 use crate::support::load::{Latencies, Outcomes, Prober, counted, load_average};
-use crate::{USERS, check_probes, print_ratio, seconds};
+use crate::{USERS, check_probes, finish, print_ratio, seconds};
 
 /// Connections of each attacker.
 const CONNECTIONS: usize = 2;
@@ -166,14 +166,8 @@ async fn phases(plane: &ControlPlane, all_calls: &[Arc<Vec<Call>>]) -> (Latencie
         }
     }
     let working = work(ada, Arc::clone(&stop));
-    tokio::time::sleep(seconds()).await;
-    stop.store(true, Ordering::Relaxed);
-    let (attacked, more) = working.join().unwrap();
+    let (attacked, more, bad) = finish(attacks, working, &stop).await;
     good.merge(&more);
-    let mut bad = Outcomes::default();
-    for attack in attacks {
-        bad.merge(&attack.await.unwrap());
-    }
     (calm, attacked, good, bad)
 }
 

@@ -14,7 +14,7 @@ use crate::support::limit::{DEPLOYMENT_LIMIT, MemoryLimit, status_bytes};
 use crate::support::load::{Latencies, Outcomes, Prober, counted, load_average, outcome};
 use crate::support::reviews::{backend_policy, create, egress, to_dns};
 use crate::support::server::Portcullis;
-use crate::{USERS, check_probes, print_ratio, seconds};
+use crate::{USERS, check_probes, finish, print_ratio, seconds};
 
 /// Connections of each attacker.
 const CONNECTIONS: usize = 4;
@@ -118,14 +118,8 @@ async fn hostile_users_take_nothing_from_others() {
         }
     }
     let working = work(clients, Arc::clone(&stop));
-    tokio::time::sleep(seconds()).await;
-    stop.store(true, Ordering::Relaxed);
-    let (attacked, more) = working.join().unwrap();
+    let (attacked, more, bad) = finish(attacks, working, &stop).await;
     good.merge(&more);
-    let mut bad = Outcomes::default();
-    for attack in attacks {
-        bad.merge(&attack.await.unwrap());
-    }
 
     print_ratio("well-behaved client", &calm, &attacked);
     check_probes(&prober.stop());

@@ -19,9 +19,12 @@ mod shapes;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use support::load::{Latencies, Probed};
+use support::load::{Latencies, Outcomes, Probed};
+use tokio::task::JoinHandle;
 
 /// Users that attack.
 const USERS: usize = 8;
@@ -29,6 +32,22 @@ const USERS: usize = 8;
 /// The length of an attack.
 fn seconds() -> Duration {
     Duration::from_secs(std::env::var("HOSTILE_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5))
+}
+
+/// Lets an attack last its time. Returns what the well-behaved client saw, its outcomes, and those of the attackers.
+async fn finish(
+    attacks: Vec<JoinHandle<Outcomes>>,
+    working: thread::JoinHandle<(Latencies, Outcomes)>,
+    stop: &AtomicBool,
+) -> (Latencies, Outcomes, Outcomes) {
+    tokio::time::sleep(seconds()).await;
+    stop.store(true, Ordering::Relaxed);
+    let (attacked, good) = working.join().unwrap();
+    let mut bad = Outcomes::default();
+    for attack in attacks {
+        bad.merge(&attack.await.unwrap());
+    }
+    (attacked, good, bad)
 }
 
 /// Prints what a well-behaved client saw.

@@ -104,7 +104,7 @@ pub(crate) fn counted(metrics: &str, kinds: &[&str]) -> Outcomes {
                 Some("too-large") => "413",
                 Some("broken" | "not-a-review") => "400",
                 Some("lookup" | "panic") => "500",
-                // These are about connections.
+                // These are about connections, or about requests whose client has gone.
                 _ => continue,
             }
         } else {

@@ -6,6 +6,9 @@
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 #![allow(clippy::needless_pass_by_value, reason = "json! makes values")]
 
+use portcullis::admission::{Knowledge, validate};
+use portcullis::budget::{self, Limits};
+use portcullis::view::Facts;
 use serde_json::{Map, Value, json};
 
 /// An object of one kind in which one list or map has a given length.
@@ -57,6 +60,17 @@ impl Shape {
             r#"{{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{head},"userInfo":{{"username":"{user}","groups":["system:authenticated"]}},"object":{object},"oldObject":{old},"dryRun":true}}}}"#
         )
         .into_bytes()
+    }
+
+    /// The steps of a review that creates it, or that makes an object longer by one.
+    pub(crate) fn steps(&self, knowledge: &Knowledge, length: usize, changes: bool) -> usize {
+        let body = self.review(length, changes.then_some(length - 1), "mallory");
+        let limits = Limits { steps: usize::MAX / 2, bytes: usize::MAX / 2, ..Limits::default() };
+        let judged = budget::run(limits, || {
+            validate(knowledge, &Facts::default(), &body).unwrap().answer().unwrap();
+            budget::spent().steps
+        });
+        judged.unwrap()
     }
 }
 
