@@ -12,6 +12,8 @@ mod support;
 
 #[path = "installation/cluster.rs"]
 mod cluster;
+#[path = "installation/first_apply.rs"]
+mod first_apply;
 
 use std::io::{self, Write as _};
 use std::path::Path;

@@ -701,19 +701,10 @@ mod dissolved_baseline {
     }
 
     #[test]
-    fn a_namespace_in_a_file_gets_the_default_profile() {
+    fn namespaces_without_the_profile_are_open() {
         let open = np("p", "{podSelector: {}, policyTypes: [Egress], egress: [{}]}");
-        assert_eq!(found(RULE, &[namespace("shop", "team: web"), open.clone()]), ["spec.egress[0]"]);
-        assert!(
-            found_live(RULE, &[namespace("shop", "team: web"), open.clone()]).is_empty(),
-            "in a cluster it has none"
-        );
-        let stored = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, uid: b1946ac9}\n".to_owned();
-        assert!(found(RULE, &[stored, open.clone()]).is_empty(), "it was made without one");
-        for without in ["kube-system", "default"] {
-            let policy = open.replace("namespace: shop", &format!("namespace: {without}"));
-            assert!(found(RULE, &[namespace(without, ""), policy]).is_empty(), "{without} gets no labels");
-        }
+        assert!(found(RULE, &[namespace("shop", "team: web"), open.clone()]).is_empty());
+        assert!(found_live(RULE, &[namespace("shop", "team: web"), open.clone()]).is_empty());
         assert!(found(RULE, &[open]).is_empty(), "of its namespace nothing is known");
     }
 

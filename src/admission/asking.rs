@@ -7,6 +7,8 @@ use jiff::Timestamp;
 
 use super::Knowledge;
 use super::review::Request;
+use crate::baseline;
+use crate::model::Object;
 use crate::rules::{Author, Named, Occasion};
 use crate::view::{Facts, Need, Requester, View};
 
@@ -53,18 +55,37 @@ impl<'a> Asking<'a> {
     }
 
     /// The view, with the namespace of the request and with what was read for this decision, if the watches have not reported
-    /// that yet; none where the view of the server is to be used.
+    /// that yet, and with the policies that the namespace is due; none where the view of the server is to be used.
     ///
     /// # Errors
     /// The request cannot be decided: why.
     pub(super) fn view(&self) -> Result<Option<View>, String> {
-        let view = self.watched()?;
-        let Some(Ok(stored)) = &self.facts.stored else { return Ok(view) };
-        let mut view = view.unwrap_or_else(|| View::clone(&self.knowledge.view));
-        for object in stored {
-            view.insert(object.clone());
+        let mut view = self.watched()?;
+        if let Some(Ok(stored)) = &self.facts.stored {
+            self.insert(&mut view, stored.iter().cloned());
         }
-        Ok(Some(view))
+        let due = self.due(view.as_ref().unwrap_or(&self.knowledge.view));
+        if !due.is_empty() {
+            self.insert(&mut view, due);
+        }
+        Ok(view)
+    }
+
+    /// Adds objects to a copy of the view.
+    fn insert(&self, view: &mut Option<View>, objects: impl IntoIterator<Item = Object>) {
+        let view = view.get_or_insert_with(|| View::clone(&self.knowledge.view));
+        for object in objects {
+            view.insert(object);
+        }
+    }
+
+    /// The policies that the controller has still to write into the namespace of the request.
+    fn due(&self, view: &View) -> Vec<Object> {
+        let Knowledge { policies, configuration, applies_baselines, .. } = self.knowledge;
+        match self.request.namespace.as_deref() {
+            Some(name) if *applies_baselines => baseline::missing(policies, &configuration.site, view, name),
+            _ => Vec::new(),
+        }
     }
 
     fn watched(&self) -> Result<Option<View>, String> {

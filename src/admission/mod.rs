@@ -37,6 +37,8 @@ pub struct Knowledge {
     pub policies: Arc<PolicySet>,
     /// Why the view does not tell yet what is in the cluster, if it does not.
     pub unsynced: Option<Arc<str>>,
+    /// True if a controller applies baselines, now or once a replica leads, so that due policies count before they are stored.
+    pub applies_baselines: bool,
     /// Whether somebody applies baselines at present, so that it makes sense to wait for one.
     pub controller_runs: bool,
 }
@@ -50,6 +52,7 @@ impl Knowledge {
             view: Arc::new(view),
             policies: Arc::new(policies),
             unsynced: None,
+            applies_baselines: false,
             controller_runs: false,
         }
     }

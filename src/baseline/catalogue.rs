@@ -116,10 +116,7 @@ impl Catalogue {
     /// Whether a namespace gets a baseline. Those of the platform and those that are excluded never do.
     #[must_use]
     pub fn is_due(&self, name: &str, labels: &Labels) -> bool {
-        let site = &self.site;
-        let marked = labels.get(&site.baseline_label()).is_some_and(|value| matches!(value, "pending" | "applied"));
-        let all = site.baseline.namespaces == BaselineScope::All;
-        self.is_open_to(name) && (all || marked || self.profile(labels).is_some())
+        self.is_open_to(name) && self.site.wants_baseline(labels)
     }
 
     /// Whether a namespace would be due a baseline if `/mutate` had been asked when it was made: it was made since Portcullis
@@ -155,8 +152,7 @@ impl Catalogue {
     /// The profile of a namespace, if it has one that is known.
     #[must_use]
     pub fn profile(&self, labels: &Labels) -> Option<Layer> {
-        let name = labels.get(&self.site.profile_label())?;
-        self.site.profiles.names.iter().find(|known| *known == name).cloned().map(Layer::Profile)
+        self.site.profile(labels).map(|name| Layer::Profile(name.to_owned()))
     }
 
     /// The layers that a namespace which is due a baseline is due, but for the hatch.

@@ -16,6 +16,7 @@ mod claim;
 mod contest;
 mod controller;
 mod domain_change;
+mod due;
 mod error;
 mod events;
 mod executor;
@@ -35,6 +36,7 @@ mod worker;
 
 pub use catalogue::{Catalogue, Entry};
 pub use controller::{Controller, Wanted, run};
+pub use due::{complete, give_profile, missing};
 pub use gates::{GatedPod, Gates, lift_gate, pods};
 pub use lease::{Terms, identity};
 pub use pace::{Brake, Pace};

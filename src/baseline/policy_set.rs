@@ -110,6 +110,15 @@ impl Template {
         })
     }
 
+    /// The manifest, for this namespace.
+    pub(super) fn in_namespace(&self, namespace: &str) -> Value {
+        let mut value = self.value.clone();
+        if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.insert("namespace".into(), json!(namespace));
+        }
+        value
+    }
+
     /// Whether it is there once, for the cluster.
     #[must_use]
     pub fn is_of_cluster(&self) -> bool {
@@ -206,13 +215,7 @@ impl PolicySet {
         }
         self.templates(site, labels)
             .filter(|template| !template.is_of_cluster())
-            .map(|template| {
-                let mut value = template.value.clone();
-                if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-                    metadata.insert("namespace".into(), json!(namespace));
-                }
-                value
-            })
+            .map(|template| template.in_namespace(namespace))
             .collect()
     }
 
@@ -230,7 +233,11 @@ impl PolicySet {
     }
 
     /// The templates of the baseline, and of what these labels ask for.
-    fn templates<'a>(&'a self, site: &Site, labels: &Labels) -> impl Iterator<Item = &'a Template> + use<'a> {
+    pub(super) fn templates<'a>(
+        &'a self,
+        site: &Site,
+        labels: &Labels,
+    ) -> impl Iterator<Item = &'a Template> + use<'a> {
         let (_, layers) = self.chosen(site);
         let profile = labels.get(&site.profile_label()).and_then(|profile| layers.profiles.get(profile));
         let access = labels

@@ -1,5 +1,6 @@
 //! `portcullis check`: manifests judged as the webhook would judge them.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -9,11 +10,12 @@ use jiff::Timestamp;
 use super::report::{self, Entry, Report};
 use super::sources::{STDIN, Sources, documents, read_manifests};
 use super::{DENIED, FAILED, OK};
+use crate::baseline;
 use crate::budget::{self, Limits};
 use crate::engine::{self, Verdict};
 use crate::model::Object;
 use crate::rules::{Change, Named, Occasion};
-use crate::view::View;
+use crate::view::{Site, View};
 
 /// Judge manifests, as the webhook would.
 ///
@@ -30,6 +32,10 @@ pub(super) struct Arguments {
     /// The configuration [default: the one that ships].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The folder of policies for namespaces [default: the one that ships]. A namespace is judged as it will be, with the
+    /// policies that the controller writes into it.
+    #[arg(long, value_name = "FOLDER")]
+    policies: Option<PathBuf>,
     /// Manifests that are there already: they count, and are not judged themselves.
     #[arg(long, value_name = "PATH")]
     context: Vec<PathBuf>,
@@ -58,12 +64,17 @@ enum Output {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
-    let sources = Sources { config: arguments.config.clone(), policies: None, context: arguments.context.clone() };
+    let sources = Sources {
+        config: arguments.config.clone(),
+        policies: arguments.policies.clone(),
+        context: arguments.context.clone(),
+    };
     if arguments.paths.iter().any(|path| path.as_os_str() == STDIN) {
         sources.refuse_stdin()?;
     }
     let sources = sources.read()?;
     let configuration = sources.configuration()?;
+    let policies = sources.policies(&configuration)?;
     let mut report = Report::default();
     let mut read: Vec<(super::sources::Found, Object)> = Vec::new();
     for (file, text) in read_manifests(&arguments.paths) {
@@ -82,8 +93,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         }
     }
     let mut around = sources.context_objects()?;
-    around.extend(read.iter().map(|(_, object)| object.clone()));
-    let view = View::of(around);
+    around.extend(read.iter().map(|(_, object)| {
+        let mut object = object.clone();
+        baseline::give_profile(&mut object, &configuration.site);
+        object
+    }));
+    let mut view = View::of(around);
+    report.undescribed = undescribed(&configuration.site, &view, read.iter().map(|(_, object)| object));
+    baseline::complete(&mut view, &policies, &configuration.site);
     report.resources = read.len();
     let named = arguments.author.as_deref().map(|username| Named {
         username,
@@ -121,4 +138,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         (true, true) => DENIED,
         (true, false) => OK,
     })
+}
+
+/// The namespaces with judged policies of which no manifest tells the labels, in order.
+fn undescribed<'a>(site: &Site, view: &View, judged: impl Iterator<Item = &'a Object>) -> Vec<String> {
+    let with_policies = judged.filter(|object| !object.policies().is_empty()).filter_map(Object::namespace);
+    let names: BTreeSet<&str> = with_policies
+        .filter(|name| !name.is_empty() && !site.is_left_alone(name) && view.all_labels(name).is_none())
+        .collect();
+    names.into_iter().map(str::to_owned).collect()
 }

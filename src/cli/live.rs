@@ -76,6 +76,8 @@ pub(super) fn start(
     lease_namespace: Option<String>,
     tasks: &mut Tasks,
 ) -> Followers {
+    let applies_baselines = lease_namespace.is_some();
+    shared.knowledge.rcu(|known| Knowledge { applies_baselines, ..Knowledge::clone(known) });
     let knowledge = shared.knowledge.load_full();
     let (owning, owning_receiver) = watch::channel(Owning::from(&knowledge.configuration.site));
     let (wanted, wanted_receiver) = watch::channel(wanted(&knowledge));

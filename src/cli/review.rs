@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::sources::Sources;
 use super::{DENIED, OK};
-use crate::admission;
+use crate::admission::{self, Knowledge};
 use crate::budget::{self, Limits};
 use crate::view::Facts;
 
@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         context: arguments.context.clone(),
     };
     sources.refuse_stdin()?;
-    let knowledge = sources.load()?;
+    let knowledge = Knowledge { applies_baselines: true, ..sources.load()? };
     let mut body = Vec::new();
     std::io::stdin().read_to_end(&mut body).context("standard input")?;
     let endpoint = if arguments.mutate { admission::mutate } else { admission::validate };

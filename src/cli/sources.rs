@@ -68,6 +68,12 @@ impl Texts {
     /// Makes out what the texts say.
     pub(super) fn understand(&self) -> Result<Knowledge> {
         let configuration = self.configuration()?;
+        let policies = self.policies(&configuration)?;
+        Ok(Knowledge::new(configuration, View::of(self.context_objects()?), policies))
+    }
+
+    /// The folder of policies, checked against the configuration.
+    pub(super) fn policies(&self, configuration: &Configuration) -> Result<PolicySet> {
         let policies = match &self.policies {
             Some((folder, files)) => {
                 PolicySet::read(files.iter().cloned()).with_context(|| format!("policies in {}", folder.display()))?
@@ -78,7 +84,7 @@ impl Texts {
             Some((folder, _)) => format!("policies in {}", folder.display()),
             None => "the policies that ship (give your own with --policies)".to_owned(),
         })?;
-        Ok(Knowledge::new(configuration, self.view()?, policies))
+        Ok(policies)
     }
 
     /// The configuration alone.
@@ -89,10 +95,6 @@ impl Texts {
             }
             None => Ok(Configuration::shipped()?),
         }
-    }
-
-    fn view(&self) -> Result<View> {
-        Ok(View::of(self.context_objects()?))
     }
 
     /// The objects of the context.

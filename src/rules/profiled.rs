@@ -13,21 +13,13 @@ pub(super) struct Profiled<'a> {
     pub(super) profile: Option<&'a str>,
 }
 
-/// The profile of a namespace, if it is known to have one of these, or to get it. Where nobody gives it the policies, the
-/// label says nothing.
+/// The profile of a namespace, if it is known to have one of these. Where nobody gives it the policies, the label says nothing.
 fn profile_of<'a>(case: &Case<'a>, namespace: &str, profiles: &[String]) -> Option<&'a str> {
     if case.site.is_left_alone(namespace) {
         return None;
     }
-    let written = case.view.all_labels(namespace)?.get(&case.site.profile_label());
-    let profile = written.or_else(|| default_of(case, namespace))?;
+    let profile = case.view.all_labels(namespace)?.get(&case.site.profile_label())?;
     profiles.iter().any(|known| known == profile).then_some(profile)
-}
-
-/// The profile that a namespace without one gets, where its manifest is one that no cluster has seen.
-fn default_of<'a>(case: &Case<'a>, namespace: &str) -> Option<&'a str> {
-    let site = case.site;
-    site.profiles.default.as_deref().filter(|_| is_to_be_made(case, namespace))
 }
 
 /// Whether all that is known of a namespace is a manifest that no cluster has seen, so that it is still to get labels.

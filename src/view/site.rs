@@ -417,6 +417,21 @@ impl Site {
         self.is_platform(namespace) || self.is_excluded(namespace)
     }
 
+    /// Returns true if a namespace with these labels gets a baseline, unless it is left alone.
+    #[must_use]
+    pub fn wants_baseline(&self, labels: &Labels) -> bool {
+        let is_marked =
+            || labels.get(&self.baseline_label()).is_some_and(|label| matches!(label, "pending" | "applied"));
+        self.baseline.namespaces == BaselineScope::All || is_marked() || self.profile(labels).is_some()
+    }
+
+    /// The name of the profile that these labels give, if it is configured.
+    #[must_use]
+    pub fn profile(&self, labels: &Labels) -> Option<&str> {
+        let name = labels.get(&self.profile_label())?;
+        self.profiles.names.iter().map(String::as_str).find(|known| *known == name)
+    }
+
     /// Whether the namespace gets no labels of its own accord.
     #[must_use]
     pub fn is_excluded(&self, namespace: &str) -> bool {

@@ -10,8 +10,10 @@ use crate::dialect::Patch;
 use crate::rules::Mode;
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Output<'a> {
     findings: Vec<Finding<'a>>,
+    assumed_without_profile: &'a [String],
     summary: Summary,
 }
 
@@ -82,7 +84,10 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
         errors: report.errors.len(),
     };
     let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, &Output { findings, summary })?;
+    serde_json::to_writer_pretty(
+        &mut out,
+        &Output { findings, assumed_without_profile: &report.undescribed, summary },
+    )?;
     writeln!(out)?;
     Ok(())
 }

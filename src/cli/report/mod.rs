@@ -16,6 +16,8 @@ pub(super) struct Report {
     pub(super) resources: usize,
     /// How many were not, because no dialect reads their kind.
     pub(super) passed_over: usize,
+    /// Namespaces with policies whose own manifests were not given, in order. They are assumed to have no profile and no baseline.
+    pub(super) undescribed: Vec<String>,
     /// What could not be read.
     pub(super) errors: Vec<String>,
 }

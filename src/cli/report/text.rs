@@ -8,6 +8,9 @@ use super::Report;
 use crate::cli::{BOLD, FAINT, GREEN, RED, YELLOW};
 use crate::rules::Mode;
 
+/// Maximum number of namespaces named in one line.
+const MAX_NAMED: usize = 5;
+
 pub(in crate::cli) fn print(report: &Report) -> Result<()> {
     let mut out = anstream::stdout().lock();
     for entry in &report.entries {
@@ -26,6 +29,17 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
             writeln!(out, "  {FAINT}JSON patch:{FAINT:#} {}", serde_json::to_string(fix)?)?;
         }
         writeln!(out)?;
+    }
+    if let [first, ..] = report.undescribed.as_slice() {
+        let named =
+            report.undescribed.iter().take(MAX_NAMED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let (named, have) = match report.undescribed.len() {
+            1 => (format!("namespace `{first}`"), "has"),
+            count if count <= MAX_NAMED => (format!("namespaces {named}"), "have"),
+            count => (format!("{count} namespaces ({named}, …)"), "have"),
+        };
+        writeln!(out, "{FAINT}assumed:{FAINT:#} {named} {have} no profile and no baseline")?;
+        writeln!(out, "  {FAINT}help:{FAINT:#} add the Namespace manifest, as a file to check or with --context\n")?;
     }
     let (deny, warn, audit) = (report.count(Mode::Deny), report.count(Mode::Warn), report.count(Mode::Audit));
     let style = match (deny, warn) {
