@@ -73,3 +73,27 @@ fn a_dangling_link_is_one_error_and_the_rest_is_judged() {
     let [error] = errors.as_slice() else { panic!("{errors:?}") };
     assert!(error.contains("link.yaml") && error.contains("No such file"), "{error}");
 }
+
+/// Policies that nearly allow DNS, and all that `portcullis check` prints of each. `UPDATE_GOLDEN=1` writes the answers.
+#[test]
+fn the_near_miss_is_named() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/near_miss");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
+    assert!(files.len() > 20, "{files:?}");
+    let mut wrong = Vec::new();
+    for file in files {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let output = command.current_dir(&folder).arg("check").arg(file.file_name().unwrap()).output().unwrap();
+        let found = String::from_utf8(output.stdout).unwrap();
+        let golden = file.with_extension("txt");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(&golden, &found).unwrap();
+        }
+        let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+        if found != expected {
+            wrong.push(format!("{}: expected\n{expected}\nfound\n{found}", file.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

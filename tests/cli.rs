@@ -20,12 +20,13 @@ fn check_says_what_is_wrong_where_and_how_to_put_it_right() {
     let done = run(&["check", DENIED], "");
     assert_eq!(done.code, 1);
     assert!(
-        done.out.starts_with("deny[dns-blocked]: all pods in namespace production are isolated for egress"),
+        done.out.starts_with("deny[dns-blocked]: all pods in namespace production cannot resolve DNS"),
         "{}",
         done.out
     );
     assert!(done.out.contains("--> tests/corpus/kubernetes/default-deny-egress.yaml:6, NetworkPolicy production/default-deny-egress at spec.egress"), "{}", done.out);
     assert!(done.out.contains(r#"JSON patch: [{"op":"add","path":"/spec/egress","#), "{}", done.out);
+    assert!(done.out.contains("assumed: namespace `production` has no profile and no baseline\n"), "{}", done.out);
     assert!(done.out.ends_with("1 object judged: 1 denied, 0 warnings\n"), "{}", done.out);
     assert!(!done.out.contains('\u{1b}'), "colours are for terminals");
     assert_eq!(run(&["check", FINE], "").code, 0);

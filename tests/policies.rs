@@ -219,6 +219,7 @@ fn the_sets_of_all_dialects_mean_the_same() {
                     namespace,
                     labels,
                     complete: true,
+                    is_template: false,
                     account: Some("default"),
                     addresses,
                     services: &[],

@@ -50,7 +50,9 @@ pub(super) fn denial(judgements: &[Judgement], object: Option<&Manifest<'_>>) ->
     for judgement in denying.iter().take(shown) {
         let finding = &judgement.finding;
         let message = cut(&finding.message, LENGTH);
-        lines.push(clean(format!("{} at {}: {message}; {}", finding.rule, finding.path, cut(&finding.help, LENGTH))));
+        let closest = finding.closest.as_ref().map(|closest| format!("; closest: {}", cut(closest, LENGTH)));
+        let (closest, help) = (closest.unwrap_or_default(), cut(&finding.help, LENGTH));
+        lines.push(clean(format!("{} at {}: {message}{closest}; {help}", finding.rule, finding.path)));
     }
     if shown < denying.len() {
         lines.push(format!("and {} more", denying.len() - shown));
@@ -168,6 +170,7 @@ mod tests {
             object: ObjectRef::default(),
             path: Path::root().field("spec").field("ingress").index(position),
             message: message.into(),
+            closest: None,
             help: "list the ports".into(),
             fix: None,
         };

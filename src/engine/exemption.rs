@@ -102,7 +102,7 @@ pub(super) fn apply<'b>(
         let message = format!("the object is made exempt from {rule} by somebody who may not do that: {why}");
         let help =
             format!("ask somebody with the verb `bypass` on `rules.portcullis.dev`, resource name {rule}, to set it");
-        let finding = Finding { rule, object: object.id.clone(), path, message, help, fix: None };
+        let finding = Finding { rule, object: object.id.clone(), path, message, closest: None, help, fix: None };
         refused.push(Judgement { finding, action: Mode::Deny, spared: None });
     }
     for judgement in judgements.iter_mut().filter(|judgement| judgement.denies()) {

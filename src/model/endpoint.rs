@@ -7,7 +7,7 @@ use crate::budget::charge;
 use super::ternary::{all_of, any_of};
 use super::{
     AddressSet, Block, Entity, Fact, Labels, NAME_LABEL, Namespaces, Owner, Peers, Pods, Selector, Tier, Who, Workload,
-    is_link_local,
+    is_added_to_pods, is_link_local,
 };
 
 /// What is known of the cluster around a connection. Unknown is not no: "none" stands for "that is not known".
@@ -78,6 +78,8 @@ pub struct Endpoint<'a> {
     pub labels: &'a Labels,
     /// Whether these are all of the labels.
     pub complete: bool,
+    /// True if these are the labels of a template. Controllers and meshes add more to the pods that they make of it.
+    pub is_template: bool,
     /// The name of the service account, if it is known.
     pub account: Option<&'a str>,
     /// The addresses; none if they are not known.
@@ -91,14 +93,17 @@ impl<'a> Endpoint<'a> {
     #[must_use]
     pub fn of(namespace: &'a str, workload: &'a Workload) -> Self {
         let (labels, account) = (&workload.labels, Some(&*workload.service_account));
-        Self { namespace, labels, complete: true, account, addresses: &[], services: &[] }
+        let is_template = workload.is_template;
+        Self { namespace, labels, complete: true, is_template, account, addresses: &[], services: &[] }
     }
 
     /// What is known of a label.
     #[must_use]
     pub fn label(&self, owner: Owner, key: &str, around: &'a dyn Surroundings) -> Fact<'a> {
         match owner {
-            Owner::Itself if self.complete => Fact::of(self.labels, key),
+            Owner::Itself if self.complete && !(self.is_template && is_added_to_pods(key)) => {
+                Fact::of(self.labels, key)
+            }
             Owner::Itself => self.labels.get(key).map_or(Fact::Unknown, Fact::Value),
             Owner::Namespace => around.namespace_label(self.namespace, key),
             Owner::Account if key == NAME_LABEL => self.account.map_or(Fact::Unknown, Fact::Value),

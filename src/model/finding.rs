@@ -14,6 +14,8 @@ pub struct Finding {
     /// What is wrong and why it hurts. It names the values and never a position in a list, so that the same fault reads the
     /// same after the lists around it have moved: a fault is known again by its rule and this.
     pub message: String,
+    /// The near miss: what was meant to prevent this, and the one thing that is wrong with it.
+    pub closest: Option<String>,
     /// What to write instead.
     pub help: String,
     /// How to put it right mechanically, where that is possible.

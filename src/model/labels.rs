@@ -54,6 +54,33 @@ impl fmt::Display for Labels {
     }
 }
 
+/// Returns true if controllers, schedulers or meshes put a label with this key on the pods of a template.
+#[must_use]
+pub fn is_added_to_pods(key: &str) -> bool {
+    const KEYS: [&str; 6] = [
+        "controller-revision-hash",
+        "controller-uid",
+        "job-name",
+        "pod-template-generation",
+        "pod-template-hash",
+        "rollouts-pod-template-hash",
+    ];
+    const DOMAINS: [&str; 9] = [
+        "apps.kubernetes.io",
+        "batch.kubernetes.io",
+        "jobset.sigs.k8s.io",
+        "leaderworkerset.sigs.k8s.io",
+        "statefulset.kubernetes.io",
+        "topology.kubernetes.io",
+        "istio.io",
+        "linkerd.io",
+        "ray.io",
+    ];
+    let prefix = key.split_once('/').map(|(prefix, _)| prefix).unwrap_or_default();
+    let is_of = |domain: &str| prefix.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    KEYS.contains(&key) || DOMAINS.into_iter().any(is_of)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

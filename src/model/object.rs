@@ -182,6 +182,8 @@ pub struct Scrape {
 pub struct Workload {
     /// The labels of the pods.
     pub labels: Labels,
+    /// True if these are the labels of a template, to which controllers add others.
+    pub is_template: bool,
     /// Where `hostNetwork: true` is written, if it is.
     pub host_network: Option<Path>,
     /// The service account that the pods run as.

@@ -87,8 +87,5 @@ pub(super) fn assumptions(assumed: &[Assumption<'_>]) -> String {
     }
     let more = if policies.len() > MOST_NAMED { " and others" } else { "" };
     let named: Vec<String> = policies.iter().take(MOST_NAMED).map(|policy| policy.object.to_string()).collect();
-    text!(
-        " (left out of account, since what is known does not tell whether they, or rules of them, apply: {}{more})",
-        named.join(", ")
-    )
+    text!(" (ignored, because it is unknown whether they apply: {}{more})", named.join(", "))
 }

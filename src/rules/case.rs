@@ -208,13 +208,28 @@ impl Findings {
         help: String,
         fix: Option<Fix>,
     ) {
+        self.add_with_closest::<R>(case, path, message, None, help, fix);
+    }
+
+    /// Adds a finding with its near miss.
+    pub(super) fn add_with_closest<R: Defined>(
+        &mut self,
+        case: &Case<'_>,
+        path: Path,
+        message: String,
+        closest: Option<String>,
+        help: String,
+        fix: Option<Fix>,
+    ) {
         if self.kept.len() >= MAX_FINDINGS {
             self.left_out += 1;
             message.hash(&mut self.digest);
             return;
         }
-        budget::hold(size_of::<Finding>() + message.len() + help.len());
-        self.kept.push(Finding { rule: R::NAME, object: case.change.object().id.clone(), path, message, help, fix });
+        let closest_len = closest.as_ref().map_or(0, String::len);
+        budget::hold(size_of::<Finding>() + message.len() + closest_len + help.len());
+        let object = case.change.object().id.clone();
+        self.kept.push(Finding { rule: R::NAME, object, path, message, closest, help, fix });
     }
 
     /// Adds what its own dialect has to say against the object, as findings of rule `R`.
@@ -235,7 +250,7 @@ impl Findings {
         {
             let message = text!("{left_out} more findings of this rule in this object ({:016x})", digest.finish());
             // At the place of the last one, so that it is reported after those that are told apart.
-            kept.push(Finding { message, help: "split the object".to_owned(), fix: None, ..last });
+            kept.push(Finding { message, closest: None, help: "split the object".to_owned(), fix: None, ..last });
         }
         kept
     }

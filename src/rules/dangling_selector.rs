@@ -6,7 +6,9 @@ use super::nearest::{Effort, Nearest};
 use super::profiled::is_to_be_made;
 use super::{Case, Findings, Rule};
 use crate::budget::charge;
-use crate::model::{Fact, NAME_LABEL, Namespaces, Operator, Owner, Path, Pods, Selector, Surroundings, Who};
+use crate::model::{
+    Fact, NAME_LABEL, Namespaces, Operator, Owner, Path, Pods, Selector, Surroundings, Who, is_added_to_pods,
+};
 use crate::view::{ClusterDns, NamespaceFacts, Running};
 
 rule! {
@@ -396,31 +398,11 @@ fn may_match(case: &Case<'_>, selector: &Selector, running: &Running, (name, fac
     let known = |owner, key: &str| match owner {
         Owner::Itself => match running.workload.labels.get(key) {
             Some(value) => Fact::Value(value),
-            None if !is_pod && is_added(key) => Fact::Unknown,
+            None if !is_pod && is_added_to_pods(key) => Fact::Unknown,
             None => Fact::Absent,
         },
         Owner::Namespace => of_namespace(key),
         Owner::Account => Fact::Unknown,
     };
     selector.decided(&known) != Some(false)
-}
-
-/// Whether a label is one that controllers or meshes put on the pods of a template.
-fn is_added(key: &str) -> bool {
-    const KEYS: [&str; 11] = [
-        "apps.kubernetes.io/pod-index",
-        "batch.kubernetes.io/controller-uid",
-        "batch.kubernetes.io/job-completion-index",
-        "batch.kubernetes.io/job-name",
-        "controller-revision-hash",
-        "controller-uid",
-        "job-name",
-        "pod-template-generation",
-        "pod-template-hash",
-        "statefulset.kubernetes.io/pod-name",
-        "topology.kubernetes.io/zone",
-    ];
-    let prefix = key.split_once('/').map(|(prefix, _)| prefix).unwrap_or_default();
-    let is_of = |domain: &str| prefix == domain || prefix.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
-    KEYS.contains(&key) || ["istio.io", "linkerd.io", "topology.kubernetes.io"].into_iter().any(is_of)
 }

@@ -2,13 +2,15 @@
 
 use serde::Deserialize;
 
-use super::blame::{Stop, assumptions, can_stop, stopped_everywhere};
+use super::blame::{Stop, assumptions, can_stop};
+use super::dns::{nearest, server_stopped, stopped_everywhere};
 use super::dns_taken::check_taken;
 use super::hosts::is_for_hosts;
+use super::near_miss::NearMiss;
 use super::{Case, Findings, Rule};
 use crate::model::{
-    Action, Decision, Direction, End, Endpoint, Fix, Labels, NAME_LABEL, Namespaces, Numbers, Order, Path, Peer, Pods,
-    Policy, Port, Protocol, Question, Selector, Side, Standing, Subject, Who,
+    Action, Direction, Fix, NAME_LABEL, Namespaces, Numbers, Order, Path, Peer, Pods, Policy, Port, Protocol, Selector,
+    Side, Standing, Who,
 };
 use crate::view::{ClusterDns, Site};
 
@@ -48,9 +50,19 @@ rule! {
     ///
     /// A GlobalNetworkPolicy of Calico that is for hosts is not judged, as by `any-port`.
     ///
-    /// The ways to the cluster's DNS are those of `clusterDNS` in the configuration, and any one of them is enough. A
-    /// block of all addresses counts as reaching the DNS pods, since every implementation that compares the addresses
-    /// of pods with blocks lets it through; any smaller block does not, since nobody knows what it holds tomorrow.
+    /// The ways to the cluster's DNS are those of `clusterDNS` in the configuration, and any one of them is enough. Where
+    /// pods with these labels are known, all of their labels count, and each of the pods has to be reachable, because the
+    /// Service spreads lookups over all of them. Pods of the host network do not count. Where no such pod is known, a block of
+    /// all addresses counts as reaching the DNS pods, and a smaller one does not.
+    ///
+    /// ## The near miss
+    ///
+    /// A denial names the rule that came nearest to allowing DNS and what is wrong with it: a label that the namespace or
+    /// the pods do not have, the namespace of the policy itself, another namespace, TCP without UDP, another port, a port
+    /// name, a ClusterIP or another address, an `except`, an entity without pods, ingress instead of egress, or other pods. The
+    /// place of the finding is that rule. Of several policies that isolate the same pods, the one with this rule is denied.
+    /// Where the rule fits another way to resolve names (NodeLocal DNSCache, OpenShift, another port or label), the help
+    /// shows the entry of `clusterDNS` for it.
     ///
     /// ## Fires
     ///
@@ -147,13 +159,12 @@ impl Rule for DnsBlocked {
             if self.scope == Scope::Policy {
                 around.retain(|other| other.object.is_same_object(&policy.object) || std::ptr::eq(*other, policy));
             }
-            let ways_out = case.site.cluster_dns.iter().map(|dns| dns.way(Protocol::Udp));
-            let stopped = stopped_everywhere(case.supposing(), &around, policy, Direction::Egress, ways_out);
-            let Some((stop, assumed)) = stopped.filter(|_| !is_for_hosts(case, policy)) else { continue };
+            let stopped = stopped_everywhere(case, &around, policy);
+            let Some((stop, mut assumed)) = stopped.filter(|_| !is_for_hosts(case, policy)) else { continue };
             // Where policies add up, nothing that is allowed comes before a denial.
             let is_final = policy.order == Order::Additive;
             let allowing = || allow(case.site, &[Protocol::Udp, Protocol::Tcp], &policy.egress);
-            let (path, message, help, fix) = match stop {
+            let (path, message, closest, help, fix) = match stop {
                 Stop::Rule(rule) => (
                     rule.path.clone(),
                     text!(
@@ -162,6 +173,7 @@ impl Rule for DnsBlocked {
                         rule.peers,
                         rule.ports
                     ),
+                    None,
                     if is_final {
                         text!("leave the cluster's DNS out of what is denied: {}", ways(case.site))
                     } else {
@@ -170,33 +182,52 @@ impl Rule for DnsBlocked {
                     if is_final { None } else { allowing() },
                 ),
                 Stop::Isolation => {
+                    let message = text!(
+                        "{} cannot resolve DNS, because their egress is isolated and no policy allows UDP to the cluster DNS",
+                        policy.subject
+                    );
+                    let near = nearest(case, &around, policy);
+                    // One finding for one set of pods, at the rule that came near.
+                    if near.as_ref().is_some_and(|near| isolates_the_same(case, near.policy, policy)) {
+                        continue;
+                    }
+                    // What is said of the near miss says why it does not apply.
+                    assumed.retain(|one| near.as_ref().is_none_or(|near| !std::ptr::eq(one.policy, near.policy)));
+                    let path =
+                        near.as_ref().and_then(|near| near.own_place(case)).unwrap_or(&policy.egress.path).clone();
                     // Allowing DNS would leave them without everything else.
                     let only_denies = !policy.egress.rules.is_empty()
                         && policy.egress.rules.iter().all(|rule| rule.action == Action::Deny);
-                    (
-                        policy.egress.path.clone(),
-                        text!(
-                            "{} are isolated for egress and nothing lets them ask the cluster's DNS over UDP: they can \
-                             resolve no name",
-                            policy.subject
-                        ),
-                        if only_denies {
-                            "the policy only denies, and by that it isolates: if it is to deny and nothing more, keep it from \
-                             isolating, or let the rest pass; otherwise allow what the pods need, DNS first"
-                                .to_owned()
-                        } else {
-                            text!(
-                                "add an egress rule on UDP and TCP to {}, or cover the same pods by another policy that has \
-                                 one",
+                    match near {
+                        Some(NearMiss { closest, cure, other_way: Some(other), .. }) => {
+                            let help = text!(
+                                "if pods of this cluster resolve names there, set `clusterDNS: [{other}]` in the \
+                                 configuration; otherwise {cure}"
+                            );
+                            // A rule for DNS pods that nobody asks would cure nothing.
+                            (path, message, Some(closest), help, None)
+                        }
+                        Some(near) => {
+                            let own = near.own_place(case).and(near.fix.clone());
+                            (path, message, Some(near.closest), near.cure, own.or_else(allowing))
+                        }
+                        None if only_denies => {
+                            let help = "this deny-only policy also enables default deny for egress. Turn default deny off, pass \
+                                        the remaining traffic, or allow the traffic that the pods need, starting with DNS";
+                            (path, message, None, help.to_owned(), None)
+                        }
+                        None => {
+                            let help = text!(
+                                "allow UDP and TCP to {}, in this policy or in another one for the same pods",
                                 ways(case.site)
-                            )
-                        },
-                        if only_denies { None } else { allowing() },
-                    )
+                            );
+                            (path, message, None, help, allowing())
+                        }
+                    }
                 }
                 Stop::Nothing | Stop::Others => continue,
             };
-            findings.add::<Self>(case, path, message, help + &assumptions(&assumed), fix);
+            findings.add_with_closest::<Self>(case, path, message, closest, help + &assumptions(&assumed), fix);
         }
         if self.scope == Scope::Union {
             check_taken(case, findings);
@@ -211,40 +242,19 @@ impl Rule for DnsBlocked {
     }
 }
 
+/// Returns true if a policy of another object isolates the same pods for egress, so that it is blamed itself.
+fn isolates_the_same(case: &Case<'_>, other: &Policy, policy: &Policy) -> bool {
+    !other.object.is_same_object(&policy.object)
+        && other.subject == policy.subject
+        && other.isolates(Direction::Egress, &case.after())
+}
+
 /// Whether policies that serve the cluster's DNS keep it from being asked: pods of any other namespace have to get in.
 fn check_servers(case: &Case<'_>, findings: &mut Findings) {
-    let nobody = Labels::default();
-    let anybody = End::Pod(Endpoint {
-        // A name that no namespace has, so that only what is said of all namespaces, or of all but some, means it.
-        namespace: "*",
-        labels: &nobody,
-        complete: true,
-        account: None,
-        addresses: &[],
-        services: &[],
-    });
     for policy in
         case.policies().iter().filter(|policy| policy.standing == Standing::InForce && can_stop(&policy.ingress))
     {
-        let stopped = case.site.cluster_dns.iter().find_map(|dns| {
-            let End::Pod(server) = dns.end() else { return None };
-            if policy.subject.mean(&server, case.view) != Some(true) {
-                return None;
-            }
-            let question = Question {
-                subject: Subject::One(server),
-                direction: Direction::Ingress,
-                other: anybody,
-                traffic: dns.traffic(Protocol::Udp),
-            };
-            let answer = case.after().ask(case.after().policies(server.namespace), &question);
-            let own = answer.decisions.into_iter().find_map(|decision| match decision {
-                Decision::Isolated(by) if by.iter().any(|by| std::ptr::eq(*by, policy)) => Some(Stop::Isolation),
-                Decision::Denied(by, rule) if std::ptr::eq(by, policy) => Some(Stop::Rule(rule)),
-                _ => None,
-            })?;
-            Some((dns, own))
-        });
+        let stopped = server_stopped(case, policy, Protocol::Udp);
         let Some((dns, stop)) = stopped else { continue };
         let subject = &policy.subject;
         let among = text!("the pods of the cluster's DNS ({dns}) are among them");

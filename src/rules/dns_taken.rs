@@ -3,14 +3,15 @@
 
 use std::collections::HashMap;
 
+use super::dns::servers;
 use super::dns_blocked::DnsBlocked;
 use super::hosts::is_for_hosts;
 use super::{Case, Findings};
 use crate::model::{
-    Action, Body, Direction, Namespaces, Object, Path, Pods, Policy, Protocol, Question, Stage, Standing, Subject,
+    Action, Body, Direction, End, Namespaces, Object, Path, Pods, Policy, Protocol, Question, Stage, Standing, Subject,
     ask_within,
 };
-use crate::view::{Scene, Site};
+use crate::view::Scene;
 
 /// How many steps it may take. Each pair of policies may be a question to all of them.
 const STEPS: usize = 1_000_000;
@@ -44,7 +45,7 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
     opening.extend(case.policies().iter().filter(in_force).filter(|new| can_take(new)).map(|new| &new.subject));
 
     let (mut steps, mut found, verb) = (STEPS, 0, case.verb());
-    let (mut before, mut after) = (Ways::new(case.site, case.before()), Ways::new(case.site, case.after()));
+    let (mut before, mut after) = (Ways::new(case, case.before()), Ways::new(case, case.after()));
     for policy in stopping {
         let concerned: Vec<Pods> = match case.change.object().body {
             Body::Tier(_) => vec![policy.subject.clone()],
@@ -88,15 +89,15 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
 
 /// The ways to the cluster's DNS in one state of the cluster.
 struct Ways<'a> {
-    site: &'a Site,
+    case: Case<'a>,
     scene: Scene<'a>,
     /// The policies that can concern pods of a namespace, by its name.
     around: HashMap<Box<str>, Vec<&'a Policy>>,
 }
 
 impl<'a> Ways<'a> {
-    fn new(site: &'a Site, scene: Scene<'a>) -> Self {
-        Self { site, scene, around: HashMap::new() }
+    fn new(case: &Case<'a>, scene: Scene<'a>) -> Self {
+        Self { case: *case, scene, around: HashMap::new() }
     }
 
     /// Whether one of them is open to all of these pods.
@@ -112,10 +113,12 @@ impl<'a> Ways<'a> {
                 &of_many
             }
         };
-        self.site.cluster_dns.iter().any(|dns| {
-            let (other, traffic) = dns.way(Protocol::Udp);
-            let question = Question { subject: Subject::Each(pods), direction: Direction::Egress, other, traffic };
-            ask_within(around.iter().copied(), &question, &self.scene, steps).passes()
+        self.case.site.cluster_dns.iter().any(|dns| {
+            servers(self.case.view, dns).into_iter().all(|other| {
+                let (direction, traffic) = (Direction::Egress, dns.traffic(Protocol::Udp));
+                let question = Question { subject: Subject::Each(pods), direction, other, traffic };
+                ask_within(around.iter().copied(), &question, &self.scene, steps).passes()
+            })
         })
     }
 }
@@ -124,6 +127,9 @@ impl<'a> Ways<'a> {
 fn means_dns(case: &Case<'_>, policy: &Policy, actions: &[Action]) -> bool {
     policy.egress.rules.iter().filter(|rule| actions.contains(&rule.action)).any(|rule| {
         let mut ways = case.site.cluster_dns.iter();
-        ways.any(|dns| rule.means(&dns.end(), dns.traffic(Protocol::Udp), case.view) == Some(true))
+        ways.any(|dns| {
+            let is_meant = |end: &End<'_>| rule.means(end, dns.traffic(Protocol::Udp), case.view) == Some(true);
+            servers(case.view, dns).iter().any(is_meant)
+        })
     })
 }

@@ -1,9 +1,10 @@
 //! See [`DnsUdpOnly`].
 
-use super::blame::{Stop, can_stop, stopped_by};
+use super::blame::{Stop, can_stop};
+use super::dns::{server_stopped, stopped};
 use super::dns_blocked::{allow, ways};
 use super::{Case, Findings, Rule};
-use crate::model::{Action, Direction, Fix, Numbers, Order, Policy, Port, Ports, Protocol};
+use crate::model::{Action, Fix, Numbers, Order, Policy, Port, Ports, Protocol, Standing};
 
 rule! {
     /// Pods may ask the cluster's DNS over UDP, but not over TCP.
@@ -17,7 +18,8 @@ rule! {
     /// ## What it looks at
     ///
     /// The same as `dns-blocked`, with its ways to the cluster's DNS and all policies added up, in each dialect. It is
-    /// silent where `dns-blocked` speaks. A port of Cilium without a protocol, or with ANY, is both UDP and TCP.
+    /// silent where `dns-blocked` speaks. Policies of the DNS pods themselves are checked for ingress: pods of other
+    /// namespaces have to reach them over TCP too. A port of Cilium without a protocol, or with ANY, is both UDP and TCP.
     ///
     /// ## Fires
     ///
@@ -105,6 +107,29 @@ impl Rule for DnsUdpOnly {
             };
             findings.add::<Self>(case, path, message, help, fix);
         }
+        check_servers(case, findings);
+    }
+}
+
+/// Policies of the DNS pods themselves that let lookups in over UDP, and not over TCP.
+fn check_servers(case: &Case<'_>, findings: &mut Findings) {
+    let in_force = case.policies().iter().filter(|policy| policy.standing == Standing::InForce);
+    for policy in in_force.filter(|policy| can_stop(&policy.ingress)) {
+        if server_stopped(case, policy, Protocol::Udp).is_some() {
+            continue;
+        }
+        let Some((dns, stop)) = server_stopped(case, policy, Protocol::Tcp) else { continue };
+        let path = match stop {
+            Stop::Rule(rule) => &rule.path,
+            Stop::Isolation | Stop::Nothing | Stop::Others => &policy.ingress.path,
+        };
+        let message = text!(
+            "{} serve the cluster DNS ({dns}), and pods of other namespaces reach them over UDP but not over TCP: answers that \
+             do not fit into a datagram are lost",
+            policy.subject
+        );
+        let help = text!("allow ingress on TCP port {} from all namespaces", dns.port());
+        findings.add::<DnsUdpOnly>(case, path.clone(), message, help, None);
     }
 }
 
@@ -114,7 +139,7 @@ fn tcp_stop<'a>(case: &Case<'a>, policy: &'a Policy) -> Option<Stop<'a>> {
     let around = scene.policies_for(&policy.subject);
     let mut found: Option<Stop<'a>> = None;
     for dns in &case.site.cluster_dns {
-        let stop = |protocol| stopped_by(scene, &around, policy, Direction::Egress, dns.way(protocol)).0;
+        let stop = |protocol| stopped(case.view, scene, &around, policy, dns, protocol).0;
         if stop(Protocol::Udp) != Stop::Nothing {
             continue;
         }

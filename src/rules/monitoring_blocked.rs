@@ -254,7 +254,15 @@ impl MonitoringBlocked {
         let mut blocked = None;
         for (labels, complete) in from {
             let namespace = self.prometheus.namespace.as_str();
-            let end = Endpoint { namespace, labels, complete, account: None, addresses: &[], services: &[] };
+            let end = Endpoint {
+                namespace,
+                labels,
+                complete,
+                is_template: false,
+                account: None,
+                addresses: &[],
+                services: &[],
+            };
             blocked = Some(stop(scene, scraped, end, traffic)?);
         }
         blocked

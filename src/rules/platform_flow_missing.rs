@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::Deserialize;
 
 use super::blame::{Stop, can_stop, stopped_everywhere};
+use super::dns;
 use super::dns_blocked::ways;
 use super::well_known::WellKnown;
 use super::{Case, Findings, Rule};
@@ -208,10 +209,12 @@ impl PlatformFlowMissing {
                 }
             }
             Flow::Dns => {
-                let all: Vec<_> = case.site.cluster_dns.iter().map(|dns| dns.way(Protocol::Udp)).collect();
-                let stop = stop(case, policy, Direction::Egress, &all);
-                let what = text!("the cluster's DNS ({})", ways(case.site));
-                missing.extend(stop.map(|stop| (Direction::Egress, stop, what)));
+                if can_stop(&policy.egress) {
+                    let around = case.supposing().policies_for(&policy.subject);
+                    let stop = dns::stopped_everywhere(case, &around, policy).map(|(stop, _)| stop);
+                    let what = text!("the cluster's DNS ({})", ways(case.site));
+                    missing.extend(stop.map(|stop| (Direction::Egress, stop, what)));
+                }
             }
         }
         missing

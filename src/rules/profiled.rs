@@ -66,7 +66,15 @@ pub(super) fn profiled<'a>(
 /// Whether a policy of the cluster is known to be for pods of a namespace: for all of them, or for some that are there.
 fn is_for_pods_of(case: &Case<'_>, policy: &Policy, namespace: &str, looks: &mut usize) -> bool {
     let nothing = Labels::default();
-    let any = Endpoint { namespace, labels: &nothing, complete: false, account: None, addresses: &[], services: &[] };
+    let any = Endpoint {
+        namespace,
+        labels: &nothing,
+        complete: false,
+        is_template: false,
+        account: None,
+        addresses: &[],
+        services: &[],
+    };
     if policy.subject.all_pods() || policy.subject.mean(&any, case.view) == Some(true) {
         return true;
     }

@@ -79,6 +79,7 @@ pub fn too_complex(object: ObjectRef, exceeded: Exceeded) -> Finding {
         object,
         path: Path::root(),
         message: format!("{exceeded}; it was not judged to the end"),
+        closest: None,
         help: "split the object into smaller ones".to_owned(),
         fix: None,
     }

@@ -41,6 +41,7 @@ impl WellKnown {
             namespace: &self.namespace,
             labels: &self.labels,
             complete: false,
+            is_template: false,
             account: None,
             addresses: &[],
             services: &[],

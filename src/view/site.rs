@@ -231,6 +231,7 @@ impl ClusterDns {
                 namespace,
                 labels,
                 complete: false,
+                is_template: false,
                 account: None,
                 addresses: &[],
                 services: &self.services,

@@ -26,6 +26,8 @@ struct Finding<'a> {
     line: usize,
     path: String,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closest: Option<&'a str>,
     help: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     fix: Option<&'a Patch>,
@@ -70,6 +72,7 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
                 line: entry.line,
                 path: finding.path.to_string(),
                 message: &finding.message,
+                closest: finding.closest.as_deref(),
                 help: &finding.help,
                 fix: entry.fix.as_ref(),
             }

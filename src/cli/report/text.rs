@@ -24,6 +24,9 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
         let note = entry.judgement.spared.map(|spared| format!(" ({})", spared.note())).unwrap_or_default();
         writeln!(out, "{style}{}[{}]{note}{style:#}{BOLD}: {}{BOLD:#}", action.name(), finding.rule, finding.message)?;
         writeln!(out, "  {FAINT}-->{FAINT:#} {file}:{line}, {} at {}", finding.object, finding.path)?;
+        if let Some(closest) = &finding.closest {
+            writeln!(out, "  {FAINT}closest:{FAINT:#} {closest}")?;
+        }
         writeln!(out, "  {FAINT}help:{FAINT:#} {}", finding.help)?;
         if let Some(fix) = &entry.fix {
             writeln!(out, "  {FAINT}JSON patch:{FAINT:#} {}", serde_json::to_string(fix)?)?;

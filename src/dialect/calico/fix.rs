@@ -250,6 +250,7 @@ mod tests {
             namespace: "kube-system",
             labels: &labels,
             complete: false,
+            is_template: false,
             account: None,
             addresses: &[],
             services: &[],

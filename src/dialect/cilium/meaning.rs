@@ -12,8 +12,15 @@ fn passes(spec: &Value, other: End<'_>, number: u16) -> bool {
     let object = object(spec);
     assert!(object.faults.is_empty(), "{:?}", object.faults);
     let labels: Labels = [("app", "web")].into_iter().collect();
-    let subject =
-        Endpoint { namespace: "shop", labels: &labels, complete: true, account: None, addresses: &[], services: &[] };
+    let subject = Endpoint {
+        namespace: "shop",
+        labels: &labels,
+        complete: true,
+        is_template: false,
+        account: None,
+        addresses: &[],
+        services: &[],
+    };
     let question = Question {
         subject: Subject::One(subject),
         direction: Direction::Egress,
@@ -26,8 +33,15 @@ fn passes(spec: &Value, other: End<'_>, number: u16) -> bool {
 fn to_pod(spec: &Value, namespace: &str, port: u16) -> bool {
     let labels: Labels = [("app", "db")].into_iter().collect();
     let addresses = ["10.1.1.1".parse().unwrap()];
-    let pod =
-        Endpoint { namespace, labels: &labels, complete: true, account: None, addresses: &addresses, services: &[] };
+    let pod = Endpoint {
+        namespace,
+        labels: &labels,
+        complete: true,
+        is_template: false,
+        account: None,
+        addresses: &addresses,
+        services: &[],
+    };
     passes(spec, End::Pod(pod), port)
 }
 

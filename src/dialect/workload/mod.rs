@@ -142,6 +142,7 @@ impl Dialect for Workloads {
             id: manifest.id()?,
             body: Body::Workload(Workload {
                 labels,
+                is_template: manifest.kind != "Pod",
                 host_network: (host_network == Some(true)).then(|| path.field("spec").field("hostNetwork")),
                 // What the API server fills in.
                 service_account: account.unwrap_or_else(|| "default".into()),
