@@ -326,3 +326,31 @@ fn a_value_that_cannot_be_read_is_named_with_its_line() {
     assert_eq!(done.code, 2);
     assert!(done.err.contains("<stdin>:8: spec.ingress[0].ports[0].port: "), "{}", done.err);
 }
+
+/// Peers of a policy that select pods which only an operator makes.
+#[test]
+fn pods_that_an_operator_makes_may_have_any_labels() {
+    let manifests = |label: &str, custom: &str| {
+        let workload = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: state, namespace: metrics}\nspec:\n  \
+                        template:\n    metadata: {labels: {app: state}}\n";
+        let policy = format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: state, namespace: metrics}}\nspec:\n  \
+             podSelector: {{matchLabels: {{app: state}}}}\n  policyTypes: [Ingress]\n  ingress:\n  \
+             - from: [{{podSelector: {{matchLabels: {{{label}}}}}}}]\n    ports: [{{port: 8443}}]\n"
+        );
+        let done = run(&["check", "--output", "json", "-"], &[workload, &policy, custom].join("---\n"));
+        done.out.matches(r#""rule": "dangling-selector""#).count()
+    };
+    let custom = |api_version: &str, namespace: &str, spec: &str| {
+        format!("apiVersion: {api_version}\nkind: X\nmetadata: {{name: x, namespace: {namespace}}}\nspec: {spec}\n")
+    };
+    let prometheus = custom("monitoring.coreos.com/v1", "metrics", "{podMetadata: {labels: {app: x}}}");
+    let elsewhere = custom("monitoring.coreos.com/v1", "other", "{replicas: 1}");
+    let monitor = custom("monitoring.coreos.com/v1", "metrics", "{endpoints: [{port: web}]}");
+    let release = custom("helm.toolkit.fluxcd.io/v2", "flux-system", "{targetNamespace: metrics}");
+    assert_eq!(manifests("app: prometheus", &prometheus), 0);
+    assert_eq!(manifests("app: prometheus", &release), 0);
+    assert_eq!(manifests("app: prometheus", &elsewhere), 1);
+    assert_eq!(manifests("app: prometheus", &monitor), 1);
+    assert_eq!(manifests("app: stat", &prometheus), 1, "it is nearly a label that is there");
+}

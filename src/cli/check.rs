@@ -76,6 +76,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let configuration = sources.configuration()?;
     let policies = sources.policies(&configuration)?;
     let mut report = Report::default();
+    let mut view = sources.context()?;
     let mut read: Vec<(super::sources::Found, Object)> = Vec::new();
     for (file, text) in read_manifests(&arguments.paths) {
         match text.and_then(|text| documents(&file, &text)) {
@@ -84,7 +85,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
                 for found in found {
                     match found.read() {
                         Ok(Some(object)) => read.push((found, object)),
-                        Ok(None) => report.passed_over += 1,
+                        Ok(None) => {
+                            report.passed_over += 1;
+                            found.insert_operator_pods(&mut view);
+                        }
                         Err(error) => report.errors.push(format!("{}: {error}", found.place_of(&error.path))),
                     }
                 }
@@ -92,13 +96,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
             Err(error) => report.errors.push(format!("{error:#}")),
         }
     }
-    let mut around = sources.context_objects()?;
-    around.extend(read.iter().map(|(_, object)| {
+    for (_, object) in &read {
         let mut object = object.clone();
         baseline::give_profile(&mut object, &configuration.site);
-        object
-    }));
-    let mut view = View::of(around);
+        view.insert(object);
+    }
     report.undescribed = undescribed(&configuration.site, &view, read.iter().map(|(_, object)| object));
     baseline::complete(&mut view, &policies, &configuration.site);
     report.resources = read.len();

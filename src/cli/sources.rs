@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::admission::Knowledge;
 use crate::baseline::PolicySet;
 use crate::config::Configuration;
+use crate::dialect::workload::operator_pods;
 use crate::dialect::{self, Manifest, Origin, Patch, ReadError};
 use crate::manifest::{self, Document};
 use crate::model::{Fix, Object};
@@ -69,7 +70,7 @@ impl Texts {
     pub(super) fn understand(&self) -> Result<Knowledge> {
         let configuration = self.configuration()?;
         let policies = self.policies(&configuration)?;
-        Ok(Knowledge::new(configuration, View::of(self.context_objects()?), policies))
+        Ok(Knowledge::new(configuration, self.context()?, policies))
     }
 
     /// The folder of policies, checked against the configuration.
@@ -97,20 +98,22 @@ impl Texts {
         }
     }
 
-    /// The objects of the context.
-    pub(super) fn context_objects(&self) -> Result<Vec<Object>> {
-        let mut objects = Vec::new();
+    /// The view of the context.
+    pub(super) fn context(&self) -> Result<View> {
+        let mut view = View::default();
         for (file, text) in &self.context {
             let (found, errors) = documents(file, text)?;
             if let Some(error) = errors.into_iter().next() {
                 bail!(error);
             }
             for document in found {
-                let read = document.read().with_context(|| document.place())?;
-                objects.extend(read);
+                match document.read().with_context(|| document.place())? {
+                    Some(object) => view.insert(object),
+                    None => document.insert_operator_pods(&mut view),
+                }
             }
         }
-        Ok(objects)
+        Ok(view)
     }
 }
 
@@ -129,6 +132,13 @@ impl Found {
     /// The object, if a dialect reads its kind.
     pub(super) fn read(&self) -> Result<Option<Object>, ReadError> {
         dialect::read(&self.manifest()?)
+    }
+
+    /// Tells a view of the pods that an operator makes from this, if it is a custom resource for that.
+    pub(super) fn insert_operator_pods(&self, view: &mut View) {
+        if let Some(namespace) = operator_pods(&self.document.value) {
+            view.insert_operator_pods(namespace);
+        }
     }
 
     /// A fix as a patch for the manifest, if its dialect can say it.

@@ -167,7 +167,21 @@ enum Missed {
     /// There is no such namespace.
     Namespaces(Nearest),
     /// There is no such pod in the namespaces.
-    Pods(Nearest),
+    Pods(Nearest, Others),
+}
+
+/// Pods in the namespaces of which no manifest tells.
+enum Others {
+    /// An operator makes pods there.
+    May,
+    /// None is known to.
+    None,
+}
+
+impl Others {
+    fn of(places: &[(Box<str>, &NamespaceFacts)]) -> Self {
+        if places.iter().any(|(_, facts)| facts.has_operator_pods) { Self::May } else { Self::None }
+    }
 }
 
 /// What is looked at in one decision.
@@ -187,7 +201,8 @@ impl<'a> Looking<'_, 'a> {
         let (thing, nearest) = match self.missed(pods) {
             None => return,
             Some(Missed::Namespaces(nearest)) => ("namespace", nearest),
-            Some(Missed::Pods(nearest)) => ("pod", nearest),
+            Some(Missed::Pods(nearest, Others::May)) if nearest.near().is_none() => return,
+            Some(Missed::Pods(nearest, _)) => ("pod", nearest),
         };
         let (message, help) = match nearest.near() {
             Some(near) => (
@@ -211,7 +226,7 @@ impl<'a> Looking<'_, 'a> {
                 let name = name.as_deref().unwrap_or_default();
                 let known = view.namespace(name).map(|facts| (name, facts));
                 return match self.search(known.into_iter(), |_| true, Some(labels?)) {
-                    Found::NoPod(places) => Some(Missed::Pods(self.nearest_pod(labels?, &places))),
+                    Found::NoPod(places) => Some(Missed::Pods(self.nearest_pod(labels?, &places), Others::of(&places))),
                     Found::MayMatch | Found::NoNamespace => None,
                 };
             }
@@ -241,7 +256,9 @@ impl<'a> Looking<'_, 'a> {
         };
         match found {
             Found::MayMatch => None,
-            Found::NoPod(places) => labels.map(|labels| Missed::Pods(self.nearest_pod(labels, &places))),
+            Found::NoPod(places) => {
+                labels.map(|labels| Missed::Pods(self.nearest_pod(labels, &places), Others::of(&places)))
+            }
             Found::NoNamespace => self.nearest_namespace(selector).map(Missed::Namespaces),
         }
     }

@@ -97,6 +97,11 @@ impl View {
         self.facts_mut(&name).insert_workload(&id.kind, &id.name, workload);
     }
 
+    /// Records that an operator makes pods in a namespace from a custom resource.
+    pub fn insert_operator_pods(&mut self, namespace: &str) {
+        self.facts_mut(namespace).has_operator_pods = true;
+    }
+
     /// Takes an object away.
     pub fn remove(&mut self, id: &ObjectRef) {
         match (&*id.kind, id.api_version.contains('/')) {

@@ -21,6 +21,8 @@ pub struct NamespaceFacts {
     pub created: Option<Timestamp>,
     /// Its policies, by object.
     pub policies: Vec<Arc<Policy>>,
+    /// True if an operator makes pods in it from a custom resource, of which no labels are known.
+    pub has_operator_pods: bool,
     /// Its pods and what makes pods, by kind and name.
     running: Vec<Running>,
     /// Which objects in it the baseline controller put there.
@@ -103,6 +105,7 @@ impl NamespaceFacts {
         *self = Self {
             policies: std::mem::take(&mut self.policies),
             running: std::mem::take(&mut self.running),
+            has_operator_pods: self.has_operator_pods,
             owned: std::mem::take(&mut self.owned),
             ..Self::default()
         };

@@ -1,5 +1,9 @@
 //! Pods, and the kinds that make pods: where the pod's spec is differs, what it says does not.
 
+mod custom;
+
+pub use custom::operator_pods;
+
 use serde::Deserialize;
 
 use super::error::parse;
