@@ -181,6 +181,12 @@ mod dangling_selector {
         for elsewhere in ["monitoring", "kube-system", "portcullis-system"] {
             assert!(found(RULE, &[shop.clone(), named(elsewhere)]).is_empty(), "{elsewhere}");
         }
+        for other in ["web-1", "api", "webs-and-more"] {
+            assert!(
+                found(RULE, &[shop.clone(), team(other)]).is_empty(),
+                "{other} may be the label of another namespace"
+            );
+        }
         let by_old_label = from("{namespaceSelector: {matchLabels: {name: kube-system}}}");
         assert!(found(RULE, &[shop.clone(), by_old_label]).is_empty());
         // A cluster is known.
@@ -194,7 +200,8 @@ mod dangling_selector {
         let by_profile = from(&format!("{{namespaceSelector: {{matchLabels: {{{LABEL}: standard}}}}}}"));
         let without = namespace("shop", "team: web");
         assert!(found(RULE, &[without.clone(), by_profile.clone()]).is_empty());
-        assert_eq!(found(RULE, &[namespace("shop", PROFILE), by_profile.clone()]).len(), 1, "it has another one");
+        assert!(found(RULE, &[namespace("shop", PROFILE), by_profile.clone()]).is_empty(), "another one may have it");
+        assert_eq!(found_live(RULE, &[namespace("shop", PROFILE), by_profile.clone()]).len(), 1, "it has another one");
         assert_eq!(found_live(RULE, &[without, by_profile]).len(), 1, "in a cluster it has none");
     }
 

@@ -35,9 +35,10 @@ rule! {
     ///
     /// - of the pods of a namespace only where something runs there. A policy comes before its pods as a rule, so in an
     ///   empty namespace a selector that matches nothing is as it should be;
-    /// - offline, of namespaces only where a manifest of one is there, other than of kube-system, kube-public,
-    ///   kube-node-lease and default; and of a namespace by its name only if the name is nearly that of a known one, since
-    ///   any other may be somebody else's;
+    /// - offline, of namespaces only where a label that is asked for is nearly one of a known namespace other than kube-system,
+    ///   kube-public, kube-node-lease and default: any other may be in another folder;
+    /// - offline, of the pods of a peer only where a label that is asked for is nearly one of a known pod. Pods that a policy
+    ///   is for are reported in any case, unless a custom resource in their namespace is one from which an operator makes pods;
     /// - offline, of pods in several namespaces only where what selects the namespaces asks for labels or names, and
     ///   something runs in each of those that are known;
     /// - offline, of the profile of a namespace only where its manifest names one: the others get theirs when they are made.
@@ -148,14 +149,14 @@ impl Rule for DanglingSelector {
         for policy in case.policies() {
             let is_for_hosts = policy.selects_others && matches!(policy.subject.namespaces, Namespaces::Matching(_));
             if self.subjects && !is_for_hosts {
-                looking.check(&policy.subject, &policy.subject_path, "the policy is for", findings);
+                looking.check(&policy.subject, &policy.subject_path, false, findings);
             }
             if !self.peers || policy.selects_others {
                 continue;
             }
             for peer in policy.sides().flat_map(|(_, side)| &side.rules).flat_map(|rule| rule.peers.listed()) {
                 if let Who::Pods(pods) = &peer.who {
-                    looking.check(pods, &peer.path, "the peer is", findings);
+                    looking.check(pods, &peer.path, true, findings);
                 }
             }
         }
@@ -192,7 +193,8 @@ struct Looking<'q, 'a> {
 }
 
 impl<'a> Looking<'_, 'a> {
-    fn check(&mut self, pods: &Pods, path: &Path, what: &str, findings: &mut Findings) {
+    fn check(&mut self, pods: &Pods, path: &Path, is_peer: bool, findings: &mut Findings) {
+        let what = if is_peer { "the peer is" } else { "the policy is for" };
         let is_dns = |dns: &ClusterDns| is_among(pods, dns, self.case);
         if self.case.site.cluster_dns.iter().any(is_dns) {
             return;
@@ -200,8 +202,16 @@ impl<'a> Looking<'_, 'a> {
         // Of a warning only the start is read, so what is wrong comes first.
         let (thing, nearest) = match self.missed(pods) {
             None => return,
+            // A few manifests tell neither which other namespaces there are, nor which pods other folders add to this one. They do
+            // tell of the pods that their own policies are for.
+            Some(Missed::Namespaces(nearest)) if nearest.near().is_none() && !self.case.view.is_whole() => return,
+            Some(Missed::Pods(nearest, others))
+                if nearest.near().is_none()
+                    && (matches!(others, Others::May) || is_peer && !self.case.view.is_whole()) =>
+            {
+                return;
+            }
             Some(Missed::Namespaces(nearest)) => ("namespace", nearest),
-            Some(Missed::Pods(nearest, Others::May)) if nearest.near().is_none() => return,
             Some(Missed::Pods(nearest, _)) => ("pod", nearest),
         };
         let (message, help) = match nearest.near() {

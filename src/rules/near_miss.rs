@@ -170,7 +170,7 @@ fn compare<'a>(
     }
     if means_all {
         // Either it is for other pods, or something comes before it.
-        if is_for_pods() || rule.only.is_some() {
+        if is_for_pods() || rule.only.is_some() || !is_meant(rule, target) {
             return None;
         }
         let problem = text!("allows this flow only for {}", policy.subject);
@@ -211,15 +211,18 @@ fn is_meant(rule: &Rule, target: &Target<'_>) -> bool {
         })
 }
 
-/// Returns true if a selector of pods mentions the target's namespace, or a label value of its pods.
+/// Returns true if a selector of pods mentions a label value of the target's pods, or all pods of the target's namespace.
 fn is_like_pods(pods: &Pods, target: &Target<'_>) -> bool {
-    let is_like_namespace = match &pods.namespaces {
+    let is_like_namespace = || match &pods.namespaces {
         Namespaces::Own(_) => false,
         Namespaces::Matching(selector) => {
             mentions(selector, &|_, value| value == target.namespace || value.contains(target.word))
         }
     };
-    is_like_namespace || pods.labels.as_ref().is_some_and(|labels| is_like_labels(labels, target))
+    match &pods.labels {
+        Some(labels) if !labels.is_empty() => is_like_labels(labels, target),
+        _ => is_like_namespace(),
+    }
 }
 
 fn is_like_labels(labels: &Selector, target: &Target<'_>) -> bool {

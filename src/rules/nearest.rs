@@ -145,21 +145,29 @@ fn distance(asked: (&str, &str), label: (&str, &str), effort: &mut Effort) -> Op
     }
 }
 
-/// How far a text is from another one, if it is near.
+/// How far a text is from another one, if it is near: a slip of the keyboard, or other case. Numbers and
+/// whole words that differ name other things on purpose.
 fn near(asked: &str, other: &str, effort: &mut Effort) -> Option<Option<usize>> {
-    if asked.len().max(other.len()) > LONGEST {
+    /// Number of characters from which two slips are as likely as one in a short text.
+    const LONG: usize = 6;
+    let (longer, shorter) = (asked.len().max(other.len()), asked.len().min(other.len()));
+    if longer > LONGEST {
         return Some(None);
     }
-    let most = 2.max(other.len() / 3);
-    let (longer, shorter) = (asked.chars().count(), other.chars().count());
+    effort.take(1 + longer / 2)?;
+    if asked.eq_ignore_ascii_case(other) {
+        return Some(Some(1));
+    }
+    let most = if shorter < LONG { 1 } else { 2 };
+    let without_digits = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
     // What one has more than the other has to be written in any case.
-    if longer.abs_diff(shorter) > most {
+    if longer - shorter > most || without_digits(asked) == without_digits(other) {
         return Some(None);
     }
     effort.take(longer * shorter)?;
     let distance = strsim::damerau_levenshtein(asked, other);
     // Of short ones nothing may be left in common.
-    Some((distance <= most && distance < shorter.min(longer)).then_some(distance))
+    Some((distance <= most && distance < shorter).then_some(distance))
 }
 
 /// The labels that a selector asks for, as many as are compared.
