@@ -119,6 +119,7 @@ pub(super) fn nearest<'a>(case: &Case<'a>, around: &[&'a Policy], policy: &Polic
         let (namespace, labels) = dns.pods().unwrap_or(("kube-system", &nothing));
         let target = Target {
             name: "the DNS pods",
+            port_of: "the DNS pods",
             word: "dns",
             namespace,
             labels,

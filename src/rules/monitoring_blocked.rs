@@ -1,10 +1,11 @@
 //! See [`MonitoringBlocked`].
 
 use super::blame::can_stop;
+use super::near_miss::{NearMiss, Target, near_miss};
 use super::well_known::WellKnown;
 use super::{Case, Findings, Rule};
 use crate::model::{
-    Action, Decision, Direction, End, Endpoint, Labels, NAME_LABEL, Names, Namespaces, Path, Policy, Protocol,
+    Action, Decision, Direction, End, Endpoint, Labels, NAME_LABEL, Names, Namespaces, Path, Pods, Policy, Protocol,
     Question, Selector, Subject, Traffic, Workload,
 };
 use crate::view::{NamespaceFacts, Scene};
@@ -206,7 +207,14 @@ impl MonitoringBlocked {
             self.prometheus.namespace
         );
         let place = Path::root().field("metadata");
-        findings.add::<Self>(case, if is_pod { place.field("annotations") } else { place }, message, help, None);
+        let place = if is_pod { place.field("annotations") } else { place };
+        let pods = Pods {
+            namespaces: Namespaces::Own(object.namespace().map(Box::from)),
+            labels: Some(Selector::of(&workload.labels)),
+        };
+        let near = self.nearest(case, case.after(), &pods, scraped);
+        let (closest, help) = near.map_or((None, help), |near| (Some(near.closest), near.cure));
+        findings.add_with_closest::<Self>(case, place, message, closest, help, None);
     }
 
     fn check_policy<'a>(&'a self, case: &Case<'a>, findings: &mut Findings, policy: &'a Policy, looks: &mut usize) {
@@ -239,7 +247,10 @@ impl MonitoringBlocked {
                 port(scraped.port),
                 self.prometheus.namespace
             );
-            findings.add::<Self>(case, path.clone(), message, help, None);
+            let near = self.nearest(case, case.supposing(), &policy.subject, scraped);
+            let path = near.as_ref().and_then(|near| near.own_place(case)).unwrap_or(path).clone();
+            let (closest, help) = near.map_or((None, help), |near| (Some(near.closest), near.cure));
+            findings.add_with_closest::<Self>(case, path, message, closest, help, None);
             return;
         }
     }
@@ -266,6 +277,33 @@ impl MonitoringBlocked {
             blocked = Some(stop(scene, scraped, end, traffic)?);
         }
         blocked
+    }
+
+    /// The rule that came nearest to letting Prometheus in.
+    fn nearest<'a>(
+        &'a self,
+        case: &Case<'a>,
+        scene: Scene<'a>,
+        pods: &Pods,
+        scraped: Scraped<'a>,
+    ) -> Option<NearMiss<'a>> {
+        let (namespace, number) = (self.prometheus.namespace.as_str(), scraped.port?);
+        let (labels, complete) = *self.scraping(case).first()?;
+        let end =
+            Endpoint { namespace, labels, complete, is_template: false, account: None, addresses: &[], services: &[] };
+        let target = Target {
+            name: "the Prometheus pods",
+            port_of: "the metrics",
+            word: "prometheus",
+            namespace,
+            labels: &self.prometheus.labels,
+            place: text!("{} in namespace {namespace}", self.prometheus.labels),
+            end: End::Pod(end),
+            protocol: Protocol::Tcp,
+            number,
+            traffic: Traffic::Port { protocol: Protocol::Tcp, number, names: scraped.names },
+        };
+        near_miss(case, &scene.policies_for(pods), pods, Direction::Ingress, &target)
     }
 
     /// The labels of the pods that scrape, and whether these are all of them.

@@ -15,6 +15,8 @@ const MAX_COMPARED: usize = 2_000;
 pub(super) struct Target<'a> {
     /// The other end in messages, such as `the DNS pods`.
     pub(super) name: &'a str,
+    /// What the port belongs to in messages, such as `the DNS pods`.
+    pub(super) port_of: &'a str,
     /// A part of the label values by which authors recognise these pods.
     pub(super) word: &'a str,
     /// Their namespace.
@@ -248,7 +250,7 @@ fn mentions(selector: &Selector, is_wanted: &dyn Fn(&str, &str) -> bool) -> bool
 /// What is wrong with the ports of a rule.
 fn port_fault(rule: &Rule, target: &Target<'_>) -> Option<Fault> {
     let Ports::Only(listed) = &rule.ports else { return None };
-    let Target { name, protocol, number, .. } = target;
+    let Target { port_of, protocol, number, .. } = target;
     let is_number = |port: &Port| port.known_numbers().is_some_and(|(first, last)| (first..=last).contains(number));
     if let Some(other) = listed.iter().find(|port| is_number(port) && !port.is_for(*protocol)) {
         let own = other.protocol.unwrap_or(Protocol::Tcp);
@@ -267,7 +269,7 @@ fn port_fault(rule: &Rule, target: &Target<'_>) -> Option<Fault> {
         _ => None,
     }) {
         return Some(Fault {
-            problem: text!("names the port `{named}`, which {name} are not known to have"),
+            problem: text!("names the port `{named}`, which {port_of} are not known to have"),
             cure: text!("use port number {number}"),
             ..Fault::default()
         });
@@ -275,7 +277,7 @@ fn port_fault(rule: &Rule, target: &Target<'_>) -> Option<Fault> {
     let (first, last) = of_protocol().find_map(Port::known_numbers)?;
     let allowed = if first == last { text!("{first}") } else { text!("{first}–{last}") };
     Some(Fault {
-        problem: text!("allows {protocol} port {allowed}, and {name} listen on {number}"),
+        problem: text!("allows {protocol} port {allowed}, and {port_of} are on {number}"),
         cure: text!("use port {number}"),
         other_way: (first == last).then(|| OtherWay::Pods {
             namespace: target.namespace.to_owned(),
