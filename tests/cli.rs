@@ -179,7 +179,7 @@ fn a_bad_configuration_is_an_error_with_its_line() {
     assert_eq!((done.code, done.out.as_str()), (2, ""));
     assert!(
         done.err.contains(
-            "portcullis.yaml: line 4: rules.any-port.mode: `deni` is no such value; there are: deny, warn, audit, off"
+            "portcullis.yaml: line 4: rules.any-port.mode: unknown value `deni`; expected one of: deny, warn, audit, off"
         ),
         "{}",
         done.err
@@ -352,4 +352,75 @@ fn pods_that_an_operator_makes_may_have_any_labels() {
     assert_eq!(manifests("app: prometheus", &elsewhere), 1);
     assert_eq!(manifests("app: prometheus", &monitor), 1);
     assert_eq!(manifests("app: stat", &prometheus), 1, "it is nearly a label that is there");
+}
+
+/// Policies that `any-port` fires on, each in a namespace of its own.
+fn open_policies(count: usize) -> String {
+    let policy = |number| {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: open, namespace: ns-{number}}}\nspec:\n  \
+             podSelector: {{}}\n  policyTypes: [Egress]\n  egress: [{{}}]\n---\n"
+        )
+    };
+    (0..count).map(policy).collect()
+}
+
+#[test]
+fn many_findings_that_read_the_same_are_one_in_the_text_and_all_in_json() {
+    let done = run(&["check", "-"], &open_policies(30));
+    assert_eq!(done.code, 1);
+    assert_eq!(
+        done.out.matches("deny[any-port]: egress to anywhere is allowed on every port").count(),
+        1,
+        "{}",
+        done.out
+    );
+    assert!(done.out.contains("also at: <stdin>:15, <stdin>:23, <stdin>:31 and 26 more places"), "{}", done.out);
+    let setting = "any-port: 30 denials in 30 objects, 30 namespaces\n  to warn everywhere: `rules: {any-port: warn}` in the \
+                   configuration\n";
+    assert!(done.out.contains(setting), "{}", done.out);
+    let json: Value = serde_json::from_str(&run(&["check", "--output", "json", "-"], &open_policies(30)).out).unwrap();
+    let denied = json["findings"].as_array().unwrap().iter().filter(|finding| finding["rule"] == "any-port");
+    assert_eq!(denied.count(), 30);
+    // A short report is not grouped, and a few denials need no setting.
+    let done = run(&["check", "-"], &open_policies(3));
+    assert_eq!(done.out.matches("deny[any-port]").count(), 3, "{}", done.out);
+    assert!(!done.out.contains("to warn"), "{}", done.out);
+}
+
+#[test]
+fn the_setting_that_check_names_allows_what_it_denied() {
+    let manifests: String =
+        (0..12).map(|n| open_policies(1).replace("name: open", &format!("name: open-{n}"))).collect();
+    let done = run(&["check", "-"], &manifests);
+    let (_, setting) = done.out.split_once("to warn there: `").unwrap();
+    let (setting, _) = setting.split_once('`').unwrap();
+    let config = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+    let text = format!("apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n{setting}\n");
+    std::fs::write(config.path(), text).unwrap();
+    let done = run(&["check", "--config", config.path().to_str().unwrap(), "-"], &manifests);
+    assert_eq!(done.code, 0, "{setting}: {}", done.out);
+}
+
+#[test]
+fn a_preset_decides_what_follows() {
+    let summary = |preset: &str| {
+        let done = run(&["check", "--preset", preset, "-"], &open_policies(1));
+        (done.code, done.out.lines().last().unwrap().to_owned())
+    };
+    assert_eq!(summary("enforce"), (1, "1 object judged: 1 denied, 1 warning".to_owned()));
+    assert_eq!(summary("warn"), (0, "1 object judged: 0 denied, 2 warnings".to_owned()));
+    // An outage stops the changes of policies only where something is denied.
+    let policy_of = |text: &str| {
+        let config = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
+        let head = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n";
+        std::fs::write(config.path(), format!("{head}{text}")).unwrap();
+        let done = run(&["webhooks", "--config", config.path().to_str().unwrap()], "");
+        let webhooks: Value = serde_json::from_str(&done.out).unwrap();
+        webhooks["items"][0]["webhooks"][0]["failurePolicy"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(policy_of("preset: enforce\n"), "Fail");
+    assert_eq!(policy_of("preset: observe\n"), "Ignore");
+    assert_eq!(policy_of("preset: observe\nrules: {any-port: deny}\n"), "Fail");
+    assert_eq!(summary("observe"), (0, "1 object judged: 0 denied, 0 warnings, 2 to audit".to_owned()));
 }

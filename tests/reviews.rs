@@ -34,8 +34,6 @@ struct Expected {
     /// What denies where the namespace is known to be isolated.
     denied_in_shop: &'static [Found],
     warned: &'static [Found],
-    /// What warns besides where some namespaces of the cluster are known.
-    warned_beside_shop: &'static [Found],
     patch: Patched,
 }
 
@@ -54,7 +52,7 @@ enum Patched {
 }
 
 const fn allowed(file: &'static str) -> Expected {
-    Expected { file, denied: &[], denied_in_shop: &[], warned: &[], warned_beside_shop: &[], patch: Patched::Never }
+    Expected { file, denied: &[], denied_in_shop: &[], warned: &[], patch: Patched::Never }
 }
 
 const fn labelled(file: &'static str) -> Expected {
@@ -83,7 +81,6 @@ const TABLE: &[Expected] = &[
     },
     Expected {
         denied: &[DNS_BLOCKED, ("any-port", "spec.ingress[0]")],
-        warned_beside_shop: &[("dangling-selector", "spec.endpointSelector")],
         patch: Patched::CiliumDns,
         ..allowed("ciliumclusterwidenetworkpolicy-create")
     },
@@ -192,10 +189,9 @@ fn answers(config: &str, context: &str) {
 }
 
 fn validated(expected: &Expected, knows_shop: bool, verdict: &Verdict, told: &str) {
-    let (mut denied, mut warned) = (expected.denied.to_vec(), expected.warned.to_vec());
+    let (mut denied, warned) = (expected.denied.to_vec(), expected.warned.to_vec());
     if knows_shop {
         denied.extend(expected.denied_in_shop);
-        warned.extend(expected.warned_beside_shop);
     }
     assert_eq!(borrowed(&verdict.denials), denied, "{told}");
     assert_eq!(verdict.allowed, denied.is_empty(), "{told}");

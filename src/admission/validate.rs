@@ -89,6 +89,15 @@ impl Judged {
         Self { outcome: Outcome { denial: Some(denial), ..Outcome::default() }, unreadable, ..Self::default() }
     }
 
+    /// An object cannot be read.
+    fn unreadable(site: &Site, why: String) -> Self {
+        if site.denies_unjudged {
+            Self::refused(Denial::unreadable(why))
+        } else {
+            Self::warned(&format!("allowed and not judged, since {why}"))
+        }
+    }
+
     fn warned(message: &str) -> Self {
         let warnings = vec![text::line(message)];
         Self {
@@ -180,7 +189,7 @@ pub(super) fn subject<'a>(
         // Otherwise a version that is served and not understood here would be a way around all rules.
         Claim::OtherVersions(versions) => {
             let error = ReadError::version(api_version, &request.kind.kind, versions);
-            return Err(Judged::refused(Denial::unreadable(error.to_string())).into());
+            return Err(Judged::unreadable(site, error.to_string()).into());
         }
     };
     let (operation, kind, username) = (&*request.operation, &request.kind.kind, &*request.user_info.username);
@@ -219,9 +228,7 @@ pub(super) fn subject<'a>(
                 Err(error) if old.is_some_and(|old| dialect.read(&old).err() == Some(error.clone())) => {
                     Err(Judged::warned(&unreadable(error)).into())
                 }
-                Err(error) => {
-                    Err(Judged::refused(Denial::unreadable(format!("{kind} cannot be read: {error}"))).into())
-                }
+                Err(error) => Err(Judged::unreadable(site, format!("{kind} cannot be read: {error}")).into()),
             }
         }
         ("CREATE" | "UPDATE" | "DELETE", _, _) => {
@@ -242,8 +249,8 @@ pub(super) fn manifest<'a>(request: &'a Request<'_>, api_version: &'a str, writt
 }
 
 fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<Judged, Vec<Need>> {
-    let api_version = request.kind.api_version();
-    let subject = match subject(&knowledge.configuration.site, request, &api_version) {
+    let (api_version, site) = (request.kind.api_version(), &knowledge.configuration.site);
+    let subject = match subject(site, request, &api_version) {
         Ok(subject) => subject,
         Err(judged) => return Ok(*judged),
     };
@@ -253,9 +260,9 @@ fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<
     let asking = Asking::new(knowledge, facts, request);
     let own = match asking.view() {
         Ok(own) => own,
-        Err(_) if is_told_only(&knowledge.configuration.site, subject.change()) => return Ok(Judged::nothing()),
+        Err(_) if is_told_only(site, subject.change()) => return Ok(Judged::nothing()),
         // Nothing that is not known counts as not there. What follows from that is for those to say who run the cluster.
-        Err(why) if !knowledge.configuration.site.denies_unknown => {
+        Err(why) if !(site.denies_unknown && site.denies_unjudged) => {
             return Ok(Judged::warned(&format!("allowed and not judged, since {why}")));
         }
         Err(why) => return Ok(Judged::refused(Denial::undecided(why))),

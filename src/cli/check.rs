@@ -12,6 +12,7 @@ use super::sources::{STDIN, Sources, documents, read_manifests};
 use super::{DENIED, FAILED, OK};
 use crate::baseline;
 use crate::budget::{self, Limits};
+use crate::config::Preset;
 use crate::engine::{self, Verdict};
 use crate::model::Object;
 use crate::rules::{Change, Named, Occasion};
@@ -32,6 +33,9 @@ pub(super) struct Arguments {
     /// The configuration [default: the one that ships].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Judge with another preset than the configuration has, such as `enforce` to see what it will deny.
+    #[arg(long, value_enum, value_name = "PRESET")]
+    preset: Option<PresetName>,
     /// The folder of policies for namespaces [default: the one that ships]. A namespace is judged as it will be, with the
     /// policies that the controller writes into it.
     #[arg(long, value_name = "FOLDER")]
@@ -63,6 +67,27 @@ enum Output {
     Json,
 }
 
+/// How strict the rules are whose mode the configuration does not give itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PresetName {
+    /// Nothing is denied or shown: findings go to the audit log, logs and metrics.
+    Observe,
+    /// What would be denied is a warning.
+    Warn,
+    /// Each rule has its own mode.
+    Enforce,
+}
+
+impl From<PresetName> for Preset {
+    fn from(name: PresetName) -> Self {
+        match name {
+            PresetName::Observe => Self::Observe,
+            PresetName::Warn => Self::Warn,
+            PresetName::Enforce => Self::Enforce,
+        }
+    }
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let sources = Sources {
         config: arguments.config.clone(),
@@ -73,7 +98,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         sources.refuse_stdin()?;
     }
     let sources = sources.read()?;
-    let configuration = sources.configuration()?;
+    let configuration = sources.configuration_with(arguments.preset.map(Preset::from))?;
     let policies = sources.policies(&configuration)?;
     let mut report = Report::default();
     let mut view = sources.context()?;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::admission::Knowledge;
 use crate::baseline::PolicySet;
-use crate::config::Configuration;
+use crate::config::{Configuration, Preset};
 use crate::dialect::workload::operator_pods;
 use crate::dialect::{self, Manifest, Origin, Patch, ReadError};
 use crate::manifest::{self, Document};
@@ -90,11 +90,16 @@ impl Texts {
 
     /// The configuration alone.
     pub(super) fn configuration(&self) -> Result<Configuration> {
+        self.configuration_with(None)
+    }
+
+    /// The configuration with another preset than it says.
+    pub(super) fn configuration_with(&self, preset: Option<Preset>) -> Result<Configuration> {
         match &self.config {
             Some((path, text)) => {
-                Configuration::read(text).with_context(|| format!("configuration {}", path.display()))
+                Configuration::read_with(text, preset).with_context(|| format!("configuration {}", path.display()))
             }
-            None => Ok(Configuration::shipped()?),
+            None => Ok(Configuration::shipped_with(preset)?),
         }
     }
 

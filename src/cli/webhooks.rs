@@ -14,7 +14,7 @@ use super::sources::Sources;
 use crate::cluster::WantedWebhooks;
 use crate::config::Configuration;
 use crate::manifest;
-use crate::rules::{self, Mode, Subject};
+use crate::rules::{self, Definition, Mode, Subject};
 use crate::view::NamePattern;
 
 /// What ships for the Service `portcullis-system/portcullis`.
@@ -210,9 +210,16 @@ fn modes(webhook: &Map<String, Value>, configuration: &Configuration) -> impl It
     configuration.modes().filter(move |(rule, _)| is_behind(rule)).map(|(_, mode)| mode)
 }
 
-/// Whether a rule behind the webhook denies, wherever.
+/// Returns true if a rule behind the webhook denies, wherever. In a first week without denials, an outage must not stop the
+/// changes of all policies for the sake of a guard that protects a few.
 fn denies(webhook: &Map<String, Value>, configuration: &Configuration) -> bool {
-    modes(webhook, configuration).any(|mode| mode == Mode::Deny)
+    let subject = subject(webhook);
+    let counts = |rule: &Definition| {
+        rule.is_about(subject)
+            && (configuration.site.denies_unjudged || subject != Subject::Policies || !rule.is_guard())
+    };
+    let mut modes = configuration.modes();
+    modes.any(|(name, mode)| mode == Mode::Deny && rules::find(name).is_some_and(counts))
 }
 
 /// Whether there is anything that the webhook could do.

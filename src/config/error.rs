@@ -61,7 +61,7 @@ impl Error {
                 format!("there is no such field{}", suggest(name, known.iter().copied()))
             }
             Some((name, known)) if text.starts_with("unknown variant") => {
-                format!("`{name}` is no such value; there are: {}", known.join(", "))
+                format!("unknown value `{name}`; expected one of: {}", known.join(", "))
             }
             _ => text,
         }

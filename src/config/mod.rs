@@ -5,9 +5,11 @@
 
 mod error;
 mod namespaces;
+mod preset;
 mod written;
 
 pub use error::Error;
+pub use preset::Preset;
 
 use serde_json::Value;
 
@@ -71,7 +73,15 @@ impl Configuration {
     /// # Errors
     /// None, unless the build is broken: a test reads it.
     pub fn shipped() -> Result<Self, Error> {
-        Self::from_value(&Document::from_value(Value::Null), defaults()?)
+        Self::shipped_with(None)
+    }
+
+    /// The configuration that ships, with another preset.
+    ///
+    /// # Errors
+    /// None, unless the build is broken: a test reads it.
+    pub fn shipped_with(preset: Option<Preset>) -> Result<Self, Error> {
+        Self::from_value(&Document::from_value(Value::Null), defaults()?, preset)
     }
 
     /// A configuration file, laid over what ships.
@@ -79,6 +89,14 @@ impl Configuration {
     /// # Errors
     /// The first thing in it that cannot be, with its line.
     pub fn read(text: &str) -> Result<Self, Error> {
+        Self::read_with(text, None)
+    }
+
+    /// The same, with another preset than the file says.
+    ///
+    /// # Errors
+    /// The first thing in it that cannot be, with its line.
+    pub fn read_with(text: &str, preset: Option<Preset>) -> Result<Self, Error> {
         let mut documents = manifest::read(text)?.into_iter().filter(|document| !document.value.is_null());
         let Some(mut document) = documents.next() else {
             return Err(Error::new(1, "", "the file is empty; `apiVersion` and `kind` are needed"));
@@ -102,27 +120,34 @@ impl Configuration {
         written::normalise(&mut document.value);
         let mut value = defaults()?;
         lay_over(&mut value, document.value.clone());
-        Self::from_value(&document, value)
+        Self::from_value(&document, value, preset)
     }
 
-    fn from_value(document: &Document, value: Value) -> Result<Self, Error> {
+    fn from_value(document: &Document, value: Value, preset: Option<Preset>) -> Result<Self, Error> {
         let written: Written =
             serde_path_to_error::deserialize(value).map_err(|error| Error::from_serde(document, &error))?;
-        let site = written.site(document)?;
+        let preset = preset.unwrap_or(written.preset);
+        let mut site = written.site(document)?;
+        site.denies_unjudged = preset == Preset::Enforce;
         let mut rules = Vec::with_capacity(RULES.len());
         for name in written.rules.keys() {
             position(document, &["rules"], name)?;
         }
         for definition in RULES {
             let entry = written.rules.get(definition.name);
+            let mode = entry.and_then(|entry| entry.mode).unwrap_or(definition.mode);
+            // What the file says of a rule itself counts before its preset, and a guard always counts.
+            let is_said = document.value.pointer(&format!("/rules/{}/mode", definition.name)).is_some();
+            let mode = if is_said || definition.is_guard() { mode } else { preset.limit(mode) };
             let settings = entry.map(|entry| entry.settings.clone()).unwrap_or_default();
             rules.push(Configured {
                 definition,
-                mode: entry.and_then(|entry| entry.mode).unwrap_or(definition.mode),
+                mode,
                 rule: configure(document, &["rules", definition.name, "settings"], definition, settings.clone())?,
                 settings,
             });
         }
+        let has_own_overrides = document.value.get("overrides").is_some();
         let mut overrides = Vec::with_capacity(written.overrides.len());
         for (at, written) in written.overrides.into_iter().enumerate() {
             let at = at.to_string();
@@ -138,7 +163,8 @@ impl Configuration {
                         Some(configure(document, &place, base.definition, merged)?)
                     }
                 };
-                changed.push(Changed { position, mode: entry.mode, rule });
+                let mode = entry.mode.map(|mode| if has_own_overrides { mode } else { preset.limit(mode) });
+                changed.push(Changed { position, mode, rule });
             }
             let labels = match written.namespaces.labels() {
                 Ok(labels) => labels,
@@ -256,6 +282,49 @@ mod tests {
         Configuration::read(&format!("{HEAD}{rest}"))
     }
 
+    fn own_mode(configuration: &Configuration, rule: &str) -> Mode {
+        configuration.rules.iter().find(|configured| configured.definition.name == rule).unwrap().mode
+    }
+
+    #[test]
+    fn a_preset_is_the_strictest_mode_of_the_rules_that_the_file_does_not_name() {
+        for (preset, any_port, split_peer) in [
+            ("enforce", Mode::Deny, Mode::Warn),
+            ("warn", Mode::Warn, Mode::Warn),
+            ("observe", Mode::Audit, Mode::Audit),
+        ] {
+            let written = read(&format!("preset: {preset}\n")).unwrap();
+            assert_eq!(
+                (own_mode(&written, "any-port"), own_mode(&written, "split-peer")),
+                (any_port, split_peer),
+                "{preset}"
+            );
+            assert_eq!(own_mode(&written, "managed-policy-change"), Mode::Deny, "a guard");
+            assert_eq!(own_mode(&written, "untrusted-change"), Mode::Off, "{preset}");
+            assert_eq!(written.site.denies_unjudged, preset == "enforce");
+        }
+        let explicit = "preset: observe\nrules: {any-port: deny, split-peer: {mode: warn}, host-network: {settings: {policies: false}}}\n";
+        let explicit = read(explicit).unwrap();
+        assert_eq!(own_mode(&explicit, "any-port"), Mode::Deny);
+        assert_eq!(own_mode(&explicit, "split-peer"), Mode::Warn);
+        assert_eq!(own_mode(&explicit, "host-network"), Mode::Audit, "settings are no mode");
+        let overridden =
+            read("preset: observe\noverrides: [{namespaces: {names: [shop]}, rules: {any-port: deny}}]\n").unwrap();
+        let of = |namespace| {
+            overridden.asked(Some(namespace), None).find(|asked| asked.definition.name == "any-port").unwrap()
+        };
+        assert_eq!((of("shop").mode, of("other").mode), (Mode::Deny, Mode::Audit));
+        assert!(read("preset: observe\n").unwrap().modes().all(|(rule, mode)| {
+            matches!(mode, Mode::Audit | Mode::Off) || crate::rules::find(rule).unwrap().is_guard()
+        }));
+        let again = Configuration::read_with(&format!("{HEAD}preset: observe\n"), Some(Preset::Enforce)).unwrap();
+        assert_eq!(own_mode(&again, "any-port"), Mode::Deny);
+        assert_eq!(
+            fault("preset: strict\n"),
+            "line 3: preset: unknown value `strict`; expected one of: observe, warn, enforce"
+        );
+    }
+
     fn fault(rest: &str) -> String {
         read(rest).err().expect("a fault").to_string()
     }
@@ -338,7 +407,7 @@ mod tests {
             "line 6: rules.any-port.settings.sameNamespaces: there is no such field; did you mean `sameNamespace`?"
         );
         assert!(
-            fault("rules:\n  any-port: maybe\n").starts_with("line 4: rules.any-port.mode: `maybe` is no such"),
+            fault("rules:\n  any-port: maybe\n").starts_with("line 4: rules.any-port.mode: unknown value `maybe`;"),
             "{}",
             fault("rules:\n  any-port: maybe\n")
         );

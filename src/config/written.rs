@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Error;
+use super::{Error, Preset};
 use crate::manifest::Document;
 use crate::model::{Operator, Selector};
 use crate::rules::Mode;
@@ -19,6 +19,7 @@ pub(super) struct Written {
     _api_version: String,
     #[serde(rename = "kind")]
     _kind: String,
+    pub(super) preset: Preset,
     label_domain: String,
     #[serde(rename = "clusterDNS")]
     cluster_dns: Vec<ClusterDns>,
@@ -166,6 +167,7 @@ impl Written {
             policy_set: self.policy_set,
             baseline,
             hatch_max_duration: self.hatch.max_duration,
+            denies_unjudged: true,
             denies_unknown: self.lookups.on_failure == OnFailure::Deny,
             bypass: self.bypass.clone(),
             calico_api_servers: self.calico_api_servers.clone(),

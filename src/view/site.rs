@@ -33,6 +33,9 @@ pub struct Site {
     pub hatch_max_duration: SignedDuration,
     /// What follows where something cannot be found out: whether the request is refused.
     pub denies_unknown: bool,
+    /// True if a request is denied whose object cannot be read, or before the cluster is known. Otherwise it is allowed with a
+    /// warning.
+    pub denies_unjudged: bool,
     /// Who may do what rules forbid, where there is no cluster to ask: users and groups.
     pub bypass: Vec<String>,
     /// The users that Calico's API server has to the cluster's.

@@ -154,7 +154,7 @@ fn a_denial_says_rule_place_and_what_to_do_a_finding_a_line() {
     let lines: Vec<&str> = verdict.message.lines().collect();
     assert_eq!(lines.len(), 3, "{verdict}");
     assert!(lines[0].starts_with("dns-blocked at spec.egress: ") && lines[0].contains("app=web"), "{verdict}");
-    assert!(lines[0].contains("; add an egress rule"), "{verdict}");
+    assert!(lines[0].contains("; allow UDP and TCP to pods with k8s-app=kube-dns"), "{verdict}");
     assert!(lines[1].starts_with("any-port at spec.ingress[0]: ") && lines[1].contains("app=batch"), "{verdict}");
     assert!(lines[1].contains("; list the ports"), "{verdict}");
 }

@@ -1,19 +1,85 @@
 //! For people.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::Write as _;
 
 use anyhow::Result;
 
-use super::Report;
+use super::{Entry, Report};
 use crate::cli::{BOLD, FAINT, GREEN, RED, YELLOW};
+use crate::model::ObjectRef;
 use crate::rules::Mode;
+
+/// Number of findings from which those that read the same are printed as one.
+const MIN_GROUPED: usize = 20;
+/// Maximum number of other places that are named of findings that read the same.
+const MAX_PLACES: usize = 3;
+/// Number of denials of one rule from which the setting that allows them is printed.
+const MIN_DENIALS: usize = 10;
+
+/// The findings, each with those after it that read the same. A short report lists each by itself.
+fn groups(entries: &[Entry]) -> Vec<(&Entry, Vec<&Entry>)> {
+    let mut groups: Vec<(&Entry, Vec<&Entry>)> = Vec::new();
+    let mut known: HashMap<(&str, &str, &str, &str), usize> = HashMap::new();
+    for entry in entries {
+        let finding = &entry.judgement.finding;
+        let key = (finding.rule, entry.judgement.action.name(), finding.message.as_str(), finding.help.as_str());
+        match known.get(&key).and_then(|at| groups.get_mut(*at)) {
+            Some((_, alike)) if entries.len() >= MIN_GROUPED => alike.push(entry),
+            _ => {
+                known.insert(key, groups.len());
+                groups.push((entry, Vec::new()));
+            }
+        }
+    }
+    groups
+}
+
+/// The places of findings that read the same.
+fn places(alike: &[&Entry]) -> String {
+    let named = alike.iter().take(MAX_PLACES).map(|entry| format!("{}:{}", entry.file, entry.line));
+    let named = named.collect::<Vec<_>>().join(", ");
+    match alike.len().saturating_sub(MAX_PLACES) {
+        0 => named,
+        more => format!("{named} and {more} more places"),
+    }
+}
+
+/// For each rule that denies much, in how many objects, and the setting that turns it into a warning.
+fn print_rules(out: &mut impl std::io::Write, entries: &[Entry]) -> Result<()> {
+    let mut denials: BTreeMap<&str, (usize, HashSet<&ObjectRef>, BTreeSet<&str>)> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| entry.judgement.action == Mode::Deny) {
+        let finding = &entry.judgement.finding;
+        let (count, objects, namespaces) = denials.entry(finding.rule).or_default();
+        *count += 1;
+        objects.insert(&finding.object);
+        namespaces.extend(finding.object.namespace.as_deref());
+    }
+    for (rule, (count, objects, namespaces)) in denials.into_iter().filter(|(_, (count, ..))| *count >= MIN_DENIALS) {
+        let objects = plural(objects.len(), "object");
+        writeln!(out, "{BOLD}{rule}{BOLD:#}: {count} denials in {objects}, {}", plural(namespaces.len(), "namespace"))?;
+        let names: Vec<&str> = namespaces.into_iter().collect();
+        match names.as_slice() {
+            [] => {}
+            names if names.len() <= MAX_NAMED => writeln!(
+                out,
+                "  {FAINT}to warn there:{FAINT:#} `overrides: [{{namespaces: {{names: [{}]}}, rules: {{{rule}: warn}}}}]`",
+                names.join(", ")
+            )?,
+            _ => {}
+        }
+        writeln!(out, "  {FAINT}to warn everywhere:{FAINT:#} `rules: {{{rule}: warn}}` in the configuration\n")?;
+    }
+    Ok(())
+}
 
 /// Maximum number of namespaces named in one line.
 const MAX_NAMED: usize = 5;
 
 pub(in crate::cli) fn print(report: &Report) -> Result<()> {
     let mut out = anstream::stdout().lock();
-    for entry in &report.entries {
+    let groups = groups(&report.entries);
+    for (entry, alike) in &groups {
         let (finding, action) = (&entry.judgement.finding, entry.judgement.action);
         let style = match action {
             Mode::Deny => RED,
@@ -31,8 +97,12 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
         if let Some(fix) = &entry.fix {
             writeln!(out, "  {FAINT}JSON patch:{FAINT:#} {}", serde_json::to_string(fix)?)?;
         }
+        if !alike.is_empty() {
+            writeln!(out, "  {FAINT}also at:{FAINT:#} {}", places(alike))?;
+        }
         writeln!(out)?;
     }
+    print_rules(&mut out, &report.entries)?;
     if let [first, ..] = report.undescribed.as_slice() {
         let named =
             report.undescribed.iter().take(MAX_NAMED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
