@@ -1,4 +1,4 @@
-//! Blocks of addresses: read as Go's `netip.ParsePrefix` reads them, and written.
+//! Blocks of addresses: read as Go's `netip.ParsePrefix` or `net.ParseCIDR` reads them, and written.
 
 use std::net::IpAddr;
 
@@ -17,6 +17,16 @@ pub(super) fn parse(text: &str) -> Option<IpNet> {
     IpNet::new(address, length).ok()
 }
 
+/// The block in this text as `net.ParseCIDR` reads it, which takes zeros before the length.
+pub(super) fn parse_net(text: &str) -> Option<IpNet> {
+    let (address, length) = text.split_once('/')?;
+    let length = match length.trim_start_matches('0') {
+        "" if !length.is_empty() => "0",
+        length => length,
+    };
+    parse(&format!("{address}/{length}"))
+}
+
 /// A block and what it leaves out, as most dialects write it.
 #[derive(Serialize)]
 pub(super) struct Written {
@@ -33,7 +43,31 @@ impl From<&Block> for Written {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{parse, parse_net};
+
+    #[test]
+    fn zeros_before_the_length_are_a_matter_of_the_parser() {
+        for (text, block) in [
+            ("10.0.0.0/08", "10.0.0.0/8"),
+            ("10.0.0.0/0000016", "10.0.0.0/16"),
+            ("10.0.0.0/00", "10.0.0.0/0"),
+            ("fd00::/008", "fd00::/8"),
+        ] {
+            assert_eq!(parse_net(text), parse(block), "{text}");
+            assert!(parse(text).is_none() && parse(block).is_some(), "{text}");
+        }
+        for text in [
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0.0/-0",
+            "010.0.0.0/8",
+            "10.0.0.0/033",
+            "fe80::1%eth0/64",
+            "10.0.0.0/0x8",
+        ] {
+            assert!(parse_net(text).is_none(), "{text}");
+        }
+    }
 
     #[test]
     fn blocks_are_what_go_takes_for_one() {

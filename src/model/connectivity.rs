@@ -19,7 +19,7 @@ use crate::budget::charge;
 
 use super::{
     Action, Direction, End, Endpoint, NAME_LABEL, Namespaces, Order, Owner, Pods, Policy, Ports, Precedence, Protocol,
-    Rule, Selector, Side, Surroundings, Traffic,
+    Rule, Selector, Side, Stage, Surroundings, Traffic,
 };
 
 /// What is asked about a connection.
@@ -160,10 +160,36 @@ fn ask_in_steps<'a>(
         }
     }
     let mut answer = asking.answer;
+    assume_baseline(&mut answer, &turns, question, around);
     if regions.iter().any(|region| !region.is_empty) {
         answer.decisions.push(Decision::Open);
     }
     answer
+}
+
+/// Notes the rules of the Baseline stage that allow what policies of Cilium isolate. By the text of ClusterNetworkPolicy they are
+/// never evaluated then; Cilium 1.20 evaluates them, since its default deny is only the absence of a default allow
+/// (`resolvePolicyLocked` in `pkg/policy/repository.go`).
+fn assume_baseline<'a>(
+    answer: &mut Answer<'a>,
+    turns: &[Turn<'a>],
+    question: &Question<'a>,
+    around: &dyn Surroundings,
+) {
+    let is_of_cilium = |policy: &&Policy| policy.object.group() == "cilium.io";
+    let is_isolated = |decision: &Decision<'_>| match decision {
+        Decision::Isolated(by) => by.iter().any(is_of_cilium),
+        _ => false,
+    };
+    if !answer.decisions.iter().any(is_isolated) {
+        return;
+    }
+    for turn in turns.iter().filter(|turn| turn.policy.stage == Stage::Baseline) {
+        let mut allowing = turn.rules().filter(|rule| rule.action == Action::Allow);
+        if let Some(rule) = allowing.find(|rule| rule.means(&question.other, question.traffic, around) == Some(true)) {
+            answer.assumed.push(Assumption { policy: turn.policy, rule: Some(rule) });
+        }
+    }
 }
 
 /// Whether it is sure that each of these pods is concerned by one of the policies.

@@ -178,7 +178,12 @@ fn compare<'a>(
         let problem = text!("allows this flow only for {}", policy.subject);
         return near(Rank::OtherPods, Fault { problem, cure: text!("extend what {who} selects"), ..Fault::default() });
     }
-    let port_fault = if ports == Some(true) { None } else { port_fault(rule, target) };
+    let mut port_fault = if ports == Some(true) { None } else { port_fault(rule, target) };
+    if let Some(fault) = &mut port_fault
+        && !decides_alone(policy, rule)
+    {
+        fault.fix = None;
+    }
     let peer_fault = if peers == Some(true) { None } else { peer_fault(case, rule, target) };
     match (peers == Some(true), ports == Some(true), peer_fault, port_fault) {
         (true, false, _, Some(fault)) if is_meant(rule, target) && is_for_pods() => near(Rank::OneFault, fault),
@@ -192,6 +197,15 @@ fn compare<'a>(
         }
         _ => None,
     }
+}
+
+/// Returns true if a rule decides by its peers and ports alone, whatever comes before it.
+fn decides_alone(policy: &Policy, rule: &Rule) -> bool {
+    let all = policy.sides().flat_map(|(_, side)| &side.rules);
+    rule.only.is_none()
+        && rule.within.is_none()
+        && rule.conditions.is_empty()
+        && all.into_iter().all(|other| matches!(other.action, Action::Allow | Action::Log))
 }
 
 /// Returns true if one entry of a list of ports is for the target's port, in whichever protocol.

@@ -118,7 +118,7 @@ impl Reader {
     }
 
     fn net(&mut self, text: &str, path: &Path) -> Option<IpNet> {
-        if let Some(net) = cidr::parse(text) {
+        if let Some(net) = cidr::parse_net(text) {
             let whole = net.trunc();
             if whole != net {
                 let problem = format!("`{text}` has bits set that are not a part of the block");

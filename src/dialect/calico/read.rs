@@ -1,5 +1,8 @@
 //! Manifest → model.
 
+use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::labels::{conjunction, of_accounts, of_namespaces, of_pods, pods};
@@ -27,9 +30,12 @@ fn staged_kubernetes(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     object.annotations = stored::annotations(manifest)?;
     let place = Path::root().field("spec").field("stagedAction");
     object.faults.retain(|fault| fault.kind != FaultKind::UnknownField || fault.path.to_string() != place.to_string());
-    let written: StagedAction = manifest.spec()?;
+    let written: StagedKubernetes = manifest.spec()?;
     let mut reader = Reader { namespace: None, is_global: false, faults: std::mem::take(&mut object.faults) };
     let deletes = reader.staged_action(written.staged_action.as_deref(), &place);
+    if deletes && written.says_something() {
+        reader.refuse_staged_delete(&Path::root().field("spec"), "remove all other fields");
+    }
     object.faults = reader.faults;
     let standing = standing(&object.faults, true);
     if let Body::Policies(policies) = &mut object.body {
@@ -46,10 +52,33 @@ fn staged_kubernetes(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
 /// Bytes of an object of a spec beside those that any object takes.
 const BYTES_PER_OBJECT: usize = 1200;
 
+/// What decides whether a staged policy of Kubernetes that is to be deleted says something besides.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct StagedAction {
+struct StagedKubernetes {
     staged_action: Option<Box<str>>,
+    pod_selector: Option<PodSelector>,
+    ingress: Option<Vec<IgnoredAny>>,
+    egress: Option<Vec<IgnoredAny>>,
+    policy_types: Option<Vec<IgnoredAny>>,
+}
+
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodSelector {
+    match_labels: Option<BTreeMap<Box<str>, IgnoredAny>>,
+    match_expressions: Option<Vec<IgnoredAny>>,
+}
+
+impl StagedKubernetes {
+    /// Returns true if a field is not empty. Calico's validator compares the spec with one that has no fields.
+    fn says_something(&self) -> bool {
+        let lists = [&self.ingress, &self.egress, &self.policy_types];
+        let selector = self.pod_selector.as_ref();
+        lists.into_iter().flatten().any(|list| !list.is_empty())
+            || selector.and_then(|selector| selector.match_labels.as_ref()).is_some_and(|labels| !labels.is_empty())
+            || selector.and_then(|selector| selector.match_expressions.as_ref()).is_some_and(|list| !list.is_empty())
+    }
 }
 
 fn policy(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
@@ -73,8 +102,7 @@ fn policy(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
 
     let deletes = is_staged && reader.staged_action(spec.staged_action.as_deref(), &path.field("stagedAction"));
     if deletes && says_something(&spec) {
-        let help = "remove all other fields but `tier`";
-        reader.refuse(&path, "the policy is to be deleted, and says something besides", ASIDE_NOT, help);
+        reader.refuse_staged_delete(&path, "remove all other fields but `tier`");
     }
     let is_for_hosts = reader.is_for_hosts(&spec, &path);
     let subject = reader.subject(&spec, &path);
@@ -145,6 +173,11 @@ impl Reader {
             foreign.extend(spec.staged_action.take().map(|_| "stagedAction"));
         }
         self.faults.extend(foreign.into_iter().map(|field| strict::unknown(kind, path.field(field))));
+    }
+
+    /// A policy that is staged to be deleted has other fields.
+    fn refuse_staged_delete(&mut self, path: &Path, help: &str) {
+        self.refuse(path, "the policy is to be deleted, and says something besides", ASIDE_NOT, help);
     }
 
     /// Whether the policy is staged to be deleted.
@@ -352,6 +385,18 @@ mod tests {
         }
         let spec = json!({"stagedAction": "Delete", "types": ["Ingress"]});
         assert_eq!(faults("StagedNetworkPolicy", &spec), ["spec: NeverEnforced"]);
+        for (spec, faulty) in [
+            (json!({"ingress": [{}]}), true),
+            (json!({"policyTypes": ["Egress"]}), true),
+            (json!({"podSelector": {"matchLabels": {"app": "web"}}}), true),
+            (json!({"podSelector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}}), true),
+            (json!({"podSelector": {}, "ingress": [], "egress": null}), false),
+        ] {
+            let mut spec = spec;
+            spec["stagedAction"] = "Delete".into();
+            let expected = if faulty { vec!["spec: NeverEnforced"] } else { vec![] };
+            assert_eq!(faults("StagedKubernetesNetworkPolicy", &spec), expected, "{spec}");
+        }
         let kubernetes = policy("StagedKubernetesNetworkPolicy", &json!({"podSelector": {}, "egress": [{}]}));
         assert_eq!((kubernetes.order, kubernetes.egress.isolates), (Order::Additive, true));
     }

@@ -4,7 +4,7 @@ use super::element::{Element, List, PortEntry};
 use super::l7::L7;
 use super::validity::Faults;
 use super::{icmp, wire};
-use crate::model::{Filter, Numbers, Path, Port, Protocol};
+use crate::model::{Direction, Filter, Numbers, Path, Port, Protocol};
 
 /// The most ports of an entry, and messages of ICMP (`maxPorts`, `maxICMPFields`).
 const MOST: usize = 40;
@@ -34,7 +34,7 @@ pub(super) fn read(
     let mut entries = Vec::with_capacity(element.ports.len() + element.icmps.len());
     for (position, entry) in element.ports.iter().enumerate() {
         let path = path.field("toPorts").index(position);
-        entries.push(to_ports(*entry, list, is_for_nodes, path, faults));
+        entries.extend(to_ports(*entry, list, is_for_nodes, path, faults));
     }
     for (position, rule) in element.icmps.iter().enumerate() {
         let path = path.field("icmps").index(position);
@@ -52,7 +52,13 @@ pub(super) fn read(
     entries
 }
 
-fn to_ports(entry: PortEntry<'_>, list: List, is_for_nodes: bool, path: Path, faults: &mut Faults) -> Entry {
+fn to_ports(
+    entry: PortEntry<'_>,
+    list: List,
+    is_for_nodes: bool,
+    path: Path,
+    faults: &mut Faults,
+) -> impl Iterator<Item = Entry> + use<> {
     let ports_path = path.field("ports");
     if entry.ports.len() > MOST {
         let problem = format!("the entry has {} ports, and {MOST} are the most", entry.ports.len());
@@ -60,8 +66,11 @@ fn to_ports(entry: PortEntry<'_>, list: List, is_for_nodes: bool, path: Path, fa
     }
     let l7 = entry.rule.and_then(|rule| rule.rules.as_ref()).map(L7::of).unwrap_or_default();
     let mut ports = Vec::with_capacity(entry.ports.len());
+    let mut ranges = Vec::new();
     for (position, written) in entry.ports.iter().enumerate() {
-        ports.extend(port(written, &l7, ports_path.index(position), faults));
+        let port = port(written, &l7, ports_path.index(position), faults);
+        ranges.extend(port.as_ref().and_then(|port| range_from_name(written, port, list)));
+        ports.extend(port);
     }
     let mut read = Entry { path, ports, conditions: Vec::new(), filter: None };
     if let Some(rule) = entry.rule {
@@ -69,7 +78,22 @@ fn to_ports(entry: PortEntry<'_>, list: List, is_for_nodes: bool, path: Path, fa
         read.conditions = l7.conditions(rule, list, &read.path, faults);
         read.filter = l7.filter(&read.path, faults);
     }
-    read
+    let ranges = ranges.into_iter().map(|(port, condition)| {
+        let conditions = read.conditions.iter().cloned().chain([condition]).collect();
+        Entry { path: read.path.clone(), ports: vec![port], conditions, filter: read.filter.clone() }
+    });
+    let ranges: Vec<Entry> = ranges.collect();
+    std::iter::once(read).chain(ranges)
+}
+
+/// The ports after the one with a name, up to `endPort`. On ingress the agent starts the range at the number that the pod gives
+/// to the name; on egress it ignores `endPort` (`resolvePort` and `keysForRange` in `pkg/policy/l4.go`).
+fn range_from_name(written: &wire::PortProtocol, port: &Port, list: List) -> Option<(Port, Box<str>)> {
+    let Numbers::Named(name) = &port.numbers else { return None };
+    let last = written.end_port.and_then(|last| u16::try_from(last).ok()).filter(|last| *last > 0)?;
+    let range = Port::new(port.path.clone(), port.protocol, Numbers::Range(1, last));
+    let condition = format!("the port is not below the one that the pod names {name}");
+    (list.direction == Direction::Ingress).then(|| (range, condition.into()))
 }
 
 /// A port. None if it cannot be read.

@@ -236,12 +236,10 @@ impl Reader<'_> {
         let mut conditions: Vec<Box<str>> = Vec::new();
         if !element.requires.is_empty() {
             let field = list.requires;
-            let problem = format!(
-                "`{field}` asks for more labels of the peers of every rule, and is gone since Cilium 1.19: what it asks \
-                 for is not judged"
-            );
+            let problem =
+                format!("Cilium 1.20 rejects `{field}`, which asks for more labels of the peers of every rule");
             let help = "write the labels into the selectors of the peers";
-            self.faults.not_understood(path.field(field), problem, help);
+            self.faults.never(path.field(field), &problem, help);
             conditions.push(format!("the peers are what `{field}` asks for").into());
         }
         match element.authentication.and_then(|authentication| authentication.mode.as_deref()) {
@@ -354,12 +352,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_is_a_condition_and_said() {
+    fn a_list_of_requirements_is_rejected() {
         let object =
             object(&json!({"ingress": [{"fromEntities": ["all"], "fromRequires": [{"matchLabels": {"a": "b"}}]}]}));
         assert_eq!(
             (object.faults[0].path.to_string(), object.faults[0].kind),
-            ("spec.ingress[0].fromRequires".into(), FaultKind::NotUnderstood)
+            ("spec.ingress[0].fromRequires".into(), FaultKind::NeverEnforced)
         );
         assert_eq!(*object.policies()[0].ingress.rules[0].conditions[0], *"the peers are what `fromRequires` asks for");
     }
