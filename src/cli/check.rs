@@ -112,7 +112,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
                         Ok(Some(object)) => read.push((found, object)),
                         Ok(None) => {
                             report.passed_over += 1;
-                            found.insert_operator_pods(&mut view);
+                            found.insert_unread(&mut view);
                         }
                         Err(error) => report.errors.push(format!("{}: {error}", found.place_of(&error.path))),
                     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::admission::Knowledge;
 use crate::baseline::PolicySet;
 use crate::config::{Configuration, Preset};
+use crate::dialect::calico::host_endpoint;
 use crate::dialect::workload::operator_pods;
 use crate::dialect::{self, Manifest, Origin, Patch, ReadError};
 use crate::manifest::{self, Document};
@@ -114,7 +115,7 @@ impl Texts {
             for document in found {
                 match document.read().with_context(|| document.place())? {
                     Some(object) => view.insert(object),
-                    None => document.insert_operator_pods(&mut view),
+                    None => document.insert_unread(&mut view),
                 }
             }
         }
@@ -139,8 +140,11 @@ impl Found {
         dialect::read(&self.manifest()?)
     }
 
-    /// Tells a view of the pods that an operator makes from this, if it is a custom resource for that.
-    pub(super) fn insert_operator_pods(&self, view: &mut View) {
+    /// Tells a view of what no dialect reads: pods that an operator makes from a custom resource, and host endpoints.
+    pub(super) fn insert_unread(&self, view: &mut View) {
+        if let Some(labels) = host_endpoint(&self.document.value) {
+            view.insert_host_endpoint(labels);
+        }
         if let Some(namespace) = operator_pods(&self.document.value) {
             view.insert_operator_pods(namespace);
         }

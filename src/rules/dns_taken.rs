@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::dns::servers;
+use super::dns::{servers, stopped};
 use super::dns_blocked::DnsBlocked;
 use super::hosts::is_for_hosts;
 use super::{Case, Findings};
@@ -22,6 +22,8 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
     match &case.change.object().body {
         // What is new takes nothing away but by jumping ahead of others.
         Body::Policies(policies) if case.is_new() && !policies.iter().any(can_take) => return,
+        // The policies of a tier in the same folder are judged themselves, in this tier.
+        Body::Tier(_) if case.is_new() && !case.view.is_whole() => return,
         Body::Policies(_) | Body::Tier(_) => {}
         Body::Namespace(_) | Body::Workload(_) => return,
     }
@@ -46,6 +48,7 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
 
     let (mut steps, mut found, verb) = (STEPS, 0, case.verb());
     let (mut before, mut after) = (Ways::new(case, case.before()), Ways::new(case, case.after()));
+    let is_tier = matches!(case.change.object().body, Body::Tier(_));
     for policy in stopping {
         let concerned: Vec<Pods> = match case.change.object().body {
             Body::Tier(_) => vec![policy.subject.clone()],
@@ -63,7 +66,7 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
             if steps == 0 {
                 return;
             }
-            if !is_taken || is_for_hosts(case, policy) {
+            if !is_taken || is_for_hosts(case, policy) || is_tier && !stops(case, policy) {
                 continue;
             }
             let message = if isolates(policy) {
@@ -85,6 +88,13 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
             }
         }
     }
+}
+
+/// Returns true if something of a policy itself stops DNS, and not another one that is for some of its pods.
+fn stops(case: &Case<'_>, policy: &Policy) -> bool {
+    let around = case.after().policies_for(&policy.subject);
+    let mut ways = case.site.cluster_dns.iter();
+    ways.any(|dns| stopped(case.view, case.after(), &around, policy, dns, Protocol::Udp).0.is_own())
 }
 
 /// The ways to the cluster's DNS in one state of the cluster.

@@ -34,6 +34,8 @@ pub struct View {
     cluster_wide: Vec<Arc<Policy>>,
     /// Which objects among those the baseline controller put there.
     owned: Vec<Owned>,
+    /// The labels of the host endpoints of Calico.
+    host_endpoints: Vec<Labels>,
     /// Tiers of policies, by name, each with the group that told of it last: a cluster may serve the same one in two.
     tiers: HashMap<Box<str>, (Box<str>, Tier)>,
     is_whole: bool,
@@ -95,6 +97,17 @@ impl View {
     pub fn insert_workload(&mut self, id: &ObjectRef, workload: Arc<crate::model::Workload>) {
         let name = id.namespace.clone().unwrap_or_default();
         self.facts_mut(&name).insert_workload(&id.kind, &id.name, workload);
+    }
+
+    /// Adds a host endpoint with these labels.
+    pub fn insert_host_endpoint(&mut self, labels: Labels) {
+        self.host_endpoints.push(labels);
+    }
+
+    /// The labels of the known host endpoints.
+    #[must_use]
+    pub fn host_endpoints(&self) -> &[Labels] {
+        &self.host_endpoints
     }
 
     /// Records that an operator makes pods in a namespace from a custom resource.

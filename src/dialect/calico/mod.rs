@@ -5,9 +5,10 @@
 //! selector means and where, `libcalico-go/lib/selector` for its language, `felix/calc` and `felix/rules` for what becomes
 //! of all that; `libcalico-go/lib/validator/v3` and the CEL rules of the CRDs for what is refused.
 //!
-//! Host endpoints and network sets are not read: a selector means pods.
+//! Network sets are not read, and of host endpoints only the labels, in files: elsewhere a selector means pods.
 
 mod fix;
+mod host_endpoint;
 mod icmp;
 mod labels;
 mod nets;
@@ -21,6 +22,8 @@ pub(super) mod stored;
 mod tier;
 mod validity;
 mod wire;
+
+pub use host_endpoint::host_endpoint;
 
 use super::{Dialect, Kind, Manifest, Patch, ReadError};
 use crate::model::{Fix, Object};
