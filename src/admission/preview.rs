@@ -204,7 +204,7 @@ mod tests {
         for number in 0..10_000 {
             let name = format!("agent-{number:05}").into();
             let id = ObjectRef { api_version: "v1".into(), kind: "Pod".into(), namespace: Some("shop".into()), name };
-            view.insert_workload(&id, on_the_node.clone());
+            view.insert_workload(&id, on_the_node.clone(), None);
         }
         let lines =
             told(&view, &namespace(&[("profile", "standard")], &[]), &namespace(&[("profile", "isolated")], &[]));
@@ -374,7 +374,7 @@ mod tests {
                 namespace: Some("shop".into()),
                 name: name.into(),
             };
-            view.insert_workload(&id, Workload { labels, host_network, ..Workload::default() }.into());
+            view.insert_workload(&id, Workload { labels, host_network, ..Workload::default() }.into(), None);
         };
         for name in ["a", "b", "c"] {
             run(name, "web", None);

@@ -204,7 +204,8 @@ impl Feed {
     fn insert(&mut self, object: Object, owned: Option<Owned>) {
         let Object { id, body, faults, annotations } = object;
         match body {
-            Body::Workload(workload) => {
+            Body::Workload(mut workload) => {
+                let address = workload.address.take();
                 let shared = if let Some(known) = self.workloads.get(&workload) {
                     Arc::clone(known)
                 } else {
@@ -212,7 +213,7 @@ impl Feed {
                     self.workloads.insert(Arc::clone(&new));
                     new
                 };
-                self.view.insert_workload(&id, shared);
+                self.view.insert_workload(&id, shared, address);
             }
             Body::Policies(_) => {
                 self.view.insert(Object { id: id.clone(), body, faults, annotations });

@@ -1,4 +1,5 @@
-//! What is left of an object as it arrives, before anything is made of it: neither its status nor who wrote which field.
+//! What is left of an object as it arrives, before anything is made of it: of its status the address of a pod, and not who
+//! wrote which field.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,9 +7,9 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::core::{ApiResource, DynamicResourceScope};
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::view::FIELD_MANAGER;
 
@@ -33,6 +34,13 @@ struct Manager {
     manager: Option<String>,
     #[serde(default)]
     operation: Option<String>,
+}
+
+/// The part of a status that is left of it.
+#[derive(Debug, Default, Deserialize)]
+struct Status {
+    #[serde(rename = "podIP", default)]
+    pod_ip: Option<Value>,
 }
 
 /// The parts of an object that are left of it.
@@ -100,7 +108,12 @@ impl<'de> Visitor<'de> for Object {
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match &*key {
                 "metadata" => stripped.metadata = map.next_value()?,
-                "status" => drop(map.next_value::<IgnoredAny>()?),
+                "status" => {
+                    let Status { pod_ip } = map.next_value::<Option<Status>>()?.unwrap_or_default();
+                    if let Some(address) = pod_ip {
+                        stripped.rest.insert(key.into_owned(), json!({ "podIP": address }));
+                    }
+                }
                 _ => drop(stripped.rest.insert(key.into_owned(), map.next_value()?)),
             }
         }
@@ -174,7 +187,6 @@ impl Resource for Arriving {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn arriving(object: &Value) -> Arriving {
         let text = serde_json::from_str(&object.to_string()).unwrap();
@@ -194,7 +206,7 @@ mod tests {
                 "managedFields": [{"manager": "kubelet", "operation": "Update", "fieldsV1": {"f:status": {}}}],
             },
             "spec": {"nodeName": "n"},
-            "status": {"phase": "Running"},
+            "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]},
         }));
         let left: Value = serde_json::from_str(arrived.json()).unwrap();
         assert_eq!(
@@ -206,8 +218,12 @@ mod tests {
                     "annotations": {"prometheus.io/scrape": "true"},
                 },
                 "spec": {"nodeName": "n"},
+                "status": {"podIP": "10.0.0.1"},
             })
         );
+        for status in [json!(null), json!({"phase": "Pending"}), json!({"conditions": []})] {
+            assert!(!arriving(&json!({"metadata": {}, "status": status})).json().contains("status"), "{status}");
+        }
         assert_eq!(arrived.meta().name.as_deref(), Some("a"));
         assert_eq!(arrived.meta().resource_version.as_deref(), Some("7"));
     }

@@ -41,7 +41,7 @@ pub enum Origin<'a> {
 parts! {
     /// The fields of an object that mean something here. They are found in one pass over the text, and read when they are
     /// needed.
-    pub struct Written passing ["apiVersion", "kind", "status"] {
+    pub struct Written passing ["apiVersion", "kind"] {
         /// `metadata`.
         metadata: "metadata" => Metadata<'a>,
         /// `spec`.
@@ -50,6 +50,8 @@ parts! {
         specs: "specs" => &'a RawValue,
         /// `template`, of a PodTemplate.
         template: "template" => &'a RawValue,
+        /// `status`.
+        status: "status" => &'a RawValue,
     }
 }
 

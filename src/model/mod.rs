@@ -39,7 +39,9 @@ pub use endpoint::{End, Endpoint, Surroundings};
 pub use fault::{Fault, FaultKind};
 pub use finding::{Finding, Fix};
 pub use labels::{Labels, is_added_to_pods};
-pub use object::{Body, NAME_LABEL, Namespace, Object, ObjectRef, Scrape, Workload, bare_name, is_stored_by_calico};
+pub use object::{
+    Body, ContainerPort, NAME_LABEL, Namespace, Object, ObjectRef, Scrape, Workload, bare_name, is_stored_by_calico,
+};
 pub use path::{Path, Step};
 pub use peer::{Entity, Namespaces, Peer, Peers, Pods, Service, Who};
 pub use policy::{Action, Direction, Filter, Order, Policy, Precedence, Rule, Side, Stage, Standing, Tier, Types};

@@ -1,10 +1,11 @@
 //! What is judged: an object of a cluster, read into the terms that the rules speak.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::{Fault, Labels, Path, Policy, Tier};
+use super::{Fault, Labels, Path, Policy, Protocol, Tier};
 
 /// The label that every namespace carries with its own name as the value, known or not (Kubernetes 1.22).
 pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -186,6 +187,10 @@ pub struct Workload {
     pub is_template: bool,
     /// Where `hostNetwork: true` is written, if it is.
     pub host_network: Option<Path>,
+    /// The first address of the pod, if it has one.
+    pub address: Option<IpAddr>,
+    /// The ports that its containers list.
+    pub ports: Box<[ContainerPort]>,
     /// The service account that the pods run as.
     pub service_account: Box<str>,
     /// Where the pods ask to be scraped for metrics, if they do.
@@ -194,6 +199,17 @@ pub struct Workload {
     pub gates: Box<[Box<str>]>,
     /// Whether the pod has its node already.
     pub is_assigned: bool,
+}
+
+/// A port that a container lists.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ContainerPort {
+    /// The name.
+    pub name: Option<Box<str>>,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The number.
+    pub number: u16,
 }
 
 #[cfg(test)]

@@ -5,34 +5,78 @@ use std::sync::LazyLock;
 use super::Case;
 use super::blame::{Stop, stopped_by};
 use super::near_miss::{NearMiss, Target, near_miss};
+use crate::budget::charge;
 use crate::model::{
-    Assumption, Decision, Direction, End, Endpoint, Labels, Policy, Protocol, Question, Selector, Subject, ask,
+    Assumption, ContainerPort, Decision, Direction, End, Endpoint, Labels, Policy, Protocol, Question, Selector,
+    Subject, Traffic, ask,
 };
 use crate::view::{ClusterDns, NamespaceFacts, Running, Scene, View};
 
 /// Maximum number of DNS pods that are told apart in one decision.
-const MAX_SERVERS: usize = 8;
+const MAX_SERVERS: usize = 4;
+
+/// One end that a way to the cluster DNS leads to, and what is sent to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Server<'a> {
+    pub(super) end: End<'a>,
+    /// The port over UDP, as policies see it.
+    pub(super) port: u16,
+    port_over_tcp: u16,
+    dns: &'a ClusterDns,
+}
+
+impl<'a> Server<'a> {
+    /// What is sent to it.
+    pub(super) fn traffic(&self, protocol: Protocol) -> Traffic<'a> {
+        self.dns.traffic_to(self.port_over(protocol), protocol)
+    }
+
+    /// The port over a protocol, as policies see it.
+    pub(super) fn port_over(&self, protocol: Protocol) -> u16 {
+        if protocol == Protocol::Tcp { self.port_over_tcp } else { self.port }
+    }
+}
 
 /// The ends that one way to the cluster DNS leads to. The Service spreads lookups over all of its pods, so each has to be
 /// reachable.
 ///
-/// Pods that are known replace what the configuration says of them: all of their labels count. Of pods and of templates that
-/// make them, the pods count.
-pub(super) fn servers<'a>(view: &'a View, dns: &'a ClusterDns) -> Vec<End<'a>> {
-    let configured = dns.end();
-    let (Some((namespace, labels)), End::Pod(named)) = (dns.pods(), configured) else { return vec![configured] };
+/// Pods that are known replace what the configuration says of them: all of their labels count, their addresses, and the port
+/// on which they listen. Of pods and of templates that make them, the pods count.
+pub(super) fn servers<'a>(view: &'a View, dns: &'a ClusterDns) -> Vec<Server<'a>> {
+    let (end, port) = (dns.end(), dns.port());
+    let configured = Server { end, port, port_over_tcp: port, dns };
+    let (Some((namespace, labels)), End::Pod(named)) = (dns.pods(), end) else { return vec![configured] };
     let selector = Selector::of(labels);
-    let is_server = |running: &&Running| {
-        crate::budget::charge(1);
-        running.workload.host_network.is_none() && selector.matches(&running.workload.labels)
+    let is_server = |alike: &&[Running]| {
+        charge(1);
+        alike.first().is_some_and(|one| one.workload.host_network.is_none() && selector.matches(&one.workload.labels))
     };
-    let known = || view.namespace(namespace).into_iter().flat_map(NamespaceFacts::distinct).filter(is_server);
-    let has_pods = known().any(|running| &*running.kind == "Pod");
-    let known = known().filter(|running| !has_pods || &*running.kind == "Pod").take(MAX_SERVERS);
-    let ends: Vec<End<'a>> = known
-        .map(|running| End::Pod(Endpoint { services: named.services, ..Endpoint::of(namespace, &running.workload) }))
-        .collect();
-    if ends.is_empty() { vec![configured] } else { ends }
+    let alike = view.namespace(namespace).into_iter().flat_map(NamespaceFacts::alike).filter(is_server);
+    let (pods, templates): (Vec<&[Running]>, Vec<&[Running]>) =
+        alike.partition(|alike| alike.first().is_some_and(|one| &*one.kind == "Pod"));
+    let known = if pods.is_empty() { templates } else { pods };
+    // Pods that are alike are still at different addresses.
+    let known = known.into_iter().flatten().take(MAX_SERVERS);
+    let server = |running: &'a Running| {
+        let endpoint = Endpoint::of(namespace, &running.workload);
+        let endpoint = Endpoint { services: named.services, addresses: running.address.as_slice(), ..endpoint };
+        let port = |protocol| listens_on(&running.workload.ports, dns, protocol).unwrap_or(dns.port());
+        Server { end: End::Pod(endpoint), port: port(Protocol::Udp), port_over_tcp: port(Protocol::Tcp), dns }
+    };
+    let servers: Vec<Server<'a>> = known.map(server).collect();
+    if servers.is_empty() { vec![configured] } else { servers }
+}
+
+/// The port on which pods serve DNS, if they list ports of the protocol, and one of them is named for it. The port of the
+/// configuration counts if it is listed.
+fn listens_on(ports: &[ContainerPort], dns: &ClusterDns, protocol: Protocol) -> Option<u16> {
+    charge(ports.len());
+    let of_protocol = || ports.iter().filter(|port| port.protocol == protocol);
+    if of_protocol().any(|port| port.number == dns.port()) {
+        return None;
+    }
+    let is_named = |port: &&ContainerPort| port.name.as_deref().is_some_and(|name| name.contains("dns"));
+    of_protocol().find(is_named).map(|port| port.number)
 }
 
 /// What keeps some of the pods of a policy from one way to the cluster DNS, and what was assumed.
@@ -45,8 +89,9 @@ pub(super) fn stopped<'a>(
     protocol: Protocol,
 ) -> (Stop<'a>, Vec<Assumption<'a>>) {
     let mut assumed = Vec::new();
-    for end in servers(view, dns) {
-        let stopped = stopped_by(scene, around, policy, Direction::Egress, (end, dns.traffic(protocol)));
+    for server in servers(view, dns) {
+        let way = (server.end, server.traffic(protocol));
+        let stopped = stopped_by(scene, around, policy, Direction::Egress, way);
         if stopped.0 != Stop::Nothing {
             return stopped;
         }
@@ -90,26 +135,23 @@ pub(super) fn server_stopped<'a>(
         addresses: &[],
         services: &[],
     });
-    let stop = |dns: &'a ClusterDns, server: Endpoint<'a>| {
-        if policy.subject.mean(&server, case.view) != Some(true) {
+    let stop = |server: Server<'a>| {
+        let End::Pod(pod) = server.end else { return None };
+        if policy.subject.mean(&pod, case.view) != Some(true) {
             return None;
         }
-        let (subject, direction) = (Subject::One(server), Direction::Ingress);
-        let question = Question { subject, direction, other: anybody, traffic: dns.traffic(protocol) };
+        let (subject, direction) = (Subject::One(pod), Direction::Ingress);
+        let question = Question { subject, direction, other: anybody, traffic: server.traffic(protocol) };
         let scene = case.after();
-        let decisions = ask(scene.policies(server.namespace), &question, &scene).decisions;
+        let decisions = ask(scene.policies(pod.namespace), &question, &scene).decisions;
         decisions.into_iter().find_map(|decision| match decision {
             Decision::Isolated(by) if by.iter().any(|by| std::ptr::eq(*by, policy)) => Some(Stop::Isolation),
             Decision::Denied(by, rule) if std::ptr::eq(by, policy) => Some(Stop::Rule(rule)),
             _ => None,
         })
     };
-    case.site.cluster_dns.iter().find_map(|dns| {
-        servers(case.view, dns).into_iter().find_map(|server| match server {
-            End::Pod(server) => stop(dns, server).map(|stop| (dns, stop)),
-            End::Addresses { .. } | End::Entity(_) => None,
-        })
-    })
+    let mut ways = case.site.cluster_dns.iter();
+    ways.find_map(|dns| servers(case.view, dns).into_iter().find_map(stop).map(|stop| (dns, stop)))
 }
 
 /// The rule that came nearest to allowing DNS for the pods of a policy.
@@ -117,6 +159,7 @@ pub(super) fn nearest<'a>(case: &Case<'a>, around: &[&'a Policy], policy: &Polic
     let nothing = Labels::default();
     let near = |dns: &'a ClusterDns| {
         let (namespace, labels) = dns.pods().unwrap_or(("kube-system", &nothing));
+        let server = *servers(case.view, dns).first()?;
         let target = Target {
             name: "the DNS pods",
             port_of: "the DNS pods",
@@ -127,10 +170,11 @@ pub(super) fn nearest<'a>(case: &Case<'a>, around: &[&'a Policy], policy: &Polic
                 Some(_) => format!("{labels} in namespace {namespace}"),
                 None => dns.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
             },
-            end: *servers(case.view, dns).first()?,
+            end: server.end,
             protocol: Protocol::Udp,
-            number: dns.port(),
-            traffic: dns.traffic(Protocol::Udp),
+            number: server.port,
+            is_configured: server.port == dns.port(),
+            traffic: server.traffic(Protocol::Udp),
         };
         near_miss(case, around, &policy.subject, Direction::Egress, &target)
     };

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::blame::{Stop, assumptions, can_stop};
-use super::dns::{nearest, server_stopped, stopped_everywhere};
+use super::dns::{nearest, server_stopped, servers, stopped_everywhere};
 use super::dns_taken::check_taken;
 use super::hosts::is_for_hosts;
 use super::near_miss::NearMiss;
@@ -12,7 +12,7 @@ use crate::model::{
     Action, Direction, Fix, NAME_LABEL, Namespaces, Numbers, Order, Path, Peer, Pods, Policy, Port, Protocol, Selector,
     Side, Standing, Who,
 };
-use crate::view::{ClusterDns, Site};
+use crate::view::ClusterDns;
 
 rule! {
     /// Pods are isolated for egress, and nothing lets them ask the cluster's DNS over UDP.
@@ -51,8 +51,9 @@ rule! {
     /// A GlobalNetworkPolicy of Calico that is for hosts is not judged, as by `any-port`.
     ///
     /// The ways to the cluster's DNS are those of `clusterDNS` in the configuration, and any one of them is enough. Where
-    /// pods with these labels are known, all of their labels count, and each of the pods has to be reachable, because the
-    /// Service spreads lookups over all of them. Pods of the host network do not count. Where no such pod is known, a block of
+    /// pods with these labels are known, all of their labels count, the first address of each, and the port named `dns` that
+    /// their containers list. Each of the pods has to be reachable, because the Service spreads lookups over all of them; at most
+    /// four are compared. Pods of the host network do not count. Where no such pod is known, a block of
     /// all addresses counts as reaching the DNS pods, and a smaller one does not.
     ///
     /// ## The near miss
@@ -163,7 +164,7 @@ impl Rule for DnsBlocked {
             let Some((stop, mut assumed)) = stopped.filter(|_| !is_for_hosts(case, policy)) else { continue };
             // Where policies add up, nothing that is allowed comes before a denial.
             let is_final = policy.order == Order::Additive;
-            let allowing = || allow(case.site, &[Protocol::Udp, Protocol::Tcp], &policy.egress);
+            let allowing = || allow(case, &[Protocol::Udp, Protocol::Tcp], &policy.egress);
             let (path, message, closest, help, fix) = match stop {
                 Stop::Rule(rule) => (
                     rule.path.clone(),
@@ -175,9 +176,9 @@ impl Rule for DnsBlocked {
                     ),
                     None,
                     if is_final {
-                        text!("leave the cluster's DNS out of what is denied: {}", ways(case.site))
+                        text!("leave the cluster's DNS out of what is denied: {}", ways(case))
                     } else {
-                        text!("allow UDP and TCP to {} before it", ways(case.site))
+                        text!("allow UDP and TCP to {} before it", ways(case))
                     },
                     if is_final { None } else { allowing() },
                 ),
@@ -219,7 +220,7 @@ impl Rule for DnsBlocked {
                         None => {
                             let help = text!(
                                 "allow UDP and TCP to {}, in this policy or in another one for the same pods",
-                                ways(case.site)
+                                ways(case)
                             );
                             (path, message, None, help, allowing())
                         }
@@ -299,14 +300,20 @@ fn are_servers(case: &Case<'_>, policy: &Policy) -> bool {
 }
 
 /// The ways to the cluster's DNS, for advice.
-pub(super) fn ways(site: &Site) -> String {
-    let ways: Vec<String> = site.cluster_dns.iter().map(ClusterDns::to_string).collect();
+pub(super) fn ways(case: &Case<'_>) -> String {
+    let way = |dns: &ClusterDns| dns.on_port(port(case, dns, Protocol::Udp));
+    let ways: Vec<String> = case.site.cluster_dns.iter().map(way).collect();
     ways.join("; or ")
 }
 
+/// The port on which a way to the cluster DNS is served.
+fn port(case: &Case<'_>, dns: &ClusterDns, protocol: Protocol) -> u16 {
+    servers(case.view, dns).first().map_or(dns.port(), |server| server.port_over(protocol))
+}
+
 /// The rule that opens the first way to the cluster's DNS.
-pub(super) fn allow(site: &Site, protocols: &[Protocol], side: &Side) -> Option<Fix> {
-    let dns = site.cluster_dns.first()?;
+pub(super) fn allow(case: &Case<'_>, protocols: &[Protocol], side: &Side) -> Option<Fix> {
+    let dns = case.site.cluster_dns.first()?;
     let peer = |who| Peer { path: Path::root(), who };
     let peers = match dns.pods() {
         Some((namespace, labels)) => vec![peer(Who::Pods(Pods {
@@ -321,10 +328,9 @@ pub(super) fn allow(site: &Site, protocols: &[Protocol], side: &Side) -> Option<
     };
     let ports = protocols
         .iter()
-        .map(|protocol| Port {
-            path: Path::root(),
-            protocol: Some(*protocol),
-            numbers: Numbers::Range(dns.port(), dns.port()),
+        .map(|protocol| {
+            let port = port(case, dns, *protocol);
+            Port { path: Path::root(), protocol: Some(*protocol), numbers: Numbers::Range(port, port) }
         })
         .collect();
     let has_rules = side.written.is_some_and(|rules| rules > 0);

@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-use super::dns::{servers, stopped};
+use super::dns::{Server, servers, stopped};
 use super::dns_blocked::DnsBlocked;
 use super::hosts::is_for_hosts;
 use super::{Case, Findings};
 use crate::model::{
-    Action, Body, Direction, End, Namespaces, Object, Path, Pods, Policy, Protocol, Question, Stage, Standing, Subject,
+    Action, Body, Direction, Namespaces, Object, Path, Pods, Policy, Protocol, Question, Stage, Standing, Subject,
     ask_within,
 };
 use crate::view::Scene;
@@ -124,9 +124,10 @@ impl<'a> Ways<'a> {
             }
         };
         self.case.site.cluster_dns.iter().any(|dns| {
-            servers(self.case.view, dns).into_iter().all(|other| {
-                let (direction, traffic) = (Direction::Egress, dns.traffic(Protocol::Udp));
-                let question = Question { subject: Subject::Each(pods), direction, other, traffic };
+            servers(self.case.view, dns).into_iter().all(|server| {
+                let (subject, direction) = (Subject::Each(pods), Direction::Egress);
+                let question =
+                    Question { subject, direction, other: server.end, traffic: server.traffic(Protocol::Udp) };
                 ask_within(around.iter().copied(), &question, &self.scene, steps).passes()
             })
         })
@@ -138,7 +139,8 @@ fn means_dns(case: &Case<'_>, policy: &Policy, actions: &[Action]) -> bool {
     policy.egress.rules.iter().filter(|rule| actions.contains(&rule.action)).any(|rule| {
         let mut ways = case.site.cluster_dns.iter();
         ways.any(|dns| {
-            let is_meant = |end: &End<'_>| rule.means(end, dns.traffic(Protocol::Udp), case.view) == Some(true);
+            let is_meant =
+                |server: &Server<'_>| rule.means(&server.end, server.traffic(Protocol::Udp), case.view) == Some(true);
             servers(case.view, dns).iter().any(is_meant)
         })
     })

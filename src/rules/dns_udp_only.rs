@@ -84,22 +84,22 @@ impl Rule for DnsUdpOnly {
             let (path, help, fix) = match stop {
                 // Where policies add up, nothing that is allowed comes before a denial.
                 Stop::Rule(rule) if policy.order == Order::Additive => {
-                    let help = text!("leave TCP to the cluster's DNS out of what is denied: {}", ways(case.site));
+                    let help = text!("leave TCP to the cluster's DNS out of what is denied: {}", ways(case));
                     (rule.path.clone(), help, None)
                 }
                 Stop::Rule(rule) => {
-                    let help = text!("allow TCP too to {}, before it is denied", ways(case.site));
-                    (rule.path.clone(), help, allow(case.site, &[Protocol::Tcp], &policy.egress))
+                    let help = text!("allow TCP too to {}, before it is denied", ways(case));
+                    (rule.path.clone(), help, allow(case, &[Protocol::Tcp], &policy.egress))
                 }
                 Stop::Isolation | Stop::Nothing | Stop::Others => {
-                    let help = text!("allow TCP too to {}", ways(case.site));
+                    let help = text!("allow TCP too to {}", ways(case));
                     match udp_entry(case, policy) {
                         Some(port) => {
                             let fix = Fix::RepeatPort { port: port.path.clone(), protocol: Protocol::Tcp };
                             (port.path.clone(), help, Some(fix))
                         }
                         None => {
-                            let fix = allow(case.site, &[Protocol::Tcp], &policy.egress);
+                            let fix = allow(case, &[Protocol::Tcp], &policy.egress);
                             (policy.egress.path.clone(), help, fix)
                         }
                     }

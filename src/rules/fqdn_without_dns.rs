@@ -123,7 +123,7 @@ impl Rule for FqdnWithoutDns {
                     Seen::Nowhere if fix.is_none() => watching.misfit(name),
                     _ => None,
                 };
-                let help = help.unwrap_or_else(|| watching.help(case.site));
+                let help = help.unwrap_or_else(|| watching.help(case));
                 findings.add::<Self>(case, path.clone(), message, help, fix.clone());
             }
         }
@@ -311,12 +311,12 @@ impl<'a> Watching<'a> {
     }
 
     /// What to do about a name whose lookups are not seen, or not those of all pods.
-    fn help(&self, site: &Site) -> String {
+    fn help(&self, case: &Case<'_>) -> String {
         let add = "add `rules: {dns: [{matchPattern: \"*\"}]}` to the ports of the rule that allows DNS, UDP and TCP";
         if self.policies.is_empty() && self.has_others {
             return text!(
                 "the DNS rules that there are see nothing of what is asked over UDP of {}: {add}",
-                ways(site)
+                ways(case)
             );
         }
         add.to_owned()

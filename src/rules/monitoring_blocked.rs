@@ -301,6 +301,7 @@ impl MonitoringBlocked {
             end: End::Pod(end),
             protocol: Protocol::Tcp,
             number,
+            is_configured: false,
             traffic: Traffic::Port { protocol: Protocol::Tcp, number, names: scraped.names },
         };
         near_miss(case, &scene.policies_for(pods), pods, Direction::Ingress, &target)

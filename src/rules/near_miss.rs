@@ -29,6 +29,8 @@ pub(super) struct Target<'a> {
     pub(super) protocol: Protocol,
     /// The port of the flow.
     pub(super) number: u16,
+    /// True if the port is the configured one, and not the one on which known pods listen.
+    pub(super) is_configured: bool,
     pub(super) traffic: Traffic<'a>,
 }
 
@@ -293,7 +295,7 @@ fn port_fault(rule: &Rule, target: &Target<'_>) -> Option<Fault> {
     Some(Fault {
         problem: text!("allows {protocol} port {allowed}, and {port_of} are on {number}"),
         cure: text!("use port {number}"),
-        other_way: (first == last).then(|| OtherWay::Pods {
+        other_way: (first == last && target.is_configured).then(|| OtherWay::Pods {
             namespace: target.namespace.to_owned(),
             labels: target.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             port: first,

@@ -212,7 +212,7 @@ impl PlatformFlowMissing {
                 if can_stop(&policy.egress) {
                     let around = case.supposing().policies_for(&policy.subject);
                     let stop = dns::stopped_everywhere(case, &around, policy).map(|(stop, _)| stop);
-                    let what = text!("the cluster's DNS ({})", ways(case.site));
+                    let what = text!("the cluster's DNS ({})", ways(case));
                     missing.extend(stop.map(|stop| (Direction::Egress, stop, what)));
                 }
             }

@@ -16,6 +16,7 @@ pub use site::{Baseline, BaselineScope, ClusterDns, NamePattern, Profiles, SetNa
 pub use time::parse_rfc3339;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::model::{Body, Labels, Namespaces, Object, ObjectRef, Policy, Surroundings, Tier};
@@ -89,14 +90,18 @@ impl View {
                 let group = id.group().into();
                 self.tiers.insert(id.name, (group, tier));
             }
-            Body::Workload(workload) => self.insert_workload(&id, Arc::new(workload)),
+            Body::Workload(mut workload) => {
+                let address = workload.address.take();
+                self.insert_workload(&id, Arc::new(workload), address);
+            }
         }
     }
 
     /// Adds a pod, or something that makes pods. Many are alike, and then they can share what is said of them.
-    pub fn insert_workload(&mut self, id: &ObjectRef, workload: Arc<crate::model::Workload>) {
+    /// What differs between them is given apart: the first address of a pod.
+    pub fn insert_workload(&mut self, id: &ObjectRef, workload: Arc<crate::model::Workload>, address: Option<IpAddr>) {
         let name = id.namespace.clone().unwrap_or_default();
-        self.facts_mut(&name).insert_workload(&id.kind, &id.name, workload);
+        self.facts_mut(&name).insert_workload(&id.kind, &id.name, workload, address);
     }
 
     /// Adds a host endpoint with these labels.

@@ -1,6 +1,7 @@
 //! What is known of one namespace.
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 
@@ -25,6 +26,8 @@ pub struct NamespaceFacts {
     pub has_operator_pods: bool,
     /// Its pods and what makes pods, by kind and name.
     running: Vec<Running>,
+    /// Where those that are alike begin in that list, once it was asked for: a namespace may hold tens of thousands.
+    starts: OnceLock<Box<[u32]>>,
     /// Which objects in it the baseline controller put there.
     pub owned: Vec<Owned>,
 }
@@ -38,6 +41,8 @@ pub struct Running {
     pub name: Box<str>,
     /// What is said of it.
     pub workload: Arc<Workload>,
+    /// The first address of the pod, if it has one. It is not a part of the workload, which pods that are alike share.
+    pub address: Option<IpAddr>,
 }
 
 /// An object that the baseline controller put there, as it is stored.
@@ -69,15 +74,32 @@ impl NamespaceFacts {
 
     /// One of each that are alike: pods of one template share what is said of them, and stand next to each other.
     pub fn distinct(&self) -> impl Iterator<Item = &Running> {
-        let is_alike = |a: &Running, b: &Running| a.kind == b.kind && Arc::ptr_eq(&a.workload, &b.workload);
-        self.running.chunk_by(is_alike).filter_map(|alike| alike.first())
+        self.alike().filter_map(|alike| alike.first())
     }
 
-    pub(super) fn insert_workload(&mut self, kind: &str, name: &str, workload: Arc<Workload>) {
+    /// Those that are alike, together.
+    pub fn alike(&self) -> impl Iterator<Item = &[Running]> {
+        let starts = self.starts.get_or_init(|| {
+            let is_alike = |a: &Running, b: &Running| a.kind == b.kind && Arc::ptr_eq(&a.workload, &b.workload);
+            let mut start = 0_usize;
+            let chunks = self.running.chunk_by(is_alike).map(|alike| {
+                let own = u32::try_from(start).unwrap_or(u32::MAX);
+                start += alike.len();
+                own
+            });
+            chunks.collect()
+        });
+        let ends = starts.iter().skip(1).copied().chain([u32::try_from(self.running.len()).unwrap_or(u32::MAX)]);
+        starts.iter().zip(ends).filter_map(|(start, end)| self.running.get(*start as usize..end as usize))
+    }
+
+    pub(super) fn insert_workload(&mut self, kind: &str, name: &str, workload: Arc<Workload>, address: Option<IpAddr>) {
+        self.starts = OnceLock::new();
         match self.place(kind, name) {
             Ok(at) => {
                 if let Some(running) = self.running.get_mut(at) {
                     running.workload = workload;
+                    running.address = address;
                 }
             }
             Err(at) => {
@@ -85,12 +107,13 @@ impl NamespaceFacts {
                 let near = self.running.get(at.saturating_sub(1)).or_else(|| self.running.get(at));
                 let kind =
                     near.filter(|near| &*near.kind == kind).map_or_else(|| kind.into(), |near| near.kind.clone());
-                self.running.insert(at, Running { kind, name: name.into(), workload });
+                self.running.insert(at, Running { kind, name: name.into(), workload, address });
             }
         }
     }
 
     pub(super) fn remove_workload(&mut self, kind: &str, name: &str) {
+        self.starts = OnceLock::new();
         if let Ok(at) = self.place(kind, name) {
             self.running.remove(at);
         }

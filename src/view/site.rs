@@ -247,7 +247,13 @@ impl ClusterDns {
     /// What is sent to it.
     #[must_use]
     pub fn traffic(&self, protocol: Protocol) -> Traffic<'_> {
-        Traffic::Port { protocol, number: self.port, names: Names::AtLeast(&self.port_names) }
+        self.traffic_to(self.port, protocol)
+    }
+
+    /// What is sent to pods of it that listen on this port.
+    #[must_use]
+    pub fn traffic_to(&self, number: u16, protocol: Protocol) -> Traffic<'_> {
+        Traffic::Port { protocol, number, names: Names::AtLeast(&self.port_names) }
     }
 
     /// What is sent to it over this protocol, with its other end.
@@ -281,15 +287,23 @@ impl ClusterDns {
     }
 }
 
-impl std::fmt::Display for ClusterDns {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl ClusterDns {
+    /// It in words, with the port on which its pods are known to listen.
+    #[must_use]
+    pub fn on_port(&self, port: u16) -> String {
         match &self.place {
-            DnsPlace::Pods { namespace, labels } => write!(f, "pods with {labels} in {namespace}, port {}", self.port),
+            DnsPlace::Pods { namespace, labels } => format!("pods with {labels} in {namespace}, port {port}"),
             DnsPlace::Addresses(_, addresses) => {
                 let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-                write!(f, "{}, port {}", addresses.join(" and "), self.port)
+                format!("{}, port {port}", addresses.join(" and "))
             }
         }
+    }
+}
+
+impl std::fmt::Display for ClusterDns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.on_port(self.port))
     }
 }
 

@@ -9,9 +9,10 @@ use serde::Deserialize;
 use super::error::parse;
 use super::written::LabelMap;
 use super::{Dialect, Kind, Manifest, Patch, ReadError};
+use crate::budget::{charge, hold};
 use crate::dialect::written::means_something;
 use crate::json::{object as fields, optional};
-use crate::model::{Body, Fix, Labels, Object, Path, Scrape, Workload};
+use crate::model::{self, Body, Fix, Labels, Object, Path, Protocol, Scrape, Workload};
 
 /// The dialect.
 #[derive(Debug)]
@@ -71,6 +72,14 @@ struct Container {
 struct ContainerPort {
     name: Option<Box<str>>,
     container_port: Option<i64>,
+    protocol: Option<Box<str>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodStatus {
+    #[serde(rename = "podIP")]
+    pod_ip: Option<Box<str>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -140,6 +149,11 @@ impl Dialect for Workloads {
             }
         };
         let scrape = scrape(&annotations, &pod);
+        let ports = ports(&pod);
+        let status = manifest.written.status.filter(|_| manifest.kind == "Pod");
+        let status: Option<PodStatus> =
+            status.map(|status| parse(status, &Path::root().field("status"))).transpose()?;
+        let address = status.unwrap_or_default().pod_ip.and_then(|address| address.parse().ok());
         let PodSpec { host_network, service_account_name, service_account, node_name, scheduling_gates, .. } = pod;
         let account = service_account_name.or(service_account).filter(|name| !name.is_empty());
         Ok(Object {
@@ -147,6 +161,8 @@ impl Dialect for Workloads {
             body: Body::Workload(Workload {
                 labels,
                 is_template: manifest.kind != "Pod",
+                address,
+                ports,
                 host_network: (host_network == Some(true)).then(|| path.field("spec").field("hostNetwork")),
                 // What the API server fills in.
                 service_account: account.unwrap_or_else(|| "default".into()),
@@ -198,6 +214,25 @@ fn scrape(annotations: &Labels, pod: &PodSpec) -> Option<Scrape> {
     let of_port = listed.iter().filter(|listed| port.is_some() && listed.container_port == port.map(i64::from));
     let names = of_port.filter_map(|listed| listed.name.clone()).collect();
     Some(Scrape { port, names: (!listed.is_empty()).then_some(names) })
+}
+
+/// The ports that the containers of a pod list.
+fn ports(pod: &PodSpec) -> Box<[model::ContainerPort]> {
+    let containers = [&pod.containers, &pod.init_containers].into_iter().flatten().flatten();
+    let listed = containers.flat_map(|container| container.ports.iter().flatten());
+    let ports = listed.filter_map(|port| {
+        charge(1);
+        let protocol = match port.protocol.as_deref() {
+            None | Some("" | "TCP") => Protocol::Tcp,
+            Some("UDP") => Protocol::Udp,
+            Some("SCTP") => Protocol::Sctp,
+            Some(_) => return None,
+        };
+        let number = port.container_port.and_then(|number| u16::try_from(number).ok())?;
+        hold(size_of::<model::ContainerPort>());
+        Some(model::ContainerPort { name: port.name.clone(), protocol, number })
+    });
+    ports.collect()
 }
 
 #[cfg(test)]
