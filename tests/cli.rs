@@ -121,7 +121,7 @@ fn what_cannot_be_judged_is_told_and_the_rest_is_judged_all_the_same() {
     let done = run(&["check", folder.path().to_str().unwrap()], "");
     assert_eq!(done.code, 2);
     for expected in [
-        "a.yaml: line 2: not YAML",
+        "a.yaml: line 1: not YAML",
         "b.yaml:1: this is no Kubernetes object: `apiVersion` and `kind` are needed",
         "c.yaml:4: spec.ingress[0].ports[0].port: `70000` is not a port number from 1 to 65535",
         "d.yaml:1: apiVersion: `networking.k8s.io/v2` of NetworkPolicy is not understood, only v1",

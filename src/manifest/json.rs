@@ -1,0 +1,61 @@
+//! A JSON value with the line of every part.
+
+use serde_json::Value;
+
+use super::tree::Builder;
+use super::{Document, Error, scalar};
+
+/// Reads a text that is known to be one valid JSON value, or to lack only valid escapes in its strings.
+pub(super) fn read(text: &str) -> Result<Document, Error> {
+    let mut builder = Builder::default();
+    let mut line = 1;
+    let mut rest = text;
+    while let Some(first) = rest.bytes().next() {
+        let length = match first {
+            b'"' => string_length(rest),
+            b'{' | b'}' | b'[' | b']' | b',' | b':' | b' ' | b'\t' | b'\r' | b'\n' => 1,
+            _ => rest.find([',', '}', ']', ' ', '\t', '\r', '\n']).unwrap_or(rest.len()),
+        };
+        let (token, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
+        let read = match first {
+            b'{' => builder.start_map(line, 0),
+            b'[' => builder.start_list(line, 0),
+            b'}' | b']' => builder.end(),
+            b'\n' => {
+                line += 1;
+                Ok(())
+            }
+            b',' | b':' | b' ' | b'\t' | b'\r' => Ok(()),
+            _ => value(token).and_then(|value| builder.scalar(value, line, 0)),
+        };
+        read.map_err(|problem| Error { line, problem })?;
+        rest = after;
+    }
+    Ok(builder.document(1))
+}
+
+/// The length of the string at the start of a text, with its quotes.
+fn string_length(text: &str) -> usize {
+    let mut is_escaped = false;
+    for (position, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => return position + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+/// The value of a string, a number, true, false or null.
+fn value(token: &str) -> Result<Value, String> {
+    match serde_json::from_str(token) {
+        Ok(Value::Number(number)) => Ok(Value::Number(scalar::as_sent(number))),
+        Ok(value) => Ok(value),
+        Err(error) => {
+            let problem = error.to_string();
+            Err(format!("not JSON: {}", problem.rsplit_once(" at line ").map_or(&*problem, |(problem, _)| problem)))
+        }
+    }
+}

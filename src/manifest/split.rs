@@ -1,0 +1,97 @@
+//! Where a file is cut into documents: `YAMLOrJSONDecoder` of `k8s.io/apimachinery/pkg/util/yaml`.
+
+use std::borrow::Cow;
+
+use serde::de::IgnoredAny;
+use serde_json::Deserializer;
+
+use super::Error;
+
+/// The text of one document.
+#[derive(Debug)]
+pub(super) struct Part<'a> {
+    pub(super) format: Format,
+    pub(super) text: Cow<'a, str>,
+    /// The number of lines before it.
+    pub(super) line: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Json,
+    Yaml,
+}
+
+/// The documents of a text. A text that starts with `{` is a stream of JSON objects for as long as it is valid JSON. What
+/// follows none or one of them is read as YAML; what follows several is an error.
+pub(super) fn parts(text: &str) -> Vec<Result<Part<'_>, Error>> {
+    let mut parts = Vec::new();
+    let (mut start, mut line) = (0, 0);
+    let trimmed = text.trim_start();
+    if trimmed.starts_with('{') {
+        let mut stream = Deserializer::from_str(text).into_iter::<IgnoredAny>();
+        while let Some(object) = stream.next() {
+            match object {
+                Ok(_) => {
+                    let object = text.get(start..stream.byte_offset()).unwrap_or_default();
+                    parts.push(Ok(Part { format: Format::Json, text: object.into(), line }));
+                    line += count_lines(object);
+                    start = stream.byte_offset();
+                }
+                Err(error) if parts.len() > 1 => {
+                    let problem = error.to_string();
+                    let problem = problem.rsplit_once(" at line ").map_or(&*problem, |(problem, _)| problem);
+                    parts.push(Err(Error { line: error.line().max(1), problem: format!("not JSON: {problem}") }));
+                    return parts;
+                }
+                Err(_) => {
+                    yaml_parts(text.get(start..).unwrap_or_default(), line, &mut parts);
+                    return parts;
+                }
+            }
+        }
+    } else if trimmed.starts_with(['[', '"']) && serde_json::from_str::<IgnoredAny>(text).is_ok() {
+        parts.push(Ok(Part { format: Format::Json, text: text.into(), line }));
+    } else {
+        yaml_parts(text, line, &mut parts);
+    }
+    parts
+}
+
+/// Cuts a text at lines that start with `---`. Every line of a part ends with a line feed and nothing else, the last one too.
+fn yaml_parts<'a>(text: &'a str, before: usize, parts: &mut Vec<Result<Part<'a>, Error>>) {
+    let mut part = String::new();
+    let mut first = before;
+    let take = |part: &mut String, line| {
+        let text = std::mem::take(part);
+        (!text.is_empty()).then_some(Ok(Part { format: Format::Yaml, text: text.into(), line }))
+    };
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let line = line.strip_suffix('\n').map_or(line, |line| line.strip_suffix('\r').unwrap_or(line));
+        if let Some(rest) = line.strip_prefix("---") {
+            let rest = rest.trim();
+            if !rest.is_empty() && !rest.starts_with('#') {
+                parts.extend(take(&mut part, first));
+                let problem =
+                    format!("`{rest}` after `---`: kubectl accepts only a comment there; move it to the next line");
+                parts.push(Err(Error { line: before + number + 1, problem }));
+                continue;
+            }
+            if !part.is_empty() {
+                parts.extend(take(&mut part, first));
+                continue;
+            }
+        }
+        if part.is_empty() {
+            first = before + number;
+        }
+        // Breaks of YAML 1.1, which the parser of YAML 1.2 takes for text: one would end a comment for `kubectl` alone.
+        part.push_str(&line.replace(['\u{85}', '\u{2028}', '\u{2029}'], "\n"));
+        part.push('\n');
+    }
+    parts.extend(take(&mut part, first));
+}
+
+fn count_lines(text: &str) -> usize {
+    text.bytes().filter(|byte| *byte == b'\n').count()
+}

@@ -1,0 +1,235 @@
+//! A document as its parser reports it, part by part.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value};
+
+use super::{Document, Error, Lines};
+
+/// Maximum nesting of a document, as in `serde_json`.
+const MAX_DEPTH: usize = 128;
+/// Maximum number of values that the aliases of a document may add to it.
+const MAX_ALIASED: usize = 1_000_000;
+
+/// A part of a document with its line.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    line: usize,
+    content: Content,
+    /// Whether it is `<<` and unquoted: as a key it merges maps.
+    is_merge: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Content {
+    Scalar(Value),
+    List(Vec<Node>),
+    Map(Vec<(String, Node)>),
+}
+
+/// A list or a map whose end has not been reached.
+#[derive(Debug)]
+struct Open {
+    node: Node,
+    anchor: usize,
+    /// The key whose value comes next.
+    key: Option<Key>,
+    /// The position of each key of a map, and whether the map itself has it: a merge may have brought it in.
+    keys: HashMap<String, (usize, bool)>,
+}
+
+#[derive(Debug)]
+enum Key {
+    Name(String, usize),
+    Merge,
+}
+
+/// Builds a document from its parts in the order of the text.
+#[derive(Debug, Default)]
+pub(super) struct Builder {
+    open: Vec<Open>,
+    anchors: HashMap<usize, Node>,
+    root: Option<Node>,
+    aliased: usize,
+    dropped: Vec<Error>,
+}
+
+impl Builder {
+    /// The finished document. One without content starts on this line.
+    pub(super) fn document(self, line: usize) -> Document {
+        let root = self.root.unwrap_or_else(|| Node::scalar(Value::Null, line));
+        let line = root.line;
+        let (value, lines) = root.apart();
+        Document { value, line, dropped: self.dropped, lines }
+    }
+
+    /// Returns true if the document has all its content.
+    pub(super) fn is_complete(&self) -> bool {
+        self.root.is_some()
+    }
+
+    /// Reports text that `kubectl` drops.
+    pub(super) fn drop_text(&mut self, line: usize, problem: String) {
+        self.dropped.push(Error { line, problem });
+    }
+
+    pub(super) fn scalar(&mut self, value: Value, line: usize, anchor: usize) -> Result<(), String> {
+        self.close(Node::scalar(value, line), anchor)
+    }
+
+    pub(super) fn merge_key(&mut self, line: usize, anchor: usize) -> Result<(), String> {
+        self.close(Node { is_merge: true, ..Node::scalar(Value::String("<<".into()), line) }, anchor)
+    }
+
+    pub(super) fn start_list(&mut self, line: usize, anchor: usize) -> Result<(), String> {
+        self.start(Content::List(Vec::new()), line, anchor)
+    }
+
+    pub(super) fn start_map(&mut self, line: usize, anchor: usize) -> Result<(), String> {
+        self.start(Content::Map(Vec::new()), line, anchor)
+    }
+
+    fn start(&mut self, content: Content, line: usize, anchor: usize) -> Result<(), String> {
+        if self.open.len() >= MAX_DEPTH {
+            return Err(format!("nested deeper than {MAX_DEPTH} levels"));
+        }
+        let node = Node { line, content, is_merge: false };
+        self.open.push(Open { node, anchor, key: None, keys: HashMap::new() });
+        Ok(())
+    }
+
+    /// Ends the innermost list or map.
+    pub(super) fn end(&mut self) -> Result<(), String> {
+        match self.open.pop() {
+            Some(open) => self.close(open.node, open.anchor),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn alias(&mut self, anchor: usize, line: usize) -> Result<(), String> {
+        let mut node = self.anchors.get(&anchor).ok_or("an alias inside the value that it stands for")?.clone();
+        node.line = line;
+        self.count(node.size())?;
+        self.close(node, 0)
+    }
+
+    fn count(&mut self, nodes: usize) -> Result<(), String> {
+        self.aliased += nodes;
+        if self.aliased > MAX_ALIASED { Err(format!("aliases for more than {MAX_ALIASED} values")) } else { Ok(()) }
+    }
+
+    /// Adds a complete node to the list or map around it.
+    fn close(&mut self, node: Node, anchor: usize) -> Result<(), String> {
+        if anchor != 0 {
+            // Anchors within anchors are copies of copies.
+            self.count(node.size())?;
+            self.anchors.insert(anchor, node.clone());
+        }
+        let Some(parent) = self.open.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        match (&mut parent.node.content, parent.key.take()) {
+            (Content::List(items), _) => items.push(node),
+            (Content::Map(_), None) if node.is_merge => parent.key = Some(Key::Merge),
+            (Content::Map(_), None) => parent.key = Some(Key::Name(key(&node)?, node.line)),
+            (Content::Map(_), Some(Key::Merge)) => parent.merge(node)?,
+            (Content::Map(_), Some(Key::Name(key, line))) => {
+                let repeats = parent.set(&key, Node { line, ..node }, true);
+                if repeats {
+                    self.drop_text(line, format!("the key `{key}` appears twice in one map; only the last one counts"));
+                }
+            }
+            (Content::Scalar(_), _) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Open {
+    /// Sets a key of a map. Returns true if the map itself had it already.
+    fn set(&mut self, key: &str, node: Node, is_own: bool) -> bool {
+        let Content::Map(entries) = &mut self.node.content else { return false };
+        if let Some((position, was_own)) = self.keys.get_mut(key) {
+            let repeats = is_own && *was_own;
+            *was_own |= is_own;
+            if let Some((_, old)) = entries.get_mut(*position) {
+                *old = node;
+            }
+            return repeats;
+        }
+        self.keys.insert(key.to_owned(), (entries.len(), is_own));
+        entries.push((key.to_owned(), node));
+        false
+    }
+
+    /// The merge key of YAML 1.1. go-yaml 2 sets the keys of the map where `<<` stands, so that they replace the keys before
+    /// it. Of several maps the first one counts.
+    fn merge(&mut self, from: Node) -> Result<(), String> {
+        match from.content {
+            Content::Map(entries) => self.merge_map(entries),
+            Content::List(maps) => {
+                for map in maps.into_iter().rev() {
+                    let Content::Map(entries) = map.content else { return Err(NOT_MERGEABLE.into()) };
+                    self.merge_map(entries);
+                }
+            }
+            Content::Scalar(_) => return Err(NOT_MERGEABLE.into()),
+        }
+        Ok(())
+    }
+
+    fn merge_map(&mut self, entries: Vec<(String, Node)>) {
+        for (key, node) in entries {
+            self.set(&key, node, false);
+        }
+    }
+}
+
+const NOT_MERGEABLE: &str = "`<<` takes a map or a list of maps";
+
+fn key(node: &Node) -> Result<String, String> {
+    match &node.content {
+        Content::Scalar(Value::String(key)) => Ok(key.clone()),
+        Content::Scalar(Value::Null) => Err("a key must not be null".into()),
+        Content::Scalar(value) => Ok(value.to_string()),
+        Content::List(_) | Content::Map(_) => Err("a key must be a scalar".into()),
+    }
+}
+
+impl Node {
+    fn scalar(value: Value, line: usize) -> Self {
+        Self { line, content: Content::Scalar(value), is_merge: false }
+    }
+
+    fn size(&self) -> usize {
+        match &self.content {
+            Content::Scalar(_) => 1,
+            Content::List(items) => 1 + items.iter().map(Self::size).sum::<usize>(),
+            Content::Map(entries) => 1 + entries.iter().map(|(_, node)| node.size()).sum::<usize>(),
+        }
+    }
+
+    /// The value, and the lines of its parts.
+    fn apart(self) -> (Value, Lines) {
+        let mut lines = Lines { line: self.line, ..Lines::default() };
+        let value = match self.content {
+            Content::Scalar(value) => value,
+            Content::List(items) => {
+                let (values, items) = items.into_iter().map(Self::apart).unzip();
+                lines.items = items;
+                Value::Array(values)
+            }
+            Content::Map(entries) => {
+                let mut map = Map::new();
+                for (key, node) in entries {
+                    let (value, part) = node.apart();
+                    lines.fields.insert(key.clone(), part);
+                    map.insert(key, value);
+                }
+                Value::Object(map)
+            }
+        };
+        (value, lines)
+    }
+}

@@ -1,0 +1,123 @@
+//! A YAML document with the line of every part.
+
+use std::borrow::Cow;
+
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError};
+
+use super::tree::Builder;
+use super::{Document, Error, scalar};
+
+/// Maximum nesting for the parser. The tree has a limit of its own, with a clearer message.
+const MAX_NESTING: usize = 1024;
+
+/// Maximum number of places in a document where tabs are replaced. Each one costs another pass.
+const MAX_TABBED_PLACES: usize = 16;
+
+/// Reads the first document of a text, as go-yaml does: `kubectl` drops the others without a word.
+pub(super) fn read(text: &str) -> Result<Document, Error> {
+    let mut text = Cow::Borrowed(text.strip_prefix('\u{feff}').unwrap_or(text));
+    for _ in 0..MAX_TABBED_PLACES {
+        match attempt(&text) {
+            // go-yaml takes tabs for spaces between the parts of a flow collection.
+            Err(Problem {
+                kind: Some(ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation), line, ..
+            }) => {
+                text = Cow::Owned(without_tabs(&text, line));
+            }
+            Err(Problem { line, problem, .. }) => return Err(Error { line, problem }),
+            Ok(document) => return Ok(document),
+        }
+    }
+    attempt(&text).map_err(|Problem { line, problem, .. }| Error { line, problem })
+}
+
+#[derive(Debug)]
+struct Problem {
+    line: usize,
+    problem: String,
+    /// Set where the parser, and not the tree, reports it.
+    kind: Option<ErrorKind>,
+}
+
+fn attempt(text: &str) -> Result<Document, Problem> {
+    let mut options = granit_parser::options! {
+        bom_inside_document_as_content: true,
+        block_nesting_limit: MAX_NESTING,
+        flow_nesting_limit: MAX_NESTING,
+    };
+    options.set_emit_comments(false);
+    let mut events = Parser::new_from_str_with_options(text, options);
+    let mut builder = Builder::default();
+    let mut last = 1;
+    while let Some(event) = events.next_event() {
+        let (event, span) = match event {
+            Ok(event) => event,
+            Err(error) if builder.is_complete() => {
+                builder.drop_text(error.marker().line(), AFTER_THE_END.to_owned());
+                break;
+            }
+            Err(error) => return Err(not_yaml(&error)),
+        };
+        let line = span.start.line();
+        last = line;
+        let read = match event {
+            Event::Scalar(text, style, anchor, tag) => match scalar::read(&text, style, tag.as_deref()) {
+                Ok(_) if &*text == "<<" && style == ScalarStyle::Plain && tag.is_none() => {
+                    builder.merge_key(line, anchor)
+                }
+                Ok(value) => builder.scalar(value, line, anchor),
+                Err(problem) => Err(problem),
+            },
+            Event::SequenceStart(_, anchor, _) => builder.start_list(line, anchor),
+            Event::MappingStart(_, anchor, _) => builder.start_map(line, anchor),
+            Event::SequenceEnd | Event::MappingEnd => builder.end(),
+            Event::Alias(anchor) => builder.alias(anchor, line),
+            Event::DocumentEnd => {
+                if let Some(line) = next_content(&mut events) {
+                    builder.drop_text(line, AFTER_THE_END.to_owned());
+                }
+                break;
+            }
+            _ => Ok(()),
+        };
+        read.map_err(|problem| Problem { line, problem, kind: None })?;
+    }
+    Ok(builder.document(last))
+}
+
+const AFTER_THE_END: &str = "kubectl ignores this text after the end of the document; start another one with `---`";
+
+/// The text with spaces instead of tabs at the start of this line and of those below it that start with tabs too.
+fn without_tabs(text: &str, line: usize) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut is_over = false;
+    for (number, part) in text.split_inclusive('\n').enumerate() {
+        let content = part.trim_start_matches([' ', '\t']);
+        let (indentation, _) = part.split_at(part.len() - content.len());
+        is_over |= number >= line && !indentation.contains('\t') && !content.trim().is_empty();
+        if number + 1 >= line && !is_over {
+            out.push_str(&indentation.replace('\t', " "));
+            out.push_str(content);
+        } else {
+            out.push_str(part);
+        }
+    }
+    out
+}
+
+/// The line of the text that follows a document, if any does.
+fn next_content<'a>(events: &mut Parser<'a, impl granit_parser::BorrowedInput<'a>>) -> Option<usize> {
+    loop {
+        match events.next_event()? {
+            Ok((Event::StreamEnd, _)) => return None,
+            Ok((Event::DocumentStart(..), span)) => return Some(span.start.line()),
+            Ok(_) => {}
+            Err(error) => return Some(error.marker().line()),
+        }
+    }
+}
+
+fn not_yaml(error: &ScanError) -> Problem {
+    let problem = format!("not YAML: {}", error.info());
+    Problem { line: error.marker().line(), problem, kind: Some(error.kind().clone()) }
+}
