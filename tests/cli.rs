@@ -125,7 +125,7 @@ fn what_cannot_be_judged_is_told_and_the_rest_is_judged_all_the_same() {
         "b.yaml:1: this is no Kubernetes object: `apiVersion` and `kind` are needed",
         "c.yaml:4: spec.ingress[0].ports[0].port: `70000` is not a port number from 1 to 65535",
         "d.yaml:1: apiVersion: `networking.k8s.io/v2` of NetworkPolicy is not understood, only v1",
-        "g.yaml:3: spec.hostNetwork: invalid type: string \"yes\", expected a boolean",
+        "g.yaml:3: spec.hostNetwork: `\"yes\"` is a string; expected true or false",
     ] {
         assert!(done.err.contains(expected), "{expected} in\n{}", done.err);
     }

@@ -263,7 +263,7 @@ fn is_within(place: &str, other: &str) -> bool {
 }
 
 fn is_about_type(problem: &str) -> bool {
-    problem.starts_with("invalid type") || problem.starts_with("data did not match any variant")
+    problem.contains("; expected ")
 }
 
 #[test]

@@ -33,25 +33,87 @@ impl ReadError {
     }
 }
 
-/// Reads a part of a manifest into a wire struct; what does not fit is named with its place.
+/// Reads an object of a manifest into a wire struct; what does not fit is named with its place.
 pub(super) fn parse<T: DeserializeOwned>(part: &RawValue, path: &Path) -> Result<T, ReadError> {
+    parse_value(part, path).map(|Object(value)| value)
+}
+
+/// Reads a value of a manifest; what does not fit is named with its place.
+pub(super) fn parse_value<T: DeserializeOwned>(part: &RawValue, path: &Path) -> Result<T, ReadError> {
     budget::charge_json(part.get());
-    serde_json::from_str(part.get()).map(|Object(value)| value).map_err(|first| {
+    serde_json::from_str(part.get()).map_err(|first| {
         // The place costs time, so it is looked for only once something is known to be wrong.
         let mut deserializer = serde_json::Deserializer::from_str(part.get());
-        let (path, problem) = match serde_path_to_error::deserialize::<_, Object<T>>(&mut deserializer) {
+        let (path, error) = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
             Err(error) => {
                 let inner = error.path().iter().fold(path.clone(), |path, segment| match segment {
                     Segment::Seq { index } => path.index(*index),
                     Segment::Map { key } => path.unknown_field(key),
                     Segment::Enum { .. } | Segment::Unknown => path,
                 });
-                (inner, error.into_inner().to_string())
+                (inner, error.into_inner())
             }
-            Ok(_) => (path.clone(), first.to_string()),
+            Ok(_) => (path.clone(), first),
         };
-        // "… at line 1 column 87": of the JSON in hand, which the author never saw.
-        let problem = problem.rsplit_once(" at line ").map_or(problem.as_str(), |(problem, _)| problem).to_owned();
-        ReadError { path, problem }
+        ReadError { path, problem: describe(&error, part.get()) }
     })
+}
+
+/// Maximum number of characters of a value in a message.
+const MAX_SHOWN: usize = 60;
+
+/// An error of `serde_json` in plain words, with the value that is wrong.
+fn describe(error: &serde_json::Error, json: &str) -> String {
+    let text = error.to_string();
+    // "… at line 1 column 87": of the JSON in hand, which the author never saw.
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(problem, _)| problem);
+    let parts = text.strip_prefix("invalid type: ").and_then(|text| text.rsplit_once(", expected "));
+    let Some((found, expected)) = parts else { return text.to_owned() };
+    let quoted = || found.split_once('`').and_then(|(_, rest)| rest.strip_suffix('`')).unwrap_or(found);
+    let (value, kind) = match found.split(' ').next().unwrap_or_default() {
+        "sequence" => (value_before(error, json, '['), "a list"),
+        "map" => (value_before(error, json, '{'), "an object"),
+        "string" => (found.strip_prefix("string ").unwrap_or(found).to_owned(), "a string"),
+        "integer" => (quoted().to_owned(), "a number"),
+        "floating" => (quoted().to_owned(), "a number with a fraction"),
+        "boolean" => (quoted().to_owned(), "a boolean"),
+        _ => ("null".to_owned(), "empty"),
+    };
+    let (expected, is_scalar) = match expected {
+        "a boolean" => ("true or false", true),
+        "a string" | "a borrowed string" => ("a string", true),
+        "a sequence" => ("a list", false),
+        "a map" => ("an object", false),
+        "f64" => ("a number", true),
+        "i64" | "i32" | "u64" | "u32" | "u16" | "u8" => ("a whole number", true),
+        other => (other, other.contains("number")),
+    };
+    let hint = match kind {
+        "a list" if is_scalar => "; write an entry for each value",
+        "a number" | "a boolean" if expected == "a string" => "; write it in quotes",
+        "a string" if expected == "a whole number" && value.trim_matches('"').parse::<i64>().is_ok() => {
+            "; write it without quotes"
+        }
+        _ => "",
+    };
+    let shown: String = value.chars().take(MAX_SHOWN).collect();
+    let cut = if shown.len() < value.len() { "…" } else { "" };
+    format!("`{shown}{cut}` is {kind}; expected {expected}{hint}")
+}
+
+/// The list or object at whose start an error was found.
+fn value_before(error: &serde_json::Error, json: &str, start: char) -> String {
+    let line = json.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
+    let position = line + error.column();
+    // The column is that of the start, or of the character behind it.
+    let candidates = [position.checked_sub(1), Some(position), position.checked_sub(2)];
+    let rest = candidates.into_iter().flatten().find_map(|at| json.get(at..).filter(|rest| rest.starts_with(start)));
+    let Some(rest) = rest else { return String::from(if start == '[' { "[…]" } else { "{…}" }) };
+    // Long values are cut anyway.
+    let shown: String = rest.chars().take(MAX_SHOWN + 1).collect();
+    let mut values = serde_json::Deserializer::from_str(&shown).into_iter::<serde::de::IgnoredAny>();
+    match values.next() {
+        Some(Ok(_)) => shown.get(..values.byte_offset()).unwrap_or_default().to_owned(),
+        _ => shown,
+    }
 }

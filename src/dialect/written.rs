@@ -8,7 +8,7 @@ use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::calico::stored;
-use super::error::parse;
+use super::error::{parse, parse_value};
 use super::{ReadError, strict};
 use crate::budget;
 use crate::model::{Fault, Labels, ObjectRef, Path};
@@ -254,15 +254,7 @@ fn same(a: Option<&RawValue>, b: Option<&RawValue>) -> bool {
 
 /// A field that may not be there.
 fn field<T: DeserializeOwned>(part: Option<&RawValue>, path: &Path) -> Result<Option<T>, ReadError> {
-    part.map(|part| {
-        budget::charge_json(part.get());
-        serde_json::from_str(part.get()).map_err(|error| {
-            let problem = error.to_string();
-            let problem = problem.rsplit_once(" at line ").map_or(problem.as_str(), |(problem, _)| problem);
-            ReadError::at(path, problem)
-        })
-    })
-    .transpose()
+    part.map(|part| parse_value(part, path)).transpose().map(Option::flatten)
 }
 
 /// A map of strings. A null value counts as the empty text, as in Go.

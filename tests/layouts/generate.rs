@@ -435,7 +435,7 @@ fn nested(tree: &Tree, indent: usize, random: &mut Random, out: &mut String) {
 }
 
 /// Changes a few characters that layout is made of.
-fn mutate(text: String, random: &mut Random) -> String {
+fn mutate(text: &str, random: &mut Random) -> String {
     let mut chars: Vec<char> = text.chars().collect();
     for _ in 0..1 + random.below(2) {
         let position = random.below(chars.len() + 1);
@@ -496,7 +496,7 @@ pub(super) fn text(number: u64) -> String {
         }
     }
     if random.one_in(5) {
-        out = mutate(out, &mut random);
+        out = mutate(&out, &mut random);
     }
     match random.below(10) {
         0 => out.replace('\n', "\r\n"),

@@ -1,7 +1,8 @@
 //! Protocols and ports. Those of the destination are the rule's; the source port is a condition.
 
 use super::reader::{ASIDE, Reader};
-use super::wire::{self, IntOrString};
+use super::wire;
+use crate::dialect::int_or_string::{IntOrString, is_port_name};
 use crate::model::{FaultKind, Numbers, Path, Port, Ports, Protocol};
 
 /// How many entries a list of ports may have.
@@ -187,14 +188,7 @@ impl Reader {
             self.refuse(path, &format!("`{name}` is neither a port nor the name of one"), UNREADABLE, help);
             return None;
         }
-        // `IsValidPortName` of k8s.io/apimachinery.
-        let is_valid = name.len() <= 15
-            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-            && name.bytes().any(|byte| byte.is_ascii_lowercase())
-            && !name.contains("--")
-            && !name.starts_with('-')
-            && !name.ends_with('-');
-        if !is_valid {
+        if !is_port_name(name) {
             let range = name.replacen('-', ":", 1);
             let is_range = is_numeric(&IntOrString::Text(range.as_str().into()));
             let help = if is_range { format!("write a range as \"{range}\"") } else { help.to_owned() };

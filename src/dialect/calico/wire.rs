@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::dialect::int_or_string::IntOrString;
 use crate::dialect::written::LabelMap;
 use crate::json::{objects, optional, values};
 
@@ -120,29 +121,6 @@ pub(super) struct ServiceAccounts {
     #[serde(deserialize_with = "values")]
     pub(super) names: Option<Vec<Box<str>>>,
     pub(super) selector: Option<Box<str>>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum IntOrString {
-    Number(i64),
-    Text(Box<str>),
-}
-
-impl Default for IntOrString {
-    /// Null, in a list: Go reads it as the number 0.
-    fn default() -> Self {
-        Self::Number(0)
-    }
-}
-
-impl std::fmt::Display for IntOrString {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Number(number) => number.fmt(f),
-            Self::Text(text) => text.fmt(f),
-        }
-    }
 }
 
 /// The spec of a Tier.

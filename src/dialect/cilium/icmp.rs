@@ -2,6 +2,7 @@
 
 use super::validity::Faults;
 use super::wire;
+use crate::dialect::int_or_string::IntOrString;
 use crate::model::{Numbers, Path, Port, Protocol};
 
 /// A message of ICMP. None if it cannot be read, or if there is no such message.
@@ -21,8 +22,8 @@ pub(super) fn message(field: &wire::IcmpField, path: Path, faults: &mut Faults) 
             return None;
         }
         // There is none above 255, which is not refused.
-        Some(wire::IntOrString::Number(number)) => u8::try_from(*number).ok()?,
-        Some(wire::IntOrString::Name(name)) => match named_message(name, protocol).or_else(|| name.parse().ok()) {
+        Some(IntOrString::Number(number)) => u8::try_from(*number).ok()?,
+        Some(IntOrString::Text(name)) => match named_message(name, protocol).or_else(|| name.parse().ok()) {
             Some(number) => number,
             None => {
                 let problem = format!("`{name}` is no message of {protocol}");

@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 
+use crate::dialect::int_or_string::IntOrString;
 use crate::dialect::written::LabelMap;
 use crate::json::{Unread, objects, optional, values};
 
@@ -325,11 +326,4 @@ pub(super) struct IcmpField {
     pub(super) family: Option<Box<str>>,
     #[serde(rename = "type")]
     pub(super) message: Option<IntOrString>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum IntOrString {
-    Number(i64),
-    Name(Box<str>),
 }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::wire;
+use crate::dialect::int_or_string::{IntOrString, is_port_name};
 use crate::dialect::label_selector::LabelSelector;
 use crate::dialect::{Manifest, Origin, ReadError};
 use crate::model::{
@@ -246,25 +247,30 @@ fn port(port: &wire::Port, path: Path) -> Result<Port, ReadError> {
     };
     let numbers = match (&port.port, port.end_port) {
         (None, None) => Numbers::All,
-        (Some(wire::IntOrString::Number(first)), None) => {
+        (Some(IntOrString::Number(first)), None) => {
             let first = number(*first, "port")?;
             Numbers::Range(first, first)
         }
-        (Some(wire::IntOrString::Number(first)), Some(last)) => {
+        (Some(IntOrString::Number(first)), Some(last)) => {
             let (first, last) = (number(*first, "port")?, number(last, "endPort")?);
             if last < first {
                 return Err(ReadError::at(&path.field("endPort"), format!("`{last}` is smaller than port `{first}`")));
             }
             Numbers::Range(first, last)
         }
-        (Some(wire::IntOrString::Name(name)), None) if name.contains(|c: char| c.is_ascii_alphabetic()) => {
-            Numbers::Named(name.clone())
-        }
-        (Some(wire::IntOrString::Name(name)), None) => {
-            let problem = format!("`{name:?}` is text: a port is a number, or the name of a container port");
+        (Some(IntOrString::Text(name)), None) if is_port_name(name) => Numbers::Named(name.clone()),
+        (Some(IntOrString::Text(name)), None) => {
+            let problem = if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit()) {
+                format!("`\"{name}\"` is a string; write a port number without quotes")
+            } else {
+                format!(
+                    "`{name}` is not a port name; a name has at most 15 lower-case letters, digits and single `-`, at least one \
+                     of them a letter"
+                )
+            };
             return Err(ReadError::at(&path.field("port"), problem));
         }
-        (None | Some(wire::IntOrString::Name(_)), Some(_)) => {
+        (None | Some(IntOrString::Text(_)), Some(_)) => {
             return Err(ReadError::at(&path.field("endPort"), "`endPort` needs a `port` that is a number"));
         }
     };
@@ -395,16 +401,11 @@ mod tests {
             fault(&json!({"ingress": [{"ports": [{"port": 0}]}]})),
             "spec.ingress[0].ports[0].port: `0` is not a port number from 1 to 65535"
         );
-        assert!(
-            fault(&json!({"ingress": [{"ports": 5}]})).starts_with("spec.ingress[0].ports: invalid type"),
-            "{}",
-            fault(&json!({"ingress": [{"ports": 5}]}))
+        assert_eq!(
+            fault(&json!({"ingress": [{"ports": 5}]})),
+            "spec.ingress[0].ports: `5` is a number; expected a list"
         );
-        assert!(
-            fault(&json!({"ingress": {}})).starts_with("spec.ingress: invalid type: map"),
-            "{}",
-            fault(&json!({"ingress": {}}))
-        );
+        assert_eq!(fault(&json!({"ingress": {}})), "spec.ingress: `{}` is an object; expected a list");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::dialect::int_or_string::IntOrString;
 use crate::dialect::label_selector::LabelSelector;
 use crate::json::{objects, optional, values};
 
@@ -62,13 +63,6 @@ pub(super) struct Port {
     pub(super) protocol: Option<Box<str>>,
     pub(super) port: Option<IntOrString>,
     pub(super) end_port: Option<i64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum IntOrString {
-    Number(i64),
-    Name(Box<str>),
 }
 
 /// A policy as `kubectl apply` recorded it.
