@@ -108,8 +108,9 @@ fn check_reads_standard_input_and_passes_over_what_it_does_not_know() {
 fn what_cannot_be_judged_is_told_and_the_rest_is_judged_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    write("a.yaml", "a: [1, 2\n");
-    write("b.yaml", "just: a map\n");
+    write("a.yaml", "kind: [1, 2\n");
+    write("b.yaml", "kind: Pod\n");
+    write("values.yaml", "just: a map\n");
     write(
         "c.yaml",
         "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: c}\nspec: {ingress: [{ports: [{port: 70000}]}]}\n",
@@ -121,7 +122,7 @@ fn what_cannot_be_judged_is_told_and_the_rest_is_judged_all_the_same() {
     let done = run(&["check", folder.path().to_str().unwrap()], "");
     assert_eq!(done.code, 2);
     for expected in [
-        "a.yaml: line 1: not YAML",
+        "a.yaml:1: not YAML",
         "b.yaml:1: this is no Kubernetes object: `apiVersion` and `kind` are needed",
         "c.yaml:4: spec.ingress[0].ports[0].port: `70000` is not a port number from 1 to 65535",
         "d.yaml:1: apiVersion: `networking.k8s.io/v2` of NetworkPolicy is not understood, only v1",
@@ -130,7 +131,152 @@ fn what_cannot_be_judged_is_told_and_the_rest_is_judged_all_the_same() {
         assert!(done.err.contains(expected), "{expected} in\n{}", done.err);
     }
     assert!(done.out.contains("deny[dns-blocked]"), "{}", done.out);
+    assert_eq!(done.err.lines().count(), 5, "{}", done.err);
     assert_eq!(run(&["check", "no-such-file.yaml"], "").code, 2);
+    let named = run(&["check", folder.path().join("values.yaml").to_str().unwrap()], "");
+    assert_eq!(named.code, 2, "a file that is named itself has to be a manifest");
+    assert!(named.err.contains("values.yaml:1: this is no Kubernetes object"), "{}", named.err);
+}
+
+/// The whole JSON output of `check`.
+fn report(arguments: &[&str], input: &str) -> Value {
+    let done = run(&[&["check", "--output", "json"], arguments].concat(), input);
+    serde_json::from_str(&done.out).unwrap_or_else(|error| panic!("{error}: {}", done.err))
+}
+
+#[test]
+fn json_has_errors_and_skipped_files() {
+    let broken = report(&["tests/cases/15c-broken-manifest-in-a-folder"], "");
+    assert_eq!(broken["errors"][0]["file"], "tests/cases/15c-broken-manifest-in-a-folder/broken.yaml");
+    assert!(broken["errors"][0]["message"].as_str().unwrap().starts_with("not YAML: "), "{broken}");
+    assert_eq!((&broken["summary"]["resources"], &broken["summary"]["errors"]), (&1.into(), &1.into()));
+
+    let other = report(&["tests/cases/15b-chart-and-other-files"], "");
+    let skipped: Vec<(&str, &str)> = other["skipped"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["file"].as_str().unwrap().rsplit('/').next().unwrap(), one["reason"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        skipped,
+        [
+            ("Chart.yaml", "a part of a Helm chart"),
+            ("kustomization.yaml", "a kustomization"),
+            ("policy.yaml", "a template of a Helm chart"),
+            ("values.yaml", "a part of a Helm chart"),
+            ("loose-template.yaml", "a Go template"),
+            ("package.json", "no manifest: it has neither `apiVersion` nor `kind`"),
+            ("remove.yaml", "no manifest: it has neither `apiVersion` nor `kind`"),
+            ("tsconfig.json", "no manifest: it is not YAML and has no `kind`"),
+        ]
+    );
+    assert_eq!(other["summary"]["skipped"], 8);
+}
+
+#[test]
+fn files_are_skipped_by_name_and_by_path() {
+    let folder = "tests/cases/15c-broken-manifest-in-a-folder";
+    for skip in ["broken.yaml", "bro*", "**/broken.yaml", "tests/cases/15c-broken-manifest-in-a-folder/broken.*"] {
+        let done = run(&["check", "--skip", skip, folder], "");
+        assert_eq!(done.code, 0, "{skip}: {}", done.err);
+        assert!(done.out.ends_with("1 object judged (1 file skipped): 0 denied, 0 warnings\n"), "{}", done.out);
+    }
+    assert_eq!(run(&["check", "--skip", "other.yaml", folder], "").code, 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_one_error() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(FINE, folder.path().join("fine.yaml")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket.yaml")).unwrap();
+    std::os::unix::fs::symlink(folder.path(), folder.path().join("loop")).unwrap();
+    let done = run(&["check", folder.path().to_str().unwrap()], "");
+    assert_eq!(done.code, 2);
+    assert!(done.err.ends_with("socket.yaml: not a regular file\n") && done.err.lines().count() == 1, "{}", done.err);
+    assert!(done.out.contains("1 object judged"), "{}", done.out);
+}
+
+#[test]
+fn a_manifest_that_another_one_overwrites_is_a_finding() {
+    let found = |path: &str| -> Vec<(String, u64, String)> {
+        let report = report(&[path], "");
+        assert_eq!(report["findings"][0]["action"], "warn", "{report}");
+        let findings = report["findings"].as_array().unwrap().iter();
+        findings
+            .filter(|finding| finding["rule"] == "overwritten-object")
+            .map(|finding| {
+                let file = finding["file"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+                (file, finding["line"].as_u64().unwrap(), finding["message"].as_str().unwrap().to_owned())
+            })
+            .collect()
+    };
+    let [(file, 1, message)] = &found("tests/cases/19-same-name-twice.yaml")[..] else { panic!("one, at the first") };
+    assert_eq!(file, "19-same-name-twice.yaml");
+    assert_eq!(
+        message,
+        "NetworkPolicy shop/in-web is overwritten by another manifest of the same object, \
+         tests/cases/19-same-name-twice.yaml:11"
+    );
+    let [(file, 1, message)] = &found("tests/cases/19b-same-object-in-two-files")[..] else {
+        panic!("one, at the first")
+    };
+    assert_eq!(file, "a.yaml");
+    assert!(message.ends_with("19b-same-object-in-two-files/b.yaml:1"), "{message}");
+    // The same text twice loses nothing, and what has no name yet is never the same.
+    let policy = std::fs::read_to_string(FINE).unwrap();
+    let twice = report(&["-"], &format!("{policy}\n---\n{policy}"));
+    assert_eq!(twice["findings"], serde_json::json!([]));
+    let unnamed = "apiVersion: v1\nkind: Pod\nmetadata: {generateName: a-}\nspec: {nodeName: a}\n";
+    let unnamed = report(&["-"], &format!("{unnamed}---\n{}", unnamed.replace("nodeName: a", "nodeName: b")));
+    assert_eq!(unnamed["findings"], serde_json::json!([]));
+}
+
+#[test]
+fn text_that_kubectl_drops_is_a_finding() {
+    let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a, namespace: shop}\nspec:\n  \
+                  podSelector: {}\n  ingress: []\n  ingress:\n  - from: [{podSelector: {}}]\n...\nb: 2\n";
+    let report = report(&["-"], policy);
+    let found: Vec<(&str, u64)> = report["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| (finding["rule"].as_str().unwrap(), finding["line"].as_u64().unwrap()))
+        .collect();
+    assert!(found.starts_with(&[("dropped-text", 7), ("dropped-text", 10)]), "{report}");
+    assert!(found.contains(&("any-port", 8)), "the last one counts: {report}");
+}
+
+#[test]
+fn unresolved_variables_are_named() {
+    let one = report(&["tests/cases/09d-variable-that-can-be-judged.yaml"], "");
+    let found: Vec<&Value> =
+        one["findings"].as_array().unwrap().iter().filter(|finding| finding["rule"] == "unresolved-variable").collect();
+    assert_eq!(found.len(), 2, "{one}");
+    assert_eq!((&found[0]["path"], &found[0]["action"]), (&"metadata.name".into(), &"warn".into()));
+    assert_eq!(found[0]["message"], "unresolved variable `${ENV}`; the text was judged as it is");
+    // The environment of a container may name variables.
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, args: [\"$(X)\"]}]}\n";
+    assert_eq!(report(&["-"], pod)["findings"], serde_json::json!([]));
+}
+
+#[test]
+fn manifests_without_a_namespace_belong_to_their_kustomization() {
+    let both = report(&["tests/cases/12-two-bases-without-namespace"], "");
+    let folders = ["a", "b"].map(|folder| format!("tests/cases/12-two-bases-without-namespace/{folder}"));
+    assert_eq!(both["assumedOneNamespace"], serde_json::json!(folders));
+    let text = run(&["check", "tests/cases/12-two-bases-without-namespace"], "");
+    assert!(text.out.contains("assumed: manifests without a namespace in `tests/cases/12"), "{}", text.out);
+    let files = ["a/deny.yaml", "b/dns.yaml"].map(|file| format!("tests/cases/12b-two-kustomizations/{file}"));
+    let two = report(&[&files[0], &files[1]], "");
+    assert_eq!(two["assumedOneNamespace"], serde_json::json!([]));
+    assert_eq!(two["findings"][0]["resource"]["namespace"], "a", "{two}");
+    let overlays = report(&["tests/cases/12d-one-overlay-without-dns"], "");
+    let namespaces: Vec<&Value> =
+        overlays["findings"].as_array().unwrap().iter().map(|finding| &finding["resource"]["namespace"]).collect();
+    assert_eq!(namespaces, ["prod"], "the base is judged once for each overlay");
+    assert_eq!(overlays["summary"]["resources"], 2);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod check;
 mod completions;
 mod demo;
 mod hatch;
+mod inputs;
 mod live;
 mod report;
 mod review;
@@ -16,6 +17,7 @@ mod tasks;
 mod tls;
 mod told;
 mod uninstall;
+mod variables;
 mod webhook_keeper;
 mod webhooks;
 

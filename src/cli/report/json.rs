@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Report;
+use crate::cli::inputs::Problem;
 use crate::dialect::Patch;
 use crate::rules::Mode;
 
@@ -14,6 +15,9 @@ use crate::rules::Mode;
 struct Output<'a> {
     findings: Vec<Finding<'a>>,
     assumed_without_profile: &'a [String],
+    assumed_one_namespace: &'a [String],
+    errors: Vec<Failure<'a>>,
+    skipped: Vec<LeftOut<'a>>,
     summary: Summary,
 }
 
@@ -43,6 +47,26 @@ struct Resource<'a> {
 }
 
 #[derive(Serialize)]
+struct Failure<'a> {
+    file: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    message: &'a str,
+}
+
+impl<'a> Failure<'a> {
+    fn of(problem: &'a Problem) -> Self {
+        Self { file: &problem.file, line: problem.line, message: &problem.message }
+    }
+}
+
+#[derive(Serialize)]
+struct LeftOut<'a> {
+    file: &'a str,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Summary {
     resources: usize,
@@ -50,6 +74,7 @@ struct Summary {
     warn: usize,
     audit: usize,
     passed_over: usize,
+    skipped: usize,
     errors: usize,
 }
 
@@ -84,13 +109,19 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
         warn: report.count(Mode::Warn),
         audit: report.count(Mode::Audit),
         passed_over: report.passed_over,
+        skipped: report.skipped.len(),
         errors: report.errors.len(),
     };
     let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(
-        &mut out,
-        &Output { findings, assumed_without_profile: &report.undescribed, summary },
-    )?;
+    let output = Output {
+        findings,
+        assumed_without_profile: &report.undescribed,
+        assumed_one_namespace: &report.one_namespace,
+        errors: report.errors.iter().map(Failure::of).collect(),
+        skipped: report.skipped.iter().map(|one| LeftOut { file: &one.file, reason: one.reason }).collect(),
+        summary,
+    };
+    serde_json::to_writer_pretty(&mut out, &output)?;
     writeln!(out)?;
     Ok(())
 }

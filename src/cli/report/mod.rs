@@ -3,6 +3,7 @@
 pub(super) mod json;
 pub(super) mod text;
 
+use super::inputs::{Problem, Skipped};
 use crate::dialect::Patch;
 use crate::engine::Judgement;
 use crate::rules::Mode;
@@ -18,8 +19,12 @@ pub(super) struct Report {
     pub(super) passed_over: usize,
     /// Namespaces with policies whose own manifests were not given, in order. They are assumed to have no profile and no baseline.
     pub(super) undescribed: Vec<String>,
-    /// What could not be read.
-    pub(super) errors: Vec<String>,
+    /// The folders of manifests without a namespace that are assumed to be applied to one namespace. Empty if it is one folder.
+    pub(super) one_namespace: Vec<String>,
+    /// Files that were left out.
+    pub(super) skipped: Vec<Skipped>,
+    /// What could not be read or judged.
+    pub(super) errors: Vec<Problem>,
 }
 
 /// A judgement, and where what it is about is written.

@@ -73,7 +73,7 @@ fn print_rules(out: &mut impl std::io::Write, entries: &[Entry]) -> Result<()> {
     Ok(())
 }
 
-/// Maximum number of namespaces named in one line.
+/// Maximum number of names in one line.
 const MAX_NAMED: usize = 5;
 
 pub(in crate::cli) fn print(report: &Report) -> Result<()> {
@@ -89,7 +89,8 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
         let (file, line) = (&entry.file, entry.line);
         let note = entry.judgement.spared.map(|spared| format!(" ({})", spared.note())).unwrap_or_default();
         writeln!(out, "{style}{}[{}]{note}{style:#}{BOLD}: {}{BOLD:#}", action.name(), finding.rule, finding.message)?;
-        writeln!(out, "  {FAINT}-->{FAINT:#} {file}:{line}, {} at {}", finding.object, finding.path)?;
+        let place = if finding.path.steps().is_empty() { String::new() } else { format!(" at {}", finding.path) };
+        writeln!(out, "  {FAINT}-->{FAINT:#} {file}:{line}, {}{place}", finding.object)?;
         if let Some(closest) = &finding.closest {
             writeln!(out, "  {FAINT}closest:{FAINT:#} {closest}")?;
         }
@@ -104,15 +105,19 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
     }
     print_rules(&mut out, &report.entries)?;
     if let [first, ..] = report.undescribed.as_slice() {
-        let named =
-            report.undescribed.iter().take(MAX_NAMED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let named = named(&report.undescribed);
         let (named, have) = match report.undescribed.len() {
             1 => (format!("namespace `{first}`"), "has"),
             count if count <= MAX_NAMED => (format!("namespaces {named}"), "have"),
-            count => (format!("{count} namespaces ({named}, …)"), "have"),
+            count => (format!("{count} namespaces ({named})"), "have"),
         };
         writeln!(out, "{FAINT}assumed:{FAINT:#} {named} {have} no profile and no baseline")?;
         writeln!(out, "  {FAINT}help:{FAINT:#} add the Namespace manifest, as a file to check or with --context\n")?;
+    }
+    if !report.one_namespace.is_empty() {
+        let folders = named(&report.one_namespace);
+        writeln!(out, "{FAINT}assumed:{FAINT:#} manifests without a namespace in {folders} go to one namespace")?;
+        writeln!(out, "  {FAINT}help:{FAINT:#} set `metadata.namespace`, or check each folder by itself\n")?;
     }
     let (deny, warn, audit) = (report.count(Mode::Deny), report.count(Mode::Warn), report.count(Mode::Audit));
     let style = match (deny, warn) {
@@ -120,14 +125,25 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
         (0, _) => YELLOW,
         _ => RED,
     };
-    let passed_over = match report.passed_over {
-        0 => String::new(),
-        kinds => format!(" ({kinds} of other kinds passed over)"),
-    };
+    let left_out: Vec<String> = [
+        (report.passed_over > 0).then(|| format!("{} of other kinds passed over", report.passed_over)),
+        (!report.skipped.is_empty()).then(|| format!("{} skipped", plural(report.skipped.len(), "file"))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let left_out = if left_out.is_empty() { String::new() } else { format!(" ({})", left_out.join(", ")) };
     let audit = if audit == 0 { String::new() } else { format!(", {audit} to audit") };
     let judged = plural(report.resources, "object");
-    writeln!(out, "{judged} judged{passed_over}: {style}{deny} denied, {}{audit}{style:#}", plural(warn, "warning"))?;
+    writeln!(out, "{judged} judged{left_out}: {style}{deny} denied, {}{audit}{style:#}", plural(warn, "warning"))?;
     Ok(())
+}
+
+/// The first names of a list, and a sign that there are more.
+fn named(names: &[String]) -> String {
+    let more = if names.len() > MAX_NAMED { ", …" } else { "" };
+    let names: Vec<String> = names.iter().take(MAX_NAMED).map(|name| format!("`{name}`")).collect();
+    format!("{}{more}", names.join(", "))
 }
 
 fn plural(count: usize, noun: &str) -> String {

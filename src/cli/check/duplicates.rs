@@ -1,0 +1,33 @@
+//! Manifests that a later manifest of the same run overwrites.
+
+use std::collections::HashMap;
+
+use super::Item;
+use super::scopes::Scope;
+
+/// For each item the position of the last manifest of the same object, if it comes later and says another thing.
+/// `kubectl apply` stores one after the other, and the last one stays.
+pub(super) fn overwritten(items: &[Item]) -> Vec<Option<usize>> {
+    let mut last = HashMap::new();
+    let keys: Vec<_> = items.iter().map(key).collect();
+    for (position, key) in keys.iter().enumerate().filter_map(|(position, key)| Some((position, key.as_ref()?))) {
+        last.insert(key, position);
+    }
+    let differs = |a: &Item, b: &Item| a.found.document.value != b.found.document.value;
+    let overwriting = |(item, key): (&Item, &Option<Key>)| {
+        let position = *last.get(key.as_ref()?)?;
+        items.get(position).filter(|other| differs(item, other)).map(|_| position)
+    };
+    items.iter().zip(&keys).map(overwriting).collect()
+}
+
+/// Group, kind, namespace, name and the place of objects without a namespace.
+type Key<'a> = (&'a str, &'a str, Option<&'a str>, &'a str, Scope);
+
+/// What tells an object from others in a cluster. None for an object whose name the API server makes up.
+fn key(item: &Item) -> Option<Key<'_>> {
+    let id = &item.object.id;
+    // Calico stores its objects in a second group, under the same names.
+    let group = id.group().strip_prefix("crd.").filter(|group| *group == "projectcalico.org").unwrap_or(id.group());
+    (!id.name.is_empty()).then(|| (group, &*id.kind, id.namespace.as_deref(), id.bare_name(), item.scope))
+}

@@ -1,0 +1,326 @@
+//! `portcullis check`: manifests judged as the webhook would judge them.
+
+mod duplicates;
+mod scopes;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use super::inputs::{self, Found, Glob, STDIN};
+use super::report::{self, Entry, Report};
+use super::sources::Sources;
+use super::variables::{self, Unresolved};
+use super::{DENIED, FAILED, OK};
+use crate::baseline;
+use crate::budget::{self, Limits};
+use crate::config::Preset;
+use crate::engine::{self, Judgement, Verdict};
+use crate::model::{Body, FaultKind, Finding, Namespaces, Object, Path};
+use crate::rules::{Change, Mode, Named, Occasion};
+use crate::view::{Site, View};
+
+use scopes::{Place, Scope, Scopes};
+
+/// Judge manifests, as the webhook would.
+///
+/// Each manifest is judged against all the others given, and against those of --context: DNS that one policy allows
+/// counts for the pods of another. Manifests without a namespace belong to the namespace of their kustomization, or to one
+/// namespace together. Files in a folder that are no manifests are skipped.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 nothing is denied, 1 something is denied, 2 something could not be judged.\n\n\
+    Examples:\n  portcullis check manifests/\n  kustomize build . | portcullis check --output json -\n  \
+    portcullis check --context cluster-dump.yaml new-policy.yaml")]
+pub(super) struct Arguments {
+    /// Manifests, folders of them, or - for standard input.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// The configuration [default: the one that ships].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Judge with another preset than the configuration has, such as `enforce` to see what it will deny.
+    #[arg(long, value_enum, value_name = "PRESET")]
+    preset: Option<PresetName>,
+    /// The folder of policies for namespaces [default: the one that ships]. A namespace is judged as it will be, with the
+    /// policies that the controller writes into it.
+    #[arg(long, value_name = "FOLDER")]
+    policies: Option<PathBuf>,
+    /// Manifests that are there already: they count, and are not judged themselves.
+    #[arg(long, value_name = "PATH")]
+    context: Vec<PathBuf>,
+    /// Files and folders to leave out: a name, or a path with `/`; `*`, `?` and `**` match any text. Repeatable.
+    #[arg(long, value_name = "GLOB")]
+    skip: Vec<Glob>,
+    /// Who will apply the manifests: what only some may do is allowed to those whom `bypass` of the configuration lists.
+    /// Without it that is left to the cluster.
+    #[arg(long = "as", value_name = "USER")]
+    author: Option<String>,
+    /// A group that they are in.
+    #[arg(long = "as-group", value_name = "GROUP", requires = "author")]
+    author_groups: Vec<String>,
+    /// How to print what was found.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// How many patches are shown for one object.
+const FIXES: usize = 100;
+
+/// How to print what was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs: one JSON object.
+    Json,
+}
+
+/// How strict the rules are whose mode the configuration does not give itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PresetName {
+    /// Nothing is denied or shown: findings go to the audit log, logs and metrics.
+    Observe,
+    /// What would be denied is a warning.
+    Warn,
+    /// Each rule has its own mode.
+    Enforce,
+}
+
+impl From<PresetName> for Preset {
+    fn from(name: PresetName) -> Self {
+        match name {
+            PresetName::Observe => Self::Observe,
+            PresetName::Warn => Self::Warn,
+            PresetName::Enforce => Self::Enforce,
+        }
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<u8> {
+    let sources = Sources {
+        config: arguments.config.clone(),
+        policies: arguments.policies.clone(),
+        context: arguments.context.clone(),
+    };
+    if arguments.paths.iter().any(|path| path.as_os_str() == STDIN) {
+        sources.refuse_stdin()?;
+    }
+    let sources = sources.read()?;
+    let configuration = sources.configuration_with(arguments.preset.map(Preset::from))?;
+    let policies = sources.policies(&configuration)?;
+    let mut report = Report::default();
+    let mut view = sources.context()?;
+    let items = read(arguments, &mut view, &mut report);
+    for item in items.iter().filter(|item| item.scope == Scope::Run) {
+        let mut object = item.object.clone();
+        baseline::give_profile(&mut object, &configuration.site);
+        view.insert(object);
+    }
+    report.undescribed = undescribed(&configuration.site, &view, items.iter().map(|item| &item.object));
+    baseline::complete(&mut view, &policies, &configuration.site);
+    let views = views(&view, &items);
+    let named = arguments.author.as_deref().map(|username| Named {
+        username,
+        groups: &arguments.author_groups,
+        bypass: &configuration.site.bypass,
+    });
+    let mut occasion = Occasion::anonymous(Timestamp::now());
+    if let Some(named) = &named {
+        occasion.author = named;
+    }
+    let overwritten = duplicates::overwritten(&items);
+    let mut printed = HashSet::new();
+    for (item, overwriting) in items.iter().zip(overwritten) {
+        let Item { found, object, scope, .. } = item;
+        let Some(view) = views.get(scope) else { continue };
+        let mut entries = remarks(item);
+        entries.extend(overwriting.and_then(|position| items.get(position)).map(|by| overwritten_by(item, by)));
+        let change = Change::Write { new: object, old: None };
+        let judged = budget::run(Limits::default(), || engine::judge(&configuration, view, change, occasion));
+        let verdict = judged.unwrap_or_else(|exceeded| Verdict {
+            judgements: engine::unjudged(&configuration, &object.id, None, false, exceeded).into_iter().collect(),
+        });
+        // Each patch reads the manifest anew, and nobody applies hundreds of them to one object by hand.
+        let mut fixes = 0..FIXES;
+        entries.extend(verdict.judgements.into_iter().map(|judgement| Entry {
+            file: found.file.clone(),
+            line: found.document.line_of(&judgement.finding.path),
+            fix: judgement.finding.fix.as_ref().filter(|_| fixes.next().is_some()).and_then(|fix| found.fix(fix)),
+            judgement,
+        }));
+        // A manifest that belongs to several builds is judged in each of them.
+        entries.retain(|entry| {
+            let finding = &entry.judgement.finding;
+            let (path, message) = (finding.path.to_string(), finding.message.clone());
+            printed.insert((entry.file.clone(), entry.line, finding.rule, path, message))
+        });
+        report.entries.extend(entries);
+    }
+    match arguments.output {
+        Output::Text => report::text::print(&report)?,
+        Output::Json => report::json::print(&report)?,
+    }
+    for error in &report.errors {
+        anstream::eprintln!("{}error{:#}: {error}", super::RED, super::RED);
+    }
+    Ok(match (report.errors.is_empty(), report.denies()) {
+        (false, _) => FAILED,
+        (true, true) => DENIED,
+        (true, false) => OK,
+    })
+}
+
+/// A manifest to judge.
+#[derive(Debug)]
+struct Item {
+    found: Found,
+    object: Object,
+    scope: Scope,
+    /// Variables in it that do not keep it from being judged.
+    unresolved: Vec<Unresolved>,
+}
+
+/// Reads the manifests to judge. A manifest without a namespace is one item for each namespace that it goes to.
+fn read(arguments: &Arguments, view: &mut View, report: &mut Report) -> Vec<Item> {
+    let inputs = inputs::read(&arguments.paths, &arguments.skip);
+    report.errors.extend(inputs.problems);
+    report.skipped.extend(inputs.skipped);
+    let folders = inputs.files.iter().filter_map(inputs::File::folder);
+    let scopes = Scopes::of(folders.chain(inputs.kustomizations.iter().map(PathBuf::as_path)));
+    let mut items = Vec::new();
+    let mut loose = BTreeSet::new();
+    for file in &inputs.files {
+        let contents = file.contents();
+        report.errors.extend(contents.problems);
+        report.skipped.extend(contents.skipped);
+        for found in contents.found {
+            let unresolved = variables::find(&found.document.value);
+            let object = match found.read() {
+                Ok(object) => object,
+                Err(error) => {
+                    let variable = unresolved.iter().find(|one| variables::overlap(&one.path, &error.path));
+                    report.errors.push(match variable {
+                        Some(variable) => unresolved_variable(&found, variable),
+                        None => found.problem(&error.path, error.to_string()),
+                    });
+                    continue;
+                }
+            };
+            let Some(object) = object else {
+                report.passed_over += 1;
+                match scopes.places(file.folder()) {
+                    [Place::Named(namespace)] if !found.has_namespace() => {
+                        found.in_namespace(namespace).insert_unread(view);
+                    }
+                    _ => found.insert_unread(view),
+                }
+                continue;
+            };
+            // The agent would not enforce the text, and nobody means to apply it.
+            let is_fault = |variable: &&Unresolved| {
+                let faults = object.faults.iter().filter(|fault| fault.kind != FaultKind::UnknownField);
+                faults.into_iter().any(|fault| variables::overlap(&variable.path, &fault.path))
+            };
+            if let Some(variable) = unresolved.iter().find(is_fault) {
+                report.errors.push(unresolved_variable(&found, variable));
+                continue;
+            }
+            report.resources += 1;
+            if !lacks_namespace(&object) {
+                items.push(Item { found, object, scope: Scope::Run, unresolved });
+                continue;
+            }
+            for place in scopes.places(file.folder()) {
+                let (found, scope) = match place {
+                    Place::Named(namespace) => (found.in_namespace(namespace), Scope::Run),
+                    Place::Unnamed(scope) => (found.clone(), *scope),
+                };
+                if scope == Scope::Loose {
+                    loose.insert(file.folder().map(|folder| folder.display().to_string()).unwrap_or_default());
+                }
+                if let Ok(Some(object)) = found.read() {
+                    items.push(Item { found, object, scope, unresolved: unresolved.clone() });
+                }
+            }
+        }
+    }
+    if loose.len() > 1 {
+        report.one_namespace =
+            loose.into_iter().map(|folder| if folder.is_empty() { ".".into() } else { folder }).collect();
+    }
+    items
+}
+
+fn unresolved_variable(found: &Found, variable: &Unresolved) -> inputs::Problem {
+    let Unresolved { path, variable } = variable;
+    let message = format!(
+        "{path}: unresolved variable `{variable}`; replace variables before the check, as `flux build`, `envsubst` and `helm template` do"
+    );
+    found.problem(path, message)
+}
+
+/// Returns true if an object belongs to a namespace and its manifest does not name it.
+fn lacks_namespace(object: &Object) -> bool {
+    let is_of_namespace = match &object.body {
+        Body::Policies(policies) => {
+            policies.iter().any(|policy| matches!(policy.subject.namespaces, Namespaces::Own(None)))
+        }
+        Body::Workload(_) => true,
+        Body::Namespace(_) | Body::Tier(_) => false,
+    };
+    is_of_namespace && object.id.namespace.is_none()
+}
+
+/// The view for the items of each scope: unnamed namespaces know nothing of each other.
+fn views(base: &View, items: &[Item]) -> BTreeMap<Scope, View> {
+    let mut views: BTreeMap<Scope, View> = BTreeMap::new();
+    let mut all = base.clone();
+    for item in items.iter().filter(|item| item.scope != Scope::Run) {
+        views.entry(item.scope).or_insert_with(|| base.clone()).insert(item.object.clone());
+        all.insert(item.object.clone());
+    }
+    views.insert(Scope::Run, all);
+    views
+}
+
+/// Remarks of the run on one manifest, which no rule makes.
+fn remarks(item: &Item) -> Vec<Entry> {
+    let dropped = item.found.document.dropped.iter().map(|dropped| Entry {
+        line: dropped.line,
+        ..remark(item, "dropped-text", Path::root(), dropped.problem.clone(), "remove what does not count".into())
+    });
+    let unresolved = item.unresolved.iter().map(|Unresolved { path, variable }| {
+        let message = format!("unresolved variable `{variable}`; the text was judged as it is");
+        remark(item, "unresolved-variable", path.clone(), message, "replace variables before the check".into())
+    });
+    dropped.chain(unresolved).collect()
+}
+
+fn overwritten_by(item: &Item, by: &Item) -> Entry {
+    let message =
+        format!("{} is overwritten by another manifest of the same object, {}", item.object.id, by.found.place());
+    let help = "remove one of the two, or rename it; if they are for different clusters, check each folder by itself";
+    remark(item, "overwritten-object", Path::root(), message, help.into())
+}
+
+fn remark(item: &Item, rule: &'static str, path: Path, message: String, help: String) -> Entry {
+    let finding = Finding { rule, object: item.object.id.clone(), path, message, closest: None, help, fix: None };
+    Entry {
+        file: item.found.file.clone(),
+        line: item.found.document.line_of(&finding.path),
+        judgement: Judgement { finding, action: Mode::Warn, spared: None },
+        fix: None,
+    }
+}
+
+/// The namespaces with judged policies of which no manifest tells the labels, in order.
+fn undescribed<'a>(site: &Site, view: &View, judged: impl Iterator<Item = &'a Object>) -> Vec<String> {
+    let with_policies = judged.filter(|object| !object.policies().is_empty()).filter_map(Object::namespace);
+    let names: BTreeSet<&str> = with_policies
+        .filter(|name| !name.is_empty() && !site.is_left_alone(name) && view.all_labels(name).is_none())
+        .collect();
+    names.into_iter().map(str::to_owned).collect()
+}

@@ -1,0 +1,144 @@
+//! The namespace of manifests that do not name one.
+//!
+//! kustomize gives it to them. A kustomization that no other one refers to is a build of its own: what it and the
+//! kustomizations that it refers to hold goes to one namespace, and two builds go to two, unless they name the same one.
+//! Manifests outside of any kustomization are taken to be applied to one namespace.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::manifest;
+
+/// Maximum number of builds in which one manifest is judged.
+const MAX_BUILDS: usize = 16;
+/// Maximum number of kustomizations that are read.
+const MAX_KUSTOMIZATIONS: usize = 10_000;
+
+/// Where a manifest belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Scope {
+    /// The whole run: its namespace is known, or it has none.
+    Run,
+    /// The unnamed namespace of one build.
+    Build(usize),
+    /// The unnamed namespace of manifests outside of any kustomization.
+    Loose,
+}
+
+/// One place that a manifest without a namespace goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Named(String),
+    Unnamed(Scope),
+}
+
+#[derive(Debug, Default)]
+struct Kustomization {
+    namespace: Option<String>,
+    /// The folders of the kustomizations that it refers to.
+    refers: Vec<PathBuf>,
+}
+
+/// The kustomizations of a run.
+#[derive(Debug, Default)]
+pub(super) struct Scopes {
+    /// By their folders, without links.
+    kustomizations: BTreeMap<PathBuf, Kustomization>,
+    /// The places of what is in each of these folders.
+    places: BTreeMap<PathBuf, Vec<Place>>,
+}
+
+impl Scopes {
+    /// Reads the kustomizations in and above these folders, and those that they refer to.
+    pub(super) fn of<'a>(folders: impl Iterator<Item = &'a Path>) -> Self {
+        let mut scopes = Self::default();
+        let mut seen = HashSet::new();
+        let mut waiting = Vec::new();
+        for folder in folders {
+            for folder in folder.ancestors() {
+                if !seen.insert(folder.to_owned()) {
+                    break;
+                }
+                waiting.extend(real(folder));
+            }
+        }
+        while let Some(folder) = waiting.pop() {
+            if scopes.kustomizations.len() >= MAX_KUSTOMIZATIONS || scopes.kustomizations.contains_key(&folder) {
+                continue;
+            }
+            if let Some(kustomization) = read(&folder) {
+                waiting.extend(kustomization.refers.iter().cloned());
+                scopes.kustomizations.insert(folder, kustomization);
+            }
+        }
+        scopes.place();
+        scopes
+    }
+
+    /// The places of a manifest in this folder that names no namespace; at least one.
+    pub(super) fn places(&self, folder: Option<&Path>) -> &[Place] {
+        let owner = folder.into_iter().flat_map(Path::ancestors).find_map(|folder| self.places.get(&real(folder)?));
+        owner.map_or(&[Place::Unnamed(Scope::Loose)], Vec::as_slice)
+    }
+
+    /// Follows each build from its root.
+    fn place(&mut self) {
+        let referred: BTreeSet<&PathBuf> = self.kustomizations.values().flat_map(|one| &one.refers).collect();
+        let is_root = |folder: &&PathBuf| !referred.contains(*folder);
+        let mut places: BTreeMap<PathBuf, Vec<Place>> = BTreeMap::new();
+        let mut roots: Vec<&PathBuf> = self.kustomizations.keys().filter(is_root).collect();
+        // Kustomizations that refer to each other have no root.
+        roots.extend(self.kustomizations.keys().filter(|folder| !is_root(folder)));
+        for (build, root) in roots.into_iter().enumerate() {
+            if !is_root(&root) && places.contains_key(root) {
+                continue;
+            }
+            let mut entered = HashSet::new();
+            let mut waiting = vec![(root, None)];
+            while let Some((folder, outer)) = waiting.pop() {
+                let Some(kustomization) = self.kustomizations.get(folder).filter(|_| entered.insert(folder)) else {
+                    continue;
+                };
+                // The namespace of the outer kustomization replaces that of the inner one.
+                let namespace: Option<&String> = outer.or(kustomization.namespace.as_ref());
+                let place =
+                    namespace.map_or(Place::Unnamed(Scope::Build(build)), |namespace| Place::Named(namespace.clone()));
+                let here = places.entry(folder.clone()).or_default();
+                if here.len() >= MAX_BUILDS {
+                    continue;
+                }
+                if !here.contains(&place) {
+                    here.push(place);
+                }
+                waiting.extend(kustomization.refers.iter().map(|folder| (folder, namespace)));
+            }
+        }
+        self.places = places;
+    }
+}
+
+/// A folder without links. The empty path is the working directory.
+fn real(folder: &Path) -> Option<PathBuf> {
+    fs::canonicalize(if folder.as_os_str().is_empty() { Path::new(".") } else { folder }).ok()
+}
+
+/// The kustomization in a folder, if there is one that can be read.
+fn read(folder: &Path) -> Option<Kustomization> {
+    let names = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
+    let text = names.iter().find_map(|name| fs::read_to_string(folder.join(name)).ok())?;
+    let Some(Ok(document)) = manifest::read_each(&text).into_iter().next() else {
+        return Some(Kustomization::default());
+    };
+    let list = |name: &str| document.value.get(name).and_then(Value::as_array).into_iter().flatten();
+    let refers = ["resources", "bases", "components"].into_iter().flat_map(list).filter_map(Value::as_str);
+    Some(Kustomization {
+        namespace: document.value.get("namespace").and_then(Value::as_str).map(str::to_owned),
+        refers: refers
+            .filter_map(|path| fs::canonicalize(folder.join(path)).ok())
+            .filter(|path| path.is_dir())
+            .collect(),
+    })
+}

@@ -1,0 +1,172 @@
+//! The manifests in a file.
+
+use std::path::Path as FilePath;
+
+use serde_json::Value;
+
+use super::{File, Problem, Skipped};
+use crate::cli::variables;
+use crate::dialect::calico::host_endpoint;
+use crate::dialect::workload::operator_pods;
+use crate::dialect::{self, Manifest, Origin, Patch, ReadError};
+use crate::manifest::{self, Document};
+use crate::model::{Fix, Object, Path};
+use crate::view::View;
+
+/// One manifest and its place.
+#[derive(Clone, Debug)]
+pub(in crate::cli) struct Found {
+    pub(in crate::cli) file: String,
+    pub(in crate::cli) document: Document,
+    /// The manifest as JSON.
+    json: String,
+    api_version: String,
+    kind: String,
+}
+
+/// What is in a file.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct Contents {
+    pub(in crate::cli) found: Vec<Found>,
+    pub(in crate::cli) problems: Vec<Problem>,
+    /// Set if the file holds no manifest and does not have to.
+    pub(in crate::cli) skipped: Option<Skipped>,
+}
+
+impl Found {
+    /// The object, if a dialect reads its kind.
+    pub(in crate::cli) fn read(&self) -> Result<Option<Object>, ReadError> {
+        dialect::read(&self.manifest()?)
+    }
+
+    /// Adds to a view what no dialect reads: pods that an operator makes from a custom resource, and host endpoints.
+    pub(in crate::cli) fn insert_unread(&self, view: &mut View) {
+        if let Some(labels) = host_endpoint(&self.document.value) {
+            view.insert_host_endpoint(labels);
+        }
+        if let Some(namespace) = operator_pods(&self.document.value) {
+            view.insert_operator_pods(namespace);
+        }
+    }
+
+    /// A fix as a patch for the manifest, if its dialect can say it.
+    pub(in crate::cli) fn fix(&self, fix: &Fix) -> Option<Patch> {
+        dialect::fix(fix, &self.manifest().ok()?)
+    }
+
+    /// Returns true if the manifest names its namespace.
+    pub(in crate::cli) fn has_namespace(&self) -> bool {
+        self.document.value.pointer("/metadata/namespace").is_some_and(|namespace| !namespace.is_null())
+    }
+
+    /// The same manifest in this namespace.
+    pub(in crate::cli) fn in_namespace(&self, namespace: &str) -> Self {
+        let mut found = self.clone();
+        if let Some(metadata) = found.document.value.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.insert("namespace".into(), namespace.into());
+        }
+        found.json = found.document.value.to_string();
+        found
+    }
+
+    fn manifest(&self) -> Result<Manifest<'_>, ReadError> {
+        Manifest::read(&self.api_version, &self.kind, &self.json, Origin::Author)
+    }
+
+    /// A problem with a part of it.
+    pub(in crate::cli) fn problem(&self, path: &Path, message: String) -> Problem {
+        Problem { file: self.file.clone(), line: Some(self.document.line_of(path)), message }
+    }
+
+    /// File and line, for messages.
+    pub(in crate::cli) fn place(&self) -> String {
+        format!("{}:{}", self.file, self.document.line)
+    }
+}
+
+impl File {
+    /// The folder of the file. None for standard input.
+    pub(in crate::cli) fn folder(&self) -> Option<&FilePath> {
+        self.path.as_deref().and_then(FilePath::parent)
+    }
+
+    /// The manifests in the file. A broken document is one problem and hides no other document.
+    pub(in crate::cli) fn contents(&self) -> Contents {
+        let mut contents = Contents::default();
+        let mut incomplete = Vec::new();
+        let mut broken = Vec::new();
+        for document in manifest::read_each(&self.text) {
+            let document = match document {
+                Ok(document) => document,
+                Err(error) => {
+                    broken.push(error);
+                    continue;
+                }
+            };
+            for document in document.items().into_iter().filter(|document| !document.value.is_null()) {
+                let field = |name: &str| document.value.get(name).and_then(Value::as_str).map(str::to_owned);
+                if let (Some(api_version), Some(kind)) = (field("apiVersion"), field("kind")) {
+                    let json = document.value.to_string();
+                    contents.found.push(Found { file: self.name.clone(), document, json, api_version, kind });
+                } else {
+                    incomplete.push(document);
+                }
+            }
+        }
+        let has_head =
+            |document: &Document| document.value.get("apiVersion").is_some() || document.value.get("kind").is_some();
+        let may_be_other = !self.is_named && contents.found.is_empty() && !incomplete.iter().any(has_head);
+        let reason = match broken.first() {
+            None if may_be_other && !incomplete.is_empty() => {
+                Some("no manifest: it has neither `apiVersion` nor `kind`")
+            }
+            Some(_) if may_be_other && !mentions_a_kind(&self.text) => {
+                Some("no manifest: it is not YAML and has no `kind`")
+            }
+            Some(_) if !self.is_named && has_actions(&self.text) => Some("a Go template"),
+            _ => None,
+        };
+        if let Some(reason) = reason {
+            let skipped = Some(Skipped { file: self.name.clone(), reason });
+            return Contents { skipped, ..Contents::default() };
+        }
+        let problem = |line: usize, message: String| Problem { file: self.name.clone(), line: Some(line), message };
+        contents.problems.extend(incomplete.iter().map(|document| {
+            problem(document.line, "this is no Kubernetes object: `apiVersion` and `kind` are needed".into())
+        }));
+        contents.problems.extend(broken.into_iter().map(|error| {
+            let hint = self.hint(error.line);
+            problem(error.line, format!("{}{hint}", error.problem))
+        }));
+        contents.problems.sort_by_key(|problem| problem.line);
+        contents
+    }
+
+    /// Why the text may not be YAML yet.
+    fn hint(&self, line: usize) -> String {
+        let line = self.text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+        if has_actions(&self.text) {
+            "; this is a Go template, render it first".into()
+        } else if let Some(variable) = variables::first(line) {
+            format!("; the line has the unresolved variable `{variable}`")
+        } else {
+            String::new()
+        }
+    }
+}
+
+/// Returns true if a text that is not YAML may be a manifest.
+fn mentions_a_kind(text: &str) -> bool {
+    ["kind:", "\"kind\"", "'kind'", "apiVersion"].iter().any(|name| text.contains(name))
+}
+
+/// Returns true if a line has an action of a Go template where YAML has a value or the start of a line. In quotes it is text.
+fn has_actions(text: &str) -> bool {
+    text.lines().any(|line| {
+        let Some((before, after)) = line.split_once("{{") else { return false };
+        let before = before.trim_end();
+        let is_open =
+            before.is_empty() || before.ends_with(':') || before.ends_with('-') || before.ends_with(['[', ',', '{']);
+        is_open && after.contains("}}")
+    })
+}

@@ -1,0 +1,127 @@
+//! Manifests from files, folders and standard input.
+
+mod contents;
+mod glob;
+mod walk;
+
+use std::fmt;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+pub(super) use contents::Found;
+pub(super) use glob::Glob;
+pub(super) use walk::files_below;
+
+/// The name that stands for standard input.
+pub(super) const STDIN: &str = "-";
+
+/// Maximum size of a file.
+const MAX_FILE_BYTES: u64 = 512 * 1024 * 1024;
+
+/// A file with its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct File {
+    /// The name for messages.
+    pub(super) name: String,
+    /// None for standard input.
+    path: Option<PathBuf>,
+    /// Whether the user named the file itself. A file in a folder may be no manifest.
+    is_named: bool,
+    text: String,
+}
+
+/// Text that could not be read or judged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) struct Problem {
+    pub(super) file: String,
+    /// None where it is about the whole file.
+    pub(super) line: Option<usize>,
+    pub(super) message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}: {}", self.file, self.message),
+            None => write!(f, "{}: {}", self.file, self.message),
+        }
+    }
+}
+
+/// A file that was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Skipped {
+    pub(super) file: String,
+    pub(super) reason: &'static str,
+}
+
+/// All files at some paths.
+#[derive(Debug, Default)]
+pub(super) struct Inputs {
+    pub(super) files: Vec<File>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) skipped: Vec<Skipped>,
+    /// The folders of kustomizations below the folders that were given.
+    pub(super) kustomizations: Vec<PathBuf>,
+}
+
+/// Reads the files at these paths: files, folders with all that is in them, `-`. A file that cannot be read is one problem and
+/// hides no other file.
+pub(super) fn read(paths: &[PathBuf], skip: &[Glob]) -> Inputs {
+    let mut inputs = Inputs::default();
+    for path in paths {
+        if path.as_os_str() == STDIN {
+            match text_of("<stdin>", std::io::stdin()) {
+                Ok(text) => inputs.files.push(File { name: "<stdin>".into(), path: None, is_named: true, text }),
+                Err(problem) => inputs.problems.push(problem),
+            }
+        } else if skip.iter().any(|glob| glob.matches(path, path)) {
+            inputs.skipped.push(Skipped { file: path.display().to_string(), reason: BY_OPTION });
+        } else if path.is_dir() {
+            walk::read(path, skip, &mut inputs);
+        } else {
+            inputs.add(path, true);
+        }
+    }
+    inputs
+}
+
+/// Why `--skip` leaves a file out.
+const BY_OPTION: &str = "left out by --skip";
+
+impl Inputs {
+    fn add(&mut self, path: &Path, is_named: bool) {
+        match read_file(path) {
+            Ok(text) => {
+                let name = path.display().to_string();
+                self.files.push(File { name, path: Some(path.to_owned()), is_named, text });
+            }
+            Err(problem) => self.problems.push(problem),
+        }
+    }
+}
+
+/// Returns true if a file in a folder may be a manifest by its name.
+pub(super) fn is_manifest(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json")
+}
+
+/// The text of a file.
+pub(super) fn read_file(path: &Path) -> Result<String, Problem> {
+    let name = path.display().to_string();
+    match fs::File::open(path) {
+        Ok(file) => text_of(&name, file),
+        Err(error) => Err(Problem { file: name, line: None, message: error.to_string() }),
+    }
+}
+
+fn text_of(name: &str, from: impl Read) -> Result<String, Problem> {
+    let problem = |message: String| Problem { file: name.to_owned(), line: None, message };
+    let mut bytes = Vec::new();
+    let read = from.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| problem(error.to_string()))?;
+    if read as u64 > MAX_FILE_BYTES {
+        return Err(problem(format!("larger than {} MiB", MAX_FILE_BYTES / 1024 / 1024)));
+    }
+    String::from_utf8(bytes).map_err(|error| problem(format!("not UTF-8 at byte {}", error.utf8_error().valid_up_to())))
+}

@@ -1,0 +1,146 @@
+//! Variables that a tool was to replace before the manifest is applied: `${NAME}` of Flux and envsubst, `$(NAME)` of
+//! kustomize, `{{ … }}` of Helm and Argo CD.
+
+use serde_json::Value;
+
+use crate::model::{Path, Step};
+
+/// A value with a variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unresolved {
+    pub(super) path: Path,
+    pub(super) variable: String,
+}
+
+/// Fields below which `$(NAME)` means something to Kubernetes itself, or the text is of no concern here.
+const LEFT_OUT: [&str; 6] =
+    ["annotations", "containers", "ephemeralContainers", "initContainers", "managedFields", "volumes"];
+
+/// The values of a manifest that have a variable.
+pub(super) fn find(manifest: &Value) -> Vec<Unresolved> {
+    let mut found = Vec::new();
+    for part in ["metadata", "spec", "specs"] {
+        if let Some(value) = manifest.get(part) {
+            walk(value, &Path::root().field(part), &mut found);
+        }
+    }
+    found
+}
+
+fn walk(value: &Value, path: &Path, found: &mut Vec<Unresolved>) {
+    match value {
+        Value::String(text) => {
+            if let Some(variable) = first(text) {
+                found.push(Unresolved { path: path.clone(), variable: variable.to_owned() });
+            }
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(position, item)| walk(item, &path.index(position), found));
+        }
+        Value::Object(fields) => {
+            for (name, value) in fields.iter().filter(|(name, _)| !LEFT_OUT.contains(&name.as_str())) {
+                walk(value, &path.unknown_field(name), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Returns true if one of two places is, or is in, the other.
+pub(super) fn overlap(a: &Path, b: &Path) -> bool {
+    let name = |step: &Step| match step {
+        Step::Field(name) => name.to_string(),
+        Step::Key(key) => key.to_string(),
+        Step::Index(index) => format!("[{index}]"),
+    };
+    a.steps().iter().zip(b.steps()).all(|(a, b)| a == b || name(a) == name(b))
+}
+
+/// The first variable in a text.
+pub(super) fn first(text: &str) -> Option<&str> {
+    let mut start = 0;
+    while let Some(rest) = text.get(start..) {
+        let position = rest.find(['$', '{'])?;
+        let rest = rest.get(position..)?;
+        let length = match rest.as_bytes() {
+            // Both escape a dollar sign.
+            [b'$', b'$', ..] => {
+                start += position + 2;
+                continue;
+            }
+            [b'$', b'{', ..] => braced(rest),
+            [b'$', b'(', ..] => rest.find(')').filter(|end| rest.get(2..*end).is_some_and(is_name)).map(|end| end + 1),
+            [b'$', ..] if start + position == 0 => bare(rest),
+            [b'{', b'{', ..] => rest.find("}}").map(|end| end + 2),
+            _ => None,
+        };
+        if let Some(variable) = length.and_then(|length| rest.get(..length)) {
+            return Some(variable);
+        }
+        start += position + 1;
+    }
+    None
+}
+
+/// The length of `${NAME}` or `${NAME:=default}`.
+fn braced(text: &str) -> Option<usize> {
+    let end = text.find('}')?;
+    let inner = text.get(2..end)?;
+    let name = inner.split([':', '=', '-', '+', '?', '#', '%', '/', '^', ',', '[']).next().unwrap_or_default();
+    is_name(name).then_some(end + 1)
+}
+
+/// The length of `$NAME` at the start of a value, in capital letters: `$` is also the end of an expression.
+fn bare(text: &str) -> Option<usize> {
+    let name = text.get(1..)?;
+    let length = name.find(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_').unwrap_or(name.len());
+    (length > 1 && name.get(..length).is_some_and(is_name)).then_some(length + 1)
+}
+
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn variables_of_every_tool_are_found() {
+        for (text, variable) in [
+            ("${node_subnet}", "${node_subnet}"),
+            ("10.0.0.0/${MASK:=8}", "${MASK:=8}"),
+            ("$(POD_CIDR)", "$(POD_CIDR)"),
+            ("{{ .Values.port }}", "{{ .Values.port }}"),
+            ("a-{{name}}-b", "{{name}}"),
+            ("$POD_CIDR", "$POD_CIDR"),
+            ("$$x ${y}", "${y}"),
+        ] {
+            assert_eq!(first(text), Some(variable), "{text}");
+        }
+        for text in
+            ["", "a", "$", "^/a$", "$${x}", "/(a|b)$", "^a{2}$", "${", "$()", "{{", "${1}", "a{{2}", "$x", "a$(b|c)"]
+        {
+            assert_eq!(first(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_environment_of_containers_is_left_out() {
+        let manifest = json!({
+            "metadata": {"name": "a", "labels": {"app": "${APP}"}, "annotations": {"x": "$(X)"}},
+            "spec": {"template": {"spec": {"containers": [{"args": ["$(X)"]}], "nodeName": "{{ node }}"}}},
+        });
+        let found: Vec<String> = find(&manifest).iter().map(|one| format!("{} {}", one.path, one.variable)).collect();
+        assert_eq!(found, ["metadata.labels.app ${APP}", "spec.template.spec.nodeName {{ node }}"]);
+    }
+
+    #[test]
+    fn a_place_overlaps_with_what_it_holds() {
+        let labels = Path::root().field("metadata").field("labels");
+        assert!(overlap(&labels, &labels.key("app")) && overlap(&labels.unknown_field("app"), &labels.key("app")));
+        assert!(!overlap(&labels.key("app"), &labels.key("tier")) && overlap(&Path::root(), &labels));
+    }
+}
