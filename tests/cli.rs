@@ -175,6 +175,23 @@ fn json_has_errors_and_skipped_files() {
 }
 
 #[test]
+fn a_broken_file_of_the_context_is_one_error() {
+    let context = "tests/cases/15c-broken-manifest-in-a-folder";
+    let done = run(&["check", "--context", context, "--context", "no-such-file.yaml", DENIED], "");
+    assert_eq!(done.code, 2);
+    let errors: Vec<&str> = done.err.lines().collect();
+    let [missing, broken] = errors[..] else { panic!("{}", done.err) };
+    assert!(missing.contains("no-such-file.yaml: No such file"), "{missing}");
+    assert!(broken.contains("broken.yaml:"), "{broken}");
+    assert!(done.out.contains("deny[dns-blocked]"), "{}", done.out);
+    let review = run(&["review", "--context", context], "{}");
+    assert!(
+        review.code == 2 && review.err.contains("broken.yaml:"),
+        "a review is answered from all of it or not at all"
+    );
+}
+
+#[test]
 fn files_are_skipped_by_name_and_by_path() {
     let folder = "tests/cases/15c-broken-manifest-in-a-folder";
     for skip in ["broken.yaml", "bro*", "**/broken.yaml", "tests/cases/15c-broken-manifest-in-a-folder/broken.*"] {

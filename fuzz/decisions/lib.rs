@@ -17,7 +17,7 @@ pub mod config;
 pub mod dialect;
 #[path = "../../src/engine/mod.rs"]
 pub mod engine;
-#[path = "../../src/manifest.rs"]
+#[path = "../../src/manifest/mod.rs"]
 pub mod manifest;
 #[path = "../../src/model/mod.rs"]
 pub mod model;

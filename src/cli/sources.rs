@@ -9,7 +9,7 @@ use crate::baseline::PolicySet;
 use crate::config::{Configuration, Preset};
 use crate::view::View;
 
-use super::inputs::{self, File, STDIN};
+use super::inputs::{self, File, Problem, STDIN};
 
 /// Where to read from.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +25,8 @@ pub(super) struct Texts {
     config: Option<(PathBuf, String)>,
     policies: Option<(PathBuf, Vec<(String, String)>)>,
     context: Vec<File>,
+    /// Files of the context that cannot be read.
+    problems: Vec<Problem>,
 }
 
 impl Sources {
@@ -47,10 +49,7 @@ impl Sources {
             None => None,
         };
         let context = inputs::read(&self.context, &[]);
-        match context.problems.into_iter().next() {
-            Some(problem) => bail!(problem),
-            None => Ok(Texts { config, policies, context: context.files }),
-        }
+        Ok(Texts { config, policies, context: context.files, problems: context.problems })
     }
 
     /// Reads everything, and makes out what it says.
@@ -97,22 +96,30 @@ impl Texts {
         }
     }
 
-    /// The view of the context.
+    /// The view of the context, if all of it can be read.
     pub(super) fn context(&self) -> Result<View> {
-        let mut view = View::default();
+        let (view, problems) = self.context_and_problems();
+        match problems.into_iter().next() {
+            Some(problem) => bail!(problem),
+            None => Ok(view),
+        }
+    }
+
+    /// The view of what can be read of the context, and what cannot.
+    pub(super) fn context_and_problems(&self) -> (View, Vec<Problem>) {
+        let (mut view, mut problems) = (View::default(), self.problems.clone());
         for file in &self.context {
             let contents = file.contents();
-            if let Some(problem) = contents.problems.into_iter().next() {
-                bail!(problem);
-            }
+            problems.extend(contents.problems);
             for found in contents.found {
-                match found.read().with_context(|| found.place())? {
-                    Some(object) => view.insert(object),
-                    None => found.insert_unread(&mut view),
+                match found.read() {
+                    Ok(Some(object)) => view.insert(object),
+                    Ok(None) => found.insert_unread(&mut view),
+                    Err(error) => problems.push(found.problem(&error.path, error.to_string())),
                 }
             }
         }
-        Ok(view)
+        (view, problems)
     }
 }
 

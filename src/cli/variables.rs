@@ -12,9 +12,21 @@ pub(super) struct Unresolved {
     pub(super) variable: String,
 }
 
-/// Fields below which `$(NAME)` means something to Kubernetes itself, or the text is of no concern here.
-const LEFT_OUT: [&str; 6] =
-    ["annotations", "containers", "ephemeralContainers", "initContainers", "managedFields", "volumes"];
+/// Fields below which `$(NAME)` means something to Kubernetes itself, or the text has no meaning here.
+const LEFT_OUT: [&str; 12] = [
+    "affinity",
+    "annotations",
+    "containers",
+    "description",
+    "ephemeralContainers",
+    "initContainers",
+    "log",
+    "managedFields",
+    "tolerations",
+    "topologySpreadConstraints",
+    "volumeClaimTemplates",
+    "volumes",
+];
 
 /// The values of a manifest that have a variable.
 pub(super) fn find(manifest: &Value) -> Vec<Unresolved> {
@@ -56,12 +68,17 @@ pub(super) fn overlap(a: &Path, b: &Path) -> bool {
     a.steps().iter().zip(b.steps()).all(|(a, b)| a == b || name(a) == name(b))
 }
 
+/// Maximum length of a variable, so that a text is searched once.
+const MAX_VARIABLE_BYTES: usize = 256;
+
 /// The first variable in a text.
 pub(super) fn first(text: &str) -> Option<&str> {
     let mut start = 0;
     while let Some(rest) = text.get(start..) {
         let position = rest.find(['$', '{'])?;
         let rest = rest.get(position..)?;
+        let end = (0..=MAX_VARIABLE_BYTES.min(rest.len())).rfind(|end| rest.is_char_boundary(*end))?;
+        let rest = rest.get(..end)?;
         let length = match rest.as_bytes() {
             // Both escape a dollar sign.
             [b'$', b'$', ..] => {

@@ -75,7 +75,7 @@ fn describe(error: &serde_json::Error, json: &str) -> String {
         "map" => (value_before(error, json, '{'), "an object"),
         "string" => (found.strip_prefix("string ").unwrap_or(found).to_owned(), "a string"),
         "integer" => (quoted().to_owned(), "a number"),
-        "floating" => (quoted().to_owned(), "a number with a fraction"),
+        "floating" => (quoted().to_owned(), "a number with a fraction or an exponent"),
         "boolean" => (quoted().to_owned(), "a boolean"),
         _ => ("null".to_owned(), "empty"),
     };
@@ -86,10 +86,11 @@ fn describe(error: &serde_json::Error, json: &str) -> String {
         "a map" => ("an object", false),
         "f64" => ("a number", true),
         "i64" | "i32" | "u64" | "u32" | "u16" | "u8" => ("a whole number", true),
+        other if other.starts_with("struct ") => ("an object", false),
         other => (other, other.contains("number")),
     };
     let hint = match kind {
-        "a list" if is_scalar => "; write an entry for each value",
+        "a list" if is_scalar && value != "[]" => "; write an entry for each value",
         "a number" | "a boolean" if expected == "a string" => "; write it in quotes",
         "a string" if expected == "a whole number" && value.trim_matches('"').parse::<i64>().is_ok() => {
             "; write it without quotes"
@@ -115,5 +116,58 @@ fn value_before(error: &serde_json::Error, json: &str, start: char) -> String {
     match values.next() {
         Some(Ok(_)) => shown.get(..values.byte_offset()).unwrap_or_default().to_owned(),
         _ => shown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::int_or_string::IntOrString;
+    use serde::Deserialize;
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default)]
+    #[allow(dead_code, reason = "only what does not fit matters here")]
+    struct Rule {
+        port: Option<IntOrString>,
+        number: Option<i64>,
+        name: Option<String>,
+        open: Option<bool>,
+        list: Option<Vec<String>>,
+    }
+
+    fn fault(json: &str) -> String {
+        parse::<Rule>(serde_json::from_str(json).unwrap(), &Path::root().field("rule")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_wrong_type_is_named_with_its_value() {
+        for (json, message) in [
+            (
+                r#"{"port": [80, 443]}"#,
+                "rule.port: `[80, 443]` is a list; expected one whole number or string; write an entry for each value",
+            ),
+            ("{\n \"port\": {\"a\": 1}}", "rule.port: `{\"a\": 1}` is an object; expected one whole number or string"),
+            (
+                r#"{"port": 80.5}"#,
+                "rule.port: `80.5` is a number with a fraction or an exponent; expected one whole number or string",
+            ),
+            (r#"{"port": true}"#, "rule.port: `true` is a boolean; expected one whole number or string"),
+            (r#"{"port": 9223372036854775808}"#, "rule.port: `9223372036854775808` is too large"),
+            (
+                r#"{"number": "90"}"#,
+                "rule.number: `\"90\"` is a string; expected a whole number; write it without quotes",
+            ),
+            (r#"{"number": "a"}"#, "rule.number: `\"a\"` is a string; expected a whole number"),
+            (r#"{"name": 5}"#, "rule.name: `5` is a number; expected a string; write it in quotes"),
+            (r#"{"open": "yes"}"#, "rule.open: `\"yes\"` is a string; expected true or false"),
+            (r#"{"list": "a"}"#, "rule.list: `\"a\"` is a string; expected a list"),
+            (r#"{"list": [null]}"#, "rule.list[0]: `null` is empty; expected a string"),
+            ("[5]", "rule: `[5]` is a list; expected an object"),
+        ] {
+            assert_eq!(fault(json), message);
+        }
+        let long = fault(&format!("{{\"port\": [{}1]}}", "1,".repeat(100)));
+        assert!(long.contains("1,1…` is a list") && long.len() < 200, "{long}");
     }
 }

@@ -50,12 +50,11 @@ fn string_length(text: &str) -> usize {
 
 /// The value of a string, a number, true, false or null.
 fn value(token: &str) -> Result<Value, String> {
-    match serde_json::from_str(token) {
-        Ok(Value::Number(number)) => Ok(Value::Number(scalar::as_sent(number))),
-        Ok(value) => Ok(value),
-        Err(error) => {
-            let problem = error.to_string();
-            Err(format!("not JSON: {}", problem.rsplit_once(" at line ").map_or(&*problem, |(problem, _)| problem)))
-        }
+    if token.starts_with(|first: char| first.is_ascii_digit() || first == '-') {
+        return scalar::json_number(token).ok_or_else(|| format!("`{token}` is a number out of range"));
     }
+    serde_json::from_str(token).map_err(|error| {
+        let problem = error.to_string();
+        format!("not JSON: {}", problem.rsplit_once(" at line ").map_or(&*problem, |(problem, _)| problem))
+    })
 }

@@ -52,8 +52,14 @@ fn plain(text: &str) -> Result<Value, String> {
     Ok(number.map_or_else(|| Value::String(text.to_owned()), |number| Value::Number(as_sent(number))))
 }
 
+/// A number of JSON. `serde_json` would round some floats to a neighbour.
+pub(super) fn json_number(text: &str) -> Option<Value> {
+    let number = text.parse::<i64>().map(Number::from).ok().or_else(|| decimal(text))?;
+    Some(Value::Number(as_sent(number)))
+}
+
 /// A number as a client sends it, read and written once by `encoding/json`: `80.0` and `8e1` are 80.
-pub(super) fn as_sent(number: Number) -> Number {
+fn as_sent(number: Number) -> Number {
     if number.is_i64() {
         return number;
     }

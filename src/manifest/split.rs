@@ -60,6 +60,7 @@ pub(super) fn parts(text: &str) -> Vec<Result<Part<'_>, Error>> {
 
 /// Cuts a text at lines that start with `---`. Every line of a part ends with a line feed and nothing else, the last one too.
 fn yaml_parts<'a>(text: &'a str, before: usize, parts: &mut Vec<Result<Part<'a>, Error>>) {
+    let has_breaks = text.contains(BREAKS);
     let mut part = String::new();
     let mut first = before;
     let take = |part: &mut String, line| {
@@ -85,12 +86,18 @@ fn yaml_parts<'a>(text: &'a str, before: usize, parts: &mut Vec<Result<Part<'a>,
         if part.is_empty() {
             first = before + number;
         }
-        // Breaks of YAML 1.1, which the parser of YAML 1.2 takes for text: one would end a comment for `kubectl` alone.
-        part.push_str(&line.replace(['\u{85}', '\u{2028}', '\u{2029}'], "\n"));
+        if has_breaks {
+            part.push_str(&line.replace(BREAKS, "\n"));
+        } else {
+            part.push_str(line);
+        }
         part.push('\n');
     }
     parts.extend(take(&mut part, first));
 }
+
+/// Breaks of YAML 1.1, which the parser of YAML 1.2 takes for text: one would end a comment for `kubectl` alone.
+const BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
 fn count_lines(text: &str) -> usize {
     text.bytes().filter(|byte| *byte == b'\n').count()

@@ -11,6 +11,9 @@ const MAX_DEPTH: usize = 128;
 /// Maximum number of values that the aliases of a document may add to it.
 const MAX_ALIASED: usize = 1_000_000;
 
+/// Number of keys from which a map is searched by hash.
+const FEW_KEYS: usize = 16;
+
 /// A part of a document with its line.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
@@ -34,8 +37,10 @@ struct Open {
     anchor: usize,
     /// The key whose value comes next.
     key: Option<Key>,
-    /// The position of each key of a map, and whether the map itself has it: a merge may have brought it in.
-    keys: HashMap<String, (usize, bool)>,
+    /// For each entry of a map whether the map itself has it, or a merge brought it in.
+    is_own: Vec<bool>,
+    /// The position of each key of a map with many entries.
+    positions: HashMap<String, usize>,
 }
 
 #[derive(Debug)]
@@ -94,7 +99,7 @@ impl Builder {
             return Err(format!("nested deeper than {MAX_DEPTH} levels"));
         }
         let node = Node { line, content, is_merge: false };
-        self.open.push(Open { node, anchor, key: None, keys: HashMap::new() });
+        self.open.push(Open { node, anchor, key: None, is_own: Vec::new(), positions: HashMap::new() });
         Ok(())
     }
 
@@ -150,16 +155,24 @@ impl Open {
     /// Sets a key of a map. Returns true if the map itself had it already.
     fn set(&mut self, key: &str, node: Node, is_own: bool) -> bool {
         let Content::Map(entries) = &mut self.node.content else { return false };
-        if let Some((position, was_own)) = self.keys.get_mut(key) {
+        let position = if self.positions.is_empty() {
+            entries.iter().position(|(known, _)| known == key)
+        } else {
+            self.positions.get(key).copied()
+        };
+        if let Some((old, was_own)) = position.and_then(|at| Some((entries.get_mut(at)?, self.is_own.get_mut(at)?))) {
             let repeats = is_own && *was_own;
             *was_own |= is_own;
-            if let Some((_, old)) = entries.get_mut(*position) {
-                *old = node;
-            }
+            old.1 = node;
             return repeats;
         }
-        self.keys.insert(key.to_owned(), (entries.len(), is_own));
         entries.push((key.to_owned(), node));
+        self.is_own.push(is_own);
+        if self.positions.is_empty() && entries.len() == FEW_KEYS {
+            self.positions = entries.iter().enumerate().map(|(position, (key, _))| (key.clone(), position)).collect();
+        } else if !self.positions.is_empty() {
+            self.positions.insert(key.to_owned(), entries.len() - 1);
+        }
         false
     }
 

@@ -111,8 +111,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let sources = sources.read()?;
     let configuration = sources.configuration_with(arguments.preset.map(Preset::from))?;
     let policies = sources.policies(&configuration)?;
-    let mut report = Report::default();
-    let mut view = sources.context()?;
+    let (mut view, problems) = sources.context_and_problems();
+    let mut report = Report { errors: problems, ..Report::default() };
     let items = read(arguments, &mut view, &mut report);
     for item in items.iter().filter(|item| item.scope == Scope::Run) {
         let mut object = item.object.clone();
@@ -197,7 +197,7 @@ fn read(arguments: &Arguments, view: &mut View, report: &mut Report) -> Vec<Item
         report.errors.extend(contents.problems);
         report.skipped.extend(contents.skipped);
         for found in contents.found {
-            let unresolved = variables::find(&found.document.value);
+            let unresolved = found.unresolved();
             let object = match found.read() {
                 Ok(object) => object,
                 Err(error) => {

@@ -5,7 +5,7 @@ use std::path::Path as FilePath;
 use serde_json::Value;
 
 use super::{File, Problem, Skipped};
-use crate::cli::variables;
+use crate::cli::variables::{self, Unresolved};
 use crate::dialect::calico::host_endpoint;
 use crate::dialect::workload::operator_pods;
 use crate::dialect::{self, Manifest, Origin, Patch, ReadError};
@@ -71,6 +71,12 @@ impl Found {
 
     fn manifest(&self) -> Result<Manifest<'_>, ReadError> {
         Manifest::read(&self.api_version, &self.kind, &self.json, Origin::Author)
+    }
+
+    /// The values in it that have a variable.
+    pub(in crate::cli) fn unresolved(&self) -> Vec<Unresolved> {
+        let has_some = self.json.contains('$') || self.json.contains("{{");
+        if has_some { variables::find(&self.document.value) } else { Vec::new() }
     }
 
     /// A problem with a part of it.
