@@ -587,3 +587,19 @@ fn a_preset_decides_what_follows() {
     assert_eq!(policy_of("preset: observe\nrules: {any-port: deny}\n"), "Fail");
     assert_eq!(summary("observe"), (0, "1 object judged: 0 denied, 0 warnings, 2 to audit".to_owned()));
 }
+
+/// A block of Cilium may or may not match the node on which DNS answers.
+#[test]
+fn a_pass_that_relies_on_an_assumption_names_it() {
+    let folder = "tests/cases/21-cilium-block-and-node";
+    let (config, policy) = (format!("{folder}/portcullis.yaml"), format!("{folder}/policy.yaml"));
+    let done = run(&["check", "--config", &config, &policy], "");
+    assert_eq!(done.code, 0, "{}", done.out);
+    let assumed = "assumed: 169.254.20.10/32 of CiliumNetworkPolicy shop/egress matches the cluster DNS at 169.254.20.10; if \
+                   that is the address of a node, Cilium needs `policy-cidr-match-mode: nodes`";
+    assert!(done.out.contains(assumed), "{}", done.out);
+    let host = "tests/cases/21b-cilium-entity-host/policy.yaml";
+    let done = run(&["check", "--config", &config, "--output", "json", host], "");
+    let report: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!((done.code, &report["assumed"]), (0, &serde_json::json!([])));
+}

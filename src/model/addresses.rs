@@ -90,6 +90,16 @@ impl AddressSet {
         Self { v4: Ranges::none(), v6 }
     }
 
+    /// Returns true if every address in the set is link-local, and so on the node itself (RFC 3927, RFC 4291 §2.5.6).
+    #[must_use]
+    pub fn is_link_local(&self) -> bool {
+        let first = u32::from(Ipv4Addr::new(169, 254, 0, 0));
+        let v4: Ranges<u32> = [(first, first | 0xffff)].into_iter().collect();
+        let first = u128::from(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0));
+        let v6: Ranges<u128> = [(first, first | (u128::MAX >> 10))].into_iter().collect();
+        v4.covers(&self.v4) && v6.covers(&self.v6)
+    }
+
     /// Whether there is an address in the set that a pod can have.
     #[must_use]
     pub fn may_be_of_pods(&self) -> bool {

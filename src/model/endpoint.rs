@@ -221,6 +221,8 @@ impl Who {
                 },
                 Entity::None | Entity::Init | Entity::Unmanaged | Entity::Ingress | Entity::Health => Some(false),
                 _ if *outside => Some(false),
+                // What answers at a link-local address is on the node of the pod.
+                Entity::Host | Entity::Cluster if set.is_link_local() => Some(true),
                 _ => None,
             },
             (Self::Entity(entity), End::Entity(other)) => Some(entity.includes(*other)),

@@ -7,10 +7,10 @@ use super::blame::{Stop, stopped_by};
 use super::near_miss::{NearMiss, Target, near_miss};
 use crate::budget::charge;
 use crate::model::{
-    Assumption, ContainerPort, Decision, Direction, End, Endpoint, Labels, Policy, Protocol, Question, Selector,
-    Subject, Traffic, ask,
+    Action, Assumption, ContainerPort, Decision, Direction, End, Endpoint, Labels, Object, Policy, Protocol, Question,
+    Rule as TrafficRule, Selector, Subject, Traffic, ask,
 };
-use crate::view::{ClusterDns, NamespaceFacts, Running, Scene, View};
+use crate::view::{ClusterDns, NamespaceFacts, Running, Scene, Site, View};
 
 /// Maximum number of DNS pods that are told apart in one decision.
 const MAX_SERVERS: usize = 4;
@@ -152,6 +152,25 @@ pub(super) fn server_stopped<'a>(
     };
     let mut ways = case.site.cluster_dns.iter();
     ways.find_map(|dns| servers(case.view, dns).into_iter().find_map(stop).map(|stop| (dns, stop)))
+}
+
+/// What an object that allows the cluster DNS by its address relies on, where its agent knows pods and nodes by their labels: a
+/// block of Cilium matches the address of a node only with `policy-cidr-match-mode: nodes`.
+#[must_use]
+pub fn assumed_for_dns(object: &Object, site: &Site) -> Option<String> {
+    let rules = object.policies().iter().flat_map(|policy| &policy.egress.rules);
+    let blocks = rules.filter(|rule| rule.action == Action::Allow).flat_map(TrafficRule::blocks);
+    let mut blocks = blocks.map(|(_, block)| block).filter(|block| !block.inside);
+    blocks.find_map(|block| {
+        charge(1);
+        let mut addresses = site.cluster_dns.iter().flat_map(ClusterDns::addresses);
+        let address = addresses.find(|address| block.contains(**address))?;
+        Some(format!(
+            "{block} of {} matches the cluster DNS at {address}; if that is the address of a node, Cilium needs \
+             `policy-cidr-match-mode: nodes`, or the rule `toEntities: [host]`",
+            object.id
+        ))
+    })
 }
 
 /// The rule that came nearest to allowing DNS for the pods of a policy.

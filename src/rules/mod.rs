@@ -51,6 +51,7 @@ mod well_known;
 
 pub use case::{Case, Change, Findings, Old};
 pub use definition::{Defined, Definition, Mode, Rule, SettingsError, Subject};
+pub use dns::assumed_for_dns;
 pub use occasion::{Anonymous, Author, Named, Occasion};
 pub use too_complex::{TOO_COMPLEX, too_complex};
 pub use unguarded_hatch::opener;

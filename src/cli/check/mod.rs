@@ -20,7 +20,7 @@ use crate::budget::{self, Limits};
 use crate::config::Preset;
 use crate::engine::{self, Judgement, Verdict};
 use crate::model::{Body, FaultKind, Finding, Namespaces, Object, Path};
-use crate::rules::{Change, Mode, Named, Occasion};
+use crate::rules::{self, Change, Mode, Named, Occasion};
 use crate::view::{Site, View};
 
 use scopes::{Place, Scope, Scopes};
@@ -119,6 +119,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         baseline::give_profile(&mut object, &configuration.site);
         view.insert(object);
     }
+    let site = &configuration.site;
+    report.assumed = items.iter().filter_map(|item| rules::assumed_for_dns(&item.object, site)).collect();
     report.undescribed = undescribed(&configuration.site, &view, items.iter().map(|item| &item.object));
     baseline::complete(&mut view, &policies, &configuration.site);
     let views = views(&view, &items);

@@ -21,6 +21,8 @@ pub(super) struct Report {
     pub(super) undescribed: Vec<String>,
     /// The folders of manifests without a namespace that are assumed to be applied to one namespace. Empty if it is one folder.
     pub(super) one_namespace: Vec<String>,
+    /// What else was assumed, in words.
+    pub(super) assumed: Vec<String>,
     /// Files that were left out.
     pub(super) skipped: Vec<Skipped>,
     /// What could not be read or judged.

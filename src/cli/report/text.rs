@@ -104,6 +104,9 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
         writeln!(out)?;
     }
     print_rules(&mut out, &report.entries)?;
+    for assumed in &report.assumed {
+        writeln!(out, "{FAINT}assumed:{FAINT:#} {assumed}\n")?;
+    }
     if let [first, ..] = report.undescribed.as_slice() {
         let named = named(&report.undescribed);
         let (named, have) = match report.undescribed.len() {
