@@ -1,5 +1,7 @@
 //! The rule that was meant to allow a flow, and the one thing that is wrong with it.
 
+use std::cell::OnceCell;
+
 use super::Case;
 use crate::budget::charge;
 use crate::model::{
@@ -10,6 +12,9 @@ use crate::model::{
 
 /// Maximum number of rules and peers that are compared for one finding.
 const MAX_COMPARED: usize = 2_000;
+
+/// Maximum number of steps for the proof that a policy is for all of the pods.
+const MAX_STEPS: usize = 1_000;
 
 /// The other end of a flow that pods need.
 pub(super) struct Target<'a> {
@@ -103,7 +108,8 @@ pub(super) fn near_miss<'a>(
         Direction::Egress => Direction::Ingress,
     };
     for policy in around.iter().copied() {
-        let is_for_pods = || policy.subject.covers(pods, case.view, &mut { 1_000 });
+        let candidate =
+            Candidate { case: *case, policy, pods, is_for_pods: OnceCell::new(), decides_alone: OnceCell::new() };
         for side in [direction, opposite] {
             for rule in policy.side(side).rules.iter().filter(|rule| rule.action == Action::Allow) {
                 left = left.saturating_sub(1 + rule.peers.listed().len());
@@ -111,7 +117,8 @@ pub(super) fn near_miss<'a>(
                     return found;
                 }
                 charge(1);
-                let Some(near) = compare(case, policy, rule, target, side != direction, &is_for_pods) else { continue };
+                let other_direction = (side != direction).then_some(side);
+                let Some(near) = candidate.compare(rule, target, other_direction) else { continue };
                 let is_nearer = |best: &NearMiss<'_>| {
                     let is_own = |near: &NearMiss<'_>| !is_of_case(case, near.policy);
                     (near.rank, is_own(&near)) < (best.rank, is_own(best))
@@ -127,7 +134,7 @@ pub(super) fn near_miss<'a>(
 
 /// Returns true if a policy is one of the object at hand.
 fn is_of_case(case: &Case<'_>, policy: &Policy) -> bool {
-    case.policies().iter().any(|own| std::ptr::eq(own, policy))
+    policy.object.is_same_object(&case.change.object().id)
 }
 
 impl NearMiss<'_> {
@@ -142,72 +149,90 @@ impl NearMiss<'_> {
     }
 }
 
-/// Compares a rule with the flow. None if nothing tells that the rule was meant for it.
-fn compare<'a>(
-    case: &Case<'a>,
+/// A policy whose rules are compared with the flow. What holds for all of its rules is found out once.
+struct Candidate<'c, 'a> {
+    case: Case<'a>,
     policy: &'a Policy,
-    rule: &'a Rule,
-    target: &Target<'_>,
-    is_other_direction: bool,
-    is_for_pods: &dyn Fn() -> bool,
-) -> Option<NearMiss<'a>> {
-    let (peers, ports) = (rule.peers.mean(&target.end, case.view), rule.ports.mean(target.traffic));
-    let who = &policy.object;
-    let near = |rank, Fault { problem, cure, other_way, fix }| {
-        let closest = text!("{who} {problem}");
-        Some(NearMiss { policy, rule, closest, cure, other_way, fix, rank })
-    };
-    let means_all = peers == Some(true) && ports == Some(true);
-    if is_other_direction {
-        // A rule for every peer says nothing about this one.
-        let is_specific = lists_port(&rule.ports, target) && !rule.peers.listed().is_empty();
-        if !means_all || !is_specific || !is_for_pods() {
-            return None;
-        }
-        let is_ingress = policy.ingress.rules.iter().any(|own| std::ptr::eq(own, rule));
-        let (here, there) = if is_ingress { ("ingress from", "egress") } else { ("egress to", "ingress") };
-        let problem = text!("allows {here} {}, but not {there}", target.name);
-        return near(
-            Rank::OtherDirection,
-            Fault { problem, cure: text!("move the rule to {there}"), ..Fault::default() },
-        );
-    }
-    if means_all {
-        // Either it is for other pods, or something comes before it.
-        if is_for_pods() || rule.only.is_some() || !is_meant(rule, target) {
-            return None;
-        }
-        let problem = text!("allows this flow only for {}", policy.subject);
-        return near(Rank::OtherPods, Fault { problem, cure: text!("extend what {who} selects"), ..Fault::default() });
-    }
-    let mut port_fault = if ports == Some(true) { None } else { port_fault(rule, target) };
-    if let Some(fault) = &mut port_fault
-        && !decides_alone(policy, rule)
-    {
-        fault.fix = None;
-    }
-    let peer_fault = if peers == Some(true) { None } else { peer_fault(case, rule, target) };
-    match (peers == Some(true), ports == Some(true), peer_fault, port_fault) {
-        (true, false, _, Some(fault)) if is_meant(rule, target) && is_for_pods() => near(Rank::OneFault, fault),
-        (false, true, Some(fault), _) if is_for_pods() => near(Rank::OneFault, fault),
-        // The rule is complete in itself, for another way.
-        (false, false, Some(peer), Some(_)) if peer.other_way.is_some() && is_for_pods() => near(Rank::TwoFaults, peer),
-        (false, false, Some(peer), Some(port)) if is_for_pods() => {
-            let problem = text!("{}, and it {}", peer.problem, port.problem);
-            let (cure, other_way) = (text!("{}, and {}", peer.cure, port.cure), peer.other_way.or(port.other_way));
-            near(Rank::TwoFaults, Fault { problem, cure, other_way, fix: None })
-        }
-        _ => None,
-    }
+    pods: &'c Pods,
+    is_for_pods: OnceCell<bool>,
+    decides_alone: OnceCell<bool>,
 }
 
-/// Returns true if a rule decides by its peers and ports alone, whatever comes before it.
-fn decides_alone(policy: &Policy, rule: &Rule) -> bool {
-    let all = policy.sides().flat_map(|(_, side)| &side.rules);
-    rule.only.is_none()
-        && rule.within.is_none()
-        && rule.conditions.is_empty()
-        && all.into_iter().all(|other| matches!(other.action, Action::Allow | Action::Log))
+impl<'a> Candidate<'_, 'a> {
+    /// Compares a rule with the flow. None if nothing tells that the rule was meant for it.
+    fn compare(&self, rule: &'a Rule, target: &Target<'_>, other_direction: Option<Direction>) -> Option<NearMiss<'a>> {
+        let (case, policy) = (&self.case, self.policy);
+        let (peers, ports) = (rule.peers.mean(&target.end, case.view), rule.ports.mean(target.traffic));
+        let who = &policy.object;
+        let near = |rank, Fault { problem, cure, other_way, fix }| {
+            let closest = text!("{who} {problem}");
+            Some(NearMiss { policy, rule, closest, cure, other_way, fix, rank })
+        };
+        let means_all = peers == Some(true) && ports == Some(true);
+        if let Some(direction) = other_direction {
+            // A rule for every peer says nothing about this one.
+            let is_specific = lists_port(&rule.ports, target) && !rule.peers.listed().is_empty();
+            if !means_all || !is_specific || !self.is_for_pods() {
+                return None;
+            }
+            let (here, there) = match direction {
+                Direction::Ingress => ("ingress from", "egress"),
+                Direction::Egress => ("egress to", "ingress"),
+            };
+            let problem = text!("allows {here} {}, but not {there}", target.name);
+            let cure = text!("move the rule to {there}");
+            return near(Rank::OtherDirection, Fault { problem, cure, ..Fault::default() });
+        }
+        if means_all {
+            // Either it is for other pods, or something comes before it.
+            if self.is_for_pods() || rule.only.is_some() || !is_meant(rule, target) {
+                return None;
+            }
+            let (problem, cure) =
+                (text!("allows this flow only for {}", policy.subject), text!("extend what {who} selects"));
+            return near(Rank::OtherPods, Fault { problem, cure, ..Fault::default() });
+        }
+        let mut port_fault = if ports == Some(true) { None } else { port_fault(rule, target) };
+        if let Some(fault) = port_fault.as_mut().filter(|fault| fault.fix.is_some())
+            && !self.decides_alone(rule)
+        {
+            fault.fix = None;
+        }
+        let peer_fault = if peers == Some(true) { None } else { peer_fault(case, rule, target) };
+        match (peers == Some(true), ports == Some(true), peer_fault, port_fault) {
+            (true, false, _, Some(fault)) if is_meant(rule, target) && self.is_for_pods() => {
+                near(Rank::OneFault, fault)
+            }
+            (false, true, Some(fault), _) if self.is_for_pods() => near(Rank::OneFault, fault),
+            // The rule is complete in itself, for another way.
+            (false, false, Some(peer), Some(_)) if peer.other_way.is_some() && self.is_for_pods() => {
+                near(Rank::TwoFaults, peer)
+            }
+            (false, false, Some(peer), Some(port)) if self.is_for_pods() => {
+                let problem = text!("{}, and it {}", peer.problem, port.problem);
+                let (cure, other_way) = (text!("{}, and {}", peer.cure, port.cure), peer.other_way.or(port.other_way));
+                near(Rank::TwoFaults, Fault { problem, cure, other_way, fix: None })
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns true if it is proved that the policy is for all of the pods.
+    fn is_for_pods(&self) -> bool {
+        *self.is_for_pods.get_or_init(|| self.policy.subject.covers(self.pods, self.case.view, &mut { MAX_STEPS }))
+    }
+
+    /// Returns true if a rule decides by its peers and ports alone, whatever comes before it.
+    fn decides_alone(&self, rule: &Rule) -> bool {
+        let only_allows = || {
+            let mut all = self.policy.sides().flat_map(|(_, side)| &side.rules).inspect(|_| charge(1));
+            all.all(|other| matches!(other.action, Action::Allow | Action::Log))
+        };
+        rule.only.is_none()
+            && rule.within.is_none()
+            && rule.conditions.is_empty()
+            && *self.decides_alone.get_or_init(only_allows)
+    }
 }
 
 /// Returns true if one entry of a list of ports is for the target's port, in whichever protocol.
@@ -266,6 +291,7 @@ fn mentions(selector: &Selector, is_wanted: &dyn Fn(&str, &str) -> bool) -> bool
 /// What is wrong with the ports of a rule.
 fn port_fault(rule: &Rule, target: &Target<'_>) -> Option<Fault> {
     let Ports::Only(listed) = &rule.ports else { return None };
+    charge(listed.len() / 8);
     let Target { port_of, protocol, number, .. } = target;
     let is_number = |port: &Port| port.known_numbers().is_some_and(|(first, last)| (first..=last).contains(number));
     if let Some(other) = listed.iter().find(|port| is_number(port) && !port.is_for(*protocol)) {

@@ -92,7 +92,7 @@ rule! {
 impl Rule for NeverEnforced {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         findings.add_faults::<Self>(case, &[FaultKind::NeverEnforced]);
-        for policy in case.policies() {
+        for policy in case.policies().iter().take(MAX_POLICIES) {
             for direction in Direction::ALL {
                 check_proxies(case, policy, direction, findings);
             }
@@ -126,7 +126,7 @@ fn check_proxies<'a>(case: &Case<'a>, policy: &'a Policy, direction: Direction, 
             || policy.subject.covers(&other.subject, case.view, &mut steps)
     };
     let with_proxies = others.filter(|other| other.side(direction).rules.iter().any(|rule| is_proxied(&rule)));
-    for other in with_proxies.filter(is_for_the_same) {
+    for other in with_proxies.take(MAX_POLICIES).filter(is_for_the_same) {
         for rule in other.side(direction).rules.iter().filter(is_proxied) {
             for proxied in proxied(rule) {
                 lookups.entry(proxied).or_insert((is_for_lookups(rule), other));
@@ -152,6 +152,9 @@ fn check_proxies<'a>(case: &Case<'a>, policy: &'a Policy, direction: Direction, 
         findings.add::<NeverEnforced>(case, rule.path.clone(), message, help.into(), None);
     }
 }
+
+/// Maximum number of policies that are compared: the proof that two are for the same pods is made for each pair.
+const MAX_POLICIES: usize = 50;
 
 /// Maximum number of steps for the proof that two policies are for the same pods.
 const MAX_STEPS: usize = 1_000;

@@ -152,6 +152,7 @@ pub(crate) const SHAPES: &[Shape] = shapes! {
     KUBERNETES "NetworkPolicy ingress: [{}]" |n| policy(json!({"ingress": list(n, |_| json!({}))}));
     KUBERNETES "NetworkPolicy egress: [{}]" |n| policy(json!({"egress": list(n, |_| json!({}))}));
     KUBERNETES "NetworkPolicy ingress, a port each" |n| policy(json!({"ingress": list(n, |n| json!({"ports": [{"protocol": "TCP", "port": port(n)}]}))}));
+    KUBERNETES "NetworkPolicy egress, nearly DNS each" |n| policy(json!({"egress": list(n, |n| json!({"to": [{"namespaceSelector": {"matchLabels": {"name": "kube-system"}}, "podSelector": {"matchLabels": {"k8s-app": format!("dns-{n}")}}}], "ports": [{"protocol": "TCP", "port": 53}]}))}));
     KUBERNETES "NetworkPolicy ingress, a range each" |n| policy(json!({"ingress": list(n, |n| json!({"ports": [{"protocol": "TCP", "port": port(n), "endPort": 65535}]}))}));
     KUBERNETES "NetworkPolicy ingress, pods and a range each" |n| policy(json!({"ingress": list(n, |n| json!({"from": [{"podSelector": {"matchLabels": {"app": format!("a{n}")}}}], "ports": [{"protocol": "TCP", "port": 1 + n % 20_000, "endPort": 30_000 + n % 30_000}]}))}));
     KUBERNETES "NetworkPolicy egress, a block and a range each" |n| policy(json!({"egress": list(n, |n| json!({"to": [{"ipBlock": {"cidr": cidr(n)}}], "ports": [{"protocol": "TCP", "port": 1 + n % 20_000, "endPort": 30_000 + n % 30_000}]}))}));
@@ -169,6 +170,7 @@ pub(crate) const SHAPES: &[Shape] = shapes! {
     KUBERNETES "NetworkPolicy labels" |n| { let mut object = policy(json!({"egress": []})); object["metadata"]["labels"] = map(n); object };
     KUBERNETES "NetworkPolicy annotations" |n| { let mut object = policy(json!({"egress": []})); object["metadata"]["annotations"] = map(n); object };
     KUBERNETES "NetworkPolicy exemptions" |n| { let mut object = policy(json!({"egress": [], "ingress": list(50, |_| json!({}))})); object["metadata"]["annotations"] = json!({"network-policy.portcullis.dev/exempt": vec!["any-port"; n].join(","), "network-policy.portcullis.dev/reason": "x"}); object };
+    CILIUM "CiliumNetworkPolicy egress, requests or lookups each" |n| cilium(json!({"egress": list(n, |n| json!({"toEndpoints": [{"matchLabels": {"app": format!("a{}", n / 2)}}], "toPorts": [{"ports": [{"port": "53", "protocol": "TCP"}], "rules": if n % 2 == 0 { json!({"http": [{}]}) } else { json!({"dns": [{"matchPattern": "*"}]}) }}]}))}));
     CILIUM "CiliumNetworkPolicy specs" |n| json!({"metadata": {}, "specs": list(n, |n| json!({"endpointSelector": {"matchLabels": {"app": format!("a{n}")}}, "egress": [{"toEntities": ["world"]}]}))});
     CILIUM "CiliumNetworkPolicy ingress" |n| cilium(json!({"ingress": list(n, |_| json!({"fromEntities": ["all"]}))}));
     CILIUM "CiliumNetworkPolicy ingressDeny" |n| cilium(json!({"ingressDeny": list(n, |n| json!({"fromEndpoints": [{"matchLabels": {"app": format!("a{n}")}}]})), "ingress": [{"fromEntities": ["all"]}]}));
