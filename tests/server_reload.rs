@@ -214,7 +214,7 @@ fn a_bad_file_at_the_start_is_an_error_that_says_what_to_write() {
 
     let context = files.write("known.yaml", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: [\n");
     let (code, said) = fails(&files, &["--context", context.to_str().unwrap()]);
-    assert!(code == Some(2) && said.contains(&format!("{}: line ", context.display())), "{said}");
+    assert!(code == Some(2) && said.contains(&format!("{}:4: not YAML: ", context.display())), "{said}");
     for (flag, name) in [("--config", "none.yaml"), ("--context", "none.yaml"), ("--policies", "none")] {
         let (code, said) = fails(&files, &[flag, files.path(name).to_str().unwrap()]);
         assert!(code == Some(2) && said.contains(files.path(name).to_str().unwrap()), "{said}");
