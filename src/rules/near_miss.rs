@@ -299,9 +299,11 @@ fn port_fault(rule: &Rule, target: &Target<'_>) -> Option<Fault> {
         return Some(Fault {
             problem: text!("allows port {number} over {own}, but not over {protocol}"),
             cure: text!("add port {number} with `protocol: {protocol}`"),
-            // Rules for requests are for one protocol.
-            fix: (rule.filter != Some(Filter::Requests))
-                .then(|| Fix::RepeatPort { port: other.path.clone(), protocol: *protocol }),
+            // Rules for requests are for one protocol. An entry for more ports would open them all, and lookups need TCP too.
+            fix: (rule.filter != Some(Filter::Requests)
+                && own == Protocol::Tcp
+                && other.numbers == Numbers::Range(*number, *number))
+            .then(|| Fix::RepeatPort { port: other.path.clone(), protocol: *protocol }),
             ..Fault::default()
         });
     }
