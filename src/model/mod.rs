@@ -44,7 +44,9 @@ pub use object::{
 };
 pub use path::{Path, Step};
 pub use peer::{Entity, Namespaces, Peer, Peers, Pods, Service, Who};
-pub use policy::{Action, Direction, Filter, Order, Policy, Precedence, Rule, Side, Stage, Standing, Tier, Types};
+pub use policy::{
+    Action, Direction, Filter, Order, Parser, Policy, Precedence, Proxy, Rule, Side, Stage, Standing, Tier, Types,
+};
 pub use ports::{Names, Numbers, Port, Ports, Protocol, Traffic};
 pub use ranges::Ranges;
 pub use selector::{Fact, Operator, Owner, Requirement, Selector};

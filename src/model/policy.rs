@@ -242,6 +242,8 @@ pub struct Rule {
     pub conditions: Vec<Box<str>>,
     /// What becomes of single requests in connections that the rule allows.
     pub filter: Option<Filter>,
+    /// The proxy to which the agent redirects these connections.
+    pub proxy: Option<Proxy>,
 }
 
 /// What becomes of single requests in connections that a rule allows.
@@ -251,6 +253,67 @@ pub enum Filter {
     Lookups(Vec<DomainPattern>),
     /// A proxy lets some requests through.
     Requests,
+}
+
+/// A proxy to which an agent redirects connections. All rules for one peer and port share one proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Proxy {
+    /// What the proxy parses.
+    pub parser: Parser,
+    /// Whether the proxy terminates TLS.
+    pub terminates_tls: bool,
+    /// Whether the proxy compares the name of the server in TLS.
+    pub checks_server_names: bool,
+}
+
+/// What a proxy parses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Parser {
+    /// Lookups in DNS.
+    Dns,
+    /// Requests of HTTP.
+    Http,
+    /// TLS alone.
+    Tls,
+    /// Requests of another protocol, by its name.
+    Other(Box<str>),
+    /// What a listener of the proxy is configured for.
+    Listener {
+        /// Its name.
+        name: Box<str>,
+        /// The smallest priority wins.
+        priority: u8,
+    },
+}
+
+impl Proxy {
+    /// Returns true if an agent fails to compute the policy of pods that have both for one peer and port (`mergeRedirect` and
+    /// `mergePortProto` in Cilium's `pkg/policy/rule.go`).
+    #[must_use]
+    pub fn conflicts_with(&self, other: &Self) -> bool {
+        let is_unterminated = !self.terminates_tls && !other.terminates_tls;
+        match (&self.parser, &other.parser) {
+            (Parser::Listener { name, priority }, Parser::Listener { name: other, priority: beside }) => {
+                name != other && priority == beside
+            }
+            // TLS alone is extended by what is parsed in it. A name is compared and a request parsed only in terminated TLS.
+            (Parser::Tls, Parser::Http | Parser::Other(_)) => self.checks_server_names && is_unterminated,
+            (Parser::Http | Parser::Other(_), Parser::Tls) => other.checks_server_names && is_unterminated,
+            (own, other) => own != other,
+        }
+    }
+}
+
+impl fmt::Display for Parser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dns => f.write_str("rules for DNS"),
+            Self::Http => f.write_str("rules for HTTP"),
+            Self::Tls => f.write_str("settings for TLS"),
+            Self::Other(name) => write!(f, "rules for {name}"),
+            Self::Listener { name, .. } => write!(f, "the listener {name}"),
+        }
+    }
 }
 
 /// What happens to the traffic that a rule means.
@@ -331,6 +394,34 @@ mod tests {
         assert!(Stage::Policies.position(None) < Stage::Baseline.position(None));
         assert!(Stage::Baseline.position(None) < security.position(None), "a tier that nobody knows comes last");
         assert_eq!(security.position(Some(&tier(None))), Stage::Policies.position(None));
+    }
+
+    #[test]
+    fn one_proxy_takes_what_another_extends() {
+        let proxy = |parser, terminates_tls, checks_server_names| Proxy { parser, terminates_tls, checks_server_names };
+        let of = |parser| proxy(parser, false, false);
+        let listener = |name: &str, priority| of(Parser::Listener { name: name.into(), priority });
+        let kafka = || of(Parser::Other("kafka".into()));
+        for (one, other, conflict) in [
+            (of(Parser::Dns), of(Parser::Dns), false),
+            (of(Parser::Dns), of(Parser::Http), true),
+            (of(Parser::Http), kafka(), true),
+            (of(Parser::Dns), kafka(), true),
+            (kafka(), of(Parser::Other("r2d2".into())), true),
+            (of(Parser::Tls), of(Parser::Http), false),
+            (of(Parser::Tls), of(Parser::Dns), true),
+            (of(Parser::Tls), listener("a", 126), true),
+            (of(Parser::Http), listener("a", 126), true),
+            (listener("a", 126), listener("a", 1), false),
+            (listener("a", 126), listener("b", 1), false),
+            (listener("a", 126), listener("b", 126), true),
+            (proxy(Parser::Tls, false, true), of(Parser::Http), true),
+            (proxy(Parser::Tls, true, true), of(Parser::Http), false),
+            (proxy(Parser::Tls, false, true), proxy(Parser::Http, true, false), false),
+        ] {
+            assert_eq!(one.conflicts_with(&other), conflict, "{one:?} {other:?}");
+            assert_eq!(other.conflicts_with(&one), conflict, "{other:?} {one:?}");
+        }
     }
 
     #[test]

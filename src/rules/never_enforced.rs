@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::{Case, Findings, Rule};
 use crate::budget::charge;
 use crate::model::{
-    Action, Direction, Entity, FaultKind, Filter, Numbers, Peers, Policy, Ports, Protocol, Rule as TrafficRule, Who,
+    Action, Direction, Endpoint, Entity, FaultKind, Namespaces, Numbers, Parser, Peers, Policy, Ports, Protocol, Proxy,
+    Rule as TrafficRule, Who,
 };
 
 rule! {
@@ -23,8 +24,8 @@ rule! {
     ///
     /// - Cilium: more than one kind of L3 peer in one rule, L7 rules without TCP, DNS rules on ingress or without ports, ports
     ///   that cannot be, more than 40 ports, neither endpointSelector nor nodeSelector, and so on. One such rule takes the
-    ///   whole object out of force. Rules for DNS and rules for HTTP for the same peer and port, also in two policies for the
-    ///   same pods, leave these pods without any policy that is up to date.
+    ///   whole object out of force. Rules that need two proxies for the same peer and port (DNS, HTTP, Kafka, TLS with names of
+    ///   servers, listeners), also in two policies for the same pods, leave these pods without any policy that is up to date.
     /// - Calico: what its API server refuses and a write straight to `crd.projectcalico.org` gets past: actions and protocols
     ///   that do not exist, addresses that are none, ICMP together with ports, and so on.
     /// - ClusterNetworkPolicy: what only some versions of its schema refuse: a range of ports whose start is behind its end,
@@ -103,50 +104,51 @@ impl Rule for NeverEnforced {
 /// What one proxy decides: the requests from or to one peer on one port.
 #[derive(PartialEq, Eq, Hash)]
 struct Proxied<'a> {
-    /// The peer; none for every peer.
-    peer: Option<&'a Who>,
+    peer: PeerKey<'a>,
     protocol: Protocol,
     numbers: &'a Numbers,
 }
 
-/// Reports rules that ask for the proxy for DNS and for the one for HTTP at once, for the same pods, peer and port. The agent
-/// then fails to compute all policies of these pods (`mergeRedirect` in Cilium's `pkg/policy/rule.go`).
+/// A peer as the agent compares it with others: two that overlap are not the same.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum PeerKey<'a> {
+    Everything,
+    Entity(Entity),
+    Other(&'a Who),
+}
+
+/// The proxies that rules ask for, each with one of the policies that do.
+type Asked<'a> = HashMap<Proxied<'a>, Vec<(&'a Proxy, &'a Policy)>>;
+
+/// Reports rules that ask for two proxies at once, for the same pods, peer and port. The agent then fails to compute all
+/// policies of these pods.
 fn check_proxies<'a>(case: &Case<'a>, policy: &'a Policy, direction: Direction, findings: &mut Findings) {
-    let is_proxied = |rule: &&TrafficRule| rule.action == Action::Allow && rule.filter.is_some();
-    if !policy.side(direction).rules.iter().any(|rule| is_proxied(&rule)) {
+    if !has_proxies(policy, direction) {
         return;
     }
-    let mut lookups: HashMap<Proxied<'a>, (bool, &'a Policy)> = HashMap::new();
+    let mut asked = Asked::new();
     let before = case.policies().iter().take_while(|other| !std::ptr::eq(*other, policy));
-    let others = case.supposing().policies_for(&policy.subject).into_iter();
-    let others = others.filter(|other| !other.object.is_same_object(&policy.object)).chain(before);
-    let is_for_the_same = |other: &&Policy| {
-        let mut steps = MAX_STEPS;
-        other.subject.covers(&policy.subject, case.view, &mut steps)
-            || policy.subject.covers(&other.subject, case.view, &mut steps)
-    };
-    let with_proxies = others.filter(|other| other.side(direction).rules.iter().any(|rule| is_proxied(&rule)));
-    for other in with_proxies.take(MAX_POLICIES).filter(is_for_the_same) {
-        for rule in other.side(direction).rules.iter().filter(is_proxied) {
+    let others = case.others(|other| has_proxies(other, direction)).into_iter();
+    let with_proxies = others.chain(before.filter(|other| has_proxies(other, direction))).take(MAX_POLICIES);
+    for other in with_proxies.filter(|other| share_pods(case, policy, other)) {
+        for (rule, proxy) in redirected(other, direction) {
             for proxied in proxied(rule) {
-                lookups.entry(proxied).or_insert((is_for_lookups(rule), other));
+                remember(&mut asked, proxied, proxy, other);
             }
         }
     }
-    for rule in policy.side(direction).rules.iter().filter(is_proxied) {
-        let is_lookup = is_for_lookups(rule);
+    for (rule, proxy) in redirected(policy, direction) {
         let conflict = proxied(rule).into_iter().find_map(|proxied| {
             let ports = text!("{} {}", proxied.protocol, number(proxied.numbers));
-            let (other_is_lookup, other) = *lookups.entry(proxied).or_insert((is_lookup, policy));
-            (other_is_lookup != is_lookup).then_some((ports, other))
+            remember(&mut asked, proxied, proxy, policy).map(|(other, by)| (ports, other, by))
         });
-        let Some((ports, other)) = conflict else { continue };
-        let (one, two) = if is_lookup { ("DNS", "HTTP") } else { ("HTTP", "DNS") };
-        let whose = if std::ptr::eq(other, policy) { "another rule".to_owned() } else { text!("{}", other.object) };
+        let Some((ports, other, by)) = conflict else { continue };
+        let whose = if std::ptr::eq(by, policy) { "another rule".to_owned() } else { text!("{}", by.object) };
         let message = text!(
-            "{} get no policy at all: this rule has rules for {one} on {ports}, and {whose} has rules for {two} for the same \
-             peer and port",
-            policy.subject
+            "{} get no policy at all: this rule has {} on {ports}, and {whose} has {} for the same peer and port",
+            policy.subject,
+            in_words(proxy, other),
+            in_words(other, proxy)
         );
         let help = "the agent cannot merge them: remove one of them, or write them for other ports or peers";
         findings.add::<NeverEnforced>(case, rule.path.clone(), message, help.into(), None);
@@ -159,20 +161,78 @@ const MAX_POLICIES: usize = 50;
 /// Maximum number of steps for the proof that two policies are for the same pods.
 const MAX_STEPS: usize = 1_000;
 
-/// Returns true if the proxy of a rule is the one for DNS.
-fn is_for_lookups(rule: &TrafficRule) -> bool {
-    matches!(rule.filter, Some(Filter::Lookups(_)))
+/// Maximum number of pods, and of namespaces with pods, that are compared with two policies.
+const MAX_PODS: usize = 1_000;
+
+/// Maximum number of different proxies that are remembered for one peer and port.
+const MAX_PROXIES: usize = 4;
+
+/// The rules that allow through a proxy, each with it.
+fn redirected(policy: &Policy, direction: Direction) -> impl Iterator<Item = (&TrafficRule, &Proxy)> {
+    let rules = policy.side(direction).rules.iter().filter(|rule| rule.action == Action::Allow);
+    rules.filter_map(|rule| Some((rule, rule.proxy.as_ref()?)))
+}
+
+fn has_proxies(policy: &Policy, direction: Direction) -> bool {
+    redirected(policy, direction).next().is_some()
+}
+
+/// Returns true if it is proved that two policies are for some of the same pods: one is for all pods of the other, or both are
+/// for a known pod.
+fn share_pods(case: &Case<'_>, policy: &Policy, other: &Policy) -> bool {
+    let mut steps = MAX_STEPS;
+    if other.subject.covers(&policy.subject, case.view, &mut steps)
+        || policy.subject.covers(&other.subject, case.view, &mut steps)
+    {
+        return true;
+    }
+    let one = [policy, other].into_iter().find_map(|policy| match &policy.subject.namespaces {
+        Namespaces::Own(name) => Some(name.as_deref().unwrap_or_default()),
+        Namespaces::Matching(_) => None,
+    });
+    let all = one.is_none().then(|| case.view.namespaces().take(MAX_PODS).map(|(name, facts)| (&**name, &**facts)));
+    let one = one.and_then(|name| Some((name, case.view.namespace(name)?)));
+    let known = one.into_iter().chain(all.into_iter().flatten()).inspect(|_| charge(1));
+    let mut pods = known.flat_map(|(name, facts)| facts.distinct().map(move |running| (name, running))).take(MAX_PODS);
+    pods.any(|(name, running)| {
+        charge(1);
+        let pod = Endpoint::of(name, &running.workload);
+        let is_for = |policy: &Policy| policy.subject.mean(&pod, case.view) == Some(true);
+        running.workload.host_network.is_none() && is_for(policy) && is_for(other)
+    })
+}
+
+/// Remembers a proxy, and returns one that conflicts with it.
+fn remember<'a>(
+    asked: &mut Asked<'a>,
+    proxied: Proxied<'a>,
+    proxy: &'a Proxy,
+    policy: &'a Policy,
+) -> Option<(&'a Proxy, &'a Policy)> {
+    let known = asked.entry(proxied).or_default();
+    if let Some(conflict) = known.iter().find(|(other, _)| other.conflicts_with(proxy)) {
+        return Some(*conflict);
+    }
+    if known.len() < MAX_PROXIES && !known.iter().any(|(other, _)| *other == proxy) {
+        known.push((proxy, policy));
+    }
+    None
+}
+
+/// What a rule has that asks for a proxy. Next to requests of TLS that is not terminated, it is the names of servers.
+fn in_words(proxy: &Proxy, other: &Proxy) -> String {
+    match proxy.parser {
+        Parser::Tls if proxy.checks_server_names && other.parser != Parser::Tls => "names of servers in TLS".to_owned(),
+        _ => text!("{}", proxy.parser),
+    }
 }
 
 /// The peers and ports of a rule, each once.
 fn proxied(rule: &TrafficRule) -> Vec<Proxied<'_>> {
     let Ports::Only(ports) = &rule.ports else { return Vec::new() };
-    let peers: Vec<Option<&Who>> = match &rule.peers {
-        Peers::Any => vec![None],
-        Peers::Only(peers) => {
-            let is_all = |who: &Who| matches!(who, Who::Entity(Entity::All));
-            peers.iter().map(|peer| (!is_all(&peer.who)).then_some(&peer.who)).collect()
-        }
+    let peers: Vec<PeerKey<'_>> = match &rule.peers {
+        Peers::Any => vec![PeerKey::Everything],
+        Peers::Only(peers) => peers.iter().flat_map(|peer| keys(&peer.who)).collect(),
     };
     charge(peers.len() * ports.len());
     let of_port = ports.iter().flat_map(|port| {
@@ -184,6 +244,21 @@ fn proxied(rule: &TrafficRule) -> Vec<Proxied<'_>> {
         of_port.iter().map(|(protocol, numbers)| Proxied { peer: *peer, protocol: *protocol, numbers })
     });
     all.collect()
+}
+
+/// The selectors that the agent makes of a peer (`EntitySelectorMapping` in Cilium's `pkg/policy/api/entity.go`). What stands
+/// for addresses that are unknown here has none.
+fn keys(who: &Who) -> Vec<PeerKey<'_>> {
+    use Entity::{Cluster, Health, Host, Ingress, Init, KubeApiserver, RemoteNode, Unmanaged, World, WorldV4, WorldV6};
+    let entities: &[Entity] = match who {
+        Who::Entity(Entity::All) => return vec![PeerKey::Everything],
+        Who::Entity(Entity::None) | Who::Service(_) | Who::Unclear(_) => &[],
+        Who::Entity(World) => &[World, WorldV4, WorldV6],
+        Who::Entity(Cluster) => &[Cluster, Host, RemoteNode, Init, Ingress, Health, Unmanaged, KubeApiserver],
+        Who::Entity(entity) => return vec![PeerKey::Entity(*entity)],
+        _ => return vec![PeerKey::Other(who)],
+    };
+    entities.iter().map(|entity| PeerKey::Entity(*entity)).collect()
 }
 
 fn number(numbers: &Numbers) -> String {

@@ -42,7 +42,7 @@ impl Reader {
         let within = near.1.addresses(version);
         let ports = self.ports(rule, source.0, destination.0, &path, &mut conditions);
         let filter = rule.http.as_ref().filter(|http| is_narrow(http)).map(|_| Filter::Requests);
-        Ok(Rule { path, action, only, within, peers, ports, conditions, filter })
+        Ok(Rule { path, action, only, within, peers, ports, conditions, filter, proxy: None })
     }
 
     /// No reading makes sense without one, and the CRD takes no other.

@@ -5,17 +5,18 @@ use super::element::List;
 use super::ports::number;
 use super::validity::{Faults, regex_problem};
 use super::{names, wire};
-use crate::model::{Direction, Filter, Path};
+use crate::json::Unread;
+use crate::model::{Direction, Filter, Parser, Path, Proxy};
 
 /// The rules for single requests, as far as there are any: an empty list is none.
 #[derive(Debug, Default)]
 pub(super) struct L7<'a> {
     pub(super) http: &'a [wire::HttpRule],
     pub(super) dns: &'a [wire::FqdnSelector],
-    /// Of protocols that Cilium 1.20 does not have any more.
-    has_others: bool,
-    /// Whether the lists for HTTP and for DNS are both there.
-    has_both: bool,
+    /// The protocol of rules that Cilium 1.20 does not have any more.
+    other: Option<&'a str>,
+    /// Whether lists for more than one protocol are there.
+    has_several: bool,
 }
 
 impl<'a> L7<'a> {
@@ -23,15 +24,17 @@ impl<'a> L7<'a> {
         Self {
             http: rules.http.as_deref().unwrap_or_default(),
             dns: rules.dns.as_deref().unwrap_or_default(),
-            has_others: rules.kafka.as_ref().is_some_and(|rules| !rules.is_empty())
-                || rules.l7.as_ref().is_some_and(|rules| !rules.is_empty())
-                || rules.l7proto.as_ref().is_some_and(|name| !name.is_empty()),
-            has_both: rules.http.is_some() && rules.dns.is_some(),
+            other: other(rules),
+            has_several: [rules.http.is_some(), rules.dns.is_some(), other(rules).is_some()]
+                .into_iter()
+                .filter(|is_there| *is_there)
+                .nth(1)
+                .is_some(),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.http.is_empty() && self.dns.is_empty() && !self.has_others
+        self.http.is_empty() && self.dns.is_empty() && self.other.is_none()
     }
 
     /// What the agent refuses.
@@ -44,12 +47,9 @@ impl<'a> L7<'a> {
         faults: &mut Faults,
     ) {
         let rules = || path.field("rules");
-        if self.has_both {
-            faults.never(
-                rules(),
-                "`http` and `dns` do not go together",
-                "write an entry of `toPorts` for each of them",
-            );
+        if self.has_several {
+            let problem = "rules for several protocols do not go together";
+            faults.never(rules(), problem, "write an entry of `toPorts` with other ports for each of them");
         }
         let is_ingress = list.direction == Direction::Ingress;
         if is_for_nodes && (!self.http.is_empty() || is_ingress && !self.dns.is_empty()) {
@@ -138,6 +138,26 @@ impl<'a> L7<'a> {
         conditions
     }
 
+    /// The proxy that the entry asks for (`createL4Filter` in `pkg/policy/l4.go`).
+    pub(super) fn proxy(&self, rule: &wire::PortRule) -> Option<Proxy> {
+        let checks_server_names = rule.server_names.as_ref().is_some_and(|names| !names.is_empty());
+        let terminates_tls = rule.terminating_tls.is_some();
+        let is_tls = terminates_tls || rule.originating_tls.is_some() || checks_server_names;
+        let parser = match (&rule.listener, self.other) {
+            (Some(listener), _) => {
+                let priority = listener.priority.and_then(|priority| u8::try_from(priority).ok());
+                let priority = priority.filter(|priority| *priority > 0).unwrap_or(LISTENER_PRIORITY);
+                Parser::Listener { name: listener.name.clone().unwrap_or_default(), priority }
+            }
+            (None, _) if !self.dns.is_empty() => Parser::Dns,
+            (None, _) if !self.http.is_empty() => Parser::Http,
+            (None, Some(name)) => Parser::Other(name.into()),
+            (None, None) if is_tls => Parser::Tls,
+            (None, None) => return None,
+        };
+        Some(Proxy { parser, terminates_tls, checks_server_names })
+    }
+
     /// What becomes of single requests.
     pub(super) fn filter(&self, path: &Path, faults: &mut Faults) -> Option<Filter> {
         if !self.dns.is_empty() {
@@ -148,6 +168,20 @@ impl<'a> L7<'a> {
             return Some(Filter::Lookups(patterns.collect()));
         }
         (!self.is_empty()).then_some(Filter::Requests)
+    }
+}
+
+/// The priority of a listener that has none of its own (`ListenerPriorityCRD`).
+const LISTENER_PRIORITY: u8 = 126;
+
+/// The protocol of rules that Cilium 1.20 does not have any more.
+fn other(rules: &wire::L7Rules) -> Option<&str> {
+    let is_filled = |list: &Option<Vec<Unread>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    match rules.l7proto.as_deref().filter(|name| !name.is_empty()) {
+        Some(name) => Some(name),
+        None if is_filled(&rules.kafka) => Some("kafka"),
+        None if is_filled(&rules.l7) => Some("l7"),
+        None => None,
     }
 }
 
@@ -229,7 +263,11 @@ mod tests {
         );
         assert_eq!(
             of(json!({"ports": tcp, "rules": {"http": [], "dns": []}})),
-            format!("{place}.rules: `http` and `dns` do not go together")
+            format!("{place}.rules: rules for several protocols do not go together")
+        );
+        assert_eq!(
+            of(json!({"ports": tcp, "rules": {"http": [{}], "kafka": [{"topic": "a"}]}})),
+            format!("{place}.rules: rules for several protocols do not go together")
         );
         assert_eq!(
             of(json!({"ports": [{"port": "0"}], "rules": {"dns": [{"matchPattern": "*"}]}})),

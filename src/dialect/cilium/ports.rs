@@ -4,7 +4,7 @@ use super::element::{Element, List, PortEntry};
 use super::l7::L7;
 use super::validity::Faults;
 use super::{icmp, wire};
-use crate::model::{Direction, Filter, Numbers, Path, Port, Protocol};
+use crate::model::{Direction, Filter, Numbers, Path, Port, Protocol, Proxy};
 
 /// The most ports of an entry, and messages of ICMP (`maxPorts`, `maxICMPFields`).
 const MOST: usize = 40;
@@ -17,6 +17,7 @@ pub(super) struct Entry {
     pub(super) ports: Vec<Port>,
     pub(super) conditions: Vec<Box<str>>,
     pub(super) filter: Option<Filter>,
+    pub(super) proxy: Option<Proxy>,
 }
 
 /// The entries of an element. With none of them it speaks of every port of every protocol.
@@ -47,7 +48,7 @@ pub(super) fn read(
         let ports = fields
             .filter_map(|(position, field)| icmp::message(field, path.field("fields").index(position), faults))
             .collect();
-        entries.push(Entry { path, ports, conditions: Vec::new(), filter: None });
+        entries.push(Entry { path, ports, conditions: Vec::new(), filter: None, proxy: None });
     }
     entries
 }
@@ -72,15 +73,16 @@ fn to_ports(
         ranges.extend(port.as_ref().and_then(|port| range_from_name(written, port, list)));
         ports.extend(port);
     }
-    let mut read = Entry { path, ports, conditions: Vec::new(), filter: None };
+    let mut read = Entry { path, ports, conditions: Vec::new(), filter: None, proxy: None };
     if let Some(rule) = entry.rule {
         l7.check(rule, list, is_for_nodes, &read.path, faults);
         read.conditions = l7.conditions(rule, list, &read.path, faults);
         read.filter = l7.filter(&read.path, faults);
+        read.proxy = l7.proxy(rule);
     }
     let ranges = ranges.into_iter().map(|(port, condition)| {
         let conditions = read.conditions.iter().cloned().chain([condition]).collect();
-        Entry { path: read.path.clone(), ports: vec![port], conditions, filter: read.filter.clone() }
+        Entry { path: read.path.clone(), ports: vec![port], conditions, filter: read.filter.clone(), proxy: None }
     });
     let ranges: Vec<Entry> = ranges.collect();
     std::iter::once(read).chain(ranges)

@@ -197,7 +197,7 @@ impl Reader<'_> {
             Some(peers) if peers.is_empty() => Peers::Any,
             Some(peers) => Peers::Only(peers),
         };
-        let rule = |path, peers, ports, conditions, filter| Rule {
+        let rule = |path, peers, ports, conditions, (filter, proxy)| Rule {
             path,
             action: list.action,
             only: None,
@@ -206,28 +206,33 @@ impl Reader<'_> {
             ports,
             conditions,
             filter,
+            proxy,
         };
         if !speaks_of_ports {
-            rules.push(rule(path, peers, Ports::Any, conditions, None));
+            rules.push(rule(path, peers, Ports::Any, conditions, (None, None)));
             return;
         }
         entries.retain(|entry| !entry.ports.is_empty());
         let mut entries = entries.into_iter();
         let Some(mut first) = entries.next() else { return };
-        let says_the_same = |entry: &ports::Entry| entry.conditions == first.conditions && entry.filter == first.filter;
+        let says_the_same = |entry: &ports::Entry| {
+            entry.conditions == first.conditions && entry.filter == first.filter && entry.proxy == first.proxy
+        };
         let all = |own: Vec<Box<str>>| conditions.iter().cloned().chain(own).collect::<Vec<_>>();
         if entries.as_slice().iter().all(says_the_same) {
             for entry in entries {
                 first.ports.extend(entry.ports);
             }
-            rules.push(rule(path, peers, Ports::Only(first.ports), all(first.conditions), first.filter));
+            let handling = (first.filter, first.proxy);
+            rules.push(rule(path, peers, Ports::Only(first.ports), all(first.conditions), handling));
             return;
         }
         for entry in std::iter::once(first).chain(entries) {
             charge(peers.listed().len());
             hold(peers.listed().len() * BYTES_PER_PEER);
             let conditions = all(entry.conditions);
-            rules.push(rule(entry.path, peers.clone(), Ports::Only(entry.ports), conditions, entry.filter));
+            let handling = (entry.filter, entry.proxy);
+            rules.push(rule(entry.path, peers.clone(), Ports::Only(entry.ports), conditions, handling));
         }
     }
 

@@ -264,8 +264,7 @@ pub(super) struct Listener {
     #[serde(rename = "envoyConfig")]
     _envoy_config: Option<Unread>,
     pub(super) name: Option<Box<str>>,
-    #[serde(rename = "priority")]
-    _priority: Option<Unread>,
+    pub(super) priority: Option<i64>,
 }
 
 /// `kafka`, `l7proto` and `l7` are gone since Cilium 1.20.

@@ -76,7 +76,17 @@ impl Reader {
             _ if action == Action::Allow => (action, Peers::Only(Vec::new()), Ports::Only(Vec::new())),
             _ => (Action::Deny, Peers::Any, Ports::Any),
         };
-        Ok(Rule { path, action, only: None, within: None, peers, ports, conditions: Vec::new(), filter: None })
+        Ok(Rule {
+            path,
+            action,
+            only: None,
+            within: None,
+            peers,
+            ports,
+            conditions: Vec::new(),
+            filter: None,
+            proxy: None,
+        })
     }
 
     fn action(&self, action: Option<&str>, path: &Path) -> Result<Action, ReadError> {

@@ -167,6 +167,7 @@ impl Reader {
             ports,
             conditions: Vec::new(),
             filter: None,
+            proxy: None,
         })
     }
 
