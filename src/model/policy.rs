@@ -246,6 +246,15 @@ pub struct Rule {
     pub proxy: Option<Proxy>,
 }
 
+impl Rule {
+    /// Creates a rule for all pods of the subject, that nothing but peers and ports limits.
+    #[must_use]
+    pub fn new(path: Path, action: Action, peers: Peers, ports: Ports) -> Self {
+        let conditions = Vec::new();
+        Self { path, action, only: None, within: None, peers, ports, conditions, filter: None, proxy: None }
+    }
+}
+
 /// What becomes of single requests in connections that a rule allows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Filter {

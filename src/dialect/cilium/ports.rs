@@ -4,6 +4,7 @@ use super::element::{Element, List, PortEntry};
 use super::l7::L7;
 use super::validity::Faults;
 use super::{icmp, wire};
+use crate::dialect::int_or_string::is_port_name;
 use crate::model::{Direction, Filter, Numbers, Path, Port, Protocol, Proxy};
 
 /// The most ports of an entry, and messages of ICMP (`maxPorts`, `maxICMPFields`).
@@ -120,8 +121,8 @@ fn port(written: &wire::PortProtocol, l7: &L7<'_>, path: Path, faults: &mut Faul
         // With `enable-extended-ip-protocols` the agent takes it for 0, its operator never does.
         faults.never(path.clone(), "the entry has no `port`", "write the port, or \"0\" for every port");
         return None;
-    } else if is_name(text) {
-        Numbers::Named(text.to_ascii_lowercase().into())
+    } else if let Some(name) = name(text) {
+        Numbers::Named(name)
     } else {
         let Some(first) = number(text) else {
             let help = "write a number from 0 to 65535, or a name of at most 15 letters, digits and `-`";
@@ -161,14 +162,10 @@ fn protocol(name: &str) -> Option<Option<Protocol>> {
     }))
 }
 
-/// `iana.IsSvcName`: a name of RFC 6335.
-fn is_name(text: &str) -> bool {
-    text.len() <= 15
-        && text.bytes().any(|byte| byte.is_ascii_alphabetic())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-        && !text.contains("--")
+/// The name of a port, in lower case (`iana.IsSvcName`).
+fn name(text: &str) -> Option<Box<str>> {
+    let name = text.to_ascii_lowercase();
+    is_port_name(&name).then(|| name.into())
 }
 
 /// `strconv.ParseUint` with base 0 and 16 bits. What starts with `0x`, `0b` or `0o` is a name already.

@@ -76,17 +76,7 @@ impl Reader {
             _ if action == Action::Allow => (action, Peers::Only(Vec::new()), Ports::Only(Vec::new())),
             _ => (Action::Deny, Peers::Any, Ports::Any),
         };
-        Ok(Rule {
-            path,
-            action,
-            only: None,
-            within: None,
-            peers,
-            ports,
-            conditions: Vec::new(),
-            filter: None,
-            proxy: None,
-        })
+        Ok(Rule::new(path, action, peers, ports))
     }
 
     fn action(&self, action: Option<&str>, path: &Path) -> Result<Action, ReadError> {

@@ -158,17 +158,7 @@ impl Reader {
             None | Some([]) => Ports::Any,
             Some(ports) => Ports::Only(each(ports, &path.field("ports"), port)?),
         };
-        Ok(Rule {
-            path,
-            action: Action::Allow,
-            only: None,
-            within: None,
-            peers,
-            ports,
-            conditions: Vec::new(),
-            filter: None,
-            proxy: None,
-        })
+        Ok(Rule::new(path, Action::Allow, peers, ports))
     }
 
     fn peer(&self, peer: &wire::Peer, path: Path) -> Result<Peer, ReadError> {
