@@ -31,6 +31,11 @@ impl<'a> Server<'a> {
         self.dns.traffic_to(self.port_over(protocol), protocol)
     }
 
+    /// It in words, with the port over a protocol.
+    pub(super) fn words(&self, protocol: Protocol) -> String {
+        self.dns.on_port(self.port_over(protocol))
+    }
+
     /// The port over a protocol, as policies see it.
     pub(super) fn port_over(&self, protocol: Protocol) -> u16 {
         if protocol == Protocol::Tcp { self.port_over_tcp } else { self.port }
@@ -118,12 +123,12 @@ pub(super) fn stopped_everywhere<'a>(
     own
 }
 
-/// What of a policy keeps pods of other namespaces from pods of the cluster DNS that it selects, with the way that they serve.
+/// What of a policy keeps pods of other namespaces from a pod of the cluster DNS that it selects, with that pod.
 pub(super) fn server_stopped<'a>(
     case: &Case<'a>,
     policy: &'a Policy,
     protocol: Protocol,
-) -> Option<(&'a ClusterDns, Stop<'a>)> {
+) -> Option<(Server<'a>, Stop<'a>)> {
     static NOTHING: LazyLock<Labels> = LazyLock::new(Labels::default);
     let anybody = End::Pod(Endpoint {
         // A name that no namespace has, so that only what is said of all namespaces, or of all but some, means it.
@@ -150,8 +155,8 @@ pub(super) fn server_stopped<'a>(
             _ => None,
         })
     };
-    let mut ways = case.site.cluster_dns.iter();
-    ways.find_map(|dns| servers(case.view, dns).into_iter().find_map(stop).map(|stop| (dns, stop)))
+    let mut all = case.site.cluster_dns.iter().flat_map(|dns| servers(case.view, dns));
+    all.find_map(|server| Some((server, stop(server)?)))
 }
 
 /// What an object that allows the cluster DNS by its address relies on, where its agent knows pods and nodes by their labels: a

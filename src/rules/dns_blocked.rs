@@ -256,9 +256,9 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
         case.policies().iter().filter(|policy| policy.standing == Standing::InForce && can_stop(&policy.ingress))
     {
         let stopped = server_stopped(case, policy, Protocol::Udp);
-        let Some((dns, stop)) = stopped else { continue };
+        let Some((server, stop)) = stopped else { continue };
         let subject = &policy.subject;
-        let among = text!("the pods of the cluster's DNS ({dns}) are among them");
+        let among = text!("the pods of the cluster's DNS ({}) are among them", server.words(Protocol::Udp));
         let (path, message, help) = match stop {
             Stop::Rule(rule) => (
                 &rule.path,

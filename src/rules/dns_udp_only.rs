@@ -118,17 +118,18 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
         if server_stopped(case, policy, Protocol::Udp).is_some() {
             continue;
         }
-        let Some((dns, stop)) = server_stopped(case, policy, Protocol::Tcp) else { continue };
+        let Some((server, stop)) = server_stopped(case, policy, Protocol::Tcp) else { continue };
         let path = match stop {
             Stop::Rule(rule) => &rule.path,
             Stop::Isolation | Stop::Nothing | Stop::Others => &policy.ingress.path,
         };
         let message = text!(
-            "{} serve the cluster DNS ({dns}), and pods of other namespaces reach them over UDP but not over TCP: answers that \
+            "{} serve the cluster DNS ({}), and pods of other namespaces reach them over UDP but not over TCP: answers that \
              do not fit into a datagram are lost",
-            policy.subject
+            policy.subject,
+            server.words(Protocol::Tcp)
         );
-        let help = text!("allow ingress on TCP port {} from all namespaces", dns.port());
+        let help = text!("allow ingress on TCP port {} from all namespaces", server.port_over(Protocol::Tcp));
         findings.add::<DnsUdpOnly>(case, path.clone(), message, help, None);
     }
 }

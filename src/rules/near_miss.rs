@@ -1,14 +1,15 @@
 //! The rule that was meant to allow a flow, and the one thing that is wrong with it.
 
+mod fault;
+
 use std::cell::OnceCell;
 
 use super::Case;
 use crate::budget::charge;
-use crate::model::{
-    Action, Block, Direction, End, Endpoint, Entity, Fact, Filter, Fix, Labels, NAME_LABEL, Namespaces, Numbers,
-    Operator, Owner, Path, Pods, Policy, Port, Ports, Protocol, Requirement, Rule, Selector, Surroundings, Traffic,
-    Who,
-};
+use crate::model::{Action, Direction, End, Fix, Labels, Path, Pods, Policy, Protocol, Rule, Traffic};
+
+pub(super) use fault::OtherWay;
+use fault::{Fault, is_meant, lists_port, peer_fault, port_fault};
 
 /// Maximum number of rules and peers that are compared for one finding.
 const MAX_COMPARED: usize = 2_000;
@@ -67,32 +68,6 @@ pub(super) enum Rank {
     TwoFaults,
 }
 
-/// Another way to serve the same, which the rule allows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum OtherWay {
-    /// Pods with these labels on this port.
-    Pods {
-        /// Their namespace.
-        namespace: String,
-        /// Their labels.
-        labels: Vec<(String, String)>,
-        /// The port.
-        port: u16,
-    },
-    /// An address on each node.
-    Address(String),
-}
-
-/// What is wrong with a peer or a port of a rule.
-#[derive(Default)]
-struct Fault {
-    /// What is wrong, as the end of a sentence about the policy.
-    problem: String,
-    cure: String,
-    other_way: Option<OtherWay>,
-    fix: Option<Fix>,
-}
-
 /// Returns the rule among these policies that came nearest to allowing the flow between some pods and the target.
 pub(super) fn near_miss<'a>(
     case: &Case<'a>,
@@ -120,8 +95,9 @@ pub(super) fn near_miss<'a>(
                 let other_direction = (side != direction).then_some(side);
                 let Some(near) = candidate.compare(rule, target, other_direction) else { continue };
                 let is_nearer = |best: &NearMiss<'_>| {
-                    let is_own = |near: &NearMiss<'_>| !is_of_case(case, near.policy);
-                    (near.rank, is_own(&near)) < (best.rank, is_own(best))
+                    // Of two that are as near, the one in the object at hand.
+                    let is_other = |near: &NearMiss<'_>| !is_of_case(case, near.policy);
+                    (near.rank, is_other(&near)) < (best.rank, is_other(best))
                 };
                 if found.as_ref().is_none_or(is_nearer) {
                     found = Some(near);
@@ -232,304 +208,5 @@ impl<'a> Candidate<'_, 'a> {
             && rule.within.is_none()
             && rule.conditions.is_empty()
             && *self.decides_alone.get_or_init(only_allows)
-    }
-}
-
-/// Returns true if one entry of a list of ports is for the target's port, in whichever protocol.
-fn lists_port(ports: &Ports, target: &Target<'_>) -> bool {
-    let Ports::Only(ports) = ports else { return false };
-    ports.iter().any(|port| match &port.numbers {
-        Numbers::Range(first, last) => *first == target.number && *last == target.number,
-        Numbers::Named(name) => name.contains(target.word),
-        Numbers::All | Numbers::Messages(..) => false,
-    })
-}
-
-/// Returns true if a rule whose peers include the target is about the target, and not about everything.
-fn is_meant(rule: &Rule, target: &Target<'_>) -> bool {
-    lists_port(&rule.ports, target)
-        || rule.peers.listed().iter().any(|peer| match &peer.who {
-            Who::Pods(pods) => is_like_pods(pods, target),
-            _ => false,
-        })
-}
-
-/// Returns true if a selector of pods mentions a label value of the target's pods, or all pods of the target's namespace.
-fn is_like_pods(pods: &Pods, target: &Target<'_>) -> bool {
-    let is_like_namespace = || match &pods.namespaces {
-        Namespaces::Own(_) => false,
-        Namespaces::Matching(selector) => {
-            mentions(selector, &|_, value| value == target.namespace || value.contains(target.word))
-        }
-    };
-    match &pods.labels {
-        Some(labels) if !labels.is_empty() => is_like_labels(labels, target),
-        _ => is_like_namespace(),
-    }
-}
-
-fn is_like_labels(labels: &Selector, target: &Target<'_>) -> bool {
-    mentions(labels, &|key, value| {
-        key.contains(target.word) || value.contains(target.word) || target.labels.iter().any(|(_, own)| own == value)
-    })
-}
-
-/// Returns true if a selector asks for a label of this kind.
-fn mentions(selector: &Selector, is_wanted: &dyn Fn(&str, &str) -> bool) -> bool {
-    charge(1);
-    match selector {
-        Selector::All(parts) | Selector::Any(parts) => parts.iter().any(|part| mentions(part, is_wanted)),
-        Selector::Not(_) => false,
-        Selector::Label(Requirement { key, operator: Operator::In(values), .. }) => {
-            charge(values.len() / 8);
-            values.iter().any(|value| is_wanted(key, value))
-        }
-        Selector::Label(_) => false,
-    }
-}
-
-/// What is wrong with the ports of a rule.
-fn port_fault(rule: &Rule, target: &Target<'_>) -> Option<Fault> {
-    let Ports::Only(listed) = &rule.ports else { return None };
-    charge(listed.len() / 8);
-    let Target { port_of, protocol, number, .. } = target;
-    let is_number = |port: &Port| port.known_numbers().is_some_and(|(first, last)| (first..=last).contains(number));
-    if let Some(other) = listed.iter().find(|port| is_number(port) && !port.is_for(*protocol)) {
-        let own = other.protocol.unwrap_or(Protocol::Tcp);
-        return Some(Fault {
-            problem: text!("allows port {number} over {own}, but not over {protocol}"),
-            cure: text!("add port {number} with `protocol: {protocol}`"),
-            // Rules for requests are for one protocol. An entry for more ports would open them all, and lookups need TCP too.
-            fix: (rule.filter != Some(Filter::Requests)
-                && own == Protocol::Tcp
-                && other.numbers == Numbers::Range(*number, *number))
-            .then(|| Fix::RepeatPort { port: other.path.clone(), protocol: *protocol }),
-            ..Fault::default()
-        });
-    }
-    let of_protocol = || listed.iter().filter(|port| port.is_for(*protocol));
-    if let Some(named) = of_protocol().find_map(|port| match &port.numbers {
-        Numbers::Named(named) => Some(named),
-        _ => None,
-    }) {
-        return Some(Fault {
-            problem: text!("names the port `{named}`, which {port_of} are not known to have"),
-            cure: text!("use port number {number}"),
-            ..Fault::default()
-        });
-    }
-    let (first, last) = of_protocol().find_map(Port::known_numbers)?;
-    let allowed = if first == last { text!("{first}") } else { text!("{first}–{last}") };
-    Some(Fault {
-        problem: text!("allows {protocol} port {allowed}, and {port_of} are on {number}"),
-        cure: text!("use port {number}"),
-        other_way: (first == last && target.is_configured).then(|| OtherWay::Pods {
-            namespace: target.namespace.to_owned(),
-            labels: target.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
-            port: first,
-        }),
-        fix: None,
-    })
-}
-
-/// What is wrong with the peer of a rule that is most like the target.
-fn peer_fault(case: &Case<'_>, rule: &Rule, target: &Target<'_>) -> Option<Fault> {
-    let is_certain = lists_port(&rule.ports, target);
-    let faults = rule.peers.listed().iter().filter_map(|peer| who_fault(case, &peer.who, rule, target, is_certain));
-    // A fault of a selector of pods says more than one of an address.
-    faults.min_by_key(|(order, _)| *order).map(|(_, fault)| fault)
-}
-
-fn who_fault(case: &Case<'_>, who: &Who, rule: &Rule, target: &Target<'_>, is_certain: bool) -> Option<(u8, Fault)> {
-    charge(1);
-    match who {
-        Who::Pods(pods) if is_like_pods(pods, target) || is_certain => {
-            let fault = pods_fault(case, pods, rule, target)?;
-            Some((if is_like_pods(pods, target) { 0 } else { 2 }, fault))
-        }
-        Who::Addresses(block) if is_certain => Some((1, block_fault(block, target))),
-        Who::Entity(entity) if is_certain => {
-            let fault = Fault {
-                problem: text!("allows entity {}, which does not include pods", entity.name()),
-                cure: text!("allow {}", target.place),
-                // DNS on the node itself is a part of this entity.
-                other_way: matches!(entity, Entity::Host | Entity::RemoteNode)
-                    .then(|| OtherWay::Address(NODE_LOCAL.to_owned())),
-                fix: None,
-            };
-            Some((1, fault))
-        }
-        Who::Service(service) if is_certain => {
-            let fault = Fault {
-                problem: text!("allows {}, which is not known to lead to {}", service.words, target.name),
-                cure: text!("allow {}", target.place),
-                ..Fault::default()
-            };
-            Some((1, fault))
-        }
-        Who::All(parts) => parts.iter().find_map(|part| match part.means(&target.end, case.view) {
-            Some(true) => None,
-            _ => who_fault(case, part, rule, target, is_certain),
-        }),
-        _ => None,
-    }
-}
-
-/// The usual address of NodeLocal DNSCache.
-const NODE_LOCAL: &str = "169.254.20.10";
-
-/// What is wrong with a selector of pods.
-fn pods_fault(case: &Case<'_>, pods: &Pods, rule: &Rule, target: &Target<'_>) -> Option<Fault> {
-    let End::Pod(endpoint) = &target.end else {
-        return Some(Fault {
-            problem: text!("allows {pods}, and {} are not pods", target.name),
-            cure: text!("allow {}", target.place),
-            ..Fault::default()
-        });
-    };
-    let namespace = namespace_fault(case, pods, target);
-    let labels = labels_fault(case, pods, endpoint, target);
-    let other_way = other_pods(pods, rule, target);
-    let (problem, cure) = match (namespace, labels) {
-        (None, None) => return None,
-        (Some(fault), None) | (None, Some(fault)) => fault,
-        (Some(_), Some(_)) if other_way.is_some() => {
-            (text!("allows {pods}, and {} are {}", target.name, target.place), text!("allow {}", target.place))
-        }
-        (Some((one, cure)), Some((other, other_cure))) => {
-            (text!("{one}, and it {other}"), text!("{cure}, and {other_cure}"))
-        }
-    };
-    Some(Fault { problem, cure, other_way, fix: None })
-}
-
-/// What is wrong with the namespaces of a selector of pods, and what to change.
-fn namespace_fault(case: &Case<'_>, pods: &Pods, target: &Target<'_>) -> Option<(String, String)> {
-    let Target { name, namespace, .. } = target;
-    if pods.namespaces.mean(namespace, case.view) == Some(true) {
-        return None;
-    }
-    let cure = text!("select namespace {namespace} by `{NAME_LABEL}: {namespace}`");
-    let selector = match &pods.namespaces {
-        Namespaces::Own(Some(own)) => {
-            return Some((text!("selects pods in its own namespace {own}, and {name} are in {namespace}"), cure));
-        }
-        Namespaces::Own(None) => {
-            return Some((text!("selects pods in its own namespace, and {name} are in {namespace}"), cure));
-        }
-        Namespaces::Matching(selector) => selector,
-    };
-    if let Some([other]) = selector.values_of(NAME_LABEL) {
-        return Some((text!("selects pods in namespace {other}, and {name} are in {namespace}"), cure));
-    }
-    let around: &dyn Surroundings = case.view;
-    let mut asked = Vec::new();
-    collect(selector, &mut asked);
-    let wrong = asked.into_iter().find_map(|(key, value)| match around.namespace_label(namespace, key) {
-        Fact::Value(own) if own == value => None,
-        Fact::Value(_) | Fact::Absent => Some(text!("{key}={value}, a label that {namespace} does not have")),
-        Fact::Unknown => Some(text!("{key}={value}, a label that {namespace} does not have by default")),
-    });
-    let problem = match wrong {
-        Some(wrong) => text!("selects namespaces with {wrong}"),
-        None => text!("selects namespaces with {selector}, and {name} are in {namespace}"),
-    };
-    Some((problem, cure))
-}
-
-/// What is wrong with the labels that a selector of pods asks for, and what to change.
-fn labels_fault(
-    case: &Case<'_>,
-    pods: &Pods,
-    endpoint: &Endpoint<'_>,
-    target: &Target<'_>,
-) -> Option<(String, String)> {
-    let labels = pods.labels.as_ref()?;
-    if labels.decided(&|owner, key| endpoint.label(owner, key, case.view)) == Some(true) {
-        return None;
-    }
-    let own = target.labels;
-    Some((text!("selects pods with {labels}, and {} have {own}", target.name), text!("select pods with {own}")))
-}
-
-/// What is wrong with a block of addresses.
-fn block_fault(block: &Block, target: &Target<'_>) -> Fault {
-    let name = target.name;
-    let cure = text!("allow {}", target.place);
-    let addresses = match &target.end {
-        End::Pod(endpoint) => endpoint.addresses,
-        _ => &[],
-    };
-    let removed = block.except.iter().find(|net| addresses.iter().any(|address| net.contains(address)));
-    let is_node_local = crate::model::is_link_local(block.net);
-    let problem = if let Some(net) = removed {
-        text!("leaves out {net}, which contains the address of {name}")
-    } else if is_node_local && matches!(target.end, End::Pod(_)) {
-        text!("allows {block}, an address on the node, and {name} are configured as pods")
-    } else if block.net.prefix_len() == block.net.max_prefix_len() {
-        text!("allows {block}; an address block matches the address of a pod, not the ClusterIP of its Service")
-    } else if !block.inside {
-        text!("allows {block}; the agent matches pods by labels, never by address")
-    } else if !block.except.is_empty() && block.net.prefix_len() == 0 {
-        text!("allows {block}, and may leave out the addresses of {name}")
-    } else {
-        text!("allows {block}, which is not known to contain the addresses of {name}")
-    };
-    let other_way = is_node_local.then(|| OtherWay::Address(block.net.addr().to_string()));
-    Fault { problem, cure, other_way, fix: None }
-}
-
-/// The pods that a rule allows, if it tells their labels in full: they may serve the same.
-fn other_pods(pods: &Pods, rule: &Rule, target: &Target<'_>) -> Option<OtherWay> {
-    let labels = pods.labels.as_ref().filter(|labels| is_like_labels(labels, target))?;
-    let mut asked = Vec::new();
-    collect(labels, &mut asked);
-    let namespace = match &pods.namespaces {
-        // A peer without a namespace is a slip of the author, and no other way.
-        Namespaces::Own(_) => return None,
-        Namespaces::Matching(selector) => match selector.values_of(NAME_LABEL) {
-            Some([name]) => &**name,
-            _ => return None,
-        },
-    };
-    let port = match &rule.ports {
-        Ports::Only(ports) => ports.iter().filter(|port| port.is_for(target.protocol)).find_map(Port::known_numbers),
-        _ => None,
-    };
-    let labels: Vec<(String, String)> =
-        asked.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    (!labels.is_empty()).then(|| OtherWay::Pods {
-        namespace: namespace.to_owned(),
-        labels,
-        port: port.map_or(target.number, |(first, _)| first),
-    })
-}
-
-/// The labels that a selector asks for by one value each.
-fn collect<'a>(selector: &'a Selector, asked: &mut Vec<(&'a str, &'a str)>) {
-    /// Maximum number of labels.
-    const MAX: usize = 8;
-    charge(1);
-    match selector {
-        Selector::All(parts) => parts.iter().for_each(|part| collect(part, asked)),
-        Selector::Label(Requirement { owner: Owner::Itself, key, operator: Operator::In(values) }) => {
-            if let ([value], true) = (values.as_slice(), asked.len() < MAX) {
-                asked.push((key, value));
-            }
-        }
-        Selector::Any(_) | Selector::Not(_) | Selector::Label(_) => {}
-    }
-}
-
-impl std::fmt::Display for OtherWay {
-    /// The entry of `clusterDNS` in the configuration, in one line.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Pods { namespace, labels, port } => {
-                let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}: {value}")).collect();
-                write!(f, "{{namespace: {namespace}, podLabels: {{{}}}, port: {port}}}", labels.join(", "))
-            }
-            Self::Address(address) => write!(f, "{{addresses: ['{address}']}}"),
-        }
     }
 }

@@ -139,8 +139,9 @@ fn check_proxies<'a>(case: &Case<'a>, policy: &'a Policy, direction: Direction, 
     }
     for (rule, proxy) in redirected(policy, direction) {
         let conflict = proxied(rule).into_iter().find_map(|proxied| {
-            let ports = text!("{} {}", proxied.protocol, number(proxied.numbers));
-            remember(&mut asked, proxied, proxy, policy).map(|(other, by)| (ports, other, by))
+            let (protocol, numbers) = (proxied.protocol, proxied.numbers);
+            let (other, by) = remember(&mut asked, proxied, proxy, policy)?;
+            Some((text!("{protocol} {}", number(numbers)), other, by))
         });
         let Some((ports, other, by)) = conflict else { continue };
         let whose = if std::ptr::eq(by, policy) { "another rule".to_owned() } else { text!("{}", by.object) };
