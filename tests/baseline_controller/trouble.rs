@@ -1,10 +1,8 @@
 //! What fails, what is undone, and what changes under the controller.
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use portcullis::baseline::PolicySet;
@@ -222,35 +220,6 @@ fn what_an_api_server_makes_of_a_policy_may_change(rig: &Rig, _: &Replica) {
     rig.wanted.send_modify(|wanted| wanted.policies = shipped);
 }
 
-/// A webhook of somebody else, who is asked of each new policy and never answers. Tells how often they were asked.
-fn silent_webhook(rig: &Rig) -> Arc<AtomicUsize> {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let webhook = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": "silent"},
-        "webhooks": [{
-            "name": "silent.example.com",
-            "clientConfig": {"url": format!("https://{}/", listener.local_addr().unwrap())},
-            "rules": [{
-                "apiGroups": ["networking.k8s.io"], "apiVersions": ["v1"], "operations": ["CREATE"],
-                "resources": ["networkpolicies"],
-            }],
-            "failurePolicy": "Fail", "timeoutSeconds": 10, "sideEffects": "None", "admissionReviewVersions": ["v1"],
-        }],
-    });
-    let asked: Arc<AtomicUsize> = Arc::default();
-    let count = Arc::clone(&asked);
-    thread::spawn(move || {
-        let mut held = Vec::new();
-        for stream in listener.incoming() {
-            held.push(stream);
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    });
-    assert!(rig.plane.apply(&webhook.to_string(), &[]).ok);
-    asked
-}
-
 fn a_silent_webhook_of_somebody_else_holds_nothing_up(rig: &Rig, _: &Replica) {
     rig.namespace("silence", &[&profile("standard")]);
     rig.until_applied("silence", "baseline, profile standard");
@@ -260,7 +229,7 @@ fn a_silent_webhook_of_somebody_else_holds_nothing_up(rig: &Rig, _: &Replica) {
     rig.kubectl(&["label", "namespace", "silence", &format!("{DOMAIN}/enforcement=disabled")]);
     until("the hatch is open", || rig.policy("silence", HATCH).is_some());
 
-    let asked = silent_webhook(rig);
+    let asked = rig.plane.install_silent_webhook(&json!({"failurePolicy": "Fail", "timeoutSeconds": 10}));
     let tried = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"name": "tried", "namespace": "default"}, "spec": {"podSelector": {}},

@@ -1,8 +1,6 @@
 //! `kubectl apply` of namespaces together with their policies, which rely on a baseline that is not stored yet.
 
 use std::fmt::Write as _;
-use std::net::TcpListener;
-use std::thread;
 
 use serde_json::json;
 
@@ -42,26 +40,10 @@ fn apply(cluster: &Installation, prefix: &str) -> usize {
 
 /// Delays each write of the controller by a second.
 fn slow_down(plane: &ControlPlane) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let webhook = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": "slow"},
-        "webhooks": [{
-            "name": "slow.example.com",
-            "clientConfig": {"url": format!("https://{}/", listener.local_addr().unwrap())},
-            "objectSelector": {"matchExpressions": [
-                {"key": "network-policy.portcullis.dev/layer", "operator": "Exists"}]},
-            "rules": [{"apiGroups": ["networking.k8s.io"], "apiVersions": ["v1"], "operations": ["CREATE"],
-                "resources": ["networkpolicies"]}],
-            "failurePolicy": "Ignore", "timeoutSeconds": 1, "sideEffects": "None", "admissionReviewVersions": ["v1"],
-        }],
-    });
-    thread::spawn(move || {
-        let held: Vec<_> = listener.incoming().collect();
-        drop(held);
-    });
-    let applied = plane.apply(&webhook.to_string(), &[]);
-    assert!(applied.ok, "{applied}");
+    let label = json!({"key": "network-policy.portcullis.dev/layer", "operator": "Exists"});
+    plane.install_silent_webhook(&json!({
+        "objectSelector": {"matchExpressions": [label]}, "failurePolicy": "Ignore", "timeoutSeconds": 1,
+    }));
 }
 
 #[test]

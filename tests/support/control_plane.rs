@@ -4,13 +4,15 @@ use std::env;
 use std::fmt;
 use std::fs;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::client::Client;
@@ -117,6 +119,38 @@ impl ControlPlane {
     /// An object as it is stored, if it is.
     pub(crate) fn stored(&self, arguments: &[&str]) -> Option<Value> {
         self.admin.stored(arguments)
+    }
+
+    /// Installs the webhook `silent` for new NetworkPolicies, which never answers, with these fields besides. Returns how often it
+    /// was called.
+    pub(crate) fn install_silent_webhook(&self, fields: &Value) -> Arc<AtomicUsize> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut webhook = json!({
+            "name": "silent.example.com",
+            "clientConfig": {"url": format!("https://{}/", listener.local_addr().unwrap())},
+            "rules": [{
+                "apiGroups": ["networking.k8s.io"], "apiVersions": ["v1"], "operations": ["CREATE"],
+                "resources": ["networkpolicies"],
+            }],
+            "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        });
+        webhook.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let configuration = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": "silent"}, "webhooks": [webhook],
+        });
+        let calls: Arc<AtomicUsize> = Arc::default();
+        let count = Arc::clone(&calls);
+        thread::spawn(move || {
+            let mut held = Vec::new();
+            for stream in listener.incoming() {
+                held.push(stream);
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let applied = self.apply(&configuration.to_string(), &[]);
+        assert!(applied.ok, "{applied}");
+        calls
     }
 
     /// `kubectl` as an administrator.
