@@ -12,6 +12,8 @@ mod support;
 
 #[path = "installation/cluster.rs"]
 mod cluster;
+#[path = "installation/dns.rs"]
+mod dns;
 #[path = "installation/first_apply.rs"]
 mod first_apply;
 
