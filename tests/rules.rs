@@ -257,7 +257,28 @@ const CASES: &[(&str, usize, &str)] = &[
         0,
         "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}], ports: [{port: 80}]}]}",
     ),
-    ("open-ingress", 0, "{podSelector: {}, ingress: [{from: [{namespaceSelector: {}}], ports: [{port: 80}]}]}"),
+    ("open-ingress", 1, "{podSelector: {}, ingress: [{from: [{namespaceSelector: {}}], ports: [{port: 80}]}]}"),
+    (
+        "open-ingress",
+        0,
+        "{podSelector: {}, ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {a: b}}}], ports: [{port: 80}]}]}",
+    ),
+    ("open-ingress", 0, "{podSelector: {}, ingress: [{from: [{podSelector: {}}], ports: [{port: 80}]}]}"),
+    (
+        "open-ingress",
+        1,
+        "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [192.0.2.0/24]}}], ports: [{port: 80}]}]}",
+    ),
+    (
+        "open-ingress",
+        1,
+        "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/1}}], ports: [{port: 80}]}, {from: [{ipBlock: {cidr: 128.0.0.0/1}}], ports: [{port: 80}]}]}",
+    ),
+    (
+        "open-ingress",
+        0,
+        "{podSelector: {}, ingress: [{from: [{ipBlock: {cidr: 0.0.0.0/1}}], ports: [{port: 80}]}, {from: [{ipBlock: {cidr: 128.0.0.0/1}}], ports: [{port: 81}]}]}",
+    ),
     ("open-ingress", 0, "{podSelector: {}, policyTypes: [Egress], egress: [{}]}"),
     // Addresses.
     (

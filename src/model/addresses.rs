@@ -90,6 +90,18 @@ impl AddressSet {
         Self { v4: Ranges::none(), v6 }
     }
 
+    /// Returns true if the set leaves out less than 1/256 of the IPv4 or of the IPv6 addresses that a pod can have. Class E
+    /// (240.0.0.0/4, RFC 1112 §4) does not count: lists of all public addresses leave it out.
+    #[must_use]
+    pub fn is_nearly_everywhere(&self) -> bool {
+        let leaves_out_less = |mut all: Self, count: u128| {
+            all.subtract(self);
+            all.v4.subtract(&Ranges::between(0xf000_0000, u32::MAX));
+            all.count() < count
+        };
+        leaves_out_less(Self::every_v4_of_pods(), 1 << 24) || leaves_out_less(Self::every_v6_of_pods(), 1 << 120)
+    }
+
     /// Returns true if every address in the set is link-local, and so on the node itself (RFC 3927, RFC 4291 §2.5.6).
     #[must_use]
     pub fn is_link_local(&self) -> bool {
@@ -248,6 +260,34 @@ mod tests {
             }
         }
         assert_eq!((v4, v6), (net("0.0.0.0/0").into(), net("::/0").into()));
+    }
+
+    #[test]
+    fn a_small_exception_leaves_nearly_every_address() {
+        let set = |nets: &[&str], except: &[&str]| {
+            let mut set: AddressSet = nets.iter().map(|text| net(text)).collect();
+            set.subtract(&except.iter().map(|text| net(text)).collect());
+            set.is_nearly_everywhere()
+        };
+        assert!(set(&["0.0.0.0/0"], &[]) && set(&["::/0"], &[]));
+        assert!(set(&["0.0.0.0/1", "128.0.0.0/1"], &[]) && set(&["0.0.0.0/0"], &["10.0.0.0/9"]));
+        assert!(set(
+            &[
+                "1.0.0.0/8",
+                "2.0.0.0/7",
+                "4.0.0.0/6",
+                "8.0.0.0/5",
+                "16.0.0.0/4",
+                "32.0.0.0/3",
+                "64.0.0.0/2",
+                "128.0.0.0/2",
+                "192.0.0.0/3"
+            ],
+            &[]
+        ));
+        assert!(set(&["::/0"], &["fd00::/9"]));
+        assert!(!set(&["0.0.0.0/0"], &["10.0.0.0/8"]) && !set(&["::/0"], &["fd00::/8"]));
+        assert!(!set(&["0.0.0.0/1"], &[]) && !set(&["2000::/3"], &[]) && !set(&[], &[]));
     }
 
     #[test]

@@ -189,6 +189,12 @@ impl Pods {
         Some(Self { namespaces, labels: (!parts.is_empty()).then(|| Selector::all(parts)) })
     }
 
+    /// Returns true if it is written so that it matches every pod of every namespace.
+    #[must_use]
+    pub fn are_all(&self) -> bool {
+        self.all_pods() && matches!(&self.namespaces, Namespaces::Matching(namespaces) if namespaces.is_empty())
+    }
+
     /// Whether it is written so that every pod of the namespaces is meant.
     #[must_use]
     pub fn all_pods(&self) -> bool {

@@ -129,10 +129,10 @@ impl Rule for MetadataEgress {
                 let help = match (block, &rule.peers) {
                     (Some(_), _) => text!("leave {address} out of what is allowed"),
                     (None, Peers::Any) => {
-                        "name where the pods have to send, or leave the metadata service out of a block".to_owned()
+                        text!("name the destinations, or allow an address block without {address}")
                     }
                     (None, Peers::Only(_)) => {
-                        "remove it, unless the pods really need the identity of the node".to_owned()
+                        text!("to keep the rest, allow an address block without {address} in place of {to}")
                     }
                 };
                 findings.add::<Self>(case, path, message, help, fix);

@@ -1,26 +1,44 @@
 //! See [`OpenIngress`].
 
+use std::collections::HashMap;
+
 use super::passed_on::{Later, verb};
 use super::{Case, Findings, Rule};
-use crate::model::{BUDGET, Direction, Peers};
+use crate::budget::charge;
+use crate::model::{
+    AddressSet, BUDGET, Block, Direction, Entity, Path, Peer, Peers, Ports, Rule as TrafficRule, Selector, Stage, Who,
+};
 
 rule! {
-    /// Ingress is allowed from anywhere.
+    /// Ingress is allowed from anywhere, or from the whole cluster.
     ///
     /// ## Why
     ///
-    /// `0.0.0.0/0` and a missing `from` let in every pod of the cluster and every machine that can reach the pod's
-    /// network. For a public entry that is right; for anything behind one it takes the policy's point away.
+    /// `0.0.0.0/0` and a missing `from` admit every pod of the cluster and every machine that can reach the network of the
+    /// pods. `namespaceSelector: {}` admits every pod of every tenant. For a public entry or a shared service that is right.
+    /// Everywhere else it defeats the purpose of the policy.
     ///
     /// ## What it looks at
     ///
-    /// Each rule that allows ingress, on its own: no peers; a block of all IPv4 or all IPv6 addresses without exceptions.
+    /// The rules of a policy that allow ingress:
     ///
-    /// - NetworkPolicy: `from` left out or empty, `0.0.0.0/0`, `::/0`.
-    /// - Cilium: a rule with ports and no peers, `fromCIDR` and `fromCIDRSet`, the entities all and world.
-    /// - Calico: an Allow rule without a source, or with nets of all addresses. In the default tier a Pass rule too, unless
-    ///   something in a later tier stops all of it.
-    /// - ClusterNetworkPolicy: not concerned, its ingress comes from pods only.
+    /// - rules without peers;
+    /// - address blocks. The blocks of all rules of the policy for the same ports are added up, so splitting `0.0.0.0/0` into
+    ///   two halves changes nothing. They count as anywhere if they leave out less than 1/256 of the addresses that a pod can
+    ///   have in IPv4 or in IPv6. `0.0.0.0/0` without `10.0.0.0/8` is not reported; without `192.0.2.0/24` it is;
+    /// - peers that match all pods of all namespaces. Not in platform namespaces, whose services are for the whole cluster.
+    ///
+    /// By dialect:
+    ///
+    /// - NetworkPolicy: `from` left out or empty; `ipBlock` with and without `except`; `namespaceSelector: {}` without
+    ///   `podSelector` or with an empty one.
+    /// - Cilium: a rule with ports and no peers; `fromCIDR` and `fromCIDRSet`; the entities all, world and cluster. The entity
+    ///   remote-node too where `toPorts` lists ports: Cilium gives it to hostNetwork pods of other nodes, and to NodePort
+    ///   traffic from outside of the cluster that another node forwards.
+    /// - Calico: an Allow rule without a source; `nets` and `notNets`; `namespaceSelector: all()`. In the default tier a Pass
+    ///   rule too, unless a later tier stops all of it.
+    /// - ClusterNetworkPolicy: not concerned. Its ingress comes from pods only, and administrators write it for the whole
+    ///   cluster.
     ///
     /// ## Fires
     ///
@@ -77,25 +95,112 @@ impl Rule for OpenIngress {
         let mut budget = BUDGET;
         for policy in case.policies() {
             let later = Later::than(case, policy, &mut budget);
+            let namespace = policy.object.namespace.as_deref();
+            let is_shared =
+                policy.stage != Stage::Policies || namespace.is_some_and(|name| case.site.is_platform(name));
+            let mut rest = Vec::new();
             for rule in &policy.ingress.rules {
-                let (path, from) = match &rule.peers {
-                    Peers::Any => (rule.path.clone(), "anywhere".to_owned()),
-                    Peers::Only(peers) => match peers.iter().find(|peer| peer.who.is_anywhere()) {
-                        Some(peer) => (peer.path.clone(), text!("{}", peer.who)),
-                        None => continue,
-                    },
-                };
                 if !later.lets_through(Direction::Ingress, rule, &mut budget) {
                     continue;
                 }
-                let message = text!(
-                    "ingress from {from} {} on {}: anything that reaches the pods may connect",
-                    verb(rule),
-                    rule.ports
-                );
-                let help = "name the pods, the namespaces or the addresses that have to get in".to_owned();
-                findings.add::<Self>(case, path, message, help, None);
+                match Open::at(rule, is_shared) {
+                    Some(open) => open.report(case, findings),
+                    None => rest.push(rule),
+                }
+            }
+            for open in by_blocks(&rest) {
+                open.report(case, findings);
             }
         }
     }
 }
+
+/// A rule that admits too many.
+struct Open<'a> {
+    rule: &'a TrafficRule,
+    path: &'a Path,
+    /// The peers, as the manifest names them.
+    from: String,
+    /// Who may connect.
+    who: &'static str,
+}
+
+impl<'a> Open<'a> {
+    fn anywhere(rule: &'a TrafficRule, path: &'a Path, from: String) -> Self {
+        Self { rule, path, from, who: "anything that reaches the pods" }
+    }
+
+    /// Returns how a rule is open by one of its peers.
+    fn at(rule: &'a TrafficRule, is_shared: bool) -> Option<Self> {
+        let Peers::Only(peers) = &rule.peers else {
+            return Some(Self::anywhere(rule, &rule.path, "anywhere".to_owned()));
+        };
+        charge(peers.len());
+        if let Some(peer) = peers.iter().find(|peer| peer.who.is_anywhere()) {
+            return Some(Self::anywhere(rule, &peer.path, text!("{}", peer.who)));
+        }
+        peers.iter().filter(|_| !is_shared).find_map(|peer| {
+            let who = match &peer.who {
+                Who::Pods(pods) if pods.are_all() => "every pod of the cluster",
+                Who::Entity(Entity::Cluster) => "every pod and every node of the cluster",
+                Who::Entity(Entity::RemoteNode) if rule.ports != Ports::Any => {
+                    "hostNetwork pods of other nodes and NodePort clients outside of the cluster"
+                }
+                _ => return None,
+            };
+            Some(Self { rule, path: &peer.path, from: text!("{}", peer.who), who })
+        })
+    }
+
+    fn report(self, case: &Case<'_>, findings: &mut Findings) {
+        let Self { rule, path, from, who } = self;
+        let message = text!("ingress from {from} {} on {}: {who} may connect", verb(rule), rule.ports);
+        let help = "name the pods, the namespaces or the addresses that have to get in".to_owned();
+        findings.add::<OpenIngress>(case, path.clone(), message, help, None);
+    }
+}
+
+/// Returns the rules that are open by their address blocks. The blocks of rules for the same pods and ports are added up.
+fn by_blocks<'a>(rules: &[&'a TrafficRule]) -> Vec<Open<'a>> {
+    let mut sums: HashMap<(String, Option<&'a Selector>), Vec<(&'a TrafficRule, &'a Peer, &'a Block)>> = HashMap::new();
+    let mut order = Vec::new();
+    // A rule for some addresses of the near end is for pods that no other rule is known to be for.
+    for rule in rules.iter().filter(|rule| rule.within.is_none()) {
+        let cost: usize = rule.blocks().map(|(_, block)| 1 + block.except.len()).sum();
+        charge(cost);
+        if cost == 0 {
+            continue;
+        }
+        // The words are the same where the ports are, wherever they are written.
+        charge(rule.ports.entries());
+        let key = (text!("{}", rule.ports), rule.only.as_ref());
+        let blocks = sums.entry(key.clone()).or_default();
+        if blocks.is_empty() {
+            order.push(key);
+        }
+        blocks.extend(rule.blocks().map(|(peer, block)| (*rule, peer, block)));
+    }
+    let open = |key| {
+        let blocks = sums.remove(&key)?;
+        // Most lists hold a few small blocks.
+        if blocks.iter().all(|(_, _, block)| block.net.prefix_len() > 8) && blocks.len() < 256 {
+            return None;
+        }
+        if let Some((rule, peer, block)) = blocks.iter().find(|(_, _, block)| block.addresses().is_nearly_everywhere())
+        {
+            return Some(Open::anywhere(rule, &peer.path, text!("{block}")));
+        }
+        let all = AddressSet::union(blocks.iter().map(|(_, _, block)| block.addresses()));
+        let (rule, peer, _) = blocks.last().filter(|_| all.is_nearly_everywhere())?;
+        let named: Vec<String> = blocks.iter().take(MAX_NAMED).map(|(_, _, block)| text!("{block}")).collect();
+        let mut from = named.join(" and ");
+        if let Some(more @ 1..) = blocks.len().checked_sub(MAX_NAMED) {
+            from.push_str(&text!(" and {more} more blocks"));
+        }
+        Some(Open::anywhere(rule, &peer.path, from))
+    };
+    order.into_iter().filter_map(open).collect()
+}
+
+/// Maximum number of blocks that a message names.
+const MAX_NAMED: usize = 4;
