@@ -97,7 +97,7 @@ fn patch(
             patch.applied_to(&object)?;
             patch
         }
-        Body::Namespace(_) | Body::Tier(_) | Body::Workload(_) => return None,
+        Body::Namespace(_) | Body::Tier(_) | Body::Workload(_) | Body::Service(_) => return None,
     };
     (!patch.is_empty()).then_some(patch)
 }

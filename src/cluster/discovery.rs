@@ -87,13 +87,16 @@ const STORED: &str = "crd.projectcalico.org";
 /// What makes pods that another watched kind does not make.
 const RUNNING: [&str; 5] = ["Pod", "DaemonSet", "Deployment", "StatefulSet", "CronJob"];
 
+/// The kinds of the core group that do not make pods.
+const PLACES: [&str; 2] = ["Namespace", "Service"];
+
 fn kinds() -> impl Iterator<Item = &'static Kind> {
     DIALECTS.iter().flat_map(|dialect| dialect.kinds())
 }
 
 /// Whether objects of a kind are in the view. Of what runs, only what no other tells of.
 fn is_watched(kind: &Kind) -> bool {
-    let runs = matches!(kind.group, "" | "apps" | "batch") && kind.kind != "Namespace";
+    let runs = matches!(kind.group, "" | "apps" | "batch") && !PLACES.contains(&kind.kind);
     !runs || RUNNING.contains(&kind.kind)
 }
 

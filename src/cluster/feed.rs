@@ -219,7 +219,9 @@ impl Feed {
                 self.view.insert(Object { id: id.clone(), body, faults, annotations });
                 self.view.own(&id, owned);
             }
-            Body::Namespace(_) | Body::Tier(_) => self.view.insert(Object { id, body, faults, annotations }),
+            Body::Namespace(_) | Body::Tier(_) | Body::Service(_) => {
+                self.view.insert(Object { id, body, faults, annotations });
+            }
         }
     }
 }

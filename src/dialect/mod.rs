@@ -17,6 +17,7 @@ pub mod cilium;
 pub mod cluster;
 pub mod kubernetes;
 pub mod namespace;
+pub mod service;
 pub mod workload;
 
 pub use error::ReadError;
@@ -34,6 +35,7 @@ pub const DIALECTS: &[&dyn Dialect] = &[
     &cluster::Cluster,
     &namespace::Namespaces,
     &workload::Workloads,
+    &service::Services,
 ];
 
 /// One way to write objects of a cluster.

@@ -27,6 +27,7 @@ mod policy;
 mod ports;
 mod ranges;
 mod selector;
+mod service;
 mod ternary;
 
 pub use addresses::{AddressSet, Block, is_link_local};
@@ -43,10 +44,11 @@ pub use object::{
     Body, ContainerPort, NAME_LABEL, Namespace, Object, ObjectRef, Scrape, Workload, bare_name, is_stored_by_calico,
 };
 pub use path::{Path, Step};
-pub use peer::{Entity, Namespaces, Peer, Peers, Pods, Service, Who};
+pub use peer::{Entity, Namespaces, Peer, Peers, Pods, ServicePeer, Who};
 pub use policy::{
     Action, Direction, Filter, Order, Parser, Policy, Precedence, Proxy, Rule, Side, Stage, Standing, Tier, Types,
 };
 pub use ports::{Names, Numbers, Port, Ports, Protocol, Traffic};
 pub use ranges::Ranges;
 pub use selector::{Fact, Operator, Owner, Requirement, Selector};
+pub use service::{Service, ServicePort, TargetPort};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::{Fault, Labels, Path, Policy, Protocol, Tier};
+use super::{Fault, Labels, Path, Policy, Protocol, Service, Tier};
 
 /// The label that every namespace carries with its own name as the value, known or not (Kubernetes 1.22).
 pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -123,6 +123,8 @@ pub enum Body {
     Namespace(Namespace),
     /// A pod, or something that makes pods.
     Workload(Workload),
+    /// A Service.
+    Service(Service),
 }
 
 impl Object {
@@ -131,7 +133,7 @@ impl Object {
     pub fn policies(&self) -> &[Policy] {
         match &self.body {
             Body::Policies(policies) => policies,
-            Body::Tier(_) | Body::Namespace(_) | Body::Workload(_) => &[],
+            Body::Tier(_) | Body::Namespace(_) | Body::Workload(_) | Body::Service(_) => &[],
         }
     }
 
@@ -140,7 +142,7 @@ impl Object {
     pub fn as_namespace(&self) -> Option<&Namespace> {
         match &self.body {
             Body::Namespace(namespace) => Some(namespace),
-            Body::Policies(_) | Body::Tier(_) | Body::Workload(_) => None,
+            Body::Policies(_) | Body::Tier(_) | Body::Workload(_) | Body::Service(_) => None,
         }
     }
 
@@ -149,7 +151,7 @@ impl Object {
     pub fn namespace(&self) -> Option<&str> {
         match &self.body {
             Body::Namespace(_) => Some(&self.id.name),
-            Body::Policies(_) | Body::Tier(_) | Body::Workload(_) => self.id.namespace.as_deref(),
+            Body::Policies(_) | Body::Tier(_) | Body::Workload(_) | Body::Service(_) => self.id.namespace.as_deref(),
         }
     }
 }

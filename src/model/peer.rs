@@ -46,7 +46,7 @@ pub enum Who {
     /// Whatever answers to a name in DNS.
     Domain(DomainPattern),
     /// What stands behind a Service.
-    Service(Service),
+    Service(ServicePeer),
     /// What all of these mean.
     All(Vec<Who>),
     /// What this does not mean.
@@ -57,7 +57,7 @@ pub enum Who {
 
 /// A Service, or several. The model knows no Services: only of those that somebody named it is known what they lead to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Service {
+pub struct ServicePeer {
     /// Its namespace; any if it is none.
     pub namespace: Option<Box<str>>,
     /// Its name, if it is selected by name.

@@ -25,7 +25,7 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
         // The policies of a tier in the same folder are judged themselves, in this tier.
         Body::Tier(_) if case.is_new() && !case.view.is_whole() => return,
         Body::Policies(_) | Body::Tier(_) => {}
-        Body::Namespace(_) | Body::Workload(_) => return,
+        Body::Namespace(_) | Body::Workload(_) | Body::Service(_) => return,
     }
     let scene = case.after();
     let isolates = |policy: &Policy| policy.isolates(Direction::Egress, &scene);

@@ -160,9 +160,12 @@ impl<'a> Open<'a> {
     }
 }
 
+/// A block, with its peer and its rule.
+type Written<'a> = (&'a TrafficRule, &'a Peer, &'a Block);
+
 /// Returns the rules that are open by their address blocks. The blocks of rules for the same pods and ports are added up.
 fn by_blocks<'a>(rules: &[&'a TrafficRule]) -> Vec<Open<'a>> {
-    let mut sums: HashMap<(String, Option<&'a Selector>), Vec<(&'a TrafficRule, &'a Peer, &'a Block)>> = HashMap::new();
+    let mut sums: HashMap<(String, Option<&'a Selector>), Vec<Written<'a>>> = HashMap::new();
     let mut order = Vec::new();
     // A rule for some addresses of the near end is for pods that no other rule is known to be for.
     for rule in rules.iter().filter(|rule| rule.within.is_none()) {

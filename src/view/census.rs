@@ -44,6 +44,11 @@ impl View {
                     let running = facts.running().iter().filter(|running| *running.kind == *kind);
                     found.extend(running.map(|running| object(Some(namespace), &running.name)));
                 }
+                if (kind, sample.group()) == ("Service", "") {
+                    for (namespace, facts) in &self.namespaces {
+                        found.extend(facts.services.iter().map(|(name, _)| object(Some(namespace), name)));
+                    }
+                }
                 // An object can hold several policies.
                 found.sort_unstable();
                 found.dedup();
@@ -72,6 +77,7 @@ impl View {
                 last = Some(object);
             }
         }
+        count("", "Service", self.namespaces.values().map(|facts| facts.services.len()).sum());
         for facts in self.namespaces.values() {
             for alike in facts.running().chunk_by(|one, other| one.kind == other.kind) {
                 if let Some(first) = alike.first() {

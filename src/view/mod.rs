@@ -94,6 +94,10 @@ impl View {
                 let address = workload.address.take();
                 self.insert_workload(&id, Arc::new(workload), address);
             }
+            Body::Service(service) => {
+                let name = id.namespace.unwrap_or_default();
+                self.facts_mut(&name).insert_service(id.name, service);
+            }
         }
     }
 
@@ -135,7 +139,10 @@ impl View {
                 let name = id.namespace.as_deref().unwrap_or_default();
                 self.change(name, |facts| {
                     facts.policies.retain(|policy| !policy.object.is_same_entry(id));
-                    facts.remove_workload(&id.kind, &id.name);
+                    match &*id.kind {
+                        "Service" => facts.services.retain(|(name, _)| *name != id.name),
+                        kind => facts.remove_workload(kind, &id.name),
+                    }
                 });
             }
         }

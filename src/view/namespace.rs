@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 
-use crate::model::{Labels, ObjectRef, Policy, Workload};
+use crate::model::{Labels, ObjectRef, Policy, Service, Workload};
 
 /// What is known of one namespace.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +26,8 @@ pub struct NamespaceFacts {
     pub has_operator_pods: bool,
     /// Its pods and what makes pods, by kind and name.
     running: Vec<Running>,
+    /// Its Services, by name.
+    pub services: Vec<(Box<str>, Arc<Service>)>,
     /// Where those that are alike begin in that list, once it was asked for: a namespace may hold tens of thousands.
     starts: OnceLock<Box<[u32]>>,
     /// Which objects in it the baseline controller put there.
@@ -112,6 +114,18 @@ impl NamespaceFacts {
         }
     }
 
+    pub(super) fn insert_service(&mut self, name: Box<str>, service: Service) {
+        let service = Arc::new(service);
+        match self.services.binary_search_by(|(other, _)| other.cmp(&name)) {
+            Ok(at) => {
+                if let Some((_, known)) = self.services.get_mut(at) {
+                    *known = service;
+                }
+            }
+            Err(at) => self.services.insert(at, (name, service)),
+        }
+    }
+
     pub(super) fn remove_workload(&mut self, kind: &str, name: &str) {
         self.starts = OnceLock::new();
         if let Ok(at) = self.place(kind, name) {
@@ -129,12 +143,17 @@ impl NamespaceFacts {
             policies: std::mem::take(&mut self.policies),
             running: std::mem::take(&mut self.running),
             has_operator_pods: self.has_operator_pods,
+            services: std::mem::take(&mut self.services),
             owned: std::mem::take(&mut self.owned),
             ..Self::default()
         };
     }
 
     pub(super) fn is_nothing(&self) -> bool {
-        self.labels.is_none() && self.policies.is_empty() && self.running.is_empty() && self.owned.is_empty()
+        self.labels.is_none()
+            && self.policies.is_empty()
+            && self.running.is_empty()
+            && self.owned.is_empty()
+            && self.services.is_empty()
     }
 }

@@ -270,7 +270,7 @@ fn lacks_namespace(object: &Object) -> bool {
         Body::Policies(policies) => {
             policies.iter().any(|policy| matches!(policy.subject.namespaces, Namespaces::Own(None)))
         }
-        Body::Workload(_) => true,
+        Body::Workload(_) | Body::Service(_) => true,
         Body::Namespace(_) | Body::Tier(_) => false,
     };
     is_of_namespace && object.id.namespace.is_none()

@@ -10,7 +10,7 @@ use super::reader::{Parsed, Reader, Role};
 use super::selector::not;
 use super::wire;
 use crate::budget::{charge, hold};
-use crate::model::{Block, FaultKind, Namespaces, Owner, Path, Peer, Peers, Pods, Selector, Service, Who};
+use crate::model::{Block, FaultKind, Namespaces, Owner, Path, Peer, Peers, Pods, Selector, ServicePeer, Who};
 
 /// The selectors of one end.
 struct Selectors<'a> {
@@ -41,7 +41,7 @@ impl Reader {
             let namespace = services.namespace.clone().filter(|namespace| !namespace.is_empty());
             // Felix looks for one without a namespace in no namespace at all.
             let name = services.name.clone().filter(|_| namespace.is_some());
-            Who::Service(Service { namespace, name, words: service(services) })
+            Who::Service(ServicePeer { namespace, name, words: service(services) })
         }));
         let left = nets.families(families);
         let single = |who: Block, path: &Path| Peer::new(path.clone(), Who::Addresses(who));

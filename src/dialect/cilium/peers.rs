@@ -11,7 +11,7 @@ use super::selector::{in_words, terms};
 use super::validity::Faults;
 use super::{names, wire};
 use crate::dialect::cidr;
-use crate::model::{Action, Block, Entity, Path, Peer, Service, Who};
+use crate::model::{Action, Block, Entity, Path, Peer, ServicePeer, Who};
 
 /// The peers of an element. None if one of its lists is there and empty: the element selects nothing then, whatever else it
 /// has (since 1.16). With an empty list it names nobody, which means anybody if it has ports.
@@ -71,7 +71,7 @@ pub(super) fn read(
                 let by_name = wanted.k8s_service.as_ref().filter(|_| wanted.k8s_service_selector.is_none());
                 let namespace = by_name.and_then(|by| by.namespace.clone()).filter(|namespace| !namespace.is_empty());
                 let name = by_name.and_then(|by| by.service_name.clone()).filter(|name| !name.is_empty());
-                add(path, Who::Service(Service { namespace, name, words: service(wanted).into() }));
+                add(path, Who::Service(ServicePeer { namespace, name, words: service(wanted).into() }));
             }
         } else if !element.services.is_empty() {
             // `specHasToServices` looks at `egress` alone, and `parserules.go` at no services.
