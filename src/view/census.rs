@@ -1,4 +1,4 @@
-//! Which objects a view knows of.
+//! Lists and counts of the objects in a view.
 
 #![allow(clippy::iter_over_hash_type, reason = "what is counted has no order, and what is listed is a set")]
 
@@ -8,7 +8,8 @@ use super::View;
 use crate::model::ObjectRef;
 
 impl View {
-    /// The objects of a kind that are known, as of this version of it. A namespace of which only the contents are known is none of them.
+    /// The known objects of a kind, with this API version. A namespace that is known only by its contents is not
+    /// listed.
     #[must_use]
     pub fn objects_of(&self, api_version: &str, kind: &str) -> Vec<ObjectRef> {
         let object = |namespace: Option<&str>, name: &str| ObjectRef {
@@ -57,7 +58,7 @@ impl View {
         }
     }
 
-    /// How many objects are known, by group and kind. What runs is counted without its group.
+    /// The number of known objects by group and kind. Pods and workloads are counted under the empty group.
     #[must_use]
     pub fn census(&self) -> HashMap<(&str, &str), usize> {
         let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
@@ -70,7 +71,7 @@ impl View {
         for policies in lists {
             let mut last: Option<&ObjectRef> = None;
             for object in policies.iter().map(|policy| &policy.object) {
-                // Those of one object stand together.
+                // Policies of one object are adjacent.
                 if last.is_none_or(|last| last != object) {
                     count(object.group(), &object.kind, 1);
                 }

@@ -1,4 +1,4 @@
-//! The escape hatch of a namespace: enforcement switched off, by somebody, for a reason, until a time.
+//! The escape hatch of a namespace: a user switches enforcement off, with a reason and an end time.
 
 use std::fmt;
 
@@ -7,31 +7,31 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Site, parse_rfc3339};
 use crate::model::Labels;
 
-/// What a namespace says about its hatch. It is there if enforcement is switched off, guarded or not.
+/// An open hatch: enforcement is switched off, with a reason and an end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hatch<'a> {
-    /// Why it was opened.
+    /// The reason.
     pub reason: &'a str,
-    /// When it closes.
+    /// The time at which it closes.
     pub until: Timestamp,
 }
 
-/// Why enforcement that is switched off counts as switched on.
+/// The reason why a hatch does not take effect, although enforcement is labelled as disabled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HatchFault<'a> {
-    /// Nobody says why.
+    /// The reason is missing.
     NoReason,
-    /// Nobody says until when.
+    /// The end time is missing.
     NoEnd,
-    /// What is said is no time.
+    /// The end time does not parse.
     BadEnd(&'a str),
-    /// It is over.
+    /// The end time is past.
     Over(Timestamp),
-    /// It is later than the configuration allows.
+    /// The end time is later than the configuration allows.
     TooLate {
-        /// When it would close.
+        /// The end time.
         until: Timestamp,
-        /// The latest time that is allowed.
+        /// The latest end time that is allowed.
         latest: Timestamp,
     },
 }
@@ -51,8 +51,9 @@ impl fmt::Display for HatchFault<'_> {
 }
 
 impl Site {
-    /// What a namespace with these labels and annotations says about its hatch: nothing where enforcement is not switched
-    /// off, and what is wrong with it where it has no effect for that.
+    /// The hatch that these labels and annotations of a namespace open.
+    ///
+    /// Returns `None` if enforcement is not switched off, and the fault if it is switched off without effect.
     pub fn hatch<'a>(
         &self,
         labels: &Labels,
@@ -67,7 +68,7 @@ impl Site {
         let reason = written(&self.reason_annotation()).ok_or(HatchFault::NoReason)?;
         let until = written(&self.until_annotation()).ok_or(HatchFault::NoEnd)?;
         let until = parse_rfc3339(until).ok_or(HatchFault::BadEnd(until))?;
-        // It was allowed when it was opened, and time has only passed since then.
+        // The limit was checked when the hatch was opened, and `now` has only moved on since.
         let in_time = |time: SignedDuration| now.saturating_add(time).unwrap_or(Timestamp::MAX);
         let latest = in_time(self.hatch_max_duration);
         if until <= now {
@@ -80,5 +81,5 @@ impl Site {
     }
 }
 
-/// How much the clocks of those who ask and of this machine may differ.
+/// Maximum clock skew between clients and this machine.
 const GRACE: SignedDuration = SignedDuration::from_secs(60);

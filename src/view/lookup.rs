@@ -1,6 +1,7 @@
-//! What a decision has to know and no snapshot tells: it is asked of the cluster itself, and only where it matters.
+//! Lookups: facts that a decision needs and the caches do not hold. The API server is asked for them only if they
+//! change the decision.
 //!
-//! A decision never waits. It notes what it lacks ([`Need`]), and is made again when that is known ([`Facts`]).
+//! A decision never waits. It records what it lacks ([`Need`]) and is evaluated again with the answers ([`Facts`]).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,14 +9,15 @@ use std::pin::Pin;
 
 use crate::model::Object;
 
-/// What has to be asked.
+/// A fact to look up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Need {
-    /// A namespace of which the watches have not told yet.
+    /// A namespace that the watches have not reported yet.
     Namespace(Box<str>),
-    /// The policies that are stored now in a namespace, and those of the cluster: before a denial that they could change.
+    /// The policies that are stored now, in a namespace and cluster-wide. They are read before a denial that they could
+    /// change.
     Stored(Option<Box<str>>),
-    /// Whether the requester may list a core resource in a namespace, or in the cluster.
+    /// A check that the requester may list a core resource, in a namespace or in the whole cluster.
     List {
         /// The resource.
         resource: &'static str,
@@ -24,19 +26,19 @@ pub enum Need {
         /// The user.
         requester: Requester,
     },
-    /// Whether who makes the request may do what this rule forbids.
+    /// A check that the requester may bypass this rule.
     Bypass {
         /// The rule.
         rule: &'static str,
-        /// Who makes the request.
+        /// The user.
         requester: Requester,
-        /// The namespace of the object, for a Namespace its own name; none for other cluster-scoped objects. A RoleBinding
-        /// in it grants the bypass there.
+        /// The namespace of the object; for a Namespace, its own name. `None` for other cluster-scoped objects. A
+        /// RoleBinding in this namespace grants the bypass there.
         namespace: Option<Box<str>>,
     },
 }
 
-/// Who makes a request, as the API server says.
+/// The user of a request, as the API server reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Requester {
     /// The name.
@@ -45,28 +47,28 @@ pub struct Requester {
     pub uid: Box<str>,
     /// The groups.
     pub groups: Vec<Box<str>>,
-    /// What else was found out about them, by name.
+    /// Extra attributes from authentication, by name.
     pub extra: Vec<(Box<str>, Vec<Box<str>>)>,
 }
 
-/// A core resource, and the namespace in which it is listed; none for the cluster.
+/// A core resource and the namespace to list it in; `None` for the whole cluster.
 pub type Listed = (&'static str, Option<Box<str>>);
 
-/// What was found out.
+/// The answers to lookups.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// Namespaces by name; none where there is no such namespace.
+    /// The namespaces by name; `None` if the namespace does not exist.
     pub namespaces: HashMap<Box<str>, Result<Option<Object>, String>>,
-    /// Whether the requester may do what a rule forbids, by rule.
+    /// True for each rule that the requester may bypass.
     pub bypasses: HashMap<&'static str, Result<bool, String>>,
-    /// Whether the requester may list a resource, by resource and namespace.
+    /// True for each resource and namespace that the requester may list.
     pub lists: HashMap<Listed, Result<bool, String>>,
-    /// The objects that are stored now, or why they could not be read.
+    /// The objects that are stored now, or the reason why the lookup failed.
     pub stored: Option<Result<Vec<Object>, String>>,
 }
 
 impl Facts {
-    /// Notes that what was needed could not be found out, where it was not.
+    /// Records that a lookup failed, unless its answer is already known.
     pub fn fail(&mut self, need: Need, why: &str) {
         match need {
             Need::Namespace(name) => drop(self.namespaces.entry(name).or_insert_with(|| Err(why.to_owned()))),
@@ -79,8 +81,8 @@ impl Facts {
     }
 }
 
-/// Asks the cluster.
+/// A client that looks up facts in the cluster.
 pub trait Lookup: Send + Sync + fmt::Debug {
-    /// Finds out what is needed, or why it cannot be, and adds it to the facts.
+    /// Looks up the needed facts, and adds each answer or the reason of its failure to `facts`.
     fn look_up<'a>(&'a self, needs: Vec<Need>, facts: &'a mut Facts) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 }

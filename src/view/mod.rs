@@ -1,4 +1,4 @@
-//! What is known of the cluster: an immutable snapshot, built alike from manifests and from watches.
+//! The cache of the cluster: an immutable snapshot, built in the same way from manifests and from watches.
 
 mod census;
 mod hatch;
@@ -21,29 +21,31 @@ use std::sync::Arc;
 
 use crate::model::{Body, Labels, Namespaces, Object, ObjectRef, Policy, Surroundings, Tier};
 
-/// A snapshot of what is known.
+/// A snapshot of the known objects of a cluster.
 ///
-/// A namespace that it does not know may exist all the same, and of a namespace that it knows only by its
-/// policies the labels are not known. Nothing here says "there is none" for "I do not know".
+/// A namespace that is missing here may still exist. If only the policies of a namespace are known, its labels are
+/// unknown. A lookup in the snapshot that returns nothing means "unknown", never "does not exist".
 ///
-/// A copy shares what it can with the original: changing one namespace of a copy costs that namespace and a list of names.
+/// A clone shares memory with the original: a change of one namespace in the clone copies that namespace and the list
+/// of names.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    /// By name. Objects whose manifest names no namespace are kept under the empty name.
+    /// The namespaces by name. Objects from manifests without a namespace are kept under the empty name.
     namespaces: HashMap<Arc<str>, Arc<NamespaceFacts>>,
-    /// Policies of the cluster, for pods of any namespace, by object.
+    /// Cluster-wide policies, grouped by object.
     cluster_wide: Vec<Arc<Policy>>,
-    /// Which objects among those the baseline controller put there.
+    /// The cluster-scoped objects that belong to the baseline controller.
     owned: Vec<Owned>,
-    /// The labels of the host endpoints of Calico.
+    /// The labels of Calico's host endpoints.
     host_endpoints: Vec<Labels>,
-    /// Tiers of policies, by name, each with the group that told of it last: a cluster may serve the same one in two.
+    /// The policy tiers by name, each with the API group that reported it last: a cluster may serve the same tier in
+    /// two groups.
     tiers: HashMap<Box<str>, (Box<str>, Tier)>,
     is_whole: bool,
 }
 
 impl View {
-    /// A snapshot of these objects. Of two with the same name and kind the later counts.
+    /// Creates a snapshot of these objects. Of two objects with the same kind and name the later one wins.
     pub fn of(objects: impl IntoIterator<Item = Object>) -> Self {
         let mut view = Self::default();
         for object in objects {
@@ -52,19 +54,19 @@ impl View {
         view
     }
 
-    /// A snapshot that is told of everything in a cluster, and so far of nothing.
+    /// Creates an empty snapshot that watches will fill with the whole cluster.
     #[must_use]
     pub fn of_cluster() -> Self {
         Self { is_whole: true, ..Self::default() }
     }
 
-    /// Whether everything in the cluster is known, but for what has changed in the last moments.
+    /// Returns true if the snapshot holds the whole cluster, apart from changes that the watches have not reported yet.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.is_whole
     }
 
-    /// Adds an object, in the place of an earlier state of it.
+    /// Inserts an object and replaces its earlier state.
     pub fn insert(&mut self, object: Object) {
         let Object { id, body, annotations, .. } = object;
         match body {
@@ -101,8 +103,8 @@ impl View {
         }
     }
 
-    /// Adds a pod, or something that makes pods. Many are alike, and then they can share what is said of them.
-    /// What differs between them is given apart: the first address of a pod.
+    /// Inserts a pod or a workload. Pods of the same template share one [`Workload`](crate::model::Workload), so the
+    /// address of a pod, which differs, is passed separately.
     pub fn insert_workload(&mut self, id: &ObjectRef, workload: Arc<crate::model::Workload>, address: Option<IpAddr>) {
         let name = id.namespace.clone().unwrap_or_default();
         self.facts_mut(&name).insert_workload(&id.kind, &id.name, workload, address);
@@ -119,12 +121,12 @@ impl View {
         &self.host_endpoints
     }
 
-    /// Records that an operator makes pods in a namespace from a custom resource.
+    /// Records that an operator creates pods in a namespace from a custom resource.
     pub fn insert_operator_pods(&mut self, namespace: &str) {
         self.facts_mut(namespace).has_operator_pods = true;
     }
 
-    /// Takes an object away.
+    /// Removes an object.
     pub fn remove(&mut self, id: &ObjectRef) {
         match (&*id.kind, id.api_version.contains('/')) {
             ("Namespace", false) => self.change(&id.name, NamespaceFacts::forget),
@@ -148,7 +150,7 @@ impl View {
         }
     }
 
-    /// Notes whether the baseline controller put an object there, and how it is stored.
+    /// Records that an object belongs to the baseline controller, with its stored state. `None` deletes the record.
     pub fn own(&mut self, id: &ObjectRef, owned: Option<Owned>) {
         let forget = |all: &mut Vec<Owned>| all.retain(|other| !other.object.is_same_entry(id));
         match (&id.namespace, owned) {
@@ -165,19 +167,19 @@ impl View {
         }
     }
 
-    /// What is known of a namespace, if anything is.
+    /// The facts about a namespace, if there are any.
     #[must_use]
     pub fn namespace(&self, name: &str) -> Option<&NamespaceFacts> {
         self.namespaces.get(name).map(|facts| &**facts)
     }
 
-    /// The same, to be held on to, and to see whether it has changed: what has not is the same in both snapshots.
+    /// The same, shared: if a namespace has not changed, two snapshots hold the same `Arc`.
     #[must_use]
     pub fn facts(&self, name: &str) -> Option<&Arc<NamespaceFacts>> {
         self.namespaces.get(name)
     }
 
-    /// Every namespace of which something is known.
+    /// Every namespace that has facts.
     pub fn namespaces(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &Arc<NamespaceFacts>)> + Clone {
         self.namespaces.iter()
     }
@@ -194,12 +196,12 @@ impl View {
         policies.unwrap_or_default().iter().map(|policy| &**policy)
     }
 
-    /// The policies of the cluster.
+    /// The cluster-wide policies.
     pub fn cluster_wide_policies(&self) -> impl Iterator<Item = &Policy> {
         self.cluster_wide.iter().map(|policy| &**policy)
     }
 
-    /// Those objects of the cluster that the baseline controller put there.
+    /// The cluster-scoped objects that belong to the baseline controller.
     #[must_use]
     pub fn owned_of_cluster(&self) -> &[Owned] {
         &self.owned
@@ -214,7 +216,7 @@ impl View {
         Arc::make_mut(self.namespaces.entry(namespace.into()).or_default())
     }
 
-    /// Changes what is known of a namespace, and forgets it if that is nothing any more.
+    /// Changes the facts about a namespace, and removes them if nothing is left.
     fn change(&mut self, namespace: &str, change: impl FnOnce(&mut NamespaceFacts)) {
         let Some(facts) = self.namespaces.get_mut(namespace) else { return };
         change(Arc::make_mut(facts));
@@ -234,12 +236,12 @@ impl Surroundings for View {
     }
 }
 
-/// Whether a policy is for pods of any namespace.
+/// Returns true if a policy may select pods in any namespace.
 fn is_cluster_wide(policy: &Policy) -> bool {
     matches!(policy.subject.namespaces, Namespaces::Matching(_))
 }
 
-/// Puts the policies of an object in the place of those that it had.
+/// Replaces the policies of an object.
 fn replace(policies: &mut Vec<Arc<Policy>>, object: &ObjectRef, new: Vec<Policy>) {
     policies.retain(|policy| !policy.object.is_same_entry(object));
     policies.extend(new.into_iter().map(Arc::new));

@@ -1,4 +1,4 @@
-//! What is known of one namespace.
+//! The facts about one namespace.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -7,60 +7,63 @@ use jiff::Timestamp;
 
 use crate::model::{Labels, ObjectRef, Policy, Service, Workload};
 
-/// What is known of one namespace.
+/// The facts about one namespace.
 #[derive(Clone, Debug, Default)]
 pub struct NamespaceFacts {
     /// All of its labels, if they are known.
     pub labels: Option<Labels>,
-    /// Those of its annotations that can mean something here.
+    /// Its annotations that Portcullis reads.
     pub annotations: Labels,
-    /// Which one of all that ever had its name it is. Empty where the API server did not write it.
+    /// Its UID. Empty if the API server has not set one.
     pub uid: Box<str>,
-    /// Whether it is being deleted.
+    /// True if it is being deleted.
     pub is_terminating: bool,
-    /// When it was made, if that is known.
+    /// Its creation time, if it is known.
     pub created: Option<Timestamp>,
     /// Its policies, by object.
     pub policies: Vec<Arc<Policy>>,
-    /// True if an operator makes pods in it from a custom resource, of which no labels are known.
+    /// True if an operator creates pods in it from a custom resource. The labels of those pods are unknown.
     pub has_operator_pods: bool,
-    /// Its pods and what makes pods, by kind and name.
+    /// Its pods and workloads, sorted by kind and name.
     running: Vec<Running>,
     /// Its Services, by name.
     pub services: Vec<(Box<str>, Arc<Service>)>,
-    /// Where those that are alike begin in that list, once it was asked for: a namespace may hold tens of thousands.
+    /// The index of the first pod of each group in `running` that shares one workload. It is computed on first use and
+    /// cached, because a namespace may hold tens of thousands of pods.
     starts: OnceLock<Box<[u32]>>,
-    /// Which objects in it the baseline controller put there.
+    /// The objects in it that belong to the baseline controller.
     pub owned: Vec<Owned>,
 }
 
-/// A pod, or something that makes pods.
+/// A pod or a workload.
 #[derive(Clone, Debug)]
 pub struct Running {
     /// Its kind.
     pub kind: Arc<str>,
     /// Its name.
     pub name: Box<str>,
-    /// What is said of it.
+    /// Its labels, ports and other facts, shared by pods of one template.
     pub workload: Arc<Workload>,
-    /// The first address of the pod, if it has one. It is not a part of the workload, which pods that are alike share.
+    /// The first address of the pod, if it has one. It is kept out of the workload so that pods of one template can
+    /// share that.
     pub address: Option<IpAddr>,
 }
 
-/// An object that the baseline controller put there, as it is stored.
+/// An object of the baseline controller, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owned {
     /// The object.
     pub object: ObjectRef,
-    /// Which one of all that ever had its name.
+    /// Its UID.
     pub uid: Box<str>,
-    /// For which layer of the folder of policies it is there: `baseline`, `profile.<name>`, `access.<name>`, `hatch`.
+    /// The layer of the policy set that it belongs to: `baseline`, `profile.<name>`, `access.<name>`, `hatch`.
     pub layer: Box<str>,
-    /// What its spec, and what of its labels and annotations is the controller's, come to.
+    /// The hash of its spec, and of those labels and annotations that the controller writes.
     pub fingerprint: u64,
-    /// Whether the field manager of the controller applied it. A label alone anybody can write.
+    /// True if the controller's field manager applied it. The label alone proves nothing: any user can set it.
     pub is_applied: bool,
-    /// The domain of its layer label, if that is not the configured `labelDomain`: it was applied before a change of that.
+    /// The domain of its layer label if that is not the configured `labelDomain`, because the object was applied before
+    /// the domain was changed.
     pub domain: Option<Box<str>>,
 }
 
@@ -68,18 +71,18 @@ pub struct Owned {
 pub const FIELD_MANAGER: &str = "portcullis-baseline";
 
 impl NamespaceFacts {
-    /// Its pods, and what makes pods.
+    /// Its pods and workloads.
     #[must_use]
     pub fn running(&self) -> &[Running] {
         &self.running
     }
 
-    /// One of each that are alike: pods of one template share what is said of them, and stand next to each other.
+    /// One pod of each group that shares a kind and a workload.
     pub fn distinct(&self) -> impl Iterator<Item = &Running> {
         self.alike().filter_map(|alike| alike.first())
     }
 
-    /// Those that are alike, together.
+    /// The pods and workloads, in groups that share a kind and a workload.
     pub fn alike(&self) -> impl Iterator<Item = &[Running]> {
         let starts = self.starts.get_or_init(|| {
             let is_alike = |a: &Running, b: &Running| a.kind == b.kind && Arc::ptr_eq(&a.workload, &b.workload);
@@ -105,7 +108,7 @@ impl NamespaceFacts {
                 }
             }
             Err(at) => {
-                // There are few kinds, and many of each.
+                // Namespaces hold many pods of a few kinds, so the name of the kind is shared with a neighbour.
                 let near = self.running.get(at.saturating_sub(1)).or_else(|| self.running.get(at));
                 let kind =
                     near.filter(|near| &*near.kind == kind).map_or_else(|| kind.into(), |near| near.kind.clone());
@@ -137,7 +140,7 @@ impl NamespaceFacts {
         self.running.binary_search_by(|running| (&*running.kind, &*running.name).cmp(&(kind, name)))
     }
 
-    /// Forgets what its own object says.
+    /// Forgets the facts from the Namespace object itself, and keeps the facts about its contents.
     pub(super) fn forget(&mut self) {
         *self = Self {
             policies: std::mem::take(&mut self.policies),

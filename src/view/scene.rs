@@ -1,4 +1,4 @@
-//! The view as it would be with one object in another state.
+//! The view as it would be after a change of one object.
 
 use super::{View, is_cluster_wide};
 use crate::budget::charge;
@@ -11,11 +11,11 @@ use crate::model::{
 #[derive(Clone, Copy, Debug)]
 pub struct Scene<'a> {
     view: &'a View,
-    /// The object whose place in the view does not count.
+    /// The object whose state in the view is ignored.
     replaced: Option<&'a ObjectRef>,
-    /// What stands in its place.
+    /// The object that replaces it.
     object: Option<&'a Object>,
-    /// Whether its policies count even if they are not in force.
+    /// True if its policies count even if they are not in force.
     supposed: bool,
 }
 
@@ -26,14 +26,14 @@ impl<'a> Scene<'a> {
         Self { view, replaced: None, object: None, supposed: false }
     }
 
-    /// The view with this object in it, and nothing else of its name.
+    /// The view with this object instead of any object of the same name.
     #[must_use]
     pub fn with(view: &'a View, object: &'a Object) -> Self {
         Self { view, replaced: Some(&object.id), object: Some(object), supposed: false }
     }
 
-    /// The same, as if the policies of the object were in force, even if they are staged, or refused by their agent: so it is
-    /// seen what they would do.
+    /// The same, with the policies of the object in force even if they are staged, or rejected by their agent. It shows
+    /// what they would do.
     #[must_use]
     pub fn supposing(view: &'a View, object: &'a Object) -> Self {
         Self { supposed: true, ..Self::with(view, object) }
@@ -45,14 +45,15 @@ impl<'a> Scene<'a> {
         Self { view, replaced: Some(&object.id), object: None, supposed: false }
     }
 
-    /// The policies that are in force and can concern pods of a namespace.
+    /// The policies in force that can apply to pods of a namespace.
     pub fn policies(self, namespace: &str) -> impl Iterator<Item = &'a Policy> {
         let own = self.view.own_policies(namespace).chain(self.view.cluster_wide_policies());
         self.in_force(own).chain(self.written().filter(|policy| can_concern(policy, namespace)).collect::<Vec<_>>())
     }
 
-    /// The policies that are in force and can concern these pods. For pods of many namespaces they are those of the cluster,
-    /// and of the namespaces that the selector names: no policy of another namespace concerns them all.
+    /// The policies in force that can apply to these pods. For pods of many namespaces they are the cluster-wide
+    /// policies, and those of the namespaces that the selector names: a policy of any other namespace cannot apply to
+    /// all of them.
     pub fn policies_for(self, pods: &Pods) -> Vec<&'a Policy> {
         let names: &[Box<str>] = match &pods.namespaces {
             Namespaces::Own(name) => return self.policies(name.as_deref().unwrap_or_default()).collect(),
@@ -68,13 +69,13 @@ impl<'a> Scene<'a> {
         self.in_force(self.view.all_own_policies().chain(self.view.cluster_wide_policies())).chain(self.written())
     }
 
-    /// What becomes of a connection.
+    /// Evaluates policies for a connection.
     #[must_use]
     pub fn ask(self, policies: impl IntoIterator<Item = &'a Policy>, question: &Question<'a>) -> Answer<'a> {
         ask(policies, question, &self)
     }
 
-    /// Those that are in force, and not those of the object that is replaced.
+    /// The policies that are in force and do not belong to the replaced object.
     fn in_force(self, policies: impl Iterator<Item = &'a Policy>) -> impl Iterator<Item = &'a Policy> {
         policies.filter(move |policy| {
             charge(1);
@@ -83,17 +84,18 @@ impl<'a> Scene<'a> {
         })
     }
 
-    /// The policies of the object.
+    /// The policies of the new object.
     fn written(self) -> impl Iterator<Item = &'a Policy> {
         let policies = self.object.map(Object::policies).unwrap_or_default().iter();
         policies.inspect(|_| charge(1)).filter(move |policy| self.supposed || policy.standing == Standing::InForce)
     }
 }
 
-/// The kind of tiers.
+/// The kind of Calico's tiers.
 const TIER: &str = "Tier";
 
-/// A policy of a namespace concerns pods of no other. A manifest may leave the namespace out.
+/// Returns true if a policy can apply to pods of a namespace. A namespaced policy applies only to its own namespace,
+/// which a manifest may leave out.
 fn can_concern(policy: &Policy, namespace: &str) -> bool {
     is_cluster_wide(policy) || policy.object.namespace.as_deref().is_none_or(|own| own == namespace)
 }

@@ -1,4 +1,4 @@
-//! What the people who run the cluster said about it: names, DNS, platform namespaces.
+//! Cluster settings from the configuration: names, DNS, platform namespaces.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,74 +10,75 @@ use crate::model::{
     AddressSet, End, Endpoint, Labels, Names, ObjectRef, Protocol, Traffic, bare_name, is_stored_by_calico,
 };
 
-/// What is said about the cluster in the configuration. All names in it are resolved.
+/// The cluster settings of the configuration. All names in it are resolved.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// The domain of the labels of namespaces.
+    /// The domain of the labels and annotations of Portcullis.
     pub label_domain: String,
-    /// Where pods resolve names. Any one of these will do.
+    /// The endpoints where pods resolve names. Access to any one of them suffices.
     pub cluster_dns: Vec<ClusterDns>,
-    /// Namespaces of the platform itself.
+    /// Platform namespaces.
     pub platform_namespaces: Vec<NamePattern>,
-    /// Namespaces that get no labels of their own accord.
+    /// Excluded namespaces: Portcullis neither labels them nor gives them a baseline.
     pub excluded_namespaces: Vec<NamePattern>,
     /// The profiles.
     pub profiles: Profiles,
-    /// The names that may stand in an access label.
+    /// The names that an access label may carry.
     pub access: Vec<String>,
-    /// In which dialect namespaces get their baseline.
+    /// The dialect of the baseline policies.
     pub policy_set: SetName,
-    /// What the baseline controller does.
+    /// The settings of the baseline controller.
     pub baseline: Baseline,
-    /// For how long at most enforcement may be switched off.
+    /// The maximum time for which enforcement may be switched off.
     pub hatch_max_duration: SignedDuration,
-    /// What follows where something cannot be found out: whether the request is refused.
+    /// True if a request is denied when a lookup that it needs fails.
     pub denies_unknown: bool,
-    /// True if a request is denied whose object cannot be read, or before the cluster is known. Otherwise it is allowed with a
-    /// warning.
+    /// True if a request is denied when its object cannot be read, or while the caches of the cluster are not complete.
+    /// Otherwise it is allowed with a warning.
     pub denies_unjudged: bool,
-    /// Who may do what rules forbid, where there is no cluster to ask: users and groups.
+    /// Users and groups that may bypass every rule. They apply only without a cluster to ask; with one, its RBAC
+    /// decides.
     pub bypass: Vec<String>,
-    /// The users that Calico's API server has to the cluster's.
+    /// The usernames with which Calico's API server authenticates to the API server of the cluster.
     pub calico_api_servers: Vec<String>,
 }
 
-/// What the baseline controller does.
+/// The settings of the baseline controller.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Baseline {
-    /// Which namespaces get a baseline.
+    /// The namespaces that get a baseline.
     pub namespaces: BaselineScope,
-    /// Whether pods wait until the baseline of their namespace is there.
+    /// True if pods wait until the baseline of their namespace is applied.
     pub gate: bool,
-    /// With what the names of its policies start. Nobody else may use such names.
+    /// The prefix of the names of its policies. It is reserved for the baseline controller.
     pub reserved_prefix: String,
-    /// The user that it is to the API server.
+    /// The username with which the controller authenticates to the API server.
     pub username: String,
-    /// What it writes on its policies, for tools that would take them away.
+    /// Annotations that it writes on its policies, for tools that would otherwise delete them.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Which namespaces get a baseline.
+/// The namespaces that get a baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BaselineScope {
-    /// Those that are made from now on, and those that ask for a profile.
+    /// Namespaces created from now on, and namespaces labelled with a profile.
     New,
-    /// All.
+    /// All namespaces.
     All,
 }
 
-/// A dialect in which there is a set of policies for namespaces.
+/// A dialect that the policy set for namespaces can be written in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SetName {
     /// NetworkPolicies, in each namespace.
     #[default]
     Kubernetes,
-    /// Cilium's policies of the cluster.
+    /// Cluster-wide policies of Cilium.
     Cilium,
-    /// Calico's policies of the cluster.
+    /// Cluster-wide policies of Calico.
     Calico,
 }
 
@@ -87,17 +88,17 @@ pub enum SetName {
 pub struct Profiles {
     /// Their names.
     pub names: Vec<String>,
-    /// The one that a new namespace gets. None: it gets none.
+    /// The profile that a new namespace gets. `None`: no profile.
     pub default: Option<String>,
 }
 
-/// A name, or the start of one with a `*` after it.
+/// A name, or a prefix followed by `*`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct NamePattern(String);
 
 impl NamePattern {
-    /// Whether this name is meant.
+    /// Returns true if the pattern matches this name.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         match self.0.strip_suffix('*') {
@@ -108,19 +109,19 @@ impl NamePattern {
 }
 
 impl NamePattern {
-    /// The name, if it is that of one namespace.
+    /// The name, if the pattern is an exact name.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         Some(&*self.0).filter(|name| !name.ends_with('*'))
     }
 
-    /// How the names begin that are meant, if it is more than one.
+    /// The prefix of the names that match, if the pattern ends in `*`.
     #[must_use]
     pub fn start(&self) -> Option<&str> {
         self.0.strip_suffix('*')
     }
 
-    /// Whether every name is meant that the other one means.
+    /// Returns true if every name that `other` matches also matches this pattern.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         match (self.start(), other.start()) {
@@ -130,7 +131,7 @@ impl NamePattern {
         }
     }
 
-    /// Whether both mean some name. Then one of them means all that the other does.
+    /// Returns true if both patterns match a common name. One of them then covers the other.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         self.covers(other) || other.covers(self)
@@ -143,7 +144,7 @@ impl TryFrom<String> for NamePattern {
     fn try_from(pattern: String) -> Result<Self, SiteError> {
         let name = pattern.strip_suffix('*').unwrap_or(&pattern);
         let can_stand = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        // One that no namespace can have would be passed over without a word.
+        // A name that no namespace can have would be ignored silently.
         if pattern.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(can_stand) {
             return Err(SiteError::Namespace(pattern));
         }
@@ -151,10 +152,10 @@ impl TryFrom<String> for NamePattern {
     }
 }
 
-/// How long the name of a namespace can be (RFC 1123).
+/// Maximum length of a namespace name in bytes (RFC 1123).
 const LONGEST_NAME: usize = 63;
 
-/// One way to the cluster's DNS.
+/// One endpoint of the cluster DNS.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "WrittenDns")]
 pub struct ClusterDns {
@@ -164,14 +165,14 @@ pub struct ClusterDns {
     services: Vec<Box<str>>,
 }
 
-/// Where DNS is served.
+/// The place where DNS is served.
 #[derive(Clone, Debug)]
 enum DnsPlace {
     Pods { namespace: String, labels: Labels },
     Addresses(AddressSet, Vec<IpAddr>),
 }
 
-/// As it is written in the configuration.
+/// An entry of `clusterDNS` as it is written in the configuration.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WrittenDns {
@@ -185,18 +186,18 @@ struct WrittenDns {
     services: Vec<Box<str>>,
 }
 
-/// What is said about the cluster does not hold together.
+/// An error in the cluster settings.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SiteError {
-    /// Neither pods nor addresses, or both.
+    /// An entry names neither pods nor addresses, or both.
     #[error("an entry of `clusterDNS` needs either `namespace` with `podLabels`, or `addresses`")]
     DnsPlace,
-    /// No namespace can have this name.
+    /// The text cannot be a namespace name.
     #[error(
         "`{0}` is no name of a namespace: these have lower-case letters, digits and `-`; a `*` may stand at the end"
     )]
     Namespace(String),
-    /// No port can have this number.
+    /// The text cannot be a port number.
     #[error("`port: 0` of an entry of `clusterDNS` is not a port number from 1 to 65535")]
     DnsPort,
 }
@@ -226,7 +227,7 @@ impl TryFrom<WrittenDns> for ClusterDns {
 }
 
 impl ClusterDns {
-    /// It as the other end of a connection.
+    /// The cluster DNS as the other end of a connection.
     #[must_use]
     pub fn end(&self) -> End<'_> {
         match &self.place {
@@ -244,31 +245,31 @@ impl ClusterDns {
         }
     }
 
-    /// What is sent to it.
+    /// The traffic that a lookup over this protocol sends.
     #[must_use]
     pub fn traffic(&self, protocol: Protocol) -> Traffic<'_> {
         self.traffic_to(self.port, protocol)
     }
 
-    /// What is sent to pods of it that listen on this port.
+    /// The same traffic to pods of the cluster DNS that listen on this port.
     #[must_use]
     pub fn traffic_to(&self, number: u16, protocol: Protocol) -> Traffic<'_> {
         Traffic::Port { protocol, number, names: Names::AtLeast(&self.port_names) }
     }
 
-    /// What is sent to it over this protocol, with its other end.
+    /// The other end and the traffic of a lookup over this protocol.
     #[must_use]
     pub fn way(&self, protocol: Protocol) -> (End<'_>, Traffic<'_>) {
         (self.end(), self.traffic(protocol))
     }
 
-    /// The port on which it answers.
+    /// The port that it listens on.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The namespace and the labels of its pods, where it is pods.
+    /// The namespace and the labels of its pods, if it is given by pods.
     #[must_use]
     pub fn pods(&self) -> Option<(&str, &Labels)> {
         match &self.place {
@@ -277,7 +278,7 @@ impl ClusterDns {
         }
     }
 
-    /// Its addresses, where it is not pods.
+    /// Its addresses, if it is given by addresses.
     #[must_use]
     pub fn addresses(&self) -> &[IpAddr] {
         match &self.place {
@@ -288,7 +289,7 @@ impl ClusterDns {
 }
 
 impl ClusterDns {
-    /// It in words, with the port on which its pods are known to listen.
+    /// Describes the endpoint with the port on which its pods are known to listen.
     #[must_use]
     pub fn on_port(&self, port: u16) -> String {
         match &self.place {
@@ -308,49 +309,50 @@ impl std::fmt::Display for ClusterDns {
 }
 
 impl Site {
-    /// The label with a namespace's profile.
+    /// The label with the profile of a namespace.
     #[must_use]
     pub fn profile_label(&self) -> String {
         format!("{}/profile", self.label_domain)
     }
 
-    /// The label that tells how far a namespace's baseline is.
+    /// The label with the state of a namespace's baseline.
     #[must_use]
     pub fn baseline_label(&self) -> String {
         format!("{}/baseline", self.label_domain)
     }
 
-    /// The label that switches enforcement off.
+    /// The label that switches enforcement off in a namespace.
     #[must_use]
     pub fn enforcement_label(&self) -> String {
         format!("{}/enforcement", self.label_domain)
     }
 
-    /// The annotation that says why a hatch is open, or why a rule does not hold for an object.
+    /// The annotation with the reason for an open hatch, or for an exemption of an object.
     #[must_use]
     pub fn reason_annotation(&self) -> String {
         format!("{}/reason", self.label_domain)
     }
 
-    /// The annotation that says until when.
+    /// The annotation with the end of a hatch or of an exemption.
     #[must_use]
     pub fn until_annotation(&self) -> String {
         format!("{}/until", self.label_domain)
     }
 
-    /// The annotation with the rules that do not hold for an object.
+    /// The annotation with the rules that an object is exempt from.
     #[must_use]
     pub fn exempt_annotation(&self) -> String {
         format!("{}/exempt", self.label_domain)
     }
 
-    /// The label that says for which layer of the folder of policies an object is there.
+    /// The label with the layer of the policy set that an object belongs to.
     #[must_use]
     pub fn layer_label(&self) -> String {
         format!("{}/layer", self.label_domain)
     }
 
-    /// The annotation that says since when the hatch of a namespace is open, or was until now.
+    /// The annotation with the time at which the hatch of a namespace was opened. The baseline controller removes it
+    /// when it closes the hatch.
     #[must_use]
     pub fn opened_annotation(&self) -> String {
         format!("{}/opened", self.label_domain)
@@ -362,7 +364,7 @@ impl Site {
         format!("{}/opened-by", self.label_domain)
     }
 
-    /// The annotation that says in words how far a namespace's baseline is.
+    /// The annotation that describes the state of a namespace's baseline in words.
     #[must_use]
     pub fn status_annotation(&self) -> String {
         format!("{}/baseline-status", self.label_domain)
@@ -374,13 +376,13 @@ impl Site {
         [self.layer_label(), "app.kubernetes.io/managed-by".to_owned()]
     }
 
-    /// The annotations that it writes on them.
+    /// The annotations that the baseline controller writes on its policies.
     #[must_use]
     pub fn owned_annotations(&self) -> Vec<String> {
         self.baseline.annotations.keys().cloned().chain([self.template_annotation()]).collect()
     }
 
-    /// The annotation of its policies that tells one state of a file from another.
+    /// The annotation with the digest of the file that a baseline policy was rendered from.
     #[must_use]
     pub fn template_annotation(&self) -> String {
         format!("{}/template", self.label_domain)
@@ -398,44 +400,44 @@ impl Site {
         format!("access.{}/{name}", self.label_domain)
     }
 
-    /// What a label grants access to, if it is an access label.
+    /// The name that an access label grants access to. `None` for any other label.
     #[must_use]
     pub fn access_name<'a>(&self, label: &'a str) -> Option<&'a str> {
         label.strip_prefix("access.")?.strip_prefix(&*self.label_domain)?.strip_prefix('/')
     }
 
-    /// Whether only the baseline controller may give this name to a policy.
+    /// Returns true if only the baseline controller may give this name to a policy.
     #[must_use]
     pub fn is_reserved(&self, object: &ObjectRef) -> bool {
         self.is_reserved_name(&object.api_version, &object.name)
     }
 
-    /// The same of a name alone, in this version of its kind.
+    /// Returns true if this name is reserved, for a kind of this API version.
     #[must_use]
     pub fn is_reserved_name(&self, api_version: &str, name: &str) -> bool {
         bare_name(api_version, name).starts_with(&self.baseline.reserved_prefix)
     }
 
-    /// Whether it is Calico's API server that writes an object of this version, and stores what somebody else wrote to it. It
-    /// had that judged as theirs before.
+    /// Returns true if the user is Calico's API server and the object is in the version that it stores. It then stores
+    /// a change of another user, which was checked when that user sent it.
     #[must_use]
     pub fn is_passed_on(&self, api_version: &str, username: &str) -> bool {
         is_stored_by_calico(api_version) && self.calico_api_servers.iter().any(|user| user == username)
     }
 
-    /// Whether the namespace belongs to the platform.
+    /// Returns true if the namespace is a platform namespace.
     #[must_use]
     pub fn is_platform(&self, namespace: &str) -> bool {
         self.platform_namespaces.iter().any(|pattern| pattern.matches(namespace))
     }
 
-    /// Whether nobody gives the namespace a baseline: it is of the platform, or excluded.
+    /// Returns true if the namespace never gets a baseline: it is a platform namespace, or excluded.
     #[must_use]
     pub fn is_left_alone(&self, namespace: &str) -> bool {
         self.is_platform(namespace) || self.is_excluded(namespace)
     }
 
-    /// Returns true if a namespace with these labels gets a baseline, unless it is left alone.
+    /// Returns true if a namespace with these labels gets a baseline, unless [`Self::is_left_alone`] holds for it.
     #[must_use]
     pub fn wants_baseline(&self, labels: &Labels) -> bool {
         let is_marked =
@@ -443,14 +445,14 @@ impl Site {
         self.baseline.namespaces == BaselineScope::All || is_marked() || self.profile(labels).is_some()
     }
 
-    /// The name of the profile that these labels give, if it is configured.
+    /// The profile in these labels, if it is configured.
     #[must_use]
     pub fn profile(&self, labels: &Labels) -> Option<&str> {
         let name = labels.get(&self.profile_label())?;
         self.profiles.names.iter().map(String::as_str).find(|known| *known == name)
     }
 
-    /// Whether the namespace gets no labels of its own accord.
+    /// Returns true if the namespace is excluded from labels and baselines.
     #[must_use]
     pub fn is_excluded(&self, namespace: &str) -> bool {
         self.excluded_namespaces.iter().any(|pattern| pattern.matches(namespace))

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
 
-/// Parses `date-time` of RFC 3339, and nothing else: no other ISO 8601 format, no time zone annotation.
+/// Parses an RFC 3339 `date-time`. Other ISO 8601 formats and time zone annotations are rejected.
 ///
-/// A valid time outside of the range of a timestamp becomes the nearest one in it: `9999-12-31T23:59:59Z` is valid.
+/// A valid time outside the range of a timestamp is clamped to the nearest one: `9999-12-31T23:59:59Z` is valid.
 #[must_use]
 pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     let (date, rest) = text.split_at_checked(10)?;
@@ -21,7 +21,7 @@ pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
         Some(rest) => {
             let end = rest.find(|c: char| !c.is_ascii_digit())?;
             let (digits, offset) = rest.split_at_checked(end)?;
-            // Digits beyond nanoseconds are valid, and mean nothing here.
+            // Digits beyond nanoseconds are valid and ignored.
             let nanosecond = format!("{digits:0<9}");
             (number(nanosecond.get(..9).filter(|_| !digits.is_empty())?)?, offset)
         }
@@ -42,11 +42,11 @@ pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     );
     let nearest = if year > 5000 { Timestamp::MAX } else { Timestamp::MIN };
     let timestamp = Offset::from_seconds(offset).ok()?.to_timestamp(date_time.ok()?).unwrap_or(nearest);
-    // A leap second is the last one of a day in UTC.
+    // A leap second is the last second of a UTC day.
     (!is_leap || timestamp.as_second().rem_euclid(86_400) == 86_399).then_some(timestamp)
 }
 
-/// The offset in seconds: `Z`, or hours and minutes with a sign.
+/// Parses the offset in seconds: `Z`, or hours and minutes with a sign.
 fn seconds(offset: &str) -> Option<i32> {
     if offset.eq_ignore_ascii_case("z") {
         return Some(0);
@@ -61,7 +61,7 @@ fn seconds(offset: &str) -> Option<i32> {
     (hours <= 23 && minutes <= 59).then_some(sign * (hours * 3600 + minutes * 60))
 }
 
-/// A number of ASCII digits only.
+/// Parses a number of ASCII digits only.
 fn number(digits: &str) -> Option<i32> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
