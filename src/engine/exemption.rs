@@ -1,7 +1,7 @@
-//! Objects that are exempt from rules, by an annotation of theirs.
+//! Exemptions: objects that an annotation exempts from rules.
 //!
-//! One function decides it, for the gate, for `check`, and for whatever looks at stored objects later, so that an exemption
-//! that is over is over everywhere.
+//! Admission, `check` and later scans of stored objects all call [`exemption`], so an expired exemption is expired
+//! everywhere.
 
 use std::collections::BTreeSet;
 
@@ -14,19 +14,20 @@ use crate::model::{Finding, Object, Path};
 use crate::rules::{self, Case, Mode};
 use crate::view::{Site, parse_rfc3339};
 
-/// What an object says about a rule that does not hold for it.
+/// The exemption of an object from one rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exemption<'a> {
-    /// Why.
+    /// The reason.
     pub reason: &'a str,
-    /// Until when; none where there is no end.
+    /// The expiry time. `None` if the exemption does not expire.
     pub until: Option<Timestamp>,
 }
 
-/// The exemption of an object from a rule at this time, whoever gave it. None where the object does not name the rule.
+/// The exemption of an object from a rule at this time, no matter which user set it. `None` if the object does not name
+/// the rule.
 ///
 /// # Errors
-/// It names the rule and is no exemption: why not.
+/// Returns the reason if the object names the rule but the exemption is not valid.
 pub fn exemption<'a>(
     site: &Site,
     object: &'a Object,
@@ -36,7 +37,7 @@ pub fn exemption<'a>(
     if !named(site, object).any(|name| name == rule) {
         return None;
     }
-    // Whoever may do what a guard forbids needs no exemption, and nobody can hand that on to those who change the object later.
+    // A user who may bypass a guard needs no exemption, and cannot grant one to users who change the object later.
     if rules::find(rule).is_some_and(rules::Definition::is_guard) {
         return Some(Err("nothing can be exempt from this rule".to_owned()));
     }
@@ -60,16 +61,16 @@ pub fn exemption<'a>(
     })
 }
 
-/// The names in the annotation of an object with the rules that do not hold for it.
+/// The rule names in the exemption annotation of an object.
 fn named<'a>(site: &Site, object: &'a Object) -> impl Iterator<Item = &'a str> {
-    // Most have none that means anything.
+    // Fast path: most objects have no annotation that Portcullis reads.
     let annotations = Some(&object.annotations).filter(|annotations| !annotations.is_empty());
     let names = annotations.and_then(|annotations| annotations.get(&site.exempt_annotation())).unwrap_or_default();
     names.split(',').inspect(|_| budget::charge(1)).map(str::trim).filter(|name| !name.is_empty())
 }
 
-/// Turns denials into warnings where the object is exempt, and denies that somebody makes it so who may not. What such an
-/// exemption was to spare is denied too, as it would be without it.
+/// Turns denials into warnings if the object is exempt. Denies the change if its author sets an exemption without
+/// permission. Findings that such an exemption would have spared stay denied.
 pub(super) fn apply<'b>(
     configuration: &Configuration,
     case: &Case<'_>,
@@ -87,7 +88,7 @@ pub(super) fn apply<'b>(
         let rule = definition.name;
         let Some(Ok(given)) = exemption(site, object, rule, now) else { continue };
         let denies = || judgements.iter().any(|judgement| judgement.denies() && judgement.finding.rule == rule);
-        // One that spared nothing yet was given by whoever liked.
+        // An exemption that has spared nothing so far may have been set without permission.
         let is_in_use = || !denies() || before().iter().any(|judgement| judgement.finding.rule == rule);
         let is_old = is_old(case, rule, given) && is_in_use();
         if is_old
@@ -116,7 +117,7 @@ pub(super) fn apply<'b>(
                 continue;
             }
             Some(Err(why)) => why,
-            // Somebody meant one of the rules by it, and maybe this one.
+            // The unknown name may be a misspelling of this rule.
             None => match names.iter().find(|name| rules::find(name).is_none()) {
                 Some(name) => format!("`{}` names {name:?}, which is no rule", site.exempt_annotation()),
                 None => continue,
@@ -128,13 +129,14 @@ pub(super) fn apply<'b>(
     judgements.sort_by(|a, b| a.finding.path.cmp(&b.finding.path));
 }
 
-/// Whether the object is made from another one, and its annotations with it. Whoever gave them to that one was asked then.
+/// Returns true if a controller creates the object from another object and copies its annotations. The permission to
+/// exempt was checked on that object.
 fn is_copied(case: &Case<'_>) -> bool {
     let by = |name: &str| WORKLOAD_CONTROLLERS.contains(&name);
     case.workload().is_some() && case.is_new() && case.occasion.author.username().is_some_and(by)
 }
 
-/// Those who make pods, and what makes pods, from a template that somebody was allowed to write.
+/// Controllers that create pods and workloads from a template. The user who wrote the template was checked.
 const WORKLOAD_CONTROLLERS: [&str; 8] = [
     "system:kube-controller-manager",
     "system:serviceaccount:kube-system:cronjob-controller",
@@ -146,8 +148,8 @@ const WORKLOAD_CONTROLLERS: [&str; 8] = [
     "system:serviceaccount:kube-system:statefulset-controller",
 ];
 
-/// Whether the object had an exemption from a rule that is still one, and lasted as long. Whoever makes it last longer gives
-/// a new one.
+/// Returns true if the old object already had a valid exemption from the rule that expires no earlier than the new one.
+/// An exemption with a later expiry is a new one.
 fn is_old(case: &Case<'_>, rule: &str, given: Exemption<'_>) -> bool {
     let before = case.change.old().and_then(|old| exemption(case.site, old, rule, case.occasion.now));
     let Some(Ok(before)) = before else { return false };

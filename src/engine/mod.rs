@@ -1,4 +1,4 @@
-//! From findings to a verdict: which rules are asked, and what follows from what they find.
+//! The engine: evaluates the rules for a change, and turns their findings into a verdict.
 
 mod exemption;
 mod ratchet;
@@ -13,55 +13,55 @@ use crate::view::View;
 
 use ratchet::Before;
 
-/// What was found, and what follows from it.
+/// The findings for one change, each with its action.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// In the order of their places in the object, and there in the order of the list of rules.
+    /// Sorted by the path in the object. Findings at the same path are in the order of [`RULES`].
     pub judgements: Vec<Judgement>,
 }
 
-/// A finding, and what follows from it.
+/// A finding and its action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// What was found.
+    /// The finding.
     pub finding: Finding,
-    /// What follows. Never [`Mode::Off`].
+    /// The action. Never [`Mode::Off`].
     pub action: Mode,
-    /// Why it does not deny, where it otherwise would.
+    /// The reason why the finding does not deny, although its rule is set to deny.
     pub spared: Option<Spared>,
 }
 
-/// Why a finding does not deny, where it otherwise would.
+/// The reason why a finding does not deny, although its rule is set to deny.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spared {
-    /// The object had the same fault before.
+    /// The object already had the same fault before the change.
     WasThereBefore,
-    /// The policy is staged: it shows what it would do, and does nothing.
+    /// The policy is staged: it only shows what it would do.
     Staged,
-    /// It is deleted, and its namespace too.
+    /// The object is deleted together with its namespace.
     NamespaceGoes,
-    /// Enforcement is switched off in its namespace.
+    /// The hatch of its namespace is open: enforcement is switched off.
     HatchOpen,
     /// The object is exempt from the rule.
     Exempt,
 }
 
 impl Judgement {
-    /// Whether the change is to be refused for it.
+    /// Returns true if the finding denies the change.
     #[must_use]
     pub fn denies(&self) -> bool {
         self.action == Mode::Deny
     }
 
-    /// Whether it denies, and there can be a reason why it should not. What a guard finds is wrong with the change, and not
-    /// with the object.
+    /// Returns true if the finding denies the change and may be spared. Findings of guards never are: they concern the
+    /// change and not the object.
     fn can_be_spared(&self) -> bool {
         self.denies() && !rules::find(self.finding.rule).is_some_and(rules::Definition::is_guard)
     }
 }
 
 impl Spared {
-    /// It in few words.
+    /// A short note for messages.
     #[must_use]
     pub fn note(self) -> &'static str {
         match self {
@@ -75,23 +75,23 @@ impl Spared {
 }
 
 impl Verdict {
-    /// Whether the change is to be refused.
+    /// Returns true if the change is denied.
     #[must_use]
     pub fn denies(&self) -> bool {
         self.with(Mode::Deny).next().is_some()
     }
 
-    /// The judgements from which this follows.
+    /// The judgements with this action.
     pub fn with(&self, action: Mode) -> impl Iterator<Item = &Judgement> {
         self.judgements.iter().filter(move |judgement| judgement.action == action)
     }
 }
 
-/// Judges one change of one object.
+/// Evaluates one change of one object.
 ///
-/// On a change of an object that was there, what it was already guilty of is shown and does not deny: whoever has to
-/// change an old object is not held up by what others left in it. Nor does what a staged policy would do: staging it is how
-/// one finds out. Nothing of that holds for guards.
+/// Faults that a changed object already had are reported, but they do not deny the change: a user who has to change an
+/// old object is not blocked by faults that others left in it. Faults in a staged policy do not deny either, because
+/// staging is the way to test a policy. Guards always apply.
 #[must_use]
 pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>, occasion: Occasion<'_>) -> Verdict {
     let case = Case { site: &configuration.site, view, change, occasion };
@@ -110,7 +110,7 @@ pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>, occ
         spare(&mut judgements, Spared::Staged);
     }
     let before = Before::new(configuration, case);
-    // What was found up to the limit is not compared with what would have been found before.
+    // The findings are incomplete past the limit, so they cannot be compared with the earlier ones.
     if exceeded.is_none() {
         before.spare(&mut judgements);
     }
@@ -119,15 +119,16 @@ pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>, occ
     Verdict { judgements }
 }
 
-/// Whether it is the baseline controller that writes one of its policies, itself or through Calico's API server. What is in the
-/// folder of policies is the decision of those who run the cluster, and the policy of the hatch allows everything on purpose.
+/// Returns true if the baseline controller writes one of its own policies, directly or through Calico's API server.
+/// Such writes are not evaluated: the cluster administrators decide on the policy set, and the hatch policy allows
+/// everything on purpose.
 fn is_of_the_controller(case: &Case<'_>) -> bool {
     let (object, site) = (case.change.object(), case.site);
     let is_its_user = || case.occasion.author.username() == Some(&*site.baseline.username);
     !object.policies().is_empty() && site.is_reserved(&object.id) && (is_its_user() || case.is_passed_on())
 }
 
-/// Has what can be spared not deny, for this reason.
+/// Turns every denial that can be spared into a warning, for this reason.
 fn spare(judgements: &mut [Judgement], reason: Spared) {
     for judgement in judgements.iter_mut().filter(|judgement| judgement.can_be_spared()) {
         judgement.action = Mode::Warn;
@@ -135,8 +136,8 @@ fn spare(judgements: &mut [Judgement], reason: Spared) {
     }
 }
 
-/// What a namespace does not have refused: with an open hatch anything about the objects in it, but not about itself; and
-/// while it is being deleted no deletion, in whatever order.
+/// Spares denials because of the state of the namespace. An open hatch spares all objects in the namespace, but not the
+/// Namespace itself. While the namespace is being deleted, every deletion in it is spared, in any order.
 fn spare_by_namespace(case: &Case<'_>, judgements: &mut [Judgement]) {
     if !judgements.iter().any(Judgement::denies) {
         return;
@@ -152,7 +153,7 @@ fn spare_by_namespace(case: &Case<'_>, judgements: &mut [Judgement]) {
     }
 }
 
-/// What can be put right mechanically before an object is stored, by the rules that are set to do so.
+/// The fixes that can be applied to an object before it is stored, from the rules that are set to repair.
 #[must_use]
 pub fn repairs(configuration: &Configuration, view: &View, change: Change<'_>, occasion: Occasion<'_>) -> Vec<Fix> {
     let case = Case { site: &configuration.site, view, change, occasion };
@@ -163,9 +164,9 @@ pub fn repairs(configuration: &Configuration, view: &View, change: Change<'_>, o
     findings.into_vec().into_iter().filter_map(|finding| finding.fix).collect()
 }
 
-/// The judgement of an object that could not be judged within the budget of its request. None where the rule is off.
+/// The judgement of an object whose evaluation exceeded the budget of its request. `None` if the rule is off.
 ///
-/// The deletion of such an object is not denied: it has to be possible to remove it.
+/// The deletion of such an object is never denied, so that a user can remove it.
 #[must_use]
 pub fn unjudged(
     configuration: &Configuration,
@@ -181,7 +182,8 @@ pub fn unjudged(
     Some(Judgement { finding, action, spared: None })
 }
 
-/// What the rules find, guards first, and the limit that ended it, if one did.
+/// Evaluates the rules, guards first. Returns their findings, and the limit that stopped the evaluation, if one was
+/// exceeded.
 fn ask(configuration: &Configuration, case: &Case<'_>) -> (Vec<Judgement>, Option<Exceeded>) {
     let mut judgements = Vec::new();
     let (guards, others): (Vec<_>, Vec<_>) = asked(configuration, case).partition(|asked| asked.definition.is_guard());
@@ -198,13 +200,13 @@ fn ask(configuration: &Configuration, case: &Case<'_>) -> (Vec<Judgement>, Optio
             break;
         }
     }
-    // What stands at one place is in the order of the list of rules.
+    // Findings at the same path are in the order of [`RULES`].
     let position = |judgement: &Judgement| RULES.iter().position(|rule| rule.name == judgement.finding.rule);
     judgements.sort_by_cached_key(|judgement| (judgement.finding.path.clone(), position(judgement)));
     (judgements, exceeded)
 }
 
-/// The rules to ask in the namespace of the case.
+/// The rules that are enabled in the namespace of the case, with their modes.
 fn asked<'a>(configuration: &'a Configuration, case: &Case<'_>) -> impl Iterator<Item = Asked<'a>> {
     let object = case.change.object();
     let namespace = object.namespace();
@@ -212,7 +214,8 @@ fn asked<'a>(configuration: &'a Configuration, case: &Case<'_>) -> impl Iterator
     configuration.asked(namespace, known)
 }
 
-/// The labels of the object, if it is a namespace. Those that a change is only about to set do not choose the rules for it.
+/// The labels of the object, if it is a namespace. On an update they are the old labels: labels that the change sets do
+/// not choose its rules.
 fn own_labels<'a>(case: &Case<'a>) -> Option<&'a Labels> {
     let object = case.change.object();
     match &object.body {

@@ -1,6 +1,8 @@
-//! What an object was guilty of before a change of it does not deny the change: whoever has to change an old object is not
-//! held up by what others left in it. An old fault is a new one where it weighs more than before: for other pods, or where
-//! what came before it and stopped some of it is no more.
+//! The ratchet: faults that an object had before a change do not deny the change. A user who has to change an old
+//! object is not blocked by faults that others left in it.
+//!
+//! An old fault counts as new if its effect grows: it applies to more pods, or an earlier rule that stopped some of the
+//! traffic is gone.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -15,7 +17,7 @@ use crate::model::{
 };
 use crate::rules::{Case, Change, Mode, Occasion};
 
-/// What an object was guilty of before a change of it.
+/// The findings in an object before its change.
 pub(super) struct Before<'a> {
     configuration: &'a Configuration,
     case: Case<'a>,
@@ -27,8 +29,8 @@ impl<'a> Before<'a> {
         Self { configuration, case, found: OnceCell::new() }
     }
 
-    /// All of it, whoever comes with it now: who may not make a change could not have made it before. It is found when the
-    /// first one asks.
+    /// All findings in the old object. They are evaluated without a requester, because a user who may not make a change
+    /// could not have made it earlier either. They are computed on first use.
     pub(super) fn found(&self) -> &[Judgement] {
         self.found.get_or_init(|| {
             let (Change::Write { .. }, Some(old)) = (self.case.change, self.case.change.old()) else {
@@ -36,17 +38,17 @@ impl<'a> Before<'a> {
             };
             let occasion = Occasion::anonymous(self.case.occasion.now);
             let before = Case { change: Change::Write { new: old, old: None }, occasion, ..self.case };
-            // What exceeds the budget spares nothing.
+            // Findings past the budget are missing, and so spare nothing.
             ask(self.configuration, &before).0
         })
     }
 
-    /// Spares what was there before.
+    /// Spares the findings that the old object already had.
     pub(super) fn spare(&self, judgements: &mut [Judgement]) {
         let object = self.case.change.object();
         let (Change::Write { .. }, true) = (self.case.change, judgements.iter().any(Judgement::denies)) else { return };
         let Some(old) = self.case.change.old().filter(|old| !concerns_more(object, old)) else { return };
-        // Each of them spares one, since the same fault twice is one more than the same fault once.
+        // Each old finding spares one new finding: a fault that occurs twice is one more than before.
         let mut known: HashMap<(&str, String), Vec<Option<Place<'_>>>> = HashMap::new();
         let (places, old_places) = (Places::of(object), Places::of(old));
         for Judgement { finding, .. } in self.found() {
@@ -71,17 +73,17 @@ impl<'a> Before<'a> {
     }
 }
 
-/// The place of a rule that something was found in: what is evaluated before it decides how much it allows.
+/// The rule in which a fault was found. The rules that are evaluated before it decide how much it allows.
 struct Place<'a> {
     policy: &'a Policy,
     side: &'a Side,
-    /// The position in the side.
+    /// The index of the rule in its side.
     at: usize,
 }
 
-/// The rules of an object by their paths, and its subjects in words.
+/// The rules of an object by their paths, and the descriptions of its subjects.
 struct Places<'a> {
-    /// The policy and the direction of each rule, and its position there.
+    /// The policy, the side and the index of the rule at each path.
     rules: HashMap<&'a [Step], (&'a Policy, &'a Side, usize)>,
     subjects: Vec<String>,
 }
@@ -93,7 +95,7 @@ impl<'a> Places<'a> {
             for (_, side) in policy.sides() {
                 charge(side.rules.len());
                 for (at, rule) in side.rules.iter().enumerate() {
-                    // Of several rules of one path the first one counts.
+                    // The first of several rules with the same path wins.
                     rules.entry(rule.path.steps()).or_insert((policy, side, at));
                 }
             }
@@ -105,7 +107,8 @@ impl<'a> Places<'a> {
         Self { rules, subjects: subjects.collect() }
     }
 
-    /// The place of the rule at this path, or around it. None where there is none: then nothing comes before.
+    /// The rule at this path, or the rule that contains it. `None` if the path is outside of rules: then no rule is
+    /// evaluated before it.
     fn at(&self, path: &Path) -> Option<Place<'a>> {
         let steps = path.steps();
         let mut around = (0..=steps.len()).rev().filter_map(|length| self.rules.get(steps.get(..length)?));
@@ -113,7 +116,7 @@ impl<'a> Places<'a> {
         Some(Place { policy, side, at })
     }
 
-    /// A message without the pods that it is about: a policy may be for fewer pods than before.
+    /// The message without the description of the pods: the policy may apply to fewer pods than before.
     fn fault(&self, message: &str) -> String {
         self.subjects.iter().fold(message.to_owned(), |message, subject| {
             charge(1 + message.len() / 64);
@@ -123,7 +126,7 @@ impl<'a> Places<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// Whether a rule at a position of its side stops something before this one is evaluated.
+    /// Returns true if the rule with this index of the same side can stop traffic before this rule is evaluated.
     fn is_stopped_by(&self, at: usize, rule: &Rule) -> bool {
         match rule.action {
             Action::Deny => at < self.at || self.policy.order == Order::Additive,
@@ -132,7 +135,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// The rules of its side that can stop something, with their positions.
+    /// The rules of its side that can stop traffic, with their indexes.
     fn stops(&self) -> impl Iterator<Item = (usize, &'a Rule)> {
         charge(self.side.rules.len());
         let rules = self.side.rules.iter().enumerate();
@@ -140,22 +143,24 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Rules that stop something, by their positions, each with the position after which all of them up to it are found again.
+/// The rules of an old side that stop traffic: the index of each, and the index in the new side at which all of them up
+/// to this one are matched.
 type Stops = Vec<(usize, Option<usize>)>;
 
-/// The rules that stopped something before a change, found again after it.
+/// Matches the rules that stopped traffic before a change with those after it.
 struct Kept<'a> {
     around: &'a dyn Surroundings,
-    /// Steps that proofs may still take.
+    /// Remaining steps for proofs.
     budget: usize,
-    /// For each pair of an old and a new side, by their addresses: the rules of the old one that stop something, in their
-    /// order, and the earliest position at which the new one stops all that those up to this one did; none where it is not
-    /// proved that it does.
+    /// The matches for each pair of an old and a new side, keyed by their addresses.
+    ///
+    /// An entry lists the stopping rules of the old side in order, each with the smallest index at which the new side
+    /// stops all the traffic that they stop up to there. `None` if that is not proved.
     sides: HashMap<(*const Side, *const Side), Stops>,
 }
 
 impl Kept<'_> {
-    /// Returns true if it is proved that all that was evaluated before the old rule is evaluated before the new one.
+    /// Returns true if it is proved that all traffic stopped before the old rule is also stopped before the new rule.
     fn are_before(&mut self, new: &Place<'_>, old: &Place<'_>) -> bool {
         let position = |place: &Place<'_>| place.policy.order.position();
         if new.policy.stage != old.policy.stage || position(new) < position(old) {
@@ -168,7 +173,7 @@ impl Kept<'_> {
         }
         let found = self.sides.get(&key).map(Vec::as_slice).unwrap_or_default();
         let is_additive = |place: &Place<'_>| place.policy.order == Order::Additive;
-        // Those before the old rule are the first ones, or all of them.
+        // The rules before the old rule are a prefix of the list; for an additive policy they are the whole list.
         let count = if is_additive(old) { found.len() } else { found.partition_point(|(at, _)| *at < old.at) };
         match count.checked_sub(1).and_then(|last| found.get(last)) {
             None => true,
@@ -204,7 +209,7 @@ impl Kept<'_> {
     }
 }
 
-/// A number that rules have in common which differ in nothing but their places.
+/// A hash that is equal for rules that differ only in their paths.
 fn fingerprint(rule: &Rule) -> u64 {
     let mut hasher = DefaultHasher::new();
     (rule.action, rule.peers.listed().len(), &rule.only, &rule.conditions).hash(&mut hasher);
@@ -212,7 +217,7 @@ fn fingerprint(rule: &Rule) -> u64 {
     hasher.finish()
 }
 
-/// Returns true if two rules differ in nothing but their places.
+/// Returns true if two rules differ only in their paths.
 fn says_the_same(new: &Rule, old: &Rule) -> bool {
     let (peers, ports) = (new.peers.listed(), new.ports.entries());
     charge(1 + peers.len() + ports);
@@ -224,9 +229,10 @@ fn says_the_same(new: &Rule, old: &Rule) -> bool {
         && peers.iter().zip(old.peers.listed()).all(|(new, old)| new.who == old.who)
 }
 
-/// Whether an object holds a policy for pods that none of its policies was for. An old fault is a new one for them.
+/// Returns true if a policy of the new object selects pods that no policy of the old object selected. For these pods an
+/// old fault is new.
 fn concerns_more(new: &Object, old: &Object) -> bool {
-    // Each of one has to be looked for among those of the other.
+    // The comparison is quadratic: each new policy is compared with each old policy.
     if new.policies().len().saturating_mul(old.policies().len()) > MOST_COMPARED {
         return true;
     }
@@ -242,5 +248,5 @@ fn concerns_more(new: &Object, old: &Object) -> bool {
     !new.policies().iter().all(|new| old.policies().iter().any(|old| covers(old, new)))
 }
 
-/// How many pairs of policies of an old and a new object are compared.
+/// Maximum number of pairs of old and new policies that are compared.
 const MOST_COMPARED: usize = 2_500;
