@@ -1,4 +1,4 @@
-//! The labels of an object, and how much of them is known.
+//! The labels of an object.
 
 use std::fmt;
 
@@ -14,18 +14,18 @@ impl Labels {
         self.0.get(at).map(|(_, value)| &**value)
     }
 
-    /// Whether there is none.
+    /// Returns true if there are no labels.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Every label, by key.
+    /// All labels, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (&**key, &**value))
     }
 
-    /// The same labels with one more, or with another value for one.
+    /// The same labels with one label added or replaced.
     #[must_use]
     pub fn with(&self, key: &str, value: &str) -> Self {
         self.iter().chain([(key, value)]).collect()
@@ -33,7 +33,7 @@ impl Labels {
 }
 
 impl<K: Into<Box<str>>, V: Into<Box<str>>> FromIterator<(K, V)> for Labels {
-    /// Of two values for one key the later stays.
+    /// Collects labels. Of two values for one key the later one wins.
     fn from_iter<I: IntoIterator<Item = (K, V)>>(labels: I) -> Self {
         let mut labels: Vec<(Box<str>, Box<str>)> =
             labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
@@ -54,7 +54,7 @@ impl fmt::Display for Labels {
     }
 }
 
-/// Returns true if controllers, schedulers or meshes put a label with this key on the pods of a template.
+/// Returns true if controllers, schedulers or service meshes add a label with this key to pods of a template.
 #[must_use]
 pub fn is_added_to_pods(key: &str) -> bool {
     const KEYS: [&str; 6] = [

@@ -1,4 +1,4 @@
-//! Which ports a rule speaks of.
+//! The ports and protocols of a rule.
 
 use std::fmt;
 
@@ -18,17 +18,17 @@ pub enum Protocol {
     Sctp,
     /// Internet Control Message Protocol, for IPv4.
     Icmp,
-    /// The same for IPv6.
+    /// Internet Control Message Protocol, for IPv6.
     Icmpv6,
-    /// The one with this number in the registry of the IANA.
+    /// The protocol with this IANA number.
     Other(u8),
 }
 
 impl Protocol {
-    /// Every protocol whose ports a policy can name.
+    /// The protocols whose ports a policy can name.
     pub const WITH_PORTS: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
 
-    /// The protocol with this number in the registry of the IANA.
+    /// The protocol with this IANA number.
     #[must_use]
     pub fn of(number: u8) -> Self {
         match number {
@@ -41,13 +41,13 @@ impl Protocol {
         }
     }
 
-    /// Whether a policy can name its ports.
+    /// Returns true if a policy can name ports of this protocol.
     #[must_use]
     pub fn has_ports(self) -> bool {
         Self::WITH_PORTS.contains(&self)
     }
 
-    /// The name in manifests and messages, if it has one.
+    /// The name in manifests and messages, if the protocol has one.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
         match self {
@@ -73,34 +73,34 @@ impl fmt::Display for Protocol {
 /// The ports of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Ports {
-    /// The rule does not speak of ports: every port of every protocol.
+    /// Every port of every protocol: the rule has no port list.
     Any,
-    /// These and no others.
+    /// Only these ports.
     Only(Vec<Port>),
-    /// These, less those.
+    /// These ports, except some.
     But {
-        /// What is meant.
+        /// The ports to start from.
         of: Box<Ports>,
-        /// What is left out of it.
+        /// The excluded ports.
         not: Vec<Port>,
     },
-    /// Those of the Service that the rule names, of this protocol or of each.
+    /// The ports of the Service that the rule names, of one protocol or of all.
     OfService(Option<Protocol>),
 }
 
 /// One entry in the list of ports of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Port {
-    /// Where it is written.
+    /// The path of the entry.
     pub path: Path,
-    /// Of which protocol; of every protocol that has ports where it is none.
+    /// The protocol. `None`: every protocol that has ports.
     pub protocol: Option<Protocol>,
-    /// Which numbers.
+    /// The port numbers.
     pub numbers: Numbers,
 }
 
 impl Port {
-    /// Creates an entry, and charges the memory that it holds: a number in a list becomes one.
+    /// Creates an entry and charges its memory: a few bytes of a manifest become one entry.
     #[must_use]
     pub fn new(path: Path, protocol: Option<Protocol>, numbers: Numbers) -> Self {
         hold(size_of::<Self>() + size_of_val(path.steps()));
@@ -113,58 +113,58 @@ impl Port {
 pub enum Numbers {
     /// Every port of the protocol.
     All,
-    /// From the first to the last, both included.
+    /// The ports from the first to the last, both included.
     Range(u16, u16),
-    /// The container port with this name, whose number depends on the pod.
+    /// The container port with this name. Its number depends on the pod.
     Named(Box<str>),
-    /// Messages of ICMP of this type, and of this code if one is given.
+    /// ICMP messages of this type, and of this code if one is given.
     Messages(u8, Option<u8>),
 }
 
-/// What somebody wants to send.
+/// The traffic of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic<'a> {
-    /// To one port.
+    /// Traffic to one port.
     Port {
         /// The protocol.
         protocol: Protocol,
-        /// The port, as policies see it: after the address of a Service has been translated.
+        /// The port as policies see it: after the address translation of Services.
         number: u16,
-        /// The names that the destination gives to it.
+        /// The names that the destination gives to the port.
         names: Names<'a>,
     },
-    /// By a protocol without ports.
+    /// Traffic of a protocol without ports.
     Protocol(Protocol),
-    /// A message of ICMP.
+    /// An ICMP message.
     Message {
-        /// The protocol: for IPv4, or for IPv6.
+        /// The protocol: ICMP or ICMPv6.
         protocol: Protocol,
         /// The type.
         kind: u8,
         /// The code.
         code: u8,
     },
-    /// To some port, whichever it is.
+    /// Traffic to an arbitrary port: a rule matches it if it matches any port.
     SomePort,
 }
 
 /// The names that a pod gives to one of its ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Names<'a> {
-    /// These and no others.
+    /// Exactly these names.
     Exactly(&'a [Box<str>]),
-    /// These, and maybe others.
+    /// At least these names; the pod may have more.
     AtLeast(&'a [Box<str>]),
 }
 
 impl Port {
-    /// Whether the entry speaks of this protocol.
+    /// Returns true if the entry applies to this protocol.
     #[must_use]
     pub fn is_for(&self, protocol: Protocol) -> bool {
         self.protocol.map_or(protocol.has_ports(), |own| own == protocol)
     }
 
-    /// Whether the entry means this traffic. None, if that depends on what is not known.
+    /// Returns true if the entry matches this traffic. `None` if that depends on something unknown.
     #[must_use]
     pub fn means(&self, traffic: Traffic<'_>) -> Option<bool> {
         charge(1);
@@ -192,12 +192,12 @@ impl Port {
                 Numbers::Messages(wanted, Some(wanted_code)) => Some(*wanted == kind && *wanted_code == code),
                 Numbers::Range(..) | Numbers::Named(_) => Some(false),
             },
-            // Whichever it is, this one will do.
+            // The port is arbitrary, so any port of this entry matches.
             Traffic::SomePort => Some(self.protocol.is_none_or(Protocol::has_ports)),
         }
     }
 
-    /// The numbers that are sure to be meant. A name is resolved pod by pod, so it gives none.
+    /// The port numbers that certainly match. A named port is resolved per pod, so it has none.
     #[must_use]
     pub fn known_numbers(&self) -> Option<(u16, u16)> {
         match self.numbers {
@@ -209,7 +209,7 @@ impl Port {
 }
 
 impl Ports {
-    /// Every number of `protocol` that the entries, added up, are sure to mean.
+    /// The port numbers of `protocol` that the entries together certainly match.
     #[must_use]
     pub fn known_numbers(&self, protocol: Protocol) -> Ranges<u16> {
         match self {
@@ -224,7 +224,8 @@ impl Ports {
         }
     }
 
-    /// An upper bound on the count of [`known_numbers`](Self::known_numbers) of any protocol, without sorting them.
+    /// An upper bound on the count of [`known_numbers`](Self::known_numbers) of any protocol. It does not need to sort
+    /// them.
     #[must_use]
     pub fn known_at_most(&self) -> u128 {
         match self {
@@ -238,7 +239,7 @@ impl Ports {
         }
     }
 
-    /// Returns true if both list the same, wherever that is written.
+    /// Returns true if both list the same ports, regardless of their paths.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let same = |own: &[Port], other: &[Port]| {
@@ -252,7 +253,7 @@ impl Ports {
         }
     }
 
-    /// The number of entries that are listed.
+    /// The number of listed entries.
     #[must_use]
     pub fn entries(&self) -> usize {
         match self {
@@ -262,13 +263,13 @@ impl Ports {
         }
     }
 
-    /// Whether this traffic is meant. None, if that depends on what is not known.
+    /// Returns true if the ports match this traffic. `None` if that depends on something unknown.
     #[must_use]
     pub fn mean(&self, traffic: Traffic<'_>) -> Option<bool> {
         match self {
             Self::Any => Some(true),
             Self::Only(ports) => any_of(ports.iter().map(|port| port.means(traffic))),
-            // Whichever it is, one that is not left out will do.
+            // The port is arbitrary, so any port that is not excluded matches.
             Self::But { of, .. } if traffic == Traffic::SomePort => of.mean(traffic),
             Self::But { of, not } => {
                 let left_out = any_of(not.iter().map(|port| port.means(traffic)));
@@ -283,7 +284,7 @@ impl Ports {
     }
 }
 
-/// Every number of `protocol` that these entries, added up, are sure to mean.
+/// The port numbers of `protocol` that these entries together certainly match.
 fn numbers(ports: &[Port], protocol: Protocol) -> Ranges<u16> {
     charge(ports.len());
     ports.iter().filter(|port| port.is_for(protocol)).filter_map(Port::known_numbers).collect()

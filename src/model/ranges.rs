@@ -1,18 +1,18 @@
-//! Sets of whole numbers as sorted, disjoint, inclusive ranges: port numbers and addresses alike.
+//! Sets of whole numbers as sorted, disjoint, inclusive ranges, for port numbers and addresses.
 
 use std::fmt::Debug;
 
 use crate::budget::charge;
 
-/// A number that ranges can be made of.
+/// An integer type that ranges can hold.
 pub trait Number: Copy + Ord + Debug + Into<u128> {
-    /// The smallest number there is.
+    /// The smallest number of the type.
     const MIN: Self;
-    /// The largest number there is.
+    /// The largest number of the type.
     const MAX: Self;
-    /// The number after this one, if there is one.
+    /// The next larger number, if there is one.
     fn next(self) -> Option<Self>;
-    /// The number before this one, if there is one.
+    /// The next smaller number, if there is one.
     fn previous(self) -> Option<Self>;
 }
 
@@ -43,19 +43,19 @@ impl<T> Default for Ranges<T> {
 }
 
 impl<T: Number> Ranges<T> {
-    /// No number at all.
+    /// The empty set.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Every number.
+    /// The set of all numbers.
     #[must_use]
     pub fn all() -> Self {
         Self(vec![(T::MIN, T::MAX)])
     }
 
-    /// The numbers from `first` to `last`, both included; none where `last` is smaller.
+    /// The numbers from `first` to `last`, both included. Empty if `last` is smaller than `first`.
     #[must_use]
     pub fn between(first: T, last: T) -> Self {
         if first <= last { Self(vec![(first, last)]) } else { Self::none() }
@@ -67,26 +67,26 @@ impl<T: Number> Ranges<T> {
         &self.0
     }
 
-    /// Whether there is no number in the set.
+    /// Returns true if the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether every number is in the set.
+    /// Returns true if the set holds every number.
     #[must_use]
     pub fn is_all(&self) -> bool {
         self.0 == [(T::MIN, T::MAX)]
     }
 
-    /// Whether `number` is in the set.
+    /// Returns true if `number` is in the set.
     #[must_use]
     pub fn contains(&self, number: T) -> bool {
         let after = self.0.partition_point(|(first, _)| *first <= number);
         after.checked_sub(1).and_then(|at| self.0.get(at)).is_some_and(|(_, last)| number <= *last)
     }
 
-    /// Whether every number of `other` is in this set.
+    /// Returns true if every number of `other` is in this set.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         charge(other.0.len());
@@ -101,7 +101,7 @@ impl<T: Number> Ranges<T> {
         *self = self.0.iter().chain(&other.0).copied().collect();
     }
 
-    /// Takes the numbers of `other` away. Both are in order, so each range is looked at once.
+    /// Removes the numbers of `other`. Both sets are sorted, so each range is visited once.
     pub fn subtract(&mut self, other: &Self) {
         charge(self.0.len() + other.0.len());
         let mut left = Vec::with_capacity(self.0.len());
@@ -128,7 +128,7 @@ impl<T: Number> Ranges<T> {
 }
 
 impl<T: Number> FromIterator<(T, T)> for Ranges<T> {
-    /// The numbers of all these ranges, from the first to the last of each.
+    /// The union of these ranges, both ends included.
     fn from_iter<I: IntoIterator<Item = (T, T)>>(ranges: I) -> Self {
         let mut ranges: Vec<(T, T)> = ranges.into_iter().filter(|(first, last)| first <= last).collect();
         charge(2 * ranges.len());
@@ -145,7 +145,7 @@ impl<T: Number> FromIterator<(T, T)> for Ranges<T> {
 }
 
 impl<T: Number> Ranges<T> {
-    /// How many numbers are in the set, or the largest number there is.
+    /// The number of elements, capped at `u128::MAX`.
     #[must_use]
     pub fn count(&self) -> u128 {
         let sizes = self.0.iter().map(|(first, last)| ((*last).into() - (*first).into()).saturating_add(1));

@@ -1,10 +1,10 @@
-//! Label selectors of every dialect, and what can be proved about them.
+//! Label selectors of every dialect, and proofs about them.
 //!
-//! A selector is a boolean expression over single labels. Questions about two selectors ("does this one
-//! cover that one?") are answered by refutation: `a` covers `b` if no labels can satisfy `b` and not `a`.
-//! The search is a tableau: it opens one branch for each alternative and closes a branch when the
-//! demands on one key contradict each other. It is sound always, and complete for the operators of
-//! Kubernetes; past [`STEPS`] it gives up, and an unproved answer is "no".
+//! A selector is a boolean expression over single labels. Questions about two selectors ("does this one cover that
+//! one?") are answered by refutation: `a` covers `b` if no labels can satisfy both `b` and not `a`. The search is a
+//! tableau: it opens one branch for each alternative and closes a branch when the demands on one key contradict each
+//! other. It is always sound, and complete for the operators of Kubernetes. After [`STEPS`] steps it gives up, and an
+//! unproved answer counts as "no".
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -13,93 +13,93 @@ use super::ternary::{all_of, any_of};
 use super::{Labels, NAME_LABEL};
 use crate::budget::charge;
 
-/// How many steps a proof may take. Real selectors need a few dozen; past this, thinking longer would only hold others up.
+/// Maximum number of steps for one proof. Real selectors need a few dozen; a longer proof would delay other requests.
 const STEPS: usize = 20_000;
 
-/// Number of values up to which walking through a list is faster than looking them up.
+/// Maximum number of values for which a linear search is faster than a hash set.
 const FEW_VALUES: usize = 64;
 
-/// Which label sets are meant.
+/// A set of label sets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Selector {
-    /// Those that satisfy each of these; with none of them, every label set.
+    /// The label sets that satisfy every part. Without parts, all label sets.
     All(Vec<Selector>),
-    /// Those that satisfy at least one of these; with none of them, no label set.
+    /// The label sets that satisfy at least one part. Without parts, no label set.
     Any(Vec<Selector>),
-    /// Those that do not satisfy this.
+    /// The label sets that do not satisfy the part.
     Not(Box<Selector>),
-    /// Those of which this is true.
+    /// The label sets that satisfy the requirement.
     Label(Requirement),
 }
 
-/// What one label has to be.
+/// A requirement on one label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Requirement {
-    /// Whose label it is.
+    /// The object that has the label.
     pub owner: Owner,
     /// The label's key.
     pub key: Box<str>,
-    /// What is asked of its value.
+    /// The condition on its value.
     pub operator: Operator,
 }
 
-/// Whose label a [`Requirement`] is about.
+/// The object whose label a [`Requirement`] checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
-    /// That of what is selected.
+    /// The selected object.
     Itself,
-    /// That of the namespace of the pod that is selected.
+    /// The namespace of the selected pod.
     Namespace,
-    /// That of the service account of the pod that is selected. Its name counts as the label [`NAME_LABEL`].
+    /// The service account of the selected pod. Its name counts as the label [`NAME_LABEL`].
     Account,
 }
 
-/// What is known of one label.
+/// The state of one label, if it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact<'a> {
-    /// It has this value.
+    /// The label has this value.
     Value(&'a str),
-    /// There is no such label.
+    /// The label is absent.
     Absent,
-    /// Nothing.
+    /// The label is unknown.
     Unknown,
 }
 
 impl<'a> Fact<'a> {
-    /// What is known of a label of an object all of whose labels are these.
+    /// The state of a label of an object that has exactly these labels.
     #[must_use]
     pub fn of(labels: &'a Labels, key: &str) -> Self {
         labels.get(key).map_or(Self::Absent, Self::Value)
     }
 }
 
-/// What is asked of the value of a label. Only [`Operator::NotIn`] and [`Operator::Absent`] hold where the label is absent.
+/// A condition on the value of a label. Only [`Operator::NotIn`] and [`Operator::Absent`] hold if the label is absent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Operator {
-    /// It is one of these.
+    /// The value is in the list.
     In(Vec<Box<str>>),
-    /// It is none of these, or there is no such label.
+    /// The value is not in the list, or the label is absent.
     NotIn(Vec<Box<str>>),
-    /// There is such a label.
+    /// The label is present.
     Exists,
-    /// There is no such label.
+    /// The label is absent.
     Absent,
-    /// It contains this text.
+    /// The value contains this text.
     Contains(Box<str>),
-    /// It starts with this text.
+    /// The value starts with this text.
     StartsWith(Box<str>),
-    /// It ends with this text.
+    /// The value ends with this text.
     EndsWith(Box<str>),
 }
 
 impl Selector {
-    /// The selector that every label set satisfies.
+    /// The selector that matches every label set.
     #[must_use]
     pub fn everything() -> Self {
         Self::All(Vec::new())
     }
 
-    /// The selector of `key` = `value`.
+    /// The selector that matches `key` = `value`.
     #[must_use]
     pub fn equals(key: &str, value: &str) -> Self {
         Self::label(key, Operator::In(vec![value.into()]))
@@ -111,7 +111,8 @@ impl Selector {
         Self::Label(Requirement { owner: Owner::Itself, key: key.into(), operator })
     }
 
-    /// The same demands, made of the labels of another: a selector of namespaces becomes one of the pods in them.
+    /// The same selector for the labels of another owner: turns a namespace selector into a selector of the pods in
+    /// those namespaces.
     #[must_use]
     pub fn on(&self, owner: Owner) -> Self {
         charge(1);
@@ -127,7 +128,7 @@ impl Selector {
         }
     }
 
-    /// All of these together, without a list around a single one.
+    /// The conjunction of these selectors, without a list if there is only one.
     #[must_use]
     pub fn all(parts: Vec<Self>) -> Self {
         match <[Self; 1]>::try_from(parts) {
@@ -136,7 +137,7 @@ impl Selector {
         }
     }
 
-    /// The values of which this label has to have one, where the selector is written so that it says.
+    /// The values that this label may have, if the selector lists them explicitly.
     #[must_use]
     pub fn values_of(&self, key: &str) -> Option<&[Box<str>]> {
         if let Self::All(parts) = self {
@@ -151,25 +152,27 @@ impl Selector {
         }
     }
 
-    /// The selector that asks for each of these labels.
+    /// The selector that requires each of these labels.
     #[must_use]
     pub fn of(labels: &Labels) -> Self {
         Self::All(labels.iter().map(|(key, value)| Self::equals(key, value)).collect())
     }
 
-    /// Whether it is written so that it asks for nothing. Cheaper than a proof, and what an author means by `{}`.
+    /// Returns true if the selector is written without any requirement. This is cheaper than a proof, and is how
+    /// authors write `{}`.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::All(parts) if parts.is_empty())
     }
 
-    /// Whether an object with exactly these labels is meant.
+    /// Returns true if the selector matches an object with exactly these labels.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
         self.decided(&|_, key| Fact::of(labels, key)) == Some(true)
     }
 
-    /// Whether an object is meant of which only some labels are known. None, if the others decide.
+    /// Returns true or false if the known labels decide whether the selector matches, and `None` if unknown labels
+    /// decide.
     #[must_use]
     pub fn decided<'a>(&self, known: &dyn Fn(Owner, &str) -> Fact<'a>) -> Option<bool> {
         charge(1);
@@ -185,15 +188,18 @@ impl Selector {
         }
     }
 
-    /// Whether it is proved that whatever `other` means, this means too.
+    /// Returns true if it is proved that this selector matches every label set that `other` matches.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         charge(1 + self.size() / 16);
         self.is_empty() || self == other || contradictory(&[(other, true), (self, false)])
     }
 
-    /// Whether it is proved that nothing meets all of these demands: to be meant, or not to be meant. The steps that it takes
-    /// are taken from `budget`, and what is left is not enough for a proof that is not made.
+    /// Returns true if it is proved that no label set meets all of these demands. A demand is a selector and whether it
+    /// must match.
+    ///
+    /// The steps of the proof are subtracted from `budget`. If the budget is too small for the proof, the result is
+    /// false.
     #[must_use]
     pub fn contradictory(demands: &[(&Self, bool)], budget: &mut usize) -> bool {
         let mut own = STEPS.min(*budget);
@@ -203,7 +209,7 @@ impl Selector {
         proved
     }
 
-    /// Whether it is proved that nothing is meant by both.
+    /// Returns true if it is proved that no label set matches both selectors.
     #[must_use]
     pub fn excludes(&self, other: &Self) -> bool {
         contradictory(&[(self, true), (other, true)])
@@ -211,7 +217,7 @@ impl Selector {
 }
 
 impl Selector {
-    /// The number of its parts and of the values they list.
+    /// The number of its parts, plus the number of values that they list.
     #[must_use]
     pub fn size(&self) -> usize {
         match self {
@@ -221,7 +227,7 @@ impl Selector {
         }
     }
 
-    /// A copy, charged by its size.
+    /// A copy whose size is charged to the budget.
     #[must_use]
     pub(super) fn copied(&self) -> Self {
         charge(self.size() / 4);
@@ -230,7 +236,7 @@ impl Selector {
 }
 
 impl Operator {
-    /// The values it lists, to be looked up.
+    /// The listed values as a hash set.
     fn values(&self) -> Option<HashSet<&str>> {
         match self {
             Self::In(values) | Self::NotIn(values) => Some(values.iter().map(|value| &**value).collect()),
@@ -238,7 +244,7 @@ impl Operator {
         }
     }
 
-    /// The number of values it lists.
+    /// The number of listed values.
     fn size(&self) -> usize {
         match self {
             Self::In(values) | Self::NotIn(values) => values.len(),
@@ -246,7 +252,7 @@ impl Operator {
         }
     }
 
-    /// Whether a label with this value, or the absence of the label, satisfies it.
+    /// Returns true if a label with this value satisfies the operator; `None` is an absent label.
     #[must_use]
     pub fn accepts(&self, value: Option<&str>) -> bool {
         charge(self.size() / 16);
@@ -264,26 +270,26 @@ impl Operator {
     }
 }
 
-/// A selector, and whether it has to hold or has to fail.
+/// A selector, and true if it must match or false if it must not.
 type Demand<'a> = (&'a Selector, bool);
 
-/// Whether it is proved that no label set meets all the demands.
+/// Returns true if it is proved that no label set meets all the demands.
 fn contradictory(demands: &[Demand<'_>]) -> bool {
     Selector::contradictory(demands, &mut { STEPS })
 }
 
-/// A branch of the tableau: what has still to be met, and what has been asked of single labels.
+/// A branch of the tableau: the demands still to expand, and the conditions on single labels so far.
 #[derive(Clone, Default)]
 struct Branch<'a> {
     open: Vec<Demand<'a>>,
-    /// Lists of which one part has to hold, or has to fail.
+    /// Lists of selectors of which at least one must match (true) or must not match (false).
     choices: Vec<(&'a [Selector], bool)>,
-    /// What is asked of each key.
+    /// The conditions on each key.
     asked: BTreeMap<(Owner, &'a str), Vec<(&'a Operator, bool)>>,
 }
 
 impl<'a> Branch<'a> {
-    /// Whether every way to meet the demands ends in a contradiction.
+    /// Returns true if every way to meet the demands ends in a contradiction.
     fn closes(mut self, budget: &mut usize) -> bool {
         while let Some((selector, holds)) = self.open.pop() {
             let Some(left) = budget.checked_sub(1) else { return false };
@@ -294,7 +300,7 @@ impl<'a> Branch<'a> {
                 (Selector::Label(label), holds) => {
                     let asked = self.asked.entry((label.owner, &label.key)).or_default();
                     asked.push((&label.operator, holds));
-                    // What was asked of the same key before is looked at again.
+                    // Each new condition is checked against all earlier conditions on the same key.
                     let Some(left) = budget.checked_sub(asked.len()) else { return false };
                     *budget = left;
                     charge(asked.len());
@@ -315,7 +321,7 @@ impl<'a> Branch<'a> {
         }
         let Some((parts, holds)) = self.choices.pop() else { return false };
         parts.iter().all(|part| {
-            // A branch costs what there is to copy.
+            // A branch costs as much as there is to copy.
             let cost = 1 + self.asked.len() + self.choices.len();
             let Some(left) = budget.checked_sub(cost) else { return false };
             *budget = left;
@@ -327,13 +333,13 @@ impl<'a> Branch<'a> {
     }
 }
 
-/// Whether what is asked of one label cannot be met.
+/// Returns true if no value, and not the absence of the label, meets all conditions on it.
 fn contradicts(asked: &[(&Operator, bool)]) -> bool {
     let meets = |value: Option<&str>| asked.iter().all(|(operator, holds)| operator.accepts(value) == *holds);
     if meets(None) {
         return false;
     }
-    // The label has to be there. If only some values are possible, try each of them.
+    // The label must be present. If the conditions list its possible values, try each of them.
     let possible = asked.iter().find_map(|(operator, holds)| match (operator, holds) {
         (Operator::In(values), true) | (Operator::NotIn(values), false) => Some(values),
         _ => None,
@@ -343,7 +349,7 @@ fn contradicts(asked: &[(&Operator, bool)]) -> bool {
         if listed <= FEW_VALUES {
             return !values.iter().any(|value| meets(Some(value)));
         }
-        // Lists of thousands of values are looked up and not walked through for each value.
+        // Lists of thousands of values are turned into hash sets first.
         charge(listed);
         let sets: Vec<Option<HashSet<&str>>> = asked.iter().map(|(operator, _)| operator.values()).collect();
         let meets = |value: &str| {
@@ -358,8 +364,8 @@ fn contradicts(asked: &[(&Operator, bool)]) -> bool {
             meets(value)
         });
     }
-    // Otherwise any of endlessly many values will do, unless the label may not be there at all, or one and the same
-    // question about its text has to be answered both ways.
+    // Otherwise infinitely many values are possible. The conditions then contradict each other only if the label must
+    // be absent, or if the same text condition must both hold and fail.
     asked.iter().enumerate().any(|(at, (operator, holds))| match (operator, holds) {
         (Operator::Absent, true) | (Operator::Exists, false) => true,
         (Operator::Contains(_) | Operator::StartsWith(_) | Operator::EndsWith(_), _) => {
@@ -370,7 +376,7 @@ fn contradicts(asked: &[(&Operator, bool)]) -> bool {
 }
 
 impl fmt::Display for Selector {
-    /// As `kubectl -l` writes it where that can be: `app=web,tier in (a,b),!legacy`.
+    /// Formats the selector like `kubectl -l` where possible: `app=web,tier in (a,b),!legacy`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All(parts) => join(f, parts, ","),
@@ -519,7 +525,7 @@ mod tests {
         };
         let (a, b) = (wide("k"), Selector::Not(Box::new(wide("k"))));
         assert!(!Selector::everything().excludes(&a));
-        // True, but only after more branches than are allowed: the answer has to be "not proved".
+        // The conclusion is true, but the proof needs more branches than are allowed: the answer must be "not proved".
         assert!(!b.excludes(&Selector::All(vec![a])));
     }
 
@@ -549,7 +555,7 @@ mod tests {
         })
     }
 
-    /// Every label set over the keys and over more values than the selectors can name.
+    /// Every label set over the keys, with more values than the selectors can name.
     fn every_label_set() -> Vec<Labels> {
         let values = [None, Some("x"), Some("y"), Some("xy"), Some("yx"), Some("z")];
         values

@@ -1,6 +1,6 @@
-//! Answers that may not be known: none stands for "that depends on what is not known".
+//! Three-valued logic: `None` means that the answer depends on something unknown.
 
-/// Whether all of these hold: not, if one does not; not known, if one is not known.
+/// Returns true if all parts are true, false if any part is false, and `None` otherwise.
 pub(super) fn all_of(parts: impl IntoIterator<Item = Option<bool>>) -> Option<bool> {
     let mut all = Some(true);
     for part in parts {
@@ -13,7 +13,7 @@ pub(super) fn all_of(parts: impl IntoIterator<Item = Option<bool>>) -> Option<bo
     all
 }
 
-/// Whether one of these holds: so, if one does; not known, if one is not known.
+/// Returns true if any part is true, false if all parts are false, and `None` otherwise.
 pub(super) fn any_of(parts: impl IntoIterator<Item = Option<bool>>) -> Option<bool> {
     all_of(parts.into_iter().map(|part| part.map(|holds| !holds))).map(|none| !none)
 }
