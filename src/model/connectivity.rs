@@ -1,17 +1,17 @@
-//! What the policies of a cluster, added up over all dialects, make of a connection.
+//! Evaluates a connection against the policies of a cluster, across all dialects.
 //!
-//! A connection has two ends, and the policies of both have to let it through: those of the sender for egress, those of the
-//! receiver for ingress. [`ask`] answers for one end and one direction. The subject is one pod, or all the pods that a
-//! policy concerns; of these different ones may get different answers.
+//! A connection has two ends, and the policies of both must allow it: egress at the sender, ingress at the receiver.
+//! [`ask`] answers for one end and one direction. The subject is one pod, or all pods that a policy applies to;
+//! different pods of that set may get different decisions.
 //!
-//! The policies are asked stage by stage ([`Stage::position`](super::Stage::position)) and within a stage by their order;
-//! the first rule that means the traffic decides, and `Pass` leaves it to the next stage. Policies that add up are asked
-//! together: what one of them denies is denied, then what one of them allows is allowed. At the end of a stage whose
-//! policies isolate the pods, what none of them decided is dropped; elsewhere the next stage is asked, and after the last
-//! one the traffic may pass.
+//! The policies are evaluated stage by stage ([`Stage::position`](super::Stage::position)), and by order within a
+//! stage. The first rule that matches the traffic decides, and `Pass` hands the traffic to the next stage. Additive
+//! policies are evaluated together: first their denials, then what they allow. At the end of a stage whose policies
+//! isolate the pods, undecided traffic is dropped. Otherwise the next stage is evaluated, and after the last stage the
+//! traffic is allowed.
 //!
-//! A rule of which it is not known whether it means the traffic counts as one that does not, whatever its action is, and
-//! is named in [`Answer::assumed`].
+//! If it is unknown whether a rule matches the traffic, the rule counts as not matching, whatever its action is, and is
+//! listed in [`Answer::assumed`].
 
 use std::borrow::Cow;
 
@@ -22,62 +22,65 @@ use super::{
     Rule, Selector, Side, Stage, Surroundings, Traffic,
 };
 
-/// What is asked about a connection.
+/// A question about a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
-    /// Whose policies are asked.
+    /// The pods whose policies are evaluated.
     pub subject: Subject<'a>,
-    /// Whether the subject sends or receives.
+    /// The direction: the subject receives or sends.
     pub direction: Direction,
     /// The other end.
     pub other: End<'a>,
-    /// What is sent.
+    /// The traffic.
     pub traffic: Traffic<'a>,
 }
 
-/// Whose policies are asked.
+/// The pods whose policies are evaluated.
 #[derive(Clone, Copy, Debug)]
 pub enum Subject<'a> {
     /// One pod.
     One(Endpoint<'a>),
-    /// All pods that a policy concerns.
+    /// All pods that a policy applies to.
     Each(&'a Pods),
 }
 
-/// What becomes of the connection.
+/// The result for a connection.
 #[derive(Clone, Debug, Default)]
 pub struct Answer<'a> {
-    /// For one pod there is one. Of several pods some get this and others that; what the policies allow or leave open is
-    /// here even if no pod could get it, what they stop only if some pod may.
+    /// The decisions. One pod gets exactly one; different pods of a set may get different ones.
+    ///
+    /// An allowing or open decision is listed even if no pod could get it. A denying or isolating decision is listed
+    /// only if some pod may get it.
     pub decisions: Vec<Decision<'a>>,
-    /// What was assumed.
+    /// The assumptions that the result depends on.
     pub assumed: Vec<Assumption<'a>>,
 }
 
-/// What decides.
+/// A decision for some pods of the subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision<'a> {
-    /// No policy isolates the pods, and none stops the traffic.
+    /// No policy isolates the pods, and no rule stops the traffic.
     Open,
-    /// A rule lets it through.
+    /// A rule allows the traffic.
     Allowed(&'a Policy, &'a Rule),
-    /// A rule stops it.
+    /// A rule denies the traffic.
     Denied(&'a Policy, &'a Rule),
-    /// These isolate the pods, and nothing lets it through.
+    /// These policies isolate the pods, and no rule allows the traffic.
     Isolated(Vec<&'a Policy>),
 }
 
-/// Something that is not known, and what was made of it: that it does not mean the traffic, or the pods.
+/// An unknown match, assumed to be false: the rule does not match the traffic, or the policy does not apply to the
+/// pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assumption<'a> {
     /// The policy.
     pub policy: &'a Policy,
-    /// Its rule; none where it is not known whether the policy concerns the pods.
+    /// Its rule. `None` if it is unknown whether the policy applies to the pods.
     pub rule: Option<&'a Rule>,
 }
 
 impl Decision<'_> {
-    /// Whether the traffic may pass.
+    /// Returns true if the traffic is allowed.
     #[must_use]
     pub fn passes(&self) -> bool {
         matches!(self, Self::Open | Self::Allowed(..))
@@ -85,21 +88,22 @@ impl Decision<'_> {
 }
 
 impl Answer<'_> {
-    /// Whether the traffic may pass, for every pod that was asked about.
+    /// Returns true if the traffic is allowed for every pod of the subject.
     #[must_use]
     pub fn passes(&self) -> bool {
         self.decisions.iter().all(Decision::passes)
     }
 }
 
-/// How many steps all the proofs of one answer may take together. Past it, pods of which it is not proved that there are none
-/// count as pods that there are.
+/// Maximum number of steps of all proofs for one answer. After that, a set of pods counts as not empty unless it is
+/// proved empty.
 const STEPS: usize = 100_000;
 
-/// How many kinds of pods are told apart on their way from one stage to the next. Past it they are taken for all of the subject.
+/// Maximum number of pod sets that are tracked from one stage to the next. Above it they are merged into the whole
+/// subject.
 const REGIONS: usize = 32;
 
-/// What these policies make of a connection. Those that are not in force are to be left out.
+/// Evaluates a connection against these policies. The caller leaves out policies that are not in force.
 #[must_use]
 pub fn ask<'a>(
     policies: impl IntoIterator<Item = &'a Policy>,
@@ -109,8 +113,8 @@ pub fn ask<'a>(
     ask_within(policies, question, around, &mut { STEPS })
 }
 
-/// The same for one of many questions, which together take no more than these steps: one for each policy and each rule that
-/// is looked at, and those of the proofs. Where none is left, the answer is worth nothing.
+/// The same, with a step budget that several questions share. Each policy, each rule and each step of a proof costs one
+/// step. If the budget is used up, the answer is meaningless.
 #[must_use]
 pub fn ask_within<'a>(
     policies: impl IntoIterator<Item = &'a Policy>,
@@ -167,9 +171,9 @@ fn ask_in_steps<'a>(
     answer
 }
 
-/// Notes the rules of the Baseline stage that allow what policies of Cilium isolate. By the text of ClusterNetworkPolicy they are
-/// never evaluated then; Cilium 1.20 evaluates them, since its default deny is only the absence of a default allow
-/// (`resolvePolicyLocked` in `pkg/policy/repository.go`).
+/// Records, as assumptions, the Baseline rules that allow traffic which Cilium's policies isolate. According to the
+/// ClusterNetworkPolicy API such rules are never evaluated. Cilium 1.20 evaluates them, since its default deny is only
+/// the absence of a default allow (`resolvePolicyLocked` in `pkg/policy/repository.go`).
 fn assume_baseline<'a>(
     answer: &mut Answer<'a>,
     turns: &[Turn<'a>],
@@ -192,7 +196,7 @@ fn assume_baseline<'a>(
     }
 }
 
-/// Whether it is sure that each of these pods is concerned by one of the policies.
+/// Returns true if it is proved that at least one of the policies applies to each of these pods.
 #[must_use]
 pub fn concern_all<'a>(
     policies: impl IntoIterator<Item = &'a Policy>,
@@ -209,23 +213,23 @@ pub fn concern_all<'a>(
     region.is_surely_empty(&mut budget)
 }
 
-/// A question on its way through the stages.
+/// A question during its evaluation, stage by stage.
 struct Asking<'q, 'a> {
     question: &'q Question<'a>,
     around: &'q dyn Surroundings,
     answer: Answer<'a>,
-    /// The pods that the stage at hand leaves to the next one.
+    /// The pods that the current stage passes to the next one.
     left: Vec<Region<'a>>,
-    /// How many steps are left.
+    /// Remaining steps.
     budget: &'q mut usize,
 }
 
 impl<'a> Asking<'_, 'a> {
-    /// Asks the policies of one stage about these pods.
+    /// Evaluates the policies of one stage for these pods.
     fn ask_stage(&mut self, stage: &[Turn<'a>], mut region: Region<'a>) {
         for turn in stage {
             let mut denied = false;
-            // Those for whom rules one after the other say `Pass`.
+            // The pods that consecutive `Pass` rules hand to the next stage.
             let mut passed: Vec<Covered<'a>> = Vec::new();
             for rule in turn.rules() {
                 if region.is_empty {
@@ -240,7 +244,7 @@ impl<'a> Asking<'_, 'a> {
                     Action::Log => continue,
                     Action::Allow => self.answer.decisions.push(Decision::Allowed(turn.policy, rule)),
                     Action::Deny => {
-                        // One of its denials is enough to know that it denies.
+                        // One denial of a policy suffices to report it.
                         if !denied && !region.within(&share).is_surely_empty(self.budget) {
                             self.answer.decisions.push(Decision::Denied(turn.policy, rule));
                             denied = true;
@@ -256,7 +260,7 @@ impl<'a> Asking<'_, 'a> {
                     }
                 }
                 region.leave_out(&share, self.budget);
-                // The first rule that fits decides, for all whom it is for.
+                // The first matching rule decides for all pods that it applies to.
                 if rule.only.is_none() && rule.within.is_none() {
                     break;
                 }
@@ -284,7 +288,7 @@ impl<'a> Asking<'_, 'a> {
         self.leave(region);
     }
 
-    /// The part of the turn's pods that a rule is for, if it is known to mean the traffic.
+    /// The part of the turn's pods that a rule applies to, if the rule is known to match the traffic.
     fn share_of(&mut self, turn: &Turn<'a>, rule: &'a Rule) -> Option<Covered<'a>> {
         let unknown = Assumption { policy: turn.policy, rule: Some(rule) };
         *self.budget = self.budget.saturating_sub(1);
@@ -307,7 +311,7 @@ impl<'a> Asking<'_, 'a> {
         }
     }
 
-    /// Leaves the pods for whom rules said `Pass` to the next stage.
+    /// Hands the pods of the collected `Pass` rules to the next stage.
     fn pass(&mut self, region: &mut Region<'a>, passed: &mut Vec<Covered<'a>>) {
         if passed.is_empty() {
             return;
@@ -327,29 +331,29 @@ impl<'a> Asking<'_, 'a> {
         region.leave_out(&share, self.budget);
     }
 
-    /// Leaves pods to the next stage, if there may be any.
+    /// Hands pods to the next stage, unless there are provably none.
     fn leave(&mut self, region: Region<'a>) {
-        // Where nobody was told apart there is nothing to prove.
+        // Without a split there is only one region, and nothing to prove.
         if !region.is_empty && (self.left.is_empty() || !region.is_surely_empty(self.budget)) {
             self.left.push(region);
         }
     }
 }
 
-/// A policy when it is asked.
+/// A policy at its turn in the evaluation.
 struct Turn<'a> {
     policy: &'a Policy,
     side: &'a Side,
     part: Part,
     share: Covered<'a>,
-    /// Where its stage stands; two of the same order are told apart by their names.
+    /// The position of its stage. Stages of the same position are ordered by name.
     stage: (Precedence, &'a str),
     order: Precedence,
-    /// Whether what its stage does not decide is dropped.
+    /// True if its stage drops undecided traffic.
     drops: bool,
 }
 
-/// Which of a policy's rules are asked.
+/// The rules of a policy that are evaluated in one turn.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     All,
@@ -358,7 +362,7 @@ enum Part {
 }
 
 impl<'a> Turn<'a> {
-    /// A policy that adds up with others denies before any of them allows.
+    /// The turns of a policy. An additive policy evaluates its denials before any additive policy allows.
     fn of(
         policy: &'a Policy,
         side: &'a Side,
@@ -393,7 +397,7 @@ impl<'a> Turn<'a> {
         })
     }
 
-    /// What tells apart policies of the same order: Calico sorts them by `name/namespace/kind`.
+    /// The sort key of policies with the same order: Calico sorts them by `name/namespace/kind`.
     fn name(&self) -> impl Iterator<Item = u8> {
         let object = &self.policy.object;
         let namespace = object.namespace.as_deref().unwrap_or_default();
@@ -401,24 +405,24 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// The part of the subject that a policy concerns.
+/// The part of the subject that a policy applies to.
 enum Share<'a> {
     Known(Covered<'a>),
-    /// Whether it is any part, nobody knows.
+    /// It is unknown whether the policy applies to any part.
     Unknown,
 }
 
-/// The part of the subject that a policy is known to concern.
+/// The part of the subject that a policy is known to apply to.
 #[derive(Clone, PartialEq, Eq)]
 enum Covered<'a> {
-    /// All of it.
+    /// The whole subject.
     Whole,
-    /// What this selects, which may be nothing and may be all.
+    /// The pods that this selector matches: none, some or all.
     Part(Cow<'a, Selector>),
 }
 
 impl<'a> Subject<'a> {
-    /// The part of it that is among these pods; none if there is surely none.
+    /// The part of the subject that is among these pods. `None` if there is provably none.
     fn share(&self, pods: &'a Pods, around: &dyn Surroundings) -> Option<Share<'a>> {
         let own = match self {
             Self::One(endpoint) => {
@@ -430,7 +434,7 @@ impl<'a> Subject<'a> {
             }
             Self::Each(own) => own,
         };
-        // Labels of pods first: what needs no proof.
+        // Labels of pods are compared first, because that needs no proof.
         let labels = match own.have(pods, around) {
             Some(false) => return None,
             Some(true) => None,
@@ -463,7 +467,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The part of a share that a rule is for.
+    /// The part of a share that a rule applies to.
     fn share_of(&self, share: &Covered<'a>, rule: &'a Rule, around: &dyn Surroundings) -> Option<Share<'a>> {
         let at = match (&rule.within, self) {
             (None, _) => Some(true),
@@ -475,7 +479,7 @@ impl<'a> Subject<'a> {
                     _ => None,
                 }
             }
-            // Which addresses pods get is not known.
+            // The addresses of the pods are not known.
             (Some(_), _) => None,
         };
         match at {
@@ -500,12 +504,12 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Pods of the subject about which nothing is decided yet.
+/// A set of pods of the subject that are still undecided.
 #[derive(Clone)]
 struct Region<'a> {
-    /// What selects them: those that meet all of these.
+    /// The selectors that the pods must match (true) or must not match (false).
     demands: Vec<(Cow<'a, Selector>, bool)>,
-    /// Whether there are surely none, without a proof.
+    /// True if the set is known to be empty without a proof.
     is_empty: bool,
 }
 
@@ -521,12 +525,12 @@ impl<'a> Region<'a> {
         Self { demands, is_empty: false }
     }
 
-    /// No pods.
+    /// The empty set.
     fn none() -> Self {
         Self { demands: Vec::new(), is_empty: true }
     }
 
-    /// Those of them that are a part of the share.
+    /// The subset that is in the share.
     fn within(&self, share: &Covered<'a>) -> Self {
         let mut within = self.clone();
         if let Covered::Part(selector) = share {
@@ -535,12 +539,12 @@ impl<'a> Region<'a> {
         within
     }
 
-    /// Takes those away that are a part of the share.
+    /// Removes the pods that are in the share.
     fn leave_out(&mut self, share: &Covered<'a>, budget: &mut usize) {
         match share {
             Covered::Whole => self.is_empty = true,
             Covered::Part(selector) => {
-                // One that means none of these pods would only lengthen the proof.
+                // A selector that excludes the subject would only lengthen the proof.
                 let subject = self.demands.first().filter(|(_, holds)| *holds);
                 let mut excludes =
                     |subject: &Selector| Selector::contradictory(&[(subject, true), (selector.as_ref(), true)], budget);
@@ -551,7 +555,7 @@ impl<'a> Region<'a> {
         }
     }
 
-    /// Whether it is proved that there are none.
+    /// Returns true if it is proved that the set is empty.
     fn is_surely_empty(&self, budget: &mut usize) -> bool {
         let demands: Vec<(&Selector, bool)> =
             self.demands.iter().map(|(selector, holds)| (selector.as_ref(), *holds)).collect();
@@ -560,11 +564,11 @@ impl<'a> Region<'a> {
 }
 
 impl Rule {
-    /// Whether the rule means this traffic with this end, if that is known.
+    /// Returns true if the rule matches this traffic with this end. `None` if that is unknown.
     #[must_use]
     pub fn means(&self, other: &End<'_>, traffic: Traffic<'_>, around: &dyn Surroundings) -> Option<bool> {
         let traffic = match (traffic, self.action) {
-            // To stop whichever port somebody wants, a rule has to stop all of them.
+            // A rule stops an arbitrary port only if it stops all ports.
             (Traffic::SomePort, Action::Deny | Action::Pass) => {
                 Some(Protocol::WITH_PORTS.iter().all(|protocol| self.ports.known_numbers(*protocol).is_all()))
             }
@@ -575,7 +579,7 @@ impl Rule {
             return traffic;
         }
         let peers = self.peers.mean(other, around);
-        // Where a Service is known to lead there, it is by its ports.
+        // If the Service is known to lead to this end, its ports match.
         let traffic = match (&self.ports, peers) {
             (Ports::OfService(_), Some(true)) => Some(true),
             _ => traffic,

@@ -6,26 +6,27 @@ use std::hash::{Hash, Hasher};
 
 use super::{AddressSet, DomainPattern, Fault, ObjectRef, Path, Peers, Pods, Ports, Selector, Surroundings};
 
-/// One policy as it counts in a cluster: whom it concerns, and what it does in each direction.
+/// A policy as a cluster enforces it: the pods that it applies to, and its effect in each direction.
 ///
-/// One object can hold several (a Cilium policy with `specs`).
+/// One object can hold several policies, such as a Cilium policy with `specs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// The object that it stands in.
+    /// The object that holds the policy.
     pub object: ObjectRef,
-    /// Whether the cluster enforces it.
+    /// The enforcement status.
     pub standing: Standing,
-    /// Where it stands among other policies.
+    /// The stage in which the policy is evaluated.
     pub stage: Stage,
-    /// Where it stands among those of its stage.
+    /// The position of the policy in its stage.
     pub order: Order,
-    /// The pods that it concerns.
+    /// The pods that the policy applies to.
     pub subject: Pods,
-    /// Where they are selected, or would be.
+    /// The path of their selector; if it is missing, the path where it would be.
     pub subject_path: Path,
-    /// Whether its selectors may mean what is no pod too: in Calico, host endpoints and sets of networks have labels.
+    /// True if its selectors may also match objects other than pods: in Calico, host endpoints and network sets have
+    /// labels.
     pub selects_others: bool,
-    /// Whether its author said which directions it isolates.
+    /// The origin of its policy types: whether the author declared the isolated directions.
     pub types: Types,
     /// Traffic to the subject.
     pub ingress: Side,
@@ -33,57 +34,57 @@ pub struct Policy {
     pub egress: Side,
 }
 
-/// Whether a cluster enforces a policy that it stores.
+/// The enforcement status of a stored policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Standing {
-    /// It does.
+    /// The cluster enforces the policy.
     InForce,
-    /// It only shows what the policy would do (the staged kinds of Calico).
+    /// The policy is staged: the cluster only shows what it would do (the staged kinds of Calico).
     Staged,
-    /// It does not: the policy is not valid, and its agent leaves it aside.
+    /// The policy is not valid, and its agent ignores it.
     Refused,
 }
 
 impl Standing {
-    /// That of a policy of which nothing else is known than what is wrong with it.
+    /// The status of a policy, derived from its faults alone.
     #[must_use]
     pub fn of(faults: &[Fault]) -> Self {
         if faults.iter().any(|fault| fault.kind.is_refused()) { Self::Refused } else { Self::InForce }
     }
 }
 
-/// Which of two policies is asked first. A stage decides, or leaves the traffic to the next one.
+/// An evaluation stage of policies. A stage decides, or passes the traffic to the next one.
 ///
-/// They are those of the ClusterNetworkPolicy API, with Calico's tiers among them at the orders that Calico itself gives to
-/// the others: see [`Stage::position`].
+/// The stages are those of the ClusterNetworkPolicy API and Calico's tiers, at the orders that Calico itself gives
+/// them: see [`Stage::position`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
     /// ClusterNetworkPolicy of the Admin tier, AdminNetworkPolicy.
     Admin,
-    /// A tier of Calico other than the default one, by its name. Where it stands, the tier itself says.
+    /// A tier of Calico other than the default tier, by name. Its position is in the [`Tier`] object.
     Tier(Box<str>),
-    /// NetworkPolicy, Cilium's policies, and those of Calico's default tier.
+    /// NetworkPolicy, Cilium's policies, and policies in Calico's default tier.
     Policies,
     /// ClusterNetworkPolicy of the Baseline tier, BaselineAdminNetworkPolicy.
     Baseline,
 }
 
 impl Stage {
-    /// Where it stands among the stages, if its tier says so there.
+    /// The position among the stages. For a tier of Calico it depends on `tier`, the known state of that tier.
     #[must_use]
     pub fn position(&self, tier: Option<&Tier>) -> Precedence {
         match self {
             Self::Admin => Precedence(1_000.0),
             Self::Policies => Precedence(1_000_000.0),
             Self::Baseline => Precedence(10_000_000.0),
-            // Felix puts a tier that does not exist last, and one without an order beside the default tier.
+            // Felix puts a missing tier last, and a tier without an order at the default tier.
             Self::Tier(_) => {
                 tier.map_or(Precedence(f64::INFINITY), |tier| tier.order.unwrap_or(Precedence(1_000_000.0)))
             }
         }
     }
 
-    /// The name, by which stages of the same position are put in order.
+    /// The name, which orders stages of the same position.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -94,7 +95,7 @@ impl Stage {
         }
     }
 
-    /// Whether traffic that none of its policies decides is dropped, if one of them isolates the pods.
+    /// Returns true if the stage drops traffic that none of its policies decides, once one of them isolates the pods.
     #[must_use]
     pub fn drops(&self, tier: Option<&Tier>) -> bool {
         match self {
@@ -108,26 +109,27 @@ impl Stage {
 /// A tier of Calico.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tier {
-    /// Where it stands among the tiers: the smallest first. Without one it stands beside the default tier.
+    /// The order among the tiers, smallest first. A tier without an order has the position of the default tier.
     pub order: Option<Precedence>,
-    /// Whether traffic that none of its policies decides is dropped.
+    /// True if traffic that none of its policies decides is dropped.
     pub drops: bool,
 }
 
-/// Where a policy stands among those of its stage.
+/// The position of a policy in its stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Order {
-    /// Nowhere: such policies add up. What one of them denies is denied whatever the others allow, and what one of them
-    /// allows is allowed. Where others have an order, these stand at 1000, as in Calico.
+    /// No position: such policies are additive. Traffic that one of them denies is denied whatever the others allow;
+    /// otherwise traffic that one of them allows is allowed. Among ordered policies they have the position 1000, as in
+    /// Calico.
     Additive,
-    /// The smallest number first.
+    /// A position: the smallest number first.
     At(Precedence),
-    /// After those with a number.
+    /// After all policies with a number.
     Last,
 }
 
 impl Order {
-    /// Where it stands.
+    /// The position as a number.
     #[must_use]
     pub fn position(self) -> Precedence {
         match self {
@@ -138,7 +140,7 @@ impl Order {
     }
 }
 
-/// A number that things are ordered by. The smallest comes first.
+/// An order value. The smallest comes first.
 #[derive(Clone, Copy, Debug)]
 pub struct Precedence(pub f64);
 
@@ -158,7 +160,7 @@ impl PartialOrd for Precedence {
 
 impl Ord for Precedence {
     fn cmp(&self, other: &Self) -> Ordering {
-        // So that -0 is 0, as everywhere else.
+        // Adding 0.0 turns -0.0 into 0.0, so that they are equal.
         (self.0 + 0.0).total_cmp(&(other.0 + 0.0))
     }
 }
@@ -169,18 +171,18 @@ impl Hash for Precedence {
     }
 }
 
-/// Whether the author of a policy said which directions it isolates.
+/// The origin of the policy types: whether the author of a policy declared the directions that it isolates.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Types {
-    /// It is written down.
+    /// The author declared them.
     Declared,
-    /// It is not, and follows from the rules that there are; here it would be written.
+    /// They are inferred from the rules. The path is where the author would declare them.
     Inferred(Path),
-    /// What is stored does not tell.
+    /// The stored object does not tell.
     Unknown,
 }
 
-/// Seen from the subject: traffic that comes, or traffic that goes.
+/// A direction of traffic, seen from the subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
     /// Traffic to the subject.
@@ -190,7 +192,7 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// Both of them.
+    /// Both directions.
     pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
 
     /// The name in manifests and messages.
@@ -209,45 +211,46 @@ impl fmt::Display for Direction {
     }
 }
 
-/// What a policy does in one direction.
+/// The effect of a policy in one direction.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Side {
-    /// Where its rules are, or would be, written. Where what denies has a list of its own, and only that one is there, it is
-    /// that one.
+    /// The path where its rules are written, or would be. If deny rules have a list of their own and it is the only one
+    /// in the manifest, it is the path of that list.
     pub path: Path,
-    /// Whether it isolates the subject: what no policy of its stage allows is dropped.
+    /// True if it isolates the subject: traffic that no policy of its stage allows is dropped.
     pub isolates: bool,
-    /// What it lets through, or stops, in the order in which they are asked. Rules that have no effect are not here.
+    /// The rules in the order of their evaluation. Rules without effect are left out.
     pub rules: Vec<Rule>,
-    /// How many rules the author wrote; none where the list is not there at all.
+    /// The number of rules that the author wrote. `None` if the list is missing.
     pub written: Option<usize>,
 }
 
 /// One rule of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
-    /// Where it is written.
+    /// The path of the rule.
     pub path: Path,
-    /// What happens to the traffic that it means.
+    /// The action for the traffic that the rule matches.
     pub action: Action,
-    /// Which pods of the subject it is for, if not for all of them.
+    /// The pods of the subject that the rule applies to. `None`: all of them.
     pub only: Option<Selector>,
-    /// Which addresses of these pods it is for, if not for all of them.
+    /// The addresses of these pods that the rule applies to. `None`: all of them.
     pub within: Option<AddressSet>,
     /// The other side of the traffic.
     pub peers: Peers,
     /// The ports at the destination.
     pub ports: Ports,
-    /// What else has to hold for the rule to mean some traffic, in words: nothing here can tell whether it does.
+    /// Further conditions of the rule, in words. They cannot be evaluated here, so it is unknown whether the rule
+    /// matches.
     pub conditions: Vec<Box<str>>,
-    /// What becomes of single requests in connections that the rule allows.
+    /// The filter for single requests in connections that the rule allows.
     pub filter: Option<Filter>,
     /// The proxy to which the agent redirects these connections.
     pub proxy: Option<Proxy>,
 }
 
 impl Rule {
-    /// Creates a rule for all pods of the subject, that nothing but peers and ports limits.
+    /// Creates a rule for all pods of the subject, limited only by peers and ports.
     #[must_use]
     pub fn new(path: Path, action: Action, peers: Peers, ports: Ports) -> Self {
         let conditions = Vec::new();
@@ -255,40 +258,40 @@ impl Rule {
     }
 }
 
-/// What becomes of single requests in connections that a rule allows.
+/// The filter for single requests in connections that a rule allows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Filter {
-    /// A proxy lets lookups of these names through, and learns the addresses from the answers.
+    /// A DNS proxy allows lookups of these names, and records the addresses in the answers.
     Lookups(Vec<DomainPattern>),
-    /// A proxy lets some requests through.
+    /// A proxy allows only some of the requests.
     Requests,
 }
 
 /// A proxy to which an agent redirects connections. All rules for one peer and port share one proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Proxy {
-    /// What the proxy parses.
+    /// The protocol parser of the proxy.
     pub parser: Parser,
-    /// Whether the proxy terminates TLS.
+    /// True if the proxy terminates TLS.
     pub terminates_tls: bool,
-    /// Whether the proxy compares the name of the server in TLS.
+    /// True if the proxy checks the server name in TLS.
     pub checks_server_names: bool,
 }
 
-/// What a proxy parses.
+/// The protocol parser of a proxy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Parser {
-    /// Lookups in DNS.
+    /// DNS lookups.
     Dns,
-    /// Requests of HTTP.
+    /// HTTP requests.
     Http,
-    /// TLS alone.
+    /// TLS without a parser for its contents.
     Tls,
     /// Requests of another protocol, by its name.
     Other(Box<str>),
-    /// What a listener of the proxy is configured for.
+    /// A configured listener of the proxy.
     Listener {
-        /// Its name.
+        /// The name of the listener.
         name: Box<str>,
         /// The smallest priority wins.
         priority: u8,
@@ -296,8 +299,8 @@ pub enum Parser {
 }
 
 impl Proxy {
-    /// Returns true if an agent fails to compute the policy of pods that have both for one peer and port (`mergeRedirect` and
-    /// `mergePortProto` in Cilium's `pkg/policy/rule.go`).
+    /// Returns true if the agent fails to compute the policy of pods that have both proxies for the same peer and port
+    /// (`mergeRedirect` and `mergePortProto` in Cilium's `pkg/policy/rule.go`).
     #[must_use]
     pub fn conflicts_with(&self, other: &Self) -> bool {
         let is_unterminated = !self.terminates_tls && !other.terminates_tls;
@@ -305,7 +308,7 @@ impl Proxy {
             (Parser::Listener { name, priority }, Parser::Listener { name: other, priority: beside }) => {
                 name != other && priority == beside
             }
-            // TLS alone is extended by what is parsed in it. A name is compared and a request parsed only in terminated TLS.
+            // A parser may be added to plain TLS. A server name check combines with a parser only if TLS is terminated.
             (Parser::Tls, Parser::Http | Parser::Other(_)) => self.checks_server_names && is_unterminated,
             (Parser::Http | Parser::Other(_), Parser::Tls) => other.checks_server_names && is_unterminated,
             (own, other) => own != other,
@@ -325,21 +328,21 @@ impl fmt::Display for Parser {
     }
 }
 
-/// What happens to the traffic that a rule means.
+/// The action for the traffic that a rule matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// It may pass.
+    /// The traffic is allowed.
     Allow,
-    /// It is dropped.
+    /// The traffic is dropped.
     Deny,
     /// The next stage decides.
     Pass,
-    /// It is noted, and the next rule decides.
+    /// The traffic is logged, and the next rule decides.
     Log,
 }
 
 impl Rule {
-    /// Whether pods can be among those that the rule is for, as far as their addresses tell.
+    /// Returns true if the rule can apply to pods, judging by its addresses.
     #[must_use]
     pub fn is_for_pods(&self) -> bool {
         self.within.as_ref().is_none_or(AddressSet::may_be_of_pods)
@@ -347,7 +350,7 @@ impl Rule {
 }
 
 impl Policy {
-    /// What the policy does in one direction.
+    /// The effect of the policy in one direction.
     #[must_use]
     pub fn side(&self, direction: Direction) -> &Side {
         match direction {
@@ -356,25 +359,25 @@ impl Policy {
         }
     }
 
-    /// Both directions, each with what the policy does there.
+    /// Both directions, each with the effect of the policy.
     pub fn sides(&self) -> impl Iterator<Item = (Direction, &Side)> {
         Direction::ALL.into_iter().map(|direction| (direction, self.side(direction)))
     }
 
-    /// Where its stage stands among all of them: by its position, and of the same position by its name.
+    /// The position of its stage among all stages: by number, then by name.
     #[must_use]
     pub fn place<'a>(&'a self, around: &dyn Surroundings) -> (Precedence, &'a str) {
         (self.stage.position(self.tier(around)), self.stage.name())
     }
 
-    /// Whether what no policy of its stage allows is dropped because of it. In a tier that passes on what it does not decide a
-    /// policy isolates nothing.
+    /// Returns true if the policy isolates its pods: traffic that no policy of its stage allows is dropped. In a stage
+    /// that passes undecided traffic on, a policy does not isolate.
     #[must_use]
     pub fn isolates(&self, direction: Direction, around: &dyn Surroundings) -> bool {
         self.side(direction).isolates && self.stage.drops(self.tier(around))
     }
 
-    /// The tier that it stands in, if it is one of Calico and known.
+    /// The tier of the policy, if it is a tier of Calico and known.
     pub(super) fn tier<'a>(&self, around: &'a dyn Surroundings) -> Option<&'a Tier> {
         match &self.stage {
             Stage::Tier(name) => around.tier(name),
@@ -382,7 +385,7 @@ impl Policy {
         }
     }
 
-    /// Every rule that lets traffic through, with its direction.
+    /// Every rule that allows traffic, with its direction.
     pub fn allow_rules(&self) -> impl Iterator<Item = (Direction, &Rule)> {
         self.sides().flat_map(|(direction, side)| {
             side.rules.iter().filter(|rule| rule.action == Action::Allow).map(move |rule| (direction, rule))
