@@ -1,4 +1,4 @@
-//! Address blocks, and the sets of addresses that they make.
+//! Address blocks and sets of addresses.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,25 +7,25 @@ use ipnet::IpNet;
 
 use super::Ranges;
 
-/// A CIDR less the parts that it leaves out.
+/// A CIDR block without its exceptions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Block {
     /// The block.
     pub net: IpNet,
-    /// The parts of it that do not count.
+    /// The excluded parts.
     pub except: Vec<IpNet>,
-    /// Whether it means pods and nodes with such addresses too. It does not in Cilium, which knows them by their labels.
+    /// True if the block also matches pods and nodes with such addresses. Cilium matches those only by labels.
     pub inside: bool,
 }
 
 impl Block {
-    /// A block with nothing left out.
+    /// A block without exceptions.
     #[must_use]
     pub fn whole(net: IpNet) -> Self {
         Self { net, except: Vec::new(), inside: true }
     }
 
-    /// The addresses that are in the block and in none of its exceptions.
+    /// The addresses of the block without its exceptions.
     #[must_use]
     pub fn addresses(&self) -> AddressSet {
         let mut set = AddressSet::from(self.net);
@@ -33,13 +33,13 @@ impl Block {
         set
     }
 
-    /// Whether an address is in the block and in none of its exceptions.
+    /// Returns true if an address is in the block and not in an exception.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.net.contains(&address) && !self.except.iter().any(|net| net.contains(&address))
     }
 
-    /// Whether this is every address of a family, nothing left out.
+    /// Returns true if the block is every address of a family, without exceptions.
     #[must_use]
     pub fn is_everywhere(&self) -> bool {
         self.net.prefix_len() == 0 && self.except.is_empty()
@@ -64,8 +64,8 @@ pub struct AddressSet {
 }
 
 impl AddressSet {
-    /// Every IPv4 address that a pod can have: none of this network and of the host itself (RFC 1122 §3.2.1.3), none that is
-    /// link-local and so never leaves the node (RFC 3927), and no group (RFC 5771).
+    /// Every IPv4 address that a pod can have. Excluded are "this network" and loopback (RFC 1122 §3.2.1.3), link-local
+    /// addresses, which never leave the node (RFC 3927), and multicast addresses (RFC 5771).
     #[must_use]
     pub fn every_v4_of_pods() -> Self {
         let block = |a: u8, b: u8, length: u32| {
@@ -77,8 +77,8 @@ impl AddressSet {
         Self { v4, v6: Ranges::none() }
     }
 
-    /// Every IPv6 address that a pod can have: neither none nor the host itself, none that is link-local, and no group
-    /// (RFC 4291 §2.5.2, §2.5.3, §2.5.6 and §2.7).
+    /// Every IPv6 address that a pod can have. Excluded are the unspecified address, loopback, link-local and multicast
+    /// addresses (RFC 4291 §2.5.2, §2.5.3, §2.5.6 and §2.7).
     #[must_use]
     pub fn every_v6_of_pods() -> Self {
         let block = |start: u16, length: u32| {
@@ -102,7 +102,8 @@ impl AddressSet {
         leaves_out_less(Self::every_v4_of_pods(), 1 << 24) || leaves_out_less(Self::every_v6_of_pods(), 1 << 120)
     }
 
-    /// Returns true if every address in the set is link-local, and so on the node itself (RFC 3927, RFC 4291 §2.5.6).
+    /// Returns true if every address in the set is link-local, and therefore on the node itself (RFC 3927, RFC 4291
+    /// §2.5.6).
     #[must_use]
     pub fn is_link_local(&self) -> bool {
         let first = u32::from(Ipv4Addr::new(169, 254, 0, 0));
@@ -112,19 +113,19 @@ impl AddressSet {
         v4.covers(&self.v4) && v6.covers(&self.v6)
     }
 
-    /// Whether there is an address in the set that a pod can have.
+    /// Returns true if the set holds an address that a pod can have.
     #[must_use]
     pub fn may_be_of_pods(&self) -> bool {
         [Self::every_v4_of_pods(), Self::every_v6_of_pods()].iter().any(|pods| pods.overlaps(self))
     }
 
-    /// How many addresses are in the set, or the largest number there is.
+    /// The number of addresses, capped at `u128::MAX`.
     #[must_use]
     pub fn count(&self) -> u128 {
         self.v4.count().saturating_add(self.v6.count())
     }
 
-    /// The addresses of all of these.
+    /// The union of these sets.
     #[must_use]
     pub fn union(sets: impl IntoIterator<Item = Self>) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
@@ -141,13 +142,13 @@ impl AddressSet {
         self.v6.extend(&other.v6);
     }
 
-    /// Takes the addresses of `other` away.
+    /// Removes the addresses of `other`.
     pub fn subtract(&mut self, other: &Self) {
         self.v4.subtract(&other.v4);
         self.v6.subtract(&other.v6);
     }
 
-    /// Whether the address is in the set. An IPv4-mapped IPv6 address counts as the IPv4 address.
+    /// Returns true if the address is in the set. An IPv4-mapped IPv6 address counts as the IPv4 address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match address.to_canonical() {
@@ -156,7 +157,7 @@ impl AddressSet {
         }
     }
 
-    /// Whether every address of `other` is in this set.
+    /// Returns true if every address of `other` is in this set.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         self.v4.covers(&other.v4) && self.v6.covers(&other.v6)
@@ -164,19 +165,19 @@ impl AddressSet {
 }
 
 impl AddressSet {
-    /// Whether there is an IPv4 address in the set.
+    /// Returns true if the set holds an IPv4 address.
     #[must_use]
     pub fn has_v4(&self) -> bool {
         !self.v4.is_empty()
     }
 
-    /// Whether there is an IPv6 address in the set.
+    /// Returns true if the set holds an IPv6 address.
     #[must_use]
     pub fn has_v6(&self) -> bool {
         !self.v6.is_empty()
     }
 
-    /// Whether an address of `other` is in this set.
+    /// Returns true if both sets have an address in common.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         let mut rest = other.clone();
@@ -210,7 +211,7 @@ impl From<IpAddr> for AddressSet {
     }
 }
 
-/// Whether all of the block is link-local (RFC 3927, RFC 4291 §2.5.6): addresses that never leave the node.
+/// Returns true if the whole block is link-local: such addresses never leave the node (RFC 3927, RFC 4291 §2.5.6).
 #[must_use]
 pub fn is_link_local(net: IpNet) -> bool {
     match net {

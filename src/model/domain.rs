@@ -1,31 +1,31 @@
-//! Names in DNS, and patterns of them.
+//! DNS names and patterns of names.
 
 use std::fmt;
 
-/// A name in DNS, or a pattern of names.
+/// A DNS name or a pattern of names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DomainPattern {
-    /// As it is written.
+    /// The text as written.
     text: Box<str>,
     tokens: Box<[Token]>,
 }
 
-/// How long a name can be.
+/// Maximum length of a DNS name.
 const LONGEST: usize = 255;
 
-/// A part of a pattern.
+/// A token of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Token {
-    /// This character.
+    /// Exactly this character.
     Char(char),
-    /// Any number of characters of one label, none included.
+    /// Any number of characters of one label, including none.
     InLabel,
-    /// Any number of characters, dots among them.
+    /// Any number of characters, including dots.
     Anything,
 }
 
 impl Token {
-    /// Whether it can stand for this character.
+    /// Returns true if the token matches this character.
     fn takes(self, other: char) -> bool {
         match self {
             Self::Char(own) => own == other,
@@ -36,14 +36,14 @@ impl Token {
 }
 
 impl DomainPattern {
-    /// This name and no other. Case does not count, nor does a dot at the end.
+    /// A pattern that matches only this name. Case and a trailing dot are ignored.
     #[must_use]
     pub fn name(text: &str) -> Self {
         let tokens = text.trim_end_matches('.').chars().map(|char| Token::Char(char.to_ascii_lowercase())).collect();
         Self { text: text.into(), tokens }
     }
 
-    /// A pattern in which `*` stands for any number of characters of one label. `*` alone, and `**` anywhere, stand for any
+    /// A pattern in which `*` matches any number of characters of one label. A lone `*`, and `**` anywhere, match any
     /// number of characters.
     #[must_use]
     pub fn glob(text: &str) -> Self {
@@ -62,7 +62,7 @@ impl DomainPattern {
         Self { text: text.into(), tokens: tokens.into() }
     }
 
-    /// A name, or a name after `*.`, which stands for one label or more (the ClusterNetworkPolicy API).
+    /// A name, or a name after `*.`, which matches one or more labels (the ClusterNetworkPolicy API).
     #[must_use]
     pub fn subdomains(text: &str) -> Self {
         match text.strip_prefix('*') {
@@ -74,26 +74,27 @@ impl DomainPattern {
         }
     }
 
-    /// The one name that it means, in lower case, if it is no pattern.
+    /// The name in lower case, if the pattern matches a single name.
     #[must_use]
     pub fn exact(&self) -> Option<String> {
         let char = |token: &Token| if let Token::Char(char) = token { Some(*char) } else { None };
         self.tokens.iter().map(char).collect()
     }
 
-    /// How many steps [`Self::overlaps`] takes.
+    /// The number of steps that [`Self::overlaps`] takes.
     #[must_use]
     pub fn steps(&self, other: &Self) -> usize {
         self.tokens.len().saturating_mul(other.tokens.len()).saturating_add(1)
     }
 
-    /// Whether there is a name that both mean. One that is longer than names can be (RFC 1035 §2.3.4) means none.
+    /// Returns true if a name exists that both patterns match. Patterns longer than a DNS name can be (RFC 1035 §2.3.4)
+    /// match no name.
     #[must_use]
     pub fn overlaps(&self, other: &Self) -> bool {
         if self.tokens.len() > LONGEST || other.tokens.len() > LONGEST {
             return false;
         }
-        // reached[j]: what is read of `self` so far and the first j tokens of `other` can be the same text.
+        // reached[j]: the tokens of `self` so far and the first j tokens of `other` can match the same text.
         let mut reached = vec![false; other.tokens.len() + 1];
         if let Some(start) = reached.first_mut() {
             *start = true;
@@ -114,7 +115,7 @@ impl DomainPattern {
                     (Token::Char(char), Token::Char(_)) => (theirs.takes(*char), false),
                     (Token::Char(char), _) => (false, theirs.takes(*char)),
                     (_, Token::Char(char)) => (own.takes(*char), false),
-                    // Both can be empty.
+                    // Both tokens can match the empty text.
                     (_, _) => (true, false),
                 };
                 if consumed && let Some(slot) = next.get_mut(at + 1) {
@@ -131,7 +132,7 @@ impl DomainPattern {
     }
 }
 
-/// What can be empty need not be read.
+/// Skips tokens that can match the empty text.
 fn skip_stars(reached: &mut [bool], tokens: &[Token]) {
     for (at, token) in tokens.iter().enumerate() {
         if reached.get(at) == Some(&true)

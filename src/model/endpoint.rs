@@ -1,4 +1,4 @@
-//! The two ends of a connection, and what is known of them.
+//! The two ends of a connection, and the facts about them.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use super::{
     is_added_to_pods, is_link_local,
 };
 
-/// What is known of the cluster around a connection. Unknown is not no: "none" stands for "that is not known".
+/// The known state of the cluster around a connection. `None` always means "unknown", never "does not exist".
 pub trait Surroundings {
     /// All labels of a namespace, if they are known.
     fn namespace_labels(&self, namespace: &str) -> Option<&Labels>;
@@ -19,7 +19,7 @@ pub trait Surroundings {
     fn tier(&self, name: &str) -> Option<&Tier>;
 }
 
-/// A cluster of which nothing is known.
+/// A cluster without any known facts.
 #[cfg(test)]
 pub(crate) struct Nowhere;
 
@@ -35,7 +35,7 @@ impl Surroundings for Nowhere {
 }
 
 impl dyn Surroundings + '_ {
-    /// What is known of a label of a namespace. Every namespace carries its name as one.
+    /// The state of a label of a namespace. The name of the namespace is always known as a label.
     #[must_use]
     pub fn namespace_label<'a>(&'a self, namespace: &'a str, key: &str) -> Fact<'a> {
         match self.namespace_labels(namespace) {
@@ -45,7 +45,7 @@ impl dyn Surroundings + '_ {
         }
     }
 
-    /// Whether a selector of namespaces means this one, if that is known.
+    /// Returns true if a namespace selector matches this namespace. `None` if that is unknown.
     #[must_use]
     pub fn means_namespace(&self, selector: &Selector, namespace: &str) -> Option<bool> {
         let facts = |_, key: &str| self.namespace_label(namespace, key);
@@ -53,43 +53,43 @@ impl dyn Surroundings + '_ {
     }
 }
 
-/// The other end of a connection, seen from the pods whose policies are asked.
+/// The other end of a connection, as seen from the pods whose policies are evaluated.
 #[derive(Clone, Copy, Debug)]
 pub enum End<'a> {
-    /// A pod, or pods that have this in common.
+    /// A pod, or several pods with these properties.
     Pod(Endpoint<'a>),
-    /// All of these addresses, which are not those of pods.
+    /// All of these addresses. They do not belong to pods.
     Addresses {
         /// The addresses.
         set: &'a AddressSet,
-        /// Whether they are known to be outside of the cluster, and not those of a node.
+        /// True if they are known to be outside of the cluster. False if they may belong to a node.
         outside: bool,
     },
-    /// A part of the cluster's world that has a name of its own.
+    /// An entity of Cilium: a named group of endpoints.
     Entity(Entity),
 }
 
-/// A pod, or pods that have this in common.
+/// A pod, or several pods with these properties.
 #[derive(Clone, Copy, Debug)]
 pub struct Endpoint<'a> {
     /// The namespace.
     pub namespace: &'a str,
-    /// What is known of the labels.
+    /// The known labels.
     pub labels: &'a Labels,
-    /// Whether these are all of the labels.
+    /// True if these are all of the labels.
     pub complete: bool,
-    /// True if these are the labels of a template. Controllers and meshes add more to the pods that they make of it.
+    /// True if these are the labels of a template. Controllers and service meshes add more labels to its pods.
     pub is_template: bool,
     /// The name of the service account, if it is known.
     pub account: Option<&'a str>,
-    /// The addresses; none if they are not known.
+    /// The addresses. Empty if they are unknown.
     pub addresses: &'a [IpAddr],
-    /// The names of Services of its namespace that are known to lead to it.
+    /// The names of Services in its namespace that are known to select it.
     pub services: &'a [Box<str>],
 }
 
 impl<'a> Endpoint<'a> {
-    /// A pod of which it is known what it, or its template, says, and not yet where it runs.
+    /// The pod that a workload describes. Its addresses and Services are unknown.
     #[must_use]
     pub fn of(namespace: &'a str, workload: &'a Workload) -> Self {
         let (labels, account) = (&workload.labels, Some(&*workload.service_account));
@@ -97,7 +97,7 @@ impl<'a> Endpoint<'a> {
         Self { namespace, labels, complete: true, is_template, account, addresses: &[], services: &[] }
     }
 
-    /// What is known of a label.
+    /// The state of a label of the pod, of its namespace or of its service account.
     #[must_use]
     pub fn label(&self, owner: Owner, key: &str, around: &'a dyn Surroundings) -> Fact<'a> {
         match owner {
@@ -113,7 +113,7 @@ impl<'a> Endpoint<'a> {
 }
 
 impl Namespaces {
-    /// Whether a namespace is meant, if that is known.
+    /// Returns true if these namespaces include `namespace`. `None` if that is unknown.
     #[must_use]
     pub fn mean(&self, namespace: &str, around: &dyn Surroundings) -> Option<bool> {
         match self {
@@ -124,8 +124,8 @@ impl Namespaces {
 }
 
 impl Pods {
-    /// What is known of a label of all of these pods: of one of their namespace, if it is a single one, and of one of their
-    /// own, if the selector is written so that it says which value it has.
+    /// The state of a label that all of these pods share. A namespace label is known if the pods are in one namespace.
+    /// A label of the pods is known if the selector lists exactly one value for it.
     #[must_use]
     pub fn label<'a>(&'a self, owner: Owner, key: &str, around: &'a dyn Surroundings) -> Fact<'a> {
         match (owner, &self.namespaces) {
@@ -138,8 +138,8 @@ impl Pods {
         }
     }
 
-    /// Whether all of these pods, or none, have the labels that the others are asked for, where that is plain without a
-    /// proof.
+    /// Returns true if all of these pods match the label selector of the others, and false if none does. `None` if that
+    /// would take a proof.
     #[must_use]
     pub fn have(&self, others: &Self, around: &dyn Surroundings) -> Option<bool> {
         let Some(labels) = &others.labels else { return Some(true) };
@@ -150,7 +150,7 @@ impl Pods {
         labels.decided(&|owner, key| self.label(owner, key, around))
     }
 
-    /// Whether a pod is meant, if that is known.
+    /// Returns true if these pods include the endpoint. `None` if that is unknown.
     #[must_use]
     pub fn mean(&self, endpoint: &Endpoint<'_>, around: &dyn Surroundings) -> Option<bool> {
         let there = self.namespaces.mean(endpoint.namespace, around);
@@ -164,7 +164,7 @@ impl Pods {
 }
 
 impl Peers {
-    /// Whether an end is meant, if that is known.
+    /// Returns true if these peers match the end. `None` if that is unknown.
     #[must_use]
     pub fn mean(&self, end: &End<'_>, around: &dyn Surroundings) -> Option<bool> {
         let Self::Only(peers) = self else { return Some(true) };
@@ -172,7 +172,7 @@ impl Peers {
         if each.is_some() || peers.len() < 2 {
             return each;
         }
-        // Several blocks may hold together what none of them holds alone.
+        // Several blocks may together cover addresses that none of them covers alone.
         let blocks = |inside: bool| {
             AddressSet::union(peers.iter().filter_map(|peer| match &peer.who {
                 Who::Addresses(block) if block.inside || !inside => Some(block.addresses()),
@@ -190,7 +190,7 @@ impl Peers {
 }
 
 impl Who {
-    /// Whether an end is meant, if that is known.
+    /// Returns true if the peer matches the end. `None` if that is unknown.
     #[must_use]
     pub fn means(&self, end: &End<'_>, around: &dyn Surroundings) -> Option<bool> {
         charge(1);
@@ -208,7 +208,7 @@ impl Who {
             (Self::Addresses(block), _) => block.means(end),
             (Self::Entity(entity), End::Pod(_)) => match entity {
                 Entity::All | Entity::Cluster => Some(true),
-                // Known by what happens to the pod, and not by anything that is written.
+                // These entities depend on the state of the pod at run time, not on a manifest.
                 Entity::Init | Entity::Unmanaged => None,
                 _ => Some(false),
             },
@@ -221,12 +221,12 @@ impl Who {
                 },
                 Entity::None | Entity::Init | Entity::Unmanaged | Entity::Ingress | Entity::Health => Some(false),
                 _ if *outside => Some(false),
-                // What answers at a link-local address is on the node of the pod.
+                // A link-local address is answered by the node of the pod.
                 Entity::Host | Entity::Cluster if set.is_link_local() => Some(true),
                 _ => None,
             },
             (Self::Entity(entity), End::Entity(other)) => Some(entity.includes(*other)),
-            // What a name stands for is outside of the cluster, and known only at run time.
+            // A DNS name resolves to addresses outside of the cluster, known only at run time.
             (Self::Domain(_), End::Pod(_) | End::Entity(_)) => Some(false),
             (Self::Domain(_), End::Addresses { .. }) => None,
             (Self::Nodes(_), End::Pod(_)) => Some(false),
@@ -253,10 +253,10 @@ impl Block {
                 }
             }
             End::Pod(_) if !self.inside => Some(false),
-            // Link-local addresses never leave the node, and no pod has one that others see.
+            // Link-local addresses never leave the node, and no pod has one that other pods can reach.
             End::Pod(Endpoint { addresses: [], .. }) if is_link_local(self.net) => Some(false),
-            // The addresses of pods are not known. A block that holds every IPv4 address holds theirs too; parts that no pod
-            // can have may be missing. In a cluster of IPv6 alone, `clusterDNS` has to name addresses.
+            // The addresses of the pods are unknown. A block of every IPv4 address includes theirs, even if it excludes
+            // parts that no pod can use. In an IPv6-only cluster `clusterDNS` has to list addresses.
             End::Pod(Endpoint { addresses: [], .. }) => {
                 let everywhere = self.net.addr().is_ipv4()
                     && self.net.prefix_len() == 0

@@ -1,23 +1,23 @@
-//! What is wrong with a manifest in the eyes of its own dialect.
+//! Faults of a manifest, as its own dialect sees them.
 
 use super::Path;
 use crate::budget;
 
-/// Something in a manifest that its own dialect will not do as it is written, or that is not understood here.
+/// A part of a manifest that its dialect does not apply as written, or that Portcullis does not understand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The place.
+    /// The path.
     pub path: Path,
-    /// What kind of thing is wrong.
+    /// The kind of the fault.
     pub kind: FaultKind,
-    /// What is wrong, with the value; no position in a list.
+    /// The problem with the value, without a list index.
     pub problem: String,
-    /// What to write instead.
+    /// The action that solves the problem.
     pub help: String,
 }
 
 impl Fault {
-    /// Creates a fault, and charges the memory that it holds: a list of two bytes an item may have a fault in each.
+    /// Creates a fault and charges its memory: a list may have a fault for every two bytes.
     #[must_use]
     pub fn new(path: Path, kind: FaultKind, problem: impl Into<String>, help: impl Into<String>) -> Self {
         let (problem, help) = (problem.into(), help.into());
@@ -26,25 +26,25 @@ impl Fault {
     }
 }
 
-/// What kind of thing is wrong with a manifest.
+/// The kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FaultKind {
     /// A selector does not parse.
     InvalidSelector,
     /// Ports are given without a protocol that has ports.
     PortWithoutProtocol,
-    /// A name in DNS, or a pattern of names, cannot be one.
+    /// A DNS name, or a pattern of names, is not valid.
     InvalidFqdn,
-    /// The agent stores it and leaves it aside, for another reason.
+    /// The agent ignores the policy for another reason, although the API server stores it.
     NeverEnforced,
-    /// The dialect has no such field.
+    /// The dialect does not define the field.
     UnknownField,
-    /// The dialect has it, and what it means is not understood here: the policy is judged as if it were not there.
+    /// The dialect defines the field, but Portcullis does not understand it. The policy is evaluated without it.
     NotUnderstood,
 }
 
 impl FaultKind {
-    /// Whether the agent leaves the whole policy aside for it.
+    /// Returns true if the agent ignores the whole policy because of this fault.
     #[must_use]
     pub fn is_refused(self) -> bool {
         !matches!(self, Self::UnknownField | Self::NotUnderstood)

@@ -1,70 +1,70 @@
-//! What a rule has to say.
+//! The findings of rules.
 
 use super::{Direction, ObjectRef, Path, Peer, Port, Protocol};
 
-/// Something that a rule found wrong. Data, not an error: all of them are reported.
+/// A problem that a rule found in an object. It is data and not an error, because all findings are reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The rule's name.
     pub rule: &'static str,
-    /// The object that it is about.
+    /// The object.
     pub object: ObjectRef,
-    /// The place in the object.
+    /// The path in the object.
     pub path: Path,
-    /// What is wrong and why it hurts. It names the values and never a position in a list, so that the same fault reads the
-    /// same after the lists around it have moved: a fault is known again by its rule and this.
+    /// The problem and its effect. It names values and never a list index, so that it stays the same if the lists
+    /// around it change. A fault is identified by its rule and this message.
     pub message: String,
-    /// The near miss: what was meant to prevent this, and the one thing that is wrong with it.
+    /// The near miss: the closest rule or policy that almost prevents this, and the one mismatch.
     pub closest: Option<String>,
-    /// What to write instead.
+    /// The action that solves the problem.
     pub help: String,
-    /// How to put it right mechanically, where that is possible.
+    /// A fix that can be applied mechanically, if there is one.
     pub fix: Option<Fix>,
 }
 
-/// A change that puts a fault right, in the model's terms. The object's dialect turns it into a JSON patch.
+/// A fix in terms of the model. The object's dialect turns it into a JSON patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fix {
-    /// Allow this traffic by a rule of its own.
+    /// Adds a rule that allows this traffic.
     Allow {
-        /// Where the rules of the direction are, or would be, written.
+        /// The path where the rules of the direction are written, or would be.
         rules: Path,
-        /// Whether rules of the direction are written there already.
+        /// True if the direction already has rules there.
         has_rules: bool,
         /// The direction.
         direction: Direction,
-        /// The other side. Paths in it mean nothing.
+        /// The peers. Their paths are unused.
         peers: Vec<Peer>,
-        /// The ports. Paths in it mean nothing.
+        /// The ports. Their paths are unused.
         ports: Vec<Port>,
     },
-    /// Repeat a port entry for another protocol.
+    /// Repeats a port entry for another protocol.
     RepeatPort {
         /// The entry.
         port: Path,
         /// The protocol to repeat it for.
         protocol: Protocol,
     },
-    /// Make one peer of two, so that both have to be met.
+    /// Joins two peers into one, so that both must match.
     JoinPeers {
         /// The entry with the namespaces.
         namespaces: Path,
         /// The entry with the pods.
         pods: Path,
     },
-    /// Leave an address out of a block.
+    /// Excludes an address block from a block.
     LeaveOut {
         /// The entry with the block.
         peer: Path,
-        /// What to leave out.
+        /// The excluded block.
         net: ipnet::IpNet,
     },
-    /// Send the lookups that some rules allow through the proxy that learns names.
+    /// Sends the DNS lookups that some rules allow through the DNS proxy, which records the addresses in the answers.
     WatchLookups {
-        /// The lists of their ports. Each is for lookups and nothing else.
+        /// The paths of their port lists. Each list allows only DNS lookups.
         lists: Vec<Path>,
     },
-    /// Write down which directions the policy isolates.
+    /// Declares the directions that the policy isolates.
     DeclareTypes {
         /// The directions.
         directions: Vec<Direction>,

@@ -1,16 +1,16 @@
-//! The canonical network policy: what a policy means, free of any dialect's spelling.
+//! The canonical network policy: the effect of a policy, independent of its dialect.
 //!
 //! ```text
-//! Policy ── subject ─▶ Pods            whom it concerns
-//!   │  └─── stage, order               where it stands among the others
-//!   └── ingress, egress ─▶ Side        does it isolate, and what it lets through or stops
+//! Policy ── subject ─▶ Pods            the pods that it applies to
+//!   │  └─── stage, order               its position among the other policies
+//!   └── ingress, egress ─▶ Side        isolation, and the rules that allow or stop traffic
 //!                           └─ Rule ── action, peers ─▶ Peer, ports ─▶ Port
 //! ```
 //!
-//! [`ask`] is the one place where policies are added up: it answers what becomes of a connection.
+//! [`ask`] is the one place where policies are combined: it evaluates a connection.
 //!
-//! Each part keeps the [`Path`] at which the author wrote it. Everything here is pure: no Kubernetes
-//! types, no input or output, no clock.
+//! Each part keeps the [`Path`] at which the author wrote it. The module is pure: it has no Kubernetes types, does no
+//! I/O and reads no clock.
 
 mod addresses;
 mod connectivity;

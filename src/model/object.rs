@@ -1,4 +1,4 @@
-//! What is judged: an object of a cluster, read into the terms that the rules speak.
+//! The objects that rules evaluate, translated from manifests into the model.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,58 +7,59 @@ use jiff::Timestamp;
 
 use super::{Fault, Labels, Path, Policy, Protocol, Service, Tier};
 
-/// The label that every namespace carries with its own name as the value, known or not (Kubernetes 1.22).
+/// The label that every namespace carries with its own name as the value, even if its labels are unknown (Kubernetes
+/// 1.22).
 pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
-/// Which object.
+/// The identity of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectRef {
     /// Group and version, as in a manifest.
     pub api_version: Box<str>,
     /// Its kind.
     pub kind: Box<str>,
-    /// Its namespace. None for objects of the cluster, and where a manifest does not say.
+    /// Its namespace. `None` for a cluster-scoped object, and if the manifest leaves it out.
     pub namespace: Option<Box<str>>,
-    /// Its name. Empty where the API server is still to make one up.
+    /// Its name. Empty if the API server will generate it.
     pub name: Box<str>,
 }
 
-/// The group of Calico's API, and that in which its API server stores what it is given.
+/// The group of Calico's API, and the group in which Calico's API server stores its objects.
 const CALICO: &str = "projectcalico.org";
 const CALICO_STORED: &str = "crd.projectcalico.org";
 
-/// The name of an object without the `default.` that Calico up to v3.31 puts before the names of policies of that tier where
-/// it stores them, and takes for the same name where somebody else has written it.
+/// The name of an object without Calico's prefix `default.`. Calico up to v3.31 prefixes the names of policies in its
+/// default tier when it stores them, and treats both names as the same when a client writes the prefixed one.
 #[must_use]
 pub fn bare_name<'a>(api_version: &str, name: &'a str) -> &'a str {
     let is_of_calico = matches!(group(api_version), CALICO | CALICO_STORED);
     name.strip_prefix("default.").filter(|_| is_of_calico).unwrap_or(name)
 }
 
-/// Whether objects of this version are what Calico's API server stores of what it is given.
+/// Returns true if Calico's API server stores its objects in this version.
 #[must_use]
 pub fn is_stored_by_calico(api_version: &str) -> bool {
     group(api_version) == CALICO_STORED
 }
 
-/// The API group of a version; empty for the core.
+/// The API group of a version. Empty for the core group.
 fn group(api_version: &str) -> &str {
     api_version.rsplit_once('/').map_or("", |(group, _)| group)
 }
 
 impl ObjectRef {
-    /// Whether both are the same object of a cluster, whatever version of its kind they are written in, and also where one is
-    /// what Calico stores and the other what Calico shows of it.
+    /// Returns true if both identify the same object of a cluster. The versions may differ, and one may be the object
+    /// of Calico's API while the other is its stored form.
     #[must_use]
     pub fn is_same_object(&self, other: &Self) -> bool {
         self.is_same_entry(other) || self.is_stored_as(other) || other.is_stored_as(self)
     }
 
-    /// Whether both are the same object of one API group. What Calico shows and what it stores are told of by watches of their
-    /// own, and what one of them tells of is not for the other to take away.
+    /// Returns true if both identify the same object in one API group. The objects of Calico's API and their stored
+    /// forms are reported by separate watches; a deletion in one watch must not remove the object of the other.
     #[must_use]
     pub fn is_same_entry(&self, other: &Self) -> bool {
-        // Objects that have no name yet are never the same.
+        // Objects without a name are never the same.
         !self.name.is_empty()
             && self.name == other.name
             && self.namespace == other.namespace
@@ -66,7 +67,7 @@ impl ObjectRef {
             && self.group() == other.group()
     }
 
-    /// Whether the other one is this one as Calico stores it.
+    /// Returns true if `stored` is the stored form of this object of Calico's API.
     fn is_stored_as(&self, stored: &Self) -> bool {
         is_stored_by_calico(&stored.api_version)
             && self.group() == CALICO
@@ -76,13 +77,13 @@ impl ObjectRef {
             && self.kind == stored.kind
     }
 
-    /// Its name, without what Calico puts before it where it stores it.
+    /// Its name without the prefix that Calico adds when it stores it.
     #[must_use]
     pub fn bare_name(&self) -> &str {
         bare_name(&self.api_version, &self.name)
     }
 
-    /// The API group of its kind; empty for the core.
+    /// The API group of its kind. Empty for the core group.
     #[must_use]
     pub fn group(&self) -> &str {
         group(&self.api_version)
@@ -99,29 +100,29 @@ impl fmt::Display for ObjectRef {
     }
 }
 
-/// An object that rules can judge.
+/// An object that rules can evaluate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
-    /// Which one it is.
+    /// Its identity.
     pub id: ObjectRef,
-    /// What it says.
+    /// Its content.
     pub body: Body,
-    /// What its own dialect will not do as it is written, and what is not understood.
+    /// Parts of the manifest that its own dialect does not apply as written, or that Portcullis does not understand.
     pub faults: Vec<Fault>,
-    /// Those of its annotations that can mean something here.
+    /// Its annotations that Portcullis reads.
     pub annotations: Labels,
 }
 
-/// What an object says.
+/// The content of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// Network policies: one, or several in one object.
+    /// One or several network policies.
     Policies(Vec<Policy>),
-    /// A tier of policies.
+    /// A policy tier.
     Tier(Tier),
     /// A namespace.
     Namespace(Namespace),
-    /// A pod, or something that makes pods.
+    /// A pod or a workload.
     Workload(Workload),
     /// A Service.
     Service(Service),
@@ -137,7 +138,7 @@ impl Object {
         }
     }
 
-    /// The namespace that the object is, if it is one.
+    /// The namespace, if the object is one.
     #[must_use]
     pub fn as_namespace(&self) -> Option<&Namespace> {
         match &self.body {
@@ -146,7 +147,7 @@ impl Object {
         }
     }
 
-    /// The namespace that the object is in, or is.
+    /// The namespace of the object; for a Namespace, its own name.
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
         match &self.body {
@@ -159,35 +160,35 @@ impl Object {
 /// A namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
-    /// Its labels, as written and with `kubernetes.io/metadata.name`.
+    /// Its labels as written, plus `kubernetes.io/metadata.name`.
     pub labels: Labels,
-    /// Where its labels are written.
+    /// The path of its labels.
     pub labels_path: Path,
-    /// Which one of all that ever had its name. Empty where the API server did not write it.
+    /// Its UID. Empty if the API server has not set one.
     pub uid: Box<str>,
-    /// Whether it is being deleted.
+    /// True if it is being deleted.
     pub terminating: bool,
-    /// When it was made, where the API server says so.
+    /// Its creation time, if the API server has set it.
     pub created: Option<Timestamp>,
 }
 
-/// Where pods ask to be scraped for metrics.
+/// The metrics endpoint that pods declare for scraping.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Scrape {
-    /// The port; none where they do not say.
+    /// The port. `None` if the pods do not declare it.
     pub port: Option<u16>,
-    /// The names of that port; none where none of their ports is listed, since then others may still be added.
+    /// The names of that port. `None` if the containers list no ports at all, since ports may then still be added.
     pub names: Option<Box<[Box<str>]>>,
 }
 
-/// A pod, or the template from which a controller makes pods.
+/// A pod, or the template of a workload from which a controller creates pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Workload {
     /// The labels of the pods.
     pub labels: Labels,
-    /// True if these are the labels of a template, to which controllers add others.
+    /// True if these are the labels of a template. Controllers add more labels to its pods.
     pub is_template: bool,
-    /// Where `hostNetwork: true` is written, if it is.
+    /// The path of `hostNetwork: true`, if it is set.
     pub host_network: Option<Path>,
     /// The first address of the pod, if it has one.
     pub address: Option<IpAddr>,
@@ -195,11 +196,11 @@ pub struct Workload {
     pub ports: Box<[ContainerPort]>,
     /// The service account that the pods run as.
     pub service_account: Box<str>,
-    /// Where the pods ask to be scraped for metrics, if they do.
+    /// The metrics endpoint that the pods declare, if they do.
     pub scrape: Option<Scrape>,
-    /// What the pod still waits for before it is scheduled, by name.
+    /// The names of its scheduling gates.
     pub gates: Box<[Box<str>]>,
-    /// Whether the pod has its node already.
+    /// True if the pod is assigned to a node.
     pub is_assigned: bool,
 }
 

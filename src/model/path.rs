@@ -1,4 +1,4 @@
-//! Where in a manifest something stands.
+//! Paths to the parts of a manifest.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,15 +8,15 @@ use std::fmt;
 pub enum Step {
     /// A field.
     Field(Cow<'static, str>),
-    /// A key that the author chose: of a label, of an annotation.
+    /// A key that the author chose, such as a label or annotation key.
     Key(Box<str>),
     /// A position in an array.
     Index(usize),
 }
 
-/// The way from the root of a manifest to one of its parts.
+/// The path from the root of a manifest to one of its parts.
 ///
-/// It prints as people write it, and gives the JSON pointer of the same place:
+/// It formats like a field path in a message, and converts to a JSON pointer:
 ///
 /// ```
 /// use portcullis::model::Path;
@@ -33,37 +33,37 @@ pub enum Step {
 pub struct Path(Vec<Step>);
 
 impl Path {
-    /// The manifest itself.
+    /// The path of the manifest itself.
     #[must_use]
     pub fn root() -> Self {
         Self::default()
     }
 
-    /// The place of a field of this object.
+    /// The path of a field of this object.
     #[must_use]
     pub fn field(&self, name: &'static str) -> Self {
         self.step(Step::Field(name.into()))
     }
 
-    /// The place of a field of this object that no dialect names.
+    /// The path of a field that no dialect defines.
     #[must_use]
     pub fn unknown_field(&self, name: &str) -> Self {
         self.step(Step::Field(name.to_owned().into()))
     }
 
-    /// The place of a key of this map.
+    /// The path of a key of this map.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
         self.step(Step::Key(key.into()))
     }
 
-    /// The place of an item of this array.
+    /// The path of an item of this array.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
         self.step(Step::Index(index))
     }
 
-    /// The object or array that holds this place; the root for the root.
+    /// The path of the object or array that contains this part. The parent of the root is the root.
     #[must_use]
     pub fn parent(&self) -> Self {
         let (_, parent) = self.0.split_last().map_or((None, &[][..]), |(last, rest)| (Some(last), rest));
@@ -76,7 +76,7 @@ impl Path {
         &self.0
     }
 
-    /// The same place as an RFC 6901 pointer.
+    /// The path as an RFC 6901 pointer.
     #[must_use]
     pub fn pointer(&self) -> String {
         let mut pointer = String::new();
@@ -99,7 +99,7 @@ impl Path {
     }
 }
 
-/// A key in a pointer (RFC 6901 §3).
+/// Escapes a key for a pointer (RFC 6901 §3).
 fn escaped(key: &str) -> Cow<'_, str> {
     if key.contains(['~', '/']) { key.replace('~', "~0").replace('/', "~1").into() } else { key.into() }
 }

@@ -1,30 +1,30 @@
-//! The other side of a rule's traffic.
+//! The peers of a rule.
 
 use std::fmt;
 
 use super::{Block, DomainPattern, Path, Rule, Selector, Surroundings};
 use crate::budget::hold;
 
-/// The other sides of a rule's traffic.
+/// The peers of a rule: the other ends of its traffic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Peers {
-    /// Anything, inside the cluster and outside of it.
+    /// Any peer, inside or outside of the cluster.
     Any,
-    /// One of these; with none of them, nothing.
+    /// Only these peers. An empty list matches no peer.
     Only(Vec<Peer>),
 }
 
-/// One entry in the list of peers of a rule.
+/// An entry in the peer list of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Peer {
-    /// Where it is written.
+    /// The path of the entry.
     pub path: Path,
-    /// What is meant.
+    /// The peer.
     pub who: Who,
 }
 
 impl Peer {
-    /// Creates a peer, and charges the memory that it holds: an entry of few bytes becomes one.
+    /// Creates a peer and charges its memory: a few bytes of a manifest become one peer.
     #[must_use]
     pub fn new(path: Path, who: Who) -> Self {
         hold(size_of::<Self>() + size_of_val(path.steps()));
@@ -32,41 +32,42 @@ impl Peer {
     }
 }
 
-/// What a peer means.
+/// The set of endpoints that a peer matches.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Who {
     /// Pods, by their labels and those of their namespaces.
     Pods(Pods),
-    /// Addresses.
+    /// A block of addresses.
     Addresses(Block),
-    /// A part of the cluster's world that has a name of its own.
+    /// An entity of Cilium: a named group of endpoints.
     Entity(Entity),
     /// Nodes, by their labels.
     Nodes(Selector),
-    /// Whatever answers to a name in DNS.
+    /// The addresses that a DNS name resolves to.
     Domain(DomainPattern),
-    /// What stands behind a Service.
+    /// The endpoints of a Service.
     Service(ServicePeer),
-    /// What all of these mean.
+    /// The endpoints that match every part.
     All(Vec<Who>),
-    /// What this does not mean.
+    /// The endpoints that do not match the part.
     Not(Box<Who>),
-    /// What is not understood, in words.
+    /// A peer that Portcullis does not understand, described in words.
     Unclear(Box<str>),
 }
 
-/// A Service, or several. The model knows no Services: only of those that somebody named it is known what they lead to.
+/// One or several Services. The model does not know Service objects. It knows the endpoints only of Services that the
+/// configuration names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServicePeer {
-    /// Its namespace; any if it is none.
+    /// Its namespace. `None`: any namespace.
     pub namespace: Option<Box<str>>,
     /// Its name, if it is selected by name.
     pub name: Option<Box<str>>,
-    /// It in words.
+    /// A description.
     pub words: Box<str>,
 }
 
-/// A part of the cluster's world that has a name of its own (Cilium's entities).
+/// An entity of Cilium: a named group of endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Entity {
     /// Everything.
@@ -85,7 +86,7 @@ pub enum Entity {
     RemoteNode,
     /// The API servers.
     KubeApiserver,
-    /// The endpoints by which agents check each other.
+    /// The endpoints of the agents' health checks.
     Health,
     /// Pods whose labels are not known yet.
     Init,
@@ -118,7 +119,7 @@ impl Entity {
         }
     }
 
-    /// Whether all of `other` is a part of it.
+    /// Returns true if every endpoint of `other` is also in this entity.
     #[must_use]
     pub fn includes(self, other: Self) -> bool {
         self == other
@@ -130,7 +131,7 @@ impl Entity {
             }
     }
 
-    /// Whether it is what kubelets and agents of the node's side come from.
+    /// Returns true for entities from which kubelets and node agents connect.
     #[must_use]
     pub fn is_node(self) -> bool {
         matches!(self, Self::Host | Self::RemoteNode | Self::KubeApiserver | Self::Health)
@@ -140,29 +141,29 @@ impl Entity {
 /// Pods, by their labels and those of their namespaces.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pods {
-    /// In which namespaces.
+    /// The namespaces of the pods.
     pub namespaces: Namespaces,
-    /// Which of the pods there. None where the author did not say: all of them.
+    /// The selector of the pods there. `None` if the author wrote no selector: all pods.
     pub labels: Option<Selector>,
 }
 
-/// Namespaces, seen from a policy.
+/// The namespaces that a policy refers to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Namespaces {
-    /// The one that the policy is in. None where a manifest does not name it.
+    /// The namespace of the policy. `None` if the manifest leaves it out.
     Own(Option<Box<str>>),
-    /// Those with such labels.
+    /// The namespaces that this selector matches.
     Matching(Selector),
 }
 
 impl Pods {
-    /// The selector of the pods; that of all pods where the author did not say.
+    /// The selector of the pods. Without a written selector it matches all pods.
     #[must_use]
     pub fn selector(&self) -> Selector {
         self.labels.as_ref().map_or_else(Selector::everything, Selector::copied)
     }
 
-    /// The pods that both mean, if there may be any as far as their namespaces tell.
+    /// The pods that both match. `None` if their namespaces exclude each other.
     #[must_use]
     pub fn and(&self, other: &Self, around: &dyn Surroundings) -> Option<Self> {
         let namespaces = match (&self.namespaces, &other.namespaces) {
@@ -195,7 +196,7 @@ impl Pods {
         self.all_pods() && matches!(&self.namespaces, Namespaces::Matching(namespaces) if namespaces.is_empty())
     }
 
-    /// Whether it is written so that every pod of the namespaces is meant.
+    /// Returns true if the selector is written so that it matches every pod of the namespaces.
     #[must_use]
     pub fn all_pods(&self) -> bool {
         self.labels.as_ref().is_none_or(Selector::is_empty)
@@ -203,7 +204,7 @@ impl Pods {
 }
 
 impl Who {
-    /// Whether every address, or every address of a family, is meant: nothing left out.
+    /// Returns true if it matches every address, or every address of one family, without exceptions.
     #[must_use]
     pub fn is_anywhere(&self) -> bool {
         match self {
@@ -212,7 +213,7 @@ impl Who {
                 matches!(entity, Entity::All | Entity::World | Entity::WorldV4 | Entity::WorldV6)
             }
             Self::All(parts) => parts.iter().all(Self::is_anywhere),
-            // Every address outside of the cluster is none of its pods.
+            // The negation matches every address outside of the cluster, because none of those belongs to its pods.
             Self::Not(part) => matches!(**part, Self::Pods(_)),
             Self::Pods(_) | Self::Nodes(_) | Self::Domain(_) | Self::Service(_) | Self::Unclear(_) => false,
         }
@@ -220,7 +221,7 @@ impl Who {
 }
 
 impl Peers {
-    /// The entries, where there is a list of them.
+    /// The listed entries. Empty for [`Peers::Any`].
     #[must_use]
     pub fn listed(&self) -> &[Peer] {
         match self {
@@ -231,7 +232,7 @@ impl Peers {
 }
 
 impl Rule {
-    /// The blocks of addresses among the peers, each with its entry.
+    /// The address blocks among the peers, each with its entry.
     pub fn blocks(&self) -> impl Iterator<Item = (&Peer, &Block)> {
         self.peers.listed().iter().filter_map(|peer| match &peer.who {
             Who::Addresses(block) => Some((peer, block)),

@@ -333,7 +333,7 @@ impl<'a> Branch<'a> {
     }
 }
 
-/// Returns true if no value, and not the absence of the label, meets all conditions on it.
+/// Returns true if the conditions on one label contradict each other: neither a value nor an absent label meets them all.
 fn contradicts(asked: &[(&Operator, bool)]) -> bool {
     let meets = |value: Option<&str>| asked.iter().all(|(operator, holds)| operator.accepts(value) == *holds);
     if meets(None) {

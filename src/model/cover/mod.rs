@@ -1,10 +1,11 @@
-//! Which traffic rules mean that others mean too.
+//! Coverage between rules: proofs that a rule matches all traffic that another rule matches.
 //!
-//! That one covers another is proved, or it does not hold: a peer that is not understood covers nothing and is covered by
-//! nothing, and so is a rule with conditions, or of whose connections a proxy picks single requests. Only where policies
-//! take the place of others ([`uncovered`]) the same conditions and the same lookups stay what they were; which requests a
-//! proxy picks is not told here, so a rule that has it do so stands for no other.
-//! Every question takes what it costs from a budget, and past it nothing is proved.
+//! An unproved coverage counts as false. A peer that is not understood covers no peer and is covered by none. The same
+//! holds for a rule with conditions, and for a rule whose connections are filtered by a proxy. Only if policies replace
+//! others ([`uncovered`]), equal conditions and equal DNS lookups count as covered. A rule whose proxy filters requests
+//! never covers another, because the requests are not known here.
+//!
+//! Every proof takes its cost from a budget. After the budget is used up, every coverage counts as unproved.
 
 mod peers;
 
@@ -16,18 +17,18 @@ use super::{
     Action, Direction, Filter, Order, Peer, Peers, Pods, Policy, Port, Ports, Rule, Side, Stage, Surroundings,
 };
 
-/// What all the questions of one decision may cost together.
+/// Maximum cost of all proofs for one decision, in steps.
 pub const BUDGET: usize = 20_000;
 
-/// What it costs to look at two things at all.
+/// The cost of comparing two items, in steps.
 const LOOK: usize = 1;
 
-/// Takes a step from the budget; none if there is nothing left.
+/// Takes one step from the budget. `None` if the budget is used up.
 fn step(budget: &mut usize) -> Option<()> {
     spend(LOOK, budget)
 }
 
-/// Takes this much from the budget. None if that is more than is left, and then nothing is left.
+/// Takes this cost from the budget. If the budget is too small, it is set to 0 and the result is `None`.
 fn spend(cost: usize, budget: &mut usize) -> Option<()> {
     charge(cost);
     let left = budget.checked_sub(cost);
@@ -35,10 +36,10 @@ fn spend(cost: usize, budget: &mut usize) -> Option<()> {
     left.map(drop)
 }
 
-/// A part of what a rule means: one of its peers, on one of its ports.
+/// A part of a rule: one of its peers on one of its ports.
 #[derive(Clone, Copy)]
 struct Part<'a> {
-    /// None: anything.
+    /// The peer. `None`: any peer.
     peer: Option<&'a Peer>,
     ports: PartPorts<'a>,
 }
@@ -46,17 +47,17 @@ struct Part<'a> {
 #[derive(Clone, Copy)]
 enum PartPorts<'a> {
     One(&'a Port),
-    /// All that the rule names, which cannot be told apart.
+    /// All ports of the rule, if they cannot be split.
     All(&'a Ports),
 }
 
 impl Rule {
-    /// Whether all that the rule means is known, and it is a decision about whole connections.
+    /// Returns true if it is known which traffic the rule matches, and the rule applies to whole connections.
     fn is_plain(&self) -> bool {
         self.conditions.is_empty() && self.filter.is_none()
     }
 
-    /// Whether this holds wherever another rule does, as far as conditions and single requests go.
+    /// Returns true if the conditions and the request filter of this rule are no stricter than those of `other`.
     fn asks_no_more_than(&self, other: &Self) -> bool {
         (self.conditions.is_empty() || self.conditions == other.conditions)
             && match &self.filter {
@@ -66,7 +67,7 @@ impl Rule {
             }
     }
 
-    /// What the rule means, part by part. None, if that is more than the budget allows.
+    /// The parts of the rule. `None` if there are more than the budget allows.
     fn parts(&self, budget: &mut usize) -> Option<Vec<Part<'_>>> {
         let peers: Vec<Option<&Peer>> = match &self.peers {
             Peers::Any => vec![None],
@@ -80,7 +81,7 @@ impl Rule {
         Some(peers.iter().flat_map(|peer| ports.iter().map(|ports| Part { peer: *peer, ports: *ports })).collect())
     }
 
-    /// Whether it is proved that this means a part of what another rule does, wherever it is for the same pods.
+    /// Returns true if it is proved that this rule matches a part of `other`, for pods that both rules apply to.
     fn covers_part(&self, part: Part<'_>, other: &Self, around: &dyn Surroundings, budget: &mut usize) -> bool {
         if step(budget).is_none() {
             return false;
@@ -106,7 +107,8 @@ impl Rule {
             }
     }
 
-    /// Whether it is proved that this is for all the pods for which another rule of a policy for these pods is.
+    /// Returns true if it is proved that this rule applies to all pods that `other` applies to. Both are rules of
+    /// policies for the same pods.
     fn is_for_those_of(&self, other: &Self, budget: &mut usize) -> bool {
         let within = match (&self.within, &other.within) {
             (None, _) => true,
@@ -121,8 +123,8 @@ impl Rule {
             }
     }
 
-    /// Whether it is proved that this means all that another rule of the same policy does. One that means nothing may be one
-    /// that was not understood.
+    /// Returns true if it is proved that this rule matches all traffic that `other`, a rule of the same policy,
+    /// matches. A rule that matches no traffic is never covered, because it may be a rule that was not understood.
     #[must_use]
     pub fn covers(&self, other: &Self, around: &dyn Surroundings, budget: &mut usize) -> bool {
         self.is_plain()
@@ -133,7 +135,7 @@ impl Rule {
             })
     }
 
-    /// Whether it is proved that others let through, together and for these pods, a part of what this rule does.
+    /// Returns true if it is proved that other rules together allow a part of this rule for these pods.
     fn is_part_covered(
         &self,
         part: Part<'_>,
@@ -158,7 +160,8 @@ impl Rule {
         for_some.len() > 1 && pods.are_covered(for_some, around, budget)
     }
 
-    /// Whether it is proved that what this rule of a policy for these pods lets through others let through together.
+    /// Returns true if it is proved that other rules together allow everything that this rule, of a policy for these
+    /// pods, allows.
     fn is_covered(&self, pods: &Pods, by: &[(&Policy, &Self)], around: &dyn Surroundings, budget: &mut usize) -> bool {
         self.is_plain()
             && self
@@ -166,8 +169,8 @@ impl Rule {
                 .is_some_and(|parts| parts.iter().all(|part| self.is_part_covered(*part, pods, by, around, budget)))
     }
 
-    /// The peers and the ports of what this rule of a policy for these pods lets through and others are not proved to. None
-    /// where that is nothing.
+    /// The peers and ports of this rule, of a policy for these pods, for which it is not proved that other rules allow
+    /// them. `None` if all are proved.
     fn left(
         &self,
         pods: &Pods,
@@ -197,8 +200,8 @@ impl Rule {
 }
 
 impl Policy {
-    /// Whether it is proved that others let through, together and for the same pods, all that this policy lets through in
-    /// a direction. What any of them denies is not looked at.
+    /// Returns true if it is proved that the other policies together allow, for the same pods, everything that this
+    /// policy allows in a direction. Denials of the other policies are ignored.
     #[must_use]
     pub fn allows_no_more_than(
         &self,
@@ -213,33 +216,35 @@ impl Policy {
     }
 }
 
-/// The rules of policies that let something through in a direction.
+/// The rules of policies that allow traffic in a direction.
 fn allowing<'a>(policies: &[&'a Policy], direction: Direction) -> Vec<(&'a Policy, &'a Rule)> {
     let rules = |policy: &'a Policy| policy.side(direction).rules.iter().map(move |rule| (policy, rule));
     policies.iter().flat_map(|policy| rules(policy)).filter(|(_, rule)| rule.action == Action::Allow).collect()
 }
 
-/// What a rule lets through, or some of it.
+/// The traffic that a rule allows, or a part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowance<'a> {
     /// The policy.
     pub policy: &'a Policy,
-    /// Whether its pods receive or send.
+    /// The direction: the pods receive or send.
     pub direction: Direction,
     /// The rule.
     pub rule: &'a Rule,
-    /// Those of its peers that it is about.
+    /// The peers of the rule that the traffic belongs to.
     pub peers: Peers,
-    /// Those of its ports.
+    /// The ports of the rule that the traffic belongs to.
     pub ports: Ports,
 }
 
-/// What policies let through of which it is not proved that it may pass when others stand in their place, for the same pods
-/// and with nothing else around. Both are those that are in force.
+/// The traffic that the policies `before` allow, and that is not proved to be allowed when the policies `after` replace
+/// them, for the same pods and without any other policy. Both lists hold policies in force.
 ///
-/// It may pass if rules of the others allow it, or if none of them isolates the pods. Where one of them may deny it, or may
-/// leave it to a later stage, nothing is proved, unless the same policy was there before and what allows stands where it
-/// stood. None if there is so much of all this that not all of it was looked at.
+/// Traffic is allowed if rules of the new policies allow it, or if none of them isolates the pods. Nothing is proved if
+/// one of them may deny the traffic or pass it to a later stage. The exception is a stopping policy that is also among
+/// the old ones, if the allowing policy keeps its position.
+///
+/// Returns `None` if the budget does not suffice for all rules.
 #[must_use]
 pub fn uncovered<'a>(
     before: &[&'a Policy],
@@ -280,33 +285,33 @@ pub fn uncovered<'a>(
     Some(uncovered)
 }
 
-/// Whether a rule may keep traffic from what allows it.
+/// Returns true if a rule may stop traffic before another rule allows it.
 fn stops(side: &Side) -> bool {
     side.rules.iter().any(|rule| matches!(rule.action, Action::Deny | Action::Pass))
 }
 
-/// A policy of which a rule may keep traffic from what allows it.
+/// A policy with a rule that may stop traffic before another rule allows it.
 struct Stop<'a> {
     policy: &'a Policy,
-    /// Whether it was not there before.
+    /// True if the policy is not among the old ones.
     is_new: bool,
 }
 
-/// What may keep traffic of some pods from what allows it.
+/// The obstacles between the traffic of some pods and the rules that allow it.
 #[derive(Default)]
 struct Obstacles<'a> {
-    /// The stages that drop what none of their policies allows.
+    /// The stages that drop traffic which none of their policies allows.
     isolating: Vec<&'a Stage>,
-    /// Whether a rule stops something.
+    /// True if a rule stops traffic.
     stops: bool,
-    /// Whether one does that was not there before.
+    /// True if a new policy stops traffic.
     stops_anew: bool,
-    /// The stages in which one does at its place in an order.
+    /// The stages in which an ordered policy stops traffic.
     in_order: Vec<&'a Stage>,
 }
 
 impl<'a> Obstacles<'a> {
-    /// Those for these pods. What is not proved to be for none of them is one.
+    /// The obstacles for these pods. A policy is one unless it is proved that it does not apply to any of the pods.
     fn of(
         pods: &Pods,
         direction: Direction,
@@ -317,7 +322,7 @@ impl<'a> Obstacles<'a> {
     ) -> Self {
         let mut concerns = |policy: &Policy| !policy.subject.excludes(pods, around, budget);
         let mut all = Self::default();
-        // Asked only about those from which something follows that is not known yet.
+        // Proofs are costly, so only policies that could add an obstacle are checked.
         for policy in policies.iter().filter(|policy| policy.side(direction).isolates) {
             if !all.isolating.contains(&&policy.stage) && concerns(policy) {
                 all.isolating.push(&policy.stage);
@@ -338,8 +343,8 @@ impl<'a> Obstacles<'a> {
         all
     }
 
-    /// Whether what a policy allows is asked before traffic is dropped because nothing allowed it, and nothing comes before it
-    /// that did not come before what the earlier one allowed.
+    /// Returns true if the policy is evaluated before its traffic is dropped by default, and after no stopping rule
+    /// that was not also evaluated before `earlier`.
     fn leave(&self, policy: &Policy, earlier: &Policy, around: &dyn Surroundings) -> bool {
         let position = |stage: &Stage| {
             let tier = matches!(stage, Stage::Tier(_)).then(|| around.tier(stage.name())).flatten();

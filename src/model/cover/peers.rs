@@ -1,4 +1,4 @@
-//! Which pods, peers and ports mean that others mean too.
+//! Coverage between pods, peers and ports.
 
 use super::{LOOK, spend, step};
 use crate::budget::charge;
@@ -7,12 +7,12 @@ use crate::model::{
     Selector, Surroundings, Who,
 };
 
-/// What it costs to make a set of what is in a block.
+/// The cost of building the address set of a block, in steps.
 fn cost(block: &Block) -> usize {
     LOOK + block.except.len()
 }
 
-/// Whether it is proved that one selector means all that the other one does.
+/// Returns true if it is proved that selector `a` matches everything that `b` matches.
 pub(super) fn covers(a: &Selector, b: &Selector, budget: &mut usize) -> bool {
     a.is_empty() || a == b || Selector::contradictory(&[(b, true), (a, false)], budget)
 }
@@ -28,15 +28,15 @@ impl Namespaces {
 }
 
 impl Pods {
-    /// The pods by labels alone: those of their namespace are among them.
+    /// The pods as one selector that includes the labels of their namespace.
     fn lifted(&self) -> Selector {
         let mut parts = vec![self.namespaces.lifted()];
         parts.extend(self.labels.iter().filter(|labels| !labels.is_empty()).map(Selector::copied));
         Selector::all(parts)
     }
 
-    /// The same as far as these pods tell: where all of them are in one namespace of which it is known that it is meant,
-    /// nothing is asked of it any more.
+    /// The same selector, to be compared with `pods`. If all of those are in one namespace that is known to match, the
+    /// part for the namespace is left out.
     fn lifted_for(&self, pods: &Self, around: &dyn Surroundings) -> Selector {
         let is_there = match &pods.namespaces {
             Namespaces::Own(name) => self.namespaces.mean(name.as_deref().unwrap_or_default(), around) == Some(true),
@@ -45,13 +45,13 @@ impl Pods {
         if is_there { self.selector() } else { self.lifted() }
     }
 
-    /// Whether it is proved that all of the others are among these.
+    /// Returns true if it is proved that every pod of `other` is among these pods.
     #[must_use]
     pub fn covers(&self, other: &Self, around: &dyn Surroundings, budget: &mut usize) -> bool {
         self == other || covers(&self.lifted_for(other, around), &other.lifted(), budget)
     }
 
-    /// Whether it is proved that each of these pods is among some of the others.
+    /// Returns true if it is proved that each of these pods is among the pods of at least one of the others.
     #[must_use]
     pub fn are_covered<'a>(
         &self,
@@ -66,7 +66,7 @@ impl Pods {
         others.iter().any(Selector::is_empty) || Selector::contradictory(&demands, budget)
     }
 
-    /// Whether it is proved that none of these pods is among the others.
+    /// Returns true if it is proved that none of these pods is among the others.
     #[must_use]
     pub fn excludes(&self, other: &Self, around: &dyn Surroundings, budget: &mut usize) -> bool {
         Selector::contradictory(&[(&self.lifted_for(other, around), true), (&other.lifted(), true)], budget)
@@ -74,7 +74,7 @@ impl Pods {
 }
 
 impl Who {
-    /// Whether it is proved that this means all that the other one does.
+    /// Returns true if it is proved that this peer matches everything that `other` matches.
     fn covers(&self, other: &Self, around: &dyn Surroundings, budget: &mut usize) -> bool {
         charge(1);
         if !self.is_clear() || !other.is_clear() || step(budget).is_none() {
@@ -98,7 +98,7 @@ impl Who {
         }
     }
 
-    /// Whether all of it is understood, and stands for the same wherever it is written.
+    /// Returns true if every part is understood, and matches the same endpoints in every policy.
     fn is_clear(&self) -> bool {
         match self {
             Self::Unclear(_) => false,
@@ -111,13 +111,13 @@ impl Who {
 }
 
 impl Peers {
-    /// Whether it is proved that these hold another peer.
+    /// Returns true if it is proved that these peers match everything that `other` matches.
     pub fn cover(&self, other: &Who, around: &dyn Surroundings, budget: &mut usize) -> bool {
         let Self::Only(own) = self else { return other.is_clear() };
         if own.iter().any(|own| own.who.covers(other, around, budget)) {
             return true;
         }
-        // Several blocks may hold together what none of them holds alone.
+        // Several blocks may together cover a block that none of them covers alone.
         let Who::Addresses(block) = other else { return false };
         let blocks = || {
             own.iter().filter_map(|own| match &own.who {
@@ -130,7 +130,7 @@ impl Peers {
             && AddressSet::union(blocks().map(Block::addresses)).covers(&block.addresses())
     }
 
-    /// Whether these are any peer.
+    /// Returns true if these peers match any endpoint.
     #[must_use]
     pub fn are_everything(&self) -> bool {
         match self {
@@ -141,7 +141,7 @@ impl Peers {
 }
 
 impl Ports {
-    /// Whether it is proved that these hold another entry.
+    /// Returns true if it is proved that these ports match everything that the other entry matches.
     pub(super) fn cover(&self, other: &Port) -> bool {
         charge(1 + self.entries());
         let (own, not) = match self {
@@ -163,7 +163,7 @@ impl Ports {
             let mut not = not.iter().filter(|port| port.is_for(*protocol));
             let mut all = own.iter().filter(|port| port.is_for(*protocol));
             match &other.numbers {
-                // Which number a name stands for is not known.
+                // The port number of a name is not known.
                 Numbers::Range(first, last) if not.clone().all(|port| port.known_numbers().is_some()) => {
                     self.known_numbers(*protocol).covers(&Ranges::between(*first, *last))
                 }
