@@ -17,32 +17,34 @@ rule! {
     ///
     /// ## Why
     ///
-    /// A rule without ports opens whatever the pods listen on: debug endpoints, admin ports, side cars, and all that is
-    /// added later. It is rarely meant, and it is what is left out first.
+    /// A rule without ports opens every port that the pods listen on: debug endpoints, admin ports, sidecars, and every
+    /// port that is added later. It is rarely intended, and the port list is the easiest part of a rule to forget.
     ///
     /// ## What it looks at
     ///
-    /// Each rule that allows something: no list of ports; an entry with a protocol and no port; ranges that add up to more
-    /// than `most` ports of one protocol. The ranges of all policies for the same pods and the same peer are added up, so it
-    /// does not matter how they are split. An object is reported if it adds more than 16 ports to such a sum.
+    /// Each allow rule is checked for: a missing port list; an entry with a protocol and no port; port ranges that add
+    /// up to more than `most` ports of one protocol. The ranges of all policies for the same pods and the same peer are
+    /// added up, so splitting a range over several rules or policies changes nothing. An object is reported if it adds
+    /// more than 16 ports to such a sum.
     ///
-    /// - NetworkPolicy: `ports` left out, a port without `port`, `endPort`.
-    /// - Cilium: no `toPorts`, port `"0"`, ranges by `endPort`. A rule that allows nothing (`{}`, an empty list of peers) is
-    ///   none.
-    /// - Calico: an Allow rule without `destination.ports` whose `notPorts` leave more than `most`; a protocol alone. What a
-    ///   Service stands for has the ports of the Service. In the default tier a Pass rule too, unless something in a later tier
-    ///   stops all of it: after the last tier Calico asks the profile of the namespace, which allows everything, so there Pass
-    ///   is Allow by another name. A rule for addresses of the near end that no pod has (`127.0.0.0/8`) is for hosts, and none.
-    /// - ClusterNetworkPolicy: an Accept (Allow) rule without `protocols` (`ports`), ranges.
+    /// - NetworkPolicy: no `ports`, a port entry without `port`, `endPort` ranges.
+    /// - Cilium: no `toPorts`, port `"0"`, `endPort` ranges. A rule that allows nothing (`{}`, an empty list of peers)
+    ///   is ignored.
+    /// - Calico: an Allow rule without `destination.ports` whose `notPorts` leave more than `most` ports; an entry with
+    ///   only a protocol. A Service peer has the ports of the Service. In the default tier a Pass rule counts too,
+    ///   unless a later tier stops all of its traffic: after the last tier Calico applies the profile of the namespace,
+    ///   which allows everything, so there Pass has the effect of Allow. A rule whose local addresses belong to no pod
+    ///   (`127.0.0.0/8`) applies to hosts and is ignored.
+    /// - ClusterNetworkPolicy: an Accept (Allow) rule without `protocols` (`ports`), port ranges.
     ///
-    /// Rules that concern ICMP alone do not count, and rules that deny, log or leave traffic to later tiers do not either. Not
-    /// concerned as shipped: ingress from the node's side, which kubelets need for probes: link-local addresses, and the
-    /// entities health, host, remote-node and kube-apiserver.
+    /// Ignored are rules for ICMP alone, and rules that deny, log or pass traffic to later tiers. By default ingress
+    /// from the node is also exempt, because kubelet probes need it: link-local addresses, and the entities health,
+    /// host, remote-node and kube-apiserver.
     ///
-    /// A GlobalNetworkPolicy of Calico that is for hosts is not judged: one that can select no pod, since it is for what has
-    /// no namespace (`!has(projectcalico.org/namespace)`); and in a cluster one that asks for a label by which hosts are
-    /// marked and that no pod there has: `kubernetes-host`, `host-endpoint`, `projectcalico.org/created-by`,
-    /// `node-role.kubernetes.io/control-plane`, `master` or `worker`.
+    /// A Calico GlobalNetworkPolicy for hosts is not checked. A policy is for hosts if it cannot select pods because it
+    /// requires objects without a namespace (`!has(projectcalico.org/namespace)`). On a cluster it is also for hosts if
+    /// it requires one of these host labels and no pod has it: `kubernetes-host`, `host-endpoint`,
+    /// `projectcalico.org/created-by`, `node-role.kubernetes.io/control-plane`, `master` or `worker`.
     ///
     /// ## Fires
     ///
@@ -90,9 +92,9 @@ rule! {
     /// ## Settings
     ///
     /// - `sameNamespace`: `true` lets pods of one namespace talk to each other on any port. `false` by default.
-    /// - `nodeIngress`: `false` asks for ports on ingress from the node's side too. `true` by default.
-    /// - `most`: how many ports of one protocol a rule may allow; more counts as any port. 32768 by default, half of
-    ///   them.
+    /// - `nodeIngress`: `false` also requires ports on ingress from the node. `true` by default.
+    /// - `most`: the maximum number of ports of one protocol that a rule may allow. More counts as any port. 32768 by
+    ///   default, half of all ports.
     "any-port", Deny,
     pub struct AnyPort {
         same_namespace: bool,
@@ -127,8 +129,8 @@ impl Rule for AnyPort {
 }
 
 impl AnyPort {
-    /// Rules that allow too many ports to a peer only together, with those of other policies for the same pods. The finding
-    /// is at the rule that completes them.
+    /// Reports rules that allow too many ports to a peer only in sum with other rules of the policies for the same
+    /// pods. The finding is at the rule that exceeds the limit.
     fn check_sum<'a>(
         &self,
         case: &Case<'a>,
@@ -162,8 +164,8 @@ impl AnyPort {
         }
     }
 
-    /// The rule of the policy at hand that makes these too many ports, and how many they are. None where others open as many
-    /// without it.
+    /// The rule of this policy that pushes the sum over the limit, and the sum in words. None if the other policies
+    /// alone already open as many ports.
     fn completed<'a>(&self, parts: &[Part<'a>]) -> Option<(&'a TrafficRule, String)> {
         Protocol::WITH_PORTS.into_iter().find_map(|protocol| {
             let all = together::sum(parts, protocol);
@@ -199,12 +201,12 @@ impl AnyPort {
         findings.add::<Self>(case, rule.path.clone(), message, help, None);
     }
 
-    /// The rule as it ships, but for the number of ports that it allows.
+    /// The rule with default settings, except for the number of ports that it allows.
     pub(super) fn of(most: u16) -> Self {
         Self { most, ..Self::default() }
     }
 
-    /// How the ports amount to every port, if they do.
+    /// Describes the ports if they count as every port.
     pub(super) fn every_port(&self, ports: &Ports) -> Option<String> {
         if *ports == Ports::Any {
             return Some("every port".into());
@@ -212,9 +214,9 @@ impl AnyPort {
         Protocol::WITH_PORTS.into_iter().find_map(|protocol| self.all_of(&ports.known_numbers(protocol), protocol))
     }
 
-    /// How these ports amount to every port of the protocol, if they do.
+    /// Describes the numbers if they count as every port of the protocol.
     fn all_of(&self, numbers: &Ranges<u16>, protocol: Protocol) -> Option<String> {
-        // Nothing is sent to port 0.
+        // Port 0 receives no traffic.
         match numbers.count() - u128::from(numbers.contains(0)) {
             few if few <= u128::from(self.most) => None,
             65_535 => Some(text!("every {protocol} port")),
@@ -238,7 +240,7 @@ impl AnyPort {
     }
 }
 
-/// For each peer of these rules, the rules that allow all of it. None stands for any peer.
+/// Groups the rules by peer: for each peer, the rules that allow all of it. None stands for any peer.
 fn by_peer<'a>(parts: &[Part<'a>], case: &Case<'_>) -> Vec<(Option<&'a Peer>, Vec<Part<'a>>)> {
     let mut kinds: HashMap<Option<&'a Who>, (Option<&'a Peer>, Vec<Part<'a>>)> = HashMap::new();
     let mut order = Vec::new();

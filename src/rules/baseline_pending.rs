@@ -4,23 +4,26 @@ use super::{Case, Findings, Rule};
 use crate::model::Path;
 
 rule! {
-    /// A pod arrives in a namespace whose baseline is not applied yet.
+    /// A pod is created in a namespace whose baseline is not applied yet.
     ///
     /// ## Why
     ///
-    /// Until its policies are there, a namespace is open both ways. A pod that starts in that moment talks to whomever it
-    /// likes, and the connections that it has opened by then may outlive the policies.
+    /// Until its policies exist, a namespace is open in both directions. A pod that starts in this time can connect to
+    /// anything, and the connections that it opens may outlive the policies.
     ///
     /// ## What it looks at
     ///
-    /// Pods when they are made, and whether their namespace carries the label `baseline: pending`. A pod that carries the
-    /// scheduling gate of the baseline waits for it, and is passed over; whether gates are set at all is not asked, since
-    /// this is decided after `/mutate` had its turn: without the gate nothing holds the pod. Offline, where `baseline.gate` is
-    /// on, it is assumed that the gate will be set. Pods that use the network of their node are told of by `host-network`;
-    /// no baseline holds them. Templates make pods later, and those are asked about then. Namespaces of the platform and
-    /// excluded ones get no baseline, whatever their label says.
+    /// Pods on creation, in namespaces with the label `baseline: pending`.
     ///
-    /// Which dialect the baseline is in (NetworkPolicy, Cilium, Calico; no ClusterNetworkPolicy) makes no difference.
+    /// - A pod with the scheduling gate of the baseline waits, and is not reported.
+    /// - A pod without the gate is reported even if `baseline.gate` is on: the rule runs after `/mutate`, so nothing
+    ///   else will hold the pod. Offline, with `baseline.gate` on, the gate is assumed to be set later.
+    /// - hostNetwork pods are reported by `host-network` instead, because no baseline applies to them.
+    /// - Pod templates (Deployments, Jobs and so on) are not checked. Their pods are checked when they are created.
+    /// - Platform namespaces and excluded namespaces have no baseline, so their label is ignored.
+    ///
+    /// The dialect of the baseline (NetworkPolicy, Cilium or Calico; ClusterNetworkPolicy is not supported) makes no
+    /// difference.
     ///
     /// ## Fires
     ///
@@ -66,7 +69,7 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// None. `baseline.gate` of the configuration makes such pods wait.
+    /// None. With `baseline.gate` in the configuration such pods wait.
     "baseline-pending", Warn, on = [PendingPods],
     #[derive(Default)]
     pub struct BaselinePending {}

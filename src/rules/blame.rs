@@ -1,34 +1,35 @@
-//! Which policy keeps pods from something, or something from pods.
+//! Attribution: the policy or rule that blocks a connection.
 
 use crate::model::{Action, Assumption, Decision, Direction, End, Policy, Question, Rule, Side, Subject, Traffic};
 use crate::view::Scene;
 
-/// What keeps some of the pods of a policy from a connection.
+/// The cause that blocks a connection of some of the pods that a policy selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop<'a> {
-    /// Nothing does.
+    /// The connection passes.
     Nothing,
-    /// Other policies. Whoever wrote them meant it: it is not the fault of this one.
+    /// Other policies block it. That is the decision of their authors, so this policy is not reported.
     Others,
-    /// That the policy isolates them.
+    /// The policy isolates the pods.
     Isolation,
-    /// A rule of the policy.
+    /// A rule of the policy denies it.
     Rule(&'a Rule),
 }
 
 impl Stop<'_> {
-    /// Whether it is something of the policy itself.
+    /// Returns true if the policy itself blocks the connection.
     pub(super) fn is_own(self) -> bool {
         matches!(self, Self::Isolation | Self::Rule(_))
     }
 }
 
-/// Whether a side can stop anything.
+/// Returns true if this side of a policy isolates or denies.
 pub(super) fn can_stop(side: &Side) -> bool {
     side.isolates || side.rules.iter().any(|rule| rule.action == Action::Deny)
 }
 
-/// What keeps some of the pods of a policy from a connection, with these policies added up, and what was assumed.
+/// Finds the cause that blocks a connection of some of the pods that a policy selects, with these policies added up.
+/// Also returns the rules that were ignored because it is unknown whether they apply.
 pub(super) fn stopped_by<'a>(
     scene: Scene<'a>,
     around: &[&'a Policy],
@@ -50,8 +51,8 @@ pub(super) fn stopped_by<'a>(
     (blamed.unwrap_or(Stop::Others), answer.assumed)
 }
 
-/// What of a policy keeps some of its pods from all of these connections, and what was assumed. None if one of them passes,
-/// or if nothing of the policy stops any.
+/// Finds the part of a policy that blocks some of its pods from all of these connections, and the assumptions of that
+/// answer. None if one of the connections passes, or if only other policies block them.
 pub(super) fn stopped_everywhere<'a>(
     scene: Scene<'a>,
     around: &[&'a Policy],
@@ -70,12 +71,12 @@ pub(super) fn stopped_everywhere<'a>(
     own
 }
 
-/// How many policies are named of which something was assumed.
+/// Maximum number of policies that are named as ignored.
 const MOST_NAMED: usize = 3;
 
-/// What was assumed, for the end of an advice: nothing if nothing was.
+/// The ignored policies, as a suffix for a help text. Empty if there are none.
 pub(super) fn assumptions(assumed: &[Assumption<'_>]) -> String {
-    // One policy may have thousands of such rules.
+    // One policy may have thousands of ignored rules, so each policy is named once.
     let mut policies: Vec<&Policy> = Vec::new();
     for Assumption { policy, .. } in assumed {
         if policies.len() <= MOST_NAMED && !policies.iter().any(|named| std::ptr::eq(*named, *policy)) {

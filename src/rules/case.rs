@@ -1,4 +1,4 @@
-//! What a rule is asked about.
+//! The input of a rule and its findings.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -10,39 +10,39 @@ use crate::view::{Scene, Site, View};
 
 use super::{Defined, Occasion};
 
-/// One change of one object, and all that is known around it.
+/// One change of one object, with the known state of the cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
-    /// What the people who run the cluster said about it.
+    /// The configuration.
     pub site: &'a Site,
-    /// What is known of the cluster. It may hold the object in any state, or not at all.
+    /// The known state of the cluster. It may hold the object in its old state, in its new state, or not at all.
     pub view: &'a View,
-    /// What happens to the object.
+    /// The change of the object.
     pub change: Change<'a>,
-    /// Who does it, and when.
+    /// The user who makes the change, and the time.
     pub occasion: Occasion<'a>,
 }
 
-/// What happens to an object.
+/// A change of an object.
 #[derive(Clone, Copy, Debug)]
 pub enum Change<'a> {
-    /// It is made, or changed.
+    /// The object is created or updated.
     Write {
-        /// As it will be.
+        /// The new object.
         new: &'a Object,
-        /// As it was, if it was there.
+        /// The old object, on an update.
         old: Option<&'a dyn Old>,
     },
-    /// It is deleted.
+    /// The object is deleted.
     Delete {
-        /// As it was.
+        /// The object before its deletion.
         old: &'a Object,
     },
 }
 
-/// An object as it was. Few decisions need it, so it can be read when the first one asks.
+/// The old state of an object. Few decisions need it, so it may be parsed on first use.
 pub trait Old {
-    /// The object; none if what was there cannot be read.
+    /// The object, or none if the old state cannot be parsed.
     fn object(&self) -> Option<&Object>;
 }
 
@@ -59,7 +59,7 @@ impl std::fmt::Debug for dyn Old + '_ {
 }
 
 impl<'a> Change<'a> {
-    /// The object, in its latest state.
+    /// The new object, or on deletion the old one.
     #[must_use]
     pub fn object(self) -> &'a Object {
         match self {
@@ -68,7 +68,7 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// The object as it was, if it was there.
+    /// The old object; none on creation.
     #[must_use]
     pub fn old(self) -> Option<&'a Object> {
         match self {
@@ -79,7 +79,7 @@ impl<'a> Change<'a> {
 }
 
 impl<'a> Case<'a> {
-    /// The object as it will be; none if it is deleted.
+    /// The new object; none on deletion.
     #[must_use]
     pub fn written(&self) -> Option<&'a Object> {
         match self.change {
@@ -88,23 +88,23 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Of how many other policies one change is said to take something from their pods.
+    /// Maximum number of other affected policies that are reported for one change.
     pub(super) const MOST_OTHERS: usize = 20;
 
-    /// Whether the object was not there before.
+    /// Returns true if the object is created.
     #[must_use]
     pub fn is_new(&self) -> bool {
         matches!(self.change, Change::Write { old: None, .. })
     }
 
-    /// Whether Calico's API server stores what somebody wrote to it.
+    /// Returns true if the request comes from Calico's API server, which stores an object that a user sent to it.
     #[must_use]
     pub fn is_passed_on(&self) -> bool {
         let version = &self.change.object().id.api_version;
         self.occasion.author.username().is_some_and(|username| self.site.is_passed_on(version, username))
     }
 
-    /// What is done to the object, for messages about what that takes from others.
+    /// The verb for the change, for messages about its effect on other policies.
     #[must_use]
     pub fn verb(&self) -> &'static str {
         match self.change {
@@ -114,8 +114,8 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The policies of other objects whose pods the object may concern too, as they will be, in the order of their names. An
-    /// object of the cluster may concern pods anywhere.
+    /// The policies of other objects that may apply to the same pods, in their new state, ordered by name. A
+    /// cluster-scoped object may apply to pods of any namespace.
     pub(super) fn others(&self, are_wanted: impl Fn(&Policy) -> bool) -> Vec<&'a Policy> {
         let object = self.change.object();
         let is_other = |policy: &&Policy| !policy.object.is_same_object(&object.id) && are_wanted(policy);
@@ -127,18 +127,18 @@ impl<'a> Case<'a> {
         others
     }
 
-    /// The policies that the object will hold.
+    /// The policies of the new object.
     #[must_use]
     pub fn policies(&self) -> &'a [Policy] {
         self.written().map(Object::policies).unwrap_or_default()
     }
 
-    /// Every rule of those policies that lets traffic through, with its direction.
+    /// Every allow rule of the new policies, with its direction.
     pub fn allow_rules(&self) -> impl Iterator<Item = (Direction, &'a TrafficRule)> {
         self.policies().iter().flat_map(Policy::allow_rules)
     }
 
-    /// The namespace that the object will be, if it is one.
+    /// The new namespace with its name, if the object is a namespace.
     #[must_use]
     pub fn namespace(&self) -> Option<(&'a str, &'a Namespace)> {
         let object = self.written()?;
@@ -148,7 +148,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The workload that the object will be, if it is one.
+    /// The new workload, if the object is a workload.
     #[must_use]
     pub fn workload(&self) -> Option<&'a Workload> {
         match &self.written()?.body {
@@ -157,8 +157,8 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The cluster as it will be, as if what is written were in force even if it will not be: what a policy would do is said
-    /// of it in any case.
+    /// The cluster after the change, with the new policy treated as enforced even if it is not (for example a staged
+    /// policy). Findings describe the effect that a policy would have.
     #[must_use]
     pub fn supposing(&self) -> Scene<'a> {
         match self.change {
@@ -167,7 +167,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The cluster as it will be.
+    /// The cluster after the change.
     #[must_use]
     pub fn after(&self) -> Scene<'a> {
         match self.change {
@@ -176,7 +176,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// The cluster as it was.
+    /// The cluster before the change.
     #[must_use]
     pub fn before(&self) -> Scene<'a> {
         match self.change.old() {
@@ -189,12 +189,12 @@ impl<'a> Case<'a> {
 /// Maximum number of findings of one rule in one object that are kept. All of them are counted.
 pub(super) const MAX_FINDINGS: usize = 1000;
 
-/// The findings of one rule, in the order in which it found them.
+/// The findings of one rule, in the order of discovery.
 #[derive(Debug, Default)]
 pub struct Findings {
     kept: Vec<Finding>,
     left_out: usize,
-    /// Of the messages that are left out, by which the ratchet knows them again.
+    /// A hash of the messages beyond the maximum. The ratchet compares it to tell whether these findings changed.
     digest: DefaultHasher,
 }
 
@@ -232,7 +232,7 @@ impl Findings {
         self.kept.push(Finding { rule: R::NAME, object, path, message, closest, help, fix });
     }
 
-    /// Adds what its own dialect has to say against the object, as findings of rule `R`.
+    /// Adds the faults that the dialect found in the object, as findings of rule `R`.
     pub(super) fn add_faults<R: Defined>(&mut self, case: &Case<'_>, kinds: &[FaultKind]) {
         let faults = case.written().map(|object| object.faults.as_slice()).unwrap_or_default();
         for fault in faults.iter().filter(|fault| kinds.contains(&fault.kind)) {
@@ -241,7 +241,7 @@ impl Findings {
         }
     }
 
-    /// The findings. One more stands for those that are left out.
+    /// The findings. One additional finding stands for those beyond the maximum.
     #[must_use]
     pub fn into_vec(self) -> Vec<Finding> {
         let Self { mut kept, left_out, digest } = self;
@@ -249,7 +249,7 @@ impl Findings {
             && let Some(last) = kept.last().cloned()
         {
             let message = text!("{left_out} more findings of this rule in this object ({:016x})", digest.finish());
-            // At the place of the last one, so that it is reported after those that are told apart.
+            // Placed at the path of the last finding, so that it is reported after the individual findings.
             kept.push(Finding { message, closest: None, help: "split the object".to_owned(), fix: None, ..last });
         }
         kept

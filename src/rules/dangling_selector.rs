@@ -12,44 +12,56 @@ use crate::model::{
 use crate::view::{ClusterDns, NamespaceFacts, Running};
 
 rule! {
-    /// A selector of pods or of namespaces matches nothing that is there.
+    /// A pod selector or namespace selector does not match any existing pod or namespace.
     ///
     /// ## Why
     ///
-    /// A label with a slip in it is no error to anybody. A policy whose subject matches nothing protects nothing, and a peer
-    /// that matches nothing lets nobody in; both look right in a review. The nearest label that exists is proposed.
+    /// The API server accepts a label with a typo. A policy whose pod selector matches nothing protects nothing, and a
+    /// peer that matches nothing allows nothing. Both look right in a review. The rule suggests the closest existing
+    /// label.
     ///
     /// ## What it looks at
     ///
-    /// The pods that a policy is for, and the pods and namespaces among the peers of its rules, against the pods, the
-    /// templates of pods and the namespaces that are known.
+    /// The pod selector of a policy, and the pod and namespace selectors of its peers. They are compared with the known
+    /// pods, pod templates and namespaces.
     ///
     /// - NetworkPolicy: `podSelector` of the policy, `podSelector` and `namespaceSelector` of peers.
-    /// - Cilium: `endpointSelector`, `fromEndpoints`, `toEndpoints` and their denying forms. A cluster mesh is not known here:
-    ///   pods of other clusters count as pods that are not there.
-    /// - Calico: the `selector` of policies of a namespace. Not that of a GlobalNetworkPolicy nor those of rules: host
-    ///   endpoints and sets of networks have labels too, and are not known here.
-    /// - ClusterNetworkPolicy: `subject`, `namespaces` and `pods` of peers.
+    /// - Cilium: `endpointSelector`, `fromEndpoints`, `toEndpoints` and their deny forms. Cluster mesh is not
+    ///   supported: pods of other clusters count as missing.
+    /// - Calico: the `selector` of namespaced policies. The selectors of a GlobalNetworkPolicy and of rules are not
+    ///   checked, because they can also match host endpoints and network sets, which are unknown to Portcullis.
+    /// - ClusterNetworkPolicy: `subject`, and `namespaces` and `pods` of peers.
     ///
-    /// It speaks only of what can be known:
+    /// A selector is reported only if enough is known to decide:
     ///
-    /// - of the pods of a namespace only where something runs there. A policy comes before its pods as a rule, so in an
-    ///   empty namespace a selector that matches nothing is as it should be;
-    /// - offline, of namespaces only where a label that is asked for is nearly one of a known namespace other than kube-system,
-    ///   kube-public, kube-node-lease and default: any other may be in another folder;
-    /// - offline, of the pods of a peer only where a label that is asked for is nearly one of a known pod. Pods that a policy
-    ///   is for are reported in any case, unless a custom resource in their namespace is one from which an operator makes pods;
-    /// - offline, of pods in several namespaces only where what selects the namespaces asks for labels or names, and
-    ///   something runs in each of those that are known;
-    /// - offline, of the profile of a namespace only where its manifest names one: the others get theirs when they are made.
+    /// - A pod selector is reported only if pods or workloads are known in the selected namespaces. Policies are
+    ///   usually applied before their pods, so in an empty namespace a selector without a match is expected.
+    /// - Offline, a namespace selector is reported only if one of its labels is close to a label of a known namespace.
+    ///   Other namespaces may be defined in another folder. At least one namespace besides kube-system, kube-public,
+    ///   kube-node-lease and default must be known.
+    /// - Offline, the pod selector of a peer is reported only if one of its labels is close to a label of a known pod.
+    ///   The pod selector of the policy itself is reported without a close label too, unless the namespace has a custom
+    ///   resource from which an operator creates pods.
+    /// - Offline, a pod selector for several namespaces is reported only if the namespace selector requires labels or
+    ///   names, and pods or workloads are known in each matching namespace.
+    /// - Offline, the profile label counts only if the manifest of the namespace sets it. Other namespaces get their
+    ///   profile when they are created.
     ///
-    /// Nothing is said of a selector that asks for nothing, or only for what must not be there; of the pods of the cluster's
-    /// DNS; offline, of namespaces of the platform; of labels of service accounts; and of labels that controllers and
-    /// meshes put on pods that are made from a template. Where a label is not known, it may match. So that no decision is
-    /// slow, at most 10000 pods and namespaces are looked at, and of what is beyond nothing is said.
+    /// Not reported are:
     ///
-    /// On a cluster a policy may be applied before the pods that it is for, in a namespace where other things run. The
-    /// warning says then what is true at that time, and is gone the next time.
+    /// - selectors that require no label, or only the absence of labels or values;
+    /// - selectors of the cluster DNS pods;
+    /// - offline, selectors of platform namespaces;
+    /// - labels of service accounts;
+    /// - labels that controllers and service meshes add to pods created from a template.
+    ///
+    /// An unknown label may match.
+    ///
+    /// **Limits.** At most 10,000 pods and namespaces are compared in one decision. Beyond that no selector is
+    /// reported.
+    ///
+    /// On a cluster a policy may be applied before its pods, in a namespace where other pods run. The warning is then
+    /// true at that time, and disappears with the next change of the policy after the pods exist.
     ///
     /// ## Fires
     ///
@@ -119,8 +131,8 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// - `subjects`: `false` does not look at the pods that policies are for. `true` by default.
-    /// - `peers`: `false` does not look at peers. `true` by default.
+    /// - `subjects`: `false` skips the pod selectors of policies. `true` by default.
+    /// - `peers`: `false` skips the selectors of peers. `true` by default.
     "dangling-selector", Warn,
     pub struct DanglingSelector {
         subjects: bool,
@@ -134,10 +146,10 @@ impl Default for DanglingSelector {
     }
 }
 
-/// How many pods and namespaces one decision looks at.
+/// Maximum number of pods and namespaces that one decision compares.
 const MOST_LOOKS: usize = 10_000;
 
-/// Namespaces that every cluster has, so that a manifest of one says nothing about which others there are.
+/// Namespaces that every cluster has. A manifest of one of them does not show which other namespaces exist.
 const WELL_KNOWN: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
 impl Rule for DanglingSelector {
@@ -163,19 +175,19 @@ impl Rule for DanglingSelector {
     }
 }
 
-/// What a selector misses, and the nearest label that there is.
+/// The objects that a selector does not match, with the closest existing label.
 enum Missed {
-    /// There is no such namespace.
+    /// No namespace matches.
     Namespaces(Nearest),
-    /// There is no such pod in the namespaces.
+    /// No pod in the selected namespaces matches.
     Pods(Nearest, Others),
 }
 
-/// Pods in the namespaces of which no manifest tells.
+/// Possible pods in the selected namespaces that no manifest defines.
 enum Others {
-    /// An operator makes pods there.
+    /// An operator may create pods there.
     May,
-    /// None is known to.
+    /// No operator is known to create pods there.
     None,
 }
 
@@ -185,7 +197,7 @@ impl Others {
     }
 }
 
-/// What is looked at in one decision.
+/// The state of one decision.
 struct Looking<'q, 'a> {
     case: &'q Case<'a>,
     looks: usize,
@@ -199,11 +211,11 @@ impl<'a> Looking<'_, 'a> {
         if self.case.site.cluster_dns.iter().any(is_dns) {
             return;
         }
-        // Of a warning only the start is read, so what is wrong comes first.
+        // Warnings are cut after their start, so the problem comes first.
         let (thing, nearest) = match self.missed(pods) {
             None => return,
-            // A few manifests tell neither which other namespaces there are, nor which pods other folders add to this one. They do
-            // tell of the pods that their own policies are for.
+            // A few manifests show neither all namespaces nor the pods that other folders add to this namespace. They
+            // do show the pods for which their own policies are written.
             Some(Missed::Namespaces(nearest)) if nearest.near().is_none() && !self.case.view.is_whole() => return,
             Some(Missed::Pods(nearest, others))
                 if nearest.near().is_none()
@@ -227,7 +239,7 @@ impl<'a> Looking<'_, 'a> {
         findings.add::<DanglingSelector>(self.case, path.clone(), message, help, None);
     }
 
-    /// What a selector misses, if it is known to.
+    /// The mismatch of a selector; none if the selector matches or may match.
     fn missed(&mut self, pods: &Pods) -> Option<Missed> {
         let view = self.case.view;
         let labels = pods.labels.as_ref().filter(|labels| asks_for_something(labels));
@@ -242,7 +254,7 @@ impl<'a> Looking<'_, 'a> {
             }
             Namespaces::Matching(selector) => selector,
         };
-        // Which other namespaces there are, a few manifests do not tell.
+        // A few manifests do not show which other namespaces exist.
         if !view.is_whole() && (!asks_for_something(selector) || self.names_the_platform(selector)) {
             return None;
         }
@@ -273,7 +285,7 @@ impl<'a> Looking<'_, 'a> {
         }
     }
 
-    /// Looks for namespaces that may be meant, and for pods in them.
+    /// Searches the namespaces that the selector may match, and the pods in them.
     fn search<'n>(
         &mut self,
         all: impl Iterator<Item = (&'n str, &'a NamespaceFacts)>,
@@ -289,7 +301,7 @@ impl<'a> Looking<'_, 'a> {
                 continue;
             }
             let Some(labels) = labels else { return Found::MayMatch };
-            // What is not in the manifests may run in the cluster.
+            // Pods that the manifests do not define may run in the cluster.
             let is_empty_here = facts.running().is_empty() && !self.case.view.is_whole();
             if is_empty_here || self.may_match_in(labels, (name, facts)) {
                 return Found::MayMatch;
@@ -303,18 +315,17 @@ impl<'a> Looking<'_, 'a> {
         }
     }
 
-    /// Whether a pod of a namespace may have what a selector asks for, as far as it can be looked at.
+    /// Returns true if a pod of the namespace may match the selector, or if the limit of comparisons is reached.
     fn may_match_in(&mut self, labels: &Selector, (name, facts): (&str, &NamespaceFacts)) -> bool {
-        // One that names thousands of values takes as long as many.
+        // A selector with thousands of values costs as much as many selectors.
         let cost = 1 + labels.size() / 100;
         facts
             .distinct()
             .any(|running| self.look(cost).is_none() || may_match(self.case, labels, running, (name, facts)))
     }
 
-    /// The label of a pod of these namespaces that is nearest to a selector.
-    /// The nearest label of a pod there that the author may know of: in the namespace of the object, or where they may list
-    /// pods.
+    /// The pod label in these namespaces that is closest to the selector. To avoid disclosing labels, only pods in the
+    /// namespace of the object count, unless the author may list pods.
     fn nearest_pod(&mut self, labels: &Selector, places: &[(Box<str>, &NamespaceFacts)]) -> Nearest {
         let own = self.case.change.object().namespace();
         let mut nearest = |is_wanted: &dyn Fn(&str) -> bool| {
@@ -331,8 +342,8 @@ impl<'a> Looking<'_, 'a> {
         if anywhere.near().is_some() && may_know() { anywhere } else { Nearest::default() }
     }
 
-    /// The label of a namespace that is nearest to a selector that none matches. None, if there may be others that are not
-    /// known.
+    /// The namespace label that is closest to a selector without a match. None if namespaces that are not known may
+    /// match.
     fn nearest_namespace(&mut self, selector: &Selector) -> Option<Nearest> {
         let view = self.case.view;
         let is_known = |(name, facts): (&Arc<str>, &Arc<NamespaceFacts>)| {
@@ -343,7 +354,8 @@ impl<'a> Looking<'_, 'a> {
         }
         let known = view.namespaces().filter_map(|(_, facts)| facts.labels.as_ref());
         let nearest = Nearest::to(selector, &known, &mut self.effort);
-        // A name that is like none of them may be that of somebody else's, of which no manifest is here.
+        // A namespace name that is close to no known name may belong to another team, whose manifests are not part of
+        // this set.
         let is_by_name = selector.values_of(NAME_LABEL).is_some();
         let is_near = nearest.has_key(NAME_LABEL);
         let is_told = view.is_whole() || !is_by_name || is_near;
@@ -351,8 +363,8 @@ impl<'a> Looking<'_, 'a> {
         is_told.then_some(if may_know { nearest } else { Nearest::default() })
     }
 
-    /// Whether a selector names a namespace that every cluster has, or one of the platform: by its name, or by a label with
-    /// its name as the value.
+    /// Returns true if a selector requires a namespace that every cluster has, or a platform namespace: by its name, or
+    /// by any label with its name as the value.
     fn names_the_platform(&self, selector: &Selector) -> bool {
         let site = self.case.site;
         let serves_dns = |name: &str| site.cluster_dns.iter().filter_map(ClusterDns::pods).any(|(dns, _)| dns == name);
@@ -367,7 +379,7 @@ impl<'a> Looking<'_, 'a> {
         }
     }
 
-    /// Notes that one more thing is looked at, which takes as long as so many; none if that would be too many.
+    /// Charges the cost of one comparison. None if the limit is reached.
     fn look(&mut self, cost: usize) -> Option<()> {
         charge(cost);
         self.looks = self.looks.checked_sub(cost)?;
@@ -375,17 +387,17 @@ impl<'a> Looking<'_, 'a> {
     }
 }
 
-/// What a search came to.
+/// The result of a search.
 enum Found<'a> {
-    /// Something that is meant, or that may be.
+    /// A match, or a possible match.
     MayMatch,
-    /// No such namespace.
+    /// No namespace matches.
     NoNamespace,
-    /// No such pod in these namespaces.
+    /// No pod in these namespaces matches.
     NoPod(Vec<(Box<str>, &'a NamespaceFacts)>),
 }
 
-/// Whether pods may be those of the cluster's DNS.
+/// Returns true if the selected pods may include the cluster DNS pods.
 fn is_among(pods: &Pods, dns: &ClusterDns, case: &Case<'_>) -> bool {
     let Some((namespace, labels)) = dns.pods() else { return false };
     let known = |owner, key: &str| match owner {
@@ -400,7 +412,8 @@ fn is_among(pods: &Pods, dns: &ClusterDns, case: &Case<'_>) -> bool {
     is_there && is_named.is_some_and(|selector| selector.decided(&known) == Some(true))
 }
 
-/// Whether a selector asks for something that has to be there. One that only says what must not be matches by being empty.
+/// Returns true if a selector requires that a label exists. A selector that only excludes labels also matches objects
+/// without labels.
 fn asks_for_something(selector: &Selector) -> bool {
     match selector {
         Selector::All(parts) => parts.iter().any(asks_for_something),
@@ -410,12 +423,12 @@ fn asks_for_something(selector: &Selector) -> bool {
     }
 }
 
-/// Whether a label is one that a namespace in a file gets when it is made: its profile, and how far its baseline is.
+/// Returns true if Portcullis sets this label when the namespace is created: the profile, or the state of the baseline.
 fn is_still_to_come(case: &Case<'_>, namespace: &str, key: &str) -> bool {
     (key == case.site.profile_label() || key == case.site.baseline_label()) && is_to_be_made(case, namespace)
 }
 
-/// Whether a pod, or one that a template makes, may have what a selector asks for.
+/// Returns true if a pod, or a pod created from a template, may match a selector.
 fn may_match(case: &Case<'_>, selector: &Selector, running: &Running, (name, facts): (&str, &NamespaceFacts)) -> bool {
     let of_namespace = |key: &str| match facts.labels.as_ref().map(|labels| Fact::of(labels, key)) {
         Some(Fact::Absent) if is_still_to_come(case, name, key) => Fact::Unknown,

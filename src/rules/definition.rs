@@ -1,4 +1,4 @@
-//! What a rule is, and what is said about it.
+//! The definition of a rule, with its metadata.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -8,60 +8,61 @@ use super::{Case, Findings};
 
 /// A rule with its settings.
 pub trait Rule: Send + Sync {
-    /// Adds what is wrong in this case.
+    /// Adds the problems of this case to the findings.
     fn check(&self, case: &Case<'_>, findings: &mut Findings);
 
-    /// Whether `/mutate` is to put right what this rule finds.
+    /// Returns true if `/mutate` fixes the findings of this rule.
     fn repairs(&self) -> bool {
         false
     }
 }
 
-/// Why settings cannot be those of a rule, and where in them.
+/// The error for invalid settings of a rule, with its path.
 pub type SettingsError = serde_path_to_error::Error<serde_json::Error>;
 
-/// What a rule says of itself. Its value with default settings is the rule as shipped.
+/// The metadata of a rule. Its default value is the rule as shipped.
 pub trait Defined: Rule + Default + DeserializeOwned + 'static {
-    /// The name in configuration, messages, metrics and reports. It never changes.
+    /// The name in configuration, messages, metrics and reports. It is stable across releases.
     const NAME: &'static str;
-    /// What follows from a finding, as shipped.
+    /// The mode as shipped.
     const MODE: Mode;
-    /// The documentation, in Markdown, of which the first paragraph is the summary.
+    /// The documentation in Markdown. Its first paragraph is the summary.
     const DOC: &'static [&'static str];
-    /// Whether it guards what Portcullis itself puts there, so that it holds even where enforcement is switched off.
+    /// True if the rule protects objects and labels of Portcullis itself. Such a rule also applies where enforcement is
+    /// disabled.
     const IS_GUARD: bool = false;
-    /// Whether what it finds can depend on other policies, so that one that was stored a moment ago may change it.
+    /// True if the findings can depend on other policies, so that a policy stored a moment ago may change them.
     const ADDS_UP: bool = false;
-    /// Changes of what it is asked about.
+    /// The kinds of changes for which the rule is evaluated.
     const SUBJECTS: &'static [Subject] = &[Subject::Policies];
 }
 
-/// What a change is a change of, as far as webhooks tell that apart.
+/// The subject of a change, as far as webhook configurations distinguish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// Network policies, and tiers of them.
+    /// Network policies and their tiers.
     Policies,
-    /// Labels of Portcullis on namespaces, and its annotations.
+    /// Labels and annotations of Portcullis on namespaces.
     Namespaces,
-    /// Other labels of namespaces. Of these it is told what they take away, and nothing is refused.
+    /// Other namespace labels. Their effect is reported as a warning; such a change is never denied.
     NamespaceLabels,
-    /// Pods, and what makes pods, that use the network of their node.
+    /// hostNetwork pods, and workloads with a hostNetwork pod template.
     NodeWorkloads,
-    /// Pods in a namespace whose baseline is not there yet.
+    /// Pods in a namespace whose baseline is not applied yet.
     PendingPods,
 }
 
-/// What follows from a finding.
+/// The consequence of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// The request is refused.
+    /// The request is denied.
     Deny,
-    /// The request is answered with a warning.
+    /// The request is allowed, with a warning.
     Warn,
-    /// It is recorded, and not shown.
+    /// The finding is recorded and not shown to the user.
     Audit,
-    /// The rule is not asked.
+    /// The rule is not evaluated.
     Off,
 }
 
@@ -78,12 +79,12 @@ impl Mode {
     }
 }
 
-/// A rule's entry in the list of rules.
+/// The entry of a rule in the list of rules.
 #[derive(Clone, Copy, Debug)]
 pub struct Definition {
-    /// Its name.
+    /// The name of the rule.
     pub name: &'static str,
-    /// What follows from a finding, as shipped.
+    /// The mode as shipped.
     pub mode: Mode,
     is_guard: bool,
     adds_up: bool,
@@ -93,7 +94,7 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// The entry of a rule.
+    /// Creates the entry of a rule.
     pub(super) const fn of<R: Defined>() -> Self {
         Self {
             name: R::NAME,
@@ -106,28 +107,29 @@ impl Definition {
         }
     }
 
-    /// Whether it guards what Portcullis itself puts there, so that it holds even where enforcement is switched off.
+    /// Returns true if the rule protects objects and labels of Portcullis itself. Such a rule also applies where
+    /// enforcement is disabled.
     #[must_use]
     pub fn is_guard(&self) -> bool {
         self.is_guard
     }
 
-    /// Whether what it finds can depend on other policies, so that one that was stored a moment ago may change it.
+    /// Returns true if the findings can depend on other policies, so that a policy stored a moment ago may change them.
     #[must_use]
     pub fn adds_up(&self) -> bool {
         self.adds_up
     }
 
-    /// Whether it has anything to say of changes of this.
+    /// Returns true if the rule is evaluated for changes of this subject.
     #[must_use]
     pub fn is_about(&self, subject: Subject) -> bool {
         self.subjects.contains(&subject)
     }
 
-    /// The rule with these settings.
+    /// Creates the rule with these settings.
     ///
     /// # Errors
-    /// A setting that the rule does not have, or a value that it cannot have.
+    /// Fails on an unknown setting or an invalid value.
     pub fn configure(&self, settings: Value) -> Result<Box<dyn Rule>, SettingsError> {
         (self.configure)(settings)
     }
@@ -139,13 +141,13 @@ impl Definition {
         lines.join("\n")
     }
 
-    /// The page of the reference, in Markdown: [`Self::doc`] with its name and its mode.
+    /// The page of the reference in Markdown: [`Self::doc`] with the name and the mode.
     #[must_use]
     pub fn page(&self) -> String {
         format!("# {}\n\nMode as shipped: {}\n\n{}", self.name, self.mode.name(), self.doc())
     }
 
-    /// What the rule is about, in one sentence.
+    /// The summary of the rule, in one sentence.
     #[must_use]
     pub fn summary(&self) -> String {
         let lines: Vec<&str> = self.doc.iter().map(|line| line.trim()).take_while(|line| !line.is_empty()).collect();
@@ -160,8 +162,8 @@ fn configure<R: Defined>(settings: Value) -> Result<Box<dyn Rule>, SettingsError
     serde_path_to_error::deserialize::<_, R>(settings).map(|rule| Box::new(rule) as Box<dyn Rule>)
 }
 
-/// Defines a rule: its documentation, its name, its mode as shipped, and its settings. The documentation comments are
-/// kept as text too, for `portcullis rules` and for the pages of the reference.
+/// Defines a rule: its documentation, name, mode as shipped, and settings. The doc comments are also kept as text, for
+/// `portcullis rules` and for the pages of the reference.
 macro_rules! rule {
     (
         $(#[doc = $doc:literal])+

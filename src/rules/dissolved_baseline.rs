@@ -18,35 +18,45 @@ rule! {
     ///
     /// ## Why
     ///
-    /// Policies add up: one that allows everything leaves nothing of all the others. The namespace still carries the label
-    /// of its profile, its baseline is still there, and neither does anything. Whoever looks at the label believes it.
+    /// Policies are additive: one policy that allows everything cancels all others. The namespace still has its profile
+    /// label and its baseline policies, but neither restricts traffic any more, and the label misleads its readers.
     ///
     /// ## What it looks at
     ///
-    /// Rules that allow any peer, or all addresses of a family, on more than `most` ports of one protocol, in policies for
-    /// pods of a namespace that carries the label of a known profile. A profile denies what it does not allow, in both
-    /// directions. A rule for some of the pods counts too: for those the baseline is gone. The rules of all policies for the
-    /// same pods are added up, so it does not matter how ports and addresses are split; an object is reported if it adds more
-    /// than 16 ports to such a sum. A rule does not count if the policy denies all of its traffic before.
+    /// Rules that allow any peer, or all addresses of an IP family, on more than `most` ports of one protocol. The rule
+    /// is evaluated for policies that select pods of a namespace with a known profile label. A profile denies
+    /// everything that it does not allow, in both directions.
     ///
-    /// - NetworkPolicy: `ingress: [{}]`, `egress: [{}]`; `ipBlock` of `0.0.0.0/0` or `::/0`, or blocks that make up all of
-    ///   IPv4 or of IPv6, without ports. Leaving out addresses that no pod has (link-local, loopback, multicast) changes
-    ///   nothing, and neither does leaving out fewer than 256 others: the pods of a single node have as many.
-    /// - Cilium: `fromEntities` and `toEntities` of `all` or `world`, CIDRs as above, without `toPorts`. A rule that only
-    ///   lets single requests through (`rules`) is none.
-    /// - Calico: an Allow rule without peers or with all nets, and without ports. In the default tier a Pass rule too, unless
-    ///   something in a later tier stops all of it: after the last tier Calico asks the profile of the namespace, which allows
-    ///   everything. In an earlier tier Pass leaves it to the policies of the namespace. A rule for addresses of the near end
-    ///   that no pod has (`127.0.0.0/8`) is for hosts, and none.
-    /// - ClusterNetworkPolicy: an Accept (Allow) rule for all `networks`, without `protocols`, in the Admin tier. What the
-    ///   Baseline tier accepts is asked only where nothing isolates.
+    /// - A rule for some of the pods counts too, because these pods lose their baseline.
+    /// - The rules of all policies for the same pods are added up, so splitting ports or addresses changes nothing. An
+    ///   object is reported if it adds more than 16 ports to such a sum.
+    /// - A rule does not count if the same policy denies all of its traffic first.
     ///
-    /// A policy of the cluster is judged where its selector is known to mean a namespace with a profile, or can mean no
-    /// other. If it names neither the namespace nor a profile, and is for some of the pods, it is judged where such a pod, or a
-    /// template of one, is known there: it may be meant for nodes, or for pods elsewhere. So that no decision is slow, at most
-    /// 10000 are looked at. A namespace whose labels are not known has no profile here. Offline, one whose manifest names no
-    /// profile has the default one, as if it were only made now. Policies whose names are reserved for the
-    /// baseline controller are not judged: `enforcement: disabled` is its own way to open a namespace, and has an end.
+    /// By dialect:
+    ///
+    /// - NetworkPolicy: `ingress: [{}]`, `egress: [{}]`; `ipBlock` of `0.0.0.0/0` or `::/0`, or blocks that add up to
+    ///   all of IPv4 or IPv6, without ports. An exception for addresses that no pod has (link-local, loopback,
+    ///   multicast) changes nothing. Neither does an exception for fewer than 256 other addresses, about the pods of a
+    ///   single node.
+    /// - Cilium: `fromEntities` and `toEntities` of `all` or `world`, CIDRs as above, without `toPorts`. A rule that
+    ///   only allows single L7 requests (`rules`) does not count.
+    /// - Calico: an Allow rule without peers or with all nets, and without ports. In the default tier a Pass rule
+    ///   counts too, unless a later tier stops all of its traffic: after the last tier Calico applies the profile of
+    ///   the namespace, which allows everything. In an earlier tier Pass leaves the decision to the policies of the
+    ///   namespace. A rule whose local addresses belong to no pod (`127.0.0.0/8`) applies to hosts and is ignored.
+    /// - ClusterNetworkPolicy: an Accept (Allow) rule for all `networks`, without `protocols`, in the Admin tier. The
+    ///   Baseline tier is evaluated only for pods that are not isolated, so it does not count.
+    ///
+    /// A cluster-scoped policy is checked if its selector matches a known namespace with a profile, or can match only
+    /// such namespaces. If it names neither the namespace nor a profile and selects only some pods, it is checked only
+    /// if a matching pod or pod template is known there. Otherwise the policy may be meant for nodes, or for pods of
+    /// other namespaces.
+    ///
+    /// A namespace with unknown labels counts as one without a profile. Offline, a namespace manifest without a profile
+    /// counts as a new namespace and gets the default profile. Policies with a name reserved for the baseline
+    /// controller are not checked: the controller creates them for `enforcement: disabled`, which has its own expiry.
+    ///
+    /// **Limits.** At most 10,000 pods are compared in one decision.
     ///
     /// ## Fires
     ///
@@ -100,9 +110,9 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// - `profiles`: the profiles that count. Where it is left out all of `profiles.names` do.
-    /// - `most`: how many ports of one protocol may be open to anywhere; more cancels the isolation. 16384 by default, a
-    ///   quarter of them.
+    /// - `profiles`: the profiles that count. All of `profiles.names` by default.
+    /// - `most`: the maximum number of ports of one protocol that may be open to anywhere. More cancels the isolation.
+    ///   16384 by default, a quarter of all ports.
     "dissolved-baseline", Deny,
     pub struct DissolvedBaseline {
         profiles: Option<Vec<String>>,
@@ -133,7 +143,7 @@ impl Rule for DissolvedBaseline {
                     wide.extend(self.wide_together(case, policy, direction, &later));
                 }
             }
-            // What is wide is rare, and looking for namespaces is not free.
+            // Wide rules are rare, and the namespace lookup is expensive.
             if wide.is_empty() || policy.subject.excludes(&policy.subject, case.view, &mut budget) {
                 continue;
             }
@@ -153,19 +163,19 @@ impl Rule for DissolvedBaseline {
     }
 }
 
-/// How many pods one decision looks at.
+/// Maximum number of pods that one decision compares.
 const MOST_LOOKS: usize = 10_000;
 
-/// A rule that lets everything through, alone or together with others of its policy.
+/// A rule that allows everything, alone or together with other rules of its policy.
 struct Wide<'a> {
     direction: Direction,
     rule: &'a TrafficRule,
-    /// On which ports, in words.
+    /// The ports, in words.
     ports: String,
 }
 
 impl DissolvedBaseline {
-    /// The rules of one side that allow everything. Of several that do so together it is the last one.
+    /// The rules of one side that allow everything. If several rules do so together, only the last one is returned.
     fn wide<'a>(
         &self,
         case: &Case<'_>,
@@ -175,7 +185,7 @@ impl DissolvedBaseline {
         budget: &mut usize,
     ) -> Vec<Wide<'a>> {
         let mut found = Vec::new();
-        // Those of the same ports and for the same pods may do it together.
+        // Rules with the same ports and for the same pods may allow everything together.
         let mut parts: Vec<(String, Vec<(&TrafficRule, AddressSet)>)> = Vec::new();
         let stopping: Vec<(usize, &TrafficRule)> = stopping(policy, side).collect();
         for (at, rule) in side.rules.iter().enumerate() {
@@ -214,7 +224,7 @@ impl DissolvedBaseline {
         found
     }
 
-    /// The rule of a policy that makes too many ports open to anywhere, together with other rules for the same pods.
+    /// The rule that opens too many ports to anywhere, together with other rules for the same pods.
     fn wide_together<'a>(
         &self,
         case: &Case<'a>,
@@ -252,7 +262,7 @@ impl DissolvedBaseline {
         })
     }
 
-    /// The ports in words, if a rule allows more of them than `most` to its peers and does nothing else.
+    /// Describes the ports if a rule allows more than `most` of them unconditionally.
     fn every_port(&self, rule: &TrafficRule) -> Option<String> {
         if is_plain(rule) { AnyPort::of(self.most).every_port(&rule.ports) } else { None }
     }
@@ -260,7 +270,7 @@ impl DissolvedBaseline {
 
 /// Number of ports of a protocol that these rules open to all addresses of a family.
 fn open_to_anywhere(parts: &[Part<'_>], protocol: Protocol) -> u128 {
-    // Rules of the same ports first: most policies have few different ones.
+    // Grouped by ports first: most policies have few different port lists.
     let mut groups: HashMap<Ranges<u16>, (bool, Vec<AddressSet>)> = HashMap::new();
     for part in parts {
         let group = groups.entry(part.ports(protocol)).or_default();
@@ -272,7 +282,7 @@ fn open_to_anywhere(parts: &[Part<'_>], protocol: Protocol) -> u128 {
     }
     let groups: Vec<(Ranges<u16>, bool, AddressSet)> =
         groups.into_iter().map(|(ports, (is_open, sets))| (ports, is_open, AddressSet::union(sets))).collect();
-    // Where the blocks of all rules leave a part closed, only rules without blocks open anything to anywhere.
+    // If the blocks of all rules do not add up to an IP family, only rules without blocks open ports to anywhere.
     let blocks = AddressSet::union(groups.iter().map(|(.., set)| set.clone()));
     let adds_up = is_a_family(&blocks);
     if !adds_up {
@@ -298,16 +308,16 @@ fn open_to_anywhere(parts: &[Part<'_>], protocol: Protocol) -> u128 {
             let of = || holding.iter().filter_map(|at| groups.get(*at));
             of().any(|(_, is_open, _)| *is_open) || is_a_family(&AddressSet::union(of().map(|(.., set)| set.clone())))
         });
-        // Nothing is sent to port 0.
+        // Port 0 receives no traffic.
         open += if is_open { u128::from(end - first.max(&1).min(end)) } else { 0 };
     }
     open
 }
 
-/// Maximum number of kinds of rules that are told apart and may allow everything together.
+/// Maximum number of distinct rule kinds (ports, pods) that are compared.
 const MOST_ALIKE: usize = 20;
 
-/// The rules of a side that stop something, with their positions.
+/// The rules of a side that stop traffic (deny or pass), with their positions.
 fn stopping<'a>(policy: &Policy, side: &'a Side) -> impl Iterator<Item = (usize, &'a TrafficRule)> {
     let has_order = policy.order != Order::Additive;
     side.rules.iter().enumerate().filter(move |(_, rule)| match rule.action {
@@ -317,7 +327,8 @@ fn stopping<'a>(policy: &Policy, side: &'a Side) -> impl Iterator<Item = (usize,
     })
 }
 
-/// Returns true if another rule of the policy decides all that this one would: one that denies, or in an order an earlier one.
+/// Returns true if another rule of the policy decides all of this rule's traffic: a deny rule, or in an ordered policy
+/// an earlier rule.
 fn is_never_asked(
     case: &Case<'_>,
     policy: &Policy,
@@ -337,22 +348,22 @@ fn is_never_asked(
     false
 }
 
-/// Whether a policy is asked only after what isolates the namespace.
+/// Returns true if a policy is evaluated only after the policies that isolate the namespace.
 fn comes_too_late(case: &Case<'_>, policy: &Policy) -> bool {
     policy.place(case.view).0 > Stage::Policies.position(None)
 }
 
-/// Returns true if a rule decides about whole connections, and nothing else has to hold.
+/// Returns true if a rule allows or denies whole connections, without further conditions.
 fn is_plain(rule: &TrafficRule) -> bool {
     rule.conditions.is_empty() && !matches!(rule.filter, Some(Filter::Requests | Filter::Lookups(_)))
 }
 
-/// Returns true if addresses are among these peers.
+/// Returns true if the peers include address blocks.
 fn has_blocks(peers: &Peers) -> bool {
     peers.listed().iter().any(|peer| matches!(peer.who, Who::Addresses(_)))
 }
 
-/// Whether these are any peer, or all addresses of a family.
+/// Returns true if these peers are any peer, or all addresses of an IP family.
 fn are_anything(peers: &Peers) -> bool {
     let Peers::Only(listed) = peers else { return true };
     listed.iter().any(|peer| peer.who.is_anywhere()) || is_a_family(&blocks(peers))
@@ -366,10 +377,10 @@ fn blocks(peers: &Peers) -> AddressSet {
     }))
 }
 
-/// So few addresses that leaving them out keeps nothing closed: the pods of one node have as many.
+/// An exception of fewer addresses than this closes nothing relevant: it is about the pods of one node.
 const FEW: u128 = 256;
 
-/// Whether these are all the addresses of a family that pods can have, or all but a few.
+/// Returns true if these are all the addresses of an IP family that pods can have, except for fewer than [`FEW`].
 fn is_a_family(addresses: &AddressSet) -> bool {
     [AddressSet::every_v4_of_pods(), AddressSet::every_v6_of_pods()].into_iter().any(|mut left| {
         left.subtract(addresses);

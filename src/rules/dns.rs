@@ -1,4 +1,4 @@
-//! The cluster DNS as rules see it: the pods that are known to serve it, or what the configuration says of them.
+//! The cluster DNS as rules see it: the known DNS pods, or else the `clusterDNS` entries of the configuration.
 
 use std::sync::LazyLock;
 
@@ -15,23 +15,23 @@ use crate::view::{ClusterDns, NamespaceFacts, Running, Scene, Site, View};
 /// Maximum number of DNS pods that are told apart in one decision.
 const MAX_SERVERS: usize = 4;
 
-/// One end that a way to the cluster DNS leads to, and what is sent to it.
+/// One endpoint of a `clusterDNS` entry, with its ports.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Server<'a> {
     pub(super) end: End<'a>,
-    /// The port over UDP, as policies see it.
+    /// The UDP port that policies see.
     pub(super) port: u16,
     port_over_tcp: u16,
     dns: &'a ClusterDns,
 }
 
 impl<'a> Server<'a> {
-    /// What is sent to it.
+    /// The DNS traffic to the endpoint.
     pub(super) fn traffic(&self, protocol: Protocol) -> Traffic<'a> {
         self.dns.traffic_to(self.port_over(protocol), protocol)
     }
 
-    /// It in words, with the port over a protocol.
+    /// Describes the endpoint with its port.
     pub(super) fn words(&self, protocol: Protocol) -> String {
         self.dns.on_port(self.port_over(protocol))
     }
@@ -42,11 +42,11 @@ impl<'a> Server<'a> {
     }
 }
 
-/// The ends that one way to the cluster DNS leads to. The Service spreads lookups over all of its pods, so each has to be
+/// The endpoints of one `clusterDNS` entry. The Service spreads lookups over all of its pods, so each of them has to be
 /// reachable.
 ///
-/// Pods that are known replace what the configuration says of them: all of their labels count, their addresses, and the port
-/// on which they listen. Of pods and of templates that make them, the pods count.
+/// Known pods replace the configuration: all of their labels count, their addresses, and the port on which they listen.
+/// If both pods and the templates that create them are known, the pods count.
 pub(super) fn servers<'a>(view: &'a View, dns: &'a ClusterDns) -> Vec<Server<'a>> {
     let (end, port) = (dns.end(), dns.port());
     let configured = Server { end, port, port_over_tcp: port, dns };
@@ -60,7 +60,7 @@ pub(super) fn servers<'a>(view: &'a View, dns: &'a ClusterDns) -> Vec<Server<'a>
     let (pods, templates): (Vec<&[Running]>, Vec<&[Running]>) =
         alike.partition(|alike| alike.first().is_some_and(|one| &*one.kind == "Pod"));
     let known = if pods.is_empty() { templates } else { pods };
-    // Pods that are alike are still at different addresses.
+    // Identical pods still have different addresses.
     let known = known.into_iter().flatten().take(MAX_SERVERS);
     let server = |running: &'a Running| {
         let endpoint = Endpoint::of(namespace, &running.workload);
@@ -72,8 +72,8 @@ pub(super) fn servers<'a>(view: &'a View, dns: &'a ClusterDns) -> Vec<Server<'a>
     if servers.is_empty() { vec![configured] } else { servers }
 }
 
-/// The port on which pods serve DNS, if they list ports of the protocol, and one of them is named for it. The port of the
-/// configuration counts if it is listed.
+/// The port on which a pod serves DNS: the listed port of this protocol whose name contains `dns`. None if the pod
+/// lists the configured port, or no such port.
 fn listens_on(ports: &[ContainerPort], dns: &ClusterDns, protocol: Protocol) -> Option<u16> {
     charge(ports.len());
     let of_protocol = || ports.iter().filter(|port| port.protocol == protocol);
@@ -84,7 +84,8 @@ fn listens_on(ports: &[ContainerPort], dns: &ClusterDns, protocol: Protocol) -> 
     of_protocol().find(is_named).map(|port| port.number)
 }
 
-/// What keeps some of the pods of a policy from one way to the cluster DNS, and what was assumed.
+/// Finds the cause that blocks some of the pods of a policy from one `clusterDNS` entry, and the assumptions of the
+/// answer.
 pub(super) fn stopped<'a>(
     view: &'a View,
     scene: Scene<'a>,
@@ -105,8 +106,8 @@ pub(super) fn stopped<'a>(
     (Stop::Nothing, assumed)
 }
 
-/// What of a policy keeps some of its pods from every way to the cluster DNS, and what was assumed. None if one of them is
-/// open, or if nothing of the policy stops any.
+/// Finds the part of a policy that blocks some of its pods from every `clusterDNS` entry, and the assumptions of the
+/// answer. None if one entry is reachable, or if only other policies block them.
 pub(super) fn stopped_everywhere<'a>(
     case: &Case<'a>,
     around: &[&'a Policy],
@@ -123,7 +124,8 @@ pub(super) fn stopped_everywhere<'a>(
     own
 }
 
-/// What of a policy keeps pods of other namespaces from a pod of the cluster DNS that it selects, with that pod.
+/// Finds a DNS pod that the policy selects and blocks for pods of other namespaces, with the part of the policy that
+/// does so.
 pub(super) fn server_stopped<'a>(
     case: &Case<'a>,
     policy: &'a Policy,
@@ -131,7 +133,7 @@ pub(super) fn server_stopped<'a>(
 ) -> Option<(Server<'a>, Stop<'a>)> {
     static NOTHING: LazyLock<Labels> = LazyLock::new(Labels::default);
     let anybody = End::Pod(Endpoint {
-        // A name that no namespace has, so that only what is said of all namespaces, or of all but some, means it.
+        // No namespace has this name, so only selectors for all namespaces, or for all but some, match it.
         namespace: "*",
         labels: &NOTHING,
         complete: true,
@@ -159,8 +161,8 @@ pub(super) fn server_stopped<'a>(
     all.find_map(|server| Some((server, stop(server)?)))
 }
 
-/// What an object that allows the cluster DNS by its address relies on, where its agent knows pods and nodes by their labels: a
-/// block of Cilium matches the address of a node only with `policy-cidr-match-mode: nodes`.
+/// The assumption behind an object that allows the cluster DNS by address, for agents that identify pods and nodes by
+/// labels. Cilium matches a block with the address of a node only if `policy-cidr-match-mode: nodes` is set.
 #[must_use]
 pub fn assumed_for_dns(object: &Object, site: &Site) -> Option<String> {
     let rules = object.policies().iter().flat_map(|policy| &policy.egress.rules);
@@ -178,7 +180,7 @@ pub fn assumed_for_dns(object: &Object, site: &Site) -> Option<String> {
     })
 }
 
-/// The rule that came nearest to allowing DNS for the pods of a policy.
+/// The rule that comes closest to allowing DNS for the pods of a policy.
 pub(super) fn nearest<'a>(case: &Case<'a>, around: &[&'a Policy], policy: &Policy) -> Option<NearMiss<'a>> {
     let nothing = Labels::default();
     let near = |dns: &'a ClusterDns| {

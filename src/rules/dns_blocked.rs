@@ -15,55 +15,61 @@ use crate::model::{
 use crate::view::ClusterDns;
 
 rule! {
-    /// Pods are isolated for egress, and nothing lets them ask the cluster's DNS over UDP.
+    /// Pods are isolated for egress, and no policy allows them to query the cluster DNS over UDP.
     ///
     /// ## Why
     ///
-    /// The first thing that nearly every connection does is look up a name. A policy that isolates pods for egress and
-    /// forgets DNS cuts them off from everything they talk to by name, and it looks like an outage of all of that.
+    /// Nearly every connection starts with a DNS lookup. A policy that isolates egress and forgets DNS cuts its pods
+    /// off from every service that they reach by name. It looks like an outage of all these services at once.
     ///
     /// ## What it looks at
     ///
-    /// All policies that concern the pods, added up over all dialects: DNS may come from the policy itself, from a baseline,
-    /// or from any other policy whose selector is proved to cover the same pods. It also looks at what a change takes away:
-    /// the deletion or the change of a policy, or of a tier, after which pods that another policy isolates, or denies DNS
-    /// to, have it no more. So that no decision is slow, it takes at most a million steps for that: among hundreds of policies
-    /// whose selectors are hard to compare some of it may not be noticed. A policy that neither isolates egress nor denies
-    /// any is otherwise never concerned, and what somebody else's rule denies is not blamed on it.
+    /// All policies that apply to the pods, added up over all dialects. The policy itself, a baseline, or any other
+    /// policy may allow DNS, if its selector is proved to cover the same pods.
     ///
-    /// Policies of the cluster choose pods by labels of their namespace too. A change of such a label is never denied: the
-    /// answer warns of the pods in the namespace that lose DNS by it, unless nobody answers.
+    /// The rule also checks what a change removes: the change or deletion of a policy or tier is reported if pods that
+    /// another policy isolates, or denies DNS to, lose their DNS.
     ///
-    /// - NetworkPolicy: those that isolate egress, by `policyTypes` or by having egress rules.
-    /// - Cilium: `egress` and `egressDeny` isolate, unless `enableDefaultDeny` says otherwise; a denial counts before all
-    ///   that is allowed. DNS rules (`rules.dns`) count as allowing DNS, whatever names they are for. Blocks of addresses
-    ///   do not reach the pods of the cluster's DNS.
-    /// - Calico: tiers and orders, `Pass` included; a policy whose types include Egress isolates for its tier.
-    /// - ClusterNetworkPolicy: does not isolate; a rule of it that denies DNS is reported, one that accepts it counts.
+    /// A policy that neither isolates nor denies egress is otherwise not reported, and is not blamed for the deny rule
+    /// of another policy.
     ///
-    /// A policy of the cluster has to be served by policies of the cluster, or of the namespaces that it names: what some
-    /// namespaces have of their own says nothing about the others.
+    /// Cluster-scoped policies also select pods by the labels of their namespace. A change of such a label is never
+    /// denied. The response warns about the pods in the namespace that lose DNS, as far as the lookup of these pods
+    /// succeeds.
     ///
-    /// A policy that is for the pods of the cluster's DNS alone is not asked for egress to them. But where a policy isolates
-    /// them for ingress, or denies it, pods of any other namespace have to be able to ask: a default-deny of the cluster
-    /// that forgets this cuts everybody's DNS at once.
+    /// - NetworkPolicy: policies that isolate egress, by `policyTypes` or by having egress rules.
+    /// - Cilium: `egress` and `egressDeny` isolate, unless `enableDefaultDeny` turns this off; deny rules take
+    ///   precedence over all allow rules. DNS rules (`rules.dns`) count as allowing DNS, for any name. Address blocks
+    ///   do not match the cluster DNS pods.
+    /// - Calico: tiers and orders, including `Pass`; a policy whose types include Egress isolates in its tier.
+    /// - ClusterNetworkPolicy: does not isolate; a rule that denies DNS is reported, a rule that accepts DNS counts.
     ///
-    /// A GlobalNetworkPolicy of Calico that is for hosts is not judged, as by `any-port`.
+    /// For a cluster-scoped policy only cluster-scoped policies count, and policies of the namespaces that it names.
+    /// Policies of single namespaces do not help the pods of the other namespaces.
     ///
-    /// The ways to the cluster's DNS are those of `clusterDNS` in the configuration, and any one of them is enough. Where
-    /// pods with these labels are known, all of their labels count, the first address of each, and the port named `dns` that
-    /// their containers list. Each of the pods has to be reachable, because the Service spreads lookups over all of them; at most
-    /// four are compared. Pods of the host network do not count. Where no such pod is known, a block of
-    /// all addresses counts as reaching the DNS pods, and a smaller one does not.
+    /// A policy for the cluster DNS pods alone does not need egress to them. But a policy that isolates or denies their
+    /// ingress must allow queries from pods of any other namespace: a cluster-wide default deny that forgets this cuts
+    /// off DNS for the whole cluster at once.
+    ///
+    /// A Calico GlobalNetworkPolicy for hosts is not checked, as in `any-port`.
+    ///
+    /// The entries of `clusterDNS` in the configuration are alternatives; one reachable entry is enough. If pods with
+    /// these labels are known, they replace the entry: all of their labels count, the first address of each pod, and
+    /// the port named `dns` that their containers list. Each of them has to be reachable, because the Service spreads
+    /// lookups over all of them. hostNetwork pods do not count. If no such pod is known, a block of all addresses
+    /// counts as reaching the DNS pods, and a smaller block does not.
+    ///
+    /// **Limits.** At most 4 DNS pods are compared. The check of what a change removes takes at most 1,000,000 steps:
+    /// among hundreds of policies with complex selectors it may miss a lost DNS path.
     ///
     /// ## The near miss
     ///
-    /// A denial names the rule that came nearest to allowing DNS and what is wrong with it: a label that the namespace or
-    /// the pods do not have, the namespace of the policy itself, another namespace, TCP without UDP, another port, a port
-    /// name, a ClusterIP or another address, an `except`, an entity without pods, ingress instead of egress, or other pods. The
-    /// place of the finding is that rule. Of several policies that isolate the same pods, the one with this rule is denied.
-    /// Where the rule fits another way to resolve names (NodeLocal DNSCache, OpenShift, another port or label), the help
-    /// shows the entry of `clusterDNS` for it.
+    /// A denial names the rule that comes closest to allowing DNS, and its fault: a label that the namespace or the
+    /// pods do not have, the policy's own namespace, another namespace, TCP without UDP, another port, a port name, a
+    /// ClusterIP or another address, an `except`, an entity without pods, ingress instead of egress, or other pods. The
+    /// finding points at that rule. If several policies isolate the same pods, the policy with this rule is denied. If
+    /// the rule matches another common DNS setup (NodeLocal DNSCache, OpenShift, another port or label), the help shows
+    /// the `clusterDNS` entry for it.
     ///
     /// ## Fires
     ///
@@ -125,9 +131,9 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// - `scope`: `union` (the default) counts all policies; `policy` asks each policy to carry DNS itself.
+    /// - `scope`: `union` (the default) counts all policies; `policy` requires each policy to allow DNS itself.
     /// - `inject`: `true` lets `/mutate` add the missing rule, so that the policy is not denied. `false` by default.
-    /// - `servers`: `false` does not look at ingress to the pods of the cluster's DNS. `true` by default.
+    /// - `servers`: `false` skips ingress to the cluster DNS pods. `true` by default.
     "dns-blocked", Deny, adds_up = true, on = [Policies, NamespaceLabels],
     pub struct DnsBlocked {
         scope: Scope,
@@ -142,14 +148,14 @@ impl Default for DnsBlocked {
     }
 }
 
-/// Whose allowances count.
+/// The policies whose allow rules count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Scope {
-    /// Those of all policies.
+    /// All policies.
     #[default]
     Union,
-    /// Those of the policy at hand only.
+    /// Only the policy under review.
     Policy,
 }
 
@@ -162,7 +168,7 @@ impl Rule for DnsBlocked {
             }
             let stopped = stopped_everywhere(case, &around, policy);
             let Some((stop, mut assumed)) = stopped.filter(|_| !is_for_hosts(case, policy)) else { continue };
-            // Where policies add up, nothing that is allowed comes before a denial.
+            // In additive policies a deny rule takes precedence over every allow rule.
             let is_final = policy.order == Order::Additive;
             let allowing = || allow(case, &[Protocol::Udp, Protocol::Tcp], &policy.egress);
             let (path, message, closest, help, fix) = match stop {
@@ -188,15 +194,15 @@ impl Rule for DnsBlocked {
                         policy.subject
                     );
                     let near = nearest(case, &around, policy);
-                    // One finding for one set of pods, at the rule that came near.
+                    // One finding for one set of pods, at the rule that comes closest.
                     if near.as_ref().is_some_and(|near| isolates_the_same(case, near.policy, policy)) {
                         continue;
                     }
-                    // What is said of the near miss says why it does not apply.
+                    // The near miss already explains why it does not apply.
                     assumed.retain(|one| near.as_ref().is_none_or(|near| !std::ptr::eq(one.policy, near.policy)));
                     let path =
                         near.as_ref().and_then(|near| near.own_place(case)).unwrap_or(&policy.egress.path).clone();
-                    // Allowing DNS would leave them without everything else.
+                    // If the policy allowed DNS only, the pods would still lose all other traffic.
                     let only_denies = !policy.egress.rules.is_empty()
                         && policy.egress.rules.iter().all(|rule| rule.action == Action::Deny);
                     match near {
@@ -205,7 +211,7 @@ impl Rule for DnsBlocked {
                                 "if pods of this cluster resolve names there, set `clusterDNS: [{other}]` in the \
                                  configuration; otherwise {cure}"
                             );
-                            // A rule for DNS pods that nobody asks would cure nothing.
+                            // A rule for DNS pods that the cluster does not use would fix nothing.
                             (path, message, Some(closest), help, None)
                         }
                         Some(near) => {
@@ -243,14 +249,14 @@ impl Rule for DnsBlocked {
     }
 }
 
-/// Returns true if a policy of another object isolates the same pods for egress, so that it is blamed itself.
+/// Returns true if a policy of another object isolates the same pods for egress, so that it is reported itself.
 fn isolates_the_same(case: &Case<'_>, other: &Policy, policy: &Policy) -> bool {
     !other.object.is_same_object(&policy.object)
         && other.subject == policy.subject
         && other.isolates(Direction::Egress, &case.after())
 }
 
-/// Whether policies that serve the cluster's DNS keep it from being asked: pods of any other namespace have to get in.
+/// Reports policies that select the cluster DNS pods and block queries to them from other namespaces.
 fn check_servers(case: &Case<'_>, findings: &mut Findings) {
     for policy in
         case.policies().iter().filter(|policy| policy.standing == Standing::InForce && can_stop(&policy.ingress))
@@ -268,7 +274,7 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
                     rule.peers,
                     rule.ports
                 ),
-                // Where policies add up, nothing that is allowed comes before a denial.
+                // In additive policies a deny rule takes precedence over every allow rule.
                 if policy.order == Order::Additive {
                     "leave DNS to these pods out of what is denied, or their namespace out of what the policy selects"
                 } else {
@@ -290,7 +296,7 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether all pods that a policy concerns serve the cluster's DNS. They ask others, and not themselves.
+/// Returns true if a policy selects only cluster DNS pods. They do not query themselves.
 fn are_servers(case: &Case<'_>, policy: &Policy) -> bool {
     case.site.cluster_dns.iter().filter_map(ClusterDns::pods).any(|(namespace, labels)| {
         policy.subject.namespaces.mean(namespace, case.view) == Some(true)
@@ -299,19 +305,19 @@ fn are_servers(case: &Case<'_>, policy: &Policy) -> bool {
     })
 }
 
-/// The ways to the cluster's DNS, for advice.
+/// The `clusterDNS` entries in words, for a help text.
 pub(super) fn ways(case: &Case<'_>) -> String {
     let way = |dns: &ClusterDns| dns.on_port(port(case, dns, Protocol::Udp));
     let ways: Vec<String> = case.site.cluster_dns.iter().map(way).collect();
     ways.join("; or ")
 }
 
-/// The port on which a way to the cluster DNS is served.
+/// The port of a `clusterDNS` entry.
 fn port(case: &Case<'_>, dns: &ClusterDns, protocol: Protocol) -> u16 {
     servers(case.view, dns).first().map_or(dns.port(), |server| server.port_over(protocol))
 }
 
-/// The rule that opens the first way to the cluster's DNS.
+/// A fix that allows the first `clusterDNS` entry.
 pub(super) fn allow(case: &Case<'_>, protocols: &[Protocol], side: &Side) -> Option<Fix> {
     let dns = case.site.cluster_dns.first()?;
     let peer = |who| Peer { path: Path::root(), who };
