@@ -33,9 +33,9 @@ rule! {
     /// A policy that neither isolates nor denies egress is otherwise not reported, and is not blamed for the deny rule
     /// of another policy.
     ///
-    /// Cluster-scoped policies also select pods by the labels of their namespace. A change of such a label is never
-    /// denied. The response warns about the pods in the namespace that lose DNS, as far as the lookup of these pods
-    /// succeeds.
+    /// Cluster-scoped policies also select pods by the labels of their namespace. A change of such a label is never denied.
+    /// The response warns about the pods in the namespace that lose DNS. While Portcullis is down, such a change is allowed
+    /// without a warning.
     ///
     /// - NetworkPolicy: policies that isolate egress, by `policyTypes` or by having egress rules.
     /// - Cilium: `egress` and `egressDeny` isolate, unless `enableDefaultDeny` turns this off; deny rules take

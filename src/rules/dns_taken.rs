@@ -1,4 +1,4 @@
-//! What a change of one policy, or of a tier, takes from the pods of others: their last way to the cluster's DNS. See
+//! The check for pods that lose their last path to the cluster DNS by a change of another policy or tier. See
 //! [`DnsBlocked`].
 
 use std::collections::HashMap;
@@ -13,16 +13,16 @@ use crate::model::{
 };
 use crate::view::Scene;
 
-/// How many steps it may take. Each pair of policies may be a question to all of them.
+/// Maximum number of steps. Each pair of policies may require an evaluation of all policies.
 const STEPS: usize = 1_000_000;
 
-/// Pods that other policies isolate, or deny DNS to, and that have it before the change and not after it.
+/// Reports pods that other policies isolate, or deny DNS to, and that lose the cluster DNS by this change.
 pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
     let can_take = |new: &Policy| means_dns(case, new, &[Action::Pass]);
     match &case.change.object().body {
-        // What is new takes nothing away but by jumping ahead of others.
+        // A new policy can cut off DNS only by a Pass rule that takes precedence over other policies.
         Body::Policies(policies) if case.is_new() && !policies.iter().any(can_take) => return,
-        // The policies of a tier in the same folder are judged themselves, in this tier.
+        // Offline, the policies of a new tier are checked themselves, in this tier.
         Body::Tier(_) if case.is_new() && !case.view.is_whole() => return,
         Body::Policies(_) | Body::Tier(_) => {}
         Body::Namespace(_) | Body::Workload(_) | Body::Service(_) => return,
@@ -30,7 +30,7 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
     let scene = case.after();
     let isolates = |policy: &Policy| policy.isolates(Direction::Egress, &scene);
     let denies = |policy: &Policy| means_dns(case, policy, &[Action::Deny]);
-    // In this order, since what was there before is read only if somebody asks for it.
+    // Evaluated before the old object, which is parsed only on first use.
     let mut stopping = case.others(|policy| isolates(policy) || denies(policy));
     if let Body::Tier(_) = case.change.object().body {
         let stage = Stage::Tier(case.change.object().id.name.clone());
@@ -39,7 +39,8 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
     if stopping.is_empty() {
         return;
     }
-    // Whose DNS depends on the object: those whom it let through before, or leaves to a later stage now.
+    // The pods whose DNS depends on the object: the old policies allow or pass it, or the new ones pass it to a later
+    // stage.
     let in_force = |policy: &&Policy| policy.standing == Standing::InForce;
     let old = case.change.old().map(Object::policies).unwrap_or_default().iter().filter(in_force);
     let mut opening: Vec<&Pods> =
@@ -61,7 +62,7 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
             }
         };
         for pods in concerned {
-            // Mostly nothing is taken, so this is asked first.
+            // Evaluated first, because most changes leave DNS reachable.
             let is_taken = !after.pass(&pods, &mut steps) && before.pass(&pods, &mut steps);
             if steps == 0 {
                 return;
@@ -90,18 +91,18 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
     }
 }
 
-/// Returns true if something of a policy itself stops DNS, and not another one that is for some of its pods.
+/// Returns true if the policy itself stops DNS, and not another policy for some of its pods.
 fn stops(case: &Case<'_>, policy: &Policy) -> bool {
     let around = case.after().policies_for(&policy.subject);
     let mut ways = case.site.cluster_dns.iter();
     ways.any(|dns| stopped(case.view, case.after(), &around, policy, dns, Protocol::Udp).0.is_own())
 }
 
-/// The ways to the cluster's DNS in one state of the cluster.
+/// The paths to the cluster DNS in one state of the cluster.
 struct Ways<'a> {
     case: Case<'a>,
     scene: Scene<'a>,
-    /// The policies that can concern pods of a namespace, by its name.
+    /// The policies that may apply to pods of a namespace, by its name.
     around: HashMap<Box<str>, Vec<&'a Policy>>,
 }
 
@@ -110,7 +111,7 @@ impl<'a> Ways<'a> {
         Self { case: *case, scene, around: HashMap::new() }
     }
 
-    /// Whether one of them is open to all of these pods.
+    /// Returns true if one path is open to all of these pods.
     fn pass(&mut self, pods: &Pods, steps: &mut usize) -> bool {
         let of_many;
         let around = match &pods.namespaces {
@@ -134,7 +135,7 @@ impl<'a> Ways<'a> {
     }
 }
 
-/// Whether a rule of a policy with one of these actions means what pods send to the cluster's DNS.
+/// Returns true if a rule of the policy with one of these actions matches the pods' queries to the cluster DNS.
 fn means_dns(case: &Case<'_>, policy: &Policy, actions: &[Action]) -> bool {
     policy.egress.rules.iter().filter(|rule| actions.contains(&rule.action)).any(|rule| {
         let mut ways = case.site.cluster_dns.iter();

@@ -7,19 +7,20 @@ use super::{Case, Findings, Rule};
 use crate::model::{Action, Fix, Numbers, Order, Policy, Port, Ports, Protocol, Standing};
 
 rule! {
-    /// Pods may ask the cluster's DNS over UDP, but not over TCP.
+    /// Pods can query the cluster DNS over UDP, but not over TCP.
     ///
     /// ## Why
     ///
-    /// An answer that does not fit into a datagram comes back truncated, and the resolver asks again over TCP
-    /// (RFC 1035 §4.2.2, RFC 7766). Without TCP that lookup fails, and only for names with long answers: large sets of
+    /// A DNS response that does not fit into a datagram is truncated, and the resolver retries over TCP (RFC 1035
+    /// §4.2.2, RFC 7766). Without TCP the lookup fails, but only for names with long responses: large sets of
     /// addresses, signed zones, long TXT records. It works in every test and fails in production.
     ///
     /// ## What it looks at
     ///
-    /// The same as `dns-blocked`, with its ways to the cluster's DNS and all policies added up, in each dialect. It is
-    /// silent where `dns-blocked` speaks. Policies of the DNS pods themselves are checked for ingress: pods of other
-    /// namespaces have to reach them over TCP too. A port of Cilium without a protocol, or with ANY, is both UDP and TCP.
+    /// The same as `dns-blocked`: all `clusterDNS` entries, and all policies added up, in each dialect. Where
+    /// `dns-blocked` fires, this rule does not. Policies for the DNS pods themselves are checked for ingress: pods of
+    /// other namespaces have to reach them over TCP too. A Cilium port without a protocol, or with `ANY`, matches both
+    /// UDP and TCP.
     ///
     /// ## Fires
     ///
@@ -82,7 +83,7 @@ impl Rule for DnsUdpOnly {
                 policy.subject
             );
             let (path, help, fix) = match stop {
-                // Where policies add up, nothing that is allowed comes before a denial.
+                // In additive policies a deny rule takes precedence over every allow rule.
                 Stop::Rule(rule) if policy.order == Order::Additive => {
                     let help = text!("leave TCP to the cluster's DNS out of what is denied: {}", ways(case));
                     (rule.path.clone(), help, None)
@@ -111,7 +112,7 @@ impl Rule for DnsUdpOnly {
     }
 }
 
-/// Policies of the DNS pods themselves that let lookups in over UDP, and not over TCP.
+/// Reports policies for the DNS pods that allow ingress over UDP, but not over TCP.
 fn check_servers(case: &Case<'_>, findings: &mut Findings) {
     let in_force = case.policies().iter().filter(|policy| policy.standing == Standing::InForce);
     for policy in in_force.filter(|policy| can_stop(&policy.ingress)) {
@@ -134,7 +135,8 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
     }
 }
 
-/// What stops TCP to the cluster's DNS where UDP passes. None where UDP passes nowhere, or TCP somewhere passes too.
+/// Finds the cause that blocks TCP to the cluster DNS where UDP passes. None if UDP passes nowhere, or if TCP passes
+/// somewhere.
 fn tcp_stop<'a>(case: &Case<'a>, policy: &'a Policy) -> Option<Stop<'a>> {
     let scene = case.supposing();
     let around = scene.policies_for(&policy.subject);
@@ -153,7 +155,7 @@ fn tcp_stop<'a>(case: &Case<'a>, policy: &'a Policy) -> Option<Stop<'a>> {
     found
 }
 
-/// The entry of the policy that allows nothing but DNS over UDP, if there is one.
+/// The port entry of the policy that allows only UDP to the DNS port.
 fn udp_entry<'a>(case: &Case<'_>, policy: &'a Policy) -> Option<&'a Port> {
     let allowing = policy.egress.rules.iter().filter(|rule| rule.action == Action::Allow);
     allowing.filter_map(|rule| if let Ports::Only(ports) = &rule.ports { Some((rule, ports)) } else { None }).find_map(

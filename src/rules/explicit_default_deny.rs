@@ -4,27 +4,27 @@ use super::{Case, Findings, Rule};
 use crate::model::{Direction, Namespaces, Policy, Stage, Standing};
 
 rule! {
-    /// A policy denies by default what the baseline of its namespace denies already.
+    /// A policy adds a default deny that the baseline of its namespace already provides.
     ///
     /// ## Why
     ///
-    /// Where the baseline isolates every pod, a default-deny of the namespace's own changes nothing. It is one more policy to
-    /// read, and who finds it takes it for what protects the namespace. It is off as shipped, since it does no harm
-    /// either, and since a chart that is made for other clusters too needs it there.
+    /// If the baseline isolates every pod, another default deny in the namespace changes nothing. It is one more policy
+    /// to read, and readers may mistake it for the policy that protects the namespace. The rule is off by default: such
+    /// a policy does no harm, and a chart for several clusters may need it on clusters without a baseline.
     ///
     /// ## What it looks at
     ///
-    /// Policies that isolate a direction and have no rules at all, in a namespace that is due a baseline: it carries the label
-    /// of a known profile, or the one that tells how far its baseline is. A namespace whose labels are not known is not due
-    /// one here, and those of the platform never are.
+    /// Policies that isolate a direction and have no rules, in a namespace with a baseline. A namespace has a baseline
+    /// if it carries the label of a known profile, or the label with the state of its baseline. A namespace with
+    /// unknown labels does not count, and neither do platform namespaces.
     ///
     /// - NetworkPolicy: no `ingress` and no `egress`, or empty lists.
     /// - Cilium: `ingress: [{}]`, `egress: [{}]`.
-    /// - Calico: `types`, and no rules. Only policies of a namespace, of the default tier, and none that are staged: in an
-    ///   earlier tier it denies what the baseline allows.
+    /// - Calico: `types` and no rules. Only namespaced policies of the default tier count, and no staged ones: in an
+    ///   earlier tier such a policy denies traffic that the baseline allows.
     /// - ClusterNetworkPolicy: does not isolate.
     ///
-    /// Policies whose names are reserved for the baseline controller are the baseline, and are not judged.
+    /// Policies with a name reserved for the baseline controller are the baseline itself and are not checked.
     ///
     /// ## Fires
     ///
@@ -88,15 +88,15 @@ impl Rule for ExplicitDefaultDeny {
     }
 }
 
-/// Whether a policy isolates and does nothing else, where the baseline does it too: one of an earlier tier stops what the
-/// baseline allows, and one that is staged stops nothing.
+/// Returns true if a policy isolates and has no rules, in the same stage as the baseline. A policy of an earlier tier
+/// would stop traffic that the baseline allows, and a staged policy stops nothing.
 pub(super) fn only_isolates(policy: &Policy) -> bool {
     (policy.standing, &policy.stage) == (Standing::InForce, &Stage::Policies)
         && policy.sides().any(|(_, side)| side.isolates)
         && policy.sides().all(|(_, side)| side.rules.is_empty())
 }
 
-/// By which of its labels a namespace is due a baseline, if it is known to be.
+/// Describes the label by which a namespace is known to have a baseline.
 fn due(case: &Case<'_>, namespace: &str) -> Option<String> {
     if case.site.is_platform(namespace) {
         return None;

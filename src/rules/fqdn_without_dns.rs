@@ -13,25 +13,26 @@ use crate::model::{
 use crate::view::{ClusterDns, Scene, Site};
 
 rule! {
-    /// Egress to a name is allowed, and no DNS rule lets the agent learn the addresses of the name.
+    /// Egress to a DNS name is allowed, but no DNS rule lets the agent observe lookups of that name.
     ///
     /// ## Why
     ///
-    /// Cilium's agent learns the addresses of a name from the DNS answers that pass its proxy, and only lookups that a rule
-    /// with `rules.dns` allows are sent there. Without one `toFQDNs` means no address at all: the pods resolve the name,
-    /// and every connection to it is dropped.
+    /// The Cilium agent learns the addresses of a name from the DNS responses that pass its proxy. Only lookups that a
+    /// rule with `rules.dns` allows are redirected to the proxy. Without such a rule `toFQDNs` matches no address: the
+    /// pods resolve the name, and every connection to it is dropped.
     ///
     /// ## What it looks at
     ///
-    /// - Cilium: each `toFQDNs` entry. Some policy that concerns the same pods has to have a DNS rule with a pattern that
-    ///   the name fits; several policies may cover the pods together. A pattern and a name that have one name in common
-    ///   are enough. Also the deletion or the change of a policy that takes the DNS rule for names of another policy.
-    /// - ClusterNetworkPolicy: not concerned, its `domainNames` do not depend on rules for DNS.
-    /// - NetworkPolicy and Calico: not concerned, they have no names.
+    /// - Cilium: each `toFQDNs` entry. The policies for the same pods need a DNS rule with a pattern that matches the
+    ///   name; several policies may cover the pods together. One name that both the pattern and the entry match is
+    ///   enough. The change or deletion of a policy is reported too if it removes the DNS rule for names of another
+    ///   policy.
+    /// - ClusterNetworkPolicy: not checked, because its `domainNames` do not depend on DNS rules.
+    /// - NetworkPolicy and Calico: not checked, because they have no names.
     ///
-    /// Lookups are sent to the proxy by where they go, by protocol and by port. So a DNS rule counts if it may be for UDP to
-    /// one of the ways of `clusterDNS`: one that is for TCP alone, or for other servers alone, sees nothing of what pods ask
-    /// there. It is taken that pods ask no other servers; where some do, `clusterDNS` has to name those too.
+    /// Lookups are redirected to the proxy by destination, protocol and port. A DNS rule therefore counts only if it
+    /// may match UDP to one of the `clusterDNS` entries. A rule for TCP alone, or for other servers alone, does not see
+    /// the lookups there. Pods are assumed to query no other servers; if some do, add these servers to `clusterDNS`.
     ///
     /// ## Fires
     ///
@@ -131,7 +132,8 @@ impl Rule for FqdnWithoutDns {
     }
 }
 
-/// Names that other policies allow egress to, whose lookups the agent sees before the change and not after it.
+/// Reports names that other policies allow egress to, if the agent sees their lookups before the change and not after
+/// it.
 fn check_others(case: &Case<'_>, findings: &mut Findings) {
     if case.is_new() || !matches!(case.change.object().body, Body::Policies(_)) {
         return;
@@ -163,7 +165,7 @@ fn check_others(case: &Case<'_>, findings: &mut Findings) {
     }
 }
 
-/// The names that a policy allows egress to, each with its place. Stages of the cluster do not learn names from lookups.
+/// The names that a policy allows egress to, with their paths. Cluster-wide stages do not learn names from lookups.
 fn names(policy: &Policy) -> impl Iterator<Item = (&Path, &DomainPattern)> {
     let rules = policy.egress.rules.iter().filter(|rule| rule.action == Action::Allow);
     let peers = rules.filter(|_| policy.stage == Stage::Policies).flat_map(|rule| rule.peers.listed());
@@ -173,7 +175,7 @@ fn names(policy: &Policy) -> impl Iterator<Item = (&Path, &DomainPattern)> {
     })
 }
 
-/// The rules of a policy that send lookups through a proxy, each with the names that it lets through.
+/// The rules of a policy that redirect lookups to a proxy, each with the names that it allows.
 fn filters(policy: &Policy) -> impl Iterator<Item = (&ModelRule, &[DomainPattern])> {
     let rules = policy.egress.rules.iter().filter(|rule| rule.action == Action::Allow);
     rules.filter_map(|rule| match &rule.filter {
@@ -182,7 +184,7 @@ fn filters(policy: &Policy) -> impl Iterator<Item = (&ModelRule, &[DomainPattern
     })
 }
 
-/// The names whose lookups a policy sends through a proxy, as far as the cluster's DNS is asked.
+/// The names whose lookups at the cluster DNS a policy redirects to a proxy.
 fn lookups<'a>(
     policy: &'a Policy,
     site: &'a Site,
@@ -191,40 +193,40 @@ fn lookups<'a>(
     filters(policy).filter(|(rule, _)| is_for_dns(rule, site, around)).flat_map(|(_, patterns)| patterns)
 }
 
-/// Whether a rule may mean what the cluster's DNS is asked over UDP. Where nobody said where DNS is, any rule may.
+/// Returns true if a rule may match UDP to the cluster DNS. Without `clusterDNS` entries any rule may.
 fn is_for_dns(rule: &ModelRule, site: &Site, around: &dyn Surroundings) -> bool {
     let means = |dns: &ClusterDns| rule.means(&dns.end(), dns.traffic(Protocol::Udp), around) != Some(false);
     site.cluster_dns.is_empty() || site.cluster_dns.iter().any(means)
 }
 
-/// Of which pods the lookups of a name pass a proxy.
+/// The share of pods whose lookups of a name pass a proxy.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Seen {
-    /// Of all pods that the policy concerns.
+    /// All pods that the policy selects.
     Everywhere,
-    /// Of some of them, as far as it is known.
+    /// Some of the pods, as far as known.
     Somewhere,
-    /// Of none.
+    /// No pods.
     Nowhere,
 }
 
-/// The policies around some pods that let lookups through a proxy, each with the names that it lets through.
+/// The policies for some pods that redirect lookups to a proxy, each with the names that it allows.
 struct Watching<'a> {
     scene: Scene<'a>,
     policies: Vec<(&'a Policy, Lookups<'a>)>,
-    /// Some of these names, for advice.
+    /// Some of these names, for the help text.
     told: Vec<&'a DomainPattern>,
-    /// Whether there are DNS rules that see nothing of what the cluster's DNS is asked.
+    /// True if there are DNS rules that do not match queries to the cluster DNS.
     has_others: bool,
-    /// How many more steps patterns are compared for. Past that a name counts as covered: nobody is refused for a list that is
-    /// too long to be looked through.
+    /// Remaining steps for comparing patterns. Beyond the limit a name counts as covered: a request is not denied
+    /// because its list is too long to compare.
     left: Cell<usize>,
 }
 
-/// How many steps the patterns of one policy are compared for: some 20,000 of usual length.
+/// Maximum number of steps for comparing the patterns of one policy: about 20,000 patterns of usual length.
 const STEPS: usize = 8_000_000;
 
-/// How many names of DNS rules are told.
+/// Maximum number of DNS rule names in a help text.
 const MOST_TOLD: usize = 3;
 
 /// Names and patterns of names.
@@ -254,9 +256,9 @@ impl<'a> Watching<'a> {
         watching
     }
 
-    /// Adds a pattern to those of its policy.
+    /// Adds a pattern to the patterns of its policy.
     fn add(&mut self, pattern: &'a DomainPattern, seen: &mut Lookups<'a>) {
-        // One more than is told, so that it is known that there are more.
+        // Keeps one more than the help text names, to know that there are more.
         if self.told.len() <= MOST_TOLD && !self.told.contains(&pattern) {
             self.told.push(pattern);
         }
@@ -268,7 +270,7 @@ impl<'a> Watching<'a> {
         }
     }
 
-    /// Of which pods of a policy the lookups of a name pass a proxy.
+    /// The share of pods of a policy whose lookups of a name pass a proxy.
     fn seen(&self, name: &DomainPattern, policy: &'a Policy) -> Seen {
         charge(1 + self.policies.len());
         let exact = name.exact();
@@ -297,7 +299,7 @@ impl<'a> Watching<'a> {
         }
     }
 
-    /// What to do about a name that fits none of the DNS rules, if there are any.
+    /// The help text for a name that matches none of the existing DNS rules; none if there are no such rules.
     fn misfit(&self, name: &DomainPattern) -> Option<String> {
         let told: Vec<String> = self.told.iter().take(MOST_TOLD).map(ToString::to_string).collect();
         let more = if self.told.len() > MOST_TOLD { " and others" } else { "" };
@@ -310,7 +312,7 @@ impl<'a> Watching<'a> {
         })
     }
 
-    /// What to do about a name whose lookups are not seen, or not those of all pods.
+    /// The help text for a name whose lookups do not pass a proxy, or not for all pods.
     fn help(&self, case: &Case<'_>) -> String {
         let add = "add `rules: {dns: [{matchPattern: \"*\"}]}` to the ports of the rule that allows DNS, UDP and TCP";
         if self.policies.is_empty() && self.has_others {
@@ -323,15 +325,15 @@ impl<'a> Watching<'a> {
     }
 }
 
-/// How many lists of ports a fix changes at most.
+/// Maximum number of port lists that a fix changes.
 const MOST_LISTS: usize = 16;
 
-/// The policy's own rules for DNS, made to watch lookups.
+/// A fix that adds `rules.dns` to the policy's own rules for DNS.
 fn fix(policy: &Policy, case: &Case<'_>) -> Option<Fix> {
     let (mut lists, mut sees_udp) = (Vec::new(), false);
     for rule in policy.egress.rules.iter().filter(|rule| rule.action == Action::Allow && rule.filter.is_none()) {
         let Ports::Only(ports) = &rule.ports else { continue };
-        // Not every condition on a connection goes together with a proxy for lookups.
+        // Some conditions cannot be combined with a DNS proxy.
         if !rule.conditions.is_empty() {
             continue;
         }
@@ -341,7 +343,7 @@ fn fix(policy: &Policy, case: &Case<'_>) -> Option<Fix> {
             port.known_numbers().is_some_and(|(first, last)| first == last)
                 && servers.iter().any(|dns| port.means(dns.traffic(protocol)) == Some(true))
         };
-        // The proxy takes nothing but lookups, so there must be nothing else in a list.
+        // The proxy accepts only DNS, so the list must not contain other ports.
         let is_other = |port: &&Port| !asks(port, Protocol::Udp) && !asks(port, Protocol::Tcp);
         let mixed: HashSet<Path> = ports.iter().filter(is_other).map(|port| port.path.parent()).collect();
         for port in ports {
@@ -358,6 +360,6 @@ fn fix(policy: &Policy, case: &Case<'_>) -> Option<Fix> {
             return None;
         }
     }
-    // Over TCP alone it would see next to nothing.
+    // A rule for TCP alone would see almost no lookups.
     sees_udp.then_some(Fix::WatchLookups { lists })
 }

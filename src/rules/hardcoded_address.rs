@@ -4,21 +4,21 @@ use super::{Case, Findings, Rule};
 use crate::model::{Direction, is_link_local};
 
 rule! {
-    /// A peer is an address, which is the address of something that moves.
+    /// A peer is an IP address, although the pod or service behind the address may move.
     ///
     /// ## Why
     ///
-    /// Pods, nodes, load balancers and managed services get new addresses. A rule by address then either cuts what it
-    /// was to allow, or allows whoever has the address next. A selector moves with what it selects.
+    /// Pods, nodes, load balancers and managed services get new addresses. A rule by address then either blocks what it
+    /// was meant to allow, or allows the next owner of the address. A selector follows the pods that it selects.
     ///
     /// ## What it looks at
     ///
-    /// Each block among the peers of an allowing rule. Not concerned: all addresses (which are no address in
-    /// particular), and link-local addresses (which mean the node, wherever that is).
+    /// Each address block among the peers of an allow rule. Exempt are blocks of all addresses, which name no
+    /// particular address, and link-local addresses, which always stand for the node of the pod.
     ///
     /// - NetworkPolicy: `ipBlock`.
-    /// - Cilium: the CIDRs of a rule, as texts and as sets.
-    /// - Calico: `nets`, where no selector has to hold besides.
+    /// - Cilium: the CIDRs of a rule, as strings and as sets.
+    /// - Calico: `nets`, if the rule has no additional selector.
     /// - ClusterNetworkPolicy: `networks`.
     ///
     /// ## Fires
@@ -67,8 +67,8 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// - `allowed`: blocks that may be named, such as the network of an office: a block inside one of these is not
-    ///   reported. None by default.
+    /// - `allowed`: allowed blocks, such as the network of an office. A block inside one of these is not reported. None
+    ///   by default.
     "hardcoded-address", Warn,
     #[derive(Default)]
     pub struct HardcodedAddress {

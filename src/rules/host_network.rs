@@ -4,24 +4,25 @@ use super::{Case, Findings, Rule};
 use crate::model::{Action, Direction, Peers, Policy, Ports, Rule as TrafficRule};
 
 rule! {
-    /// A pod uses the network of its node, in a namespace that is isolated.
+    /// A hostNetwork pod runs in a namespace that is isolated.
     ///
     /// ## Why
     ///
-    /// A pod with `hostNetwork: true` has the address of its node. Network policies do not select it: it reaches
-    /// whatever the node reaches, cloud metadata and the kubelet included, and everything that may talk to the node may
-    /// talk to it. In an isolated namespace that is the way out.
+    /// A pod with `hostNetwork: true` has the address of its node, and network policies do not select it. It reaches
+    /// everything that the node reaches, including cloud metadata and the kubelet, and every peer that may connect to
+    /// the node may connect to the pod. It bypasses the isolation of its namespace.
     ///
     /// ## What it looks at
     ///
-    /// Pods, and the templates of everything that makes pods: Deployment, ReplicaSet, StatefulSet, DaemonSet, Job,
-    /// CronJob, ReplicationController, PodTemplate. The namespace is isolated if it carries the label of a profile
-    /// that isolates, or if a policy isolates all its pods. A namespace of which nothing is known is not isolated.
+    /// Pods, and the pod templates of Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, CronJob,
+    /// ReplicationController and PodTemplate. A namespace counts as isolated if it carries the label of an isolating
+    /// profile, or if a policy isolates all its pods. An unknown namespace counts as not isolated.
     ///
-    /// Policies of the cluster count where their selector is known to mean the namespace.
+    /// Cluster-scoped policies count if their selector is known to match the namespace.
     ///
-    /// - NetworkPolicy, Cilium, Calico: a policy that isolates a direction for all pods, unless a rule of it lets everything
-    ///   through, or leaves everything to later tiers. In a tier whose default action is Pass a policy isolates nothing.
+    /// - NetworkPolicy, Cilium, Calico: a policy that isolates a direction for all pods. It does not count if one of
+    ///   its rules allows all traffic, or passes all traffic to later tiers. In a tier whose default action is Pass,
+    ///   policies do not isolate.
     /// - ClusterNetworkPolicy: does not isolate.
     ///
     /// ## Fires
@@ -69,10 +70,10 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// - `profiles`: the profiles that isolate. Where it is left out all of `profiles.names` do, since the baseline denies
-    ///   what it does not allow.
-    /// - `policies`: whether a policy that isolates all pods of the namespace counts too. `true` by default.
-    /// - `exemptServiceAccounts`: service accounts, as `namespace/name`, whose pods may use the node's network. None by
+    /// - `profiles`: the profiles that isolate. All of `profiles.names` by default, because the baseline denies
+    ///   everything that it does not allow.
+    /// - `policies`: `true` also counts policies that isolate all pods of the namespace. `true` by default.
+    /// - `exemptServiceAccounts`: service accounts, as `namespace/name`, whose pods may use hostNetwork. None by
     ///   default.
     "host-network", Deny, on = [NodeWorkloads],
     pub struct HostNetwork {
@@ -111,10 +112,10 @@ impl Rule for HostNetwork {
 }
 
 impl HostNetwork {
-    /// What isolates the namespace, if anything is known to.
+    /// Describes the profile or policy that isolates the namespace, if one is known.
     fn isolated_by(&self, case: &Case<'_>, namespace: &str) -> Option<String> {
         let label = case.site.profile_label();
-        // Where nobody gives it the policies, the label isolates nothing.
+        // In platform and excluded namespaces the label has no policies behind it, so it does not isolate.
         let labels = case.view.all_labels(namespace).filter(|_| !case.site.is_left_alone(namespace));
         let profile = labels.and_then(|labels| labels.get(&label));
         let isolating = self.profiles.as_ref().unwrap_or(&case.site.profiles.names);
@@ -135,7 +136,7 @@ impl HostNetwork {
     }
 }
 
-/// Whether a rule lets everything through, or leaves it to others.
+/// Returns true if a rule allows all traffic, or passes all traffic to later tiers.
 fn is_open(rule: &TrafficRule) -> bool {
     matches!(rule.action, Action::Allow | Action::Pass)
         && (&rule.peers, &rule.ports) == (&Peers::Any, &Ports::Any)

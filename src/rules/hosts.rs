@@ -4,11 +4,11 @@ use super::Case;
 use crate::budget::charge;
 use crate::model::{BUDGET, Endpoint, Fact, Labels, Namespaces, Operator, Owner, Policy, Selector};
 
-/// How many pods one policy is held against.
+/// Maximum number of pods that one policy is compared with.
 const MOST_LOOKS: usize = 10_000;
 
-/// Labels that mark hosts and not pods: those that Kubernetes gives to nodes by what they are for, which Calico gives to their
-/// host endpoints too; that of the host endpoints that Calico makes itself; and those that its documentation gives to others.
+/// Labels that mark hosts and not pods: the node roles of Kubernetes, which Calico copies to host endpoints; the label
+/// of host endpoints that Calico creates; and the labels that its documentation uses for other host endpoints.
 const MARKS: [&str; 6] = [
     "host-endpoint",
     "kubernetes-host",
@@ -18,9 +18,13 @@ const MARKS: [&str; 6] = [
     "projectcalico.org/created-by",
 ];
 
-/// Whether a policy is not for pods: it can select none; or its dialect has it for hosts too, and it selects a known host
-/// endpoint and no known pod; or it asks for a label that marks hosts, and no pod of the cluster has what it asks for. A few
-/// manifests do not tell which pods there are.
+/// Returns true if a policy is for hosts and not for pods:
+///
+/// - it cannot select any pod; or
+/// - its dialect can also select hosts, and it selects a known host endpoint and no known pod; or
+/// - it requires a label that marks hosts, and no pod of the cluster can match.
+///
+/// Offline the last case does not apply, because a few manifests do not show all pods.
 pub(super) fn is_for_hosts(case: &Case<'_>, policy: &Policy) -> bool {
     let subject = &policy.subject;
     let Namespaces::Matching(namespaces) = &subject.namespaces else { return false };
@@ -31,13 +35,13 @@ pub(super) fn is_for_hosts(case: &Case<'_>, policy: &Policy) -> bool {
         return true;
     }
     let Some(labels) = &subject.labels else { return false };
-    // A host endpoint is in no namespace and has no service account.
+    // A host endpoint has no namespace and no service account.
     let is_host = |host: &Labels| {
         charge(1);
         let known = |owner, key: &str| if owner == Owner::Itself { Fact::of(host, key) } else { Fact::Absent };
         labels.decided(&known) == Some(true)
     };
-    // A selector that asks for nothing is for pods in any case.
+    // A selector without requirements always selects pods too.
     let asks = labels.decided(&|_, _| Fact::Absent) != Some(true);
     if asks
         && namespaces.is_empty()
@@ -47,12 +51,12 @@ pub(super) fn is_for_hosts(case: &Case<'_>, policy: &Policy) -> bool {
         return true;
     }
     let asks_for = |mark: &&str| Selector::label(mark, Operator::Exists).covers(labels);
-    // What is in a namespace is no host.
+    // A policy for certain namespaces does not select hosts.
     let is_marked = namespaces.is_empty() && MARKS.iter().any(asks_for);
     is_marked && case.view.is_whole() && !means_a_pod(case, policy, None)
 }
 
-/// Returns true if a policy is for a known pod, or one of a template, or if that is not known and unknown counts.
+/// Returns true if a policy selects a known pod or pod template. If `wanted` is none, an undecidable match counts too.
 fn means_a_pod(case: &Case<'_>, policy: &Policy, wanted: Option<bool>) -> bool {
     let mut looks = MOST_LOOKS;
     case.view.namespaces().any(|(namespace, facts)| {

@@ -4,28 +4,30 @@ use super::{Case, Findings, Rule};
 use crate::model::{Direction, Fix, Path, Policy, Stage, Types};
 
 rule! {
-    /// A policy leaves out policyTypes, or has rules in a direction that it does not isolate.
+    /// A policy omits policyTypes, or has rules in a direction that it does not isolate.
     ///
     /// ## Why
     ///
-    /// Where `policyTypes` is left out, the API server fills in Ingress always, and Egress only if there are egress
-    /// rules. A policy with nothing but egress rules then also stops all ingress, silently. And `egress: []`, which
-    /// reads like "nothing out", is dropped: egress stays wide open.
+    /// If `policyTypes` is not set, the API server always adds Ingress, and adds Egress only if there are egress rules.
+    /// A policy with only egress rules then also blocks all ingress, silently. And `egress: []`, which reads like "no
+    /// egress", is dropped: egress stays open.
     ///
     /// ## What it looks at
     ///
-    /// Policies with egress rules and without `policyTypes`; an empty list of egress rules, or rules, in a direction
-    /// that `policyTypes` does not name. In a file that is what is written there. In a request the defaults are filled in
-    /// already, so it is read from what `kubectl apply` recorded, or from the fields that a server-side apply
-    /// owns; where neither is there, nothing is said. A policy that has only ingress rules is not concerned: what is
-    /// filled in is what it says.
+    /// - Policies with egress rules and without `policyTypes`.
+    /// - An empty list of egress rules, or rules, in a direction that `policyTypes` does not name.
     ///
-    /// - NetworkPolicy: all of that.
-    /// - Calico: rules in a direction that `types` does not name. Where `types` is left out, Calico's API server takes the
-    ///   directions that have rules, which surprises nobody; an object that was written straight to `crd.projectcalico.org`
-    ///   isolates both.
-    /// - Cilium: `egress: []`, which does not isolate, where `egress: [{}]` would. `enableDefaultDeny` is not concerned.
-    /// - ClusterNetworkPolicy: not concerned, it does not isolate.
+    /// In a file, the fields are checked as written. In an admission request the API server has already added the
+    /// defaults, so the rule reads the `kubectl apply` annotation, or the fields that a server-side apply owns. If
+    /// neither exists, the rule reports nothing. A policy with only ingress rules is not reported, because the default
+    /// matches its rules.
+    ///
+    /// - NetworkPolicy: all of the above.
+    /// - Calico: rules in a direction that `types` does not name. If `types` is not set, Calico's API server uses the
+    ///   directions that have rules, as expected. An object written directly to `crd.projectcalico.org` isolates both
+    ///   directions.
+    /// - Cilium: `egress: []`, which does not isolate (`egress: [{}]` does). `enableDefaultDeny` is not checked.
+    /// - ClusterNetworkPolicy: not checked, because it does not isolate.
     ///
     /// ## Fires
     ///
@@ -83,13 +85,13 @@ impl Rule for ImplicitPolicyTypes {
 }
 
 fn fault(policy: &Policy) -> Option<(Path, &'static str, &'static str, Option<Fix>)> {
-    // These never isolate.
+    // Policies of these stages never isolate.
     if matches!(policy.stage, Stage::Admin | Stage::Baseline) {
         return None;
     }
     let written = |direction| policy.side(direction).written;
     let has_rules = |direction| written(direction).is_some_and(|rules| rules > 0);
-    // What has no effect is not in the model.
+    // Rules without effect are not part of the model.
     let inert = |direction| {
         let side = policy.side(direction);
         !side.isolates && side.rules.is_empty() && has_rules(direction)

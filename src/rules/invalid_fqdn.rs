@@ -4,20 +4,19 @@ use super::{Case, Findings, Rule};
 use crate::model::FaultKind;
 
 rule! {
-    /// A name in DNS, or a pattern of names, cannot be one.
+    /// A DNS name, or a pattern for DNS names, is invalid.
     ///
     /// ## Why
     ///
-    /// Cilium stores the policy, says `Valid: False` in its status, and enforces nothing of it, neither this rule nor the
-    /// others: `kubectl apply` says "created" and the pods stay as they were. The usual slip is a wildcard in `matchName`,
-    /// which belongs in `matchPattern`.
+    /// Cilium stores the policy, sets `Valid: False` in its status, and enforces none of its rules: `kubectl apply`
+    /// reports "created" and the pods are not restricted. The usual mistake is a wildcard in `matchName`, which belongs
+    /// in `matchPattern`.
     ///
     /// ## What it looks at
     ///
-    /// - Cilium: `matchName` and `matchPattern` of `toFQDNs` and of DNS rules, by the expressions that the agent checks them
-    ///   with.
-    /// - NetworkPolicy and Calico: not concerned, they have no names.
-    /// - ClusterNetworkPolicy: not concerned, the API server checks its `domainNames`.
+    /// - Cilium: `matchName` and `matchPattern` of `toFQDNs` and of DNS rules, by the regular expressions of the agent.
+    /// - NetworkPolicy and Calico: not checked, because they have no names.
+    /// - ClusterNetworkPolicy: not checked, because the API server validates its `domainNames`.
     ///
     /// ## Fires
     ///

@@ -3,18 +3,23 @@
 use super::{Case, Findings, Rule};
 
 rule! {
-    /// A namespace asks for a profile or an access that does not exist, or that it cannot have.
+    /// A namespace has a profile or access label with an unknown or forbidden value.
     ///
     /// ## Why
     ///
-    /// Policies are chosen by these labels. A value that nothing selects gives the namespace no policies at all, and
-    /// nobody notices: it looks as if it had asked for some.
+    /// These labels select the policies of a namespace. With an unknown value the namespace gets no policies at all,
+    /// although its label suggests that it has some.
     ///
     /// ## What it looks at
     ///
-    /// Labels of namespaces: a profile that is none of those in the configuration; a profile on a namespace of the
-    /// platform, which has policies of its own, or on one that is excluded, which gets none; an access label with a name that the configuration does not have, or
-    /// with a value other than `"true"`. It looks at no policies, so the dialects make no difference.
+    /// Labels of namespaces:
+    ///
+    /// - a profile that is not in the configuration;
+    /// - a profile on a platform namespace, which has policies of its own, or on an excluded namespace, which gets
+    ///   none;
+    /// - an access label with a name that is not in the configuration, or with a value other than `"true"`.
+    ///
+    /// Policies are not checked, so the dialects make no difference.
     ///
     /// ## Fires
     ///
@@ -41,7 +46,8 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// None. The names are `profiles.names`, `access`, `platformNamespaces` and `excludedNamespaces` of the configuration.
+    /// None. The names are `profiles.names`, `access`, `platformNamespaces` and `excludedNamespaces` of the
+    /// configuration.
     "invalid-profile", Deny, on = [Namespaces],
     #[derive(Default)]
     pub struct InvalidProfile {}
@@ -85,7 +91,7 @@ impl Rule for InvalidProfile {
     }
 }
 
-/// Advice to take one of the known names, the nearest first if one is near.
+/// The help text that lists the known names, with the closest one first if one is close.
 fn choose(written: &str, known: &[String]) -> String {
     let nearest = known
         .iter()

@@ -4,22 +4,24 @@ use super::{Case, Findings, Rule};
 use crate::model::FaultKind;
 
 rule! {
-    /// A selector does not parse.
+    /// A selector cannot be parsed.
     ///
     /// ## Why
     ///
-    /// A selector that does not parse selects nothing, or makes the agent leave the policy or a part of it aside: Felix
-    /// drops a selector of namespaces that it cannot read, and the policy then selects more than was meant. Calico's API
-    /// server refuses such an object, and a write straight to `crd.projectcalico.org` passes it by.
+    /// A selector that cannot be parsed matches nothing, or makes the agent ignore the policy or a part of it. Felix
+    /// drops a namespace selector that it cannot parse, and the policy then selects more pods than intended. Calico's
+    /// API server rejects such an object, but a write directly to `crd.projectcalico.org` bypasses this check.
     ///
     /// ## What it looks at
     ///
     /// - Calico: every selector of a policy and of its rules: `selector`, `notSelector`, `namespaceSelector`,
-    ///   `serviceAccountSelector`, and those of service accounts. It is read by Calico's own grammar: spaces are optional
-    ///   (`app=='web'` is right), sets are written in braces, and both kinds of quotes will do.
-    /// - Cilium and ClusterNetworkPolicy: their selectors are objects. What the schema lets through and the agent does not
-    ///   take is reported: an operator that does not exist, one without its values, a key that cannot be that of a label.
-    /// - NetworkPolicy: not concerned, the API server checks its selectors.
+    ///   `serviceAccountSelector`, and the selectors of service accounts in rules. They are parsed by Calico's own
+    ///   grammar: spaces are optional (`app=='web'` is valid), sets are written in braces, and both single and double
+    ///   quotes are valid.
+    /// - Cilium and ClusterNetworkPolicy: their selectors are objects. Reported are selectors that the schema accepts
+    ///   and the agent rejects: an unknown operator, an operator without its values, a key that is not a valid label
+    ///   key.
+    /// - NetworkPolicy: not checked, because the API server validates its selectors.
     ///
     /// ## Fires
     ///

@@ -5,30 +5,34 @@ use crate::model::{Labels, Namespace, Object};
 use crate::view::Site;
 
 rule! {
-    /// A user without the right lowers the isolation of a namespace, by its profile or by an access label.
+    /// A user without permission weakens the isolation of a namespace, by its profile or by an access label.
     ///
     /// ## Why
     ///
-    /// Whoever may label a namespace could open it: one label from isolated to standard, and everything in it talks to the
-    /// outside. Without a profile no policies are chosen for it at all.
+    /// Without this rule, every user who may label a namespace could open it: a change of one label from isolated to
+    /// standard lets all of its pods connect to the outside. Without a profile label no policies are selected for it at
+    /// all.
     ///
     /// ## What it looks at
     ///
-    /// The label of the profile, when a namespace that is there is changed, and who makes the change. Which profile allows
-    /// more is the order of `profiles.names` in the configuration: the most isolated is the first. A profile that is not
-    /// there counts as none, since any other could follow on it, and itself can be removed. Where there was none, and where one is left out when a namespace
-    /// is made, nothing is taken away. On a namespace of the platform the label means nothing and can be removed.
+    /// The profile label, when an existing namespace is changed, and the user who changes it. `profiles.names` in the
+    /// configuration orders the profiles from most to least isolated.
     ///
-    /// An access label opens a way out of a namespace. It needs the right where the namespace has the first profile of
-    /// `profiles.names`, the most isolated one. With every other profile it needs none, nor when a namespace is created.
+    /// - A profile name that is not configured counts as no profile: it may be replaced by any other, or removed.
+    /// - Adding a profile to a namespace without one is always allowed, and so is creating a namespace without one.
+    /// - On a platform namespace the label has no effect and may be removed.
     ///
-    /// It holds while a hatch is open, and no object can be exempt from it. Offline it never fires, since a file does not say
-    /// what was there before, nor who comes with it. It looks at no policies, so the dialects (NetworkPolicy, Cilium, Calico,
-    /// ClusterNetworkPolicy) make no difference.
+    /// An access label allows additional traffic out of a namespace. Adding it requires the permission if the namespace
+    /// has the first, most isolated profile of `profiles.names`. With other profiles, and when a namespace is created,
+    /// it does not.
+    ///
+    /// The rule also applies while the escape hatch is open, and objects cannot be exempted from it. Offline it never
+    /// fires, because a file shows neither the old object nor the user. Policies are not checked, so the dialects
+    /// (NetworkPolicy, Cilium, Calico, ClusterNetworkPolicy) make no difference.
     ///
     /// ## Fires
     ///
-    /// The first is what was there, the second what somebody makes of it who may bypass nothing.
+    /// The first document is the old object, the second the update by a user without the permission to bypass rules.
     ///
     /// ```yaml
     /// apiVersion: v1
@@ -66,8 +70,8 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// None. The order is that of `profiles.names`. In a cluster who may is what RBAC says: the verb `bypass` on `rules` of
-    /// the group portcullis.dev, by the name of this rule.
+    /// None. The order is the order of `profiles.names`. On a cluster RBAC grants the permission: the verb `bypass` on
+    /// `rules` of the group portcullis.dev, with the name of this rule.
     "isolation-downgrade", Deny, guard = true, on = [Namespaces],
     #[derive(Default)]
     pub struct IsolationDowngrade {}
@@ -93,10 +97,10 @@ impl Rule for IsolationDowngrade {
     }
 }
 
-/// A label, what its change does, and what to do instead.
+/// The label, the effect of its change, and the alternative for the help text.
 type Opening = (String, String, String);
 
-/// A change of the profile that allows more.
+/// A change of the profile to a less isolated one, or to none.
 fn profile(site: &Site, old: &Namespace, new: &Namespace) -> Option<Opening> {
     let label = site.profile_label();
     let before = old.labels.get(&label)?;
@@ -105,13 +109,13 @@ fn profile(site: &Site, old: &Namespace, new: &Namespace) -> Option<Opening> {
         None if place(before).is_some() => {
             text!("the profile {before} is removed, and the namespace has no profile any more")
         }
-        // Where there was none in effect, none is taken away.
+        // The old profile was not in effect, so nothing is weakened.
         None => return None,
         Some(after) => match (place(before), place(after)) {
             (Some(old), Some(new)) if old < new => {
                 text!("the profile goes from {before} to {after}, which allows more")
             }
-            // Any profile could follow on one that nobody knows.
+            // An unknown profile counts as no profile.
             (Some(_), None) => text!("the profile goes from {before} to {after}, which is none"),
             _ => return None,
         },
@@ -120,7 +124,7 @@ fn profile(site: &Site, old: &Namespace, new: &Namespace) -> Option<Opening> {
     Some((label, what, instead))
 }
 
-/// Access that is added to a namespace with the most isolated profile.
+/// Access labels that are added to a namespace with the most isolated profile.
 fn access(site: &Site, old: &Namespace, new: &Namespace) -> Vec<Opening> {
     let profile = new.labels.get(&site.profile_label());
     let Some(profile) = profile.filter(|profile| site.profiles.names.first().is_some_and(|first| first == profile))

@@ -4,33 +4,36 @@ use super::{Case, Defined, Findings, Rule};
 use crate::model::{Body, Namespace, Object, Path};
 
 rule! {
-    /// What the baseline controller put there, or a name that is its own, is changed by somebody else.
+    /// A user other than the baseline controller changes a managed policy, or uses a name reserved for one.
     ///
     /// ## Why
     ///
-    /// The baseline of a namespace is what everything else is added to. Whoever deletes it or rewrites it opens the namespace
-    /// until the controller puts it back, and whoever takes the name of one of its policies first keeps the controller from
-    /// putting its own there.
+    /// All other policies of a namespace build on its baseline. Deleting or rewriting the baseline opens the namespace
+    /// until the controller restores it. Creating a policy under a reserved name stops the controller from applying its
+    /// own policy of this name.
     ///
     /// ## What it looks at
     ///
     /// Policies of every dialect (NetworkPolicy, Cilium, Calico, ClusterNetworkPolicy) whose names start with
-    /// `baseline.reservedPrefix`, whoever made them; their labels, annotations, owners and finalizers too, since the
-    /// controller knows its policies by them, and what cannot be deleted stays in force. To take a finalizer away is nobody's
-    /// harm. In a namespace that is being deleted it holds as elsewhere, since pods may run there for as long as they like; the
-    /// namespace controller is not asked.
+    /// `baseline.reservedPrefix`, no matter which user created them. Their labels, annotations, owners and finalizers
+    /// are protected too: the controller identifies its policies by them, and a policy that cannot be deleted stays in
+    /// force. Removing a finalizer is allowed. The rule also applies in a namespace that is being deleted, because its
+    /// pods may run for a long time; the namespace controller is exempt.
     ///
-    /// And of namespaces the label `baseline`: nobody else sets it to another value or removes `pending`. Removing `applied`
-    /// does no harm, since it comes back, and what is written when a namespace is made is written over. And the annotation
-    /// `opened`, which says since when a hatch is open.
+    /// On namespaces, the rule protects:
     ///
-    /// Who makes the change counts: the controller is `baseline.username`. What Calico's API server stores
-    /// (`calicoAPIServers`) is whoever's who wrote it there, and they were asked then. It holds while a hatch is open, and no
-    /// object can be exempt from it. Offline it never fires: a file has no author, and those that ship in `policies/` have these names.
+    /// - the label `baseline`: other users may neither set it to another value nor remove `pending`. Removing `applied`
+    ///   is allowed, because the controller sets it again. A value written when a namespace is created is overwritten.
+    /// - the annotation `opened`, the time since when the escape hatch is open.
+    ///
+    /// The controller is the user `baseline.username`. Writes by Calico's own API server (`calicoAPIServers`) are not
+    /// checked again: the user was checked when the request arrived. The rule also applies while the escape hatch is
+    /// open, and objects cannot be exempted from it. Offline it never fires: a file has no author, and the policies
+    /// shipped in `policies/` have reserved names.
     ///
     /// ## Fires
     ///
-    /// If anybody but the controller comes with it:
+    /// If any user other than the controller applies it:
     ///
     /// ```yaml
     /// apiVersion: networking.k8s.io/v1
@@ -58,8 +61,9 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// None. Prefix and user are `baseline.reservedPrefix` and `baseline.username` of the configuration. In a cluster others
-    /// may if RBAC says so: the verb `bypass` on `rules` of the group portcullis.dev, by the name of this rule.
+    /// None. The prefix and the user are `baseline.reservedPrefix` and `baseline.username` of the configuration. On a
+    /// cluster RBAC can grant other users the permission: the verb `bypass` on `rules` of the group portcullis.dev,
+    /// with the name of this rule.
     "managed-policy-change", Deny, guard = true, on = [Policies, Namespaces],
     #[derive(Default)]
     pub struct ManagedPolicyChange {}
@@ -88,7 +92,7 @@ impl Rule for ManagedPolicyChange {
     }
 }
 
-/// What is the controller's about a policy, if anything is, and where that is written.
+/// Describes why a policy belongs to the controller, with the path. None if it does not.
 fn policy(case: &Case<'_>, object: &Object) -> Option<(Path, String)> {
     if !case.site.is_reserved(&object.id) {
         return None;
@@ -106,9 +110,9 @@ fn policy(case: &Case<'_>, object: &Object) -> Option<(Path, String)> {
     Some((Path::root().field("metadata").field("name"), what))
 }
 
-/// What a change of a namespace claims about its baseline, if it claims anything, and where.
+/// Describes a forbidden change of the `baseline` label, with the path.
 fn label(case: &Case<'_>, namespace: &Namespace) -> Option<(Path, String)> {
-    // On a CREATE /mutate has the last word.
+    // On CREATE `/mutate` sets the final value.
     let old = case.change.old().and_then(Object::as_namespace)?;
     let label = case.site.baseline_label();
     let what = match (old.labels.get(&label), namespace.labels.get(&label)) {
@@ -119,7 +123,7 @@ fn label(case: &Case<'_>, namespace: &Namespace) -> Option<(Path, String)> {
     Some((namespace.labels_path.key(&label), text!("{what}, which only the baseline controller knows")))
 }
 
-/// What a change of a namespace claims about its hatch, if it claims anything, and where.
+/// Describes a forbidden change of the `opened` annotation, with the path.
 fn opened(case: &Case<'_>, new: &Object) -> Option<(Path, String)> {
     let annotation = case.site.opened_annotation();
     let old = case.change.old().filter(|old| old.annotations.get(&annotation) != new.annotations.get(&annotation))?;

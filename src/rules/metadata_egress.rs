@@ -11,24 +11,24 @@ use crate::model::{
 };
 
 rule! {
-    /// Egress reaches the cloud's metadata service, which hands out the credentials of the node.
+    /// Egress reaches the cloud metadata service, which hands out the credentials of the node.
     ///
     /// ## Why
     ///
-    /// On most clouds `http://169.254.169.254` answers any process on the machine with tokens of the machine's own
-    /// identity. A pod that reaches it can act as the node. It is the usual step from one broken container to the
-    /// whole account.
+    /// On most clouds `http://169.254.169.254` gives any process on the machine tokens for the identity of the machine.
+    /// A pod that reaches it can act as the node. It is the usual step from one compromised container to the whole
+    /// cloud account.
     ///
     /// ## What it looks at
     ///
-    /// Each rule for egress that allows TCP port 80: one that lets pods send anywhere; blocks that hold 169.254.169.254 or
-    /// fd00:ec2::254 and do not leave it out. Peers that are pods never reach it. Silent where a denial keeps all the pods
-    /// from it, by whatever policy and dialect.
+    /// Each egress rule that allows TCP port 80 to any destination, or to a block that contains 169.254.169.254 or
+    /// fd00:ec2::254 and does not except it. Pod peers never match it. The rule does not fire if a deny rule, of any
+    /// policy and dialect, keeps all the pods from the address.
     ///
-    /// - NetworkPolicy: `to` left out, `ipBlock`.
+    /// - NetworkPolicy: no `to`, `ipBlock`.
     /// - Cilium: a rule with ports and no peers, `toCIDR` and `toCIDRSet`, the entities all and world.
-    /// - Calico: an Allow rule without a destination, `nets` and `notNets`. In the default tier a Pass rule too, unless
-    ///   something in a later tier stops all of it.
+    /// - Calico: an Allow rule without a destination, `nets` and `notNets`. In the default tier a Pass rule counts too,
+    ///   unless a later tier stops all of its traffic.
     /// - ClusterNetworkPolicy: `networks`.
     ///
     /// ## Fires
@@ -74,7 +74,7 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// - `addresses`: where metadata services answer. `169.254.169.254` and `fd00:ec2::254` by default.
+    /// - `addresses`: the addresses of metadata services. `169.254.169.254` and `fd00:ec2::254` by default.
     "metadata-egress", Warn,
     pub struct MetadataEgress {
         addresses: Vec<IpAddr>,
@@ -96,7 +96,7 @@ impl Rule for MetadataEgress {
         let mut budget = BUDGET;
         for policy in case.policies() {
             let later = Later::than(case, policy, &mut budget);
-            // Asked once for all rules, and only if one of them reaches the address.
+            // Evaluated once for all rules, and only if one of them reaches the address.
             let mut denied: HashMap<IpAddr, bool> = HashMap::new();
             for rule in &policy.egress.rules {
                 let reached = services.iter().find_map(|(address, set)| {
@@ -120,7 +120,7 @@ impl Rule for MetadataEgress {
                 let net = ipnet::IpNet::from(address);
                 let is_larger = |block: &Block| block.net != net;
                 let block = peer.filter(|peer| matches!(&peer.who, Who::Addresses(block) if is_larger(block)));
-                // Of several it would have to be left out of each.
+                // With several matching peers, the address would have to be excepted from each.
                 let fix = block.filter(|_| is_only).map(|peer| Fix::LeaveOut { peer: peer.path.clone(), net });
                 let message = text!(
                     "egress to {to} reaches the metadata service of the cloud on TCP 80, which hands out the credentials \
@@ -141,10 +141,10 @@ impl Rule for MetadataEgress {
     }
 }
 
-/// Where metadata services answer.
+/// The port of metadata services.
 const PORT: Traffic<'static> = Traffic::Port { protocol: Protocol::Tcp, number: 80, names: Names::Exactly(&[]) };
 
-/// Whether, with all policies added up, something keeps all pods of the policy from there.
+/// Returns true if, with all policies added up, all pods of the policy are kept from the address.
 fn is_denied<'a>(case: &Case<'a>, policy: &'a Policy, end: End<'a>) -> bool {
     let scene = case.supposing();
     let around = scene.policies_for(&policy.subject);

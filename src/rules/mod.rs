@@ -1,7 +1,7 @@
-//! The rules: one file each, and the one ordered list of them.
+//! The rules, one file each, and their ordered list.
 //!
-//! A rule is a value whose fields are its settings. It is asked about a [`Case`] and adds what it finds to
-//! [`Findings`]. Rules speak of the model only: none of them knows how a dialect spells things.
+//! A rule is a value whose fields are its settings. It checks a [`Case`] and adds its results to [`Findings`]. Rules
+//! use only the model; none of them depends on the syntax of a dialect.
 
 #[macro_use]
 mod definition;
@@ -56,7 +56,7 @@ pub use occasion::{Anonymous, Author, Named, Occasion};
 pub use too_complex::{TOO_COMPLEX, too_complex};
 pub use unguarded_hatch::opener;
 
-/// Every rule, in the order in which they are listed and reported: what denies comes before what warns.
+/// All rules, in the order in which they are listed and reported. Rules that deny come before rules that warn.
 pub const RULES: &[Definition] = &[
     Definition::of::<dns_blocked::DnsBlocked>(),
     Definition::of::<dns_udp_only::DnsUdpOnly>(),

@@ -11,32 +11,33 @@ use crate::model::{
 use crate::view::{NamespaceFacts, Scene};
 
 rule! {
-    /// Pods ask to be scraped for metrics, are isolated for ingress, and nothing lets the monitoring namespace in.
+    /// Pods request scraping, are isolated for ingress, and no policy allows the monitoring namespace.
     ///
     /// ## Why
     ///
-    /// A target that cannot be scraped shows as one line in Prometheus that nobody looks at, and alerts on metrics that
-    /// never arrive stay silent. What is wrong is seen when the metrics are needed.
+    /// A failed scrape target is easy to miss in Prometheus, and alerts on metrics that never arrive do not fire. The
+    /// problem is noticed only when the metrics are needed.
     ///
     /// ## What it looks at
     ///
-    /// Pods and templates of pods with the annotation `prometheus.io/scrape: "true"`, on the port of `prometheus.io/port`,
-    /// or on any port where that is not said. It is asked of a policy that isolates such pods for ingress or denies it, and of
-    /// such pods where policies are there already. All policies count, over all dialects. Pods on the network of the node are
+    /// Pods and pod templates with the annotation `prometheus.io/scrape: "true"`, on the port of `prometheus.io/port`,
+    /// or on any port without that annotation. The rule checks policies that isolate such pods for ingress or deny it,
+    /// and such pods in the presence of policies. All policies count, over all dialects. hostNetwork pods are exempt,
+    /// because policies do not isolate them.
     /// isolated by nobody.
     ///
-    /// The pods of Prometheus are those of `prometheus` in the monitoring namespace: those that are known, or else any with
-    /// such labels. Where it is not known whether a rule lets them in, such as one by addresses, by another label of theirs,
-    /// or by the name of a port where the pods list none of their ports, nothing is said. Link-local addresses are those of
-    /// no pod.
+    /// The pods of Prometheus are those of the setting `prometheus` in the monitoring namespace: the known pods, or
+    /// else any pods with these labels. If it is unknown whether a rule allows them, the rule reports nothing. Examples
+    /// are rules by address, by another label of these pods, or by a port name if the pods list no ports. Link-local
+    /// addresses belong to no pod.
     ///
-    /// In a cluster it is asked about policies. Pods and templates are judged in files: but for those on the network of the
-    /// node, and pods that come before their baseline, a cluster sends none.
+    /// On a cluster only policies are checked. Pods and pod templates are checked in files: the webhooks send only
+    /// hostNetwork pods, and pods created before their baseline is applied.
     ///
-    /// - NetworkPolicy, Cilium, Calico: what isolates for ingress, and rules that deny.
-    /// - ClusterNetworkPolicy: does not isolate; a rule of it that denies is reported, one that accepts counts.
+    /// - NetworkPolicy, Cilium, Calico: policies that isolate ingress, and deny rules.
+    /// - ClusterNetworkPolicy: does not isolate; a deny rule is reported, an accept rule counts.
     ///
-    /// Of a policy of the cluster it is asked for pods of the namespaces that it is known to mean.
+    /// A cluster-scoped policy is checked for pods of the namespaces that it is known to select.
     ///
     /// ## Fires
     ///
@@ -124,8 +125,8 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// - `prometheus`: `namespace` and `podLabels` of the pods that scrape. `monitoring` and
-    ///   `app.kubernetes.io/name: prometheus` by default.
+    /// - `prometheus`: `namespace` and `podLabels` of the Prometheus pods. `monitoring` and `app.kubernetes.io/name:
+    ///   prometheus` by default.
     "monitoring-blocked", Warn, adds_up = true,
     pub struct MonitoringBlocked {
         prometheus: WellKnown,
@@ -138,19 +139,19 @@ impl Default for MonitoringBlocked {
     }
 }
 
-/// How many pods and namespaces one decision looks at.
+/// Maximum number of pods and namespaces that one decision compares.
 const MOST_LOOKS: usize = 10_000;
 
-/// For how many pods that differ it is asked what becomes of a scrape.
+/// Maximum number of different pods for which a scrape is evaluated.
 const MOST_ASKED: usize = 50;
 
-/// How many of the pods that scrape are told apart.
+/// Maximum number of different Prometheus pods that are evaluated.
 const MOST_SCRAPING: usize = 4;
 
-/// How many policies are named.
+/// Maximum number of policies in a message.
 const MOST_NAMED: usize = 3;
 
-/// Pods that ask to be scraped, and where.
+/// Pods that request scraping, with their port.
 #[derive(Clone, Copy)]
 struct Scraped<'a> {
     namespace: &'a str,
@@ -159,7 +160,7 @@ struct Scraped<'a> {
     names: Names<'a>,
 }
 
-/// What keeps the pods from being scraped.
+/// The policies that block the scrape.
 enum Blocked<'a> {
     Isolated(Vec<&'a Policy>),
     Denied(&'a Policy, &'a Path),
@@ -255,7 +256,7 @@ impl MonitoringBlocked {
         }
     }
 
-    /// What keeps Prometheus from these pods, if it is known that nothing lets it in.
+    /// Finds the policies that block Prometheus, if it is known that no policy allows it.
     fn blocked<'a>(&'a self, case: &Case<'a>, scene: Scene<'a>, scraped: Scraped<'a>) -> Option<Blocked<'a>> {
         let from = self.scraping(case);
         let traffic = match scraped.port {
@@ -279,7 +280,7 @@ impl MonitoringBlocked {
         blocked
     }
 
-    /// The rule that came nearest to letting Prometheus in.
+    /// The rule that comes closest to allowing Prometheus.
     fn nearest<'a>(
         &'a self,
         case: &Case<'a>,
@@ -307,7 +308,7 @@ impl MonitoringBlocked {
         near_miss(case, &scene.policies_for(pods), pods, Direction::Ingress, &target)
     }
 
-    /// The labels of the pods that scrape, and whether these are all of them.
+    /// The labels of the Prometheus pods, each with true if the set of labels is complete.
     fn scraping<'a>(&'a self, case: &Case<'a>) -> Vec<(&'a Labels, bool)> {
         let wanted = Selector::of(&self.prometheus.labels);
         let known = case.view.namespace(&self.prometheus.namespace).map(NamespaceFacts::running).unwrap_or_default();
@@ -325,7 +326,8 @@ impl MonitoringBlocked {
 }
 
 impl<'a> Scraped<'a> {
-    /// What pods of a namespace ask for, if they do and a policy can keep them from it.
+    /// The scrape request of a workload. None if it requests no scraping, or is a hostNetwork pod that policies do not
+    /// isolate.
     fn of(namespace: &'a str, workload: &'a Workload) -> Option<Self> {
         let scrape = workload.scrape.as_ref()?;
         let names = scrape.names.as_ref().map_or(Names::AtLeast(&[]), |names| Names::Exactly(names));
@@ -336,7 +338,7 @@ impl<'a> Scraped<'a> {
         Endpoint::of(self.namespace, self.workload)
     }
 
-    /// The pods that ask and are known to be among those of a policy, each with its name.
+    /// The pods that request scraping and are known to be selected by the policy, each with its name.
     fn meant(case: &Case<'a>, policy: &'a Policy, looks: &mut usize) -> Vec<(String, Self)> {
         let mut places: Vec<&'a str> = match &policy.subject.namespaces {
             Namespaces::Own(name) => vec![name.as_deref().unwrap_or_default()],
@@ -369,7 +371,7 @@ impl<'a> Scraped<'a> {
     }
 }
 
-/// What keeps an end from the pods, if something is known to and nothing may let it in.
+/// Finds the policies that block the connection, if they are known to and no other rule may allow it.
 fn stop<'a>(scene: Scene<'a>, scraped: Scraped<'a>, from: Endpoint<'a>, traffic: Traffic<'a>) -> Option<Blocked<'a>> {
     let question = Question {
         subject: Subject::One(scraped.endpoint()),
@@ -393,12 +395,12 @@ fn stop<'a>(scene: Scene<'a>, scraped: Scraped<'a>, from: Endpoint<'a>, traffic:
     })
 }
 
-/// On which port, for the middle of a sentence.
+/// The port as a suffix of a sentence; empty if it is unknown.
 fn on(port: Option<u16>) -> String {
     port.map_or_else(String::new, |port| text!(" on port {port}"))
 }
 
-/// Which port, as something that is let in.
+/// The port as the object of "allow".
 fn port(port: Option<u16>) -> String {
     port.map_or_else(|| "the port of the metrics".to_owned(), |port| text!("TCP {port}"))
 }

@@ -1,4 +1,4 @@
-//! The rule that was meant to allow a flow, and the one thing that is wrong with it.
+//! The rule that comes closest to allowing a flow, with its one fault.
 
 mod fault;
 
@@ -14,61 +14,61 @@ use fault::{Fault, is_meant, lists_port, peer_fault, port_fault};
 /// Maximum number of rules and peers that are compared for one finding.
 const MAX_COMPARED: usize = 2_000;
 
-/// Maximum number of steps for the proof that a policy is for all of the pods.
+/// Maximum number of steps for the proof that a policy selects all of the pods.
 const MAX_STEPS: usize = 1_000;
 
-/// The other end of a flow that pods need.
+/// The other end of a flow that pods require.
 pub(super) struct Target<'a> {
     /// The other end in messages, such as `the DNS pods`.
     pub(super) name: &'a str,
-    /// What the port belongs to in messages, such as `the DNS pods`.
+    /// The owner of the port in messages, such as `the DNS pods`.
     pub(super) port_of: &'a str,
     /// A part of the label values by which authors recognise these pods.
     pub(super) word: &'a str,
     /// Their namespace.
     pub(super) namespace: &'a str,
-    /// Their labels, as far as they are known.
+    /// Their labels, as far as known.
     pub(super) labels: &'a Labels,
-    /// What a rule has to allow, in words.
+    /// A description of the peer that a rule has to allow.
     pub(super) place: String,
     pub(super) end: End<'a>,
     pub(super) protocol: Protocol,
     /// The port of the flow.
     pub(super) number: u16,
-    /// True if the port is the configured one, and not the one on which known pods listen.
+    /// True if the port comes from the configuration, and not from known pods.
     pub(super) is_configured: bool,
     pub(super) traffic: Traffic<'a>,
 }
 
-/// The rule that came nearest to allowing a flow.
+/// The rule that comes closest to allowing a flow.
 pub(super) struct NearMiss<'a> {
     pub(super) policy: &'a Policy,
     pub(super) rule: &'a Rule,
-    /// What is wrong, as a sentence about the policy.
+    /// The fault, as a sentence about the policy.
     pub(super) closest: String,
-    /// What to change.
+    /// The change that fixes it.
     pub(super) cure: String,
-    /// What else the rule may have been written for: another way to serve the same.
+    /// An alternative setup that the rule may have been written for, such as NodeLocal DNSCache.
     pub(super) other_way: Option<OtherWay>,
-    /// How to change the rule itself, where that is simple.
+    /// A patch of the rule itself, if it is simple.
     pub(super) fix: Option<Fix>,
     rank: Rank,
 }
 
-/// How near a rule is, the nearest first.
+/// The closeness of a rule, the closest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rank {
-    /// One thing is wrong, in a rule for these pods.
+    /// A rule for these pods with one fault.
     OneFault,
-    /// The rule is right, and for other pods.
+    /// A correct rule for other pods.
     OtherPods,
-    /// The rule is right, and for the other direction.
+    /// A correct rule for the other direction.
     OtherDirection,
-    /// Both the peer and the port are wrong.
+    /// A rule with a wrong peer and a wrong port.
     TwoFaults,
 }
 
-/// Returns the rule among these policies that came nearest to allowing the flow between some pods and the target.
+/// Returns the rule among these policies that comes closest to allowing the flow between some pods and the target.
 pub(super) fn near_miss<'a>(
     case: &Case<'a>,
     around: &[&'a Policy],
@@ -95,7 +95,7 @@ pub(super) fn near_miss<'a>(
                 let other_direction = (side != direction).then_some(side);
                 let Some(near) = candidate.compare(rule, target, other_direction) else { continue };
                 let is_nearer = |best: &NearMiss<'_>| {
-                    // Of two that are as near, the one in the object at hand.
+                    // Of two equally close rules, prefer the one in the object under review.
                     let is_other = |near: &NearMiss<'_>| !is_of_case(case, near.policy);
                     (near.rank, is_other(&near)) < (best.rank, is_other(best))
                 };
@@ -108,24 +108,24 @@ pub(super) fn near_miss<'a>(
     found
 }
 
-/// Returns true if a policy is one of the object at hand.
+/// Returns true if a policy belongs to the object under review.
 fn is_of_case(case: &Case<'_>, policy: &Policy) -> bool {
     policy.object.is_same_object(&case.change.object().id)
 }
 
 impl NearMiss<'_> {
-    /// How near it is.
+    /// The closeness of the rule.
     pub(super) fn rank(&self) -> Rank {
         self.rank
     }
 
-    /// The place of the rule, if it is in the object at hand.
+    /// The path of the rule, if it is in the object under review.
     pub(super) fn own_place(&self, case: &Case<'_>) -> Option<&Path> {
         is_of_case(case, self.policy).then_some(&self.rule.path)
     }
 }
 
-/// A policy whose rules are compared with the flow. What holds for all of its rules is found out once.
+/// A policy whose rules are compared with the flow. Facts about the whole policy are computed once.
 struct Candidate<'c, 'a> {
     case: Case<'a>,
     policy: &'a Policy,
@@ -135,7 +135,7 @@ struct Candidate<'c, 'a> {
 }
 
 impl<'a> Candidate<'_, 'a> {
-    /// Compares a rule with the flow. None if nothing tells that the rule was meant for it.
+    /// Compares a rule with the flow. None if the rule shows no sign of being meant for it.
     fn compare(&self, rule: &'a Rule, target: &Target<'_>, other_direction: Option<Direction>) -> Option<NearMiss<'a>> {
         let (case, policy) = (&self.case, self.policy);
         let (peers, ports) = (rule.peers.mean(&target.end, case.view), rule.ports.mean(target.traffic));
@@ -146,7 +146,7 @@ impl<'a> Candidate<'_, 'a> {
         };
         let means_all = peers == Some(true) && ports == Some(true);
         if let Some(direction) = other_direction {
-            // A rule for every peer says nothing about this one.
+            // A rule for any peer is not specific to this one.
             let is_specific = lists_port(&rule.ports, target) && !rule.peers.listed().is_empty();
             if !means_all || !is_specific || !self.is_for_pods() {
                 return None;
@@ -160,7 +160,7 @@ impl<'a> Candidate<'_, 'a> {
             return near(Rank::OtherDirection, Fault { problem, cure, ..Fault::default() });
         }
         if means_all {
-            // Either it is for other pods, or something comes before it.
+            // The rule is for other pods, or another rule takes precedence.
             if self.is_for_pods() || rule.only.is_some() || !is_meant(rule, target) {
                 return None;
             }
@@ -180,7 +180,7 @@ impl<'a> Candidate<'_, 'a> {
                 near(Rank::OneFault, fault)
             }
             (false, true, Some(fault), _) if self.is_for_pods() => near(Rank::OneFault, fault),
-            // The rule is complete in itself, for another way.
+            // The rule is complete in itself, for an alternative setup.
             (false, false, Some(peer), Some(_)) if peer.other_way.is_some() && self.is_for_pods() => {
                 near(Rank::TwoFaults, peer)
             }
@@ -193,12 +193,12 @@ impl<'a> Candidate<'_, 'a> {
         }
     }
 
-    /// Returns true if it is proved that the policy is for all of the pods.
+    /// Returns true if it is proved that the policy selects all of the pods.
     fn is_for_pods(&self) -> bool {
         *self.is_for_pods.get_or_init(|| self.policy.subject.covers(self.pods, self.case.view, &mut { MAX_STEPS }))
     }
 
-    /// Returns true if a rule decides by its peers and ports alone, whatever comes before it.
+    /// Returns true if a rule decides by its peers and ports alone, and no other rule takes precedence.
     fn decides_alone(&self, rule: &Rule) -> bool {
         let only_allows = || {
             let mut all = self.policy.sides().flat_map(|(_, side)| &side.rules).inspect(|_| charge(1));

@@ -1,4 +1,4 @@
-//! The label that exists and is nearest to one that does not.
+//! The existing label that is closest to a label without a match.
 
 use std::collections::BTreeSet;
 
@@ -6,21 +6,21 @@ use crate::budget::charge;
 
 use crate::model::{Fact, Labels, Operator, Owner, Selector};
 
-/// The nearest label, if one is near, and what it is near to.
+/// The closest existing label, if one is close enough, with the requested label.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Nearest(Option<Near>);
 
-/// A label that is asked for and that nothing has, and one that is there.
+/// A requested label that does not exist, and a similar one that does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Near {
-    /// What is asked for, as `key=value`.
+    /// The requested label, as `key=value`.
     pub(super) asked: String,
-    /// What is there, in the same form.
+    /// The existing label, in the same form.
     pub(super) there: String,
 }
 
-/// What looking for near labels may still cost in one decision: a step for two labels that are held against each other, and
-/// one for every two characters.
+/// The remaining budget for label comparison in one decision. One comparison of two labels costs one step, plus one
+/// step for every two characters.
 #[derive(Clone, Debug)]
 pub(super) struct Effort(usize);
 
@@ -31,7 +31,7 @@ impl Default for Effort {
 }
 
 impl Effort {
-    /// Takes this much of it; none if that is more than there is left, and then there is nothing left.
+    /// Spends a part of the budget. None if too little is left; the budget is then used up.
     fn take(&mut self, cost: usize) -> Option<()> {
         charge(cost);
         let left = self.0.checked_sub(cost);
@@ -40,18 +40,18 @@ impl Effort {
     }
 }
 
-/// How many labels that a selector asks for are compared.
+/// Maximum number of requested labels that are compared.
 const MOST_ASKED: usize = 16;
-/// How many labels that are there they are compared with.
+/// Maximum number of existing labels that they are compared with.
 const MOST: usize = 1_000;
-/// How long a text is at most to be compared. No value of a label and no name in a key is longer.
+/// Maximum length of a compared text. Label values and the names in label keys are never longer.
 const LONGEST: usize = 63;
 
 type Label<'a> = (&'a str, &'a str);
 
 impl Nearest {
-    /// The label among these that is nearest to one that a selector asks for and that none of them is: the same key with
-    /// nearly the value, or nearly the key with the same value. Were it what is asked for, something would match.
+    /// Finds the existing label that is closest to a requested label that does not exist: the same key with a similar
+    /// value, or a similar key with the same value. The suggestion must make the selector match.
     pub(super) fn to<'a>(
         selector: &'a Selector,
         all: &(impl Iterator<Item = &'a Labels> + Clone),
@@ -67,7 +67,7 @@ impl Nearest {
     ) -> Option<Near> {
         let mut asked: Vec<Label<'a>> = Vec::new();
         collect(selector, &mut asked);
-        // Of those that differ in both the key and the value nothing is to be said.
+        // Labels that differ in both key and value are never suggested.
         let mut there: BTreeSet<Label<'a>> = BTreeSet::new();
         for labels in distinct(all.clone()) {
             for label in labels.iter() {
@@ -105,24 +105,24 @@ impl Nearest {
         None
     }
 
-    /// The label, and what it is near to.
+    /// The closest label, with the requested label.
     pub(super) fn near(&self) -> Option<&Near> {
         self.0.as_ref()
     }
 
-    /// Whether it is a label with this key.
+    /// Returns true if the suggested label has this key.
     pub(super) fn has_key(&self, key: &str) -> bool {
         self.0.as_ref().and_then(|near| near.there.strip_prefix(key)).is_some_and(|rest| rest.starts_with('='))
     }
 }
 
-/// Each once where the same stand next to each other: pods that are alike share theirs.
+/// Skips repeated labels that follow each other: identical pods share their labels.
 fn distinct<'a>(all: impl Iterator<Item = &'a Labels>) -> impl Iterator<Item = &'a Labels> {
     let mut last: Option<&Labels> = None;
     all.filter(move |labels| !last.replace(labels).is_some_and(|last| std::ptr::eq(last, *labels)))
 }
 
-/// Whether labels may be meant once one of them is as it is asked for.
+/// Returns true if the labels may match once one of them has the requested value.
 fn would_match(selector: &Selector, labels: &Labels, asked: (&str, &str)) -> bool {
     let known = |owner, key: &str| match owner {
         Owner::Itself if key == asked.0 => Fact::Value(asked.1),
@@ -132,7 +132,7 @@ fn would_match(selector: &Selector, labels: &Labels, asked: (&str, &str)) -> boo
     selector.decided(&known) != Some(false)
 }
 
-/// How far a label is from one that is asked for, if it is near. None, if there is no time to find out.
+/// The distance of a label from a requested one; `Some(None)` if it is not close. None if the budget is used up.
 fn distance(asked: (&str, &str), label: (&str, &str), effort: &mut Effort) -> Option<Option<usize>> {
     effort.take(1)?;
     match (asked.0 == label.0, asked.1 == label.1) {
@@ -145,10 +145,10 @@ fn distance(asked: (&str, &str), label: (&str, &str), effort: &mut Effort) -> Op
     }
 }
 
-/// How far a text is from another one, if it is near: a slip of the keyboard, or other case. Numbers and
-/// whole words that differ name other things on purpose.
+/// The distance of two similar texts: a typo, or a difference in case. Different numbers and different words name
+/// different things on purpose, so they are not similar.
 fn near(asked: &str, other: &str, effort: &mut Effort) -> Option<Option<usize>> {
-    /// Number of characters from which two slips are as likely as one in a short text.
+    /// The length in characters from which two typos are accepted instead of one.
     const LONG: usize = 6;
     let (longer, shorter) = (asked.len().max(other.len()), asked.len().min(other.len()));
     if longer > LONGEST {
@@ -160,17 +160,17 @@ fn near(asked: &str, other: &str, effort: &mut Effort) -> Option<Option<usize>> 
     }
     let most = if shorter < LONG { 1 } else { 2 };
     let without_digits = |text: &str| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
-    // What one has more than the other has to be written in any case.
+    // The difference in length is the minimum distance.
     if longer - shorter > most || without_digits(asked) == without_digits(other) {
         return Some(None);
     }
     effort.take(longer * shorter)?;
     let distance = strsim::damerau_levenshtein(asked, other);
-    // Of short ones nothing may be left in common.
+    // Short texts might have no character in common.
     Some((distance <= most && distance < shorter).then_some(distance))
 }
 
-/// The labels that a selector asks for, as many as are compared.
+/// Collects the labels that a selector requests, up to the maximum.
 fn collect<'a>(selector: &'a Selector, asked: &mut Vec<Label<'a>>) {
     match selector {
         Selector::All(parts) | Selector::Any(parts) => parts.iter().for_each(|part| collect(part, asked)),
@@ -237,7 +237,7 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(Nearest::to(&asked, &all.iter(), &mut effort), Nearest::default());
         }
-        // A hundred thousand steps, whatever is asked and however often.
+        // At most 100,000 steps, for any number of requests.
         assert_eq!(effort.0, 0);
     }
 }

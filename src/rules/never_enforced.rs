@@ -10,27 +10,28 @@ use crate::model::{
 };
 
 rule! {
-    /// The agent stores the policy and leaves it aside.
+    /// The API server stores the policy, but the agent ignores it.
     ///
     /// ## Why
     ///
-    /// The schema of a custom resource says little about what its agent takes. What the agent refuses is stored all the
-    /// same: `kubectl apply` says "created", the reason stands in a status that nobody reads, and nothing is enforced, not
-    /// even the denials in it. It fails open.
+    /// The schema of a custom resource does not contain every check of its agent. A policy that the agent rejects is
+    /// stored anyway: `kubectl apply` reports "created", the reason is only in the status, and no part of the policy is
+    /// enforced, including its deny rules. It fails open.
     ///
     /// ## What it looks at
     ///
-    /// Each reason for which the agent itself would mark a stored policy invalid; the pages of the dialects list them.
+    /// Each reason for which the agent itself marks a stored policy as invalid. The pages of the dialects list them.
     ///
-    /// - Cilium: more than one kind of L3 peer in one rule, L7 rules without TCP, DNS rules on ingress or without ports, ports
-    ///   that cannot be, more than 40 ports, neither endpointSelector nor nodeSelector, and so on. One such rule takes the
-    ///   whole object out of force. Rules that need two proxies for the same peer and port (DNS, HTTP, Kafka, TLS with names of
-    ///   servers, listeners), also in two policies for the same pods, leave these pods without any policy that is up to date.
-    /// - Calico: what its API server refuses and a write straight to `crd.projectcalico.org` gets past: actions and protocols
-    ///   that do not exist, addresses that are none, ICMP together with ports, and so on.
-    /// - ClusterNetworkPolicy: what only some versions of its schema refuse: a range of ports whose start is behind its end,
-    ///   a port name together with networks, nodes or names.
-    /// - NetworkPolicy: not concerned, its API server refuses what cannot be enforced.
+    /// - Cilium: more than one kind of L3 peer in one rule, L7 rules without TCP, DNS rules on ingress or without
+    ///   ports, invalid ports, more than 40 ports, neither endpointSelector nor nodeSelector, and so on. One such rule
+    ///   disables the whole object. Rules that require two proxies for the same peer and port (DNS, HTTP, Kafka, TLS
+    ///   server names, listeners), also in two policies for the same pods, leave these pods without an up-to-date
+    ///   policy.
+    /// - Calico: objects that its API server rejects, and that a write directly to `crd.projectcalico.org` bypasses:
+    ///   unknown actions and protocols, invalid addresses, ICMP together with ports, and so on.
+    /// - ClusterNetworkPolicy: objects that only some versions of its schema reject: a port range whose start is after
+    ///   its end, a port name together with networks, nodes or names.
+    /// - NetworkPolicy: not checked, because its API server rejects policies that cannot be enforced.
     ///
     /// ## Fires
     ///
@@ -101,7 +102,7 @@ impl Rule for NeverEnforced {
     }
 }
 
-/// What one proxy decides: the requests from or to one peer on one port.
+/// The scope of one proxy: the requests from or to one peer on one port.
 #[derive(PartialEq, Eq, Hash)]
 struct Proxied<'a> {
     peer: PeerKey<'a>,
@@ -109,7 +110,7 @@ struct Proxied<'a> {
     numbers: &'a Numbers,
 }
 
-/// A peer as the agent compares it with others: two that overlap are not the same.
+/// A peer as the agent compares it: two overlapping peers are different keys.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum PeerKey<'a> {
     Everything,
@@ -117,11 +118,11 @@ enum PeerKey<'a> {
     Other(&'a Who),
 }
 
-/// The proxies that rules ask for, each with one of the policies that do.
+/// The required proxies, each with one of the policies that require it.
 type Asked<'a> = HashMap<Proxied<'a>, Vec<(&'a Proxy, &'a Policy)>>;
 
-/// Reports rules that ask for two proxies at once, for the same pods, peer and port. The agent then fails to compute all
-/// policies of these pods.
+/// Reports rules that require two different proxies for the same pods, peer and port. The agent then fails to compute
+/// all policies of these pods.
 fn check_proxies<'a>(case: &Case<'a>, policy: &'a Policy, direction: Direction, findings: &mut Findings) {
     if !has_proxies(policy, direction) {
         return;
@@ -156,19 +157,19 @@ fn check_proxies<'a>(case: &Case<'a>, policy: &'a Policy, direction: Direction, 
     }
 }
 
-/// Maximum number of policies that are compared: the proof that two are for the same pods is made for each pair.
+/// Maximum number of policies that are compared. Each pair needs a proof that both select the same pods.
 const MAX_POLICIES: usize = 50;
 
-/// Maximum number of steps for the proof that two policies are for the same pods.
+/// Maximum number of steps for the proof that two policies select the same pods.
 const MAX_STEPS: usize = 1_000;
 
 /// Maximum number of pods, and of namespaces with pods, that are compared with two policies.
 const MAX_PODS: usize = 1_000;
 
-/// Maximum number of different proxies that are remembered for one peer and port.
+/// Maximum number of different proxies that are recorded for one peer and port.
 const MAX_PROXIES: usize = 4;
 
-/// The rules that allow through a proxy, each with it.
+/// The rules that redirect to a proxy, each with its proxy.
 fn redirected(policy: &Policy, direction: Direction) -> impl Iterator<Item = (&TrafficRule, &Proxy)> {
     let rules = policy.side(direction).rules.iter().filter(|rule| rule.action == Action::Allow);
     rules.filter_map(|rule| Some((rule, rule.proxy.as_ref()?)))
@@ -178,8 +179,8 @@ fn has_proxies(policy: &Policy, direction: Direction) -> bool {
     redirected(policy, direction).next().is_some()
 }
 
-/// Returns true if it is proved that two policies are for some of the same pods: one is for all pods of the other, or both are
-/// for a known pod.
+/// Returns true if it is proved that two policies select some of the same pods: one selects all pods of the other, or
+/// both select a known pod.
 fn share_pods(case: &Case<'_>, policy: &Policy, other: &Policy) -> bool {
     let mut steps = MAX_STEPS;
     if other.subject.covers(&policy.subject, case.view, &mut steps)
@@ -203,7 +204,7 @@ fn share_pods(case: &Case<'_>, policy: &Policy, other: &Policy) -> bool {
     })
 }
 
-/// Remembers a proxy, and returns one that conflicts with it.
+/// Records a proxy, and returns a recorded one that conflicts with it.
 fn remember<'a>(
     asked: &mut Asked<'a>,
     proxied: Proxied<'a>,
@@ -220,7 +221,8 @@ fn remember<'a>(
     None
 }
 
-/// What a rule has that asks for a proxy. Next to requests of TLS that is not terminated, it is the names of servers.
+/// Describes the part of a rule that requires the proxy. In a conflict with another parser, a rule on TLS that is not
+/// terminated requires it by its server names.
 fn in_words(proxy: &Proxy, other: &Proxy) -> String {
     match proxy.parser {
         Parser::Tls if proxy.checks_server_names && other.parser != Parser::Tls => "names of servers in TLS".to_owned(),
@@ -228,7 +230,7 @@ fn in_words(proxy: &Proxy, other: &Proxy) -> String {
     }
 }
 
-/// The peers and ports of a rule, each once.
+/// The distinct pairs of peers and ports of a rule.
 fn proxied(rule: &TrafficRule) -> Vec<Proxied<'_>> {
     let Ports::Only(ports) = &rule.ports else { return Vec::new() };
     let peers: Vec<PeerKey<'_>> = match &rule.peers {
@@ -247,8 +249,8 @@ fn proxied(rule: &TrafficRule) -> Vec<Proxied<'_>> {
     all.collect()
 }
 
-/// The selectors that the agent makes of a peer (`EntitySelectorMapping` in Cilium's `pkg/policy/api/entity.go`). What stands
-/// for addresses that are unknown here has none.
+/// The selectors that the agent derives from a peer (`EntitySelectorMapping` in Cilium's `pkg/policy/api/entity.go`).
+/// Empty for peers whose addresses are unknown.
 fn keys(who: &Who) -> Vec<PeerKey<'_>> {
     use Entity::{Cluster, Health, Host, Ingress, Init, KubeApiserver, RemoteNode, Unmanaged, World, WorldV4, WorldV6};
     let entities: &[Entity] = match who {

@@ -1,56 +1,55 @@
-//! On what occasion a change is judged: who makes it, and when.
+//! The occasion of a change: its author and its time.
 
 use std::fmt;
 
 use jiff::Timestamp;
 
-/// Who makes a change, and when.
+/// The author and the time of a change.
 #[derive(Clone, Copy, Debug)]
 pub struct Occasion<'a> {
-    /// Who makes it.
+    /// The user who makes the change.
     pub author: &'a dyn Author,
-    /// What time it is.
+    /// The current time.
     pub now: Timestamp,
 }
 
 impl Occasion<'_> {
-    /// Nobody in particular makes it yet.
+    /// The occasion of a change without an author, such as a manifest in a file.
     #[must_use]
     pub fn anonymous(now: Timestamp) -> Self {
         Self { author: &Anonymous, now }
     }
 }
 
-/// Nobody in particular, at the start of all clocks: where neither matters.
+/// No author at the Unix epoch, for checks where neither matters.
 impl Default for Occasion<'_> {
     fn default() -> Self {
         Self::anonymous(Timestamp::UNIX_EPOCH)
     }
 }
 
-/// Who makes a change.
+/// The user who makes a change.
 pub trait Author: fmt::Debug {
-    /// The name by which the API server knows them; none where nobody says.
+    /// The username at the API server; none for a manifest in a file.
     fn username(&self) -> Option<&str>;
 
-    /// Whether they are in a group.
+    /// Returns true if the user is in a group.
     fn is_in(&self, group: &str) -> bool;
 
-    /// Whether they may do what a rule forbids.
+    /// Checks that the user may bypass a rule.
     ///
     /// # Errors
-    /// They may not, or it could not be found out: why, as the end of a sentence that starts with what they would have to
-    /// be allowed.
+    /// Fails if the user may not, or if the lookup failed. The error is a clause that completes a message.
     fn may_bypass(&self, rule: &'static str) -> Result<(), String>;
 
-    /// Returns true if they may list a core resource in a namespace, or in the cluster, so that an answer may name what is
-    /// there. Manifests in files are the author's own.
+    /// Returns true if the user may list a core resource in a namespace or cluster-wide, so that a response may name
+    /// existing objects. Manifests in files belong to their author, so this is true by default.
     fn may_list(&self, _resource: &'static str, _namespace: Option<&str>) -> bool {
         true
     }
 }
 
-/// Whoever it will be: a manifest in a file has no author yet. What they may do is found out when they come with it.
+/// The unknown author of a manifest in a file. Permissions are checked later, when a user applies the manifest.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Anonymous;
 
@@ -68,12 +67,12 @@ impl Author for Anonymous {
     }
 }
 
-/// An author of whom it is said who they are, and who else may do what rules forbid.
+/// An author with a known name and groups, and with a list of users and groups that may bypass rules.
 #[derive(Clone, Copy, Debug)]
 pub struct Named<'a> {
-    /// The name.
+    /// The username.
     pub username: &'a str,
-    /// The groups.
+    /// The groups of the user.
     pub groups: &'a [String],
     /// Users and groups that may bypass every rule.
     pub bypass: &'a [String],

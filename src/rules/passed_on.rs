@@ -1,14 +1,14 @@
-//! What a policy lets through: what it allows, and what it passes on to where nothing stops it.
+//! The traffic that a policy allows or passes on, if no later stage stops it.
 
 use super::Case;
 use crate::model::{Action, Direction, Policy, Rule as TrafficRule, Stage};
 use crate::view::Scene;
 
-/// What comes after a policy.
+/// The policies that are evaluated after a policy.
 pub(super) struct Later<'a> {
     scene: Scene<'a>,
-    /// The policies of later stages that are for all its pods, in the order in which they are asked. None where what it passes
-    /// on is not past what isolates, so that the policies of the namespace decide.
+    /// The policies of later stages that select all of its pods, in order of evaluation. None if the policy has no Pass
+    /// rules, or if the namespaced policies still decide about passed traffic.
     policies: Option<Vec<&'a Policy>>,
 }
 
@@ -29,10 +29,10 @@ impl<'a> Later<'a> {
         Self { scene, policies: Some(later) }
     }
 
-    /// Whether a rule of the policy lets traffic of pods through.
+    /// Returns true if a rule of the policy allows traffic of pods, by itself or by passing it on.
     ///
-    /// Past the stage that drops what none of its policies allows, what is passed on passes unless somebody stops it there: the
-    /// profile of a namespace in Calico, which is asked last, allows everything.
+    /// After the stage of the namespaced policies, passed traffic is allowed unless a later policy stops it: Calico
+    /// evaluates the profile of the namespace last, and that allows everything.
     pub(super) fn lets_through(&self, direction: Direction, rule: &TrafficRule, budget: &mut usize) -> bool {
         let lets = match rule.action {
             Action::Allow => true,
@@ -42,8 +42,8 @@ impl<'a> Later<'a> {
         lets && rule.is_for_pods()
     }
 
-    /// Whether it is proved that these stop all that a rule passes on: by a rule that denies it, or since their stage drops what
-    /// it does not allow.
+    /// Returns true if it is proved that these policies stop all traffic that a rule passes on: by a deny rule, or
+    /// because their stage drops traffic that it does not allow.
     fn stop(&self, later: &[&Policy], direction: Direction, rule: &TrafficRule, budget: &mut usize) -> bool {
         for stage in later.chunk_by(|a, b| a.stage == b.stage) {
             let mut rules = stage.iter().flat_map(|policy| &policy.side(direction).rules);
@@ -61,7 +61,7 @@ impl<'a> Later<'a> {
     }
 }
 
-/// What becomes of what such a rule means, in words.
+/// The verb for such a rule, for messages.
 pub(super) fn verb(rule: &TrafficRule) -> &'static str {
     match rule.action {
         Action::Pass => "is passed on, past all that isolates,",
@@ -69,7 +69,7 @@ pub(super) fn verb(rule: &TrafficRule) -> &'static str {
     }
 }
 
-/// For which of the pods of its policy a rule is, in words; nothing if for all of them.
+/// Describes the pods that a rule applies to, if they are not all pods of its policy.
 pub(super) fn for_whom(rule: &TrafficRule) -> String {
     let mut whom = String::new();
     if let Some(only) = &rule.only {

@@ -12,31 +12,33 @@ use super::{Case, Findings, Rule};
 use crate::model::{AddressSet, Direction, End, Entity, Names, Namespaces, Policy, Protocol, Traffic};
 
 rule! {
-    /// In a namespace of the platform, policies keep out what the platform needs: metrics, health probes, the mesh.
+    /// Policies in a platform namespace block flows that the platform requires: metrics, health probes, the mesh.
     ///
     /// ## Why
     ///
-    /// Namespaces of the platform get no baseline: their policies are their own, and what everybody else has from the
-    /// baseline has to be in them. What is forgotten is not missed when the policy is applied. It is missed at night, when
-    /// the database that nobody could scrape any more has run full.
+    /// Platform namespaces get no baseline. Their own policies have to allow the flows that the baseline allows
+    /// elsewhere. A forgotten flow does not show when the policy is applied. It shows later, for example when a
+    /// database that Prometheus could no longer scrape has run out of disk space.
     ///
     /// ## What it looks at
     ///
-    /// Policies of the namespaces in `platformNamespaces` that isolate pods, with all policies that concern these pods
-    /// added up, over all dialects:
+    /// Policies of the namespaces in `platformNamespaces` that isolate pods, with all policies for these pods added up,
+    /// over all dialects:
     ///
-    /// - `prometheus`: where ingress is isolated, the pods of Prometheus have to reach some port.
-    /// - `probes`: where ingress is isolated and the namespace is in the mesh, the addresses from which the mesh sends the
-    ///   kubelet's probes have to get in, or the node as a named entity. Outside of the mesh probes come from the node
-    ///   itself, which every implementation lets through, so nothing is asked.
-    /// - `mesh`: where the namespace is in the mesh (label `istio.io/dataplane-mode: ambient`), HBONE has to pass in each
-    ///   direction that is isolated. Where the labels of the namespace are not known, it is taken not to be in the mesh.
-    /// - `dns`: where egress is isolated, one way to the cluster's DNS has to be open. Not asked as shipped, since
-    ///   `dns-blocked` asks it of every namespace.
+    /// - `prometheus`: if ingress is isolated, the Prometheus pods have to reach some port.
+    /// - `probes`: if ingress is isolated and the namespace is in the mesh, the policies have to allow the addresses
+    ///   from which the mesh sends kubelet probes, or the node as a named entity. Outside the mesh probes come from the
+    ///   node itself, which every implementation allows, so the flow is not required.
+    /// - `mesh`: if the namespace is in the mesh (label `istio.io/dataplane-mode: ambient`), HBONE has to pass in each
+    ///   isolated direction. A namespace with unknown labels counts as outside the mesh.
+    /// - `dns`: if egress is isolated, one path to the cluster DNS has to be open. Not required by default, because
+    ///   `dns-blocked` checks it in every namespace.
     ///
-    /// - NetworkPolicy, Cilium, Calico: policies in such a namespace are judged.
-    /// - ClusterNetworkPolicy, and the policies of the cluster of Cilium and Calico: they count for what they allow and deny,
-    ///   and are not judged themselves, since they are in no namespace.
+    /// By dialect:
+    ///
+    /// - NetworkPolicy, Cilium, Calico: policies in a platform namespace are checked.
+    /// - ClusterNetworkPolicy, and the cluster-scoped policies of Cilium and Calico: their allow and deny rules count,
+    ///   but they are not checked themselves, because they are in no namespace.
     ///
     /// ## Fires
     ///
@@ -92,13 +94,13 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// - `flows`: which of `prometheus`, `probes`, `mesh` and `dns` are required. The first three by default.
-    /// - `prometheus`: `namespace` and `podLabels` of the pods that scrape. `monitoring` and
-    ///   `app.kubernetes.io/name: prometheus` by default.
-    /// - `meshPods`: `namespace` and `podLabels` of the pods that HBONE is spoken with. `istio-system` and `app: ztunnel` by
-    ///   default.
+    /// - `flows`: the required flows out of `prometheus`, `probes`, `mesh` and `dns`. The first three by default.
+    /// - `prometheus`: `namespace` and `podLabels` of the Prometheus pods. `monitoring` and `app.kubernetes.io/name:
+    ///   prometheus` by default.
+    /// - `meshPods`: `namespace` and `podLabels` of the HBONE peers. `istio-system` and `app: ztunnel` by default.
     /// - `meshPort`: the port of HBONE. 15008 by default.
-    /// - `probeAddresses`: from where the mesh sends probes. 169.254.7.127 by default, as in Istio's ambient mode.
+    /// - `probeAddresses`: the source addresses of probes in the mesh. 169.254.7.127 by default, as in Istio's ambient
+    ///   mode.
     "platform-flow-missing", Deny, adds_up = true,
     pub struct PlatformFlowMissing {
         flows: Vec<Flow>,
@@ -109,7 +111,7 @@ rule! {
     }
 }
 
-/// An address from which probes come.
+/// A source address of probes.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "IpAddr")]
 struct ProbeAddress(AddressSet);
@@ -120,7 +122,7 @@ impl From<IpAddr> for ProbeAddress {
     }
 }
 
-/// A flow that the platform needs.
+/// A flow that the platform requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Flow {
@@ -142,7 +144,7 @@ impl Default for PlatformFlowMissing {
     }
 }
 
-/// The label by which a namespace joins Istio's ambient mesh, and its value.
+/// The label that adds a namespace to Istio's ambient mesh, with its value.
 const MESH: (&str, &str) = ("istio.io/dataplane-mode", "ambient");
 
 impl Rule for PlatformFlowMissing {
@@ -182,7 +184,7 @@ impl Rule for PlatformFlowMissing {
 }
 
 impl PlatformFlowMissing {
-    /// In which directions a policy keeps a flow from its pods, by what of it, and what flow that is in words.
+    /// The directions in which a policy blocks a flow of its pods, each with the cause and the flow in words.
     fn missing<'a>(&'a self, case: &Case<'a>, policy: &'a Policy, flow: Flow) -> Vec<(Direction, Stop<'a>, String)> {
         let mut missing = Vec::new();
         match flow {
@@ -221,7 +223,8 @@ impl PlatformFlowMissing {
     }
 }
 
-/// What of a policy stops all of these ways, if nothing is open and something of it does.
+/// Finds the part of a policy that blocks all of these paths. None if one of them is open, or if only other policies
+/// block them.
 fn stop<'a>(
     case: &Case<'a>,
     policy: &'a Policy,

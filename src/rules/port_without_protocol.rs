@@ -4,20 +4,20 @@ use super::{Case, Findings, Rule};
 use crate::model::FaultKind;
 
 rule! {
-    /// Ports are given without a protocol that has ports.
+    /// A rule has ports, but no protocol that has ports.
     ///
     /// ## Why
     ///
-    /// A port number means something only together with TCP, UDP or SCTP. Calico's API server refuses such a rule; written
-    /// straight to `crd.projectcalico.org` it is stored, and what becomes of it is up to the data plane.
+    /// A port number has a meaning only together with TCP, UDP or SCTP. Calico's API server rejects such a rule.
+    /// Written directly to `crd.projectcalico.org` it is stored, and its effect depends on the data plane.
     ///
     /// ## What it looks at
     ///
-    /// - Calico: `ports` and `notPorts` of source and destination in a rule whose `protocol` is missing, or is one without
-    ///   ports.
-    /// - NetworkPolicy: not concerned, its protocol is TCP where it is left out.
-    /// - Cilium: not concerned, a port without a protocol is one of TCP, UDP and SCTP.
-    /// - ClusterNetworkPolicy: not concerned, a port stands below its protocol.
+    /// - Calico: `ports` and `notPorts` of source and destination, in a rule without `protocol` or with a protocol that
+    ///   has no ports.
+    /// - NetworkPolicy: not checked, because the protocol defaults to TCP.
+    /// - Cilium: not checked, because a port without a protocol matches TCP, UDP and SCTP.
+    /// - ClusterNetworkPolicy: not checked, because each port is nested under its protocol.
     ///
     /// ## Fires
     ///

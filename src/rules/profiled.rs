@@ -4,16 +4,17 @@ use super::Case;
 use crate::model::{Endpoint, Labels, NAME_LABEL, Namespaces, Operator, Policy, Selector};
 use crate::view::NamespaceFacts;
 
-/// Where a policy meets a profile.
+/// The profile that a policy affects, with its namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Profiled<'a> {
-    /// A namespace for whose pods the policy is; none where it is for whichever namespaces have the profile.
+    /// The namespace; none if the policy selects namespaces by their profile.
     pub(super) namespace: Option<&'a str>,
-    /// The profile; none where it is one of several.
+    /// The profile; none if the policy selects several profiles.
     pub(super) profile: Option<&'a str>,
 }
 
-/// The profile of a namespace, if it is known to have one of these. Where nobody gives it the policies, the label says nothing.
+/// The profile of a namespace, if it is known to be one of these. In platform and excluded namespaces the label has no
+/// effect.
 fn profile_of<'a>(case: &Case<'a>, namespace: &str, profiles: &[String]) -> Option<&'a str> {
     if case.site.is_left_alone(namespace) {
         return None;
@@ -22,14 +23,16 @@ fn profile_of<'a>(case: &Case<'a>, namespace: &str, profiles: &[String]) -> Opti
     profiles.iter().any(|known| known == profile).then_some(profile)
 }
 
-/// Whether all that is known of a namespace is a manifest that no cluster has seen, so that it is still to get labels.
+/// Returns true if a namespace is known only from a manifest that was never applied, so that Portcullis still adds
+/// labels to it.
 pub(super) fn is_to_be_made(case: &Case<'_>, namespace: &str) -> bool {
     let is_written = |facts: &NamespaceFacts| facts.labels.is_some() && facts.uid.is_empty();
     !case.view.is_whole() && case.view.namespace(namespace).is_some_and(is_written)
 }
 
-/// A namespace with one of these profiles for whose pods a policy is known to be: its own; or, of a policy of the cluster,
-/// the first one that its selector is known to mean, or whichever there are where it means no others.
+/// A namespace with one of these profiles whose pods the policy is known to select. For a namespaced policy it is its
+/// own namespace. For a cluster-scoped policy it is the first one that its selector is known to match, or any, if the
+/// selector can match only namespaces with these profiles.
 pub(super) fn profiled<'a>(
     case: &Case<'a>,
     policy: &'a Policy,
@@ -63,7 +66,7 @@ pub(super) fn profiled<'a>(
     Some(Profiled { namespace: Some(namespace), profile: profile_of(case, namespace, profiles) })
 }
 
-/// Whether a policy of the cluster is known to be for pods of a namespace: for all of them, or for some that are there.
+/// Returns true if a cluster-scoped policy is known to select all pods of a namespace, or a known pod there.
 fn is_for_pods_of(case: &Case<'_>, policy: &Policy, namespace: &str, looks: &mut usize) -> bool {
     let nothing = Labels::default();
     let any = Endpoint {

@@ -9,33 +9,35 @@ use crate::model::{
 };
 
 rule! {
-    /// All that a policy, or a rule of it, does is done without it.
+    /// A policy, or a rule of it, does nothing that other policies or rules do not already do.
     ///
     /// ## Why
     ///
-    /// What changes nothing is read all the same, and believed: whoever closes the port in the policy that they found wonders
-    /// why it stays open. Most often it is what is left of a policy that was split, or somebody's copy of the baseline.
+    /// A redundant policy misleads its readers: a user who closes a port in the policy that they found does not see why
+    /// the port stays open. Most redundant policies are leftovers of a policy that was split, or copies of the
+    /// baseline.
     ///
     /// ## What it looks at
     ///
-    /// A policy that allows something is redundant if other policies together, for the same pods, let through all that it
-    /// does and isolate every direction that it isolates: without it nothing changes. One that is there to isolate is not.
-    /// Where policies make up for each other, offline those whose names sort last are named, so that all that are named can go
-    /// at once; on a cluster it is the one at hand.
+    /// A policy with allow rules is redundant if other policies together, for the same pods, allow everything that it
+    /// allows and isolate every direction that it isolates. A policy without allow rules is not redundant. If several
+    /// policies are redundant because of each other, the rule reports only as many as can be deleted together: offline
+    /// those whose names sort last, on a cluster the policy under review.
     ///
-    /// A rule is redundant if another one of the same policy and action covers it. Where the rules have an order it is an
-    /// earlier one, which decides first, whatever its action.
+    /// A rule is redundant if another rule of the same policy with the same action covers it. In ordered policies it is
+    /// redundant if an earlier rule with any action covers it, because the earlier rule decides first.
     ///
-    /// All of this is proved, or nothing is said: by labels, blocks of addresses and ports, for what can be told from the
-    /// policies. A rule with conditions, one that filters requests or lookups, and a peer that is not understood are never
-    /// redundant. Nor is anything proved of policies whose manifest names no namespace: who knows where they go.
+    /// A finding is always proved, from labels, address blocks and ports. Rules with conditions, rules that filter
+    /// requests or DNS lookups, and peers that Portcullis does not understand are never redundant. Policies whose
+    /// manifest has no namespace are not compared, because it is unknown where they will be applied.
     ///
-    /// - NetworkPolicy, Cilium: policies and rules. A rule of Cilium's with `rules.dns` tells the agent the addresses of
-    ///   names, and so is never redundant; nor is a policy that denies.
-    /// - Calico, ClusterNetworkPolicy: rules only, since the order of policies decides more than what is in them.
+    /// - NetworkPolicy, Cilium: policies and rules. A Cilium rule with `rules.dns` tells the agent the addresses of
+    ///   names, so it is never redundant. A policy with deny rules is not redundant either.
+    /// - Calico, ClusterNetworkPolicy: rules only, because the effect of a policy also depends on its order.
     ///
-    /// A policy without rules that allow is a matter of `explicit-default-deny`. Policies whose names are reserved for the
-    /// baseline controller are not judged, and count for others, but for those of an open hatch: it will be closed.
+    /// A policy without allow rules is checked by `explicit-default-deny`. Policies with a name reserved for the
+    /// baseline controller are not checked, but count when other policies are checked. The policies of an open escape
+    /// hatch do not count, because they will be deleted.
     ///
     /// ## Fires
     ///
@@ -124,8 +126,8 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// - `policies`: `false` does not compare policies with each other. `true` by default.
-    /// - `rules`: `false` does not compare the rules of one policy. `true` by default.
+    /// - `policies`: `false` skips the comparison of policies. `true` by default.
+    /// - `rules`: `false` skips the comparison of rules within a policy. `true` by default.
     "redundant-policy", Warn,
     pub struct RedundantPolicy {
         policies: bool,
@@ -139,7 +141,7 @@ impl Default for RedundantPolicy {
     }
 }
 
-/// How many rules of one side are compared with each other.
+/// Maximum number of rules of one side that are compared with each other.
 const MOST_RULES: usize = 100;
 
 impl Rule for RedundantPolicy {
@@ -151,7 +153,7 @@ impl Rule for RedundantPolicy {
         for (at, policy) in case.policies().iter().enumerate() {
             let others = if self.policies { makes_up_for(case, at, policy, &mut budget) } else { None };
             if let Some(others) = others {
-                // Of a warning only the start is read, so what stays comes first.
+                // Warnings are cut after their start, so the remaining policies come first.
                 let verbs = if others.len() == 1 { ("allows", "isolates") } else { ("allow", "isolate") };
                 let message = text!(
                     "{} {} all that the policy allows for {}, and {} them as it does: without it nothing changes",
@@ -171,11 +173,12 @@ impl Rule for RedundantPolicy {
     }
 }
 
-/// Which other policies do all that a policy does, if that is proved and they stay: no more of them than it takes.
+/// Finds the smallest list of other policies that do everything that a policy does, if that is proved and these
+/// policies stay.
 fn makes_up_for<'a>(case: &Case<'a>, at: usize, policy: &'a Policy, budget: &mut usize) -> Option<Vec<&'a Policy>> {
     let mut others = made_up_for(case, policy, budget)?;
     loop {
-        // Those that stay whatever is said of this one go before those of which that has to be found out.
+        // Policies that stay in any case come before policies that may be redundant themselves.
         others.sort_by(|a, b| {
             (is_judged_later(case, at, policy, a), &a.object).cmp(&(is_judged_later(case, at, policy, b), &b.object))
         });
@@ -187,8 +190,9 @@ fn makes_up_for<'a>(case: &Case<'a>, at: usize, policy: &'a Policy, budget: &mut
                 needed = without;
             }
         }
-        // What may be called redundant itself must not be what makes this one redundant: whoever removes both is left with
-        // neither. What comes earlier may: it is made up for by what is left. Each is proved as if it were the only one.
+        // A policy that may be reported as redundant itself must not justify this finding: a user who deletes both
+        // would lose the traffic. An earlier policy may, because it is then covered by the remaining ones. Each proof
+        // gets the full budget.
         let goes = |other: &&Policy| {
             is_judged_later(case, at, policy, other)
                 && !case.site.is_reserved(&other.object)
@@ -205,9 +209,9 @@ fn makes_up_for<'a>(case: &Case<'a>, at: usize, policy: &'a Policy, budget: &mut
     }
 }
 
-/// Whether another policy is one of those that come after a policy where several could be called redundant: those that come
-/// later in the same object, and in files those of objects that come later by their names. On a cluster only the one at hand
-/// is judged.
+/// Returns true if the other policy comes after this one in the order in which redundant policies are reported: later
+/// in the same object, or offline in an object with a later name. On a cluster only the object under review is
+/// reported.
 fn is_judged_later(case: &Case<'_>, at: usize, policy: &Policy, other: &Policy) -> bool {
     match case.policies().iter().position(|own| std::ptr::eq(own, other)) {
         Some(place) => place > at,
@@ -215,7 +219,7 @@ fn is_judged_later(case: &Case<'_>, at: usize, policy: &Policy, other: &Policy) 
     }
 }
 
-/// All that may do what a policy does, if it is proved that together they do.
+/// All policies that may contribute, if it is proved that together they do everything that a policy does.
 fn made_up_for<'a>(case: &Case<'a>, policy: &'a Policy, budget: &mut usize) -> Option<Vec<&'a Policy>> {
     let only_allows = policy.sides().all(|(_, side)| side.rules.iter().all(|rule| rule.action == Action::Allow));
     let is_something =
@@ -226,7 +230,7 @@ fn made_up_for<'a>(case: &Case<'a>, policy: &'a Policy, budget: &mut usize) -> O
         return None;
     }
     let mut others = case.after().policies_for(&policy.subject);
-    // What has an order and stands at the same place is asked between two policies that add up, by their names.
+    // An ordered policy at the same position is evaluated between two additive policies, in order of their names.
     let is_between = |other: &&Policy| {
         other.stage == Stage::Policies
             && other.order != Order::Additive
@@ -244,8 +248,8 @@ fn made_up_for<'a>(case: &Case<'a>, policy: &'a Policy, budget: &mut usize) -> O
     do_all(case, policy, &others, budget).then_some(others)
 }
 
-/// Whether a policy is there for an open hatch, and so will be gone again: the controller put it there for one, or it has a
-/// name that is the controller's and allows everything, which no baseline does.
+/// Returns true if a policy exists only while an escape hatch is open: the controller created it for the hatch, or it
+/// has a reserved name and allows everything, which no baseline does.
 fn is_of_a_hatch(case: &Case<'_>, policy: &Policy) -> bool {
     let owned = match &policy.object.namespace {
         Some(namespace) => case.view.namespace(namespace).map(|facts| facts.owned.as_slice()).unwrap_or_default(),
@@ -260,12 +264,13 @@ fn is_of_a_hatch(case: &Case<'_>, policy: &Policy) -> bool {
             && policy.allow_rules().any(|(_, rule)| rule.ports == Ports::Any && is_everything(&rule.peers))
 }
 
-/// Whether a policy is one of those of which it does not matter which is asked first.
+/// Returns true if a policy is additive, so that the order of evaluation does not matter.
 fn adds_up(policy: &Policy) -> bool {
     (policy.standing, &policy.stage, policy.order) == (Standing::InForce, &Stage::Policies, Order::Additive)
 }
 
-/// Whether it is proved that these policies isolate where another one does, and let through what it does.
+/// Returns true if it is proved that these policies isolate every direction that a policy isolates, and allow
+/// everything that it allows.
 fn do_all(case: &Case<'_>, policy: &Policy, others: &[&Policy], budget: &mut usize) -> bool {
     policy.sides().all(|(direction, side)| {
         let isolating = others.iter().filter(|other| other.side(direction).isolates).map(|other| &other.subject);
@@ -274,7 +279,7 @@ fn do_all(case: &Case<'_>, policy: &Policy, others: &[&Policy], budget: &mut usi
     })
 }
 
-/// Names of policies, and how many more there are.
+/// The names of the first policies, and the number of the others.
 fn named(policies: &[&Policy]) -> String {
     const MOST: usize = 3;
     let names: Vec<String> = policies.iter().take(MOST).map(|policy| policy.object.to_string()).collect();
@@ -284,7 +289,7 @@ fn named(policies: &[&Policy]) -> String {
     }
 }
 
-/// Rules of one side that others of it make up for.
+/// Reports rules of one side that other rules of the side cover.
 fn check_side(
     case: &Case<'_>,
     findings: &mut Findings,
@@ -299,11 +304,11 @@ fn check_side(
         may && one.path != other.path && one.covers(other, case.view, budget)
     };
     let count = side.rules.len().min(MOST_RULES);
-    // What is written as one rule may stand for several.
+    // One rule as written may be several rules in the model.
     let mut redundant: Vec<(usize, usize)> = Vec::new();
     let mut needed: HashSet<&Path> = HashSet::new();
     for (at, rule) in side.rules.iter().enumerate() {
-        // Of two that say the same the later one is named.
+        // Of two equal rules the later one is reported.
         let made_up = (0..count)
             .filter(|_| at < count)
             .find(|by| covers(*by, at, budget) && (*by < at || !covers(at, *by, budget)));

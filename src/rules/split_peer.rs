@@ -4,24 +4,24 @@ use super::{Case, Findings, Rule};
 use crate::model::{Direction, Fix, Namespaces, Path, Peers, Pods, Who};
 
 rule! {
-    /// A rule lists a namespaceSelector and a podSelector as two peers, of which either is enough.
+    /// A rule lists a namespaceSelector and a podSelector as two peers, so a match of either is enough.
     ///
     /// ## Why
     ///
-    /// `- namespaceSelector` and `- podSelector` as two items of a list let in all pods of those namespaces, and
-    /// those pods of the own namespace. As one item they let in only those pods in those namespaces. One dash is the
-    /// difference, and the policy that looked strict opens a whole namespace.
+    /// `- namespaceSelector` and `- podSelector` as two list items allow all pods of the selected namespaces, and the
+    /// selected pods of the policy's own namespace. As one item they allow only the selected pods in the selected
+    /// namespaces. The difference is one dash, and a policy that looks strict allows a whole namespace.
     ///
     /// ## What it looks at
     ///
-    /// Rules with a peer that selects namespaces and says nothing of pods, and a peer that selects some pods and says
-    /// nothing of namespaces. Not concerned: a podSelector that selects every pod, which is how "my own namespace, and
-    /// that other one" is written; a peer that has both selectors.
+    /// Rules with two kinds of peers: a peer that selects namespaces without a pod selector, and a peer that selects
+    /// some pods without a namespace selector. Exempt are a podSelector that selects every pod, which is the usual way
+    /// to write "my own namespace, and that other one", and peers with both selectors.
     ///
     /// - NetworkPolicy: `namespaceSelector` and `podSelector` in one `from` or `to`.
-    /// - Cilium: two selectors in one `fromEndpoints` or `toEndpoints`, one of them with nothing but the labels of
-    ///   namespaces, the other with nothing but those of pods.
-    /// - Calico and ClusterNetworkPolicy: not concerned, in them both stand in one place.
+    /// - Cilium: two selectors in one `fromEndpoints` or `toEndpoints`, one with only namespace labels, the other with
+    ///   only pod labels.
+    /// - Calico and ClusterNetworkPolicy: not checked, because they have both selectors in one place.
     ///
     /// ## Fires
     ///

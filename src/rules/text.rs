@@ -5,15 +5,15 @@ use std::hash::{DefaultHasher, Hasher as _};
 
 use crate::budget::charge;
 
-/// Maximum length of a message or of an advice, in bytes.
+/// Maximum length of a message or help text, in bytes.
 const MAX_LENGTH: usize = 1000;
 
-/// A text of which only the start is kept.
+/// A text of limited length.
 #[derive(Default)]
 struct Bounded {
     kept: String,
     left_out: usize,
-    /// Of what is left out. Two texts that differ only there stay different, which the ratchet relies on.
+    /// A hash of the rest. Two texts that differ only in the rest stay different, which the ratchet relies on.
     digest: DefaultHasher,
 }
 
@@ -32,10 +32,10 @@ impl fmt::Write for Bounded {
     }
 }
 
-/// Writes a text of at most [`MAX_LENGTH`] bytes and a note on what is left out.
+/// Writes a text of at most [`MAX_LENGTH`] bytes, with a note about the omitted rest.
 pub(super) fn text(arguments: fmt::Arguments<'_>) -> String {
     let mut text = Bounded::default();
-    // Writing into memory does not fail, and what a Display impl says about its own failure does not matter here.
+    // Writing to a String does not fail, and an error of a Display impl does not matter here.
     let _ = text.write_fmt(arguments);
     if text.left_out > 0 {
         let (left_out, digest) = (text.left_out, text.digest.finish());

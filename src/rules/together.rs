@@ -1,4 +1,4 @@
-//! Rules of several policies added up: what they open for the same pods counts together, however it is split.
+//! Rules of several policies added up: all rules for the same pods count together, however they are split.
 
 use std::collections::HashMap;
 
@@ -7,20 +7,20 @@ use super::passed_on::Later;
 use crate::budget::charge;
 use crate::model::{Action, Direction, Policy, Protocol, Ranges, Rule as TrafficRule, Stage};
 
-/// Number of ports that an object may add to what others open already without being blamed for the sum.
+/// Number of ports that an object may add to the ports of other policies before the sum is reported for it.
 pub(super) const MIN_SHARE: u128 = 16;
 
-/// A rule that allows something, and the policy it stands in.
+/// An allow rule with its policy.
 #[derive(Clone, Copy)]
 pub(super) struct Part<'a> {
     pub(super) policy: &'a Policy,
     pub(super) rule: &'a TrafficRule,
-    /// Whether the policy is the one at hand.
+    /// True if the rule belongs to the policy under review.
     pub(super) is_own: bool,
 }
 
 impl<'a> Part<'a> {
-    /// Returns true if it is proved that this rule is for all pods that the other one is for.
+    /// Returns true if it is proved that this rule applies to all pods of the other rule.
     pub(super) fn is_for_those_of(&self, other: &Part<'_>, case: &Case<'_>) -> bool {
         charge(1);
         (self.rule.only.is_none() || self.rule.only == other.rule.only)
@@ -29,21 +29,21 @@ impl<'a> Part<'a> {
                 || self.policy.subject.covers(&other.policy.subject, case.view, &mut { usize::MAX }))
     }
 
-    /// The ports of a protocol that the rule is sure to allow.
+    /// The ports of a protocol that the rule is known to allow.
     pub(super) fn ports(&self, protocol: Protocol) -> Ranges<u16> {
         self.rule.ports.known_numbers(protocol)
     }
 
-    /// The policy, if it is another object than the one at hand.
+    /// The policy, if it belongs to another object than the one under review.
     pub(super) fn other_object(&self, case: &Case<'_>) -> Option<&'a Policy> {
         (!self.policy.object.is_same_object(&case.change.object().id)).then_some(self.policy)
     }
 }
 
-/// The rules of one direction that are wanted and allow something for pods of a policy: those of other objects, those of the
-/// policies before it in its object, and then its own.
+/// The matching allow rules of one direction for pods of a policy: first the rules of other objects, then those of
+/// earlier policies in its object, then its own.
 ///
-/// None where its own rules open so few ports that no sum is held against them.
+/// None if its own rules open so few ports that a sum is not reported for it.
 pub(super) fn parts<'a>(
     case: &Case<'a>,
     policy: &'a Policy,
@@ -56,7 +56,7 @@ pub(super) fn parts<'a>(
         rule.ports.entries() > 0 && is_wanted(rule)
     };
     let own = || policy.side(direction).rules.iter().filter(is_wanted);
-    // Most policies list a few ports, and need no more than this.
+    // Most policies list a few ports and need only this check.
     if own().map(|rule| rule.ports.known_at_most()).sum::<u128>() <= MIN_SHARE {
         return None;
     }
@@ -89,12 +89,12 @@ fn spans(rule: &TrafficRule, protocol: Protocol) -> Vec<(u16, u16)> {
     rule.ports.known_numbers(protocol).as_slice().to_vec()
 }
 
-/// The ports of a protocol that some of these rules allow.
+/// The ports of a protocol that at least one of these rules allows.
 pub(super) fn sum<'a>(parts: impl IntoIterator<Item = &'a Part<'a>>, protocol: Protocol) -> Ranges<u16> {
     parts.into_iter().flat_map(|part| spans(part.rule, protocol)).collect()
 }
 
-/// For each kind of pods among these rules, the rules that are for all of them. A rule stands for those of the same pods.
+/// Groups the rules by the pods that they apply to: for each distinct set of pods, all rules that apply to all of them.
 pub(super) fn by_pods<'a>(parts: &[Part<'a>], case: &Case<'_>) -> Vec<Vec<Part<'a>>> {
     let mut kinds: HashMap<_, (Part<'a>, Vec<Part<'a>>)> = HashMap::new();
     let mut order = Vec::new();
@@ -121,7 +121,7 @@ pub(super) fn by_pods<'a>(parts: &[Part<'a>], case: &Case<'_>) -> Vec<Vec<Part<'
     kinds.iter().map(all).filter(|parts| parts.iter().any(|part| part.is_own)).collect()
 }
 
-/// The objects with which the rules of the object at hand open something, for the end of a message.
+/// The other objects that contribute to a sum, as the end of a message.
 pub(super) fn with_whom(parts: &[Part<'_>], case: &Case<'_>) -> String {
     const MAX_NAMES: usize = 3;
     let mut names: Vec<&Policy> = Vec::new();

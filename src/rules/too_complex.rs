@@ -5,23 +5,25 @@ use crate::budget::Exceeded;
 use crate::model::{Finding, ObjectRef, Path};
 
 rule! {
-    /// Judging the object takes more work or memory than one request may cost.
+    /// Checking the object exceeds the work or memory limit of one request.
     ///
     /// ## Why
     ///
-    /// One request must not keep the others waiting. Every request has a budget, counted in steps and bytes and not in
-    /// time, so that it is decided alike on a fast and on a slow machine. An object that exceeds it was not judged to the
-    /// end, so nobody knows what it opens or cuts off.
+    /// One request must not delay the others. Every request has a budget in steps and bytes. It is not counted in time,
+    /// so that the result is the same on fast and slow machines. An object that exceeds the budget was not fully
+    /// checked, so it is unknown what it allows or blocks.
     ///
     /// ## What it looks at
     ///
-    /// Objects of every kind that is judged: policies of every dialect (NetworkPolicy, Cilium, Calico, ClusterNetworkPolicy),
-    /// namespaces and workloads. The budget of the request counts: reading the object and its old state, every rule, the proofs, the preview and the fixes
-    /// charge it. 2,000,000 steps and 64 MiB, which are about 250 ms of one core. A NetworkPolicy reaches the limit
-    /// with some 20,000 rules or 30,000 CIDRs.
+    /// Objects of every kind: policies of every dialect (NetworkPolicy, Cilium, Calico, ClusterNetworkPolicy),
+    /// namespaces and workloads. Parsing the object and its old state, every rule, the proofs, the preview and the
+    /// fixes charge the budget of the request.
     ///
-    /// The deletion of such an object is allowed with a warning, so that it can be removed. What the rules found before the
-    /// limit was reached is reported too.
+    /// **Limits.** 2,000,000 steps and 64 MiB per request, about 250 ms of one core. A NetworkPolicy reaches the limit
+    /// with about 20,000 rules or 30,000 CIDRs.
+    ///
+    /// The deletion of such an object is allowed with a warning, so that it can be removed. Findings from before the
+    /// limit was reached are reported too.
     ///
     /// ## Fires
     ///
@@ -57,7 +59,7 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// None. `warn` lets such objects in with a warning, unjudged.
+    /// None. With mode `warn` such objects are allowed unchecked, with a warning.
     "too-complex", Deny,
     #[derive(Default)]
     pub struct TooComplex {}
@@ -71,7 +73,7 @@ impl Rule for TooComplex {
 /// The name of the rule.
 pub const TOO_COMPLEX: &str = <TooComplex as super::Defined>::NAME;
 
-/// The finding that judging an object exceeded the budget.
+/// The finding for an object that exceeded the budget.
 #[must_use]
 pub fn too_complex(object: ObjectRef, exceeded: Exceeded) -> Finding {
     Finding {

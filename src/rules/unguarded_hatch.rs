@@ -7,28 +7,34 @@ use crate::model::{Object, Path};
 use crate::view::{Hatch, HatchFault, Site};
 
 rule! {
-    /// Enforcement is switched off without a reason, without an end, or by somebody who may not.
+    /// Enforcement is disabled without a reason, without an end, or by a user without permission.
     ///
     /// ## Why
     ///
-    /// The escape hatch lets everything through. Without an end it stays open when nobody remembers it, without a reason
-    /// nobody dares to close it, and if whoever may label a namespace could open it, it would not be a gate at all.
+    /// The escape hatch of a namespace allows all traffic. Without an end it stays open when it is forgotten, and
+    /// without a reason it is hard to decide whether it may be closed. If every user who may label a namespace could
+    /// open it, policies would protect nothing.
     ///
     /// ## What it looks at
     ///
-    /// The label `enforcement: disabled` of namespaces, the annotations `reason` and `until`, and who makes the change. It is
-    /// asked only when a change opens the hatch, keeps it open for longer, or gives another reason: closing it, or closing it
-    /// earlier, is always fine, and so is any other change of the namespace while it is open. What counts as an end is a time
-    /// in the future, at most `hatch.maxDuration` ahead. Any other value of the label but `enabled`, `enforced`, `on` and
-    /// `true` is a finding too, since it does nothing: somebody believes that the hatch is open. A file has no author yet, so
-    /// offline only reason and end count. A hatch that nobody was asked about and whose end is later than that never opens: the
-    /// controller closes it, as it does when the time is over.
+    /// The namespace label `enforcement: disabled`, the annotations `reason` and `until`, and the user who makes the
+    /// change.
     ///
-    /// The annotation `opened-by` records the user that opened the hatch. Portcullis writes it from the request. A user who
-    /// writes another name, or removes it while the hatch is open, is denied; the right to `bypass` does not change that.
+    /// - The rule is evaluated only if a change opens the hatch, extends it, or changes the reason. Closing the hatch,
+    ///   closing it earlier, and any other change of the namespace while it is open are always allowed.
+    /// - `until` has to be a time in the future, at most `hatch.maxDuration` ahead.
+    /// - Label values other than `disabled`, `enabled`, `enforced`, `on` and `true` are reported, because they have no
+    ///   effect although the user may expect the hatch to be open.
+    /// - Offline only the reason and the end are checked, because a file has no author.
+    /// - If a hatch was set without this check, and its end is too far ahead, it never opens: the controller closes it,
+    ///   as it does when the end is reached.
     ///
-    /// It holds while a hatch is open, and no object can be exempt from it. It looks at no policies, so the dialects
-    /// (NetworkPolicy, Cilium, Calico, ClusterNetworkPolicy) make no difference.
+    /// The annotation `opened-by` records the user that opened the hatch. Portcullis sets it from the request. A user
+    /// who sets another name, or removes it while the hatch is open, is denied; the permission to `bypass` the rule
+    /// does not change that.
+    ///
+    /// The rule also applies while a hatch is open, and objects cannot be exempted from it. Policies are not checked,
+    /// so the dialects (NetworkPolicy, Cilium, Calico, ClusterNetworkPolicy) make no difference.
     ///
     /// ## Fires
     ///
@@ -57,14 +63,14 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// None. How far ahead the end may be is `hatch.maxDuration` of the configuration. In a cluster who may is what RBAC
-    /// says: the verb `bypass` on `rules` of the group portcullis.dev, by the name of this rule.
+    /// None. The latest end is set by `hatch.maxDuration` of the configuration. On a cluster RBAC grants the
+    /// permission: the verb `bypass` on `rules` of the group portcullis.dev, with the name of this rule.
     "unguarded-hatch", Deny, guard = true, on = [Namespaces],
     #[derive(Default)]
     pub struct UnguardedHatch {}
 }
 
-/// Values that say what holds anyway.
+/// Values that state the default: enforcement is on.
 const ON: [&str; 4] = ["enabled", "enforced", "on", "true"];
 
 impl UnguardedHatch {
@@ -79,7 +85,7 @@ impl UnguardedHatch {
             return;
         }
         let expected = opener(site, old, object, username, case.occasion.now);
-        // /mutate writes it, and is not required to answer.
+        // `/mutate` sets it, but its webhook may fail without blocking the request.
         if after == expected || after.is_none() && expected == Some(username) {
             return;
         }
@@ -148,8 +154,8 @@ impl Rule for UnguardedHatch {
     }
 }
 
-/// The user that a namespace should name as the one that opened its hatch, if this user makes this change. The last user
-/// that opened it further counts.
+/// The user that a namespace should name as the opener of its hatch, if this user makes this change. It is the last
+/// user that opened or extended it.
 #[must_use]
 pub fn opener<'a>(
     site: &Site,
@@ -168,12 +174,12 @@ pub fn opener<'a>(
     }
 }
 
-/// What a namespace says about its hatch.
+/// The state of the hatch, from the label and annotations of a namespace.
 fn said<'a>(case: &Case<'_>, object: &'a Object) -> Option<Result<Hatch<'a>, HatchFault<'a>>> {
     case.site.hatch(&object.as_namespace()?.labels, &object.annotations, case.occasion.now)
 }
 
-/// Whether both namespaces say the same about the hatch, word for word.
+/// Returns true if both namespaces have the same label and annotations of the hatch.
 fn is_unchanged(site: &Site, old: &Object, new: &Object) -> bool {
     let label = site.enforcement_label();
     let says = |object: &Object| object.as_namespace()?.labels.get(&label).map(str::to_owned);
@@ -183,7 +189,7 @@ fn is_unchanged(site: &Site, old: &Object, new: &Object) -> bool {
             .all(|key| old.annotations.get(key) == new.annotations.get(key))
 }
 
-/// Whether a hatch that was open is open for the same reason and for no longer.
+/// Returns true if an open hatch keeps its reason and does not end later.
 fn is_narrower(old: Option<Result<Hatch<'_>, HatchFault<'_>>>, new: &Result<Hatch<'_>, HatchFault<'_>>) -> bool {
     match (old, new) {
         (Some(Ok(old)), Ok(new)) => old.reason == new.reason && new.until <= old.until,

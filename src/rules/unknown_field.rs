@@ -4,21 +4,23 @@ use super::{Case, Findings, Rule};
 use crate::model::FaultKind;
 
 rule! {
-    /// A field is not known, or what it means is not understood.
+    /// A policy has an unknown field, or a field that Portcullis does not understand.
     ///
     /// ## Why
     ///
-    /// A misspelt field is dropped on its way into the cluster, and the policy that is left means something else: a `ports`
-    /// that is called `port` opens every port. And a field that is newer than Portcullis, or that it cannot judge, could
-    /// change what all the others mean. The verdict is made without it, and says so.
+    /// The API server drops a misspelt field, and the remaining policy has another meaning: a rule with `port` instead
+    /// of `ports` allows every port. And a field that is newer than Portcullis, or that it cannot evaluate, may change
+    /// the meaning of all others. Portcullis ignores the field in its decision and reports it.
     ///
     /// ## What it looks at
     ///
-    /// The `spec` (and `specs`) of every policy, by the fields that its kind has; the pages of the dialects have a table of
-    /// them.
+    /// The `spec` (and `specs`) of every policy, compared with the fields of its kind. The pages of the dialects have a
+    /// table of these fields.
     ///
-    /// - NetworkPolicy, ClusterNetworkPolicy: fields that the kind does not have; peers and protocols of a later version.
-    /// - Cilium: the same, and what is understood in part: groups of CIDRs and of clouds, policies for nodes.
+    /// - NetworkPolicy, ClusterNetworkPolicy: fields that the kind does not have; peers and protocols of a later
+    ///   version.
+    /// - Cilium: the same, and fields that are only partly understood: CIDR groups and cloud provider groups, policies
+    ///   for nodes.
     /// - Calico: the same, and policies for host endpoints only, `global()` in rules.
     ///
     /// ## Fires

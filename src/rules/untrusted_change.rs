@@ -4,25 +4,33 @@ use super::{Case, Findings, Rule};
 use crate::model::{Body, Namespace, Object, Path};
 
 rule! {
-    /// A policy, or a label that chooses policies, is changed by somebody who is not listed.
+    /// A user who is not listed changes a policy, or a label that selects policies.
     ///
     /// ## Why
     ///
-    /// Where policies come from Git, a change by hand is either undone within minutes or never seen by anybody. With this
-    /// rule only the tool that brings them changes them.
+    /// If policies are deployed from Git, a manual change is either reverted within minutes or goes unnoticed. With
+    /// this rule only the deployment tool can change them.
     ///
     /// ## What it looks at
     ///
-    /// Who makes, changes or deletes policies of any dialect (NetworkPolicy, Cilium, Calico and its tiers,
-    /// ClusterNetworkPolicy), and who sets, changes or removes the labels of a namespace that choose policies: profile,
-    /// access, enforcement. The profile that a new namespace gets of its own accord counts for nobody. The user of the
-    /// baseline controller may always, and so may those that only finish the deletion of a namespace or of an owner, and Calico's
-    /// API server (`calicoAPIServers`) where it stores what others wrote. A change that leaves the spec of a policy as it is is
-    /// not asked about. Offline it never fires, since a file has no author.
+    /// The user who creates, changes or deletes policies of any dialect (NetworkPolicy, Cilium, Calico and its tiers,
+    /// ClusterNetworkPolicy), and the user who sets, changes or removes the namespace labels that select policies:
+    /// profile, access, enforcement.
+    ///
+    /// Always allowed are:
+    ///
+    /// - the default profile that a new namespace gets automatically;
+    /// - the user of the baseline controller;
+    /// - the namespace controller and the garbage collector, when they finish the deletion of a namespace or of an
+    ///   owner;
+    /// - Calico's API server (`calicoAPIServers`), when it stores an object that a user sent to it;
+    /// - a change that leaves the spec of a policy unchanged.
+    ///
+    /// Offline the rule never fires, because a file has no author.
     ///
     /// ## Fires
     ///
-    /// If somebody comes with it who is not listed:
+    /// If a user who is not listed applies it:
     ///
     /// ```yaml
     /// apiVersion: networking.k8s.io/v1
@@ -48,8 +56,9 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// - `users`: the names of those who may, such as `system:serviceaccount:flux-system:kustomize-controller`. None by default.
-    /// - `groups`: groups whose members may. None by default.
+    /// - `users`: the users that may make changes, such as `system:serviceaccount:flux-system:kustomize-controller`.
+    ///   None by default.
+    /// - `groups`: the groups whose members may make changes. None by default.
     "untrusted-change", Off, on = [Policies, Namespaces],
     #[derive(Default)]
     pub struct UntrustedChange {
@@ -81,7 +90,7 @@ impl Rule for UntrustedChange {
     }
 }
 
-/// The labels that choose policies and are not as they were, where they are written.
+/// The labels that select policies and are changed, with their paths.
 fn changed_labels(case: &Case<'_>, new: &Namespace) -> Vec<(Path, String)> {
     let site = case.site;
     let old = case.change.old().and_then(Object::as_namespace);

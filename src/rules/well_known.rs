@@ -1,4 +1,4 @@
-//! Pods that settings name: those of Prometheus, of the mesh.
+//! Pods that settings name: the pods of Prometheus and of the mesh.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use serde::Deserialize;
 
 use crate::model::{End, Endpoint, Labels};
 
-/// Pods that everybody knows.
+/// Pods that are named in a setting.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "WrittenPods")]
 pub(super) struct WellKnown {
-    /// The namespace that they are in.
+    /// The namespace of the pods.
     pub(super) namespace: String,
-    /// What is known of their labels.
+    /// The known labels of the pods.
     pub(super) labels: Labels,
 }
 
@@ -35,7 +35,7 @@ impl WellKnown {
         Self { namespace: namespace.to_owned(), labels: [(key, value)].into_iter().collect() }
     }
 
-    /// They as the other end of a connection.
+    /// The pods as the other end of a connection.
     pub(super) fn end(&self) -> End<'_> {
         End::Pod(Endpoint {
             namespace: &self.namespace,
@@ -56,7 +56,7 @@ impl std::fmt::Display for WellKnown {
 }
 
 impl WellKnown {
-    /// The pods of Prometheus, as the Prometheus Operator labels them.
+    /// The Prometheus pods, with the labels that the Prometheus Operator sets.
     pub(super) fn prometheus() -> Self {
         Self::of("monitoring", ("app.kubernetes.io/name", "prometheus"))
     }

@@ -1,4 +1,4 @@
-//! What is wrong with the ports or the peers of a rule that was meant to allow a flow.
+//! Faults in the ports or peers of a rule that was meant to allow a flow.
 
 use super::Target;
 use crate::budget::charge;
@@ -8,7 +8,7 @@ use crate::model::{
 };
 use crate::rules::Case;
 
-/// Another way to serve the same, which the rule allows.
+/// An alternative setup that the rule allows, such as another DNS server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::rules) enum OtherWay {
     /// Pods with these labels on this port.
@@ -24,17 +24,17 @@ pub(in crate::rules) enum OtherWay {
     Address(String),
 }
 
-/// What is wrong with a peer or a port of a rule.
+/// A fault in a peer or port of a rule.
 #[derive(Default)]
 pub(super) struct Fault {
-    /// What is wrong, as the end of a sentence about the policy.
+    /// The problem, as the end of a sentence about the policy.
     pub(super) problem: String,
     pub(super) cure: String,
     pub(super) other_way: Option<OtherWay>,
     pub(super) fix: Option<Fix>,
 }
 
-/// Returns true if one entry of a list of ports is for the target's port, in whichever protocol.
+/// Returns true if a port entry contains exactly the target's port, over any protocol.
 pub(super) fn lists_port(ports: &Ports, target: &Target<'_>) -> bool {
     let Ports::Only(ports) = ports else { return false };
     ports.iter().any(|port| match &port.numbers {
@@ -44,7 +44,7 @@ pub(super) fn lists_port(ports: &Ports, target: &Target<'_>) -> bool {
     })
 }
 
-/// Returns true if a rule whose peers include the target is about the target, and not about everything.
+/// Returns true if a rule whose peers include the target is specific to the target.
 pub(super) fn is_meant(rule: &Rule, target: &Target<'_>) -> bool {
     lists_port(&rule.ports, target)
         || rule.peers.listed().iter().any(|peer| match &peer.who {
@@ -53,7 +53,8 @@ pub(super) fn is_meant(rule: &Rule, target: &Target<'_>) -> bool {
         })
 }
 
-/// Returns true if a selector of pods mentions a label value of the target's pods, or all pods of the target's namespace.
+/// Returns true if a pod selector requires a label value of the target's pods, or selects all pods of the target's
+/// namespace.
 fn is_like_pods(pods: &Pods, target: &Target<'_>) -> bool {
     let is_like_namespace = || match &pods.namespaces {
         Namespaces::Own(_) => false,
@@ -73,7 +74,7 @@ fn is_like_labels(labels: &Selector, target: &Target<'_>) -> bool {
     })
 }
 
-/// Returns true if a selector asks for a label of this kind.
+/// Returns true if a selector requires a label of this kind.
 fn mentions(selector: &Selector, is_wanted: &dyn Fn(&str, &str) -> bool) -> bool {
     charge(1);
     match selector {
@@ -87,7 +88,7 @@ fn mentions(selector: &Selector, is_wanted: &dyn Fn(&str, &str) -> bool) -> bool
     }
 }
 
-/// What is wrong with the ports of a rule.
+/// The fault in the ports of a rule.
 pub(super) fn port_fault(rule: &Rule, target: &Target<'_>) -> Option<Fault> {
     let Ports::Only(listed) = &rule.ports else { return None };
     charge(listed.len() / 8);
@@ -98,7 +99,8 @@ pub(super) fn port_fault(rule: &Rule, target: &Target<'_>) -> Option<Fault> {
         return Some(Fault {
             problem: text!("allows port {number} over {own}, but not over {protocol}"),
             cure: text!("add port {number} with `protocol: {protocol}`"),
-            // Rules for requests are for one protocol. An entry for more ports would open them all, and lookups need TCP too.
+            // No fix for L7 rules, which are for one protocol; for port ranges, which would be opened as a whole; and
+            // for entries other than TCP, because DNS needs TCP too.
             fix: (rule.filter != Some(Filter::Requests)
                 && own == Protocol::Tcp
                 && other.numbers == Numbers::Range(*number, *number))
@@ -131,11 +133,11 @@ pub(super) fn port_fault(rule: &Rule, target: &Target<'_>) -> Option<Fault> {
     })
 }
 
-/// What is wrong with the peer of a rule that is most like the target.
+/// The fault of the peer that is most similar to the target.
 pub(super) fn peer_fault(case: &Case<'_>, rule: &Rule, target: &Target<'_>) -> Option<Fault> {
     let is_certain = lists_port(&rule.ports, target);
     let faults = rule.peers.listed().iter().filter_map(|peer| who_fault(case, &peer.who, rule, target, is_certain));
-    // A fault of a selector of pods says more than one of an address.
+    // A fault of a pod selector is more specific than a fault of an address.
     faults.min_by_key(|(order, _)| *order).map(|(_, fault)| fault)
 }
 
@@ -151,7 +153,7 @@ fn who_fault(case: &Case<'_>, who: &Who, rule: &Rule, target: &Target<'_>, is_ce
             let fault = Fault {
                 problem: text!("allows entity {}, which does not include pods", entity.name()),
                 cure: text!("allow {}", target.place),
-                // DNS on the node itself is a part of this entity.
+                // A DNS server on the node itself is part of this entity.
                 other_way: matches!(entity, Entity::Host | Entity::RemoteNode)
                     .then(|| OtherWay::Address(NODE_LOCAL.to_owned())),
                 fix: None,
@@ -177,7 +179,7 @@ fn who_fault(case: &Case<'_>, who: &Who, rule: &Rule, target: &Target<'_>, is_ce
 /// The usual address of NodeLocal DNSCache.
 const NODE_LOCAL: &str = "169.254.20.10";
 
-/// What is wrong with a selector of pods.
+/// The fault of a pod selector.
 fn pods_fault(case: &Case<'_>, pods: &Pods, rule: &Rule, target: &Target<'_>) -> Option<Fault> {
     let End::Pod(endpoint) = &target.end else {
         return Some(Fault {
@@ -202,7 +204,7 @@ fn pods_fault(case: &Case<'_>, pods: &Pods, rule: &Rule, target: &Target<'_>) ->
     Some(Fault { problem, cure, other_way, fix: None })
 }
 
-/// What is wrong with the namespaces of a selector of pods, and what to change.
+/// The fault of the namespaces of a pod selector, with its fix.
 fn namespace_fault(case: &Case<'_>, pods: &Pods, target: &Target<'_>) -> Option<(String, String)> {
     let Target { name, namespace, .. } = target;
     if pods.namespaces.mean(namespace, case.view) == Some(true) {
@@ -236,7 +238,7 @@ fn namespace_fault(case: &Case<'_>, pods: &Pods, target: &Target<'_>) -> Option<
     Some((problem, cure))
 }
 
-/// What is wrong with the labels that a selector of pods asks for, and what to change.
+/// The fault of the labels of a pod selector, with its fix.
 fn labels_fault(
     case: &Case<'_>,
     pods: &Pods,
@@ -251,7 +253,7 @@ fn labels_fault(
     Some((text!("selects pods with {labels}, and {} have {own}", target.name), text!("select pods with {own}")))
 }
 
-/// What is wrong with a block of addresses.
+/// The fault of an address block.
 fn block_fault(block: &Block, target: &Target<'_>) -> Fault {
     let name = target.name;
     let cure = text!("allow {}", target.place);
@@ -278,13 +280,14 @@ fn block_fault(block: &Block, target: &Target<'_>) -> Fault {
     Fault { problem, cure, other_way, fix: None }
 }
 
-/// The pods that a rule allows, if it tells their labels in full: they may serve the same.
+/// The pods that a rule allows, if it requires all of their labels by value. They may serve the same purpose as the
+/// target.
 fn other_pods(pods: &Pods, rule: &Rule, target: &Target<'_>) -> Option<OtherWay> {
     let labels = pods.labels.as_ref().filter(|labels| is_like_labels(labels, target))?;
     let mut asked = Vec::new();
     collect(labels, &mut asked);
     let namespace = match &pods.namespaces {
-        // A peer without a namespace is a slip of the author, and no other way.
+        // A missing namespace selector is a mistake of the author, not an alternative setup.
         Namespaces::Own(_) => return None,
         Namespaces::Matching(selector) => match selector.values_of(NAME_LABEL) {
             Some([name]) => &**name,
@@ -304,7 +307,7 @@ fn other_pods(pods: &Pods, rule: &Rule, target: &Target<'_>) -> Option<OtherWay>
     })
 }
 
-/// The labels that a selector asks for by one value each.
+/// Collects the labels that a selector requires with a single value.
 fn collect<'a>(selector: &'a Selector, asked: &mut Vec<(&'a str, &'a str)>) {
     /// Maximum number of labels.
     const MAX: usize = 8;
