@@ -1,4 +1,4 @@
-//! An answer as it goes out.
+//! The response to an AdmissionReview.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,18 +7,18 @@ use serde::Serialize;
 use super::review::{API_VERSION, KIND};
 use crate::dialect::Patch;
 
-/// What is answered.
+/// The content of a response.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) denial: Option<Denial>,
-    /// The most important first.
+    /// The warnings, the most important first.
     pub(super) warnings: Vec<String>,
-    /// Names of rules, for the API server's audit log.
+    /// The rules with findings, for the audit log of the API server.
     pub(super) audit: Option<String>,
     pub(super) patch: Option<Patch>,
 }
 
-/// Why a request is refused.
+/// The reason for the denial of a request.
 #[derive(Debug)]
 pub(super) struct Denial {
     pub(super) code: u16,
@@ -27,7 +27,7 @@ pub(super) struct Denial {
     pub(super) causes: Vec<Cause>,
 }
 
-/// One of the reasons, for clients that read them.
+/// One cause of a denial, for clients that read `status.details.causes`.
 #[derive(Debug, Serialize)]
 pub(super) struct Cause {
     pub(super) reason: &'static str,
@@ -36,17 +36,17 @@ pub(super) struct Cause {
 }
 
 impl Denial {
-    /// The object cannot be judged.
+    /// The object cannot be parsed.
     pub(super) fn unreadable(message: String) -> Self {
         Self { code: 422, reason: "Invalid", message, causes: Vec::new() }
     }
 
-    /// What the decision needs to know cannot be found out.
+    /// A lookup that the decision requires failed.
     pub(super) fn undecided(message: String) -> Self {
         Self { code: 403, reason: "Forbidden", message, causes: Vec::new() }
     }
 
-    /// The review does not have the form that it should have.
+    /// The review is malformed.
     pub(super) fn malformed(message: String) -> Self {
         Self { code: 400, reason: "BadRequest", message, causes: Vec::new() }
     }
@@ -67,7 +67,7 @@ struct Response<'a> {
     allowed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<Status<'a>>,
-    /// Base64 of the JSON, as Go's `[]byte` is written.
+    /// The JSON patch in base64, the encoding of Go's `[]byte`.
     #[serde(skip_serializing_if = "Option::is_none")]
     patch: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,7 +98,7 @@ struct Details<'a> {
     causes: &'a [Cause],
 }
 
-/// The bytes of an answer to the request with this uid.
+/// Serializes the response to the request with this uid.
 pub(super) fn write(uid: &str, outcome: &Outcome) -> Vec<u8> {
     let status = outcome.denial.as_ref().map(|denial| Status {
         status: "Failure",
@@ -115,7 +115,7 @@ pub(super) fn write(uid: &str, outcome: &Outcome) -> Vec<u8> {
             uid,
             allowed: outcome.denial.is_none(),
             status,
-            // One without the other is an error to the API server.
+            // The API server rejects one without the other.
             patch_type: patch.is_some().then_some("JSONPatch"),
             patch: patch.map(|patch| STANDARD.encode(patch)),
             warnings: &outcome.warnings,
@@ -123,7 +123,7 @@ pub(super) fn write(uid: &str, outcome: &Outcome) -> Vec<u8> {
         },
     };
     let mut body = Vec::with_capacity(256);
-    // Nothing in it can fail to be written: no map has keys other than text, and a Vec takes everything.
+    // Serialization cannot fail: all maps have string keys, and writing to a Vec always succeeds.
     if serde_json::to_writer(&mut body, &review).is_err() {
         body.clear();
     }

@@ -1,4 +1,4 @@
-//! Who makes a request, as far as rules ask, and what has to be found out for that.
+//! The author of a request, as rules see it, and the lookups that the decision requires.
 
 use std::cell::{OnceCell, RefCell};
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::model::Object;
 use crate::rules::{Author, Named, Occasion};
 use crate::view::{Facts, Need, Requester, View};
 
-/// One attempt to decide a request with what is known, and what turned out to be missing.
+/// One attempt to decide a request with the known facts. It collects the missing lookups.
 pub(super) struct Asking<'a> {
     knowledge: &'a Knowledge,
     facts: &'a Facts,
@@ -38,7 +38,7 @@ impl<'a> Asking<'a> {
         Occasion { author: self, now: self.now }
     }
 
-    /// What the decision has to know and does not. Where there is anything, the decision is none.
+    /// The lookups that the decision still requires. If there are any, the decision is not valid yet.
     pub(super) fn into_needs(self) -> Vec<Need> {
         self.needs.into_inner()
     }
@@ -54,11 +54,12 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// The view, with the namespace of the request and with what was read for this decision, if the watches have not reported
-    /// that yet, and with the policies that the namespace is due; none where the view of the server is to be used.
+    /// A view that also contains the namespace of the request, the objects read for this decision that the watches have
+    /// not reported yet, and the baseline policies that are not stored yet. None if the view of the server needs no
+    /// additions.
     ///
     /// # Errors
-    /// The request cannot be decided: why.
+    /// Fails if the request cannot be decided, with the reason.
     pub(super) fn view(&self) -> Result<Option<View>, String> {
         let mut view = self.watched()?;
         if let Some(Ok(stored)) = &self.facts.stored {
@@ -79,7 +80,7 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// The policies that the controller has still to write into the namespace of the request.
+    /// The baseline policies that the controller has not written into the namespace of the request yet.
     fn due(&self, view: &View) -> Vec<Object> {
         let Knowledge { policies, configuration, applies_baselines, .. } = self.knowledge;
         match self.request.namespace.as_deref() {
@@ -106,7 +107,7 @@ impl<'a> Asking<'a> {
                 view.insert(namespace.clone());
                 Ok(Some(view))
             }
-            // What is in a namespace that is gone goes too.
+            // The policies of a deleted namespace are deleted with it.
             Some(Ok(None)) if self.request.operation == "DELETE" => Ok(None),
             Some(Ok(None)) => Err(format!("there is no namespace {name}")),
             Some(Err(why)) => Err(format!("namespace {name} could not be looked up: {why}")),

@@ -1,4 +1,4 @@
-//! What another profile cuts, and what goes on whatever it says.
+//! The traffic that a change of the profile cuts off, and the traffic that other policies still allow.
 
 use super::preview::{NAMED_POLICIES, POLICIES, concerning};
 use crate::model::{
@@ -7,13 +7,13 @@ use crate::model::{
 };
 use crate::view::{Scene, Site, View};
 
-/// Whether one of these policies isolates pods in this direction.
+/// Returns true if one of these policies isolates pods in this direction.
 pub(super) fn isolates(policies: &[&Policy], direction: Direction, around: &Scene<'_>) -> bool {
     policies.iter().any(|policy| policy.standing == Standing::InForce && policy.isolates(direction, around))
 }
 
-/// What the old profile allows, and neither the new one nor anything else in the namespace does. None if that is more than
-/// one look tells.
+/// The traffic that the old profile allows, and that neither the new profile nor another policy of the namespace
+/// allows. None if the comparison exceeds its limit.
 pub(super) fn cuts(
     site: &Site,
     view: &View,
@@ -23,7 +23,7 @@ pub(super) fn cuts(
     new: &[&Policy],
 ) -> Option<Vec<String>> {
     let name = &*namespace.id.name;
-    // What both profiles have stays, whatever it means.
+    // Policies that both profiles have keep their effect.
     let old = within(name, old.iter().copied().filter(|policy| !new.contains(policy)));
     let after = within(name, new.iter().copied().chain(others(site, view, namespace)));
     let cut = uncovered(&all(&old), &all(&after), &Scene::with(view, namespace))?;
@@ -37,8 +37,8 @@ pub(super) fn cuts(
     Some(lines)
 }
 
-/// Policies that somebody else wrote and that let anybody in, or out to anywhere, where the profile does not. None if they are
-/// more than one look tells.
+/// Policies of other authors that allow ingress from anywhere or egress to anywhere, which the profile does not allow.
+/// None if the comparison exceeds its limit.
 pub(super) fn what_stays_open(site: &Site, view: &View, namespace: &Object, due: &[&Policy]) -> Option<Vec<String>> {
     let is_open = |rule: &Rule| match &rule.peers {
         Peers::Any => true,
@@ -56,13 +56,13 @@ pub(super) fn what_stays_open(site: &Site, view: &View, namespace: &Object, due:
     Some(others.iter().filter_map(stays_open).take(NAMED_POLICIES).collect())
 }
 
-/// The policies of the namespace that the controller did not write.
+/// The policies for the namespace that the controller did not write.
 fn others<'a>(site: &'a Site, view: &'a View, namespace: &'a Object) -> impl Iterator<Item = &'a Policy> {
     concerning(view, namespace).filter(|policy| !site.is_reserved(&policy.object)).take(POLICIES)
 }
 
-/// What is in force of policies that are known to be for pods of a namespace, as policies of that namespace that add up with
-/// the others: what single ones deny, and what stands in other stages, is no matter of profiles.
+/// The additive part of the enforced policies for a namespace, converted to policies of that namespace. Deny rules and
+/// other stages are left out, because they apply under every profile.
 fn within<'a>(namespace: &str, policies: impl Iterator<Item = &'a Policy>) -> Vec<Policy> {
     let adding_up = policies.filter(|policy| policy.standing == Standing::InForce && policy.stage == Stage::Policies);
     let narrowed = adding_up.cloned().map(|mut policy| {
@@ -79,7 +79,7 @@ fn all(policies: &[Policy]) -> Vec<&Policy> {
     policies.iter().collect()
 }
 
-/// What is left of a rule, in words.
+/// Describes the remaining part of a rule.
 fn words(left: &Allowance<'_>) -> String {
     let way = match left.direction {
         Direction::Ingress => "from",
@@ -88,7 +88,7 @@ fn words(left: &Allowance<'_>) -> String {
     format!("{} {way} {} on {}", left.direction, shortly(&left.peers), left.ports)
 }
 
-/// Peers in as few words as a warning has room for.
+/// Describes peers briefly enough for a warning.
 fn shortly(peers: &Peers) -> String {
     if peers.listed().is_empty() || peers.listed().iter().any(|peer| peer.who.is_anywhere()) {
         return if *peers == Peers::Only(Vec::new()) { peers.to_string() } else { Peers::Any.to_string() };

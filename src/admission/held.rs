@@ -1,4 +1,4 @@
-//! Which pods of a namespace a profile holds, and which it does not.
+//! The pods of a namespace that a profile isolates, and the pods that it does not.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use crate::model::{Body, Direction, Endpoint, Labels, Object, ObjectRef, Policy,
 use crate::rules::{Change, Occasion};
 use crate::view::{NamespaceFacts, Running, Scene, View};
 
-/// At how many pods it looks at most.
+/// Maximum number of pods that are checked.
 const PODS: usize = 5_000;
-/// How often it asks at most whether a policy is for a pod.
+/// Maximum number of checks whether a policy selects a pod.
 const LOOKS: usize = 50_000;
-/// At how many templates it looks at most.
+/// Maximum number of pod templates that are checked.
 const TEMPLATES: usize = 20;
-/// How many pods it names.
+/// Maximum number of pods in a message.
 const NAMED: usize = 2;
 
 /// The pods of a namespace.
@@ -25,7 +25,7 @@ pub(super) fn pods<'a>(view: &'a View, namespace: &str) -> impl Iterator<Item = 
     running.iter().filter(|running| &*running.kind == "Pod")
 }
 
-/// The first of these names, and how many more there are.
+/// The first of these names, and the number of the others.
 pub(super) fn named(names: &[&str]) -> String {
     let mut listed = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
     if let Some(more) = names.len().checked_sub(NAMED).filter(|more| *more > 0) {
@@ -34,7 +34,7 @@ pub(super) fn named(names: &[&str]) -> String {
     listed
 }
 
-/// The pods that no policy holds.
+/// Reports the hostNetwork pods, which no policy isolates.
 pub(super) fn pods_that_escape(view: &View, namespace: &str, profile: &str) -> Option<String> {
     let pods = pods(view, namespace);
     let names: Vec<&str> =
@@ -48,11 +48,11 @@ pub(super) fn pods_that_escape(view: &View, namespace: &str, profile: &str) -> O
     Some(format!("{at_least}{words} the profile {profile}: {}", named(&names)))
 }
 
-/// What makes pods that could not start any more, since they use the network of their node. Whether they are exempt is not
-/// known: the view holds no annotations of theirs.
+/// Reports the workloads whose new pods will be denied because they use hostNetwork. An exemption is not considered,
+/// because the view does not contain the annotations of workloads.
 pub(super) fn templates_that_stop(configuration: &Configuration, view: &View, namespace: &Object) -> Option<String> {
     let name = &*namespace.id.name;
-    // What a Deployment makes is said of the Deployment.
+    // The ReplicaSets of a Deployment are reported as the Deployment.
     let makes_pods = |running: &&Running| !["Pod", "ReplicaSet"].contains(&&*running.kind);
     let running = view.namespace(name).map(NamespaceFacts::running).unwrap_or_default();
     let on_the_node = running.iter().filter(makes_pods).filter(|running| running.workload.host_network.is_some());
@@ -82,7 +82,7 @@ pub(super) fn templates_that_stop(configuration: &Configuration, view: &View, na
     })
 }
 
-/// The pods that the first profile of a namespace isolates, and that nothing isolates before.
+/// Reports the pods that the first profile of a namespace isolates, and that no policy isolated before.
 pub(super) fn pods_that_it_closes(
     view: &View,
     namespace: &Object,
@@ -106,7 +106,7 @@ pub(super) fn pods_that_it_closes(
     let mut last: Option<(&Arc<Workload>, Vec<bool>)> = None;
     for (count, pod) in pods(view, name).filter(|pod| pod.workload.host_network.is_none()).enumerate() {
         let workload = &pod.workload;
-        // Many are alike, and then they share what is said of them.
+        // Identical pods share their result.
         let known = last.take().filter(|(last, _)| Arc::ptr_eq(last, workload));
         let cost = if known.is_some() { 0 } else { 2 * isolating.len() };
         if count == PODS || looks < cost {

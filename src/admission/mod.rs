@@ -1,7 +1,7 @@
-//! The AdmissionReview wire: bytes in, bytes out. No HTTP here, and nothing is ever written anywhere.
+//! The AdmissionReview protocol, from request bytes to response bytes. No HTTP, and no writes to the cluster.
 //!
-//! Whatever can be read as a review is answered as a review, with its uid. What cannot is [refused](Refusal), so that
-//! the API server's failurePolicy decides; nothing that is broken is ever allowed.
+//! Every body that can be parsed as a review is answered as a review, with its uid. Any other body is
+//! [rejected](Refusal), so that the failurePolicy of the API server decides. A malformed request is never allowed.
 
 mod answer;
 mod asking;
@@ -26,25 +26,25 @@ use crate::engine::Judgement;
 use crate::rules::{self, Mode};
 use crate::view::{Need, View};
 
-/// All that decisions are made from.
+/// The state from which decisions are made.
 #[derive(Clone)]
 pub struct Knowledge {
-    /// What is asked, and what follows.
+    /// The configuration.
     pub configuration: Arc<Configuration>,
-    /// What is known of the cluster.
+    /// The known state of the cluster.
     pub view: Arc<View>,
-    /// The policies that namespaces are due.
+    /// The baseline policies of namespaces.
     pub policies: Arc<PolicySet>,
-    /// Why the view does not tell yet what is in the cluster, if it does not.
+    /// The reason why the view does not contain the whole cluster yet; none once it does.
     pub unsynced: Option<Arc<str>>,
     /// True if a controller applies baselines, now or once a replica leads, so that due policies count before they are stored.
     pub applies_baselines: bool,
-    /// Whether somebody applies baselines at present, so that it makes sense to wait for one.
+    /// True if a controller applies baselines at present, so that a pod can wait for one.
     pub controller_runs: bool,
 }
 
 impl Knowledge {
-    /// What is known where there is no cluster to watch.
+    /// The state without a watched cluster.
     #[must_use]
     pub fn new(configuration: Configuration, view: View, policies: PolicySet) -> Self {
         Self {
@@ -57,7 +57,8 @@ impl Knowledge {
         }
     }
 
-    /// What is known once files have changed: of a cluster that is watched, files tell nothing.
+    /// The state after a change of the files. If a cluster is watched, the view stays, because files do not describe
+    /// it.
     #[must_use]
     pub fn with_files(&self, files: &Self) -> Self {
         if !self.view.is_whole() {
@@ -68,21 +69,21 @@ impl Knowledge {
     }
 }
 
-/// What comes of an attempt to answer a review.
+/// The result of an attempt to answer a review.
 #[allow(clippy::large_enum_variant, reason = "there is one of them, on the stack, for the length of a request")]
 #[derive(Debug)]
 pub enum Reply<'a> {
-    /// It is answered.
+    /// The response.
     Answer(Answer<'a>),
-    /// The cluster has to be asked first.
+    /// The decision requires lookups in the cluster first.
     Needs(Vec<Need>),
 }
 
 impl<'a> Reply<'a> {
-    /// The answer, where there is nobody to ask anything.
+    /// Returns the response, for callers without a cluster.
     ///
     /// # Errors
-    /// Something would have to be asked.
+    /// Fails if the decision requires lookups.
     pub fn answer(self) -> Result<Answer<'a>, Refusal> {
         match self {
             Self::Answer(answer) => Ok(answer),
@@ -91,32 +92,33 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// A review that was answered.
+/// The response to a review.
 #[derive(Debug)]
 pub struct Answer<'a> {
     /// The AdmissionReview to send back.
     pub body: Vec<u8>,
-    /// What it says, for logs and metrics.
+    /// The decision in the response, for logs and metrics.
     pub decision: Decision<'a>,
 }
 
-/// What was decided, and why.
+/// A decision with its reasons.
 #[derive(Debug)]
 pub struct Decision<'a> {
-    /// What was asked.
+    /// The request.
     pub request: Request<'a>,
-    /// Whether the request may go on.
+    /// True if the request is allowed.
     pub allowed: bool,
-    /// Whether the object is changed on the way.
+    /// True if the response contains a patch.
     pub patched: bool,
-    /// What was found.
+    /// The findings, with their effect.
     pub judgements: Vec<Judgement>,
-    /// Why the object could not be judged, if it could not.
+    /// The reason why the object could not be checked; none if it was.
     pub unreadable: Option<String>,
 }
 
 impl Decision<'_> {
-    /// Returns true if a policy that was stored a moment ago, of which no watch has reported yet, could change a denial.
+    /// Returns true if a policy stored a moment ago, which the watches have not reported yet, might turn the denial
+    /// into an allowance.
     #[must_use]
     pub fn may_be_outdated(&self) -> bool {
         let mut denying = self.judgements.iter().filter(|judgement| judgement.denies()).peekable();

@@ -1,7 +1,8 @@
-//! `/mutate`: labels for new namespaces, DNS for policies that forgot it, and pods that wait for their baseline.
+//! `/mutate`: labels for new namespaces, DNS rules for policies without them, and scheduling gates for pods that wait
+//! for their baseline.
 //!
-//! Patches are computed on the JSON as it came, so that fields nobody here knows stay, and are empty where nothing is
-//! missing: applied twice they change nothing twice.
+//! Patches are computed on the original JSON, so that unknown fields are kept. They are idempotent: a patch is empty if
+//! nothing is missing.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -18,10 +19,10 @@ use crate::model::{Body, Labels, Object, Path, Workload};
 use crate::rules;
 use crate::view::{Facts, Site, View};
 
-/// Answers a review with the patch that the object needs, if it needs one, or says what has to be found out first.
+/// Answers a review with the patch that the object requires, or with the lookups that the decision requires.
 ///
 /// # Errors
-/// The body is not a review that could be answered.
+/// Fails if the body is not a review that can be answered.
 pub fn mutate<'a>(knowledge: &Knowledge, facts: &Facts, body: &'a [u8]) -> Result<Reply<'a>, Refusal> {
     let request = match Request::read(body)? {
         Ok(request) => request,
@@ -32,7 +33,7 @@ pub fn mutate<'a>(knowledge: &Knowledge, facts: &Facts, body: &'a [u8]) -> Resul
     let judged = match read.unwrap_or_else(|_| Err(Box::default())) {
         Ok(subject) => {
             let asking = Asking::new(knowledge, facts, &request);
-            // What is too complex is left as it is: /validate says why.
+            // An object that is too complex is not patched: `/validate` denies it with the reason.
             let patch = budget::attempt(|| patch(knowledge, &asking, &request, body, &subject)).unwrap_or_default();
             let needs = asking.into_needs();
             if !needs.is_empty() {
@@ -52,9 +53,9 @@ fn patch(
     body: &[u8],
     subject: &Subject<'_>,
 ) -> Option<Patch> {
-    // A patch on a DELETE is an error that no failurePolicy forgives.
+    // A patch on a DELETE fails the request, regardless of failurePolicy.
     let Subject::Write { new, .. } = subject else { return None };
-    // What a new namespace gets is the same whatever is in the cluster.
+    // The patch of a new namespace does not depend on the state of the cluster.
     if let Body::Namespace(namespace) = &new.body {
         let (site, is_new) = (&knowledge.configuration.site, request.operation == "CREATE");
         let object = whole_object(request, body)?;
@@ -62,11 +63,11 @@ fn patch(
             if is_new { labels(knowledge, &new.id.name, &namespace.labels, &object) } else { Patch::default() };
         let (old, now) = (subject.change().old(), asking.occasion().now);
         patch.extend(opened_by(site, old, new, &request.user_info.username, now, &object));
-        // So is a patch that cannot be applied.
+        // A patch that cannot be applied fails the request too, so it is tried here.
         patch.applied_to(&object)?;
         return (!patch.is_empty()).then_some(patch);
     }
-    // What cannot be decided is left as it is: /validate is asked next, and says why.
+    // An object that cannot be decided is not patched: `/validate` is called next and gives the reason.
     let own = asking.view().ok()?;
     let view = own.as_ref().unwrap_or(&knowledge.view);
     let patch = match &new.body {
@@ -78,7 +79,7 @@ fn patch(
             let mut patched = whole_object(request, body)?;
             let mut all = Patch::default();
             for fix in &fixes {
-                // Each is tried on what the ones before it leave.
+                // Each fix is computed on the result of the previous ones.
                 let text = patched.to_string();
                 let api_version = request.kind.api_version();
                 let written = serde_json::from_str(&text).ok()?;
@@ -102,8 +103,8 @@ fn patch(
     (!patch.is_empty()).then_some(patch)
 }
 
-/// Whether a pod is to wait until the baseline of its namespace is there. One that has its node already cannot wait, and
-/// where nobody applies baselines it would wait for ever.
+/// Returns true if a pod should wait for the baseline of its namespace. A pod that is already assigned to a node cannot
+/// wait, and without a running controller it would wait forever.
 fn waits(knowledge: &Knowledge, view: &View, request: &Request<'_>, pod: &Workload) -> bool {
     let site = &knowledge.configuration.site;
     let namespace = request.namespace.as_deref().filter(|name| !site.is_left_alone(name));
@@ -116,13 +117,13 @@ fn waits(knowledge: &Knowledge, view: &View, request: &Request<'_>, pod: &Worklo
         && !pod.gates.iter().any(|gate| **gate == *site.gate_name())
 }
 
-/// Records the user that opens a hatch, whatever the request says itself.
+/// Sets the annotation for the user that opens a hatch, and replaces any value from the request.
 fn opened_by(site: &Site, old: Option<&Object>, new: &Object, username: &str, now: Timestamp, object: &Value) -> Patch {
     let mut patch = Patch::default();
     let annotation = site.opened_by_annotation();
     let written = new.annotations.get(&annotation);
     let opener = rules::opener(site, old, new, username, now);
-    // The controller closes hatches, and opens none.
+    // The controller only closes hatches.
     if opener == written || username == site.baseline.username {
         return patch;
     }
@@ -151,7 +152,7 @@ fn gate(name: &str, object: &Value) -> Patch {
     patch
 }
 
-/// The labels that a new namespace lacks.
+/// Adds the labels that a new namespace lacks.
 fn labels(knowledge: &Knowledge, name: &str, written: &Labels, object: &Value) -> Patch {
     let mut patch = Patch::default();
     let site = &knowledge.configuration.site;
@@ -165,8 +166,8 @@ fn labels(knowledge: &Knowledge, name: &str, written: &Labels, object: &Value) -
         after = after.with(&profile, default);
         missing.push((profile, default));
     }
-    // Whatever the author claims, nothing has been applied to a namespace that is only being made.
-    // Cluster-wide policies count too: they may not be there yet, because their kind is not served.
+    // The baseline label of a new namespace is always `pending`, whatever the author sets. Cluster-wide policies count
+    // too: they may not exist yet, because their kind is not served.
     let is_due = !knowledge.policies.meant_for(site, name, &after).is_empty();
     if is_due && written.get(&baseline) != Some("pending") {
         missing.push((baseline, "pending"));
@@ -209,7 +210,7 @@ mod tests {
         }
     }
 
-    /// The gates that a pod is given.
+    /// The scheduling gates after the patch.
     fn gates(knowledge: &Knowledge, spec: &Value) -> Option<Value> {
         let pod =
             json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop"}, "spec": spec});
@@ -232,7 +233,7 @@ mod tests {
         Some(patched["spec"]["schedulingGates"].clone())
     }
 
-    /// Cluster-wide policies may not be there yet, because their kind is not served.
+    /// Cluster-wide policies may not exist yet, because their kind is not served.
     #[test]
     fn a_new_namespace_is_pending_in_every_policy_set() {
         for set in ["kubernetes", "cilium", "calico"] {

@@ -1,8 +1,11 @@
-//! What a change of a namespace's labels will do, told before it is done: which pods lose the cluster's DNS; which a profile
-//! does not hold, which it holds for the first time, what it cuts, and what goes on whatever it says; and what an open hatch
-//! does not open.
+//! The preview of a change of namespace labels, as warnings:
 //!
-//! It is told of the change as it is asked for, so a dry run shows it too. Nothing follows from it.
+//! - pods that lose the cluster DNS;
+//! - pods that a profile does not isolate, or isolates for the first time;
+//! - traffic that a profile cuts off, and traffic that other policies still allow;
+//! - policies that still deny traffic while the hatch is open.
+//!
+//! The preview is part of the response to the request, so a dry run shows it too. It does not affect the decision.
 
 use jiff::Timestamp;
 
@@ -15,18 +18,18 @@ use crate::model::{Action, Direction, Namespace, Object, Order, Policy, Preceden
 use crate::rules::{self, Change};
 use crate::view::{Scene, SetName, Site, View};
 
-/// How many lines it has at most.
+/// Maximum number of lines of a preview.
 const LINES: usize = 5;
-/// At how many policies it looks at most.
+/// Maximum number of policies that are evaluated.
 pub(super) const POLICIES: usize = 200;
-/// How many policies it names for one reason.
+/// Maximum number of policies that are named for one reason.
 pub(super) const NAMED_POLICIES: usize = 3;
 
-/// The lines that the change deserves, the most important first: none unless a namespace that is there gets other labels, or
-/// its hatch is opened.
+/// The lines of the preview, the most important first. Empty unless the labels of an existing namespace change, or its
+/// hatch is opened.
 pub(super) fn preview(knowledge: &Knowledge, view: &View, change: Change<'_>, now: Timestamp) -> Vec<String> {
     let Change::Write { new, .. } = change else { return Vec::new() };
-    // Asked first: of most objects nobody has to read what was there before.
+    // Checked first, because parsing the old object is rarely necessary.
     let Some(after) = new.as_namespace() else { return Vec::new() };
     let Some((old, before)) = change.old().and_then(|old| Some((old, old.as_namespace()?))) else { return Vec::new() };
     let site = &knowledge.configuration.site;
@@ -45,7 +48,7 @@ pub(super) fn preview(knowledge: &Knowledge, view: &View, change: Change<'_>, no
     let due = |labels| knowledge.policies.meant_for(site, &new.id.name, labels);
     match profiles {
         (before, after) if before == after => {}
-        // Policies in the namespace stay until those of another profile are there.
+        // The policies of the old profile stay in the namespace until the controller applies those of another profile.
         (_, after) if site.policy_set == SetName::Kubernetes && after.filter(is_known).is_none() => {}
         (Some(profile), None) => {
             let scene = Scene::with(view, new);
@@ -55,7 +58,7 @@ pub(super) fn preview(knowledge: &Knowledge, view: &View, change: Change<'_>, no
         (profile, Some(other)) => {
             let due_before = due(&before.labels);
             let due = due(&after.labels);
-            // An open hatch goes on allowing everything until it is closed.
+            // An open hatch allows everything until it is closed.
             let when = if will_be_open { "once the hatch closes, " } else { "" };
             lines.extend(pods_that_escape(view, &new.id.name, other));
             lines.extend(templates_that_stop(&knowledge.configuration, view, new));
@@ -78,7 +81,7 @@ pub(super) fn preview(knowledge: &Knowledge, view: &View, change: Change<'_>, no
     lines.into_iter().map(|line| format!("preview: {line}")).collect()
 }
 
-/// That something was not worked out.
+/// The line for a comparison that exceeded its limit.
 fn too_much(what: &str) -> String {
     format!("what {what} is more than can be told here: too many policies and rules to look at")
 }
@@ -87,7 +90,8 @@ fn is_open(site: &Site, object: &Object, namespace: &Namespace, now: Timestamp) 
     matches!(site.hatch(&namespace.labels, &object.annotations, now), Some(Ok(_)))
 }
 
-/// That without a profile the policies of the cluster select the namespace no more.
+/// Reports the directions that are no longer isolated, because without a profile label the cluster-scoped policies no
+/// longer select the namespace.
 fn what_opens(profile: &str, before: &[&Policy], after: &[&Policy], around: &Scene<'_>) -> Option<String> {
     let opened: Vec<&str> = Direction::ALL
         .into_iter()
@@ -98,7 +102,8 @@ fn what_opens(profile: &str, before: &[&Policy], after: &[&Policy], around: &Sce
     Some(format!("without the label of a profile, nothing that {profile} isolates is isolated any more for {opened}"))
 }
 
-/// Policies that come before one that allows everything beside the others, which is what an open hatch is.
+/// Reports the policies that still deny traffic while the hatch is open. They take precedence over the policies of the
+/// hatch, which are additive and allow everything.
 fn what_stays_shut(knowledge: &Knowledge, view: &View, namespace: &Object) -> Vec<String> {
     let scene = Scene::with(view, namespace);
     let hatch = place_of_the_hatch(knowledge);
@@ -111,7 +116,7 @@ fn what_stays_shut(knowledge: &Knowledge, view: &View, namespace: &Object) -> Ve
             let is_earlier = stage.position(tier) < Stage::Policies.position(None);
             is_earlier && (denies(policy) || stage.drops(tier) && policy.sides().any(|(_, side)| side.isolates))
         }
-        // Cilium's denials come before all that is allowed. Of two with an order the first one decides.
+        // In Cilium deny rules take precedence over all allow rules. Of two ordered policies the first one decides.
         Stage::Policies => (policy.order == Order::Additive || policy.order.position() < hatch) && denies(policy),
         Stage::Baseline => false,
     };
@@ -131,7 +136,8 @@ fn what_stays_shut(knowledge: &Knowledge, view: &View, namespace: &Object) -> Ve
     lines
 }
 
-/// Where the policies of the hatch stand among those with an order: the last of them, since all of them are what opens it.
+/// The order of the hatch among ordered policies. It is the last of its policies, because the hatch opens only by all
+/// of them together.
 fn place_of_the_hatch(knowledge: &Knowledge) -> Precedence {
     let layers = knowledge.policies.by_layer(&knowledge.configuration.site);
     let hatch = layers.into_iter().filter(|(layer, _)| *layer == Layer::Hatch);
@@ -139,7 +145,7 @@ fn place_of_the_hatch(knowledge: &Knowledge) -> Precedence {
     orders.max().unwrap_or_else(|| Order::Additive.position())
 }
 
-/// The policies in force that are known to be for pods of the namespace.
+/// The enforced policies that are known to select pods of the namespace.
 pub(super) fn concerning<'a>(view: &'a View, namespace: &'a Object) -> impl Iterator<Item = &'a Policy> {
     let scene = Scene::with(view, namespace);
     let name = &*namespace.id.name;
@@ -287,7 +293,7 @@ mod tests {
         );
     }
 
-    /// What is denied, or asked elsewhere, is so under every profile.
+    /// Deny rules and other stages apply under every profile.
     #[test]
     fn what_single_policies_deny_or_pass_on_is_no_matter_of_profiles() {
         let profile = |name| namespace(&[("profile", name)], &[]);
@@ -329,7 +335,7 @@ mod tests {
         let many = View::of((0..150).map(|number| policy(number, r#"{"podSelector": {}}"#)));
         assert_eq!(told(&many, &standard, &isolated), plain);
 
-        // What is not open hides nothing that is.
+        // Policies that are not open do not hide one that is.
         let blocks: Vec<String> = (0..300)
             .map(|number| format!(r#"{{"ipBlock": {{"cidr": "10.{}.{}.0/24"}}}}"#, number / 200, number % 200))
             .collect();
@@ -338,7 +344,7 @@ mod tests {
         let told = told(&View::of(wide), &standard, &isolated);
         assert!(told.iter().any(|line| line.contains("shop/p20 goes on allowing ingress from anywhere")), "{told:#?}");
 
-        // And what was not looked at to the end is not passed over in silence.
+        // A comparison that exceeded its limit is reported.
         let cidrs = blocks.join(",");
         let out = |number: usize| {
             let text = format!(

@@ -1,4 +1,4 @@
-//! What other labels of a namespace take from its pods: policies of the cluster choose pods by them too.
+//! The effect of other namespace labels on pods: cluster-scoped policies also select pods by them.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::model::{
 use crate::rules::Change;
 use crate::view::{ClusterDns, Running, Scene, Site, View};
 
-/// How many steps it may take. One is a policy, or a rule, that is looked at.
+/// Maximum number of steps. A step is the evaluation of one policy or rule.
 const STEPS: usize = 200_000;
 
-/// That pods can ask the cluster's DNS with the labels that the namespace has, and not with those that it is to have.
+/// Reports the pods that can query the cluster DNS with the old labels of the namespace, and not with the new ones.
 pub(super) fn pods_that_lose_dns(site: &Site, view: &View, old: &Object, new: &Object) -> Option<String> {
-    // The policies of the namespace are for its pods whatever its labels say.
+    // Namespaced policies do not depend on the labels of the namespace.
     if labels(old) == labels(new) || view.cluster_wide_policies().next().is_none() {
         return None;
     }
@@ -27,7 +27,7 @@ pub(super) fn pods_that_lose_dns(site: &Site, view: &View, old: &Object, new: &O
         |pod: &&Running| pod.workload.host_network.is_none() && !is_server(site, namespace, &pod.workload.labels);
     for pod in pods(view, namespace).filter(asks) {
         let workload = &pod.workload;
-        // Many are alike, and then they share what is said of them.
+        // Identical pods share their result.
         let loses = match last {
             Some((known, loses)) if Arc::ptr_eq(known, workload) => loses,
             _ => {
@@ -51,11 +51,12 @@ pub(super) fn pods_that_lose_dns(site: &Site, view: &View, old: &Object, new: &O
     Some(format!("{at_least}{} {pods} DNS by these labels: {}; {}", names.len(), named(&names), stopping?))
 }
 
-/// Whether labels of a namespace change, and none of those that rules look at: nothing is refused for that.
+/// Returns true if only labels of a namespace change that no rule denies. The effect of such a change is only
+/// previewed.
 pub(super) fn is_told_only(site: &Site, change: Change<'_>) -> bool {
     let (Some(old), new) = (change.old(), change.object()) else { return false };
     let (Some(before), Some(after)) = (labels(old), labels(new)) else { return false };
-    // As the conditions of the webhooks have it.
+    // The same condition as in the webhook configuration.
     let domain = format!("{}/", site.label_domain);
     let own = |labels: &Labels| labels.iter().filter(|(key, _)| key.contains(&domain)).count();
     let is_kept = |(key, value): (&str, &str)| !key.contains(&domain) || after.get(key) == Some(value);
@@ -69,13 +70,13 @@ fn labels(namespace: &Object) -> Option<&Labels> {
     namespace.as_namespace().map(|namespace| &namespace.labels)
 }
 
-/// Whether a pod is one that others ask. It asks others, and not itself.
+/// Returns true if a pod is a DNS pod of the cluster. Such a pod does not query itself.
 fn is_server(site: &Site, namespace: &str, labels: &Labels) -> bool {
     let mut servers = site.cluster_dns.iter().filter_map(ClusterDns::pods);
     servers.any(|(place, of)| place == namespace && Selector::of(of).matches(labels))
 }
 
-/// The ways from the pods of a namespace to the cluster's DNS, with some labels of it.
+/// The paths from the pods of a namespace to the cluster DNS, with given labels of the namespace.
 struct Ways<'a> {
     site: &'a Site,
     scene: Scene<'a>,
@@ -87,7 +88,7 @@ impl<'a> Ways<'a> {
         Self { site, scene, policies: scene.policies(namespace).collect() }
     }
 
-    /// What keeps a pod from all of them; none if one is open.
+    /// The cause that blocks a pod from the cluster DNS; none if one path is open.
     fn stop(&self, pod: Endpoint<'a>, steps: &mut usize) -> Option<String> {
         let mut stop = None;
         for dns in &self.site.cluster_dns {

@@ -1,4 +1,4 @@
-//! A review as it comes in.
+//! The request of an AdmissionReview.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,12 +12,13 @@ use crate::dialect::Written;
 use crate::json::{Object, object, required};
 use crate::view::Requester;
 
-/// The only version of the wire that is spoken. In v1beta1 nothing ties an answer to its request.
+/// The only supported version of the API. In v1beta1 a response does not have to contain the uid of its request.
 pub(super) const API_VERSION: &str = "admission.k8s.io/v1";
 /// The kind of a review and of its answer.
 pub(super) const KIND: &str = "AdmissionReview";
 
-/// Why a body is not answered as a review. The API server takes it for a failed call, and its failurePolicy decides.
+/// The reason why a body is not answered with a review. The API server treats this as a failed call, and its
+/// failurePolicy decides.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refusal(pub String);
@@ -33,20 +34,21 @@ struct Review<'a> {
     request: Request<'a>,
 }
 
-/// What a review asks. Objects stay text until somebody needs them.
+/// The request of a review. Its objects are parsed on first use.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request<'a> {
     /// Ties the answer to the request.
     #[serde(borrow)]
     pub uid: Cow<'a, str>,
-    /// The kind of the objects below, which is not always the one that the user sent (`requestKind`).
+    /// The kind of the objects below. It may differ from the kind that the user sent (`requestKind`).
     #[serde(borrow, deserialize_with = "required")]
     pub kind: Kind<'a>,
-    /// The subresource, if the request is about one.
+    /// The subresource of the request, if any.
     #[serde(borrow, default)]
     pub sub_resource: Option<Cow<'a, str>>,
-    /// The object's name. Empty where the API server does not know it: generateName, deletion of a collection.
+    /// The name of the object. Empty if the API server does not know it, for example with generateName, or when a
+    /// collection is deleted.
     #[serde(borrow, default)]
     pub name: Option<Cow<'a, str>>,
     /// The object's namespace; for a Namespace its own name.
@@ -55,16 +57,16 @@ pub struct Request<'a> {
     /// CREATE, UPDATE, DELETE or CONNECT.
     #[serde(borrow)]
     pub operation: Cow<'a, str>,
-    /// Who asks.
+    /// The user who sends the request.
     #[serde(borrow, default, deserialize_with = "object")]
     pub user_info: User<'a>,
-    /// The object as it will be.
+    /// The new object.
     #[serde(borrow, default)]
     pub object: Option<Written<'a>>,
-    /// The object as it was.
+    /// The old object.
     #[serde(borrow, default)]
     pub old_object: Option<Written<'a>>,
-    /// Whether nothing will be stored. It changes no decision.
+    /// True for a dry run. It does not affect the decision.
     #[serde(default)]
     pub dry_run: Option<bool>,
 }
@@ -72,24 +74,24 @@ pub struct Request<'a> {
 /// A kind.
 #[derive(Debug, Deserialize)]
 pub struct Kind<'a> {
-    /// Its group; empty for the core.
+    /// The API group; empty for the core group.
     #[serde(borrow, default)]
     pub group: Cow<'a, str>,
-    /// Its version.
+    /// The version.
     #[serde(borrow, default)]
     pub version: Cow<'a, str>,
-    /// Its name.
+    /// The name of the kind.
     #[serde(borrow)]
     pub kind: Cow<'a, str>,
 }
 
-/// Who asks.
+/// The user who sends a request.
 #[derive(Debug, Default, Deserialize)]
 pub struct User<'a> {
-    /// The name.
+    /// The username.
     #[serde(borrow, default)]
     pub username: Cow<'a, str>,
-    /// The rest, which few decisions need.
+    /// The remaining fields, which few decisions need. They are parsed on first use.
     #[serde(borrow, default)]
     uid: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -99,7 +101,7 @@ pub struct User<'a> {
 }
 
 impl User<'_> {
-    /// All that the API server says of them.
+    /// All fields of the user in the request.
     pub(super) fn requester(&self) -> Requester {
         fn read<T: serde::de::DeserializeOwned + Default>(text: Option<&RawValue>) -> T {
             text.and_then(|text| serde_json::from_str::<Option<T>>(text.get()).ok().flatten()).unwrap_or_default()
@@ -114,14 +116,14 @@ impl User<'_> {
     }
 }
 
-/// A review whose request does not have the form that it should have, but whose uid can be read.
+/// A review whose request is malformed, but has a uid.
 #[derive(Debug)]
 pub(super) struct Malformed {
     pub(super) uid: String,
     pub(super) problem: String,
 }
 
-/// Just enough to answer.
+/// The minimal fields for a response.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Envelope<'a> {
@@ -138,11 +140,11 @@ struct Uid {
     uid: String,
 }
 
-/// Bytes of an object in a JSON tree, beside those that any object takes: a node of its map has room for eleven fields. A patch
-/// is tried on a copy.
+/// Estimated bytes per object in a JSON tree, in addition to the charge of any object: a map node has room for 11
+/// fields, and a patch is tried on a copy.
 const BYTES_PER_OBJECT: usize = 1000;
 
-/// The whole object of a request, which is wanted only where it has to be changed.
+/// Parses the whole object of a request, which is needed only for a patch.
 pub(super) fn whole_object(request: &Request<'_>, body: &[u8]) -> Option<Value> {
     let text = std::str::from_utf8(body).ok().filter(|_| request.object.is_some())?;
     budget::charge_json(text);
@@ -159,7 +161,7 @@ pub(super) fn whole_object(request: &Request<'_>, body: &[u8]) -> Option<Value> 
 }
 
 impl Kind<'_> {
-    /// Group and version, as in a manifest.
+    /// The group and version, as in a manifest.
     pub(super) fn api_version(&self) -> Cow<'_, str> {
         if self.group.is_empty() {
             Cow::Borrowed(&self.version)
@@ -170,14 +172,15 @@ impl Kind<'_> {
 }
 
 impl<'a> Request<'a> {
-    /// Whether the object is a namespace.
+    /// Returns true if the object is a namespace.
     pub(super) fn is_about_a_namespace(&self) -> bool {
         self.kind.kind == "Namespace" && self.kind.group.is_empty()
     }
 
-    /// Reads a body: the request, or why its review cannot be judged, or why it is no review at all.
+    /// Parses a body. Returns the request, or the error to put into a response, or a [`Refusal`] if the body is not a
+    /// review.
     pub(super) fn read(body: &'a [u8]) -> Result<Result<Self, Malformed>, Refusal> {
-        // Checked once for all, so that it need not be checked for each text in it.
+        // Validated once for the whole body, instead of once per string.
         budget::charge(body.len() / 64);
         let json = std::str::from_utf8(body)
             .map_err(|error| Refusal(format!("the body is not UTF-8 at byte {}", error.valid_up_to())))?;
@@ -193,7 +196,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A body that is JSON and has a uid is answered, whatever else is wrong with it.
+/// Extracts the uid from a review that cannot be parsed, so that it can still be answered.
 fn malformed(body: &str, error: &serde_json::Error) -> Result<Malformed, Refusal> {
     let envelope = serde_json::from_str::<Object<Envelope<'_>>>(body).map_err(|_| refusal(body, Some(error)))?.0;
     let uid = envelope.request.and_then(|request| serde_json::from_str::<Object<Uid>>(request.get()).ok());
@@ -211,7 +214,7 @@ impl Envelope<'_> {
     }
 }
 
-/// Why a body is no review that can be answered.
+/// Describes why a body is not a review that can be answered.
 fn refusal(body: &str, error: Option<&serde_json::Error>) -> Refusal {
     if body.is_empty() {
         return Refusal(format!("the body is empty; it has to be an {API_VERSION} {KIND}"));

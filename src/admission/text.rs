@@ -1,4 +1,4 @@
-//! What people read: the message of a denial, and warnings within the limits of the API server.
+//! The texts for users: the message of a denial, and warnings within the limits of the API server.
 
 use std::borrow::Cow;
 
@@ -7,33 +7,36 @@ use crate::dialect::{self, Manifest};
 use crate::engine::Judgement;
 use crate::rules::Mode;
 
-/// How many lines a denial has at most.
+/// Maximum number of lines of a denial.
 const LINES: usize = 12;
-/// How long a message or an advice in a denial is at most. A selector may name thousands of values.
+/// Maximum length of a message or help text in a denial, in characters. A selector may have thousands of values.
 const LENGTH: usize = 400;
-/// How many patches stand in a denial.
+/// Maximum number of patches in a denial.
 const PATCHES: usize = 2;
-/// How long a patch may be to stand in a denial.
+/// Maximum length of a patch in a denial, in bytes.
 const PATCH: usize = 600;
-/// The most characters of a warning: the API server cuts longer ones in the middle of a word when all warnings of a
-/// request together exceed 4096 characters (`truncateItemRunes` in `k8s.io/apiserver/pkg/endpoints/filters/warning.go`).
+/// Maximum length of a warning, in characters. The API server cuts longer warnings in the middle of a word if all
+/// warnings of a request together exceed 4096 characters (`truncateItemRunes` in
+/// `k8s.io/apiserver/pkg/endpoints/filters/warning.go`).
 const WARNING: usize = 256;
-/// The most characters that the advice takes from a message that does not fit into a warning beside it.
+/// Maximum number of characters reserved for the help text, if it does not fit into a warning together with the
+/// message.
 const ADVICE: usize = 120;
-/// How much the API server takes of all warnings together, less room for those of others.
+/// Maximum length of all warnings together, in bytes. It is the limit of the API server, less room for the warnings of
+/// other webhooks.
 const WARNINGS: usize = 3072;
-/// How many causes a program gets.
+/// Maximum number of causes in a denial.
 const CAUSES: usize = 1000;
-/// How many warnings somebody reads.
+/// Maximum number of warnings.
 const MOST: usize = 12;
 
-/// The denial of this object that follows from the judgements, if one does.
+/// The denial that follows from the judgements, if any.
 pub(super) fn denial(judgements: &[Judgement], object: Option<&Manifest<'_>>) -> Option<Denial> {
     let denying: Vec<&Judgement> = judgements.iter().filter(|judgement| judgement.action == Mode::Deny).collect();
     if denying.is_empty() {
         return None;
     }
-    // Each patch reads the spec, so only those that have a chance to be shown are made.
+    // Each patch parses the spec, so only patches that may be shown are computed.
     let patches: Vec<(&str, String)> = denying
         .iter()
         .take(LINES)
@@ -75,7 +78,7 @@ pub(super) fn denial(judgements: &[Judgement], object: Option<&Manifest<'_>>) ->
 /// The warnings that follow from the judgements.
 pub(super) fn warnings(judgements: &[Judgement]) -> Vec<String> {
     let shown = judgements.iter().filter(|judgement| judgement.action == Mode::Warn);
-    // What would deny, had it not been there before, matters more than what only warns.
+    // Findings that would deny if they were new are more important than findings that only warn.
     let (before, others): (Vec<_>, Vec<_>) = shown.partition(|judgement| judgement.spared.is_some());
     let mut warnings: Vec<String> = Vec::new();
     let mut room = WARNINGS;
@@ -98,7 +101,7 @@ pub(super) fn warnings(judgements: &[Judgement]) -> Vec<String> {
     warnings
 }
 
-/// The warnings with the lines of a preview after them, as far as there is room.
+/// Appends the lines of a preview to the warnings, as far as there is room.
 pub(super) fn with_preview(mut warnings: Vec<String>, previewed: &[String]) -> Vec<String> {
     let mut room = WARNINGS.saturating_sub(warnings.iter().map(String::len).sum());
     for line in previewed.iter().map(|text| line(text)) {
@@ -110,12 +113,13 @@ pub(super) fn with_preview(mut warnings: Vec<String>, previewed: &[String]) -> V
     warnings
 }
 
-/// A text as one warning: on one line, and short. One with a line break or a control character would be dropped whole.
+/// A text as one warning: short, and on one line. The API server drops a warning with a line break or a control
+/// character.
 pub(super) fn line(text: &str) -> String {
     clean(cut(text, WARNING).into_owned())
 }
 
-/// A finding as one warning. The advice stays when there is no room for both: it is what a reader acts on.
+/// A finding as one warning. If there is no room for both, the help text is kept: it tells the reader what to do.
 fn warning(head: &str, message: &str, advice: &str) -> String {
     let room = WARNING.saturating_sub(head.chars().count() + "; ".len());
     let asked = advice.chars().count().min(ADVICE).min(room / 2);
@@ -124,21 +128,21 @@ fn warning(head: &str, message: &str, advice: &str) -> String {
     line(&format!("{head}{message}; {advice}"))
 }
 
-/// A text of at most so many characters, cut between two words where there are any.
+/// Cuts a text to a number of characters, between two words if possible.
 fn cut(text: &str, most: usize) -> Cow<'_, str> {
     if text.chars().nth(most).is_none() {
         return Cow::Borrowed(text);
     }
     let end = text.char_indices().nth(most.saturating_sub(2)).map_or(text.len(), |(end, _)| end);
     let whole = text.get(..end).unwrap_or(text);
-    // One long word, such as a selector, is cut in itself rather than left out.
+    // One long word, such as a selector, is cut and not dropped.
     match whole.rsplit_once(' ').filter(|(words, _)| words.len() > whole.len() / 2) {
         Some((words, _)) => format!("{} …", words.trim_end_matches([',', ';', ':', ' '])).into(),
         None => format!("{whole}…").into(),
     }
 }
 
-/// A text on one line. What an author wrote must not look like a line of ours.
+/// A text on one line. Text from an author must not look like an additional line of the denial.
 pub(super) fn clean(text: String) -> String {
     if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return text;
@@ -146,7 +150,7 @@ pub(super) fn clean(text: String) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Every rule that found something, once, with what follows, for the audit log.
+/// The rules with findings, each with its action, for the audit log.
 pub(super) fn audit(judgements: &[Judgement]) -> Option<String> {
     let mut named: Vec<(&str, &str)> = Vec::new();
     for judgement in judgements {

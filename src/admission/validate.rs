@@ -1,4 +1,4 @@
-//! `/validate`: may this request go on?
+//! `/validate`: allows or denies a request.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -18,10 +18,10 @@ use crate::model::{Object, ObjectRef};
 use crate::rules::{self, Change, Old};
 use crate::view::{Facts, Need, Site};
 
-/// Answers a review, or says what has to be found out first.
+/// Answers a review, or returns the lookups that the decision requires.
 ///
 /// # Errors
-/// The body is not a review that could be answered.
+/// Fails if the body is not a review that can be answered.
 pub fn validate<'a>(knowledge: &Knowledge, facts: &Facts, body: &'a [u8]) -> Result<Reply<'a>, Refusal> {
     let request = match Request::read(body)? {
         Ok(request) => request,
@@ -59,17 +59,18 @@ fn unjudged(knowledge: &Knowledge, request: &Request<'_>, exceeded: Exceeded) ->
     Judged { outcome, judgements, unreadable: None }
 }
 
-/// Those who only finish what somebody was allowed to begin, the deletion of a namespace or of an owner, in an order that
-/// is not theirs to choose. A denial would leave a namespace terminating for ever. Calico's API server does not say whether it
-/// deletes for one of them, and has asked before.
+/// The users that finish a deletion that was already allowed, of a namespace or of an owner. They do not choose the
+/// order of the deletions, and a denial would leave a namespace in phase Terminating forever. Calico's API server is
+/// treated alike: it does not say whether it acts for one of these users, and the user was checked when the request
+/// arrived.
 const FINISHERS: [&str; 3] = [
     "system:serviceaccount:kube-system:namespace-controller",
     "system:serviceaccount:kube-system:generic-garbage-collector",
-    // Both, where its controllers have no accounts of their own.
+    // Both controllers, in clusters that run them without their own service accounts.
     "system:kube-controller-manager",
 ];
 
-/// What comes of judging a request.
+/// The result of checking a request.
 #[derive(Debug, Default)]
 pub(super) struct Judged {
     pub(super) outcome: Outcome,
@@ -78,7 +79,7 @@ pub(super) struct Judged {
 }
 
 impl Judged {
-    /// There is nothing to say.
+    /// The result without findings.
     pub(super) fn nothing() -> Self {
         Self::default()
     }
@@ -89,7 +90,7 @@ impl Judged {
         Self { outcome: Outcome { denial: Some(denial), ..Outcome::default() }, unreadable, ..Self::default() }
     }
 
-    /// An object cannot be read.
+    /// The result for an object that cannot be parsed.
     fn unreadable(site: &Site, why: String) -> Self {
         if site.denies_unjudged {
             Self::refused(Denial::unreadable(why))
@@ -116,7 +117,7 @@ pub(super) fn answer(request: Request<'_>, judged: Judged) -> Answer<'_> {
     Answer { body, decision: Decision { request, allowed, patched, judgements, unreadable } }
 }
 
-/// The answer to a review of which no more than the uid could be read.
+/// The response to a review of which only the uid could be parsed.
 pub(super) fn answer_malformed<'a>(malformed: Malformed) -> Answer<'a> {
     let request = Request {
         uid: Cow::Owned(malformed.uid),
@@ -133,24 +134,24 @@ pub(super) fn answer_malformed<'a>(malformed: Malformed) -> Answer<'a> {
     answer(request, Judged::refused(Denial::malformed(malformed.problem)))
 }
 
-/// What a request does to an object that a dialect reads.
+/// The change of an object that a dialect supports.
 #[allow(clippy::large_enum_variant, reason = "there is one of them, on the stack, for the length of a request")]
 pub(super) enum Subject<'a> {
-    /// It is made, or changed.
+    /// The object is created or updated.
     Write {
-        /// As it will be.
+        /// The new object.
         new: Object,
-        /// As it was, if it was there.
+        /// The old object, on an update.
         old: Option<LazyOld<'a>>,
     },
-    /// It is deleted.
+    /// The object is deleted.
     Delete {
-        /// As it was.
+        /// The object before its deletion.
         old: Object,
     },
 }
 
-/// The object as it was, which is read when the first one asks for it.
+/// The old object, parsed on first use.
 pub(super) struct LazyOld<'a> {
     manifest: Manifest<'a>,
     object: OnceCell<Option<Object>>,
@@ -163,7 +164,7 @@ impl Old for LazyOld<'_> {
 }
 
 impl Subject<'_> {
-    /// It, as a change that rules can be asked about.
+    /// The change as rules see it.
     pub(super) fn change(&self) -> Change<'_> {
         match self {
             Self::Write { new, old } => Change::Write { new, old: old.as_ref().map(|old| old as &dyn Old) },
@@ -172,13 +173,15 @@ impl Subject<'_> {
     }
 }
 
-/// Reads the objects of a request. Where there is nothing to judge, or nothing that can be judged, the answer is given.
+/// Parses the objects of a request. Returns the result instead if there is nothing to check, or if the object cannot be
+/// parsed.
 pub(super) fn subject<'a>(
     site: &Site,
     request: &'a Request<'_>,
     api_version: &'a str,
 ) -> Result<Subject<'a>, Box<Judged>> {
-    // Status, scale and the like cannot change a spec. The labels of a namespace can be set through any of its own.
+    // Subresources such as status and scale cannot change a spec. The labels of a namespace can be set through any of
+    // its subresources.
     let is_namespace = request.is_about_a_namespace();
     if request.sub_resource.as_deref().is_some_and(|sub| !sub.is_empty()) && !is_namespace {
         return Err(Box::default());
@@ -186,7 +189,7 @@ pub(super) fn subject<'a>(
     let dialect = match dialect::claim(api_version, &request.kind.kind) {
         Claim::Known(dialect) => dialect,
         Claim::Unknown => return Err(Box::default()),
-        // Otherwise a version that is served and not understood here would be a way around all rules.
+        // Otherwise a served version that Portcullis does not support would bypass all rules.
         Claim::OtherVersions(versions) => {
             let error = ReadError::version(api_version, &request.kind.kind, versions);
             return Err(Judged::unreadable(site, error.to_string()).into());
@@ -201,15 +204,16 @@ pub(super) fn subject<'a>(
         }
         ("DELETE", _, Some(old)) => match dialect.read(&manifest(request, api_version, old)) {
             Ok(old) => Ok(Subject::Delete { old }),
-            // What cannot be read has no effect that its deletion could take away.
+            // An object that cannot be parsed has no known effect that its deletion could remove.
             Err(error) => Err(Judged::warned(&unreadable(error)).into()),
         },
         ("CREATE" | "UPDATE", Some(new), old) => {
             let new = manifest(request, api_version, new);
             let old = old.map(|old| manifest(request, api_version, old));
-            // Labels of a namespace are what is judged of it, so no change of one is only metadata. The baseline controller
-            // knows its policies by theirs. And what is being deleted has to be able to lose its finalizers; but it may
-            // stay for as long as it keeps one, so it is judged like everything else where its spec changes.
+            // Rules check the labels of a namespace, so a change of them is never only metadata. The baseline
+            // controller identifies its policies by their labels, so metadata of reserved policies counts too. An
+            // object that is being deleted must be able to lose its finalizers. It may stay as long as it keeps one, so
+            // a change of its spec is still checked.
             let is_reserved = request.name.as_deref().is_some_and(|name| site.is_reserved_name(api_version, name));
             let says_the_same = old.is_some_and(|old| match (is_namespace, is_reserved) {
                 (true, _) => new.deleting() && new.has_same_labels_and_annotations(&old),
@@ -224,7 +228,7 @@ pub(super) fn subject<'a>(
                     let old = old.map(|manifest| LazyOld { manifest, object: OnceCell::new() });
                     Ok(Subject::Write { new, old })
                 }
-                // Whoever has to change an object that was unreadable before is not held up by that.
+                // An object that could not be parsed before may still be changed.
                 Err(error) if old.is_some_and(|old| dialect.read(&old).err() == Some(error.clone())) => {
                     Err(Judged::warned(&unreadable(error)).into())
                 }
@@ -261,7 +265,7 @@ fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<
     let own = match asking.view() {
         Ok(own) => own,
         Err(_) if is_told_only(site, subject.change()) => return Ok(Judged::nothing()),
-        // Nothing that is not known counts as not there. What follows from that is for those to say who run the cluster.
+        // Unknown is not treated as absent. The configuration decides the result.
         Err(why) if !(site.denies_unknown && site.denies_unjudged) => {
             return Ok(Judged::warned(&format!("allowed and not judged, since {why}")));
         }
@@ -269,11 +273,11 @@ fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<
     };
     let view = own.as_ref().unwrap_or(&knowledge.view);
     let judgements = engine::judge(&knowledge.configuration, view, subject.change(), asking.occasion()).judgements;
-    // What is refused has no effects that could be told.
+    // A denied request has no effects to preview.
     let previewed = if judgements.iter().any(Judgement::denies) {
         Vec::new()
     } else {
-        // A preview decides nothing, so one that takes too much work is left out.
+        // The preview does not affect the decision, so a preview that exceeds the budget is omitted.
         let lines = budget::attempt(|| preview(knowledge, view, subject.change(), asking.occasion().now));
         lines.unwrap_or_default()
     };
@@ -285,7 +289,7 @@ fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<
         return Ok(Judged::nothing());
     }
     let is_whole = !judgements.iter().any(|judgement| judgement.finding.rule == rules::TOO_COMPLEX);
-    // A fix reads the object again, for which an exceeded budget leaves nothing.
+    // A fix parses the object again, and an exceeded budget has no room for that.
     let object = request.object.filter(|_| is_whole).map(|object| manifest(request, &api_version, object));
     let outcome = Outcome {
         denial: text::denial(&judgements, object.as_ref()),
@@ -296,7 +300,8 @@ fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<
     Ok(Judged { outcome, judgements, unreadable: None })
 }
 
-/// Whether a static pod shows itself to the API server. It runs whatever the answer is, and only its kubelet may do this.
+/// Returns true if a kubelet creates the mirror pod of a static pod. The static pod runs whatever the response is, and
+/// only its kubelet may create the mirror pod.
 pub(super) fn is_mirror_pod(request: &Request<'_>) -> bool {
     #[derive(Default, Deserialize)]
     struct Annotations {

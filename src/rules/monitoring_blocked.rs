@@ -24,7 +24,6 @@ rule! {
     /// or on any port without that annotation. The rule checks policies that isolate such pods for ingress or deny it,
     /// and such pods in the presence of policies. All policies count, over all dialects. hostNetwork pods are exempt,
     /// because policies do not isolate them.
-    /// isolated by nobody.
     ///
     /// The pods of Prometheus are those of the setting `prometheus` in the monitoring namespace: the known pods, or
     /// else any pods with these labels. If it is unknown whether a rule allows them, the rule reports nothing. Examples
