@@ -37,7 +37,8 @@ pub struct Knowledge {
     pub policies: Arc<PolicySet>,
     /// The reason why the view does not contain the whole cluster yet; none once it does.
     pub unsynced: Option<Arc<str>>,
-    /// True if a controller applies baselines, now or once a replica leads, so that due policies count before they are stored.
+    /// True if a controller applies baselines, now or once a replica leads. The policies of a baseline then count before
+    /// they are stored.
     pub applies_baselines: bool,
     /// True if a controller applies baselines at present, so that a pod can wait for one.
     pub controller_runs: bool,

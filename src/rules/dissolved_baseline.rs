@@ -53,8 +53,8 @@ rule! {
     /// other namespaces.
     ///
     /// A namespace with unknown labels counts as one without a profile. Offline, a namespace manifest without a profile
-    /// counts as a new namespace and gets the default profile. Policies with a name reserved for the baseline
-    /// controller are not checked: the controller creates them for `enforcement: disabled`, which has its own expiry.
+    /// counts as a new namespace and gets the default profile. Policies with a name reserved for the baseline controller
+    /// are not checked: a reserved policy that allows everything belongs to `enforcement: disabled`, which has an end.
     ///
     /// **Limits.** At most 10,000 pods are compared in one decision.
     ///

@@ -12,7 +12,7 @@ use crate::model::{
 };
 use crate::view::{ClusterDns, NamespaceFacts, Running, Scene, Site, View};
 
-/// Maximum number of DNS pods that are told apart in one decision.
+/// Maximum number of DNS pods that are compared in one decision.
 const MAX_SERVERS: usize = 4;
 
 /// One endpoint of a `clusterDNS` entry, with its ports.

@@ -124,8 +124,8 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// - `prometheus`: `namespace` and `podLabels` of the Prometheus pods. `monitoring` and `app.kubernetes.io/name:
-    ///   prometheus` by default.
+    /// - `prometheus`: `namespace` and `podLabels` of the Prometheus pods. `monitoring` and
+    ///   `app.kubernetes.io/name: prometheus` by default.
     "monitoring-blocked", Warn, adds_up = true,
     pub struct MonitoringBlocked {
         prometheus: WellKnown,

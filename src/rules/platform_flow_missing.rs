@@ -95,8 +95,8 @@ rule! {
     /// ## Settings
     ///
     /// - `flows`: the required flows out of `prometheus`, `probes`, `mesh` and `dns`. The first three by default.
-    /// - `prometheus`: `namespace` and `podLabels` of the Prometheus pods. `monitoring` and `app.kubernetes.io/name:
-    ///   prometheus` by default.
+    /// - `prometheus`: `namespace` and `podLabels` of the Prometheus pods. `monitoring` and
+    ///   `app.kubernetes.io/name: prometheus` by default.
     /// - `meshPods`: `namespace` and `podLabels` of the HBONE peers. `istio-system` and `app: ztunnel` by default.
     /// - `meshPort`: the port of HBONE. 15008 by default.
     /// - `probeAddresses`: the source addresses of probes in the mesh. 169.254.7.127 by default, as in Istio's ambient
