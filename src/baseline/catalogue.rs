@@ -1,4 +1,4 @@
-//! The policies of the folder as the controller writes them, and what an API server makes of each.
+//! The policies of the policies folder as the controller applies them, with the result of a dry run for each.
 
 use std::sync::Arc;
 
@@ -10,39 +10,39 @@ use crate::dialect;
 use crate::model::{Labels, ObjectRef, Selector};
 use crate::view::{BaselineScope, NamespaceFacts, Owned, Site};
 
-/// The namespace of the cluster's own DNS, proxies and controllers.
+/// The namespace of the cluster DNS, the kube-proxies and the controllers of Kubernetes.
 const KUBE_SYSTEM: &str = "kube-system";
 
-/// Every policy that can be due, as it is written.
+/// All policies that the controller can apply.
 #[derive(Clone, Debug)]
 pub struct Catalogue {
-    /// What is said about the cluster.
+    /// The part of the configuration that describes the cluster.
     pub site: Arc<Site>,
-    /// Since when Portcullis is in the cluster, as far as that is known.
+    /// The time at which Portcullis was installed, if it is known.
     pub installed: Option<Timestamp>,
-    /// The namespace of Portcullis itself, as far as that is known.
+    /// The namespace of Portcullis itself, if it is known.
     pub home: Option<Arc<str>>,
     entries: Vec<Entry>,
 }
 
-/// A policy as it is written.
+/// A policy as the controller applies it.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// For what it is there.
+    /// The layer of the policy.
     pub layer: Layer,
-    /// Which object, but for the namespace.
+    /// The object, without a namespace.
     pub id: ObjectRef,
     /// The manifest, with the labels and annotations of the controller, and without a namespace.
     pub manifest: Value,
-    /// Whether it is there once, for the cluster.
+    /// True if the policy is cluster-wide.
     pub of_cluster: bool,
-    /// The namespaces that it selects, if it is.
+    /// The namespaces that a cluster-wide policy selects.
     selects: Vec<Selector>,
-    /// What the API server makes of it, once that is known.
+    /// The object that the API server would store, once a dry run has returned it.
     stored: Option<Stored>,
 }
 
-/// What an API server stores of a manifest: it fills in what was left out.
+/// The stored form of a manifest, with the defaults of the API server.
 #[derive(Clone, Debug)]
 struct Stored {
     fingerprint: u64,
@@ -51,7 +51,7 @@ struct Stored {
 }
 
 impl Catalogue {
-    /// The policies of the set that the site chooses.
+    /// Creates the catalogue of the policies that the site selects from a set.
     #[must_use]
     pub fn of(site: Arc<Site>, policies: &PolicySet) -> Self {
         let entries = policies.by_layer(&site).into_iter().map(|(layer, template)| Entry {
@@ -66,13 +66,13 @@ impl Catalogue {
         Self { site, installed: None, home: None, entries }
     }
 
-    /// All of them.
+    /// All entries. The steps of a plan refer to them by position.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// Notes what an API server made of an entry.
+    /// Records the object that a dry run of an entry returned.
     pub fn learn(&mut self, position: usize, object: &Value) {
         let fingerprint = self.fingerprint(object);
         if let Some(entry) = self.entries.get_mut(position) {
@@ -81,7 +81,8 @@ impl Catalogue {
         }
     }
 
-    /// Takes over what is known of the policies that an earlier catalogue has too.
+    /// Copies the dry-run results of the policies that an earlier catalogue has too. If the label or annotation names
+    /// of the controller differ, nothing is copied.
     pub(super) fn remember(&mut self, before: &Self) {
         let names = |site: &Site| (site.owned_labels(), site.owned_annotations());
         if names(&self.site) != names(&before.site) {
@@ -93,7 +94,7 @@ impl Catalogue {
         }
     }
 
-    /// What a stored object comes to, as the view has it too.
+    /// Returns the fingerprint of a stored object. It is comparable with the fingerprints in the view.
     #[must_use]
     pub fn fingerprint(&self, object: &Value) -> u64 {
         let (labels, annotations) = (self.site.owned_labels(), self.site.owned_annotations());
@@ -101,61 +102,63 @@ impl Catalogue {
         dialect::fingerprint(object, &labels.each_ref().map(String::as_str), &annotations)
     }
 
-    /// Whether there are policies of a layer at all.
+    /// Returns true if a layer has at least one policy.
     #[must_use]
     pub fn has(&self, layer: &Layer) -> bool {
         self.entries.iter().any(|entry| entry.layer == *layer)
     }
 
-    /// Whether there is a policy of the cluster that opens the hatch of every namespace with the label for it.
+    /// Returns true if a cluster-wide policy opens the hatch of every namespace with the hatch label.
     #[must_use]
     pub fn has_hatch_of_cluster(&self) -> bool {
         self.entries.iter().any(|entry| entry.layer == Layer::Hatch && entry.of_cluster)
     }
 
-    /// Whether a namespace gets a baseline. Those of the platform and those that are excluded never do.
+    /// Returns true if a namespace gets a baseline. Platform namespaces and excluded namespaces never get one.
     #[must_use]
     pub fn is_due(&self, name: &str, labels: &Labels) -> bool {
         self.is_open_to(name) && self.site.wants_baseline(labels)
     }
 
-    /// Whether a namespace would be due a baseline if `/mutate` had been asked when it was made: it was made since Portcullis
-    /// is there, and carries none of its labels.
+    /// Returns true if a namespace would be due a baseline, had `/mutate` been called when it was created. It was
+    /// created after Portcullis was installed, and has neither a baseline label nor a profile label.
     #[must_use]
     pub fn was_missed(&self, name: &str, labels: &Labels, facts: &NamespaceFacts) -> bool {
         let site = &self.site;
         self.is_open_to(name)
-            // Otherwise it was seen to, and the labels were taken away since.
+            // A status annotation shows that the namespace was reconciled, and that its labels were removed since.
             && facts.annotations.get(&site.status_annotation()).is_none()
             && site.baseline.namespaces == BaselineScope::New
             && [site.baseline_label(), site.profile_label()].iter().all(|label| labels.get(label).is_none())
             && self.installed.zip(facts.created).is_some_and(|(installed, created)| created > installed)
     }
 
-    /// Whether a namespace is neither of the platform nor excluded. Those that no webhook is asked about are of the platform
-    /// whatever the configuration says: a default-deny in kube-system would take DNS from everybody, and nothing would refuse
-    /// it.
+    /// Returns true if a namespace is neither a platform namespace nor excluded.
+    ///
+    /// `kube-system` and the namespace of Portcullis count as platform namespaces whatever the configuration says. No
+    /// webhook is called for them, so Portcullis could not deny a default deny in `kube-system`, which would cut off
+    /// DNS for the whole cluster.
     #[must_use]
     pub fn is_open_to(&self, name: &str) -> bool {
         let is_ours = name == KUBE_SYSTEM || self.home.as_deref() == Some(name);
         !is_ours && !self.site.is_left_alone(name)
     }
 
-    /// Whether any policy of these layers is for a namespace with these labels: policies of the cluster select some
-    /// namespaces only. Where there are none at all, nothing is missing.
+    /// Returns true if a policy of these layers applies to a namespace with these labels, or if the layers have no
+    /// policies. Cluster-wide policies select only some namespaces.
     #[must_use]
     pub fn reaches(&self, layers: &[Layer], labels: &Labels) -> bool {
         let mut entries = self.entries.iter().filter(|entry| layers.contains(&entry.layer)).peekable();
         entries.peek().is_none() || entries.any(|entry| entry.is_for(labels))
     }
 
-    /// The profile of a namespace, if it has one that is known.
+    /// Returns the profile of a namespace, if it has one that is configured.
     #[must_use]
     pub fn profile(&self, labels: &Labels) -> Option<Layer> {
         self.site.profile(labels).map(|name| Layer::Profile(name.to_owned()))
     }
 
-    /// The layers that a namespace which is due a baseline is due, but for the hatch.
+    /// Returns the layers that a namespace with a baseline is due, without the hatch.
     #[must_use]
     pub fn layers(&self, labels: &Labels) -> Vec<Layer> {
         let granted = |name: &&String| labels.get(&self.site.access_label(name)) == Some("true");
@@ -165,13 +168,14 @@ impl Catalogue {
 }
 
 impl Entry {
-    /// Whether it is for namespaces with these labels: put into each, or there for those that it selects.
+    /// Returns true if the policy is for namespaces with these labels. A namespaced policy is for every namespace, a
+    /// cluster-wide one for the namespaces that it selects.
     #[must_use]
     pub fn is_for(&self, labels: &Labels) -> bool {
         !self.of_cluster || self.selects.iter().any(|selector| selector.matches(labels))
     }
 
-    /// Whether this is the object, wherever it is.
+    /// Returns true if an object is this policy, in any namespace.
     #[must_use]
     pub fn is(&self, object: &ObjectRef) -> bool {
         self.id.name == object.name && self.is_same_kind(object)
@@ -183,7 +187,7 @@ impl Entry {
         self.id.kind == object.kind && self.id.group() == object.group()
     }
 
-    /// Whether one of these is this entry as it is to be.
+    /// Returns true if one of these objects is this policy in its wanted state.
     #[must_use]
     pub fn is_among(&self, owned: &[Owned]) -> bool {
         owned.iter().any(|owned| {
@@ -191,24 +195,24 @@ impl Entry {
                 && owned.is_applied
                 && owned.domain.is_none()
                 && *owned.layer == *self.layer.label()
-                // Before that is known, what it carries has to do.
+                // Before the dry run, only the labels and the field manager are compared.
                 && self.stored.as_ref().is_none_or(|stored| stored.fingerprint == owned.fingerprint)
         })
     }
 
-    /// Whether it is known what the API server makes of it.
+    /// Returns true if a dry run has returned the stored form of the policy.
     #[must_use]
     pub fn is_learnt(&self) -> bool {
         self.stored.is_some()
     }
 
-    /// Whether a stored object with this fingerprint is as it is to be.
+    /// Returns true if a stored object with this fingerprint has the wanted state. Always true before the dry run.
     #[must_use]
     pub fn comes_to(&self, fingerprint: u64) -> bool {
         self.stored.as_ref().is_none_or(|stored| stored.fingerprint == fingerprint)
     }
 
-    /// The operations of a JSON patch that make the rest of a stored object what it is to be.
+    /// Returns the JSON patch that sets the `spec` and `specs` of a stored object to the wanted state.
     #[must_use]
     pub fn repair(&self, object: &Value) -> Value {
         let mut operations = Vec::new();
@@ -232,12 +236,12 @@ impl Entry {
     }
 }
 
-/// A manifest with the labels and annotations of the controller.
+/// Returns a template as a manifest with the labels and annotations of the controller.
 fn written(site: &Site, layer: &Layer, template: &Value) -> Value {
     let mut manifest = template.clone();
     let labels = site.owned_labels().into_iter().zip([layer.label(), "portcullis".to_owned()]);
     let annotations = site.baseline.annotations.iter().map(|(key, value)| (key.clone(), value.clone()));
-    // What else of its metadata is the template's cannot be told from what others write there.
+    // The digest covers the rest of the metadata, in which fields of the template look like those of other writers.
     let annotations = annotations.chain([(site.template_annotation(), digest(template))]);
     if let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
         add(metadata, "labels", labels);
@@ -249,7 +253,7 @@ fn written(site: &Site, layer: &Layer, template: &Value) -> Value {
     manifest
 }
 
-/// A number for a template, the same in every build: FNV-1a.
+/// Returns a hash of a template that is the same in every build: FNV-1a.
 fn digest(template: &Value) -> String {
     let text = template.to_string();
     let digest = text

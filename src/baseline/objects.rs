@@ -1,4 +1,4 @@
-//! The objects themselves: what the API server makes of a policy, writing one, and taking one away.
+//! Requests for policies: dry run, apply, repair, delete.
 
 use kube::Api;
 use kube::api::{
@@ -12,21 +12,21 @@ use super::executor::Executor;
 use crate::model::ObjectRef;
 use crate::view::{FIELD_MANAGER, Owned};
 
-/// What the API server makes of a policy by now.
+/// The result of the latest dry run of a policy.
 pub(super) struct Learnt {
-    /// As which it is written.
+    /// The manifest that was sent.
     pub(super) manifest: Value,
-    /// What would be stored.
+    /// The object that would be stored.
     pub(super) stored: Value,
 }
 
 impl Executor {
-    /// What an API server would make of an entry. Nothing is stored.
+    /// Dry-runs the creation of an entry. Returns the object that the API server would store.
     pub(super) async fn learn(&self, entry: &Entry) -> Result<Value, Failure> {
         let namespace = (!entry.of_cluster).then_some(&*self.home);
         let api = self.api(&entry.id, namespace)?;
         let mut manifest = entry.manifest.clone();
-        // Under a name of its own, so that what is there plays no part.
+        // Under a name of its own, so that an existing object does not affect the result.
         if let Some(name) = manifest.pointer_mut("/metadata/name") {
             *name = json!(format!("{}-dry-run", entry.id.name));
         }
@@ -38,7 +38,7 @@ impl Executor {
         as_value(&stored)
     }
 
-    /// Writes an entry, and makes sure that nothing else is in what is stored.
+    /// Applies an entry, and removes what other writers added to the stored object.
     pub(super) async fn apply(
         &self,
         catalogue: &Catalogue,
@@ -55,7 +55,7 @@ impl Executor {
         }
         let id = ObjectRef { namespace: namespace.map(Into::into), ..entry.id.clone() };
         let doing = || format!("applying {id}");
-        // By force: whatever somebody else wrote into it, it is ours.
+        // By force: the policy belongs to the controller, even if another client wrote fields of it.
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         self.metrics.wrote("apply");
         let stored = api.patch(&entry.id.name, &parameters, &Patch::Apply(&manifest)).await;
@@ -64,12 +64,12 @@ impl Executor {
         if entry.comes_to(catalogue.fingerprint(&stored)) {
             return Ok(());
         }
-        // Somebody added a field that we do not have, and applying leaves it theirs.
+        // Another client added a field that the manifest lacks, and an apply does not remove it.
         let stored = self.repair(&api, entry, &stored).await.map_err(|error| Failure::of(doing(), error))?;
         if entry.comes_to(catalogue.fingerprint(&stored)) {
             return Ok(());
         }
-        // Or the API server makes something else of it by now: the CRD has other defaults.
+        // Or the API server now stores the policy in another form: the CRD has other defaults.
         let Some(fresh) = self.learn_again(catalogue, position, entry).await else {
             return Err(Failure::Interfered(id));
         };
@@ -80,7 +80,7 @@ impl Executor {
         if fresh.comes_to(catalogue.fingerprint(&stored)) { Ok(()) } else { Err(Failure::Interfered(id)) }
     }
 
-    /// Makes the rest of a stored object what it is to be.
+    /// Patches a stored object to the wanted state.
     async fn repair(&self, api: &Api<DynamicObject>, entry: &Entry, stored: &Value) -> kube::Result<Value> {
         self.metrics.wrote("replace");
         let patch = serde_json::from_value(entry.repair(stored)).map_err(kube::Error::SerdeError)?;
@@ -89,7 +89,7 @@ impl Executor {
         serde_json::to_value(stored).map_err(kube::Error::SerdeError)
     }
 
-    /// An entry as the API server would store it by now, if that is another thing than it was.
+    /// Repeats the dry run of an entry. Returns the updated entry if the result differs from the recorded one.
     async fn learn_again(&self, catalogue: &Catalogue, position: usize, entry: &Entry) -> Option<Entry> {
         let stored = match self.learn(entry).await {
             Ok(stored) => stored,
@@ -108,7 +108,7 @@ impl Executor {
         fresh.entries().get(position).cloned()
     }
 
-    /// Takes a policy away, if it is still the one that was meant and still ours.
+    /// Deletes a policy, if it is still the planned object and the controller still owns it.
     pub(super) async fn delete(&self, catalogue: &Catalogue, owned: &Owned) -> Result<(), Failure> {
         let name = &owned.object.name;
         let doing = || format!("deleting {}", owned.object);
@@ -144,13 +144,13 @@ impl Executor {
         Ok(())
     }
 
-    /// How to talk about objects of a kind.
+    /// Returns the API for objects of a kind.
     pub(super) fn api(&self, id: &ObjectRef, namespace: Option<&str>) -> Result<Api<DynamicObject>, Failure> {
         let (group, version) = id.api_version.rsplit_once('/').unwrap_or(("", &id.api_version));
         let served = self.cluster.served.load();
         let found = served.find(group, &id.kind);
         let found = found.ok_or_else(|| Failure::NotServed(id.api_version.clone(), id.kind.clone()))?;
-        // In the version in which it is written.
+        // The version is that of the manifest.
         let resource =
             ApiResource { version: version.to_owned(), api_version: id.api_version.to_string(), ..found.clone() };
         let client = self.cluster.client.clone();

@@ -1,9 +1,11 @@
-//! What there is to do for a namespace: a pure function of what is due and of what is there.
+//! Plans the steps for a namespace: a pure function of the due policies and of the stored ones.
 //!
-//! What nothing replaces goes first, so that nothing that fails keeps a hatch open or a grant in force. What is replaced goes
-//! after what replaces it is there. A policy goes only after a positive change: another profile that is known, a grant
-//! that was taken back, a hatch that was closed, a file that is no more while others of its layer are. That something did
-//! not match is never a reason: a namespace that loses its labels keeps what it has.
+//! Policies without a replacement are deleted first, so that no failed step keeps a hatch open or a grant in force.
+//! Replaced policies are deleted after their replacement is applied.
+//!
+//! A policy is deleted only after a positive change: the namespace has another configured profile, its grant was
+//! revoked, its hatch was closed, or the file of the policy was removed while others of its layer remain. A failed
+//! match is never a reason: a namespace that loses its baseline label or its profile label keeps its policies.
 
 mod status;
 
@@ -17,91 +19,92 @@ use super::policy_set::Layer;
 use crate::model::Labels;
 use crate::view::{HatchFault, NamespaceFacts, Owned};
 
-/// What there is to do, in this order.
+/// The steps for a namespace or for the cluster, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// One thing after the other. What does not need one that failed is done all the same.
+    /// The steps, in order. A step that does not depend on a failed step is still carried out.
     pub steps: Vec<Step>,
-    /// How far it is before any of that.
+    /// The state of the namespace before the steps.
     pub standing: Standing,
-    /// When there will be something to do though nothing else happens.
+    /// The time at which the plan changes without another event: the end of the hatch.
     pub wake: Option<Timestamp>,
-    /// Since when its hatch is open, if it is, or is still open though it should not be. None within: nobody has written
-    /// that down yet.
+    /// The time since which the hatch is open. `None` if it is closed, `Some(None)` if it is open and the time is not
+    /// recorded. A hatch that should be closed but still has an effect counts as open.
     pub hatch: Option<Option<Timestamp>>,
-    /// Whether it waits for a policy of the cluster that is not there.
+    /// True if the namespace waits for a cluster-wide policy that is missing or outdated.
     pub waits_for_cluster: bool,
-    /// The status annotation that the namespace should have, if it should have one.
+    /// The wanted status annotation, if the namespace should have one.
     pub status: Option<String>,
 }
 
-/// How far a namespace is.
+/// The state of a namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Standing {
-    /// It is due no baseline.
+    /// The namespace is due no baseline.
     #[default]
     NotDue,
-    /// It is due no baseline since it lacks every label of ours, though it was made when new namespaces get them.
+    /// The namespace is due no baseline because it has neither a baseline label nor a profile label, although new
+    /// namespaces get one.
     Unlabelled,
-    /// Something is missing.
+    /// At least one due policy is missing or outdated.
     Pending,
-    /// Everything is there.
+    /// All due policies are applied.
     Applied,
 }
 
-/// One thing to do.
+/// A step of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Write this entry of the catalogue.
+    /// Applies this entry of the catalogue.
     Apply(usize),
-    /// Note that the hatch is open.
+    /// Records that the hatch is open.
     OpenHatch {
-        /// Why.
+        /// The reason that the user gave.
         reason: String,
-        /// Until when.
+        /// The end of the hatch.
         until: Timestamp,
     },
-    /// Take something away.
+    /// Deletes a policy.
     Delete {
-        /// What.
+        /// The policy.
         owned: Owned,
-        /// The layer that replaces it, and has to be there before.
+        /// The layer that replaces the policy, which has to be applied before.
         after: Option<Layer>,
     },
-    /// Take away what keeps the hatch open, and the note that it is.
+    /// Closes the hatch: removes its label, and the record that it is open.
     CloseHatch,
-    /// Say on the namespace how far it is.
+    /// Writes the state of the namespace to its label and its status annotation.
     Mark {
-        /// What becomes of the label for it.
+        /// The change of the label.
         label: Label,
-        /// The same in words.
+        /// The text of the annotation.
         status: String,
     },
-    /// Let these pods be scheduled.
+    /// Lifts the scheduling gates of these pods.
     LiftGates(Vec<Box<str>>),
 }
 
-/// What becomes of the label that says how far a namespace is.
+/// The change of the label that holds the state of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Label {
-    /// It says that everything is there.
+    /// The label is set to `applied`.
     Applied,
-    /// It goes: nothing is due that it could be about.
+    /// The label is removed, because the namespace is due no baseline.
     Gone,
-    /// It stays what it is.
+    /// The label is unchanged.
     AsItIs,
 }
 
-/// What there is to do for a namespace.
+/// Plans the steps for a namespace.
 #[must_use]
 pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluster: &[Owned], now: Timestamp) -> Plan {
     let Some(labels) = facts.labels.as_ref().filter(|_| !facts.is_terminating) else { return Plan::default() };
     let is_open = catalogue.is_open_to(name);
-    // Who has a baseline keeps it, whatever becomes of the label that says so.
+    // A namespace that has a baseline keeps it, whatever becomes of its baseline label.
     let has_baseline = facts.owned.iter().any(|owned| owned.is_applied && *owned.layer == *Layer::Baseline.label());
     let meant = catalogue.is_due(name, labels) || is_open && has_baseline;
     let due = meant && catalogue.reaches(&catalogue.layers(labels), labels);
-    // Where nothing is applied, it still has the rules refuse nothing.
+    // The hatch counts even if no policy is applied, because it also turns off the denials of the rules.
     let hatch = catalogue.site.hatch(labels, &facts.annotations, now);
     let mut layers = if due { catalogue.layers(labels) } else { Vec::new() };
     if is_open && matches!(hatch, Some(Ok(_))) {
@@ -109,7 +112,7 @@ pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluste
     }
     let is_missing = |entry: &Entry| entry.of_cluster && entry.is_for(labels) && !entry.is_among(of_cluster);
     let missing_in_cluster = catalogue.entries().iter().any(|entry| layers.contains(&entry.layer) && is_missing(entry));
-    // What replaces another has to be there before.
+    // A replacement has to be applied before the policy that it replaces is deleted.
     let is_lacking = |layer: &Layer| catalogue.entries().iter().any(|entry| entry.layer == *layer && is_missing(entry));
 
     let (mut replaced, mut kept) = (Vec::new(), Vec::new());
@@ -121,7 +124,7 @@ pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluste
     }
     for owned in &facts.owned {
         let Some(layer) = Layer::read(&owned.layer) else { continue };
-        // A hatch is closed wherever it is; of everything else nothing is ours to take there.
+        // A hatch is closed in every namespace. Other policies in platform or excluded namespaces are left alone.
         if !is_open && layer != Layer::Hatch {
             continue;
         }
@@ -150,7 +153,7 @@ pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluste
         standing => standing,
     };
 
-    // Not from some time on that is still to come.
+    // A recorded time in the future counts as now.
     let since = opened.and_then(|opened| opened.parse().ok()).map(|opened: Timestamp| opened.min(now));
     let mut plan = Plan { standing, waits_for_cluster: due && missing_in_cluster, ..Plan::default() };
     if let Some(Ok(hatch)) = &hatch {
@@ -183,13 +186,13 @@ pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluste
     plan
 }
 
-/// Whether a hatch that should be closed still has an effect.
+/// Returns true if a hatch that should be closed still has an effect.
 fn is_still_open<T>(catalogue: &Catalogue, facts: &NamespaceFacts, hatch: Option<&Result<T, HatchFault<'_>>>) -> bool {
     facts.owned.iter().any(|owned| owned.is_applied && *owned.layer == *Layer::Hatch.label())
         || hatch.is_some() && catalogue.has_hatch_of_cluster()
 }
 
-/// Whether a policy stays that is not part of what is due.
+/// Returns true if a policy stays although it is not due.
 fn is_kept(catalogue: &Catalogue, layers: &[Layer], owned: &Owned, layer: &Layer) -> bool {
     let is_wanted = || {
         let mut wanted = catalogue.entries().iter().filter(|entry| !entry.of_cluster && layers.contains(&entry.layer));
@@ -198,7 +201,7 @@ fn is_kept(catalogue: &Catalogue, layers: &[Layer], owned: &Owned, layer: &Layer
     !layers.contains(layer) || owned.is_applied && !is_wanted()
 }
 
-/// What there is to do for the cluster: policies that are there once, for all namespaces that they select.
+/// Plans the steps for the cluster: its cluster-wide policies, each of which selects namespaces.
 #[must_use]
 pub fn plan_cluster(catalogue: &Catalogue, owned: &[Owned]) -> Plan {
     let entries = || catalogue.entries().iter().enumerate().filter(|(_, entry)| entry.of_cluster);
@@ -212,7 +215,7 @@ pub fn plan_cluster(catalogue: &Catalogue, owned: &[Owned]) -> Plan {
         if entries().any(|(_, entry)| entry.layer == layer && entry.is_same_kind(&owned.object)) {
             replaced.push(Step::Delete { owned: owned.clone(), after: Some(layer) });
         } else if layer == Layer::Hatch && !catalogue.has_hatch_of_cluster() {
-            // Another set is configured, and the controller would not remove the label that this policy selects.
+            // Another policy set is configured, and the controller would not remove the label that this policy selects.
             steps.push(Step::Delete { owned: owned.clone(), after: None });
         }
     }
@@ -229,7 +232,7 @@ fn standing(due: bool, complete: bool) -> Standing {
     }
 }
 
-/// Whether a policy is there for something that has been changed since; and the layer that replaces it, if one does.
+/// Returns `Some` if the reason for a policy no longer holds, with the layer that replaces the policy, if one does.
 fn outdated(
     catalogue: &Catalogue,
     labels: &Labels,
@@ -242,19 +245,19 @@ fn outdated(
     if !owned.is_applied || catalogue.entries().iter().filter(wanted).any(|entry| entry.is(&owned.object)) {
         return None;
     }
-    // Its file was removed and other files of its layer are there, in the same dialect: another one is another policy set,
-    // and its policies stay.
+    // Its file was removed, and other files of its layer remain in the same dialect. A policy in another dialect
+    // belongs to another policy set, and stays.
     let same = |entry: &Entry| !entry.of_cluster && entry.layer == *layer && entry.is_same_kind(&owned.object);
     let is_dropped = layers.contains(layer) && catalogue.entries().iter().any(same);
     let dropped = is_dropped.then(|| Some(layer.clone()));
     match layer {
         Layer::Hatch if layers.contains(layer) => dropped,
         Layer::Hatch => Some(None),
-        // A namespace that stops being due keeps what it has.
+        // A namespace that stops being due keeps its policies.
         _ if !due => None,
         Layer::Baseline => dropped,
         Layer::Profile(_) => match catalogue.profile(labels) {
-            // Wherever its policies are: in the namespace, or of the cluster.
+            // The policies of the new profile may be namespaced or cluster-wide.
             Some(other) if other != *layer => catalogue.has(&other).then_some(Some(other)),
             Some(_) => dropped,
             None => None,
@@ -270,18 +273,19 @@ fn outdated(
     }
 }
 
-/// Whether a hatch has to be closed by us.
+/// Returns true if the controller has to close a hatch.
 fn closes<T>(catalogue: &Catalogue, hatch: Option<&Result<T, HatchFault<'_>>>) -> bool {
     match hatch {
-        // One that is too late yet would open by itself, when time has passed and nobody thinks of it any more.
+        // A hatch with an end that is too late would open by itself once enough time has passed, long after the
+        // request.
         Some(Err(HatchFault::Over(_) | HatchFault::TooLate { .. })) => true,
-        // A policy of the cluster selects the label, and does not ask for reasons.
+        // A cluster-wide policy selects the label and does not check for a reason.
         Some(Err(_)) => catalogue.has_hatch_of_cluster(),
         Some(Ok(_)) | None => false,
     }
 }
 
-/// The pods that wait for us.
+/// Returns the pods that wait for the controller to lift their gate.
 fn gated(catalogue: &Catalogue, facts: &NamespaceFacts) -> Vec<Box<str>> {
     let ours = catalogue.site.gate_name();
     let pods = facts.running().iter().filter(|running| &*running.kind == "Pod" && !running.workload.is_assigned);

@@ -1,4 +1,4 @@
-//! The status of a namespace: what its annotation says.
+//! The status annotation of a namespace.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,7 @@ impl Plan {
         }
     }
 
-    /// Writes another status. The namespace is marked only if it has another one yet.
+    /// Replaces the status. The plan writes it only if the namespace has another status or label.
     fn replace_status(&mut self, catalogue: &Catalogue, facts: &NamespaceFacts, reported: String) {
         let reported = cut(reported);
         self.status = Some(reported.clone());
@@ -65,7 +65,7 @@ pub(super) fn earlier<'a>(
     };
     for owned in owned.filter(|owned| owned.is_applied && !is_adopted(owned)) {
         if let (Some(domain), Some(layer)) = (owned.domain.as_deref(), Layer::read(&owned.layer)) {
-            // The hatch is closed.
+            // A hatch is closed, not kept.
             if layer != Layer::Hatch {
                 found.entry(domain).or_default().insert(layer);
             }
@@ -87,7 +87,7 @@ pub fn kept_in_cluster<'a>(catalogue: &Catalogue, owned: &'a [Owned]) -> Vec<&'a
     owned.iter().filter(is_kept).collect()
 }
 
-/// The number of these policies by kind, in words: `14 CiliumClusterwideNetworkPolicy`.
+/// Formats the number of these policies by kind: `14 CiliumClusterwideNetworkPolicy`.
 pub(in super::super) fn by_kind(owned: &[&Owned]) -> String {
     let mut kinds: Vec<(&str, usize)> = Vec::new();
     for owned in owned {
@@ -101,15 +101,15 @@ pub(in super::super) fn by_kind(owned: &[&Owned]) -> String {
 
 /// Policies that stay although they are not due.
 pub(super) struct Kept<'a> {
-    /// The layers of those in the namespace.
+    /// The layers of the namespaced policies.
     pub(super) layers: Vec<Layer>,
-    /// The layers of those among them that were applied with another `labelDomain`, by that domain.
+    /// The layers among them that were applied with another `labelDomain`, by that domain.
     pub(super) earlier: BTreeMap<&'a str, BTreeSet<Layer>>,
-    /// The cluster-wide ones, in words.
+    /// The number of cluster-wide policies by kind, as text.
     pub(super) in_cluster: String,
 }
 
-/// The status of a namespace in words, if it has one.
+/// Returns the text of the status annotation, if the namespace should have one.
 pub(super) fn status(
     catalogue: &Catalogue,
     labels: &Labels,
@@ -146,14 +146,14 @@ pub(super) fn status(
             parts.push("the hatch has no policies, and opens nothing".into());
         }
         Some(Ok(hatch)) => parts.push(format!("hatch open until {}", hatch.until)),
-        // It is closed next.
+        // The plan closes this hatch.
         Some(Err(HatchFault::Over(_) | HatchFault::TooLate { .. })) | None => {}
         Some(Err(fault)) => parts.push(format!("hatch not open: {fault}")),
     }
     Some(cut(parts.join("; ")))
 }
 
-/// The step that writes the status, unless the namespace has it already.
+/// Returns the step that writes the status, unless the namespace has it already.
 pub(super) fn mark(
     catalogue: &Catalogue,
     facts: &NamespaceFacts,
@@ -168,15 +168,15 @@ pub(super) fn mark(
     (!is_said).then(|| Step::Mark { label, status: status.to_owned() })
 }
 
-/// What has to be said on a namespace that still says that a baseline is due or there, and is due none: nobody else may take
-/// that back, and pods would go on waiting for it.
+/// Returns the step that corrects the state of a namespace that is due no baseline, but whose label says that one is
+/// pending or applied. Only the controller may change this label, and pods would keep waiting for the baseline.
 pub(super) fn unmark(catalogue: &Catalogue, facts: &NamespaceFacts, labels: &Labels, is_open: bool) -> Option<Step> {
     let (label, status) = match labels.get(&catalogue.site.baseline_label())? {
         "pending" | "applied" if is_open => {
             (Label::Gone, "not applied: no policy of the cluster selects this namespace")
         }
         "pending" => (Label::Gone, "not applied: the namespace is of the platform, or excluded"),
-        // What is there stays, and is not put right any more.
+        // Existing policies stay, but are not reconciled any more.
         "applied" => (Label::AsItIs, "not looked after: the namespace is of the platform, or excluded"),
         _ => return None,
     };
