@@ -1,4 +1,4 @@
-//! The controller: it works whenever this replica knows what there is and holds the lease.
+//! The controller. It works while this replica has a complete view of the cluster and holds the Lease.
 
 use std::sync::Arc;
 
@@ -16,46 +16,46 @@ use crate::cluster::Cluster;
 use crate::telemetry::BaselineMetrics;
 use crate::view::{Site, View};
 
-/// What namespaces are due, and by what names.
+/// The wanted policies, and the configuration with the names of their labels.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// What is said about the cluster.
+    /// The part of the configuration that describes the cluster.
     pub site: Arc<Site>,
-    /// The folder of policies.
+    /// The policies of the policies folder.
     pub policies: Arc<PolicySet>,
 }
 
-/// All that the controller needs.
+/// The dependencies of the controller.
 pub struct Controller {
-    /// The cluster.
+    /// The connection to the cluster.
     pub cluster: Cluster,
     /// The namespace of Portcullis itself, with the Lease.
     pub namespace: String,
-    /// Who this replica is.
+    /// The identity of this replica in the Lease.
     pub identity: String,
-    /// How long the lease holds.
+    /// The durations of leader election.
     pub terms: Terms,
-    /// How fast it goes.
+    /// The limits and intervals of the controller.
     pub pace: Pace,
-    /// What is known of the cluster. Nothing is done before a snapshot is [whole](View::is_whole).
+    /// The view of the cluster. The controller waits until it is [whole](View::is_whole).
     pub views: watch::Receiver<Arc<View>>,
-    /// What is to be there.
+    /// The wanted policies.
     pub wanted: watch::Receiver<Wanted>,
-    /// What is counted.
+    /// The metrics of the controller.
     pub metrics: BaselineMetrics,
-    /// Told whether any replica works at present.
+    /// Receives true while any replica holds the Lease.
     pub running: watch::Sender<bool>,
-    /// Receives whether this replica holds the Lease.
+    /// Receives true while this replica holds the Lease.
     pub leads: watch::Sender<bool>,
 }
 
-/// Keeps the baselines of all namespaces as they are to be, until it is told to stop; whenever this replica is the one that
-/// holds the lease.
+/// Keeps the baselines of all namespaces in their wanted state while this replica holds the Lease, until `stop` is
+/// cancelled.
 pub async fn run(controller: Controller, stop: CancellationToken) {
     let Controller { cluster, namespace, identity, terms, pace, mut views, wanted, metrics, running, leads } =
         controller;
     metrics.leads(false);
-    // Whoever cannot work does not keep others from it.
+    // A replica without a complete view does not compete for the Lease, so that another replica can work.
     if !matches!(stop.run_until_cancelled(views.wait_for(|view| view.is_whole())).await, Some(Ok(_))) {
         return;
     }
@@ -64,7 +64,7 @@ pub async fn run(controller: Controller, stop: CancellationToken) {
     let claim = || Claim::new(cluster.client.clone(), Arc::clone(&home), pace, metrics.clone(), Arc::clone(&announcer));
     while !stop.is_cancelled() {
         claim().wait_until_free(&stop).await;
-        // It ends when another installation takes the cluster.
+        // The session ends when another installation claims the cluster.
         let session = stop.child_token();
         let election = Election::new(cluster.client.clone(), &home, identity.clone(), terms, running.clone());
         election
@@ -98,7 +98,7 @@ pub async fn run(controller: Controller, stop: CancellationToken) {
     }
 }
 
-/// Says that this replica works, until that ends: however it does.
+/// Reports that this replica leads. Clears that on drop, whatever ended the work.
 struct Leading(BaselineMetrics, watch::Sender<bool>);
 
 impl Leading {

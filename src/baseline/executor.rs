@@ -1,4 +1,4 @@
-//! Does what is planned, and looks again before it takes anything away.
+//! Carries out plans. It checks the live namespace before it deletes a policy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,46 +21,47 @@ use crate::model::Labels;
 use crate::telemetry::BaselineMetrics;
 use crate::view::{FIELD_MANAGER, NamespaceFacts, Owned};
 
-/// What is needed to do things.
+/// The clients and channels that carry out plans.
 #[derive(Clone)]
 pub(super) struct Executor {
     pub(super) cluster: Cluster,
-    /// The namespace of Portcullis itself, where things are tried.
+    /// The namespace of Portcullis itself, which is used for dry runs.
     pub(super) home: Arc<str>,
     pub(super) metrics: BaselineMetrics,
     pub(super) announcer: Arc<Announcer>,
-    /// Told what the API server makes of a policy by now, if that is another thing than it was.
+    /// Receives the dry-run result of a policy if it differs from the earlier one.
     pub(super) learnt: UnboundedSender<Learnt>,
 }
 
-/// What the plan for a namespace was made from.
+/// The inputs of the plan for a namespace.
 pub(super) struct Subject {
     pub(super) name: Arc<str>,
     pub(super) facts: Arc<NamespaceFacts>,
-    /// Policies of the cluster.
+    /// The cluster-wide policies that the controller applied.
     pub(super) of_cluster: Vec<Owned>,
     pub(super) catalogue: Arc<Catalogue>,
 }
 
-/// What failed of a plan so far. What does not need it goes on.
+/// The failures of a plan so far. Steps that do not depend on a failed step are still carried out.
 #[derive(Default)]
 struct Progress {
-    /// The first failure.
+    /// The first failure. A later failure of another kind replaces a conflict.
     failure: Option<Failure>,
-    /// The layers of which something could not be written.
+    /// The layers in which a policy could not be applied.
     missing: Vec<Layer>,
-    /// Whether a policy that opens a hatch could not be taken away.
+    /// True if a policy that opens the hatch could not be deleted.
     hatch_stays: bool,
 }
 
 impl Progress {
-    /// Notes what came of a step, and says whether it was done. Where the namespace is gone, nothing else can be done.
+    /// Records the result of a step. Returns true if it succeeded. Fails if the namespace is gone, because every other
+    /// step would fail too.
     fn note(&mut self, result: Result<(), Failure>) -> Result<bool, Failure> {
         match result {
             Ok(()) => Ok(true),
             Err(Failure::Gone) => Err(Failure::Gone),
             Err(failure) => {
-                // A conflict is over the next time, and hides what is not.
+                // A conflict is over at the next attempt, and must not hide a failure that lasts.
                 if self.failure.as_ref().is_none_or(is_passing) {
                     self.failure = Some(failure);
                 }
@@ -69,7 +70,8 @@ impl Progress {
         }
     }
 
-    /// Whether all that a step needs was done: everything, or all of a layer.
+    /// Returns true if all policies of the layer that a step depends on were applied. Without a layer, the step depends
+    /// on nothing.
     fn has(&self, layer: Option<&Layer>) -> bool {
         layer.is_none_or(|layer| !self.missing.contains(layer))
     }
@@ -80,7 +82,7 @@ impl Progress {
 }
 
 impl Executor {
-    /// Does what is planned for a namespace, as far as it can be done, and says what failed first.
+    /// Carries out the plan for a namespace as far as possible. Returns the first failure.
     pub(super) async fn carry_out(&self, subject: &Subject, plan: Plan) -> Result<(), Failure> {
         let catalogue = &subject.catalogue;
         let mut progress = Progress::default();
@@ -96,30 +98,31 @@ impl Executor {
                 Step::OpenHatch { reason, until } if progress.has(Some(&Layer::Hatch)) => {
                     progress.note(self.open_hatch(subject, &reason, until).await)?;
                 }
-                // Who reads that it is closed relies on it. A policy of the cluster opens it by the label alone.
+                // Users rely on the record that a hatch is closed, so its policies are deleted first. A cluster-wide
+                // policy selects the hatch label, and has no effect once the label is removed.
                 Step::CloseHatch if !progress.hatch_stays || catalogue.has_hatch_of_cluster() => {
                     progress.note(self.close_hatch(subject).await)?;
                 }
                 Step::Mark { label, status } if progress.missing.is_empty() => {
-                    // The status goes on to say what failed.
+                    // After a failure, the status annotation keeps reporting that failure.
                     let status = progress.failure.is_none().then_some(&*status);
                     progress.note(self.mark(subject, label, status).await)?;
                     if label != Label::AsItIs && catalogue.site.baseline.gate {
-                        // Those that the watches have not told of yet.
+                        // This includes pods that the watches have not reported yet.
                         progress.note(self.lift_all(subject).await)?;
                     }
                 }
                 Step::LiftGates(pods) if progress.missing.is_empty() => {
                     progress.note(self.lift(subject, &pods).await)?;
                 }
-                // What it needs could not be done.
+                // The step depends on a step that failed.
                 _ => {}
             }
         }
         progress.end()
     }
 
-    /// Does what is planned for the cluster, as far as it can be done, and says what failed first.
+    /// Carries out the plan for the cluster as far as possible. Returns the first failure.
     pub(super) async fn carry_out_for_cluster(&self, catalogue: &Catalogue, plan: Plan) -> Result<(), Failure> {
         let mut progress = Progress::default();
         for step in plan.steps {
@@ -148,7 +151,7 @@ impl Executor {
         Ok(())
     }
 
-    /// Takes a policy away, if it is still outdated by what the namespace says at this moment.
+    /// Deletes a policy, if it is still outdated according to the live namespace.
     async fn delete_if_outdated(&self, subject: &Subject, owned: &Owned) -> Result<(), Failure> {
         let live = self.look_again(subject).await?;
         if live.steps.iter().any(|step| matches!(step, Step::Delete { owned: other, .. } if other.uid == owned.uid)) {
@@ -157,7 +160,7 @@ impl Executor {
         Ok(())
     }
 
-    /// The plan for the namespace as it is at this moment.
+    /// Plans again, from the labels and annotations of the live namespace.
     async fn look_again(&self, subject: &Subject) -> Result<Plan, Failure> {
         let live = self.live(subject).await?;
         let map = |map: &Option<std::collections::BTreeMap<String, String>>| -> Labels {
@@ -169,7 +172,7 @@ impl Executor {
         Ok(plan(&subject.catalogue, &subject.name, &facts, &subject.of_cluster, jiff::Timestamp::now()))
     }
 
-    /// The namespace as it is at this moment, if it is the same one and stays.
+    /// Returns the metadata of the live namespace. Fails if it is missing, terminating or recreated.
     pub(super) async fn live(&self, subject: &Subject) -> Result<ObjectMeta, Failure> {
         let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
         let live = namespaces.get_metadata_opt(&subject.name).await;
@@ -178,7 +181,7 @@ impl Executor {
         if is_same && live.deletion_timestamp.is_none() { Ok(live) } else { Err(Failure::Gone) }
     }
 
-    /// Says on the namespace how far it is, and in which words unless others stand there that matter more.
+    /// Writes the baseline label of a namespace, and its status annotation if a status is given.
     async fn mark(&self, subject: &Subject, label: Label, status: Option<&str>) -> Result<(), Failure> {
         let site = &subject.catalogue.site;
         let mut metadata = serde_json::Map::new();
@@ -201,7 +204,8 @@ impl Executor {
         self.patch_namespace(subject, Value::Object(metadata), "marking the namespace").await
     }
 
-    /// Changes the metadata of the namespace, if it is still the same one. Where it is gone, a patch does not make it.
+    /// Patches the metadata of the namespace, if its UID is still the same. A patch does not recreate a deleted
+    /// namespace.
     pub(super) async fn patch_namespace(
         &self,
         subject: &Subject,
@@ -221,7 +225,7 @@ impl Executor {
         }
     }
 
-    /// Says why nothing can be done for a namespace, on it and in an Event.
+    /// Reports why a namespace could not be reconciled, in its status annotation and in an Event.
     pub(super) async fn complain(&self, subject: &Subject, failure: &Failure) {
         let status = cut(format!("failed: {failure}"));
         let is_said = subject.facts.annotations.get(&subject.catalogue.site.status_annotation()) == Some(&status);
@@ -233,12 +237,13 @@ impl Executor {
     }
 }
 
-/// A failure that is over as soon as the watches have caught up.
+/// Returns true if a failure is over as soon as the watches have caught up.
 pub(super) fn is_passing(failure: &Failure) -> bool {
     matches!(failure, Failure::Refused { source, .. } if is_conflict(source))
 }
 
-/// No request may take for ever, whatever is between us and the API server.
+/// Limits the time of work that sends requests. Without a limit, a request may hang forever on its way to the API
+/// server.
 pub(super) async fn in_time<T>(
     patience: Duration,
     work: impl Future<Output = Result<T, Failure>>,

@@ -1,14 +1,14 @@
-//! Which policies a namespace is due, and the controller that keeps them there.
+//! The policies that a namespace is due, and the controller that reconciles them.
 //!
 //! ```text
 //! policies/ ─ PolicySet ─ Catalogue ─┐
 //! View of the cluster ───────────────┴─ plan (pure) ─▶ steps ─ executor ─▶ API server
 //!                                        ▲                                    │
-//!                                        └── controller: queue, resync ◀──────┘ what the watches tell
+//!                                        └── controller: queue, resync ◀──────┘ reported by watches
 //! ```
 //!
-//! The controller is level-triggered: it holds what is there against what is due, and remembers nothing that the cluster
-//! does not say. One replica works at a time, by a Lease.
+//! The controller is level-triggered: it compares the stored policies with the due ones, and each step follows from the
+//! state of the cluster alone. One replica works at a time, elected by a Lease.
 
 mod brake;
 mod catalogue;

@@ -1,4 +1,4 @@
-//! The loop: what is heard of the cluster becomes work, and what is quiet is looked at again now and then.
+//! The work loop. It queues the keys that the watches report as changed, and resyncs the others at intervals.
 
 mod reconcile;
 
@@ -27,14 +27,14 @@ use super::request;
 use super::standings::Standings;
 use crate::view::View;
 
-/// What is looked at. The cluster comes first, since namespaces wait for it.
+/// A key of the queue. The cluster sorts first, because namespaces wait for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Key {
     Cluster,
     Namespace(Arc<str>),
 }
 
-/// What came of the work on a key.
+/// The result of the work on a key.
 struct Worked {
     key: Key,
     began: Instant,
@@ -42,32 +42,32 @@ struct Worked {
     complained: bool,
     /// The writes, if they succeeded.
     writes: Vec<Write>,
-    /// The conflict that these writes are part of, if it is one that is reported.
+    /// The conflict that these writes are part of, if it is reported.
     conflict: Option<String>,
     /// True if the plan had no steps.
     is_idle: bool,
-    /// Which namespace it was.
+    /// The UID of the namespace.
     uid: Box<str>,
     result: Result<(), Failure>,
 }
 
-/// The work of whoever holds the lease.
+/// The worker of the replica that holds the Lease.
 pub(super) struct Worker {
     executor: Executor,
     pace: Pace,
     views: watch::Receiver<Arc<View>>,
     wanted: watch::Receiver<Wanted>,
     learner: Learner,
-    /// Since when Portcullis is there.
+    /// The time at which Portcullis was installed.
     installed: Option<Timestamp>,
     view: Arc<View>,
     queue: Queue<Key>,
     standings: Standings<Key>,
-    /// When it was said of a namespace why something failed.
+    /// The time of the last failure report of each key.
     complained: HashMap<Key, Instant>,
-    /// What was written of late, and whether it stayed.
+    /// The recent writes of each key, with the number of times that they were reverted.
     contests: HashMap<Key, Contest>,
-    /// Why the policies of the cluster are not as they are to be, if that lasts.
+    /// The reason why the cluster-wide policies are not in their wanted state, if that lasts.
     cluster_failure: Option<Box<str>>,
     /// The cluster-wide policies of another policy set, as they were reported last.
     kept: String,
@@ -104,7 +104,7 @@ impl Worker {
         }
     }
 
-    /// Works until it is told to stop. Nothing goes on afterwards.
+    /// Works until `stop` is cancelled. No task outlives this call.
     pub(super) async fn work(mut self, stop: &CancellationToken) {
         let mut tasks: JoinSet<Worked> = JoinSet::new();
         let mut keys: HashMap<task::Id, Key> = HashMap::new();
@@ -127,7 +127,7 @@ impl Worker {
                 }
                 is_other = self.learner.changed() => {
                     if is_other {
-                        // What was written of another folder says nothing of this one.
+                        // Records about another policies folder do not apply to this one.
                         self.contests.clear();
                         self.brake.clear();
                     }
@@ -156,7 +156,7 @@ impl Worker {
         tasks.shutdown().await;
     }
 
-    /// Compares what is heard with what was known, and has looked at what differs.
+    /// Replaces the view, and queues the keys that differ from the previous view.
     fn hear(&mut self, view: Arc<View>) {
         if !view.is_whole() {
             return;

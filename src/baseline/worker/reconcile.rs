@@ -18,7 +18,7 @@ use super::{Key, Worked, Worker};
 use crate::view::NamespaceFacts;
 
 impl Worker {
-    /// Begins what there is to do, as much of it as may be under way at once.
+    /// Starts tasks for the keys that are due, up to the maximum number of concurrent tasks.
     pub(super) fn begin(&mut self, tasks: &mut JoinSet<Worked>, keys: &mut HashMap<task::Id, Key>) {
         let Some(catalogue) = self.learner.catalogue().cloned().filter(|_| self.view.is_whole()) else { return };
         while tasks.len() < self.pace.at_once
@@ -87,7 +87,8 @@ impl Worker {
         self.held = held;
     }
 
-    /// Takes the deletions from a plan that have to wait, and announces removals. Returns the time of the next attempt.
+    /// Removes the deletions that have to wait from a plan, and announces removed files. Returns the time of the next
+    /// attempt.
     fn brake(&mut self, plan: &mut Plan, namespace: Option<(&Catalogue, &NamespaceFacts)>) -> Option<Instant> {
         let namespaces = self.view.namespaces().count();
         let held = self.brake.hold(plan, namespaces, Instant::now());
@@ -124,7 +125,7 @@ impl Worker {
             return;
         }
         self.kept.clone_from(&kept);
-        // The status of each namespace says so too.
+        // The status of each namespace reports them too.
         self.look_at_everything();
         if kept.is_empty() {
             return;
@@ -138,7 +139,7 @@ impl Worker {
         tokio::spawn(async move { announcer.say(&home, "", true, "PoliciesKept", note).await });
     }
 
-    /// The writes that repeat reverted ones, if the conflict is to be reported.
+    /// Returns the writes that repeat reverted ones, if the conflict is to be reported.
     fn reported(&self, key: &Key, uid: &str, writes: &[Write]) -> Vec<Write> {
         let contest = self.contests.get(key);
         contest.map(|contest| contest.reported(uid, writes).into_iter().cloned().collect()).unwrap_or_default()
@@ -182,12 +183,12 @@ impl Worker {
             wait.into_iter().for_each(|at| self.queue.add(key, at));
             return None;
         }
-        // What fails once may be over the next time.
+        // A failure counts as persistent from the third in a row on.
         let is_persistent = self.queue.failures(key) >= 2;
         let (executor, patience) = (self.executor.clone(), self.pace.patience);
         let owned_of_cluster = self.view.owned_of_cluster().to_vec();
         let subject = Subject { name, facts, of_cluster: owned_of_cluster, catalogue: Arc::clone(catalogue) };
-        // The key is busy, and the time counts when it is done.
+        // The key is busy. The queue uses this time when the work is done.
         wait.into_iter().for_each(|at| self.queue.add(key, at));
         let key = key.clone();
         let begun = tasks.spawn(async move {
@@ -217,7 +218,7 @@ impl Worker {
         Some(begun.id())
     }
 
-    /// There is nothing to do for a key at present.
+    /// Records that a key needs no change at present.
     fn rest(&mut self, key: &Key, plan: &Plan) {
         let now = Instant::now();
         self.executor.metrics.reconciled("unchanged", None);
@@ -235,7 +236,7 @@ impl Worker {
         is_due.then(|| Instant::now() + jittered(self.pace.resync))
     }
 
-    /// Queues a key for the time at which its hatch closes. That is not delayed by a backoff.
+    /// Queues a key for the time at which its hatch closes, without backoff.
     fn wake(&mut self, key: &Key, wake: Option<Timestamp>) {
         let left = wake.map(|wake| wake.duration_since(Timestamp::now()));
         if let Some(left) = left.and_then(|left| Duration::try_from(left).ok()) {
@@ -257,7 +258,7 @@ impl Worker {
                 self.queue.done(&key, now, None, self.again(true));
                 "unchanged"
             }
-            // Lifted gates only.
+            // Only gates were lifted.
             Ok(()) if writes.is_empty() => {
                 self.queue.done(&key, now, Some(self.pace.settle), self.again(true));
                 "written"
@@ -272,7 +273,7 @@ impl Worker {
                     contest.report = Some(conflict.clone());
                     self.announce_conflict(&key, uid, &conflict);
                 }
-                // The watches will tell what was written. If they do not, that is noticed soon.
+                // The watches will report the writes. If they do not, the resync finds out.
                 self.queue.done(&key, now, Some(self.pace.after_contests(times)), self.again(true));
                 "written"
             }
@@ -296,10 +297,10 @@ impl Worker {
         self.executor.metrics.reconciled(word, Some(began.elapsed()));
     }
 
-    /// Remembers why the policies of the cluster are not as they are to be, for the namespaces that wait for them.
+    /// Records why the cluster-wide policies are not in their wanted state, for the namespaces that wait for them.
     fn end_cluster(&mut self, result: &Result<(), Failure>) {
         let failure = match result {
-            // Once may be over the next time.
+            // A failure counts as persistent from the third in a row on.
             Err(failure) if self.queue.failures(&Key::Cluster) >= 2 => Some(failure.to_string().into_boxed_str()),
             Err(_) => self.cluster_failure.clone(),
             Ok(()) => self.held.clone(),
