@@ -1,7 +1,7 @@
 //! Slows down the deletion of policies whose files were removed from the policies folder.
 //!
-//! One removed file is due for deletion in every namespace. The removal is announced first, and then a share of the namespaces
-//! follows in each interval, so that a mistake can be undone. A whole layer is never deleted by the controller.
+//! The deletion of one removed file is due in every namespace. The removal is announced first, and then a share of the
+//! namespaces follows in each interval, so that a mistake can be undone. The controller never deletes a whole layer.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use super::plan::{Plan, Step};
 use super::policy_set::Layer;
 use crate::view::Owned;
 
-/// A policy of the folder, wherever it is applied.
+/// A policy of the folder in any namespace: its layer, kind and name.
 type Removed = (Box<str>, Box<str>, Box<str>);
 
 /// The removals that were announced, and the number of namespaces in the current interval.
@@ -25,9 +25,9 @@ pub(super) struct Brake {
 /// The deletions of a plan that have to wait.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    /// The policies.
+    /// The policies that would be deleted.
     pub(super) policies: Vec<Owned>,
-    /// Those that are to be announced.
+    /// The policies whose removal has to be announced.
     pub(super) new: Vec<Owned>,
     /// The time of the next attempt.
     pub(super) until: Option<Instant>,
@@ -38,7 +38,7 @@ impl Brake {
         Self { terms, announced: HashMap::new(), interval: None }
     }
 
-    /// Forgets what was announced: another folder is in use.
+    /// Forgets the announcements, because another policies folder is in use.
     pub(super) fn clear(&mut self) {
         self.announced.clear();
     }
@@ -48,7 +48,7 @@ impl Brake {
         (namespaces.saturating_mul(self.terms.percent) / 100).max(1)
     }
 
-    /// Removes the deletions from a plan that have to wait. Deletions that a user asked for are left in it.
+    /// Removes the deletions that have to wait from a plan. Deletions that a user asked for stay in it.
     pub(super) fn hold(&mut self, plan: &mut Plan, namespaces: usize, now: Instant) -> Held {
         let mut held = Held::default();
         let removed: Vec<Owned> = plan.steps.iter().filter_map(removed).cloned().collect();

@@ -1,7 +1,8 @@
 //! Keeps cluster-wide policies of an earlier `labelDomain` while namespaces still depend on them.
 //!
-//! A cluster-wide policy selects namespaces by labels of one domain. Applied with the labels of another domain, it leaves every
-//! namespace that does not have those labels yet. So the old policies stay until each namespace has the new profile label.
+//! A cluster-wide policy selects namespaces by labels of one domain. Once it is applied with the labels of another
+//! domain, it no longer selects the namespaces that lack those labels. So the old policies stay until each namespace
+//! has the new profile label.
 
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use crate::view::{NamespaceFacts, Owned};
 /// Maximum number of namespaces that the reason names.
 const MAX_NAMES: usize = 3;
 
-/// Removes the steps from a plan for the cluster that would replace or delete policies of an earlier domain. Returns the
-/// reason if there are any.
+/// Removes the steps that would replace or delete policies of an earlier domain from a plan for the cluster, if
+/// namespaces still depend on these policies. Returns the reason in that case.
 pub(super) fn hold<'a>(
     catalogue: &Catalogue,
     owned: &[Owned],
@@ -66,7 +67,8 @@ mod tests {
     use crate::config::Configuration;
     use crate::model::Labels;
 
-    /// The reason to wait and the number of steps that are left, if a namespace has these labels.
+    /// Returns the reason to wait and the number of steps that are left, if a namespace has profile labels of these
+    /// domains.
     fn held(labels: &[&str]) -> (Option<Box<str>>, usize) {
         let text = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\npolicySet: cilium\n";
         let site = Arc::new(Configuration::read(text).unwrap().site);

@@ -1,13 +1,15 @@
-//! Due policies count before the controller has written them, because a namespace is judged as it will be.
+//! The policies that a namespace is due. They count before the controller has applied them, because a namespace is
+//! evaluated as it will be.
 
 use super::policy_set::{PolicySet, Template};
 use crate::dialect::{self, Manifest, Origin};
 use crate::model::{Body, Labels, Object, ObjectRef};
 use crate::view::{NamespaceFacts, Site, View};
 
-/// Returns the policies that a namespace is due and that the view lacks, as the controller will write them.
+/// Returns the policies that a namespace is due and that the view lacks, as the controller will apply them.
 ///
-/// A policy that is stored in another state than the template counts as it is stored. An open hatch is not counted: it ends.
+/// A stored policy that differs from its template counts as it is stored. The policies of an open hatch are left out,
+/// because the hatch closes again.
 #[must_use]
 pub fn missing(policies: &PolicySet, site: &Site, view: &View, namespace: &str) -> Vec<Object> {
     let Some(facts) = view.namespace(namespace) else { return Vec::new() };
@@ -55,7 +57,7 @@ fn is_stored(view: &View, facts: &NamespaceFacts, template: &Template) -> bool {
     }
 }
 
-/// A template as an object of a namespace.
+/// Returns a template as an object, in a namespace unless it is cluster-wide.
 fn object(template: &Template, namespace: &str) -> Option<Object> {
     if template.is_of_cluster() {
         return Some(template.object.clone());

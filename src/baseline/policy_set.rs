@@ -1,10 +1,11 @@
-//! The folder of policies, by layer.
+//! The policies folder, by layer.
 //!
-//! `policies/` holds plain manifests: `baseline/` for every namespace, `profiles/<name>/` and `access/<name>/` for those
-//! that ask for them by label, `hatch/` for those whose hatch is open. These are NetworkPolicies, one in each namespace that
-//! is due it. `cilium/` and `calico/` hold the same folders in those dialects, as policies of the cluster that select
-//! namespaces by the same labels; a cluster uses one of the three sets. What a namespace is due is a pure function of that
-//! folder and of its labels.
+//! `policies/` holds plain manifests: `baseline/` for every namespace, `profiles/<name>/` and `access/<name>/` for
+//! namespaces with the label for it, and `hatch/` for namespaces whose hatch is open. These are NetworkPolicies, which
+//! are applied in each namespace that is due them. `cilium/` and `calico/` hold the same folders in those dialects, as
+//! cluster-wide policies that select namespaces by the same labels. A cluster uses one of the three sets.
+//!
+//! The policies that a namespace is due are a pure function of the folder and of the labels of the namespace.
 
 mod check;
 
@@ -19,12 +20,12 @@ use crate::manifest;
 use crate::model::{Labels, Namespaces, Object, Policy, Selector};
 use crate::view::{SetName, Site};
 
-/// The folder that ships.
+/// The folder that ships with Portcullis.
 static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/policies");
-/// The domain of the labels that it selects by.
+/// The domain of the labels that the shipped policies select.
 const SHIPPED_DOMAIN: &str = "network-policy.portcullis.dev/";
 
-/// The policies that namespaces can be due, in each dialect that there are some in.
+/// The policies that namespaces can be due, in each dialect that has any.
 #[derive(Clone, Debug, Default)]
 pub struct PolicySet {
     kubernetes: Layers,
@@ -41,21 +42,21 @@ struct Layers {
     hatch: Vec<Template>,
 }
 
-/// For what a policy of the folder is there.
+/// The layer of a policy in the folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Layer {
-    /// Every namespace that is due anything.
+    /// For every namespace that is due a baseline.
     Baseline,
-    /// Namespaces with this profile.
+    /// For namespaces with this profile.
     Profile(String),
-    /// Namespaces that are granted this.
+    /// For namespaces that are granted this access.
     Access(String),
-    /// Namespaces whose hatch is open.
+    /// For namespaces whose hatch is open.
     Hatch,
 }
 
 impl Layer {
-    /// What the label of an object says of its layer, as a layer.
+    /// Parses a layer from the layer label of an object.
     #[must_use]
     pub fn read(label: &str) -> Option<Self> {
         match label.split_once('.') {
@@ -67,7 +68,7 @@ impl Layer {
         }
     }
 
-    /// The value of the label of its objects.
+    /// Returns the value of the layer label.
     #[must_use]
     pub fn label(&self) -> String {
         match self {
@@ -90,19 +91,19 @@ impl fmt::Display for Layer {
     }
 }
 
-/// A manifest for whichever namespace is due it.
+/// A manifest of the folder, for any namespace that is due it.
 #[derive(Clone, Debug)]
 pub struct Template {
     /// The manifest, without a namespace.
     pub value: Value,
-    /// What it means.
+    /// The parsed manifest.
     pub object: Object,
-    /// Where it was read.
+    /// The file of the manifest.
     file: String,
 }
 
 impl Template {
-    /// The namespaces that policies of the cluster in it are for.
+    /// Returns the namespaces that the cluster-wide policies in the manifest select.
     pub(super) fn namespaces(&self) -> impl Iterator<Item = &Selector> {
         self.object.policies().iter().filter_map(|policy: &Policy| match &policy.subject.namespaces {
             Namespaces::Matching(selector) => Some(selector),
@@ -110,7 +111,7 @@ impl Template {
         })
     }
 
-    /// The manifest, for this namespace.
+    /// Returns the manifest with this namespace.
     pub(super) fn in_namespace(&self, namespace: &str) -> Value {
         let mut value = self.value.clone();
         if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -119,28 +120,28 @@ impl Template {
         value
     }
 
-    /// Whether it is there once, for the cluster.
+    /// Returns true if the policy is cluster-wide.
     #[must_use]
     pub fn is_of_cluster(&self) -> bool {
         self.namespaces().next().is_some()
     }
 }
 
-/// A folder of policies that cannot be used.
+/// An error in the policies folder.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}: {problem}")]
 pub struct Error {
-    /// The file, or the folder, within the folder of policies.
+    /// The file or folder, relative to the policies folder.
     pub file: String,
-    /// What is wrong with it.
+    /// The description of the error.
     pub problem: String,
 }
 
 impl PolicySet {
-    /// The policies that ship, for namespaces with labels of this domain.
+    /// Returns the policies that ship, with this domain in the labels that they select.
     ///
     /// # Errors
-    /// None, unless the build is broken: a test reads them.
+    /// Never, unless the build is broken: a test reads the shipped policies.
     pub fn shipped(label_domain: &str) -> Result<Self, Error> {
         fn files<'a>(dir: &Dir<'a>, found: &mut Vec<(String, String)>) {
             for file in dir.files() {
@@ -157,11 +158,11 @@ impl PolicySet {
         Self::read(found.into_iter().map(|(file, text)| (file, text.replace(SHIPPED_DOMAIN, &domain))))
     }
 
-    /// The policies in these files: paths within the folder, with `/` between their parts, and texts. Files that are no
-    /// manifests by their name or their place are passed over.
+    /// Parses the policies in these files. Each file is a path, relative to the folder and with `/` as separator, and a
+    /// text. Files whose name or place is not that of a manifest are skipped.
     ///
     /// # Errors
-    /// The first file that cannot be used, and why.
+    /// Returns the first file that cannot be used, and the reason.
     pub fn read(files: impl IntoIterator<Item = (String, String)>) -> Result<Self, Error> {
         let mut set = Self::default();
         let mut files: Vec<(String, String)> = files.into_iter().collect();
@@ -189,8 +190,8 @@ impl PolicySet {
         Ok(set)
     }
 
-    /// The policies of the set that the configuration chooses, each with its layer. Names that are not in the configuration
-    /// have none.
+    /// Returns the policies of the configured set, each with its layer. Profiles and access names that are not
+    /// configured are left out.
     #[must_use]
     pub fn by_layer(&self, site: &Site) -> Vec<(Layer, &Template)> {
         let (_, layers) = self.chosen(site);
@@ -206,8 +207,8 @@ impl PolicySet {
             .collect()
     }
 
-    /// The manifests that a namespace with these labels is due. Namespaces of the platform and those that are excluded
-    /// are due none.
+    /// Returns the namespaced manifests that a namespace with these labels is due. Platform namespaces and excluded
+    /// namespaces are due none.
     #[must_use]
     pub fn due(&self, site: &Site, namespace: &str, labels: &Labels) -> Vec<Value> {
         if site.is_left_alone(namespace) {
@@ -219,7 +220,8 @@ impl PolicySet {
             .collect()
     }
 
-    /// What the policies say that a namespace with these labels is due, those of the cluster that select it among them.
+    /// Returns the policies that a namespace with these labels is due, including the cluster-wide policies that select
+    /// it.
     #[must_use]
     pub fn meant_for(&self, site: &Site, namespace: &str, labels: &Labels) -> Vec<&Policy> {
         if site.is_left_alone(namespace) {
@@ -232,7 +234,7 @@ impl PolicySet {
         self.templates(site, labels).flat_map(|template| template.object.policies()).filter(is_selected).collect()
     }
 
-    /// The templates of the baseline, and of what these labels ask for.
+    /// Returns the templates of the baseline, and of the profile and the access that these labels ask for.
     pub(super) fn templates<'a>(
         &'a self,
         site: &Site,
@@ -248,7 +250,7 @@ impl PolicySet {
         chosen.into_iter().flatten()
     }
 
-    /// The set that the configuration chooses, and its folder.
+    /// Returns the folder of the configured policy set, and its layers.
     fn chosen(&self, site: &Site) -> (&'static str, &Layers) {
         match site.policy_set {
             SetName::Kubernetes => ("", &self.kubernetes),

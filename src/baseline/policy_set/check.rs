@@ -1,17 +1,19 @@
-//! Whether a folder of policies fits what is said about the cluster.
+//! Checks the policies folder against the configuration.
 
 use super::{Error, Layer, PolicySet, Template};
 use crate::model::{Namespaces, Operator, Selector};
 use crate::view::Site;
 
 impl PolicySet {
-    /// Whether the set that the configuration chooses has a folder for every name in it, its policies of the cluster are for
-    /// no more namespaces than those that ask for them, and all have names that nobody else may use, nor another of them that
-    /// can be in the same place.
+    /// Checks the policy set that the configuration chooses:
+    ///
+    /// - It has a folder for each configured profile and access name.
+    /// - Its cluster-wide policies select only namespaces with the label of their layer.
+    /// - Every policy name starts with the reserved prefix.
+    /// - No two policies would be the same object.
     ///
     /// # Errors
-    /// The first name without a folder, or the first policy that is for others too, or has a name that anybody may use or
-    /// another one has.
+    /// Returns the first folder that is missing, or the first policy that fails a check.
     pub fn check(&self, site: &Site) -> Result<(), Error> {
         let (folder, layers) = self.chosen(site);
         for (layer, names, known) in
@@ -59,7 +61,8 @@ impl PolicySet {
     }
 }
 
-/// Whether two policies would be one object. A namespace has one profile at a time.
+/// Returns true if two policies would be the same object. Namespaced policies of two profiles never are, because a
+/// namespace has one profile at a time.
 fn collide((one_layer, one): &(Layer, &Template), (other_layer, other): &(Layer, &Template)) -> bool {
     let group = |template: &Template| template.object.id.api_version.split_once('/').map(|(group, _)| group.to_owned());
     let (id, other_id) = (&one.object.id, &other.object.id);
@@ -68,7 +71,7 @@ fn collide((one_layer, one): &(Layer, &Template), (other_layer, other): &(Layer,
     is_same && (!are_profiles || one.is_of_cluster() || other.is_of_cluster())
 }
 
-/// Whether a policy of the cluster is only for namespaces that carry a label, with this value if one is given.
+/// Checks that a cluster-wide policy selects only namespaces with a label, and with this value if one is given.
 fn asks_for(template: &Template, label: &str, value: Option<&str>) -> Result<(), Error> {
     let (wanted, words) = match value {
         Some(value) => (Selector::equals(label, value), format!("{label}: {value}")),
