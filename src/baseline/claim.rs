@@ -1,8 +1,10 @@
-//! One controller for a cluster, and the time of its installation: annotations of namespaces that outlive the Lease.
+//! The claim that limits a cluster to one controller, and the time of installation. Both are annotations of namespaces,
+//! which outlive the Lease.
 //!
-//! The Lease is in the namespace of Portcullis, so an installation in another namespace has another one. Two controllers with
-//! different policies delete each other's. Each leader therefore claims the cluster by an annotation of `kube-system`,
-//! renews it, and stops when another installation holds it. A claim that is not renewed expires.
+//! The Lease is in the namespace of Portcullis, so an installation in another namespace has another Lease. Two
+//! controllers with different policies delete each other's policies. Each leader therefore claims the cluster by an
+//! annotation of `kube-system`, renews the claim, and stops when another installation holds it. A claim that is not
+//! renewed expires.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +48,7 @@ pub(super) struct Claim {
 /// The result of an attempt to claim the cluster.
 #[derive(Debug, PartialEq, Eq)]
 enum Attempt {
-    /// The cluster is ours.
+    /// This installation holds the claim.
     Ours,
     /// The annotation is free, or its claim has expired.
     Free,
@@ -114,7 +116,7 @@ impl Claim {
         }
     }
 
-    /// Writes the claim. Returns the other installation if that holds it.
+    /// Writes the claim. Returns the other installation if it holds the claim.
     async fn take(&mut self) -> kube::Result<Option<String>> {
         for _ in 0..3 {
             let live = self.namespaces.get_metadata(PLACE).await?.metadata;
@@ -136,7 +138,7 @@ impl Claim {
         Ok(live.map_or(Attempt::Free, |live| self.observe(&live.metadata)))
     }
 
-    /// Reads the claim. It expires when this process has seen no renewal for three intervals.
+    /// Evaluates the claim. It expires when this process has seen no renewal for three intervals.
     fn observe(&mut self, live: &ObjectMeta) -> Attempt {
         let Some(claim) = live.annotations.as_ref().and_then(|annotations| annotations.get(CLAIM)) else {
             return Attempt::Free;

@@ -1,5 +1,7 @@
-//! What the API server makes of the policies of the folder. It is asked before they are held against what is stored, and
-//! beside the work: where it does not answer, everything goes on that does not need to know.
+//! Dry runs of the policies, which show how the API server stores them.
+//!
+//! They run in the background, before the policies are compared with stored ones. While the API server does not answer,
+//! all work continues that does not need the results.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,20 +15,20 @@ use super::catalogue::{Catalogue, Entry};
 use super::executor::{Executor, in_time};
 use super::objects::Learnt;
 
-/// How long the work waits for the answers. Then it goes on by what is there and what is not.
+/// Maximum time that the work waits for the dry runs. Then it only checks which policies are present.
 const GRACE: Duration = Duration::from_secs(5);
-/// How many policies are tried at once.
+/// Maximum number of concurrent dry runs.
 const AT_ONCE: usize = 4;
 
-/// The policies to work by, and whoever finds out what the API server makes of them.
+/// The current catalogue, and the task that dry-runs its policies.
 pub(super) struct Learner {
     executor: Executor,
     patience: Duration,
     learnt: UnboundedReceiver<Learnt>,
     catalogue: Option<Arc<Catalogue>>,
-    /// What takes its place: as soon as all of it is known, or at this time.
+    /// The next catalogue. It becomes current as soon as all its dry runs are complete, or at this time.
     next: Option<(Catalogue, Instant)>,
-    /// One at a time. It ends with this.
+    /// The dry-run task. There is at most one, and it ends with this value.
     asking: JoinSet<()>,
 }
 
@@ -35,12 +37,12 @@ impl Learner {
         Self { executor, patience, learnt, catalogue: None, next: None, asking: JoinSet::new() }
     }
 
-    /// The policies to work by at present.
+    /// Returns the current catalogue.
     pub(super) fn catalogue(&self) -> Option<&Arc<Catalogue>> {
         self.catalogue.as_ref()
     }
 
-    /// Begins to find out what the API server makes of other policies, which are soon the ones to work by.
+    /// Starts the dry runs of another catalogue, which becomes current soon.
     pub(super) fn begin(&mut self, mut catalogue: Catalogue) {
         if let Some(before) = &self.catalogue {
             catalogue.remember(before);
@@ -48,12 +50,13 @@ impl Learner {
         let unknown: Vec<Entry> = catalogue.entries().iter().filter(|entry| !entry.is_learnt()).cloned().collect();
         let grace = if unknown.is_empty() { Duration::ZERO } else { GRACE };
         self.next = Some((catalogue, Instant::now() + grace));
-        // Whoever was asking about others asks no more.
+        // This aborts the dry runs of the previous catalogue.
         self.asking = JoinSet::new();
         self.asking.spawn(ask(self.executor.clone(), self.patience, unknown));
     }
 
-    /// Waits until there are other policies to work by, or more is known of them. Says whether they are others.
+    /// Waits until another catalogue becomes current, or until a new result changes the current one. Returns true if it
+    /// is another catalogue.
     pub(super) async fn changed(&mut self) -> bool {
         loop {
             let due = self.next.as_ref().map(|(_, at)| *at);
@@ -80,7 +83,7 @@ impl Learner {
         true
     }
 
-    /// Notes what is known by now, and says whether it is news. What is waiting already is taken in one go.
+    /// Records the results that have arrived. Returns true if any of them is new.
     fn take(&mut self, learnt: Learnt) -> bool {
         let (mut is_news, mut waiting) = (false, Some(learnt));
         while let Some(learnt) = waiting {
@@ -95,9 +98,9 @@ impl Learner {
     }
 }
 
-/// Notes what the API server makes of a policy by now, and says whether that is news.
+/// Records the result of one dry run. Returns true if it is new.
 fn note(catalogue: &mut Catalogue, learnt: &Learnt) -> bool {
-    // What was asked about another folder says nothing of this one, unless it is written in both.
+    // A result for another policies folder counts only if this folder has the same manifest.
     let Some(position) = catalogue.entries().iter().position(|entry| entry.manifest == learnt.manifest) else {
         return false;
     };
@@ -110,7 +113,7 @@ fn note(catalogue: &mut Catalogue, learnt: &Learnt) -> bool {
     is_news
 }
 
-/// Asks about these, and again about those that there was no answer for, until there are all.
+/// Dry-runs these entries. Repeats those that failed until all have succeeded.
 async fn ask(executor: Executor, patience: Duration, mut entries: Vec<Entry>) {
     while !entries.is_empty() {
         let asked = stream::iter(entries).map(|entry| ask_about(&executor, patience, entry));
@@ -121,7 +124,7 @@ async fn ask(executor: Executor, patience: Duration, mut entries: Vec<Entry>) {
     }
 }
 
-/// Asks about one, and gives it back if there was no answer.
+/// Dry-runs one entry. Returns the entry if that failed.
 async fn ask_about(executor: &Executor, patience: Duration, entry: Entry) -> Option<Entry> {
     match in_time(patience, executor.learn(&entry)).await {
         Ok(stored) => {
@@ -152,18 +155,18 @@ mod tests {
     use kube::client::Body;
     use tokio::sync::mpsc;
 
-    /// What comes back of a request.
+    /// The response of the API server to a request.
     #[derive(Clone, Copy)]
     enum Answer {
-        /// What was sent.
+        /// The object that was sent.
         Same,
-        /// A failure.
+        /// An error.
         Failure,
-        /// Nothing.
+        /// No response.
         Silence,
     }
 
-    /// Somebody who gets these answers, and the last of them ever after.
+    /// Returns a learner whose requests get these responses, and then the last one forever.
     fn learner(answers: &'static [Answer]) -> Learner {
         let mut answers = answers.iter();
         let mut next = answers.next();
@@ -194,7 +197,7 @@ mod tests {
         Learner::new(executor, Duration::from_millis(20), all_learnt)
     }
 
-    /// A folder with one policy, for pods of this app.
+    /// Returns the catalogue of a folder with one policy, for pods of this app.
     fn catalogue(app: &str) -> Catalogue {
         let text = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n";
         let manifest = format!(
@@ -210,7 +213,7 @@ mod tests {
         Learnt { manifest: manifest_of(manifest), stored: manifest_of(stored) }
     }
 
-    /// Whether it is known that the API server makes this of the one policy to work by.
+    /// Returns true if the recorded dry run of the only policy returned this one.
     fn knows(learner: &Learner, stored: &str) -> bool {
         let catalogue = learner.catalogue().unwrap();
         let entry = &catalogue.entries()[0];

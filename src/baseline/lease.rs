@@ -1,7 +1,8 @@
-//! One works and the others wait: leader election by a Lease.
+//! Leader election by a Lease: one replica works and the others wait.
 //!
-//! Whoever waits goes by its own clock: a lease is over when nobody renewed it for its whole length since this process saw
-//! it change. Whoever holds it stops before that, so that two never work at once unless a clock runs much too slow.
+//! A waiting replica uses its own clock. A Lease has expired when it was not renewed for its full duration since this
+//! process saw it change. The holder stops before that, so that two replicas never work at once unless a clock runs
+//! much too slow.
 
 use std::time::Duration;
 
@@ -17,16 +18,16 @@ use tokio_util::sync::CancellationToken;
 use super::error::{is_conflict, is_missing};
 use super::pace::{jittered, noise};
 
-/// How long things take.
+/// The durations of leader election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// How long a lease holds without being renewed.
+    /// The time after which a Lease expires that is not renewed.
     pub lease: Duration,
-    /// How often it is renewed.
+    /// The renewal interval.
     pub renew: Duration,
-    /// After how long without a renewal the holder stops. Less than the lease.
+    /// The time without a renewal after which the holder stops. Less than `lease`.
     pub give_up: Duration,
-    /// How often others look, and the holder tries again.
+    /// The interval at which other replicas check the Lease, and at which the holder retries a failed renewal.
     pub retry: Duration,
 }
 
@@ -41,25 +42,25 @@ impl Default for Terms {
     }
 }
 
-/// A name for this process that no other has.
+/// Returns a unique name for this process.
 #[must_use]
 pub fn identity() -> String {
     let host = std::env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
     format!("{}-{:08x}", host.as_deref().unwrap_or("portcullis"), noise() & 0xffff_ffff)
 }
 
-/// An attempt to be the one who works.
+/// A candidate in the leader election.
 pub(super) struct Election {
     api: Api<Lease>,
     name: &'static str,
     identity: String,
     terms: Terms,
-    /// Whether anybody works.
+    /// True while any replica holds the Lease.
     held: watch::Sender<bool>,
     seen: Option<Seen>,
 }
 
-/// The last state of the lease that differed from the one before.
+/// The last state of the Lease that differed from the one before.
 struct Seen {
     version: Option<String>,
     is_held: bool,
@@ -78,8 +79,11 @@ impl Election {
         Self { api: Api::namespaced(client, namespace), name: "portcullis", identity, terms, held, seen: None }
     }
 
-    /// Does the work whenever the lease is ours, until the end. Work is told since when there is a lease, which is made when
-    /// the first of us starts and stays; and when it is lost, and is then dropped.
+    /// Does the work whenever this replica holds the Lease, until `end` is cancelled.
+    ///
+    /// `work` receives the creation time of the Lease. The first replica creates the Lease, and no replica deletes it.
+    /// `work` also receives a token that is cancelled when the Lease is lost or `end` is cancelled. Work that does not
+    /// stop in time is dropped.
     pub(super) async fn run<W, F>(mut self, end: &CancellationToken, mut work: W)
     where
         W: FnMut(CancellationToken, Option<Timestamp>) -> F,
@@ -99,7 +103,7 @@ impl Election {
         }
     }
 
-    /// Takes the lease if nobody holds it.
+    /// Acquires the Lease if no replica holds it.
     async fn attempt(&mut self) -> kube::Result<Option<Lease>> {
         let Some(lease) = self.api.get_opt(self.name).await? else {
             let metadata = ObjectMeta { name: Some(self.name.into()), ..ObjectMeta::default() };
@@ -114,7 +118,7 @@ impl Election {
         taken(self.api.replace(self.name, &PostParams::default(), &lease).await)
     }
 
-    /// The lease as ours from now on.
+    /// Returns the spec of the Lease with this replica as its new holder.
     fn spec(&self, before: Option<&LeaseSpec>) -> LeaseSpec {
         let now = MicroTime(Timestamp::now());
         let transitions = before.and_then(|spec| spec.lease_transitions).unwrap_or(0);
@@ -128,13 +132,13 @@ impl Election {
         }
     }
 
-    /// Notes what the lease looks like, and says whether somebody else holds it.
+    /// Records the state of the Lease. Returns true if it is held and has not expired.
     fn observe(&mut self, lease: &Lease) -> bool {
         let version = &lease.metadata.resource_version;
         if self.seen.as_ref().is_none_or(|seen| seen.version != *version) {
             let spec = lease.spec.clone().unwrap_or_default();
             let is_held = spec.holder_identity.is_some_and(|holder| !holder.is_empty());
-            // As long as whoever holds it says, and no less than what it would be here.
+            // The duration that the holder wrote, but at least the configured one.
             let said = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(0);
             let length = self.terms.lease.max(Duration::from_secs(said));
             self.seen = Some(Seen { version: version.clone(), is_held, length, at: Instant::now() });
@@ -142,13 +146,13 @@ impl Election {
         self.seen.as_ref().is_some_and(Seen::is_fresh)
     }
 
-    /// Tells whether anybody works, as far as is known.
+    /// Reports whether any replica holds the Lease, as far as is known.
     fn tell(&self) {
         let held = self.seen.as_ref().is_some_and(Seen::is_fresh);
         self.held.send_if_modified(|before| std::mem::replace(before, held) != held);
     }
 
-    /// Does the work as long as the lease is ours.
+    /// Does the work while this replica holds the Lease.
     async fn hold<W, F>(&mut self, lease: Lease, asked: Instant, end: &CancellationToken, work: &mut W)
     where
         W: FnMut(CancellationToken, Option<Timestamp>) -> F,
@@ -170,7 +174,7 @@ impl Election {
             () = self.keep(&mut lease, asked) => true,
         };
         stop.cancel();
-        // What is under way ends at once. If it does not, it is dropped, long before anybody else begins.
+        // The work stops at once. If it does not, it is dropped well before another replica may begin.
         if goes_on {
             let _ = timeout((self.terms.lease - self.terms.give_up.min(self.terms.lease)) / 2, working).await;
         }
@@ -192,7 +196,7 @@ impl Election {
         }
     }
 
-    /// Renews the lease, until it is lost.
+    /// Renews the Lease until it is lost.
     async fn keep(&self, lease: &mut Lease, asked: Instant) {
         let mut renewed = asked;
         loop {
@@ -215,7 +219,7 @@ impl Election {
         }
     }
 
-    /// Renews the lease once, and says whether it is still ours.
+    /// Renews the Lease once. Returns true if this replica still holds it.
     async fn renew(&self, lease: &mut Lease) -> kube::Result<bool> {
         let mut next = lease.clone();
         next.spec.get_or_insert_default().renew_time = Some(MicroTime(Timestamp::now()));
@@ -224,7 +228,8 @@ impl Election {
                 *lease = renewed;
                 Ok(true)
             }
-            // Somebody wrote it: one who took it, or one who put a label on it; or it was an answer that got lost.
+            // Another client wrote the Lease: a replica that acquired it, or a user who labelled it. Or the response to
+            // our own write was lost.
             Err(error) if is_conflict(&error) || is_missing(&error) => {
                 let Some(found) = self.api.get_opt(self.name).await? else { return Ok(false) };
                 let holder = found.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
@@ -239,7 +244,7 @@ impl Election {
     }
 }
 
-/// Who asks no more does not know whether anybody works, however it came to that.
+/// Clears the leader flag on drop, whatever ended the election. The holder is unknown from then on.
 impl Drop for Election {
     fn drop(&mut self) {
         self.held.send_replace(false);
@@ -252,7 +257,7 @@ impl Seen {
     }
 }
 
-/// A lease that was written is ours. Where somebody was faster it is theirs.
+/// Returns the Lease that was written. A conflict means that another replica was faster.
 fn taken(written: kube::Result<Lease>) -> kube::Result<Option<Lease>> {
     match written {
         Ok(lease) => Ok(Some(lease)),
