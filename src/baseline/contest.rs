@@ -28,8 +28,8 @@ pub(super) enum Write {
 }
 
 impl Write {
-    /// Returns true if a later write of the controller itself replaced this one. A write that is repeated after that was
-    /// asked for, and was not reverted by another client.
+    /// Returns true if a later write of the controller itself replaced this one. Repeating the write after that is no
+    /// sign of a conflict, because no other client reverted it.
     fn is_replaced_by(&self, later: &Self) -> bool {
         match (self, later) {
             (Self::Applied(object), Self::Deleted(other)) => object.is_same_object(other),
@@ -77,10 +77,10 @@ struct Written {
 }
 
 impl Contest {
-    /// Records these writes. Returns how often the one among them was reverted that was reverted most often.
+    /// Records these writes. Returns the highest number of times that one of them was reverted.
     pub(super) fn record(&mut self, uid: &str, writes: &[Write], now: Instant, pace: &Pace) -> u32 {
         if *self.uid != *uid {
-            // A recreated namespace needs all of it again.
+            // The controller has to write everything again in a recreated namespace.
             *self = Self { uid: uid.into(), ..Self::default() };
         }
         self.forget(now, pace);
@@ -102,7 +102,7 @@ impl Contest {
         most
     }
 
-    /// The writes among these that were reverted so often that the conflict is reported when they are repeated.
+    /// Returns the writes among these that were reverted so often that repeating them is reported as a conflict.
     pub(super) fn reported<'a>(&self, uid: &str, writes: &'a [Write]) -> Vec<&'a Write> {
         let is_reported = |write: &&Write| {
             let mut known = self.written.iter().filter(|known| known.times.saturating_add(1) >= REPORTED_AFTER);
@@ -121,13 +121,14 @@ impl Contest {
         self.written.is_empty()
     }
 
-    /// The time at which the conflict counts as over, if no write is reverted until then.
+    /// Returns the time at which the conflict counts as over, if no write is reverted until then.
     pub(super) fn over_at(&self, pace: &Pace) -> Option<Instant> {
         let contested = self.written.iter().filter(|known| known.is_contested());
         contested.map(|known| known.at + Self::remembered(pace)).max().filter(|_| self.report.is_some())
     }
 
-    /// Longer than the longest backoff, or a conflict would start over each time.
+    /// Returns how long a write is remembered. That exceeds the longest backoff, or a conflict would start over each
+    /// time.
     fn remembered(pace: &Pace) -> Duration {
         REMEMBERED.max(pace.most_rest().saturating_mul(3))
     }

@@ -1,56 +1,56 @@
-//! What can go wrong between the controller and an API server.
+//! The failures of the controller in its work with the API server.
 
 use crate::model::ObjectRef;
 
-/// Why something could not be done.
+/// The reason why work failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// The namespace is being deleted, or is not there, or is another one by now. There is nothing to do.
+    /// The namespace is terminating, missing or recreated. No work is left.
     #[error("the namespace is gone")]
     Gone,
     /// The API server does not serve the kind.
     #[error("the cluster does not serve `{0}` `{1}`")]
     NotServed(Box<str>, Box<str>),
-    /// Somebody makes something else of what is written.
+    /// Another client or a webhook changes the policy whenever it is written.
     #[error("{0} is stored otherwise than it is written: a webhook or a controller of somebody else changes it")]
     Interfered(ObjectRef),
-    /// The API server refused it, or did not answer.
+    /// The API server rejected the request, or did not answer.
     #[error("{doing}: {}", said(source))]
     Refused {
-        /// What was tried.
+        /// The action that failed.
         doing: String,
-        /// What came back.
+        /// The error of the client.
         source: Box<kube::Error>,
     },
-    /// It waits for a policy of the cluster, and this is what became of those.
+    /// The namespace waits for cluster-wide policies, which failed for this reason.
     #[error("policies of the cluster: {0}")]
     OfCluster(Box<str>),
-    /// Its work came to an end that nobody foresaw.
+    /// The task ended unexpectedly.
     #[error("a fault of Portcullis: {0}")]
     Fault(Box<str>),
-    /// It took too long.
+    /// The work timed out.
     #[error("there was no answer in time")]
     TimedOut,
 }
 
 impl Failure {
-    /// What came back from an attempt to do something.
+    /// Creates the failure of an action from an error of the client.
     pub(super) fn of(doing: impl Into<String>, source: kube::Error) -> Self {
         if is_gone(&source) { Self::Gone } else { Self::Refused { doing: doing.into(), source: Box::new(source) } }
     }
 }
 
-/// What is worth telling of an error: the same text each time.
+/// Returns the text of an error. It is the same at each attempt.
 fn said(error: &kube::Error) -> String {
     let text = match error {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),
     };
-    // It stands in an annotation, and in Events, which take 1024 bytes.
+    // The text goes into an annotation and into Events, which are limited to 1024 bytes.
     text.chars().take(400).collect()
 }
 
-/// Whether the API server says that the namespace goes away, or is away.
+/// Returns true if the API server reports that the namespace is terminating or missing.
 fn is_gone(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
     let details = status.details.as_ref();
@@ -63,12 +63,12 @@ fn is_gone(error: &kube::Error) -> bool {
     }
 }
 
-/// Whether an object is not there.
+/// Returns true if an object does not exist.
 pub(super) fn is_missing(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
-/// Whether an object is another one than was meant, or has changed since.
+/// Returns true if an object was replaced or changed in the meantime.
 pub(super) fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
 }

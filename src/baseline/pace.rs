@@ -1,32 +1,32 @@
-//! How fast the controller goes, and a little chance, so that replicas and namespaces do not go in step.
+//! The limits and intervals of the controller, and the jitter that keeps replicas and namespaces from acting in step.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-/// How fast the controller goes.
+/// The limits and intervals of the controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// How many namespaces are written to at once.
+    /// Maximum number of namespaces that are written concurrently.
     pub at_once: usize,
-    /// After how long a namespace is looked at again though nothing was heard of it, give or take a fifth.
+    /// The resync interval of a namespace, with a jitter of 20 %.
     pub resync: Duration,
-    /// How long a namespace that was written to is left alone, until the watches have told what was written.
+    /// The time after a write in which a namespace is not reconciled, so that the watches can report the write.
     pub settle: Duration,
-    /// After how long what failed is tried again. It doubles with each failure.
+    /// The backoff after the first failure. It doubles with each failure.
     pub retry: Duration,
-    /// After how long at most.
+    /// Maximum backoff.
     pub most_retry: Duration,
-    /// How long the work on one namespace may take.
+    /// Maximum time for the work on one namespace.
     pub patience: Duration,
-    /// How often at most the status of a namespace says why something failed.
+    /// Minimum time between two reports of a failure in the status of a namespace.
     pub complain: Duration,
-    /// How often the claim of the controller to the cluster is renewed. It expires after three times as long.
+    /// The interval at which the controller renews its claim to the cluster. The claim expires after three intervals.
     pub claim: Duration,
-    /// How removals of files from the policies folder are slowed down.
+    /// The limits on deletions after files were removed from the policies folder.
     pub brake: Brake,
 }
 
-/// How the deletion of policies whose files were removed is slowed down.
+/// The limits on the deletion of policies whose files were removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Brake {
     /// Time between the Event that announces the removal and the first deletion.
@@ -60,35 +60,35 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// How long to wait after so many failures in a row.
+    /// Returns the backoff after this number of consecutive failures.
     pub(super) fn after_failures(&self, failures: u32) -> Duration {
         let doubled = self.retry.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1).min(20)));
         jittered(doubled.min(self.most_retry))
     }
 
-    /// How long at most somebody rests whose writes do not stay. A hatch of theirs may have to be closed meanwhile.
+    /// Returns the maximum backoff after reverted writes. It is short, because a hatch may have to be closed meanwhile.
     pub(super) fn most_rest(&self) -> Duration {
         self.retry.saturating_mul(60).min(self.most_retry)
     }
 
-    /// How long what was written is left alone, if so many writes in a row did not stay.
+    /// Returns the backoff after a write, if it was reverted this number of times.
     pub(super) fn after_contests(&self, contests: u32) -> Duration {
         if contests == 0 { self.settle } else { self.after_failures(contests).min(self.most_rest()).max(self.settle) }
     }
 }
 
-/// About this long: up to a fifth less or more.
+/// Returns a duration with a jitter of up to 20 % in either direction.
 pub(super) fn jittered(about: Duration) -> Duration {
     about.mul_f64(0.8 + 0.4 * chance())
 }
 
-/// Something from 0 to 1.
+/// Returns a random number from 0 to 1.
 fn chance() -> f64 {
     let [.., high, low] = noise().to_be_bytes();
     f64::from(u16::from_be_bytes([high, low])) / f64::from(u16::MAX)
 }
 
-/// A number that nobody can foretell: each of these states has keys of its own.
+/// Returns an unpredictable number: each `RandomState` has its own keys.
 pub(super) fn noise() -> u64 {
     RandomState::new().hash_one(0)
 }

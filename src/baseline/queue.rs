@@ -1,4 +1,4 @@
-//! What there is to look at, and when: each key once, with waits that grow while it fails.
+//! The work queue. Each key is in it once, and its backoff grows while it fails.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::pace::Pace;
 
-/// Keys, by the time at which they are to be looked at.
+/// A queue of keys, ordered by the time at which they are due.
 #[derive(Debug)]
 pub(super) struct Queue<K> {
     pace: Pace,
@@ -14,20 +14,20 @@ pub(super) struct Queue<K> {
     records: HashMap<K, Record>,
 }
 
-/// What is remembered of a key.
+/// The state of a key.
 #[derive(Clone, Copy, Debug, Default)]
 struct Record {
-    /// When it is to be looked at.
+    /// The time at which the key is due.
     at: Option<Instant>,
-    /// Whether somebody is working on it. Nobody else begins before they end.
+    /// True while a task works on the key. No other task starts before that ends.
     busy: bool,
-    /// The end of the backoff. Only requests of users are reconciled before.
+    /// The end of the backoff. Only requests of users are reconciled earlier.
     rest_until: Option<Instant>,
     /// The time at which the watches should have reported the last write. Requests of users wait for it too.
     settled_at: Option<Instant>,
     /// The time of a request of a user that arrived while the key was busy.
     urged: Option<Instant>,
-    /// How often in a row it failed.
+    /// The number of consecutive failures.
     failures: u32,
 }
 
@@ -36,7 +36,8 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         Self { pace, by_time: BTreeSet::new(), records: HashMap::new() }
     }
 
-    /// Has a key looked at at this time, or when it has rested, unless that is to be earlier anyway.
+    /// Queues a key for this time, or for the end of its backoff if that is later. If the key is due earlier anyway,
+    /// nothing changes.
     pub(super) fn add(&mut self, key: &K, at: Instant) {
         let rest = self.records.get(key).and_then(|record| record.rest_until);
         self.schedule(key, rest.map_or(at, |rest| at.max(rest)));
@@ -66,7 +67,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         }
     }
 
-    /// The next key whose time has come. It is busy from now on.
+    /// Takes the next key that is due. It is busy from now on.
     pub(super) fn take(&mut self, now: Instant) -> Option<K> {
         let (at, _) = self.by_time.first()?;
         if *at > now {
@@ -79,17 +80,18 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         Some(key)
     }
 
-    /// When there is something to do next.
+    /// Returns the time at which the next key is due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.by_time.first().map(|(at, _)| *at)
     }
 
-    /// How many keys wait whose time has come.
+    /// Returns the number of keys that are due.
     pub(super) fn depth(&self, now: Instant) -> usize {
         self.by_time.iter().take_while(|(at, _)| *at <= now).count()
     }
 
-    /// Work on a key has ended well. It rests for so long if anything was written, and is looked at again at this time.
+    /// Records that the work on a key succeeded. `rest` is the backoff after a write, and `again` the time of the
+    /// resync.
     pub(super) fn done(&mut self, key: &K, now: Instant, rest: Option<Duration>, again: Option<Instant>) {
         // A request of a user that changed nothing does not end the backoff.
         let before = self.records.get(key).and_then(|record| record.rest_until);
@@ -100,7 +102,8 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         }
     }
 
-    /// Records a failure. The key is retried after a backoff, which news of it limits to a few seconds.
+    /// Records a failure, and requeues the key after a backoff. A change of the object shortens the backoff to at most
+    /// 10 times `retry`.
     pub(super) fn failed(&mut self, key: &K, now: Instant) {
         let failures = self.records.get(key).map_or(1, |record| record.failures.saturating_add(1));
         let wait = self.pace.after_failures(failures);
@@ -110,12 +113,12 @@ impl<K: Clone + Ord + Hash> Queue<K> {
         self.add(key, now + wait);
     }
 
-    /// How often in a row a key failed.
+    /// Returns the number of consecutive failures of a key.
     pub(super) fn failures(&self, key: &K) -> u32 {
         self.records.get(key).map_or(0, |record| record.failures)
     }
 
-    /// There is no such key any more. What is being done for it goes on.
+    /// Removes a key whose object is gone. A busy key stays, and so does its task.
     pub(super) fn forget(&mut self, key: &K) {
         if self.records.get(key).is_some_and(|record| !record.busy)
             && let Some(record) = self.records.remove(key)

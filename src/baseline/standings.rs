@@ -1,11 +1,11 @@
-//! How far the namespaces are that are due a baseline, and how many are that far.
+//! The states of the namespaces that are due a baseline, and the number of namespaces in each state.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
 use crate::telemetry::BaselineMetrics;
 
-/// How far each key is.
+/// The state of each key, and the number of keys in each state.
 #[derive(Debug)]
 pub(super) struct Standings<K> {
     states: HashMap<K, &'static str>,
@@ -18,7 +18,7 @@ impl<K: Clone + Ord + Hash> Standings<K> {
         Self { states: HashMap::new(), counts: HashMap::new(), metrics }
     }
 
-    /// Notes how far a namespace is.
+    /// Sets the state of a namespace, or removes it.
     pub(super) fn set(&mut self, key: &K, state: Option<&'static str>) {
         let before = match state {
             Some(state) => self.states.insert(key.clone(), state),
@@ -38,14 +38,14 @@ impl<K: Clone + Ord + Hash> Standings<K> {
         }
     }
 
-    /// Notes that the work on a namespace failed, if it is due a baseline.
+    /// Records that the work on a namespace failed, if the namespace is due a baseline.
     pub(super) fn failed(&mut self, key: &K) {
         if self.states.contains_key(key) {
             self.set(key, Some("failed"));
         }
     }
 
-    /// Those of which something is missing.
+    /// Returns the namespaces that lack a policy, because it is pending or failed.
     pub(super) fn waiting(&self) -> Vec<K> {
         let waiting = self.states.iter().filter(|(_, state)| matches!(**state, "pending" | "failed"));
         let mut waiting: Vec<K> = waiting.map(|(key, _)| key.clone()).collect();
