@@ -1,4 +1,4 @@
-//! Events on namespaces, a few at a time.
+//! Events on namespaces, with a rate limit.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,26 +8,26 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
-/// How many Events of one kind a namespace gets at once.
+/// Maximum number of Events with one reason that a namespace gets at once.
 const BURST: f64 = 5.0;
-/// How long it takes until there may be one more.
+/// The time after which one more Event is allowed.
 const REFILL: Duration = Duration::from_secs(120);
-/// How many pairs of namespace and reason are remembered at least.
+/// Number of pairs of namespace and reason from which on unused ones are dropped.
 const REMEMBERED: usize = 4096;
-/// How long an Event may take. It is not worth waiting for.
+/// Maximum time for writing an Event. The work does not wait longer for it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many bytes an API server takes of what an Event says.
+/// Maximum length of the note of an Event, in bytes. The API server rejects longer ones.
 const LONGEST: usize = 1024;
 
-/// Writes Events.
+/// A writer of Events.
 pub(super) struct Announcer {
     client: Client,
     reporter: Reporter,
     buckets: Mutex<Buckets<Recorder>>,
 }
 
-/// What is left of each allowance, and what was said last.
+/// The rate limit and the last note of each pair of namespace and reason.
 #[derive(Debug)]
 struct Buckets<R>(HashMap<(String, &'static str), Bucket<R>>);
 
@@ -35,7 +35,8 @@ struct Buckets<R>(HashMap<(String, &'static str), Bucket<R>>);
 struct Bucket<R> {
     left: f64,
     at: Instant,
-    /// The last note, and who wrote it. They count how often something happens, but do not see that a note is another one.
+    /// The last note and its recorder. A recorder counts repetitions, but does not notice that a note differs from the
+    /// last.
     said: Option<(String, R)>,
 }
 
@@ -51,7 +52,7 @@ impl Announcer {
         Self { client, reporter, buckets: Mutex::default() }
     }
 
-    /// Says something about a namespace, unless that was said often of late.
+    /// Writes an Event on a namespace, unless the rate limit is exceeded.
     pub(super) async fn say(&self, namespace: &str, uid: &str, is_warning: bool, reason: &'static str, note: String) {
         let note = cut(note);
         let recorder = {
@@ -82,7 +83,7 @@ impl Announcer {
     }
 }
 
-/// As much of a note as an Event can say, and an annotation should.
+/// Truncates a note to the maximum length of an Event. Annotations use the same limit.
 pub(super) fn cut(mut note: String) -> String {
     if note.len() > LONGEST {
         let dots = "…";
@@ -94,7 +95,8 @@ pub(super) fn cut(mut note: String) -> String {
 }
 
 impl<R: Clone> Buckets<R> {
-    /// Who is to say it, if there may be one more now: whoever said the same the last time.
+    /// Returns the recorder for an Event, unless the rate limit is exceeded. A repeated note gets the recorder that
+    /// wrote it last.
     fn take(
         &mut self,
         namespace: &str,
@@ -108,7 +110,7 @@ impl<R: Clone> Buckets<R> {
             BURST.min(bucket.left + gained)
         };
         if self.0.len() >= REMEMBERED {
-            // Those that are full again say nothing.
+            // A full bucket has no effect.
             self.0.retain(|_, bucket| left(bucket) < BURST);
         }
         let bucket = self.0.entry((namespace.to_owned(), reason));

@@ -12,7 +12,7 @@ use crate::view::{FIELD_MANAGER, Site};
 /// Maximum number of objects that a report names.
 const MAX_OBJECTS: usize = 3;
 
-/// What another client did to an object.
+/// The change with which another client reverted a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Revert<'a> {
     Deleted,
@@ -75,8 +75,8 @@ fn describe(object: &ObjectRef, revert: Revert<'_>) -> String {
     }
 }
 
-/// The field manager other than the controller that wrote the spec, or a label or annotation of Portcullis, last. Where
-/// only the controller's own field manager wrote, it is a second controller.
+/// Returns the last field manager, other than the controller's, that wrote the spec or a label or annotation of
+/// Portcullis. `None` if only the controller's field manager wrote them, which is then used by a second controller.
 fn other_manager<'a>(entries: &'a [ManagedFieldsEntry], site: &Site) -> Option<&'a str> {
     let domains = [format!("f:{}/", site.label_domain), format!("f:access.{}/", site.label_domain)];
     let is_ours = |key: &String| domains.iter().any(|domain| key.starts_with(&**domain));

@@ -1,4 +1,4 @@
-//! Gates of pods that wait for the baseline of their namespace: how they are lifted.
+//! Lifts the scheduling gates of pods that wait for the baseline of their namespace.
 
 use kube::api::{ApiResource, ListParams, NotUsed, Object, Patch, PatchParams};
 use kube::{Api, Client};
@@ -9,10 +9,10 @@ use super::error::{Failure, is_missing};
 use super::executor::{Executor, Subject};
 use crate::view::FIELD_MANAGER;
 
-/// A pod, as far as its gates are concerned.
+/// A pod, reduced to its scheduling gates.
 pub type GatedPod = Object<Gates, NotUsed>;
 
-/// What holds a pod back.
+/// The scheduling gates of a pod.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Gates {
@@ -25,13 +25,13 @@ struct Gate {
 }
 
 impl Gates {
-    /// Their names.
+    /// The names of the gates.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.scheduling_gates.iter().map(|gate| &*gate.name)
     }
 }
 
-/// The pods of a namespace, or of the cluster.
+/// Returns the API for the pods of a namespace, or of the cluster.
 #[must_use]
 pub fn pods(client: &Client, namespace: Option<&str>) -> Api<GatedPod> {
     let resource = ApiResource {
@@ -47,10 +47,10 @@ pub fn pods(client: &Client, namespace: Option<&str>) -> Api<GatedPod> {
     }
 }
 
-/// Takes a gate from a pod by its name, whatever gates stand beside it by now. Where it has none, nothing changes.
+/// Removes a gate from a pod by its name, and keeps the other gates of the pod. A pod without this gate is not changed.
 ///
 /// # Errors
-/// What the API server says: also that there is no such pod, which then waits for nothing.
+/// Returns the error of the API server, also if the pod does not exist. Such a pod does not wait for the gate.
 pub async fn lift_gate(client: &Client, namespace: &str, pod: &str, gate: &str, manager: &str) -> kube::Result<()> {
     let parameters = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
     let patch = Patch::Strategic(json!({"spec": {"schedulingGates": [{"$patch": "delete", "name": gate}]}}));
@@ -58,11 +58,11 @@ pub async fn lift_gate(client: &Client, namespace: &str, pod: &str, gate: &str, 
 }
 
 impl Executor {
-    /// Lets all pods of the namespace be scheduled, whatever the view shows.
+    /// Lifts the gates of all pods of the namespace, including those that are not in the view.
     pub(super) async fn lift_all(&self, subject: &Subject) -> Result<(), Failure> {
         let ours = subject.catalogue.site.gate_name();
         let pods = pods(&self.cluster.client, Some(&subject.name));
-        // Those that have a node wait for nothing.
+        // Pods that are assigned to a node do not wait.
         let unassigned = ListParams::default().fields("spec.nodeName=");
         let found = pods.list(&unassigned).await.map_err(|error| Failure::of("listing pods", error))?;
         let gated = found.into_iter().filter(|pod| pod.spec.names().any(|name| name == ours));
@@ -70,7 +70,7 @@ impl Executor {
         self.lift(subject, &names).await
     }
 
-    /// Lets pods be scheduled: each that can be, whatever becomes of the others. Says what failed first.
+    /// Lifts the gates of these pods. Continues after a failure, and returns the first one.
     pub(super) async fn lift(&self, subject: &Subject, pods: &[Box<str>]) -> Result<(), Failure> {
         let gate = subject.catalogue.site.gate_name();
         let mut first = None;
@@ -78,7 +78,7 @@ impl Executor {
             self.metrics.wrote("lift");
             match lift_gate(&self.cluster.client, &subject.name, pod, &gate, FIELD_MANAGER).await {
                 Ok(()) => tracing::debug!(namespace = %subject.name, pod, "lifted the gate"),
-                // It is gone, and waits for nothing.
+                // The pod is gone, and does not wait.
                 Err(error) if is_missing(&error) => {}
                 Err(error) => {
                     first.get_or_insert(Failure::of(format!("lifting the gate of pod {pod}"), error));

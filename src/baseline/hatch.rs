@@ -1,7 +1,7 @@
-//! Opening and closing of hatches: what is noted on the namespace, and what is said of it.
+//! Opens and closes hatches: records them on the namespace, and reports them.
 //!
-//! That a hatch is open, and since when, is an annotation of the namespace, so that it outlives this process. It is also how
-//! an opening or a closing is noticed once.
+//! An annotation of the namespace records that a hatch is open, and since when. It outlives this process, and ensures
+//! that each opening and closing is reported once.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -12,12 +12,12 @@ use crate::model::Labels;
 use crate::view::HatchFault;
 
 impl Executor {
-    /// Notes that a hatch is open, and since when.
+    /// Records that a hatch is open, and since when.
     pub(super) async fn open_hatch(&self, subject: &Subject, reason: &str, until: Timestamp) -> Result<(), Failure> {
         let site = &subject.catalogue.site;
         let live = self.live(subject).await?;
         let opened = site.opened_annotation();
-        // The view may be behind what we wrote ourselves.
+        // The view may lag behind our own writes.
         if live.annotations.iter().flatten().any(|(key, _)| *key == opened) {
             return Ok(());
         }
@@ -38,14 +38,14 @@ impl Executor {
         Ok(())
     }
 
-    /// Closes a hatch whose time is over, and takes away what was noted of one that is closed.
+    /// Closes a hatch that has ended, and removes the record of a closed one.
     pub(super) async fn close_hatch(&self, subject: &Subject) -> Result<(), Failure> {
         let site = &subject.catalogue.site;
         let live = self.live(subject).await?;
         let labels: Labels = live.labels.iter().flatten().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let annotations = live.annotations.unwrap_or_default();
         let known: Labels = annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        // It may have been opened anew since the plan was made.
+        // A user may have opened it again since the plan was computed.
         let is_label_there = labels.get(&site.enforcement_label()) == Some("disabled");
         let why = match site.hatch(&labels, &known, Timestamp::now()) {
             Some(Ok(_)) => return Ok(()),
@@ -56,7 +56,8 @@ impl Executor {
         };
         let stale =
             [site.opened_annotation(), site.opened_by_annotation(), site.reason_annotation(), site.until_annotation()];
-        // A reason without a label is for a hatch to come; and one next to an exemption may be that of the exemption.
+        // A reason without the hatch label is for a future hatch. A reason next to an exemption may be that of the
+        // exemption.
         let are_of_the_hatch = is_label_there && !annotations.contains_key(&site.exempt_annotation());
         let stale = stale.iter().take(if are_of_the_hatch { 4 } else { 2 });
         let gone: Map<String, Value> =
