@@ -1,10 +1,10 @@
-//! What is in the Secret, and what has to become of it. Pure, but for the randomness of keys.
+//! The content of the Secret, and its renewal. Pure, except for the randomness of keys.
 //!
-//! A CA is replaced in three steps, so that at no time anybody meets a certificate that he does not trust:
+//! A CA is replaced in three steps, so that API servers never receive a certificate that they do not trust:
 //!
-//! 1. The next CA is made, and is trusted: it stands in the bundle beside the one that signs.
-//! 2. When every webhook has had that bundle for a while, the next CA signs, and the one before is still trusted.
-//! 3. When the last certificate of the one before has expired, it goes.
+//! 1. The next CA is created and trusted: it is in the bundle beside the CA that signs.
+//! 2. Once every webhook has had that bundle for a while, the next CA signs. The previous CA is still trusted.
+//! 3. Once the last certificate of the previous CA has expired, that CA is removed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,9 +12,9 @@ use std::time::{Duration, SystemTime};
 
 use crate::pki::{self, Facts, Pem, Validity};
 
-/// How long a CA is valid.
+/// Validity of a CA.
 const CA_LIFETIME: Duration = Duration::from_secs(5 * 365 * 24 * 3600);
-/// How long a serving certificate is valid.
+/// Validity of a serving certificate.
 const LEAF_LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 
 const CA: (&str, &str) = ("ca.crt", "ca.key");
@@ -22,53 +22,54 @@ const NEXT_CA: (&str, &str) = ("next-ca.crt", "next-ca.key");
 const LEAF: (&str, &str) = ("tls.crt", "tls.key");
 const PREVIOUS_CA: &str = "previous-ca.crt";
 const PREVIOUS_LEAF: &str = "previous-tls.crt";
-/// Every key of the Secret that is kept here.
+/// All keys of the Secret that Portcullis manages.
 pub(super) const KEYS: [&str; 8] = [CA.0, CA.1, NEXT_CA.0, NEXT_CA.1, LEAF.0, LEAF.1, PREVIOUS_CA, PREVIOUS_LEAF];
 
 /// The data of a Secret.
 pub(super) type Data = BTreeMap<String, Vec<u8>>;
 
-/// What a Secret holds when it is in order.
+/// The content of a Secret in its valid state.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Content {
     /// The CA that signs.
     ca: Pem,
-    /// What is served.
+    /// The serving certificate.
     pub(super) leaf: Pem,
     /// The CA that will sign next.
     pub(super) next: Option<Pem>,
-    /// The certificate of the CA that signed before, and the last certificate that it signed.
+    /// The certificate of the previous CA, and the last certificate that it signed.
     previous: Option<(String, String)>,
 }
 
-/// When it is, and what is known of the cluster.
+/// The current time, and the known state of the cluster.
 #[derive(Clone, Debug)]
 pub(super) struct Circumstances<'a> {
     pub(super) now: SystemTime,
-    /// The names that the certificate has to be for.
+    /// The names that the certificate has to contain.
     pub(super) names: &'a [String],
-    /// A CA that every webhook trusts, and since when it was seen so.
+    /// A CA that every webhook trusts, and the time since which that was observed.
     pub(super) trusted: Option<(&'a str, SystemTime)>,
-    /// How long that has to have been so before it signs.
+    /// The time for which every webhook has to trust the next CA before that CA signs.
     pub(super) notice: Duration,
 }
 
-/// What became of the content.
+/// A change of the content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// There was nothing.
+    /// The Secret was empty. A CA and a serving certificate were created.
     Made,
-    /// What was there is gone, or cannot be used, and what is known of it is stored again: it is trusted already.
+    /// The stored content is gone or unusable. The last known content is stored again, because the webhooks already
+    /// trust it.
     Restored,
-    /// There was something that could not be used: everything is new, and nobody trusts it yet.
+    /// The stored content was unusable. A CA and a serving certificate were created, and no webhook trusts them yet.
     Replaced(String),
-    /// There is a new serving certificate.
+    /// A serving certificate was created.
     Renewed(String),
-    /// A CA that will sign next is trusted from now on.
+    /// The next CA was created. It is trusted from now on.
     Announced,
-    /// The next CA signs.
+    /// The next CA signs from now on.
     Switched,
-    /// The CA before is not trusted any more.
+    /// The previous CA is not trusted any more.
     Forgotten,
 }
 
@@ -91,7 +92,8 @@ impl fmt::Display for Change {
 }
 
 impl Content {
-    /// The content as it has to be now, and what had to change for that. `last` is what it was the last time.
+    /// Returns the content as it has to be now, and the changes that lead to it. `last` is the content of the last
+    /// check.
     pub(super) fn tend(
         data: &Data,
         last: Option<&Self>,
@@ -108,7 +110,7 @@ impl Content {
         let leaf = pair(data, LEAF).unwrap_or(Pem { certificate: String::new(), key: String::new() });
         let mut content = match (authority(data, CA, now.now), next) {
             (Ok(ca), next) => Self { ca, leaf, next, previous: previous(data) },
-            // What it signed is of no use, and the next one is more trusted than a new one.
+            // Certificates of an unusable CA are useless. The next CA is already trusted, unlike a new one.
             (Err(_), Some(next)) => {
                 changes.push(Change::Switched);
                 Self { ca: next, leaf, next: None, previous: None }
@@ -137,7 +139,7 @@ impl Content {
             content.next = Some(new_authority(now.now)?);
             changes.push(Change::Announced);
         }
-        // What cannot be read proves nothing to anybody either.
+        // API servers do not trust an unreadable certificate either.
         let is_over = |leaf: &str| Facts::of(leaf).map_or(true, |facts| facts.not_after <= now.now);
         if content.previous.take_if(|(_, leaf)| is_over(leaf)).is_some() {
             changes.push(Change::Forgotten);
@@ -145,20 +147,20 @@ impl Content {
         Ok((content, changes))
     }
 
-    /// Whether every webhook has trusted the next CA for long enough.
+    /// Returns true if every webhook has trusted the next CA for long enough.
     fn is_trusted_everywhere(&self, now: &Circumstances<'_>) -> bool {
         let (Some(next), Some((trusted, since))) = (&self.next, now.trusted) else { return false };
         next.certificate == trusted && now.now >= since + now.notice
     }
 
-    /// The certificates that whoever calls has to trust.
+    /// Returns the certificates of all CAs that API servers have to trust.
     pub(super) fn bundle(&self) -> String {
         let next = self.next.as_ref().map(|next| next.certificate.as_str());
         let previous = self.previous.as_ref().map(|(ca, _)| ca.as_str());
         [Some(self.ca.certificate.as_str()), next, previous].into_iter().flatten().map(with_end).collect()
     }
 
-    /// The data to be stored.
+    /// Returns the data to store.
     pub(super) fn data(&self) -> Data {
         let mut data = Data::new();
         let mut insert = |key: &str, text: &str| data.insert(key.to_owned(), text.as_bytes().to_vec());
@@ -192,7 +194,7 @@ fn previous(data: &Data) -> Option<(String, String)> {
     Some((text(data, PREVIOUS_CA)?, text(data, PREVIOUS_LEAF)?))
 }
 
-/// A CA that can sign now, or why it cannot.
+/// Returns a CA that can sign now, or the reason why it cannot.
 fn authority(data: &Data, keys: (&str, &str), now: SystemTime) -> Result<Pem, String> {
     let pem = pair(data, keys).ok_or_else(|| format!("{} and {} are not both there", keys.0, keys.1))?;
     let facts = Facts::of_pair(&pem).map_err(|error| error.to_string())?;
@@ -204,7 +206,7 @@ fn authority(data: &Data, keys: (&str, &str), now: SystemTime) -> Result<Pem, St
     }
 }
 
-/// Why a serving certificate has to be replaced, if it has to.
+/// Returns the reason to replace a serving certificate, if there is one.
 fn unfit(ca: &Pem, leaf: &Pem, now: &Circumstances<'_>) -> Option<String> {
     let facts = match Facts::of_pair(leaf) {
         Ok(facts) => facts,
@@ -229,7 +231,7 @@ fn new_authority(now: SystemTime) -> Result<Pem, pki::Error> {
 }
 
 fn new_leaf(ca: &Pem, now: &Circumstances<'_>) -> Result<Pem, pki::Error> {
-    // Nobody takes a certificate of a CA that has expired.
+    // API servers reject the certificates of an expired CA.
     let left = Facts::of(&ca.certificate)?.not_after.duration_since(now.now).unwrap_or_default();
     pki::new_leaf_for(ca, now.names, Validity { now: now.now, lifetime: LEAF_LIFETIME.min(left) })
 }
@@ -249,7 +251,7 @@ mod tests {
         ["portcullis.portcullis-system.svc", "localhost"].map(str::to_owned).into()
     }
 
-    /// What becomes of the data, with nothing known of webhooks.
+    /// Returns the renewed content and its changes, with nothing known of the webhooks.
     fn tend(data: &Data, now: SystemTime) -> (Content, Vec<Change>) {
         Content::tend(data, None, &Circumstances { now, names: &names(), trusted: None, notice: NOTICE }).unwrap()
     }
@@ -258,7 +260,7 @@ mod tests {
         tend(&Data::new(), start()).0
     }
 
-    /// The day on which two thirds of the life of the CA are over.
+    /// Returns the day on which two thirds of the validity of the CA are over.
     fn late() -> SystemTime {
         start() + 1217 * DAY
     }
@@ -267,7 +269,7 @@ mod tests {
         matches!(changes, [Change::Renewed(text)] if text.contains(why))
     }
 
-    /// Every webhook trusts it, and the other replicas serve it.
+    /// The lost content is worth restoring: every webhook trusts it, and the other replicas serve it.
     #[test]
     fn what_was_lost_is_stored_again() {
         let (names, content) = (names(), fresh());
@@ -278,7 +280,7 @@ mod tests {
             let (after, changes) = Content::tend(&data, Some(&content), &now(start() + DAY)).unwrap();
             assert!(after == content && changes == [Change::Restored], "{changes:?}");
         }
-        // What somebody else has stored meanwhile is as good, and what has expired is not.
+        // The content that another replica has stored meanwhile is as good. Expired content is not.
         let other = fresh();
         assert!(Content::tend(&other.data(), Some(&content), &now(start() + DAY)).unwrap().0 == other);
         let late = Content::tend(&Data::new(), Some(&content), &now(start() + 1826 * DAY)).unwrap();
@@ -428,10 +430,10 @@ mod tests {
         assert_eq!(tend(&data, start() - minutes).1, [], "it was made by a clock that is ahead");
         let (_, changes) = tend(&data, start() - DAY);
         assert!(matches!(&*changes, [Change::Replaced(why)] if why.contains("compare the clocks")), "{changes:?}");
-        // What a clock makes that is behind is taken by those that are right.
+        // A certificate from a clock that runs behind is accepted by clocks that are right.
         let behind = tend(&Data::new(), start() - DAY).0;
         assert_eq!(tend(&behind.data(), start()).1, []);
-        // And so is what it signs by a CA that it takes for younger than it is.
+        // So is a certificate that such a clock signs with an existing CA, which it takes for younger than it is.
         let (renewed, changes) = tend(&data, start() - minutes + 61 * DAY);
         assert!(is_renewed(&changes, "two thirds"), "{changes:?}");
         assert_eq!(tend(&renewed.data(), start() + 61 * DAY).1, []);

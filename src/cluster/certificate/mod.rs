@@ -1,7 +1,7 @@
-//! The serving certificate: made here, kept in a Secret, renewed, and trusted by the webhooks.
+//! The serving certificate: created here, stored in a Secret, renewed, and trusted by the webhooks.
 //!
-//! Every replica does this, and needs no leader for it: what is stored is replaced only if it is still what was read, so
-//! that of two that make a certificate at once one stores its own and the other one finds it.
+//! Every replica does this, without a leader. An object is replaced only if it has not changed since it was read. If
+//! two replicas create a certificate at once, one stores its own, and the other one uses that.
 
 mod content;
 
@@ -24,25 +24,27 @@ use self::content::{Change, Circumstances, Content, Data, KEYS};
 use super::words;
 use crate::pki::{self, Pem};
 
-/// Who writes the bundle of CAs into webhook configurations.
+/// The field manager that writes the CA bundle into webhook configurations.
 const FIELD_MANAGER: &str = "portcullis-certificates";
-/// How soon it is tried again after a failure. That grows until it is as seldom as it is looked at anyway.
+/// First backoff after a failure. It doubles with each failure, up to the interval of checks.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How long one look may take.
+/// Maximum time for each half of a check: the Secret, then the webhook configurations.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often it is tried to store something while others store something too.
+/// Maximum number of attempts to write an object that other clients write too.
 const ATTEMPTS: usize = 5;
-/// The answer of an API server to who writes what somebody else has written meanwhile.
+/// The API server's status for a write of an object that has changed since it was read.
 const CONFLICT: u16 = 409;
-/// Its answer to who writes what is gone.
+/// The API server's status for a write of an object that does not exist.
 const NOT_FOUND: u16 = 404;
 
-/// How long things take.
+/// The intervals of the certificate keeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CertificateTerms {
-    /// How often it is looked whether everything is as it should be. Webhooks that are applied anew are refused until then.
+    /// The interval of checks. A webhook configuration that is reapplied lacks the CA bundle until the next check, so
+    /// its requests are rejected.
     pub every: Duration,
-    /// How long every webhook has to have trusted a new CA before that signs: until every API server has noticed.
+    /// The time for which every webhook has to trust a new CA before that CA signs, so that every API server has
+    /// noticed it.
     pub notice: Duration,
 }
 
@@ -52,7 +54,7 @@ impl Default for CertificateTerms {
     }
 }
 
-/// Keeps the serving certificate in its Secret, and the webhook configurations of one name trusting it.
+/// A keeper of the serving certificate in its Secret, and of the CA bundle in the webhook configurations of one name.
 pub struct CertificateKeeper {
     client: Client,
     namespace: String,
@@ -63,37 +65,38 @@ pub struct CertificateKeeper {
     bundle: watch::Sender<Option<ByteString>>,
 }
 
-/// The certificate cannot be kept.
+/// An error of the certificate keeper.
 #[derive(Debug, thiserror::Error)]
 pub enum KeepError {
-    /// The API server says no, or nothing.
+    /// The API server rejected a request, or did not answer.
     #[error("{what}: {}", words(source))]
     Cluster {
-        /// What was tried.
+        /// The action that failed.
         what: String,
-        /// What came of it.
+        /// The error of the client.
         #[source]
         source: Box<kube::Error>,
     },
-    /// A certificate cannot be made.
+    /// A certificate could not be created.
     #[error(transparent)]
     Make(#[from] pki::Error),
-    /// Somebody else always was faster.
+    /// Other clients changed the object at each attempt.
     #[error("the Secret {0} changes faster than it can be read")]
     Busy(String),
-    /// There is something in it that was not made here.
+    /// The Secret holds a key that Portcullis did not create.
     #[error("the Secret {0} holds a key that Portcullis did not make, and it is left as it is: name another one")]
     Foreign(String),
-    /// The API server does not answer.
+    /// The API server did not answer in time.
     #[error("the API server has not answered for {} s", PATIENCE.as_secs())]
     Silence,
 }
 
-/// A CA that every webhook was seen to trust, and since when.
+/// A CA that every webhook was observed to trust, and the time since which it was.
 type Trusted = Option<(String, SystemTime)>;
 
 impl CertificateKeeper {
-    /// Keeps the certificate for these names in this Secret, and the webhook configurations with this name.
+    /// Creates a keeper of a certificate for these names in this Secret, and of the webhook configurations with this
+    /// name.
     #[must_use]
     pub fn new(
         client: Client,
@@ -106,14 +109,14 @@ impl CertificateKeeper {
         Self { client, namespace, name, names, webhooks, terms, bundle: watch::channel(None).0 }
     }
 
-    /// The CA bundle that webhooks need, as soon as the Secret has been read.
+    /// Receives the CA bundle that webhooks need, as soon as the Secret has been read.
     #[must_use]
     pub fn bundle(&self) -> watch::Receiver<Option<ByteString>> {
         self.bundle.subscribe()
     }
 
-    /// Keeps it until the end. What is to be served is told each time it was looked at, changed or not, and so is why
-    /// there is nothing to be told.
+    /// Keeps the certificate until `end` is cancelled. After each check, `tell` receives the serving certificate,
+    /// changed or not, and the error if the check failed.
     pub async fn run(&self, tell: impl Fn(Result<&Pem, &KeepError>), end: &CancellationToken) {
         let (mut trusted, mut again, mut complaint) = (None, AGAIN, String::new());
         let mut last: Option<Content> = None;
@@ -136,7 +139,7 @@ impl CertificateKeeper {
                     self.terms.every
                 }
                 Err(error) => {
-                    // The same complaint is made once.
+                    // The same error is logged once.
                     let text = error.to_string();
                     if text != complaint {
                         tracing::error!(%error, "the serving certificate cannot be looked after; trying again");
@@ -153,7 +156,7 @@ impl CertificateKeeper {
         }
     }
 
-    /// What is in the Secret, which is put in order before if it has to be.
+    /// Returns the content of the Secret, after it was repaired or renewed if necessary.
     async fn content(
         &self,
         trusted: Option<&(String, SystemTime)>,
@@ -199,7 +202,7 @@ impl CertificateKeeper {
                     }
                     return Ok(content);
                 }
-                // Another replica did it. What it stored is as good.
+                // Another replica wrote the Secret. Its content is as good.
                 Err(kube::Error::Api(status)) if [CONFLICT, NOT_FOUND].contains(&status.code) && !is_gone(&status) => {}
                 Err(error) => return Err(fault("writing")(error)),
             }
@@ -207,7 +210,7 @@ impl CertificateKeeper {
         Err(KeepError::Busy(secret))
     }
 
-    /// The Secret as it is to be stored. Keys that are nobody's here stay.
+    /// Returns the Secret to store. Keys that Portcullis does not manage stay.
     fn secret(&self, found: Option<Secret>, content: &Content) -> Secret {
         let mut secret = found.unwrap_or_else(|| Secret {
             metadata: ObjectMeta {
@@ -216,7 +219,7 @@ impl CertificateKeeper {
                 labels: Some(BTreeMap::from([("app.kubernetes.io/name".to_owned(), "portcullis".to_owned())])),
                 ..ObjectMeta::default()
             },
-            // The type cannot be changed later, and kubernetes.io/tls says nothing of a CA.
+            // The type cannot be changed later, and `kubernetes.io/tls` does not cover a CA.
             type_: Some("Opaque".to_owned()),
             ..Secret::default()
         });
@@ -226,7 +229,7 @@ impl CertificateKeeper {
         secret
     }
 
-    /// Has every webhook trust what it has to, and says since when all of them trust the next CA.
+    /// Writes the bundle into every webhook. Returns the next CA, and the time since which all webhooks trust it.
     async fn trust(&self, content: &Content, before: Trusted) -> Result<Trusted, KeepError> {
         let bundle = ByteString(content.bundle().into_bytes());
         let validating = Api::all(self.client.clone());
@@ -249,8 +252,8 @@ impl CertificateKeeper {
         Ok(Some((next, since.unwrap_or_else(SystemTime::now))))
     }
 
-    /// Writes the bundle into the webhooks of a configuration that have another one, and says whether there were any. A
-    /// configuration that is not there is not missed: nobody calls then.
+    /// Writes the bundle into the webhooks of a configuration that have another one. Returns true if there were any. A
+    /// missing configuration is no error, because the API server does not call its webhooks.
     async fn patch<K>(
         &self,
         api: &Api<K>,
@@ -272,7 +275,8 @@ impl CertificateKeeper {
             if stale.is_empty() {
                 return Ok(false);
             }
-            // Only if nobody has changed it since: a webhook that was taken out must not come back as a stump.
+            // Only if the object has not changed since it was read: the patch would add a deleted webhook again, with
+            // only a name and a bundle.
             let patch =
                 Patch::Strategic(json!({"metadata": {"resourceVersion": found.resource_version()}, "webhooks": stale}));
             let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
@@ -289,13 +293,13 @@ impl CertificateKeeper {
     }
 }
 
-/// Whether a Secret holds a key of somebody else. Those that were made here carry a label.
+/// Returns true if a Secret holds a key that Portcullis did not create. The Secrets of Portcullis carry a label.
 fn is_foreign(secret: &Secret) -> bool {
     let is_ours = secret.labels().get("app.kubernetes.io/name").is_some_and(|name| name == "portcullis");
     !is_ours && secret.data.iter().flatten().any(|(key, _)| KEYS.contains(&key.as_str()))
 }
 
-/// Whether it is the namespace that is gone, or going: nothing can be stored in it.
+/// Returns true if the namespace is missing or terminating, so that writes to it fail.
 fn is_gone(status: &kube::core::Status) -> bool {
     status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
 }
