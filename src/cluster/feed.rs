@@ -1,4 +1,4 @@
-//! What watches tell, turned into the view. No API server is needed for it, and no clock.
+//! Turns the events of the watches into the view. It needs no API server.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -11,36 +11,36 @@ use super::status::WatchStatus;
 use crate::model::{Body, Object, ObjectRef, Workload};
 use crate::view::{Owned, View};
 
-/// Of how many unreadable objects of a kind it is remembered which they are.
+/// Maximum number of unreadable objects of a kind that are recorded.
 const REMEMBERED: usize = 100;
 
-/// What a watch tells.
+/// An event of a watch.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// From here on everything is told that there is.
+    /// A list of all objects begins.
     Begin,
-    /// Something that there is.
+    /// An object of the list.
     Listed(Arrival),
-    /// That was everything that there is. What was known before and was not told is gone.
+    /// The list is complete. Objects that were known before and are not in the list are gone.
     End,
-    /// Something that is new, or has changed.
+    /// An object was created or changed.
     Applied(Arrival),
-    /// Something that is gone.
+    /// An object was deleted.
     Removed(ObjectRef),
-    /// The watch goes on where it was lost.
+    /// The watch continues where it was lost.
     Resumed,
-    /// The watch is lost, or does not begin.
+    /// The watch is lost, or does not start.
     Lost(String),
 }
 
-/// The view, as it grows, and the watches that feed it.
+/// The view, and the watches that update it.
 #[derive(Debug)]
 pub struct Feed {
     view: View,
     watches: BTreeMap<String, Watched>,
-    /// What is said of pods, each once: those of one ReplicaSet are alike.
+    /// All distinct workloads, so that the equal pods of a ReplicaSet share one.
     workloads: HashSet<Arc<Workload>>,
-    /// How many there were after those that nobody uses were dropped.
+    /// The number of workloads after unused ones were last dropped.
     in_use: usize,
 }
 
@@ -49,9 +49,9 @@ pub struct Feed {
 struct Watched {
     resource: ApiResource,
     status: WatchStatus,
-    /// What was known when everything began to be told, and was not told again yet.
+    /// The objects that were known when the list began and that it has not contained yet.
     before: HashSet<ObjectRef>,
-    /// What cannot be read, and why.
+    /// The objects that cannot be parsed, with the reason.
     unreadable: BTreeMap<ObjectRef, String>,
 }
 
@@ -62,18 +62,18 @@ impl Default for Feed {
 }
 
 impl Feed {
-    /// The view as it is now.
+    /// Returns the current view.
     #[must_use]
     pub fn view(&self) -> &View {
         &self.view
     }
 
-    /// How the watches are, by the name of the kind.
+    /// Returns the status of each watch, by the name of the kind.
     pub fn statuses(&self) -> impl Iterator<Item = (&str, &WatchStatus)> {
         self.watches.iter().map(|(name, watched)| (&**name, &watched.status))
     }
 
-    /// How many objects of a kind are known, and how many cannot be read; for every kind that is watched, by name.
+    /// Returns the numbers of known and of unreadable objects of each watched kind, by the name of the kind.
     #[must_use]
     pub fn counts(&self) -> Vec<(&str, usize, usize)> {
         let census = self.view.census();
@@ -87,7 +87,7 @@ impl Feed {
             .collect()
     }
 
-    /// Something that cannot be read, with what is wrong, for every kind of which there is anything; and how much there is.
+    /// Returns the number of unreadable objects and one of them with its problem, for each kind that has any.
     #[must_use]
     pub fn unreadable(&self) -> BTreeMap<String, (usize, String)> {
         let all = self.watches.iter().filter_map(|(name, watched)| {
@@ -97,7 +97,7 @@ impl Feed {
         all.collect()
     }
 
-    /// A kind is watched from now on, or in another version.
+    /// Adds a kind that is watched, or changes its version.
     pub fn watch(&mut self, name: &str, resource: ApiResource) {
         if let Some(watched) = self.watches.get_mut(name) {
             watched.resource = resource;
@@ -108,7 +108,7 @@ impl Feed {
         self.watches.insert(name.to_owned(), watched);
     }
 
-    /// A kind is not served any more: there is nothing of it in the cluster.
+    /// Removes a kind that is no longer served, and its objects.
     pub fn unwatch(&mut self, name: &str) {
         if let Some(watched) = self.watches.remove(name) {
             for id in self.view.objects_of(&watched.resource.api_version, &watched.resource.kind) {
@@ -117,14 +117,14 @@ impl Feed {
         }
     }
 
-    /// Takes in what the watch of a kind tells, and says whether the view has changed.
+    /// Handles an event of the watch of a kind. Returns true if the view has changed.
     pub fn take(&mut self, name: &str, event: Event) -> bool {
         let Some(watched) = self.watches.get_mut(name) else { return false };
         match event {
             Event::Begin => {
                 let known = self.view.objects_of(&watched.resource.api_version, &watched.resource.kind);
                 watched.before = known.into_iter().collect();
-                // What cannot be read is told again.
+                // The list contains unreadable objects again.
                 watched.before.extend(watched.unreadable.keys().cloned());
                 false
             }
@@ -157,7 +157,7 @@ impl Feed {
                 false
             }
             Event::Lost(why) => {
-                // It fails again and again; the reason is worth a line once.
+                // The watch fails at each attempt. The same reason is logged once.
                 match &watched.status {
                     WatchStatus::Syncing(Some(before)) | WatchStatus::Lost { why: before, .. } if *before == why => {}
                     _ => tracing::warn!(kind = name, %why, "the watch is lost"),
@@ -172,7 +172,7 @@ impl Feed {
         }
     }
 
-    /// Drops what nobody uses any more. It is enough to do that now and then.
+    /// Drops unused workloads. Calling it at intervals is enough.
     pub fn tidy(&mut self) {
         if self.workloads.len() > 2 * self.in_use + 1000 {
             self.workloads.retain(|workload| Arc::strong_count(workload) > 1);
@@ -190,7 +190,7 @@ impl Feed {
             }
             Arrival::Unreadable { id, why } => {
                 watched.before.remove(&id);
-                // It is not what it was.
+                // The known state of the object is outdated.
                 self.view.remove(&id);
                 let is_news = watched.unreadable.get(&id) != Some(&why);
                 if is_news && watched.unreadable.len() < REMEMBERED {

@@ -1,13 +1,14 @@
-//! The cluster itself: what it serves, watches that feed the view, and what is asked of it live.
+//! The cluster: discovery, the watches that feed the view, and live lookups.
 //!
 //! ```text
 //! API server ─ discovery ─▶ kinds ─ watch (one a kind) ─ strip ─ arrival ─▶ feed ─▶ View ─▶ admission, baseline
 //!      ▲                                                                            │
-//!      └──────────────────── lookup: a namespace, stored policies, an access review ◀────────────────┘ what the view does not tell
+//!      └───────── lookup: a namespace, stored policies, an access review ◀──────────┘ facts the view lacks
 //! ```
 //!
-//! Of what makes pods, Deployments, StatefulSets, DaemonSets and CronJobs are watched: all others make pods, which are
-//! watched anyhow, or are made by one of these. Pods that have ended are left out, since nothing reaches them.
+//! Of the workloads other than pods, only Deployments, StatefulSets, DaemonSets and CronJobs are watched. All others
+//! create pods, which are watched anyway, or are created by one of these. Pods that have ended are left out, because no
+//! traffic reaches them.
 
 mod arrival;
 mod certificate;
@@ -38,18 +39,18 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use kube::Client;
 
-/// A cluster that can be reached.
+/// A connection to a cluster.
 #[derive(Clone)]
 pub struct Cluster {
-    /// Talks to its API server.
+    /// The client for the API server.
     pub client: Client,
-    /// Where its API server is.
+    /// The address of the API server.
     pub server: String,
-    /// What it serves, as far as that is known by now.
+    /// The kinds that the cluster serves, as far as they are known.
     pub served: Arc<ArcSwap<Served>>,
 }
 
-/// What is said of an error of the client, in one line.
+/// Formats an error of the client in one line, with its causes.
 pub(crate) fn words(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return format!("{} ({})", status.message, status.code);
@@ -58,7 +59,7 @@ pub(crate) fn words(error: &kube::Error) -> String {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         let more = error.to_string();
-        // Some say what their cause says.
+        // Some errors already contain the text of their cause.
         if !words.contains(&more) {
             words = format!("{words}: {more}");
         }

@@ -1,38 +1,38 @@
-//! How the watches are.
+//! The status of the watches.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// How the watch of one kind is.
+/// The status of the watch of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchStatus {
-    /// It has not told all there is yet, perhaps because something is in the way.
+    /// The first list is not complete. Holds the reason if it failed.
     Syncing(Option<String>),
-    /// It has told all there is, and goes on.
+    /// The list is complete, and the watch reports changes.
     Synced,
-    /// It had told all there was. What it told stays.
+    /// The watch was synced, and is lost. The objects that it reported stay in the view.
     Lost {
-        /// Since when nothing is heard.
+        /// The time since which the watch is lost.
         since: Instant,
-        /// Why.
+        /// The reason.
         why: String,
     },
 }
 
-/// How everything is that feeds the view.
+/// The status of discovery and of the watches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Why the view does not tell yet what is in the cluster. None from the moment on when every watch has told all there
-    /// was, even if some are lost later.
+    /// The reason why the view is not complete yet. None as soon as every watch has completed its first list, even if
+    /// some are lost later.
     pub unsynced: Option<String>,
-    /// Why it is not known what the cluster serves, if it is not.
+    /// The reason why the last discovery failed, if it did.
     pub discovery: Option<String>,
-    /// The watches, by the name of the kind.
+    /// The status of the watches, by the name of the kind.
     pub watches: BTreeMap<String, WatchStatus>,
-    /// Kinds that are served, and in no version that is understood: what is wrong, by the name of the kind.
+    /// Kinds that are served only in unsupported versions: the problem, by the name of the kind.
     pub other_versions: BTreeMap<String, String>,
-    /// Groups of which it could not be found out what is in them, and why.
+    /// Groups whose discovery failed: the reason, by the name of the group.
     pub unclear: BTreeMap<String, String>,
-    /// How many objects cannot be read, and one of them with what is wrong, by the name of the kind.
+    /// The number of unreadable objects and one of them with its problem, by the name of the kind.
     pub unreadable: BTreeMap<String, (usize, String)>,
 }

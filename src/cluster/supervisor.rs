@@ -1,4 +1,4 @@
-//! What holds discovery, watches and the feed together, and hands out the view.
+//! Supervises discovery, the watches and the feed, and publishes the view.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,32 +18,33 @@ use super::watch::{Told, Watch, jittered};
 use crate::telemetry::ClusterMetrics;
 use crate::view::View;
 
-/// How often it is asked what the cluster serves.
+/// Interval of discovery.
 const DISCOVERY: Duration = Duration::from_secs(30);
-/// How often, where there was no answer: the first pause.
+/// Half of the first pause after a failed discovery. The pause doubles with each failure, up to a third of
+/// [`DISCOVERY`].
 const RETRY: Duration = Duration::from_secs(1);
-/// How far apart views are handed out at least.
+/// Minimum time between two views.
 const APART: Duration = Duration::from_millis(20);
-/// How often objects are counted, and what nobody uses is dropped.
+/// Interval at which objects are counted and unused workloads are dropped.
 const TIDY: Duration = Duration::from_secs(5);
-/// How many events may wait. Who tells more has to wait.
+/// Maximum number of queued events. A watch waits while the queue is full.
 const WAITING: usize = 1024;
-/// How often in a row a kind has to be missing until it counts as gone.
+/// Number of consecutive discoveries without a kind after which the kind counts as gone.
 const MISSING: u32 = 2;
 
-/// Watches of a cluster that run.
+/// The running watches of a cluster.
 #[derive(Debug)]
 pub struct Running {
-    /// The view, again and again. The first one is empty, and not [whole](View::is_whole): it says nothing. All others tell
-    /// what is in the cluster.
+    /// Receives each new view. The first one is empty and not [whole](View::is_whole), because the cluster is still
+    /// unknown. All later ones are complete.
     pub views: watch::Receiver<Arc<View>>,
-    /// How the watches are.
+    /// Receives the status of the watches.
     pub reports: watch::Receiver<Report>,
-    /// Ends when it is told to.
+    /// The supervisor task. It ends when `end` is cancelled, or when a watch panics.
     pub task: JoinHandle<()>,
 }
 
-/// Begins to watch a cluster. Where it does not answer, it is asked again until `end`.
+/// Starts to watch a cluster. If the cluster does not answer, requests are repeated until `end` is cancelled.
 #[must_use]
 pub fn run(
     cluster: &Cluster,
@@ -66,28 +67,28 @@ struct Supervisor {
     cluster: Cluster,
     feed: Feed,
     watches: BTreeMap<Arc<str>, Handle>,
-    /// Those of the watches, and of who asks what is served.
+    /// Watch tasks and the discovery task.
     tasks: JoinSet<()>,
-    /// That of the last watch that was begun.
+    /// The number of the watch that was started last.
     number: u64,
     told: mpsc::Sender<Told>,
-    /// Tells every watch to ask again, on another connection.
+    /// Tells every watch to reconnect.
     doubt: watch::Sender<()>,
     metrics: ClusterMetrics,
     owning: watch::Receiver<Owning>,
-    /// Why it is not known what the cluster serves, if it is not.
+    /// The reason why the last discovery failed, if it did.
     discovery: Option<String>,
     is_synced: bool,
     views: watch::Sender<Arc<View>>,
     reports: watch::Sender<Report>,
 }
 
-/// The watch of one kind. It ends with this.
+/// The watch of one kind, which is aborted on drop.
 struct Handle {
     number: u64,
     api_version: String,
     task: AbortHandle,
-    /// How often in a row the kind was missing.
+    /// Number of consecutive discoveries without the kind.
     missing: u32,
 }
 
@@ -125,7 +126,7 @@ impl Supervisor {
         (supervisor, events)
     }
 
-    /// Goes on without end, unless something breaks.
+    /// Runs until a watch panics.
     async fn run(mut self, mut events: mpsc::Receiver<Told>) {
         let (found, mut discovered) = mpsc::channel(1);
         self.tasks.spawn(keep_discovering(self.cluster.clone(), found));
@@ -138,7 +139,7 @@ impl Supervisor {
                 told = events.recv() => {
                     let Some((name, number, event)) = told else { return };
                     is_new |= self.take(&name, number, event);
-                    // What is waiting already is taken in one go.
+                    // Queued events are handled together, so that one view covers them.
                     while let Ok((name, number, event)) = events.try_recv() {
                         is_new |= self.take(&name, number, event);
                         if handed_out.elapsed() > APART && self.is_synced {
@@ -146,7 +147,7 @@ impl Supervisor {
                         }
                     }
                 }
-                // One that is not heard any more looks as if nothing happened.
+                // Without this watch, changes would go unnoticed, and the view would look as if nothing changed.
                 Some(Err(error)) = self.tasks.join_next() => if error.is_panic() {
                     tracing::error!(%error, "a watch broke off, which is a fault of Portcullis");
                     return;
@@ -167,9 +168,9 @@ impl Supervisor {
         }
     }
 
-    /// Takes in what a watch tells, and says whether the view has changed.
+    /// Handles an event of a watch. Returns true if the view has changed.
     fn take(&mut self, name: &str, number: u64, event: Event) -> bool {
-        // A watch that was ended may have told something before.
+        // The event may come from a watch that has been replaced.
         if self.watches.get(name).is_none_or(|watch| watch.number != number) {
             return false;
         }
@@ -186,7 +187,8 @@ impl Supervisor {
         is_changed
     }
 
-    /// Begins the watches of what is served, and ends those of what is not. Says whether the view has changed.
+    /// Starts the watches of kinds that are served, and stops those of kinds that are not. Returns true if the view has
+    /// changed.
     fn discovered(&mut self, served: Result<Served, String>) -> bool {
         let served = match served {
             Ok(served) => served,
@@ -194,7 +196,7 @@ impl Supervisor {
                 if self.discovery.replace(why.clone()).is_none_or(|before| before != why) {
                     tracing::warn!(%why, "it cannot be found out what the cluster serves");
                 }
-                // Where nobody answers, watches are silent for the same reason, which looks as if nothing happened.
+                // If the API server is gone, the watches are silent too, which looks as if nothing changed.
                 self.doubt.send_replace(());
                 self.report();
                 return false;
@@ -234,7 +236,7 @@ impl Supervisor {
         !gone.is_empty()
     }
 
-    /// Says once what is served and not understood.
+    /// Logs kinds that are served only in unsupported versions, and groups whose discovery failed. Each is logged once.
     fn warn(&self, served: &Served) {
         let before = self.cluster.served.load();
         for (kind, problem) in served.other_versions() {
@@ -249,7 +251,7 @@ impl Supervisor {
         }
     }
 
-    /// Begins the watch of a kind, in the place of an earlier one.
+    /// Starts the watch of a kind, which replaces an earlier one.
     fn begin(&mut self, name: Arc<str>, resource: kube::core::ApiResource) {
         self.number += 1;
         let api_version = resource.api_version.clone();
@@ -266,7 +268,7 @@ impl Supervisor {
         self.watches.insert(name, Handle { number: self.number, api_version, task, missing: 0 });
     }
 
-    /// Has everything told again: it is not looked at as before.
+    /// Restarts all watches, because the configuration changes how policies of the controller are recognized.
     fn begin_again(&mut self) {
         tracing::info!("the configuration names the controller's policies in another way: they are read again");
         let served = self.cluster.served.load_full();
@@ -275,7 +277,7 @@ impl Supervisor {
         }
     }
 
-    /// Says how the watches are.
+    /// Updates the report. Publishes the first view as soon as all watches are synced.
     fn report(&mut self) {
         let served = self.cluster.served.load();
         let watches: BTreeMap<String, WatchStatus> =
@@ -307,7 +309,7 @@ impl Supervisor {
         });
     }
 
-    /// What is still missing before the view tells what is in the cluster.
+    /// Returns the reason why the view is not complete yet, if it is not.
     fn missing(&self, served: &Served, watches: &BTreeMap<String, WatchStatus>) -> Option<String> {
         if let Some(why) = &self.discovery {
             return Some(format!("it is not known what the cluster serves: {why}"));
@@ -334,7 +336,7 @@ impl Supervisor {
     }
 }
 
-/// Finds out again and again what the cluster serves.
+/// Repeats discovery until the receiver is dropped.
 async fn keep_discovering(cluster: Cluster, out: mpsc::Sender<Result<Served, String>>) {
     let mut retry = RETRY;
     loop {
@@ -367,7 +369,7 @@ mod tests {
     use kube::client::Body;
     use kube::core::{ApiResource, GroupVersionKind};
 
-    /// A cluster whose API server says nothing.
+    /// Returns a cluster whose API server does not respond.
     fn silent() -> Cluster {
         let silence = tower::service_fn(async |_: Request<Body>| {
             std::future::pending::<Result<Response<Body>, tower::BoxError>>().await
@@ -395,7 +397,7 @@ mod tests {
         served
     }
 
-    /// The watch of a kind tells that this is all there is.
+    /// Handles these objects as the complete list of a kind.
     fn list(supervisor: &mut Supervisor, resource: &ApiResource, objects: &[&str]) {
         let number = supervisor.watches[&*resource.kind].number;
         let arrivals = objects.iter().map(|object| {
@@ -407,8 +409,8 @@ mod tests {
         }
     }
 
-    /// A policy of a kind that is not there any more goes on allowing things, and one whose kind only cannot be found for a
-    /// moment must not stop.
+    /// Policies of a kind that is no longer served must leave the view, because they would keep allowing traffic there.
+    /// One failed lookup of the kind must not remove them.
     #[tokio::test]
     async fn a_kind_is_gone_once_it_was_not_served_twice_in_a_row_and_never_by_an_error() {
         let cluster = silent();
@@ -438,7 +440,7 @@ mod tests {
             failed(),
             failed(),
             Ok(without.clone()),
-            // That is no second time.
+            // A failed discovery does not count.
             failed(),
             Ok(with),
             Ok(without.clone()),

@@ -1,7 +1,7 @@
-//! The watch of one kind: a list in pages, then every change, for as long as it takes.
+//! The watch of one kind: a list in pages, then every change.
 //!
-//! This is `kube::runtime::watcher` with two differences: it says when a watch that was lost goes on, and nothing that it
-//! waits for may take forever.
+//! This is `kube::runtime::watcher` with two differences: it reports when a lost watch is resumed, and each wait has a
+//! time limit.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -19,23 +19,23 @@ use super::feed::Event;
 use super::strip::Arriving;
 use super::words;
 
-/// How many objects a page of a list has.
+/// Number of objects in a page of a list.
 const PAGE: u32 = 500;
-/// How long a page may take.
+/// Maximum time for a page.
 const LIST: Duration = Duration::from_secs(60);
-/// How long it may take until a watch has begun.
+/// Maximum time until a watch has started.
 const BEGIN: Duration = Duration::from_secs(10);
-/// After how many seconds the API server ends a watch by itself. It goes on with the next one.
+/// Time after which the API server ends a watch, in seconds. The next watch continues from there.
 const WATCH: u32 = 290;
-/// How long nothing may be heard. API servers send a bookmark about once a minute; where one does not, nothing is lost by
-/// asking again for what comes after the last.
+/// Maximum time without an event. API servers send a bookmark about once a minute. If one does not, the watch is
+/// restarted from the last resource version, and misses no event.
 const SILENCE: Duration = Duration::from_secs(75);
-/// The first pause after a failure, and the longest.
+/// First and maximum backoff after a failure.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
-/// Pods that have ended are on no network.
+/// Field selector without pods that have ended, because these have no network.
 const LIVE_PODS: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
-/// What the watch of a kind tells, and which of the watches of that kind it was that told it.
+/// The name of a kind, the number of its watch, and an event of that watch.
 pub(super) type Told = (Arc<str>, u64, Event);
 
 /// The watch of one kind.
@@ -45,22 +45,22 @@ pub(super) struct Watch {
     pub(super) owning: Arc<Owning>,
     /// The name of the kind.
     pub(super) name: Arc<str>,
-    /// Which one of all watches of the kind.
+    /// The number of this watch. A later watch of the same kind has a higher one.
     pub(super) number: u64,
     pub(super) out: mpsc::Sender<Told>,
-    /// Told when there is doubt whether the API server is still at the other end of connections.
+    /// Notified when the connection to the API server may be dead.
     pub(super) doubt: watch::Receiver<()>,
 }
 
-/// Why a watch does not go on.
+/// The reason why a watch ended.
 enum End {
-    /// It has ended as watches do.
+    /// The watch ended normally.
     Over,
-    /// What comes after the version that it knows is not known any more.
+    /// The API server no longer knows the changes after the resource version.
     TooOld,
-    /// Something went wrong.
+    /// A request or the watch failed.
     Failed(String),
-    /// Nobody listens.
+    /// The receiver was dropped.
     Unheard,
 }
 
@@ -74,7 +74,7 @@ impl From<kube::Error> for End {
 }
 
 impl Watch {
-    /// Watches until nobody listens any more.
+    /// Watches until the receiver is dropped.
     pub(super) async fn run(self) {
         let api: Api<Arriving> = Api::all_with(self.client.clone(), &self.resource);
         let mut pauses = Pauses::default();
@@ -92,7 +92,7 @@ impl Watch {
                 },
                 Some(version) => self.follow(&api, version).await,
             };
-            // A watch that lasted was a good one; what ends at once must not begin at once again.
+            // A watch that lasted resets the backoff. A watch that ended at once must not restart at once.
             if began.elapsed() > PAUSES.1 {
                 pauses.reset();
                 expired = 0;
@@ -119,7 +119,7 @@ impl Watch {
         }
     }
 
-    /// Tells everything that there is, and gives the version of it.
+    /// Sends all objects. Returns the resource version of the list.
     async fn list(&self, api: &Api<Arriving>) -> Result<String, End> {
         self.tell(Event::Begin).await?;
         let mut page = self.list_params();
@@ -137,7 +137,7 @@ impl Watch {
         }
     }
 
-    /// Tells every change after a version, and moves the version on.
+    /// Sends all changes after a resource version, and advances the version.
     async fn follow(&self, api: &Api<Arriving>, version: &mut String) -> End {
         match self.changes(api, version).await {
             Ok(()) => End::Over,
@@ -194,13 +194,13 @@ impl Watch {
     }
 }
 
-/// The answer, unless it takes too long.
+/// Waits for the answer. Fails if it takes too long.
 async fn within<T>(patience: Duration, answer: impl Future<Output = T>) -> Result<T, End> {
     let late = |_| End::Failed(format!("no answer within {} s", patience.as_secs()));
     timeout(patience, answer).await.map_err(late)
 }
 
-/// Pauses that grow.
+/// A backoff that doubles.
 struct Pauses(Duration);
 
 impl Default for Pauses {
@@ -221,10 +221,10 @@ impl Pauses {
     }
 }
 
-/// A time between three quarters of this and this, so that many who wait for the same do not come at once.
+/// Returns a random duration from three quarters of this one to this one, so that many clients do not act in step.
 pub(super) fn jittered(time: Duration) -> Duration {
     use std::hash::{BuildHasher as _, RandomState};
-    // Every state of this kind has keys of its own.
+    // Each `RandomState` has its own keys.
     let random = u32::try_from(RandomState::new().hash_one(()) % 1000).unwrap_or_default();
     time * 3 / 4 + time * random / 4000
 }
