@@ -1,4 +1,4 @@
-//! The way to the API server: a kubeconfig, or the service account of the pod.
+//! The connection to the API server, by a kubeconfig or by the service account of the pod.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,53 +10,54 @@ use kube::config::{Config, InClusterError, KubeConfigOptions, Kubeconfig, Kubeco
 
 use super::{Cluster, Served};
 
-/// How long a connection may take.
+/// Maximum time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long a request may take to be written. How long an answer may take depends on what is asked, and is said there: a
-/// watch may be silent for minutes.
+/// Maximum time to write a request. Each caller limits the time of the response, because a watch may be silent for
+/// minutes.
 const WRITE: Duration = Duration::from_secs(30);
 
-/// Why there is no way to a cluster.
+/// An error in the settings of the connection to a cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A kubeconfig cannot be used.
+    /// The kubeconfig cannot be used.
     #[error("kubeconfig {file}")]
     Kubeconfig {
-        /// The file, or what names it.
+        /// The file, or the variable that names it.
         file: String,
-        /// Why not.
+        /// The cause.
         #[source]
         source: Box<KubeconfigError>,
     },
-    /// A context of a kubeconfig was asked for, and there is none.
+    /// A context was requested, but no kubeconfig was found.
     #[error("there is no kubeconfig to find the context `{0}` in: give one with --kubeconfig")]
     NoKubeconfig(String),
-    /// This is a pod, and its service account cannot be used.
+    /// The process runs in a pod, and its service account cannot be used.
     #[error("the service account of this pod cannot be used (--standalone uses no cluster)")]
     ServiceAccount(#[source] InClusterError),
-    /// A certificate, a key or an address in it cannot be used.
+    /// A certificate, a key or an address of the cluster cannot be used.
     #[error("the client for the API server at {server}")]
     Client {
         /// The address.
         server: String,
-        /// Why not.
+        /// The cause.
         #[source]
         source: Box<kube::Error>,
     },
 }
 
 impl Cluster {
-    /// The cluster that there is: that of the kubeconfig, if one is given; else of `$KUBECONFIG`; else of the pod that this
-    /// runs in; else of `~/.kube/config`. None if there is nothing of all that. Nobody is asked anything yet.
+    /// Returns the cluster of the first source that exists: `kubeconfig`, `$KUBECONFIG`, the service account of this
+    /// pod, `~/.kube/config`. Returns none if no source exists. The service account is skipped if a context is given.
+    /// No request is sent.
     ///
     /// # Errors
-    /// What there is cannot be used.
+    /// Fails if the source cannot be used, or if a context is given and no kubeconfig exists.
     pub async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Option<Self>, Error> {
         let Some(mut config) = configuration(kubeconfig, context).await? else { return Ok(None) };
         config.connect_timeout = Some(CONNECT);
         config.write_timeout = Some(WRITE);
         config.read_timeout = None;
-        // Whoever asks has pauses of their own, and wants to know why.
+        // Callers have their own backoff, and report the error.
         config.default_retry = false;
         let agent = concat!("portcullis/", env!("CARGO_PKG_VERSION"));
         if let (Ok(name), Ok(value)) = ("user-agent".parse(), agent.parse()) {
@@ -101,8 +102,8 @@ async fn chosen(kubeconfig: Kubeconfig, file: &str, context: Option<&str>) -> Re
     let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
     let mut config =
         Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|source| fault(file.to_owned(), source))?;
-    // No proxy is spoken to. One that is meant for the rest of the world must not stand in the way; one that is meant for
-    // the API server is an error.
+    // Proxies are not supported. A proxy from the environment is meant for other traffic, and is ignored. A proxy from
+    // the kubeconfig is meant for the API server, and is an error.
     if !has_proxy {
         config.proxy_url = None;
     }
@@ -117,7 +118,7 @@ fn fault(file: String, source: KubeconfigError) -> Error {
 mod tests {
     use super::*;
 
-    /// An error with its causes.
+    /// Returns the error for a kubeconfig, with its causes.
     async fn error(text: &str, context: Option<&str>) -> String {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("kubeconfig");

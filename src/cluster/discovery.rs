@@ -1,4 +1,4 @@
-//! What a cluster serves of the kinds that are understood.
+//! Discovers which supported kinds a cluster serves.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -11,27 +11,28 @@ use kube::core::{ApiResource, Request};
 use super::words;
 use crate::dialect::{DIALECTS, Kind};
 
-/// How long one answer may take.
+/// Maximum time for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The kinds that a cluster serves and a dialect reads, by group and kind, each in the version that both know best.
+/// The kinds that a cluster serves and a dialect supports, by group and kind. Each is in the supported version that the
+/// API server prefers.
 #[derive(Clone, Debug, Default)]
 pub struct Served {
     kinds: HashMap<(String, String), (ApiResource, bool)>,
-    /// What is served in other versions only, by the name of the kind.
+    /// Kinds that are served only in unsupported versions: the problem, by the name of the kind.
     other_versions: BTreeMap<String, String>,
-    /// Groups of which it could not be found out what is in them, and why.
+    /// Groups whose discovery failed, with the reason.
     unclear: BTreeMap<String, String>,
 }
 
 impl Served {
-    /// How a kind is asked for, if it is served.
+    /// Returns the resource of a kind, if it is served.
     #[must_use]
     pub fn find(&self, group: &str, kind: &str) -> Option<&ApiResource> {
         self.kinds.get(&(group.to_owned(), kind.to_owned())).map(|(resource, _)| resource)
     }
 
-    /// Whether objects of a kind are in namespaces.
+    /// Returns true if a kind is served and namespaced.
     #[must_use]
     pub fn is_namespaced(&self, group: &str, kind: &str) -> bool {
         self.kinds.get(&(group.to_owned(), kind.to_owned())).is_some_and(|(_, namespaced)| *namespaced)
@@ -42,20 +43,22 @@ impl Served {
         self.kinds.insert((resource.group.clone(), resource.kind.clone()), (resource, is_namespaced));
     }
 
-    /// Kinds that are served, and in no version that is understood: their names, and what is wrong.
+    /// Returns the kinds that are served only in unsupported versions: the problem, by the name of the kind.
     #[must_use]
     pub fn other_versions(&self) -> &BTreeMap<String, String> {
         &self.other_versions
     }
 
-    /// Groups of which it could not be found out what is in them, and why. What was served of them counts as served still.
+    /// Returns the groups whose discovery failed, with the reason. Kinds of such a group that were served before still
+    /// count as served.
     #[must_use]
     pub fn unclear(&self) -> &BTreeMap<String, String> {
         &self.unclear
     }
 
-    /// A group without which it is not known what is in the cluster, and why it could not be found out what is in it. What
-    /// Calico's API server does not show is watched where it is stored.
+    /// Returns a group whose failed discovery leaves it open which policies are in the cluster, and the reason. If
+    /// discovery of the group of Calico's API server fails, its policies are watched in the group in which they are
+    /// stored.
     #[must_use]
     pub fn missing(&self) -> Option<(&str, &str)> {
         let is_stored = |group: &str| group == SERVED && self.find(STORED, "GlobalNetworkPolicy").is_some();
@@ -63,28 +66,29 @@ impl Served {
         unclear.next().map(|(group, why)| (group.as_str(), why.as_str()))
     }
 
-    /// What has to be watched, in the order of the dialects.
+    /// Returns the resources to watch, in the order of the dialects.
     #[must_use]
     pub fn watched(&self) -> Vec<&ApiResource> {
         kinds().filter(|kind| is_watched(kind)).filter_map(|kind| self.watched_as(kind)).collect()
     }
 
-    /// Calico's API server writes what it is given to `crd.projectcalico.org`: watched under both names, each policy would
-    /// be there twice, and the change of one would leave the other as it was.
+    /// Returns the resource under which a kind is watched. Calico's API server stores its objects in
+    /// `crd.projectcalico.org`. If both groups were watched, each policy would be in the view twice, and a change of
+    /// one would leave the other outdated.
     fn watched_as(&self, kind: &Kind) -> Option<&ApiResource> {
         let is_copy = kind.group == STORED && self.find(SERVED, kind.kind).is_some();
         self.find(kind.group, kind.kind).filter(|_| !is_copy)
     }
 }
 
-/// What every cluster serves, and nothing can be decided without.
+/// Kinds that every cluster serves and that every decision depends on.
 const EVERYWHERE: [(&str, &str); 3] = [("", "Namespace"), ("", "Pod"), ("networking.k8s.io", "NetworkPolicy")];
 
-/// Calico's policies as its API server serves them, and as it stores them.
+/// The group of Calico's policies as its API server serves them, and the group in which they are stored.
 const SERVED: &str = "projectcalico.org";
 const STORED: &str = "crd.projectcalico.org";
 
-/// What makes pods that another watched kind does not make.
+/// Workload kinds that are watched. All others create pods, or are created by one of these.
 const RUNNING: [&str; 5] = ["Pod", "DaemonSet", "Deployment", "StatefulSet", "CronJob"];
 
 /// The kinds of the core group that do not make pods.
@@ -94,13 +98,13 @@ fn kinds() -> impl Iterator<Item = &'static Kind> {
     DIALECTS.iter().flat_map(|dialect| dialect.kinds())
 }
 
-/// Whether objects of a kind are in the view. Of what runs, only what no other tells of.
+/// Returns true if objects of a kind are in the view. Of the workloads, only [`RUNNING`] ones are.
 fn is_watched(kind: &Kind) -> bool {
     let runs = matches!(kind.group, "" | "apps" | "batch") && !PLACES.contains(&kind.kind);
     !runs || RUNNING.contains(&kind.kind)
 }
 
-/// The name of a kind for people and for metrics: with its group where another kind before it is called the same.
+/// Returns the name of a kind for messages and metrics. It includes the group if an earlier kind has the same name.
 pub(super) fn name(group: &str, kind: &str) -> String {
     match kinds().find(|other| other.kind == kind) {
         Some(first) if first.group != group => format!("{kind}.{group}"),
@@ -108,10 +112,11 @@ pub(super) fn name(group: &str, kind: &str) -> String {
     }
 }
 
-/// Finds out what a cluster serves. Of what cannot be found out, what was known before stays.
+/// Discovers the kinds that a cluster serves. If the discovery of a group fails, its kinds in `before` still count as
+/// served.
 ///
 /// # Errors
-/// The API server does not say which groups there are.
+/// Fails if the API server is not ready, or does not list its groups or its core resources.
 pub async fn discover(client: &Client, before: &Served) -> Result<Served, String> {
     readiness(client).await?;
     let groups = answer(client.list_api_groups()).await?.groups;
@@ -146,11 +151,11 @@ pub async fn discover(client: &Client, before: &Served) -> Result<Served, String
     Ok(served)
 }
 
-/// An API server that has just begun does not name all its groups at first. It says itself when it does.
+/// Checks that the API server is ready. Until then, it may not list all its groups.
 async fn readiness(client: &Client) -> Result<(), String> {
     let Ok(request) = Request::new("").get("readyz", &GetParams::default()) else { return Ok(()) };
     match tokio::time::timeout(PATIENCE, client.request_text(request)).await {
-        // Who may not ask has to go by what there is.
+        // If this request is forbidden, discovery continues without it.
         Ok(Err(kube::Error::Api(status))) if status.code >= 500 => {
             Err(format!("the API server says that it is not ready ({})", status.code))
         }
@@ -160,7 +165,7 @@ async fn readiness(client: &Client) -> Result<(), String> {
     }
 }
 
-/// Notes what of a group is served, the version that the server prefers first.
+/// Adds the supported kinds of a group, each in the version that the API server prefers.
 async fn discover_group(client: &Client, served: &mut Served, group: &APIGroup) -> Result<(), String> {
     let known: Vec<&Kind> = kinds().filter(|kind| kind.group == group.name).collect();
     let preferred = group.preferred_version.iter().map(|version| &*version.version);
@@ -177,7 +182,7 @@ async fn discover_group(client: &Client, served: &mut Served, group: &APIGroup) 
         let list = answer(client.list_api_group_resources(&format!("{}/{version}", group.name))).await?;
         take(served, &group.name, version, &list);
     }
-    // What is served only as something that is not understood is worth a word.
+    // Kinds that are served only in unsupported versions are reported.
     for version in foreign {
         if known.iter().all(|kind| served.find(kind.group, kind.kind).is_some()) {
             break;
@@ -193,7 +198,7 @@ async fn discover_group(client: &Client, served: &mut Served, group: &APIGroup) 
     Ok(())
 }
 
-/// Notes what is understood of one version of a group, unless another version of it is noted already.
+/// Adds the supported kinds in one version of a group, unless they were added in another version before.
 fn take(served: &mut Served, group: &str, version: &str, list: &APIResourceList) {
     for kind in kinds().filter(|kind| kind.group == group && kind.versions.contains(&version)) {
         if let Some(found) = resource(list, kind.kind)
@@ -211,7 +216,7 @@ fn take(served: &mut Served, group: &str, version: &str, list: &APIResourceList)
     }
 }
 
-/// The resource of a kind that can be watched. `deployments/scale` and the like are none.
+/// Returns the resource of a kind that can be listed and watched. Subresources such as `deployments/scale` cannot.
 fn resource<'a>(list: &'a APIResourceList, kind: &str) -> Option<&'a APIResource> {
     let can = |resource: &APIResource, verb: &str| resource.verbs.iter().any(|other| other == verb);
     list.resources.iter().find(|resource| {

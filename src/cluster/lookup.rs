@@ -1,4 +1,4 @@
-//! What is asked of the cluster in the course of a request.
+//! Lookups in the cluster during a request.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,20 +22,20 @@ use crate::model::Object;
 use crate::telemetry::{ClusterMetrics, Lookup as Asked};
 use crate::view::{Facts, Lookup, Need, Requester};
 
-/// How long an answer may take.
+/// Maximum time for one answer.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long it holds that somebody may do something, or may not.
+/// Time for which the result of an access review is cached.
 const HOLDS: Duration = Duration::from_secs(5);
-/// How many such answers are kept.
+/// Maximum number of cached results.
 const KEPT: usize = 1024;
 
-/// Asks the API server.
+/// A lookup that sends requests to the API server.
 pub struct LiveLookup {
     client: Client,
     metrics: ClusterMetrics,
     served: Arc<ArcSwap<Served>>,
     stored: StoredReads,
-    /// Whether a user may bypass a rule in a namespace, and until when that holds. A failure is no answer, and is not kept.
+    /// The cached results of access reviews, with the time at which each expires. Failures are not cached.
     answers: Mutex<Answers>,
 }
 
@@ -47,13 +47,13 @@ type Key = (Requester, Right, Option<Box<str>>);
 /// A right that RBAC grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Right {
-    /// To do what a rule forbids.
+    /// To bypass a rule.
     Bypass(&'static str),
     /// To list a core resource.
     List(&'static str),
 }
 
-/// What was found out.
+/// The result of a lookup.
 enum Fact {
     Namespace(Box<str>, Result<Option<Object>, String>),
     Bypass(&'static str, Result<bool, String>),
@@ -68,7 +68,7 @@ impl fmt::Debug for LiveLookup {
 }
 
 impl LiveLookup {
-    /// Asks by this client for kinds that are served.
+    /// Creates a lookup with this client, for the kinds that are served.
     #[must_use]
     pub fn new(client: Client, served: Arc<ArcSwap<Served>>, metrics: ClusterMetrics) -> Self {
         Self { client, metrics, served, stored: StoredReads::default(), answers: Mutex::default() }
@@ -96,7 +96,7 @@ impl LiveLookup {
         }
     }
 
-    /// Returns whether a user has a right: from the cache, or by an access review.
+    /// Returns true if a user has a right, according to the cache or to an access review.
     async fn has(&self, key: Key) -> Result<bool, String> {
         if let Some(known) = self.known(&key) {
             return Ok(known);
@@ -167,7 +167,7 @@ impl Lookup for LiveLookup {
     }
 }
 
-/// The access review for a right.
+/// Returns the access review for a right.
 fn review((requester, right, namespace): &Key) -> SubjectAccessReview {
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let (verb, group, resource, name) = match right {

@@ -1,10 +1,10 @@
-//! The policies that are stored now, read before a denial that a missed one could change.
+//! Reads the policies that are stored now, before a denial that a policy missing from the view could change.
 //!
-//! `kubectl apply -f` stores the policy with DNS and asks about the next one faster than a watch reports the first. So a
+//! `kubectl apply -f` creates the policy with DNS, and then the next one before a watch has reported the first. So a
 //! denial that depends on other objects is checked against a consistent read of the namespace and its policies.
 //!
-//! **Limits**: [`MAX_READS`] reads at once, [`TIMEOUT`] each. After a failure none is tried for [`PAUSE`], so an API server
-//! under load is not asked more than it answers. Without a read the denial stands.
+//! **Limits**: [`MAX_READS`] concurrent reads, [`TIMEOUT`] each. After a failure, reads are paused for [`PAUSE`], so
+//! that an API server under load gets no more requests than it can answer. Without a read, the denial stands.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -22,16 +22,16 @@ use super::strip::Arriving;
 use super::words;
 use crate::model::Object;
 
-/// Maximum number of reads at once.
+/// Maximum number of concurrent reads.
 const MAX_READS: usize = 16;
 /// Maximum time of a read.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// Time without reads after one that failed.
+/// Time without reads after a failure.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Maximum number of objects of one kind that are read.
 const MAX_OBJECTS: u32 = 1000;
 
-/// Reads what is stored now.
+/// A reader of the policies that are stored now.
 #[derive(Default)]
 pub(super) struct StoredReads {
     running: AtomicUsize,
@@ -44,7 +44,7 @@ fn is_policy(resource: &ApiResource) -> bool {
 }
 
 impl StoredReads {
-    /// The namespace, its policies and those of the cluster.
+    /// Reads the namespace, its policies, and the cluster-wide policies.
     pub(super) async fn read(
         &self,
         client: &Client,
@@ -84,7 +84,7 @@ impl StoredReads {
             let understood = list.items.into_iter().filter_map(|arriving| {
                 match read(resource, &Owning::default(), &arriving) {
                     Arrival::Read { object, .. } => Some(*object),
-                    // The watch reports it.
+                    // The watch reports unreadable objects.
                     Arrival::Unreadable { why, .. } => {
                         tracing::debug!(name = arriving.name_any(), why, "a stored object cannot be read");
                         None
@@ -101,7 +101,7 @@ impl StoredReads {
     }
 }
 
-/// One of the reads, until it is dropped.
+/// A slot for a read, which is freed on drop.
 struct Running<'a>(&'a AtomicUsize);
 
 impl<'a> Running<'a> {
