@@ -1,4 +1,4 @@
-//! What an object of the cluster says, once it has arrived.
+//! Parses the objects that the API server sends.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,26 +11,27 @@ use crate::dialect::{self, Manifest, Origin};
 use crate::model::{Object, ObjectRef};
 use crate::view::{Owned, Site};
 
-/// What was made of an object that arrived.
+/// The result of parsing an object.
 #[derive(Clone, Debug)]
 pub enum Arrival {
-    /// It is understood.
+    /// The object was parsed.
     Read {
-        /// What it says.
+        /// The parsed object.
         object: Box<Object>,
-        /// What it is of the baseline controller's, if it is.
+        /// The ownership record, if the baseline controller owns the object.
         owned: Option<Owned>,
     },
-    /// It cannot be read.
+    /// The object could not be parsed.
     Unreadable {
-        /// Which one it is.
+        /// The object.
         id: ObjectRef,
-        /// Why not.
+        /// The reason.
         why: String,
     },
 }
 
-/// How the objects of the baseline controller are told from others, and what of them is the controller's.
+/// The label and the name prefix that mark policies of the baseline controller, and the labels and annotations that it
+/// owns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Owning {
     layer_label: String,
@@ -50,7 +51,7 @@ impl From<&Site> for Owning {
     }
 }
 
-/// Which object this is.
+/// Returns the reference of an object.
 pub(super) fn id(resource: &ApiResource, arriving: &Arriving) -> ObjectRef {
     let meta = arriving.meta();
     ObjectRef {
@@ -61,7 +62,7 @@ pub(super) fn id(resource: &ApiResource, arriving: &Arriving) -> ObjectRef {
     }
 }
 
-/// Reads an object of a kind that is watched. Whatever is wrong with it must not end the watch of all the others.
+/// Parses an object of a watched kind. A failure, even a panic, must not end the watch of all other objects.
 #[must_use]
 pub fn read(resource: &ApiResource, owning: &Owning, arriving: &Arriving) -> Arrival {
     let unreadable = |why: String| Arrival::Unreadable { id: id(resource, arriving), why };
@@ -81,14 +82,14 @@ pub fn read(resource: &ApiResource, owning: &Owning, arriving: &Arriving) -> Arr
     }
 }
 
-/// The end of the label with the layer of a policy, in every domain.
+/// The suffix of the label with the layer of a policy, in every domain.
 const LAYER: &str = "/layer";
 /// The label that names the tool which manages an object.
 const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 fn owned(owning: &Owning, arriving: &Arriving, id: &ObjectRef) -> Option<Owned> {
-    // Most policies are not the controller's, and reading one again costs time.
-    // And anybody can write its label and its name as a field manager, but nobody else may use its names.
+    // Most policies do not belong to the controller, and parsing one again costs time. Any client can write the layer
+    // label and use the controller's field manager, but only the controller may use the reserved name prefix.
     if !id.name.starts_with(&*owning.reserved_prefix) || !arriving.json().contains(LAYER) {
         return None;
     }

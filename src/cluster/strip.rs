@@ -1,5 +1,5 @@
-//! What is left of an object as it arrives, before anything is made of it: of its status the address of a pod, and not who
-//! wrote which field.
+//! Strips objects as they arrive, before they are parsed. Of the status only the address of a pod is kept, and
+//! `managedFields` are dropped.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,21 +13,21 @@ use serde_json::{Map, Value, json};
 
 use crate::view::FIELD_MANAGER;
 
-/// An object that has arrived. It is stripped while it is being read, so that a page of a list is small.
+/// An object that has arrived. It is stripped during deserialization, so that a page of a list takes little memory.
 #[derive(Clone, Debug)]
 pub struct Arriving {
-    /// Its name, its namespace, its UID and its version.
+    /// The name, namespace, UID and resource version.
     meta: ObjectMeta,
-    /// What is left of it.
+    /// The stripped object.
     json: String,
-    /// Whether the baseline controller applied it.
+    /// True if the baseline controller applied the object.
     is_applied: bool,
 }
 
-/// A copy of the object that `kubectl apply` keeps in an annotation.
+/// The annotation in which `kubectl apply` keeps a copy of the object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Who wrote fields of an object. Which ones they are means nothing here.
+/// An entry of `managedFields`, without the fields that it lists.
 #[derive(Debug, Deserialize)]
 struct Manager {
     #[serde(default)]
@@ -36,14 +36,14 @@ struct Manager {
     operation: Option<String>,
 }
 
-/// The part of a status that is left of it.
+/// The part of a status that is kept.
 #[derive(Debug, Default, Deserialize)]
 struct Status {
     #[serde(rename = "podIP", default)]
     pod_ip: Option<Value>,
 }
 
-/// The parts of an object that are left of it.
+/// The parts of an object that are kept.
 #[derive(Debug, Default, Serialize)]
 struct Stripped {
     metadata: Metadata,
@@ -60,13 +60,13 @@ struct Metadata {
 }
 
 impl Arriving {
-    /// What is left of the object, as JSON.
+    /// Returns the stripped object as JSON.
     #[must_use]
     pub fn json(&self) -> &str {
         &self.json
     }
 
-    /// Whether the baseline controller applied it.
+    /// Returns true if the baseline controller applied the object.
     #[must_use]
     pub fn is_applied(&self) -> bool {
         self.is_applied

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Number of writes without a pause: a human who tries something twice waits for nothing.
+/// Number of writes without a pause, so that a user who tries something twice does not have to wait.
 const FREE_WRITES: u32 = 2;
 /// The first pause. It doubles with each further write.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -11,7 +11,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// Time without a write after which the count starts again.
 const CALM: Duration = Duration::from_secs(600);
 
-/// Counts the writes of one configuration.
+/// The backoff of the writes of one configuration.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     writes: u32,
@@ -34,7 +34,7 @@ impl Backoff {
         self.writes
     }
 
-    /// Returns true if the last write was one of several that did not last.
+    /// Returns true if this number of writes in a row shows that another writer reverts them.
     pub(super) fn is_contested(writes: u32) -> bool {
         writes > FREE_WRITES
     }

@@ -6,7 +6,7 @@
 //! the deletion also sees the annotation.
 //!
 //! Server-side apply authorizes a creation by name, so a role can restrict `create` to the two objects. It does not
-//! remove what another field manager added to a list; a merge patch replaces the list where that is left over.
+//! remove list entries that another field manager added. If such entries are left, a merge patch replaces the list.
 
 mod backoff;
 mod difference;
@@ -52,7 +52,8 @@ pub struct WantedWebhooks {
     pub mutating: Value,
 }
 
-/// Compares the webhook configurations of one name with the wanted ones, reports differences and writes them.
+/// A keeper of the webhook configurations of one name. It compares them with the wanted ones, reports differences and
+/// writes them.
 pub struct WebhookKeeper {
     /// The client of the cluster.
     pub client: Client,
@@ -62,15 +63,15 @@ pub struct WebhookKeeper {
     pub namespace: String,
     /// The wanted configurations. A new value is compared at once.
     pub wanted: watch::Receiver<Arc<WantedWebhooks>>,
-    /// Whether this replica holds the Lease. Without a Lease every replica writes Events.
+    /// True while this replica holds the Lease. Without a Lease every replica writes Events.
     pub leads: Option<watch::Receiver<bool>>,
-    /// The CA bundle for new webhooks; none if differences are reported only.
+    /// The CA bundle for new webhooks. None if differences are only reported.
     pub bundle: Option<watch::Receiver<Option<ByteString>>>,
     /// The name of this replica, for Events.
     pub identity: String,
     /// The interval of checks.
     pub every: Duration,
-    /// The metrics.
+    /// The metrics of the webhook configurations.
     pub metrics: WebhookMetrics,
 }
 
@@ -81,7 +82,7 @@ struct Configuration {
     wanted: fn(&WantedWebhooks) -> &Value,
     tracked: Tracked,
     backoff: Backoff,
-    /// The content that the backoff counts writes of.
+    /// The wanted content. If it changes, the backoff starts over.
     last_wanted: Value,
     /// The difference that the last Event reported.
     announced: Option<String>,
@@ -198,7 +199,8 @@ impl WebhookKeeper {
         found: Option<DynamicObject>,
         home: Option<&Home>,
     ) {
-        // A changed configuration and the end of a pause are decisions of an administrator, and wait for nothing.
+        // A changed configuration and the end of a pause are decisions of an administrator, and are written without
+        // backoff.
         if configuration.last_wanted != *wanted || home.is_some_and(|home| home.pause.is_some()) {
             configuration.last_wanted.clone_from(wanted);
             configuration.backoff = Backoff::default();

@@ -12,11 +12,11 @@ pub const PAUSE_ANNOTATION: &str = "portcullis.dev/webhooks-paused";
 /// Maximum length of a reason in Events and `/readyz`; the rest is cut off.
 const MAX_REASON_CHARS: usize = 200;
 
-/// The namespace of Portcullis, as far as writes depend on it.
+/// The parts of the namespace of Portcullis that writes depend on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Home {
     pub(super) uid: String,
-    /// It is being deleted, which removes Portcullis.
+    /// True if the namespace is being deleted, which uninstalls Portcullis.
     pub(super) is_ending: bool,
     pub(super) pause: Option<Pause>,
 }

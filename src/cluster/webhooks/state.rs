@@ -31,7 +31,7 @@ impl Status {
         }
     }
 
-    /// The same difference, which could not be written.
+    /// Returns the same difference, with the reason why writing it failed.
     pub(super) fn with_failure(self, why: &str) -> Self {
         let failure = Some(why.to_owned());
         match self {
@@ -41,7 +41,7 @@ impl Status {
         }
     }
 
-    /// The difference as the rest of a sentence about the configuration.
+    /// Returns the difference as the rest of a sentence about the configuration.
     pub(super) fn difference(&self) -> Option<String> {
         let (difference, failure) = match self {
             Self::Same | Self::Unknown(_) => return None,
@@ -62,14 +62,14 @@ impl Status {
 pub(super) struct Tracked {
     /// None before the first check.
     status: Option<Status>,
-    /// The configuration has differed since then. A failed check does not end a difference.
+    /// The time since which the configuration has differed. A failed check does not reset it.
     since: Option<Instant>,
     /// The object, for messages.
     object: String,
 }
 
 impl Tracked {
-    /// Takes in a new status, logs a change, and returns true if it is one.
+    /// Sets the status. Logs a change, and returns true if there is one.
     pub(super) fn set(&mut self, status: Status, kind: &str, name: &str) -> bool {
         self.object = format!("{kind} {name}");
         match status {
@@ -102,7 +102,7 @@ impl Tracked {
         self.status.as_ref().and_then(Status::difference)
     }
 
-    /// The reason why the last write failed.
+    /// Returns the reason why the last write failed.
     pub(super) fn failure(&self) -> Option<String> {
         match &self.status {
             Some(Status::Missing { failure } | Status::Different { failure, .. }) => failure.clone(),
@@ -110,7 +110,7 @@ impl Tracked {
         }
     }
 
-    /// The value of the label `state`.
+    /// Returns the value of the label `state`.
     pub(super) fn word(&self) -> &'static str {
         match &self.status {
             Some(Status::Same) => "ok",
@@ -120,7 +120,7 @@ impl Tracked {
         }
     }
 
-    /// The time since the configuration has differed; zero if it does not.
+    /// Returns the time for which the configuration has differed, or zero if it does not differ.
     pub(super) fn age(&self) -> Duration {
         self.since.map_or(Duration::ZERO, |since| since.elapsed().max(Duration::from_nanos(1)))
     }
@@ -140,11 +140,11 @@ impl Tracked {
 pub(super) struct Paused {
     pub(super) reason: String,
     pub(super) since: Instant,
-    /// An Event has reported it.
+    /// True if an Event has reported the pause.
     pub(super) is_announced: bool,
 }
 
-/// Both configurations in one line, for `/readyz`.
+/// Formats the status of both configurations in one line, for `/readyz`.
 pub(super) fn status_line(both: [&Tracked; 2], paused: Option<&Paused>) -> String {
     let pause =
         paused.map(|Paused { reason, since, .. }| format!("paused for {} s: {reason}", since.elapsed().as_secs()));
