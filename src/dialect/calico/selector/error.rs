@@ -1,36 +1,36 @@
-//! What is wrong with a selector that does not parse, and what was probably meant.
+//! The error of a selector that does not parse, with a hint for the likely mistake.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use super::tokens::is_key_byte;
 
-/// How many characters of a selector a message shows.
+/// Maximum number of characters of a selector that a message shows.
 const LONGEST: usize = 160;
 
-/// A selector does not parse.
+/// The parse error of a selector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SelectorError {
-    /// Where, in bytes from its start.
+    /// The offset of the error, in bytes.
     pub(crate) place: usize,
-    /// What stands there.
+    /// The text found there, shortened.
     pub(crate) found: Box<str>,
-    /// What could stand there.
+    /// The expected syntax.
     pub(crate) expected: Cow<'static, str>,
-    /// What to write instead.
+    /// A suggested correction.
     pub(crate) hint: Cow<'static, str>,
-    /// The selector.
+    /// The selector, shortened.
     text: Box<str>,
 }
 
 impl SelectorError {
-    /// Something else is expected at this place.
+    /// An error at this offset, where something else was expected.
     pub(super) fn at(text: &str, place: usize, expected: impl Into<Cow<'static, str>>) -> Self {
         let (before, found) = text.split_at_checked(place).unwrap_or((text, ""));
         Self { place, found: shown(found), expected: expected.into(), hint: hint(before, found), text: shown(text) }
     }
 
-    /// A text in quotes has no end.
+    /// An error for a quoted string without a closing quote.
     pub(super) fn unclosed(text: &str, place: usize, quote: char) -> Self {
         let other = if quote == '"' { '\'' } else { '"' };
         let inner = text.get(place + 1..).unwrap_or_default();
@@ -54,7 +54,7 @@ impl fmt::Display for SelectorError {
     }
 }
 
-/// A part of a selector for a message: in one line, and not all of one that is very long.
+/// Formats a part of a selector for a message: on one line, and at most 160 characters.
 fn shown(text: &str) -> Box<str> {
     let mut shown = String::new();
     for char in text.chars().take(LONGEST) {
@@ -70,7 +70,7 @@ fn shown(text: &str) -> Box<str> {
     shown.into()
 }
 
-/// What was probably meant, told from what stands before the place and what stands there.
+/// Guesses the mistake from the text before and after the error.
 fn hint(before: &str, found: &str) -> Cow<'static, str> {
     let ends_with = |what: &[char]| before.trim_end_matches([' ', '\t']).ends_with(what);
     let word: &str = found.split(|char: char| !char.is_ascii() || !is_key_byte(char as u8)).next().unwrap_or_default();

@@ -1,8 +1,8 @@
 //! The selector language: `app == 'web' && env in {'prod', 'test'} && !has(legacy)`.
 //!
-//! It accepts and refuses what `libcalico-go/lib/selector` does (tokenizer and parser of v3.32), but for one thing: what is
-//! nested deeper than [`DEEPEST`] is refused, so that a hostile text takes no stack. The CRDs allow 1024 characters, in
-//! which nobody nests that deep.
+//! The parser accepts and rejects the same texts as `libcalico-go/lib/selector` (tokenizer and parser of v3.32), with
+//! one exception: it rejects selectors nested deeper than [`DEEPEST`], which protects the stack from hostile input. The
+//! CRDs allow 1024 characters, and no practical selector nests that deep.
 //!
 //! ```text
 //! or         := and { "||" and }
@@ -24,11 +24,11 @@ use tokens::{Token, Tokens};
 
 use crate::model::{Operator, Selector};
 
-/// How deep parentheses may be nested.
+/// Maximum nesting of parentheses.
 const DEEPEST: usize = 200;
 
-/// What a selector means, with its keys as they are written. An empty one means everything, and so does `global()`, which
-/// has a meaning only alone (see [`is_global`]).
+/// Parses a selector. Its keys stay as written. An empty selector matches everything. So does `global()`, which is
+/// valid only on its own (see [`is_global`]).
 pub(super) fn parse(text: &str) -> Result<Selector, SelectorError> {
     let mut parser = Parser::of(text)?;
     if parser.token == Token::End {
@@ -38,7 +38,7 @@ pub(super) fn parse(text: &str) -> Result<Selector, SelectorError> {
     if parser.token == Token::End { Ok(selector) } else { Err(parser.expected("`&&`, `||` or the end")) }
 }
 
-/// Whether a selector that parses is `global()` and nothing else.
+/// Returns true if a valid selector is `global()` and nothing else.
 pub(super) fn is_global(text: &str) -> bool {
     let call = text.trim_matches([' ', '\t']).strip_prefix("global(").and_then(|rest| rest.strip_suffix(')'));
     call.is_some_and(|inner| inner.trim_matches([' ', '\t']).is_empty())
@@ -46,9 +46,9 @@ pub(super) fn is_global(text: &str) -> bool {
 
 struct Parser<'a> {
     tokens: Tokens<'a>,
-    /// The word that is next.
+    /// The next token.
     token: Token<'a>,
-    /// Where it starts.
+    /// The offset of the next token, in bytes.
     at: usize,
     depth: usize,
 }
@@ -60,7 +60,7 @@ impl<'a> Parser<'a> {
         Ok(Self { tokens, token, at, depth: 0 })
     }
 
-    /// Takes the next word.
+    /// Returns the next token and moves past it.
     fn take(&mut self) -> Result<Token<'a>, SelectorError> {
         let (at, token) = self.tokens.next()?;
         self.at = at;
@@ -160,7 +160,7 @@ impl<'a> Parser<'a> {
         Ok(text.into())
     }
 
-    /// `{'a', 'b'}`. It may be empty, and there may be a comma at its end.
+    /// Parses a set, such as `{'a', 'b'}`. It may be empty or have a trailing comma.
     fn set(&mut self) -> Result<Vec<Box<str>>, SelectorError> {
         if self.token != Token::OpenBrace {
             return Err(self.expected("`{`"));
@@ -183,7 +183,8 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// What a selector does not mean. A label that is absent is neither in a set nor is it there, so these turn into each other.
+/// Negates a selector. An absent label is not in any set, so `in` and `not in` negate each other, as do `has` and
+/// `!has`.
 pub(super) fn not(selector: Selector) -> Selector {
     match selector {
         Selector::All(parts) if parts.is_empty() => Selector::Any(parts),

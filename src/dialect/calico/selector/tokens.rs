@@ -1,16 +1,16 @@
-//! The words of the selector language, as `libcalico-go/lib/selector/tokenizer` finds them.
+//! The tokenizer of the selector language, after `libcalico-go/lib/selector/tokenizer`.
 
 use super::SelectorError;
 
-/// How long the key of a label may be, in bytes (`MaxLabelLength` of the tokenizer).
+/// Maximum length of a label key, in bytes (`MaxLabelLength` of the tokenizer).
 const LONGEST_KEY: usize = 512;
 
-/// A word of a selector.
+/// A token of a selector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token<'a> {
-    /// The key of a label, where a label is asked about.
+    /// The label key of a comparison.
     Label(&'a str),
-    /// A text in quotes, without them.
+    /// A quoted string, without the quotes.
     Text(&'a str),
     OpenBrace,
     CloseBrace,
@@ -36,11 +36,11 @@ pub(super) enum Token<'a> {
     End,
 }
 
-/// The words of a selector, one after the other.
+/// The tokens of a selector, in order.
 pub(super) struct Tokens<'a> {
     text: &'a str,
     at: usize,
-    /// The last word. Only after the key of a label is a word an operator.
+    /// The previous token. A word is an operator only after a label key.
     last: Option<Token<'a>>,
 }
 
@@ -49,12 +49,12 @@ impl<'a> Tokens<'a> {
         Self { text, at: 0, last: None }
     }
 
-    /// The whole text.
+    /// The whole selector.
     pub(super) fn text(&self) -> &'a str {
         self.text
     }
 
-    /// The next word, and where it starts. After the end the end comes again.
+    /// Returns the next token and its offset. At the end of the text it keeps returning [`Token::End`].
     pub(super) fn next(&mut self) -> Result<(usize, Token<'a>), SelectorError> {
         self.skip_blanks();
         let start = self.at;
@@ -84,7 +84,7 @@ impl<'a> Tokens<'a> {
         Ok(single)
     }
 
-    /// There are no escapes: the text goes to the next quote of the same kind.
+    /// Reads a quoted string. It ends at the next quote of the same kind; escapes are not supported.
     fn text_in_quotes(&mut self, quote: char) -> Result<Token<'a>, SelectorError> {
         let inner = self.rest().get(1..).unwrap_or_default();
         match inner.split_once(quote) {
@@ -104,7 +104,7 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// What is asked of the label that was named before. The two words of an operator may stand together.
+    /// Reads the operator after a label key. The two words of an operator may be joined, as in `notin`.
     fn operator(&mut self) -> Result<Token<'a>, SelectorError> {
         let words: [(&[&str], Token<'a>); 5] = [
             (&["contains"], Token::Contains),
@@ -152,7 +152,7 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// What could stand after the last word.
+    /// Describes the syntax that may follow the previous token.
     fn wanted(&self) -> &'static str {
         match self.last {
             Some(Token::In | Token::NotIn) => "`{`",
@@ -178,7 +178,7 @@ impl<'a> Tokens<'a> {
         self.text.get(self.at..).unwrap_or_default()
     }
 
-    /// Goes past these characters, if they are what comes next.
+    /// Skips this text if it comes next.
     fn takes(&mut self, what: &str) -> bool {
         let found = self.rest().starts_with(what);
         if found {
@@ -192,13 +192,14 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// Only spaces and tabs are blanks: a newline is an error.
+/// Strips leading blanks. Only spaces and tabs are blanks; a newline is an error.
 fn without_blanks(text: &str) -> &str {
     text.trim_start_matches([' ', '\t'])
 }
 
-/// What follows after these words. Blanks after a word of several are passed over before it is asked whether the word ends
-/// there, so `a in b` ends it and `a not in b` does not.
+/// Returns the text after an operator of these words. None if the text does not start with it, or if it runs into
+/// another word. In operators of two words, blanks are skipped before that check. So `in` is found in `a in b`, but
+/// `not in` is not found in `a not in b`.
 fn after_words<'a>(text: &'a str, words: &[&str]) -> Option<&'a str> {
     let mut rest = text;
     for word in words {

@@ -1,4 +1,5 @@
-//! What Calico accepts and refuses: the answers of the original parser (`libcalico-go/lib/selector`, run at 87c15906f20c).
+//! Selectors that Calico accepts and rejects: answers of the original parser (`libcalico-go/lib/selector` at
+//! 87c15906f20c).
 
 use proptest::prelude::*;
 
@@ -294,7 +295,7 @@ fn selector() -> impl Strategy<Value = Selector> {
     })
 }
 
-/// Every label set over the keys, and over more values than the selectors can name.
+/// Every label set over the keys, with more values than the selectors can name.
 fn every_label_set() -> Vec<Labels> {
     let values = [None, Some("x"), Some("in"), Some("it's"), Some(""), Some("xin"), Some("z")];
     let labels = |a: Option<&'static str>, b: Option<&'static str>| -> Labels {

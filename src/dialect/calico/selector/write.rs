@@ -1,10 +1,11 @@
-//! A selector of the model in Calico's language.
+//! Writes a selector of the model in Calico's selector language.
 
 use std::fmt::Write;
 
 use crate::model::{NAME_LABEL, Operator, Owner, Requirement, Selector};
 
-/// Writes a selector of labels of the thing itself. None, if the language cannot say it: no text holds both kinds of quotes.
+/// Writes a selector of the object's own labels. Returns None if the language cannot express it: for example, a string
+/// cannot contain both kinds of quotes.
 pub(in crate::dialect::calico) fn write(selector: &Selector) -> Option<String> {
     let mut text = String::new();
     write_to(&mut text, selector, false)?;
@@ -45,7 +46,7 @@ fn join(text: &mut String, parts: &[Selector], between: &str, inner: bool) -> Op
 
 fn write_label(text: &mut String, label: &Requirement) -> Option<()> {
     let Requirement { owner: Owner::Itself, key, operator } = label else { return None };
-    // The name that Calico itself gives to the label.
+    // The key that Calico itself gives to the label.
     let key = if **key == *NAME_LABEL { "projectcalico.org/name" } else { key };
     match operator {
         Operator::In(values) => match values.as_slice() {
