@@ -1,4 +1,4 @@
-//! Manifest → model.
+//! Reads manifests of Calico into the model.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     }
 }
 
-/// The spec is that of Kubernetes with one field more.
+/// Reads a StagedKubernetesNetworkPolicy. Its spec is that of a Kubernetes NetworkPolicy plus `stagedAction`.
 fn staged_kubernetes(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     let mut object = Kubernetes.read(manifest)?;
     object.annotations = stored::annotations(manifest)?;
@@ -49,10 +49,10 @@ fn staged_kubernetes(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     Ok(object)
 }
 
-/// Bytes of an object of a spec beside those that any object takes.
+/// Memory charged per object in a spec beyond the base charge for any object, in bytes.
 const BYTES_PER_OBJECT: usize = 1200;
 
-/// What decides whether a staged policy of Kubernetes that is to be deleted says something besides.
+/// The fields of a StagedKubernetesNetworkPolicy that must be empty if `stagedAction` is Delete.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct StagedKubernetes {
@@ -90,7 +90,7 @@ fn policy(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     let is_staged = manifest.kind.starts_with("Staged");
     let is_defaulted = manifest.api_version.starts_with("projectcalico.org/");
     let mut reader = Reader { namespace: id.namespace.clone(), is_global, faults: Vec::new() };
-    // A rule has two ends with a dozen fields each, however few are written.
+    // A rule has two sides with a dozen fields each, even if most are not set.
     hold_objects(manifest.written.spec.map_or("", RawValue::get), BYTES_PER_OBJECT);
     let mut spec: wire::Spec = manifest.strict_spec(&mut reader.faults)?;
     let path = Path::root().field("spec");
@@ -137,7 +137,8 @@ fn standing(faults: &[Fault], is_staged: bool) -> Standing {
     }
 }
 
-/// The tiers that Calico makes for the policies of Kubernetes stand where those do; before v3.32 they had other names.
+/// Maps a tier to a stage. Calico's tiers for Kubernetes policies share the stage of those policies. Before v3.32 they
+/// had other names.
 fn stage(tier: &str) -> Stage {
     match tier {
         "" | "default" => Stage::Policies,
@@ -147,7 +148,7 @@ fn stage(tier: &str) -> Stage {
     }
 }
 
-/// Whether a spec has more than a tier and what is staged.
+/// Returns true if the spec sets anything besides `tier` and `stagedAction`.
 fn says_something(spec: &wire::Spec) -> bool {
     let is_written = |text: &Option<Box<str>>| text.as_ref().is_some_and(|text| !text.is_empty());
     let lists =
@@ -160,7 +161,7 @@ fn says_something(spec: &wire::Spec) -> bool {
 }
 
 impl Reader {
-    /// Fields that only other kinds have.
+    /// Reports and clears fields that exist only in other kinds.
     fn leave_out_foreign(&mut self, spec: &mut wire::Spec, kind: &str, is_staged: bool, path: &Path) {
         let mut foreign = Vec::new();
         if !self.is_global {
@@ -175,12 +176,12 @@ impl Reader {
         self.faults.extend(foreign.into_iter().map(|field| strict::unknown(kind, path.field(field))));
     }
 
-    /// A policy that is staged to be deleted has other fields.
+    /// Reports a policy with `stagedAction: Delete` that has other fields.
     fn refuse_staged_delete(&mut self, path: &Path, help: &str) {
         self.refuse(path, "the policy is to be deleted, and says something besides", ASIDE_NOT, help);
     }
 
-    /// Whether the policy is staged to be deleted.
+    /// Returns true if `stagedAction` is Delete.
     fn staged_action(&mut self, written: Option<&str>, path: &Path) -> bool {
         match written {
             Some("Delete") => true,
@@ -193,8 +194,8 @@ impl Reader {
         }
     }
 
-    /// Whether the policy is for host endpoints only (`tierInfoToProtoTierInfo` in `felix/calc/event_sequencer.go`). With
-    /// `applyOnForward` alone it is for pods too.
+    /// Returns true if the policy applies only to host endpoints (`tierInfoToProtoTierInfo` in
+    /// `felix/calc/event_sequencer.go`). A policy with only `applyOnForward` also applies to pods.
     fn is_for_hosts(&mut self, spec: &wire::Spec, path: &Path) -> bool {
         let fields = [(spec.do_not_track, "doNotTrack"), (spec.pre_dnat, "preDNAT")];
         let Some((_, field)) = fields.into_iter().find(|(set, _)| *set == Some(true)) else { return false };
@@ -227,8 +228,9 @@ impl Reader {
         pods(namespaces, conjunction(labels))
     }
 
-    /// Which directions are isolated. What is left out Calico's API server fills in from the rules; where it was passed by,
-    /// Felix takes both (`api/pkg/defaults/networkpolicy.go`, `felix/calc/policy_sorter.go`).
+    /// The directions that the policy isolates. If `types` is not set, Calico's API server derives it from the rules.
+    /// If the policy was written past that server, Felix isolates both (`api/pkg/defaults/networkpolicy.go`,
+    /// `felix/calc/policy_sorter.go`).
     fn types(&mut self, spec: &wire::Spec, is_defaulted: bool, path: &Path) -> ([bool; 2], Types) {
         let has_rules = |rules: &Option<Vec<wire::Rule>>| rules.as_ref().is_some_and(|rules| !rules.is_empty());
         let written = spec.types.as_deref().unwrap_or_default();
@@ -237,7 +239,8 @@ impl Reader {
                 return ([true, true], Types::Inferred(Path::root().field("spec").field("types")));
             }
             let (ingress, egress) = (has_rules(&spec.ingress), has_rules(&spec.egress));
-            // Just the directions that have rules: nothing that the author did not write.
+            // Only directions with rules are isolated, or ingress if neither has any. That follows from the author's
+            // text.
             return ([ingress || !egress, egress], Types::Declared);
         }
         let mut isolates = [false, false];
@@ -277,7 +280,7 @@ impl Reader {
             rules.push(self.rule(rule, direction, path.index(position))?);
         }
         if !isolates {
-            // Checked, stored, and without effect.
+            // Calico checks and stores these rules, but they have no effect.
             rules.clear();
         }
         Ok(Side { path, isolates, rules, written: written.map(<[_]>::len) })
@@ -435,7 +438,7 @@ mod tests {
         );
     }
 
-    /// The object of a real review.
+    /// The object of a recorded admission review.
     fn reviewed(json: &str) -> Object {
         let review: Value = serde_json::from_str(json).unwrap();
         let request = &review["request"];

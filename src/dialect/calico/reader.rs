@@ -1,4 +1,4 @@
-//! What all parts of the reader have in common: whose policy is read, and what is wrong with it.
+//! The state shared by all parts of the reader: the policy's scope, and the faults found so far.
 
 use std::collections::HashSet;
 
@@ -6,16 +6,16 @@ use super::selector::{self, SelectorError};
 use crate::budget::{charge, hold};
 use crate::model::{Fault, FaultKind, Namespaces, Path, Selector};
 
-/// What Felix does with a policy that its own checks refuse (`felix/calc/validation_filter.go`).
+/// The effect of a policy that fails Felix's own checks (`felix/calc/validation_filter.go`).
 pub(super) const ASIDE: &str = "Felix leaves the whole policy aside";
 
-/// What Felix does with what only Calico's API server checks.
+/// The effect of an invalid value that only Calico's API server rejects.
 pub(super) const ASIDE_NOT: &str = "nothing checks it again, and Felix makes of it what it can";
 
-/// How many characters a selector may have.
+/// Maximum length of a selector, in characters.
 const LONGEST_SELECTOR: usize = 1024;
 
-/// Bytes of a selector that are parsed in one step, and bytes that are held for each of them: a short term becomes a
+/// Bytes of selector text parsed per budget step, and memory charged per byte of that text. A short term becomes a
 /// requirement with a key and a list of values.
 const BYTES_PER_STEP: usize = 8;
 const BYTES_PER_CHARACTER: usize = 8;
@@ -23,28 +23,28 @@ const BYTES_PER_CHARACTER: usize = 8;
 /// Reads the parts of one policy.
 #[derive(Debug)]
 pub(super) struct Reader {
-    /// The namespace of the policy, if the manifest names it.
+    /// The namespace of the policy, if the manifest has one.
     pub(super) namespace: Option<Box<str>>,
-    /// Whether it is of the cluster.
+    /// True if the policy is cluster-scoped.
     pub(super) is_global: bool,
     pub(super) faults: Vec<Fault>,
 }
 
-/// A selector that may not be there.
+/// An optional selector.
 #[derive(Debug)]
 pub(super) enum Parsed<'a> {
-    /// Nothing is written, or an empty text.
+    /// The field is missing or empty.
     Absent,
-    /// It means this, with its keys as they are written.
+    /// The parsed selector. Its keys are as written.
     Is(Selector),
-    /// In `namespaceSelector` of a rule: `global()`.
+    /// `global()` in the `namespaceSelector` of a rule.
     Global,
-    /// It does not parse.
+    /// The selector does not parse.
     Broken(&'a str),
 }
 
 impl Parsed<'_> {
-    /// The same with its keys as those of their owners.
+    /// Converts the keys of a parsed selector.
     pub(super) fn map(self, owned: impl FnOnce(Selector) -> Selector) -> Self {
         match self {
             Self::Is(selector) => Self::Is(owned(selector)),
@@ -53,7 +53,7 @@ impl Parsed<'_> {
     }
 }
 
-/// Which selector of a policy it is.
+/// The field that holds a selector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// `selector` of the policy or of a rule.
@@ -64,12 +64,12 @@ pub(super) enum Role {
     Namespaces,
     /// `notSelector` of a rule.
     Not,
-    /// `serviceAccounts.selector` of a rule, whose length has no limit.
+    /// `serviceAccounts.selector` of a rule. Its length is not limited.
     Accounts,
 }
 
 impl Reader {
-    /// The namespaces of which a policy speaks that does not say.
+    /// The namespaces that the policy applies to without a namespace selector.
     pub(super) fn own(&self) -> Namespaces {
         if self.is_global {
             Namespaces::Matching(Selector::everything())
@@ -78,8 +78,8 @@ impl Reader {
         }
     }
 
-    /// Calico's own checks refuse something. `then` is what Felix does with it where they were not made: a CRD takes more than
-    /// Calico's API server and `calicoctl`.
+    /// Reports a value that Calico rejects. `then` is what Felix does if that check was bypassed: the CRD accepts more
+    /// than Calico's API server and `calicoctl`.
     pub(super) fn refuse(&mut self, path: &Path, what: &str, then: &str, help: &str) {
         let problem = format!("{what}: Calico refuses it, and where it is written past Calico's API server, {then}");
         self.fault(path, FaultKind::NeverEnforced, problem, help);
@@ -89,7 +89,7 @@ impl Reader {
         self.faults.push(Fault::new(path.clone(), kind, problem, help));
     }
 
-    /// A list may not be longer than this.
+    /// Checks the maximum length of a list.
     pub(super) fn at_most(&mut self, length: usize, most: usize, path: &Path) {
         if length > most {
             let problem = format!("the list has {length} entries, and may have {most}");
@@ -143,7 +143,7 @@ impl Reader {
     }
 }
 
-/// The texts in a list that stood in it before, and where they stand again.
+/// The repeated texts of a list, each with the position of the repetition.
 pub(super) fn repeated(list: &[Box<str>]) -> Vec<(usize, &str)> {
     let mut seen: HashSet<&str> = HashSet::with_capacity(list.len());
     list.iter().map(|text| &**text).enumerate().filter(|(_, text)| !seen.insert(text)).collect()

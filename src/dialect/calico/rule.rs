@@ -10,7 +10,8 @@ use crate::model::{Action, Direction, Filter, Path, Rule};
 const ACTIONS: [(&str, Action); 4] =
     [("Allow", Action::Allow), ("Deny", Action::Deny), ("Log", Action::Log), ("Pass", Action::Pass)];
 
-/// Steps for reading a rule, and bytes that it takes, beside those for its text: it has four times the fields of others.
+/// Budget steps and memory in bytes charged per rule, besides those for its text. A rule has four times as many fields
+/// as in other dialects.
 const STEPS_PER_RULE: usize = 24;
 const BYTES_PER_RULE: usize = 1024;
 
@@ -45,7 +46,7 @@ impl Reader {
         Ok(Rule { path, action, only, within, peers, ports, conditions, filter, proxy: None })
     }
 
-    /// No reading makes sense without one, and the CRD takes no other.
+    /// Reads the action. A rule without a valid action is an error: it has no meaning, and the CRD rejects it too.
     fn action(&mut self, written: Option<&str>, path: &Path) -> Result<Action, ReadError> {
         let written = written.unwrap_or_default();
         match ACTIONS.iter().find(|(name, _)| name.eq_ignore_ascii_case(written)) {
@@ -75,7 +76,7 @@ impl Reader {
     }
 }
 
-/// Whether not every request is meant.
+/// Returns true if the rule matches only some requests.
 fn is_narrow(http: &wire::Http) -> bool {
     [http.methods.as_ref().map(Vec::len), http.paths.as_ref().map(Vec::len)]
         .into_iter()

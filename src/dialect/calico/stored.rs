@@ -1,4 +1,4 @@
-//! What Calico's API server writes into an annotation of an object that it stores: the metadata that the object has there
+//! The annotation in which Calico's API server stores the original metadata of an object
 //! (`libcalico-go/lib/backend/k8s/resources/resources.go`).
 
 use serde::Deserialize;
@@ -8,22 +8,23 @@ use crate::dialect::written::{LabelMap, means_something};
 use crate::dialect::{Manifest, ReadError};
 use crate::model::{Labels, Path, is_stored_by_calico};
 
-/// The annotation.
+/// The key of the annotation.
 const METADATA: &str = "projectcalico.org/metadata";
 
-/// What of that metadata can mean something here.
+/// The relevant part of that metadata.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Metadata {
     names: Vec<Box<str>>,
     annotations: Labels,
 }
 
-/// Those annotations of an object that can mean something here. What is in the metadata that Calico shows counts more.
+/// The relevant annotations of an object. Those of the stored metadata, which Calico shows, override those of the
+/// object.
 pub(super) fn annotations(manifest: &Manifest<'_>) -> Result<Labels, ReadError> {
     let own = manifest.annotations()?;
     let Some(Metadata { names, annotations }) = metadata(manifest)? else { return Ok(own) };
     let id = manifest.id()?;
-    // By another name it would stand in Calico's answers for an object that it is not.
+    // With another name, Calico would return this object in place of a different one.
     if let Some(other) = names.iter().find(|name| ***name != *id.name && ***name != *id.bare_name()) {
         let problem = format!("it names the object `{other}`, which is stored as `{}`", id.name);
         return Err(ReadError::at(&place(), problem));
@@ -31,7 +32,7 @@ pub(super) fn annotations(manifest: &Manifest<'_>) -> Result<Labels, ReadError> 
     Ok(own.iter().chain(annotations.iter()).collect())
 }
 
-/// Whether both say the same in that annotation, as far as it can mean something here.
+/// Returns true if the relevant metadata in that annotation is the same for both manifests.
 pub(in crate::dialect) fn says_the_same(manifest: &Manifest<'_>, other: &Manifest<'_>) -> bool {
     matches!((metadata(manifest), metadata(other)), (Ok(own), Ok(others)) if own == others)
 }
@@ -48,7 +49,7 @@ fn read(text: &str) -> Result<Metadata, ReadError> {
     let fields: Map<String, Value> = serde_json::from_str::<Option<_>>(text).map_err(error)?.unwrap_or_default();
     let mut metadata = Metadata::default();
     for (field, value) in fields {
-        // Go takes the name of a field in any letters.
+        // Go matches field names case-insensitively.
         if field.eq_ignore_ascii_case("name") {
             let name = Option::<Box<str>>::deserialize(value).map_err(error)?;
             metadata.names.extend(name.filter(|name| !name.is_empty()));
@@ -93,7 +94,7 @@ mod tests {
         }
         let given = r#"{"name": "p", "annotations": {"x/exempt": "c", "y": "z"}, "managedFields": [{"manager": "m"}]}"#;
         assert_eq!(stored(given), labels(&[("x/exempt", "c"), ("x/until", "b")]));
-        // Elsewhere it is an annotation like any other.
+        // Other API groups do not treat this annotation specially.
         let shown = read("projectcalico.org/v3", "NetworkPolicy", &json!({METADATA: given, "x/exempt": "a"}));
         assert_eq!(shown, labels(&own[..1]));
         for kind in ["GlobalNetworkPolicy", "StagedKubernetesNetworkPolicy", "Tier"] {

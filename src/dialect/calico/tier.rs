@@ -1,4 +1,4 @@
-//! Tiers. Those that Calico makes itself have a fixed order and action (`libcalico-go/lib/resources/tier.go`).
+//! Tiers. Calico's built-in tiers have a fixed order and default action (`libcalico-go/lib/resources/tier.go`).
 
 use super::reader::{ASIDE_NOT, Reader};
 use super::validity::is_label;
@@ -6,11 +6,11 @@ use super::{stored, wire};
 use crate::dialect::{Manifest, ReadError};
 use crate::model::{Body, Object, Path, Precedence, Tier};
 
-/// The tiers that Calico makes itself: their orders, and whether they drop.
+/// The built-in tiers: name, order, and true if the default action is Deny.
 const BUILT_IN: [(&str, f64, bool); 3] =
     [("default", 1_000_000.0, true), ("kube-admin", 1_000.0, false), ("kube-baseline", 10_000_000.0, false)];
 
-/// How long the name of a tier may be.
+/// Maximum length of the name of a tier, in characters.
 const LONGEST_NAME: usize = 63;
 
 pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {

@@ -1,22 +1,22 @@
-//! What Calico refuses: the CEL rules of its CRDs, and `libcalico-go/lib/validator/v3/validator.go`.
+//! Validation by Calico: the CEL rules of its CRDs, and `libcalico-go/lib/validator/v3/validator.go`.
 //!
-//! What belongs to one field is checked where the field is read; here are the rules over several fields.
+//! Checks of a single field are next to the code that reads the field. This module has the checks across fields.
 
 use super::reader::{ASIDE, ASIDE_NOT, Reader, repeated};
 use super::wire;
 use crate::model::{Action, Direction, Path};
 
-/// How many rules a direction may have.
+/// Maximum number of rules per direction.
 const MOST_RULES: usize = 1024;
-/// How many methods and paths a rule may have.
+/// Maximum number of methods, and of paths, per rule.
 const MOST_REQUESTS: usize = 20;
-/// How many characters a path may have.
+/// Maximum length of a path, in characters.
 const LONGEST_PATH: usize = 1024;
-/// How long a name may be.
+/// Maximum length of a name, in characters.
 const LONGEST_NAME: usize = 253;
 
 impl Reader {
-    /// The name of a policy. Only Calico's own API server asks this.
+    /// Checks the name of a policy, as only Calico's own API server does.
     pub(super) fn check_name(&mut self, name: &str) {
         let path = Path::root().field("metadata").field("name");
         let labels: Vec<&str> = name.split('.').collect();
@@ -50,7 +50,7 @@ impl Reader {
         self.check_hosts(spec, path);
     }
 
-    /// The fields of global policies for host endpoints.
+    /// Checks the fields of global policies for host endpoints.
     fn check_hosts(&mut self, spec: &wire::Spec, path: &Path) {
         let is_set = |field: Option<bool>| field == Some(true);
         let (untracked, early) = (is_set(spec.do_not_track), is_set(spec.pre_dnat));
@@ -202,7 +202,7 @@ impl Reader {
     }
 }
 
-/// Whether a text is a label of DNS (RFC 1123), of whatever length.
+/// Returns true if the text is a DNS label (RFC 1123) of any length.
 pub(super) fn is_label(text: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     !text.is_empty() && text.bytes().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')

@@ -1,4 +1,4 @@
-//! What a manifest looks like. Field names are those of the API (`api/pkg/apis/projectcalico/v3`).
+//! The fields of a manifest, named as in the API (`api/pkg/apis/projectcalico/v3`).
 
 use serde::Deserialize;
 
@@ -6,7 +6,7 @@ use crate::dialect::int_or_string::IntOrString;
 use crate::dialect::written::LabelMap;
 use crate::json::{objects, optional, values};
 
-/// The spec of a policy of any kind. What only some kinds have is told apart in `read.rs`.
+/// The spec of a policy of any kind. `read.rs` handles the fields that only some kinds have.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Spec {
@@ -22,16 +22,16 @@ pub(super) struct Spec {
     pub(super) egress: Option<Vec<Rule>>,
     #[serde(deserialize_with = "values")]
     pub(super) performance_hints: Option<Vec<Box<str>>>,
-    /// Of the global kinds.
+    /// Only in global kinds.
     pub(super) namespace_selector: Option<Box<str>>,
-    /// Of the global kinds.
+    /// Only in global kinds.
     pub(super) do_not_track: Option<bool>,
-    /// Of the global kinds.
+    /// Only in global kinds.
     #[serde(rename = "preDNAT")]
     pub(super) pre_dnat: Option<bool>,
-    /// Of the global kinds.
+    /// Only in global kinds.
     pub(super) apply_on_forward: Option<bool>,
-    /// Of the staged kinds.
+    /// Only in staged kinds.
     pub(super) staged_action: Option<Box<str>>,
 }
 
@@ -80,14 +80,14 @@ pub(super) struct HttpPath {
     pub(super) prefix: Option<Box<str>>,
 }
 
-/// It means nothing for the traffic. It is here so that nothing in it counts as unknown.
+/// The metadata of a rule. It does not affect traffic; it is listed so that its fields are not reported as unknown.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct RuleMetadata {
     annotations: Option<LabelMap>,
 }
 
-/// One end of a rule's traffic (`EntityRule`).
+/// One side of a rule's traffic (`EntityRule`).
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Entity {
