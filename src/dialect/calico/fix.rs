@@ -1,4 +1,4 @@
-//! A fix on the model → JSON patch.
+//! Translates a [`Fix`] into a JSON patch.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::model::{
     is_stored_by_calico,
 };
 
-/// A rule as it is written.
+/// A rule to write.
 #[derive(Serialize)]
 struct Rule<'a> {
     action: &'static str,
@@ -56,15 +56,15 @@ pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
         Fix::Allow { rules, has_rules, direction, peers, ports } => {
             let written = allow(*direction, peers, ports, manifest.kind.contains("Global"))?;
             for (position, rule) in written.iter().enumerate() {
-                // Before all others: what follows may deny the same traffic.
+                // Inserted before all other rules, since a later rule may deny the same traffic.
                 match (has_rules, position) {
                     (true, _) => patch.add(&rules.index(position), rule),
                     (false, 0) => patch.append(manifest, rules, rule)?,
                     (false, _) => patch.push_item(rules, rule),
                 }
             }
-            // Without types a stored policy isolates both directions. Next to rules of one direction that would read like a
-            // mistake, so the patch says it.
+            // Without `types`, a stored policy isolates both directions. Next to rules of one direction that would look
+            // like a mistake, so the patch sets both types explicitly.
             let types = Path::root().field("spec").field("types");
             let are_missing = find(manifest, &types).is_none_or(|types| ["null", "[]"].contains(&types.get()));
             if !has_rules && are_missing && is_stored_by_calico(manifest.api_version) {
@@ -75,7 +75,7 @@ pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
             let (rule, position) = rule_of(port)?;
             let mut written: Value = serde_json::from_str(find(manifest, &rule)?.get()).ok()?;
             written.as_object_mut()?.insert("protocol".into(), json!(protocol.name()?));
-            // Only the port that is to be repeated.
+            // The copy has only the port that is repeated.
             if let [.., Step::Field(field), Step::Index(_)] = port.steps()
                 && field == "ports"
             {
@@ -100,7 +100,7 @@ pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
     Some(patch)
 }
 
-/// The rule that a place is in, and its position: `spec.egress[0]`.
+/// The rule that contains a path, such as `spec.egress[0]`, and its position.
 fn rule_of(place: &Path) -> Option<(Path, usize)> {
     let mut rule = place.clone();
     while rule.steps().len() > 3 {
@@ -112,7 +112,7 @@ fn rule_of(place: &Path) -> Option<(Path, usize)> {
     }
 }
 
-/// A rule for each protocol, and for each peer: a rule of Calico has one of both.
+/// Builds one rule per protocol and peer, since a rule of Calico has one of each.
 fn allow<'a>(direction: Direction, peers: &[Peer], ports: &'a [Port], is_global: bool) -> Option<Vec<Rule<'a>>> {
     let far = ends(peers, is_global)?;
     let mut rules = Vec::new();
@@ -139,7 +139,7 @@ fn ends<'a>(peers: &[Peer], is_global: bool) -> Option<Vec<Entity<'a>>> {
             Who::Pods(pods) => ends.push(selected(pods, is_global)?),
             Who::Addresses(Block { net, except, .. }) if except.is_empty() => {
                 let [v4, v6] = &mut blocks;
-                // A rule has blocks of one family.
+                // All blocks of a rule have the same family.
                 if net.addr().is_ipv4() { v4.push(net.to_string()) } else { v6.push(net.to_string()) }
             }
             Who::Addresses(Block { net, except, .. }) => {
@@ -161,7 +161,7 @@ fn selected<'a>(pods: &Pods, is_global: bool) -> Option<Entity<'a>> {
     };
     let selector = match &pods.labels {
         Some(labels) if !labels.is_empty() => Some(write(labels)?),
-        // Something has to be said, or any address is meant.
+        // Without any selector, the rule would match every address.
         _ if namespace_selector.is_none() => Some(write(&Selector::everything())?),
         _ => None,
     };
@@ -231,7 +231,7 @@ mod tests {
         object
     }
 
-    /// What becomes of this traffic from the policy's pods.
+    /// Returns true if the policy allows this traffic from all pods that it selects.
     fn passes(kind: &str, json: &Value, other: End<'_>, protocol: Protocol, number: u16) -> bool {
         let object = read(kind, json);
         let policy = &object.policies()[0];

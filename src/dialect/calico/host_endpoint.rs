@@ -1,10 +1,10 @@
-//! Host endpoints: the labels by which a policy selects the interfaces of nodes.
+//! Host endpoints: their labels, by which a policy selects the interfaces of nodes.
 
 use serde_json::Value;
 
 use crate::model::Labels;
 
-/// The labels of a manifest of a HostEndpoint; none for other manifests.
+/// The labels of a HostEndpoint manifest. None for other manifests.
 #[must_use]
 pub fn host_endpoint(manifest: &Value) -> Option<Labels> {
     let text = |field: &str| manifest.get(field).and_then(Value::as_str);

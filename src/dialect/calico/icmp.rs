@@ -1,4 +1,4 @@
-//! Messages of ICMP in rules.
+//! ICMP messages in rules.
 
 use super::ports::Named;
 use super::reader::{ASIDE, Reader};
@@ -6,7 +6,7 @@ use super::wire;
 use crate::model::{Numbers, Path, Port, Ports, Protocol};
 
 impl Reader {
-    /// Messages of ICMP, which a rule may name by type and code.
+    /// Reads `icmp` and `notICMP`, which match messages by type and code.
     pub(super) fn messages(
         &mut self,
         rule: &wire::Rule,
@@ -78,7 +78,7 @@ mod tests {
         conditions(rule).0
     }
 
-    /// The faults of an ingress rule, without the way to it.
+    /// The faults of an ingress rule, without the path of the rule.
     fn wrong(mut rule: Value) -> Vec<String> {
         rule["action"] = "Allow".into();
         faults(KIND, &json!({"ingress": [rule]})).iter().map(|fault| fault.replace("spec.ingress[0].", "")).collect()

@@ -1,22 +1,22 @@
-//! Whose label a key of Calico's is.
+//! Maps the label keys of Calico's selectors to their owner: the pod, its namespace or its service account.
 //!
-//! A pod carries its own labels, the name of its namespace and of its service account under keys of Calico's own, and the
-//! labels of both under the prefixes `pcns.` and `pcsa.`
+//! A pod carries its own labels. It also carries the names of its namespace and service account under keys of Calico's
+//! own, and the labels of both under the prefixes `pcns.` and `pcsa.`
 //! (`libcalico-go/lib/backend/k8s/conversion/workload_endpoint_default.go`, `apis/projectcalico/v3/constants.go`).
 
 use super::selector::not;
 use crate::model::{NAME_LABEL, Namespaces, Operator, Owner, Pods, Requirement, Selector};
 
-/// The label under which a namespace has its name in `pcns.`, and a service account in `pcsa.`.
+/// The label that holds the name: of a namespace after `pcns.`, of a service account after `pcsa.`.
 const NAME: &str = "projectcalico.org/name";
 
-/// A selector of pods, as written in `selector` and `notSelector`.
+/// Converts a pod selector, as written in `selector` and `notSelector`.
 pub(super) fn of_pods(selector: Selector) -> Selector {
     each(selector, &|mut label| {
         let (owner, key): (Owner, &str) = match &*label.key {
             "projectcalico.org/namespace" => (Owner::Namespace, NAME_LABEL),
             "projectcalico.org/serviceaccount" => (Owner::Account, NAME_LABEL),
-            // A constant: what the pods of a Kubernetes cluster have.
+            // All pods of a Kubernetes cluster have the same value.
             "projectcalico.org/orchestrator" => return constant(label.operator.accepts(Some("k8s"))),
             key => match (key.strip_prefix("pcns."), key.strip_prefix("pcsa.")) {
                 (Some(NAME | NAME_LABEL), _) => (Owner::Namespace, NAME_LABEL),
@@ -31,7 +31,7 @@ pub(super) fn of_pods(selector: Selector) -> Selector {
     })
 }
 
-/// A selector of namespaces, as written in `namespaceSelector`.
+/// Converts a namespace selector, as written in `namespaceSelector`.
 pub(super) fn of_namespaces(selector: Selector) -> Selector {
     each(selector, &|mut label| {
         if *label.key == *NAME {
@@ -41,8 +41,8 @@ pub(super) fn of_namespaces(selector: Selector) -> Selector {
     })
 }
 
-/// A selector of service accounts, as written in `serviceAccountSelector` and `serviceAccounts.selector`. It becomes one of
-/// the pods that run as them.
+/// Converts a service account selector, as written in `serviceAccountSelector` and `serviceAccounts.selector`. The
+/// result selects the pods that run as these accounts.
 pub(super) fn of_accounts(selector: Selector) -> Selector {
     each(selector, &|mut label| {
         if *label.key == *NAME {
@@ -62,14 +62,14 @@ pub(super) fn account_in(names: &[Box<str>]) -> Selector {
     })
 }
 
-/// All of these, as one conjunction without lists in it. None, where there is nothing to hold.
+/// Joins the parts into one flat conjunction. Returns None if there are no parts.
 pub(super) fn conjunction(parts: impl IntoIterator<Item = Selector>) -> Option<Selector> {
     let parts: Vec<Selector> = parts.into_iter().collect();
     (!parts.is_empty()).then(|| all(parts))
 }
 
-/// Pods in these namespaces with such labels. What the labels demand of the namespaces alone goes to them, where a
-/// selector of namespaces is.
+/// The pods in these namespaces with these labels. If `namespaces` is a selector, requirements of `labels` that concern
+/// only the namespace are moved into it.
 pub(super) fn pods(namespaces: Namespaces, labels: Option<Selector>) -> Pods {
     let (Namespaces::Matching(selector), Some(written)) = (&namespaces, &labels) else {
         return Pods { namespaces, labels };
@@ -87,7 +87,7 @@ pub(super) fn pods(namespaces: Namespaces, labels: Option<Selector>) -> Pods {
     Pods { namespaces: Namespaces::Matching(selector), labels: conjunction(own.into_iter().cloned()) }
 }
 
-/// Whether only labels of the namespace are asked about.
+/// Returns true if the selector checks only labels of the namespace.
 fn is_of_namespace(selector: &Selector) -> bool {
     match selector {
         Selector::All(parts) | Selector::Any(parts) => !parts.is_empty() && parts.iter().all(is_of_namespace),
@@ -96,7 +96,7 @@ fn is_of_namespace(selector: &Selector) -> bool {
     }
 }
 
-/// Every namespace has a name, and so has the service account of every pod.
+/// Resolves checks for the presence of a name: every namespace and every service account has one.
 fn named(label: Requirement) -> Selector {
     match label.operator {
         Operator::Exists if *label.key == *NAME_LABEL => constant(true),
@@ -109,7 +109,7 @@ fn constant(holds: bool) -> Selector {
     if holds { Selector::everything() } else { Selector::Any(Vec::new()) }
 }
 
-/// The selector with each of its labels replaced, and without parts that say nothing.
+/// Replaces each label of the selector and drops the parts that have no effect.
 fn each(selector: Selector, replace: &dyn Fn(Requirement) -> Selector) -> Selector {
     match selector {
         Selector::Label(label) => replace(label),

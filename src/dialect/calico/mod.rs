@@ -1,11 +1,15 @@
-//! Calico's policies, `projectcalico.org/v3` and as it stores them, `crd.projectcalico.org/v1`.
+//! Calico's policies: `projectcalico.org/v3`, and their stored form, `crd.projectcalico.org/v1`.
 //!
-//! Meaning: the sources of Calico v3.32 (`projectcalico/calico` at 87c15906f20c): `api/pkg/apis/projectcalico/v3` for the
-//! fields, `api/pkg/defaults` for what is filled in, `libcalico-go/lib/backend/syncersv1/updateprocessors` for what a
-//! selector means and where, `libcalico-go/lib/selector` for its language, `felix/calc` and `felix/rules` for what becomes
-//! of all that; `libcalico-go/lib/validator/v3` and the CEL rules of the CRDs for what is refused.
+//! The semantics follow the sources of Calico v3.32 (`projectcalico/calico` at 87c15906f20c):
+//! - fields: `api/pkg/apis/projectcalico/v3`
+//! - defaults: `api/pkg/defaults`
+//! - scope of each selector: `libcalico-go/lib/backend/syncersv1/updateprocessors`
+//! - selector language: `libcalico-go/lib/selector`
+//! - enforcement: `felix/calc` and `felix/rules`
+//! - validation: `libcalico-go/lib/validator/v3` and the CEL rules of the CRDs
 //!
-//! Network sets are not read, and of host endpoints only the labels, in files: elsewhere a selector means pods.
+//! Network sets are not read. Of host endpoints only the labels are read, and only from files. Everywhere else a
+//! selector selects pods.
 
 mod fix;
 mod host_endpoint;
@@ -28,7 +32,7 @@ pub use host_endpoint::host_endpoint;
 use super::{Dialect, Kind, Manifest, Patch, ReadError};
 use crate::model::{Fix, Object};
 
-/// The dialect.
+/// The dialect of Calico.
 #[derive(Debug)]
 pub struct Calico;
 
@@ -100,7 +104,7 @@ mod testing {
         read(kind, spec).faults.iter().map(|fault| format!("{}: {:?}", fault.path, fault.kind)).collect()
     }
 
-    /// An ingress rule of a NetworkPolicy in the namespace `shop`, or of a GlobalNetworkPolicy.
+    /// Reads an ingress rule of a NetworkPolicy in the namespace `shop`, or of a GlobalNetworkPolicy.
     pub(super) fn ingress(kind: &str, rule: &Value) -> Rule {
         policy(kind, &json!({"ingress": [rule]})).ingress.rules.remove(0)
     }

@@ -1,4 +1,4 @@
-//! Blocks of addresses in rules.
+//! CIDR blocks in rules.
 
 use std::net::IpAddr;
 
@@ -9,10 +9,10 @@ use super::wire;
 use crate::dialect::cidr;
 use crate::model::{AddressSet, Block, Path};
 
-/// How many blocks a list may have.
+/// Maximum number of blocks in a list.
 const MOST: usize = 256;
 
-/// The blocks of one end of a rule's traffic.
+/// The blocks of one side of a rule's traffic, source or destination.
 #[derive(Debug, Default)]
 pub(super) struct Nets<'a> {
     pub(super) nets: Vec<Net<'a>>,
@@ -24,11 +24,11 @@ pub(super) struct Nets<'a> {
 pub(super) struct Net<'a> {
     pub(super) path: Path,
     pub(super) text: &'a str,
-    /// The block; none where the text is not one.
+    /// The block. None if the text does not parse.
     pub(super) net: Option<IpNet>,
 }
 
-/// Which families of addresses a rule is for.
+/// The address families that a rule applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Families {
     pub(super) v4: bool,
@@ -42,7 +42,7 @@ impl Families {
         if net.addr().is_ipv4() { self.v4 } else { self.v6 }
     }
 
-    /// Every address of each of them.
+    /// The whole address range of each family.
     pub(super) fn everywhere(self) -> impl Iterator<Item = IpNet> {
         let v4 = IpNet::new(IpAddr::from([0; 4]), 0).ok().filter(|_| self.v4);
         let v6 = IpNet::new(IpAddr::from([0_u16; 8]), 0).ok().filter(|_| self.v6);
@@ -56,8 +56,8 @@ impl Families {
 }
 
 impl Nets<'_> {
-    /// The families that are left of these. A rule is there for a family only if each of its lists has a block of it, or
-    /// nothing at all (`FilterRuleToIPVersion` in `felix/rules/policy.go`).
+    /// Narrows `left` to the families that this side allows. Felix keeps a rule for a family only if each non-empty
+    /// list has a block of that family (`FilterRuleToIPVersion` in `felix/rules/policy.go`).
     pub(super) fn families(&self, mut left: Families) -> Families {
         for list in [&self.nets, &self.not_nets] {
             if list.iter().any(|net| net.net.is_some()) {
@@ -68,14 +68,14 @@ impl Nets<'_> {
         left
     }
 
-    /// The block, less what `notNets` says that is a part of it.
+    /// The block, with the overlapping `notNets` as exceptions.
     pub(super) fn block(&self, net: IpNet) -> Block {
         let except = self.not_nets.iter().filter_map(|not| not.net);
         let except = except.filter(|not| net.contains(not) || not.contains(&net)).collect();
         Block { net, except, inside: true }
     }
 
-    /// All addresses that are meant; none where the rule says nothing about them.
+    /// The addresses that the rule matches on this side. None if it has no blocks.
     pub(super) fn addresses(&self, families: Families) -> Option<AddressSet> {
         if self.nets.is_empty() && self.not_nets.is_empty() {
             return None;
@@ -106,7 +106,7 @@ impl Reader {
         for (position, text) in repeated(list) {
             self.refuse(&path.index(position), &format!("`{text}` is listed twice"), ASIDE_NOT, "list each block once");
         }
-        // A list that is longer is refused: what is beyond costs nothing.
+        // A longer list is rejected, so entries beyond the limit are not parsed.
         let entries = list.iter().take(MOST).enumerate();
         entries
             .map(|(position, text)| {
@@ -141,7 +141,7 @@ impl Reader {
         None
     }
 
-    /// A rule has blocks of one family, that of its `ipVersion` if it has one.
+    /// Checks that all blocks of a rule have the same family, and that it is the family of `ipVersion` if that is set.
     pub(super) fn check_families(&mut self, version: Option<i64>, source: &Nets<'_>, destination: &Nets<'_>) {
         let mut seen = Families { v4: false, v6: false };
         for list in [&source.nets, &source.not_nets, &destination.nets, &destination.not_nets] {
@@ -172,7 +172,7 @@ impl Reader {
     }
 }
 
-/// Blocks in words.
+/// Lists the blocks for a message.
 pub(super) fn described<'a>(nets: impl Iterator<Item = &'a Net<'a>>) -> String {
     nets.map(|net| net.text).collect::<Vec<_>>().join(" or ")
 }
@@ -182,7 +182,7 @@ mod tests {
     use super::super::testing::{faults, read};
     use serde_json::{Value, json};
 
-    /// The faults of an egress rule, without the way to it.
+    /// The faults of an egress rule, without the path of the rule.
     fn wrong(mut rule: Value) -> Vec<String> {
         rule["action"] = "Allow".into();
         let faults = faults("NetworkPolicy", &json!({"egress": [rule]}));

@@ -1,8 +1,8 @@
-//! The ends of a rule's traffic (`getEndpointSelector` in
+//! The source and destination of a rule (`getEndpointSelector` in
 //! `libcalico-go/lib/backend/syncersv1/updateprocessors/rules.go`).
 //!
-//! All that is written of an end has to hold. The far end becomes peers. The near end is that of the pods that the policy
-//! is for: it narrows them.
+//! All fields of a side have to match. The remote side becomes the peers. The local side, that of the selected pods,
+//! narrows the subject of the rule.
 
 use super::labels::{account_in, conjunction, of_accounts, of_namespaces, of_pods, pods};
 use super::nets::{Families, Net, Nets, described};
@@ -12,22 +12,23 @@ use super::wire;
 use crate::budget::{charge, hold};
 use crate::model::{Block, FaultKind, Namespaces, Owner, Path, Peer, Peers, Pods, Selector, ServicePeer, Who};
 
-/// The selectors of one end.
+/// The selectors of one side.
 struct Selectors<'a> {
     namespaces: Parsed<'a>,
-    /// Of the pods and their service accounts, all of which have to hold.
+    /// Selectors of the pods and of their service accounts. All of them have to match.
     labels: Vec<Selector>,
-    /// What the pods must not be.
+    /// The selector of excluded pods (`notSelector`).
     except: Option<Selector>,
-    /// One that does not parse.
+    /// A selector that does not parse.
     broken: Option<&'a str>,
 }
 
-/// Bytes that a requirement of a selector takes, with its key and one value.
+/// Memory charged for one requirement of a selector, with its key and one value, in bytes.
 const BYTES_PER_REQUIREMENT: usize = 128;
 
 impl Reader {
-    /// The far end. `version` is the place of `ipVersion`, if the rule is for one family only.
+    /// Reads the peers from the remote side. `version` is the path of `ipVersion`, used for a rule with one address
+    /// family.
     pub(super) fn peers(
         &mut self,
         entity: &wire::Entity,
@@ -39,7 +40,7 @@ impl Reader {
         let mut parts: Vec<Who> = self.endpoints(entity, path).into_iter().collect();
         parts.extend(entity.services.as_ref().map(|services| {
             let namespace = services.namespace.clone().filter(|namespace| !namespace.is_empty());
-            // Felix looks for one without a namespace in no namespace at all.
+            // Without a namespace, Felix finds no Service.
             let name = services.name.clone().filter(|_| namespace.is_some());
             Who::Service(ServicePeer { namespace, name, words: service(services) })
         }));
@@ -65,7 +66,7 @@ impl Reader {
         } else {
             left.everywhere().map(|net| single(Block::whole(net), version)).collect()
         };
-        // Each block is held together with a copy of the other parts.
+        // Each block is stored with its own copy of the other parts.
         let copied = addresses.len().saturating_mul(parts.iter().map(weight).sum());
         charge(copied / 4);
         hold(copied.saturating_mul(BYTES_PER_REQUIREMENT));
@@ -77,7 +78,8 @@ impl Reader {
         Peers::Only(addresses.into_iter().map(together).collect())
     }
 
-    /// The near end: which pods of the subject the rule is for, and what else has to hold.
+    /// Reads the local side: the part of the subject that the rule applies to. Other constraints are added to
+    /// `conditions`.
     pub(super) fn near(
         &mut self,
         entity: &wire::Entity,
@@ -99,14 +101,14 @@ impl Reader {
         }
         let namespaces = match namespaces {
             Parsed::Is(selector) => Some(of_namespaces(selector).on(Owner::Namespace)),
-            // No pod is outside of all namespaces.
+            // Every pod is in a namespace, so `global()` matches no pod.
             Parsed::Global => Some(Selector::Any(Vec::new())),
             Parsed::Absent | Parsed::Broken(_) => None,
         };
         conjunction(namespaces.into_iter().chain(labels).chain(except.map(not))).filter(|only| !only.is_empty())
     }
 
-    /// The pods that the selectors of the far end mean. None where it has no selectors.
+    /// The pods that the selectors of the remote side match. None if it has no selectors.
     fn endpoints(&mut self, entity: &wire::Entity, path: &Path) -> Option<Who> {
         let Selectors { namespaces, labels, except, broken } = self.selectors(entity, path);
         if let Some(text) = broken {
@@ -132,7 +134,7 @@ impl Reader {
         };
         match (namespaces, except) {
             (None, None) if labels.is_empty() => None,
-            // "Not from an endpoint that matches", and so from any other address too.
+            // A lone `notSelector` means "not from a matching endpoint", so the rule also matches every other address.
             (None, Some(except)) if self.is_global && labels.is_empty() => {
                 Some(Who::Not(Box::new(Who::Pods(pods(self.own(), Some(except))))))
             }
@@ -178,7 +180,7 @@ impl Reader {
     }
 }
 
-/// A Service in words.
+/// Describes a Service.
 fn service(services: &wire::Services) -> Box<str> {
     let name = services.name.as_deref().unwrap_or_default();
     match services.namespace.as_deref().filter(|namespace| !namespace.is_empty()) {
@@ -202,7 +204,7 @@ fn weight(part: &Who) -> usize {
     }
 }
 
-/// All of these together.
+/// Combines the parts, all of which have to match. None if there are none.
 fn one(mut parts: Vec<Who>) -> Option<Who> {
     if parts.len() > 1 { Some(Who::All(parts)) } else { parts.pop() }
 }

@@ -1,20 +1,20 @@
-//! Protocols and ports. Those of the destination are the rule's; the source port is a condition.
+//! Protocols and ports. Destination ports become the ports of the rule; source ports become a condition.
 
 use super::reader::{ASIDE, Reader};
 use super::wire;
 use crate::dialect::int_or_string::{IntOrString, is_port_name};
 use crate::model::{FaultKind, Numbers, Path, Port, Ports, Protocol};
 
-/// How many entries a list of ports may have.
+/// Maximum number of entries in a list of ports.
 const MOST: usize = 50;
 
-/// The number of UDP-Lite, which has a name in Calico but no ports.
+/// The protocol number of UDP-Lite. Calico has a name for it, but does not match its ports.
 const UDP_LITE: u8 = 136;
 
-/// What happens where an entry cannot even be decoded.
+/// The effect of an entry that cannot be decoded.
 const UNREADABLE: &str = "Felix can read no policy of the kind any more";
 
-/// A protocol as it is written.
+/// The value of `protocol` or `notProtocol`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Named {
     Absent,
@@ -23,7 +23,7 @@ pub(super) enum Named {
 }
 
 impl Reader {
-    /// The ports of a rule, and what else they demand.
+    /// Reads the ports of a rule. Other constraints are added to `conditions`.
     pub(super) fn ports(
         &mut self,
         rule: &wire::Rule,
@@ -109,7 +109,8 @@ impl Reader {
         }
     }
 
-    /// Numbers of ports need a protocol that has ports; names alone may do without one.
+    /// Checks the protocol of a side with ports. Numeric ports need a protocol that has ports. Named ports do not need
+    /// a protocol.
     fn check_protocol(&mut self, entity: &wire::Entity, protocol: Named, written: Option<&IntOrString>, path: &Path) {
         for (list, field) in [(&entity.ports, "ports"), (&entity.not_ports, "notPorts")] {
             let list = list.as_deref().unwrap_or_default();
@@ -140,11 +141,11 @@ impl Reader {
         }
     }
 
-    /// The entries of a list of ports. None where there are none.
+    /// The entries of a list of ports. None if the list is missing or empty.
     fn numbers(&mut self, list: Option<&[IntOrString]>, path: &Path) -> Option<Vec<(Path, Numbers)>> {
         let list = list.filter(|list| !list.is_empty())?;
         self.at_most(list.len(), MOST, path);
-        // A list that is longer is refused: what is beyond costs nothing.
+        // A longer list is rejected, so entries beyond the limit are not parsed.
         let entries = list.iter().take(MOST).enumerate();
         Some(
             entries
@@ -199,7 +200,7 @@ impl Reader {
     }
 }
 
-/// The listed ports, or all of the protocol, less those that are excepted.
+/// The listed ports, or all ports of the protocol, minus the excepted ones.
 fn without(
     listed: Option<Vec<(Path, Numbers)>>,
     excepted: Option<Vec<(Path, Numbers)>>,
@@ -221,7 +222,7 @@ fn without(
     }
 }
 
-/// Whether an entry is a number or a range of numbers, and not a name (`PortFromString` of
+/// Returns true if the entry is a number or a range, not a name (`PortFromString` of
 /// `api/pkg/lib/numorstring/port.go`).
 fn is_numeric(entry: &IntOrString) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -260,7 +261,7 @@ mod tests {
         (rule.ports.to_string(), rule.conditions)
     }
 
-    /// The faults of an ingress rule, without the way to it.
+    /// The faults of an ingress rule, without the path of the rule.
     fn wrong(mut rule: Value) -> Vec<String> {
         rule["action"] = "Allow".into();
         faults(KIND, &json!({"ingress": [rule]})).iter().map(|fault| fault.replace("spec.ingress[0].", "")).collect()
