@@ -1,11 +1,11 @@
-//! Messages of ICMP: `pkg/policy/api/icmp.go`.
+//! ICMP messages: `pkg/policy/api/icmp.go`.
 
 use super::validity::Faults;
 use super::wire;
 use crate::dialect::int_or_string::IntOrString;
 use crate::model::{Numbers, Path, Port, Protocol};
 
-/// A message of ICMP. None if it cannot be read, or if there is no such message.
+/// Reads an ICMP message. None if it is invalid or does not exist.
 pub(super) fn message(field: &wire::IcmpField, path: Path, faults: &mut Faults) -> Option<Port> {
     let protocol = match field.family.as_deref() {
         None | Some("" | "IPv4") => Protocol::Icmp,
@@ -21,7 +21,7 @@ pub(super) fn message(field: &wire::IcmpField, path: Path, faults: &mut Faults) 
             faults.never(path, "the entry has no `type`", "write the type, such as 8 or EchoRequest");
             return None;
         }
-        // There is none above 255, which is not refused.
+        // A number above 255 matches no message, but the agent does not reject it.
         Some(IntOrString::Number(number)) => u8::try_from(*number).ok()?,
         Some(IntOrString::Text(name)) => match named_message(name, protocol).or_else(|| name.parse().ok()) {
             Some(number) => number,
@@ -32,12 +32,12 @@ pub(super) fn message(field: &wire::IcmpField, path: Path, faults: &mut Faults) 
             }
         },
     };
-    // The type stands where ports have their number, and 0 means all of them there.
+    // Cilium stores the type as a port number, and port number 0 matches everything.
     let numbers = if number == 0 { Numbers::All } else { Numbers::Messages(number, None) };
     Some(Port { path, protocol: Some(protocol), numbers })
 }
 
-/// `icmpIpv4TypeName` and `icmpIpv6TypeName`.
+/// The numbers of message types (`icmpIpv4TypeName` and `icmpIpv6TypeName`).
 fn named_message(name: &str, protocol: Protocol) -> Option<u8> {
     const V4: &[(&str, u8)] = &[
         ("EchoReply", 0),

@@ -1,4 +1,4 @@
-//! What a proxy decides for an entry of `toPorts`: rules for single requests, and conditions on connections
+//! The parts of an entry of `toPorts` that a proxy enforces: L7 rules, and conditions on connections
 //! (`pkg/policy/api/l4.go`, `http.go`).
 
 use super::element::List;
@@ -8,14 +8,14 @@ use super::{names, wire};
 use crate::json::Unread;
 use crate::model::{Direction, Filter, Parser, Path, Proxy};
 
-/// The rules for single requests, as far as there are any: an empty list is none.
+/// The L7 rules of an entry. An empty list counts as no rules.
 #[derive(Debug, Default)]
 pub(super) struct L7<'a> {
     pub(super) http: &'a [wire::HttpRule],
     pub(super) dns: &'a [wire::FqdnSelector],
-    /// The protocol of rules that Cilium 1.20 does not have any more.
+    /// The protocol of L7 rules that Cilium 1.20 no longer supports.
     other: Option<&'a str>,
-    /// Whether lists for more than one protocol are there.
+    /// True if the entry has lists for more than one protocol.
     has_several: bool,
 }
 
@@ -37,7 +37,7 @@ impl<'a> L7<'a> {
         self.http.is_empty() && self.dns.is_empty() && self.other.is_none()
     }
 
-    /// What the agent refuses.
+    /// Reports what the agent rejects.
     pub(super) fn check(
         &self,
         rule: &wire::PortRule,
@@ -95,7 +95,7 @@ impl<'a> L7<'a> {
         }
     }
 
-    /// What has to hold besides: it is decided by a proxy, by what it sees of a connection.
+    /// The conditions on connections that a proxy checks.
     pub(super) fn conditions(
         &self,
         rule: &wire::PortRule,
@@ -138,7 +138,7 @@ impl<'a> L7<'a> {
         conditions
     }
 
-    /// The proxy that the entry asks for (`createL4Filter` in `pkg/policy/l4.go`).
+    /// The proxy that handles the entry (`createL4Filter` in `pkg/policy/l4.go`).
     pub(super) fn proxy(&self, rule: &wire::PortRule) -> Option<Proxy> {
         let checks_server_names = rule.server_names.as_ref().is_some_and(|names| !names.is_empty());
         let terminates_tls = rule.terminating_tls.is_some();
@@ -158,7 +158,7 @@ impl<'a> L7<'a> {
         Some(Proxy { parser, terminates_tls, checks_server_names })
     }
 
-    /// What becomes of single requests.
+    /// The filter on single requests.
     pub(super) fn filter(&self, path: &Path, faults: &mut Faults) -> Option<Filter> {
         if !self.dns.is_empty() {
             let path = path.field("rules").field("dns");
@@ -171,10 +171,10 @@ impl<'a> L7<'a> {
     }
 }
 
-/// The priority of a listener that has none of its own (`ListenerPriorityCRD`).
+/// The priority of a listener without a priority of its own (`ListenerPriorityCRD`).
 const LISTENER_PRIORITY: u8 = 126;
 
-/// The protocol of rules that Cilium 1.20 does not have any more.
+/// The protocol of L7 rules that Cilium 1.20 no longer supports.
 fn other(rules: &wire::L7Rules) -> Option<&str> {
     let is_filled = |list: &Option<Vec<Unread>>| list.as_ref().is_some_and(|list| !list.is_empty());
     match rules.l7proto.as_deref().filter(|name| !name.is_empty()) {

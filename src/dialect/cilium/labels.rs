@@ -1,6 +1,7 @@
-//! What the selectors of a policy mean: whom it concerns, and who its peers are.
+//! Converts the selectors of a policy to its subject and peers.
 //!
-//! What is added to them is in `pkg/k8s/apis/cilium.io/utils/utils.go` (`getEndpointSelector`, `ParseToCiliumRule`).
+//! For the labels that Cilium adds to them, see `pkg/k8s/apis/cilium.io/utils/utils.go` (`getEndpointSelector`,
+//! `ParseToCiliumRule`).
 
 use super::selector::{Key, Term, terms};
 use super::validity::Faults;
@@ -10,21 +11,21 @@ use crate::model::{Entity, NAME_LABEL, Namespaces, Operator, Owner, Path, Pods, 
 /// Reads the selectors of a policy.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
-    /// The namespace of the policy, if its manifest names it.
+    /// The namespace of the policy, if the manifest has one.
     pub(super) namespace: Option<Box<str>>,
-    /// Whether the policy is one of the cluster.
+    /// True if the policy is cluster-scoped.
     pub(super) is_clusterwide: bool,
 }
 
 impl Scope {
-    /// The pods that a policy concerns. None if it concerns something else, which is a fault then.
+    /// The pods that a policy selects. None if it selects endpoints other than pods, which is reported as a fault.
     pub(super) fn subject(&self, selector: &wire::LabelSelector, path: &Path, faults: &mut Faults) -> Option<Pods> {
         let Some(terms) = terms(selector, path, faults) else { return Some(self.nothing()) };
         let is_empty = terms.is_empty();
         let (mut namespaces, mut labels) = (Vec::new(), Vec::new());
         for term in &terms {
             match term.key {
-                // No pod has such a label.
+                // No pod has such a label, so its absence always holds.
                 Key::Reserved(_) | Key::Foreign if !term.asks_for_it() => {}
                 Key::Reserved(_) | Key::Foreign => {
                     let problem = format!(
@@ -43,7 +44,8 @@ impl Scope {
                     let help = "remove it: a policy concerns only pods of its own cluster";
                     faults.not_understood(path.clone(), problem, help);
                 }
-                // "k8s:io.kubernetes.pod.namespace" of matchLabels is written over with the policy's own namespace.
+                // In `matchLabels`, Cilium overwrites "k8s:io.kubernetes.pod.namespace" with the policy's own
+                // namespace.
                 Key::Namespace { is_k8s: true } if term.is_label && !self.is_clusterwide => {}
                 _ => {
                     namespaces.extend(term.of_namespace().filter(|selector| !selector.is_empty()));
@@ -68,7 +70,7 @@ impl Scope {
         Some(Pods { namespaces: Namespaces::Own(self.namespace.clone()), labels: of_pods(labels, is_empty) })
     }
 
-    /// No pod at all.
+    /// A selector that does not match any pod.
     pub(super) fn nothing(&self) -> Pods {
         let namespaces = if self.is_clusterwide {
             Namespaces::Matching(Selector::everything())
@@ -78,16 +80,16 @@ impl Scope {
         Pods { namespaces, labels: Some(Selector::Any(Vec::new())) }
     }
 
-    /// What an entry of `fromEndpoints` or `toEndpoints` means.
+    /// Reads an entry of `fromEndpoints` or `toEndpoints`.
     pub(super) fn endpoints(&self, selector: &wire::LabelSelector, path: &Path, faults: &mut Faults) -> Who {
         let Some(terms) = terms(selector, path, faults) else { return unparsed() };
-        // Nothing is added to what selects anything reserved.
+        // Cilium adds no namespace to a selector with a reserved label.
         if terms.iter().any(|term| matches!(term.key, Key::Reserved(_))) {
             return reserved(&terms);
         }
         let is_hidden = |term: &Term<'_>| match term.key {
             Key::Foreign => true,
-            // Without the label it may be what is in no cluster.
+            // A selector that excludes a cluster may also match endpoints outside of every cluster.
             Key::Cluster => !term.asks_for_it(),
             _ => false,
         };
@@ -104,7 +106,7 @@ impl Scope {
         };
         let labels = of_pods(terms.iter().filter_map(Term::of_pod).collect(), terms.is_empty());
         let pods = Who::Pods(Pods { namespaces, labels });
-        // Where none is asked for, those of the own cluster are meant (`policy-default-local-cluster`, since 1.19).
+        // Without a cluster label, only pods of the local cluster match (`policy-default-local-cluster`, since 1.19).
         let clusters: Vec<Selector> =
             terms.iter().filter(|term| term.key == Key::Cluster).map(Term::as_written).collect();
         if clusters.is_empty() {
@@ -113,7 +115,7 @@ impl Scope {
         Who::All(vec![pods, Who::Unclear(format!("pods with {}", Selector::all(clusters)).into())])
     }
 
-    /// What an entry of `fromNodes` or `toNodes` means.
+    /// Reads an entry of `fromNodes` or `toNodes`.
     pub(super) fn nodes(selector: &wire::LabelSelector, path: &Path, faults: &mut Faults) -> Who {
         let Some(terms) = terms(selector, path, faults) else { return unparsed() };
         let mut labels = Vec::with_capacity(terms.len());
@@ -129,7 +131,7 @@ impl Scope {
     }
 }
 
-/// The selector of the pods; none where only their namespaces are selected.
+/// Combines the selectors of pod labels. None if only namespaces are selected.
 fn of_pods(parts: Vec<Selector>, is_empty: bool) -> Option<Selector> {
     (is_empty || !parts.is_empty()).then(|| Selector::all(parts))
 }
@@ -146,7 +148,7 @@ fn unclear(terms: &[Term<'_>]) -> Who {
     Who::Unclear(format!("endpoints with {}", written(terms)).into())
 }
 
-/// Labels of the source `reserved` have no value; what has one of them is an entity.
+/// Reads a selector of `reserved` labels. They have no value, and an endpoint with one of them is an entity.
 fn reserved(terms: &[Term<'_>]) -> Who {
     let [Term { key: Key::Reserved(name), operator, .. }] = terms else { return unclear(terms) };
     let entity = match *name {
@@ -179,7 +181,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// What an entry of `fromEndpoints` means.
+    /// The peer of an entry of `fromEndpoints`.
     fn peer(kind: &str, selector: &Value) -> Who {
         let object = object_of(kind, &json!({"ingress": [{"fromEndpoints": [selector]}]}));
         assert!(object.faults.is_empty(), "{selector}: {:?}", object.faults);
@@ -283,7 +285,7 @@ mod tests {
         let nothing = Selector::Any(Vec::new());
         assert_eq!(subject(json!({})), own(Some(Selector::everything())));
         assert_eq!(subject(json!({"matchLabels": {"any:app": "web"}})), own(Some(Selector::equals("app", "web"))));
-        // Of matchLabels the key with the source `k8s` is written over, the one without is not.
+        // In `matchLabels`, only the key with the source `k8s` is overwritten.
         assert_eq!(subject(json!({"matchLabels": {"k8s:io.kubernetes.pod.namespace": "other"}})), own(None));
         assert_eq!(subject(json!({"matchLabels": {NAMESPACE: "other"}})), own(Some(nothing.clone())));
         assert_eq!(subject(json!({"matchLabels": {NAMESPACE: "shop"}})), own(None));

@@ -1,11 +1,11 @@
-//! Names in DNS: `toFQDNs` and `rules.dns` (`pkg/policy/api/fqdn.go`, `pkg/fqdn/matchpattern/matchpattern.go`).
+//! DNS names: `toFQDNs` and `rules.dns` (`pkg/policy/api/fqdn.go`, `pkg/fqdn/matchpattern/matchpattern.go`).
 
 use super::validity::Faults;
 use super::wire::FqdnSelector;
 use crate::model::{DomainPattern, Path};
 
-/// The names that an entry means; none of them where it names none. Only in `rules.dns` it may have both fields, of which
-/// each lets names through.
+/// Reads the names that an entry matches. Empty if the entry has no name. Only an entry of `rules.dns` may have both
+/// fields; it matches the names of both.
 pub(super) fn patterns(
     selector: &FqdnSelector,
     may_have_both: bool,
@@ -46,12 +46,13 @@ pub(super) fn patterns(
             faults.fqdn(path.field("matchPattern"), &problem, help);
         }
     }
-    // What was meant, where a pattern stands for a name.
+    // A pattern in `matchName` is read as a pattern, which is what the author meant.
     let name = name.map(|name| if name.contains('*') { glob(&name) } else { DomainPattern::name(&name) });
     name.into_iter().chain(pattern.map(|pattern| glob(&pattern))).collect()
 }
 
-/// `**.` at the start stands for one label or more (since 1.19), any other run of `*` for a part of one label.
+/// Parses a pattern. A leading `**.` matches one or more labels (since 1.19). Any other run of `*` matches a part of
+/// one label.
 fn glob(text: &str) -> DomainPattern {
     if text.trim_end_matches('.').bytes().all(|byte| byte == b'*') {
         return DomainPattern::glob("*");

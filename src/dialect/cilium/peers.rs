@@ -1,4 +1,4 @@
-//! The other side of an element: `mergeEndpointSelectors` of `pkg/policy/utils/parserules.go`, `pkg/policy/api/cidr.go`,
+//! The peers of an element: `mergeEndpointSelectors` of `pkg/policy/utils/parserules.go`, `pkg/policy/api/cidr.go`,
 //! `entity.go` and `service.go`.
 
 use std::net::IpAddr;
@@ -13,8 +13,9 @@ use super::{names, wire};
 use crate::dialect::cidr;
 use crate::model::{Action, Block, Entity, Path, Peer, ServicePeer, Who};
 
-/// The peers of an element. None if one of its lists is there and empty: the element selects nothing then, whatever else it
-/// has (since 1.16). With an empty list it names nobody, which means anybody if it has ports.
+/// Reads the peers of an element. Returns None if a peer list is present but empty: since 1.16, such an element selects
+/// nothing, whatever its other fields are. Returns an empty list if the element has no peer lists. With ports, such an
+/// element matches every peer.
 pub(super) fn read(
     element: &Element<'_>,
     list: List,
@@ -36,7 +37,7 @@ pub(super) fn read(
         }
         for (path, name) in entries(element.entities, path, list.entities) {
             if &**name == "cluster-mesh" {
-                // The own cluster, and what is not known here.
+                // The local cluster, and the pods of other clusters, which are unknown here.
                 add(path.clone(), Who::Entity(Entity::Cluster));
                 add(path, Who::Unclear("pods of other clusters of the mesh".into()));
             } else {
@@ -74,7 +75,7 @@ pub(super) fn read(
                 add(path, Who::Service(ServicePeer { namespace, name, words: service(wanted).into() }));
             }
         } else if !element.services.is_empty() {
-            // `specHasToServices` looks at `egress` alone, and `parserules.go` at no services.
+            // `specHasToServices` checks only `egress`, and `parserules.go` ignores Services.
             let problem =
                 "the agent looks up no Services for `egressDeny`: it denies as if `toServices` were not there";
             let help = "select the pods behind the Service with `toEndpoints`";
@@ -121,7 +122,8 @@ fn check_combination(element: &Element<'_>, list: List, path: &Path, faults: &mu
     }
 }
 
-/// An entity (`pkg/policy/api/entity.go`). `world-ipv4` and `world-ipv6` are known to the agent, not to the API server.
+/// Reads an entity (`pkg/policy/api/entity.go`). The agent accepts `world-ipv4` and `world-ipv6`; the API server does
+/// not.
 fn entity(name: &str, path: &Path, faults: &mut Faults) -> Who {
     Who::Entity(match name {
         "all" => Entity::All,
@@ -146,8 +148,8 @@ fn entity(name: &str, path: &Path, faults: &mut Faults) -> Who {
     })
 }
 
-/// An entry of `fromCIDR` or `toCIDR`. The agent takes one address without a length too; the API server does not since
-/// 1.16.
+/// Reads an entry of `fromCIDR` or `toCIDR`. The agent also accepts an address without a prefix length. The API server
+/// has rejected it since 1.16.
 fn address(text: &str, path: &Path, faults: &mut Faults) -> Who {
     let net = match text.parse::<IpAddr>() {
         Ok(address) => Some(IpNet::from(address)),
@@ -159,7 +161,7 @@ fn address(text: &str, path: &Path, faults: &mut Faults) -> Who {
     }
 }
 
-/// A CIDR. Bits of the host do not count.
+/// Parses a CIDR and clears its host bits.
 fn prefix(text: &str) -> Option<IpNet> {
     cidr::parse(text).map(|net| net.trunc())
 }
@@ -216,8 +218,8 @@ fn cidr_rule(rule: &wire::CidrRule, path: &Path, faults: &mut Faults) -> Who {
     Who::Unclear(words.into())
 }
 
-/// What stands behind a Service, in words. A selector wins over a name, and no namespace means any of them
-/// (`pkg/policy/k8s/service.go`).
+/// Describes the backends of a Service. A selector takes precedence over a name. Without a namespace, Services in every
+/// namespace match (`pkg/policy/k8s/service.go`).
 fn service(wanted: &wire::Service) -> String {
     let whereabouts = |namespace: &Option<Box<str>>| match namespace.as_deref() {
         None | Some("") => "in any namespace".to_owned(),
@@ -244,7 +246,7 @@ mod tests {
     use crate::model::Peers;
     use serde_json::{Value, json};
 
-    /// The peers of an element without faults, each as `path: who`.
+    /// The peers of an element without faults, each as `path: peer`.
     fn peers(list: &str, element: &Value) -> Vec<String> {
         let rules = rules(list, element);
         rules[0].peers.listed().iter().map(|peer| format!("{}: {}", peer.path, peer.who)).collect()

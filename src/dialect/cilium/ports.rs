@@ -1,4 +1,4 @@
-//! `toPorts` and `icmps`: `pkg/policy/api/l4.go`, and how `pkg/policy/l4.go` takes them.
+//! `toPorts` and `icmps`: `pkg/policy/api/l4.go`, and their use in `pkg/policy/l4.go`.
 
 use super::element::{Element, List, PortEntry};
 use super::l7::L7;
@@ -7,21 +7,21 @@ use super::{icmp, wire};
 use crate::dialect::int_or_string::is_port_name;
 use crate::model::{Direction, Filter, Numbers, Path, Port, Protocol, Proxy};
 
-/// The most ports of an entry, and messages of ICMP (`maxPorts`, `maxICMPFields`).
+/// Maximum number of ports, or of ICMP messages, in an entry (`maxPorts`, `maxICMPFields`).
 const MOST: usize = 40;
 
-/// What one entry of `toPorts` or `icmps` means.
+/// An entry of `toPorts` or `icmps`.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) path: Path,
-    /// With none of them it means nothing.
+    /// The ports. An entry without ports matches nothing.
     pub(super) ports: Vec<Port>,
     pub(super) conditions: Vec<Box<str>>,
     pub(super) filter: Option<Filter>,
     pub(super) proxy: Option<Proxy>,
 }
 
-/// The entries of an element. With none of them it speaks of every port of every protocol.
+/// Reads the entries of an element. Without entries, the element matches every port of every protocol.
 pub(super) fn read(
     element: &Element<'_>,
     list: List,
@@ -89,8 +89,8 @@ fn to_ports(
     std::iter::once(read).chain(ranges)
 }
 
-/// The ports after the one with a name, up to `endPort`. On ingress the agent starts the range at the number that the pod gives
-/// to the name; on egress it ignores `endPort` (`resolvePort` and `keysForRange` in `pkg/policy/l4.go`).
+/// The ports after a named port, up to `endPort`. On ingress, the agent starts the range at the number that the pod
+/// gives to the name. On egress, it ignores `endPort` (`resolvePort` and `keysForRange` in `pkg/policy/l4.go`).
 fn range_from_name(written: &wire::PortProtocol, port: &Port, list: List) -> Option<(Port, Box<str>)> {
     let Numbers::Named(name) = &port.numbers else { return None };
     let last = written.end_port.and_then(|last| u16::try_from(last).ok()).filter(|last| *last > 0)?;
@@ -99,7 +99,7 @@ fn range_from_name(written: &wire::PortProtocol, port: &Port, list: List) -> Opt
     (list.direction == Direction::Ingress).then(|| (range, condition.into()))
 }
 
-/// A port. None if it cannot be read.
+/// Reads a port. None if it is invalid.
 fn port(written: &wire::PortProtocol, l7: &L7<'_>, path: Path, faults: &mut Faults) -> Option<Port> {
     let (protocol, has_ports) = match protocol(written.protocol.as_deref().unwrap_or_default()) {
         Some(Some(protocol)) => (Some(protocol), protocol.has_ports()),
@@ -118,7 +118,7 @@ fn port(written: &wire::PortProtocol, l7: &L7<'_>, path: Path, faults: &mut Faul
     }
     let text = written.port.as_deref().unwrap_or_default();
     let numbers = if text.is_empty() {
-        // With `enable-extended-ip-protocols` the agent takes it for 0, its operator never does.
+        // With `enable-extended-ip-protocols`, the agent reads a missing port as 0. The operator never does.
         faults.never(path.clone(), "the entry has no `port`", "write the port, or \"0\" for every port");
         return None;
     } else if let Some(name) = name(text) {
@@ -144,7 +144,7 @@ fn port(written: &wire::PortProtocol, l7: &L7<'_>, path: Path, faults: &mut Faul
     Some(Port::new(path, protocol, numbers))
 }
 
-/// Every protocol that has ports is `Some(None)`.
+/// Parses a protocol. `Some(None)` stands for every protocol that has ports.
 fn protocol(name: &str) -> Option<Option<Protocol>> {
     Some(Some(match &*name.to_ascii_uppercase() {
         "" | "ANY" => return Some(None),
@@ -162,18 +162,19 @@ fn protocol(name: &str) -> Option<Option<Protocol>> {
     }))
 }
 
-/// The name of a port, in lower case (`iana.IsSvcName`).
+/// Parses the name of a port and converts it to lower case (`iana.IsSvcName`).
 fn name(text: &str) -> Option<Box<str>> {
     let name = text.to_ascii_lowercase();
     is_port_name(&name).then(|| name.into())
 }
 
-/// `strconv.ParseUint` with base 0 and 16 bits. What starts with `0x`, `0b` or `0o` is a name already.
+/// Parses a port number like `strconv.ParseUint` with base 0 and 16 bits. Texts that start with `0x`, `0b` or `0o` are
+/// port names, and are handled before.
 pub(super) fn number(text: &str) -> Option<u16> {
     let is_apart = |text: &str| !text.starts_with('_') && !text.ends_with('_') && !text.contains("__");
     let (digits, radix) = match text.strip_prefix('0') {
         None | Some("") => (text, 10),
-        // An underscore may follow the 0.
+        // An underscore may follow the leading 0.
         Some(octal) => (octal.strip_prefix('_').unwrap_or(octal), 8),
     };
     if !is_apart(digits) || !digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_') {
@@ -189,7 +190,7 @@ mod tests {
     use crate::model::Ports;
     use serde_json::{Value, json};
 
-    /// The ports of a rule of these entries.
+    /// The ports of the rule that has these entries.
     fn ports(element: &Value) -> Vec<String> {
         let rules = rules("egress", element);
         assert_eq!(rules.len(), 1, "{element}");

@@ -1,34 +1,34 @@
-//! A selector of endpoints or nodes, and the keys of labels with their sources.
+//! Selectors of endpoints and nodes, and label keys with their sources.
 //!
-//! Sources are those of `pkg/labels/labels.go`, keys with a meaning those of `pkg/k8s/apis/cilium.io/const.go`.
+//! Sources are defined in `pkg/labels/labels.go`, special keys in `pkg/k8s/apis/cilium.io/const.go`.
 
 use super::validity::{Faults, is_value, key_problem};
 use super::wire;
 use crate::model::{NAME_LABEL, Operator, Owner, Path, Requirement, Selector};
 
-/// The name of a pod's namespace.
+/// The label key for the name of a pod's namespace.
 pub(super) const NAMESPACE: &str = "io.kubernetes.pod.namespace";
-/// Before the key of a label of a pod's namespace.
+/// The prefix of label keys for labels of a pod's namespace.
 pub(super) const NAMESPACE_LABELS: &str = "io.cilium.k8s.namespace.labels.";
-/// The name of a pod's service account.
+/// The label key for the name of a pod's service account.
 pub(super) const ACCOUNT: &str = "io.cilium.k8s.policy.serviceaccount";
-/// The name of a pod's cluster.
+/// The label key for the name of a pod's cluster.
 const CLUSTER: &str = "io.cilium.k8s.policy.cluster";
 
-/// What the key of a label means.
+/// A parsed label key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key<'a> {
     /// A label of the pod.
     Pod(&'a str),
-    /// The name of its namespace, of the source `k8s` or of any source.
+    /// The name of the pod's namespace, with the source `k8s` or any source.
     Namespace { is_k8s: bool },
-    /// A label of its namespace.
+    /// A label of the pod's namespace.
     NamespaceLabel(&'a str),
-    /// The name of its service account.
+    /// The name of the pod's service account.
     Account,
-    /// The name of its cluster.
+    /// The name of the pod's cluster.
     Cluster,
-    /// What only Cilium says of what is no pod.
+    /// A label of the source `reserved`, which only endpoints other than pods have.
     Reserved(&'a str),
     /// A label of another source.
     Foreign,
@@ -48,18 +48,18 @@ impl<'a> Key<'a> {
     }
 }
 
-/// What is asked of one label.
+/// A requirement on one label.
 #[derive(Debug)]
 pub(super) struct Term<'a> {
     pub(super) written: &'a str,
     pub(super) key: Key<'a>,
     pub(super) operator: Operator,
-    /// Whether it stands in `matchLabels`.
+    /// True if it is part of `matchLabels`.
     pub(super) is_label: bool,
 }
 
 impl Term<'_> {
-    /// As a demand on the labels of a namespace; none where it is on something else.
+    /// The requirement as a selector of namespaces. None if it does not concern the namespace.
     pub(super) fn of_namespace(&self) -> Option<Selector> {
         match self.key {
             // Every namespace has a name.
@@ -70,7 +70,7 @@ impl Term<'_> {
         }
     }
 
-    /// As a demand on the labels of a pod or of its service account; none where it is on something else.
+    /// The requirement as a selector of pods. None if it does not concern the pod or its service account.
     pub(super) fn of_pod(&self) -> Option<Selector> {
         let (owner, key) = match self.key {
             Key::Pod(key) => (Owner::Itself, key),
@@ -80,18 +80,18 @@ impl Term<'_> {
         Some(Selector::Label(Requirement { owner, key: key.into(), operator: self.operator.clone() }))
     }
 
-    /// As it is written, for people.
+    /// The requirement with its key as written, for messages.
     pub(super) fn as_written(&self) -> Selector {
         Selector::label(self.written, self.operator.clone())
     }
 
-    /// Whether it asks for the label to be there.
+    /// Returns true if only objects with this label can match.
     pub(super) fn asks_for_it(&self) -> bool {
         !matches!(self.operator, Operator::NotIn(_) | Operator::Absent)
     }
 }
 
-/// What a selector of endpoints or of nodes asks for. None if it does not parse.
+/// Reads the requirements of a selector of endpoints or nodes. None if the selector does not parse.
 pub(super) fn terms<'a>(selector: &'a wire::LabelSelector, path: &Path, faults: &mut Faults) -> Option<Vec<Term<'a>>> {
     let mut terms = Vec::new();
     let mut parses = true;
@@ -159,7 +159,7 @@ fn check_value(value: &str, path: impl Fn() -> Path, faults: &mut Faults) -> boo
     false
 }
 
-/// What the labels of a selector of something else than pods are, in words.
+/// Describes a selector of objects other than pods.
 pub(super) fn in_words(selector: &wire::LabelSelector) -> String {
     let labels = selector.match_labels.iter().flat_map(|labels| labels.0.iter());
     let mut parts: Vec<String> = labels.map(|(key, value)| format!("{key}={value}")).collect();
