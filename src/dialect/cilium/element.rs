@@ -1,10 +1,10 @@
-//! One element of `ingress`, `ingressDeny`, `egress` or `egressDeny`, whichever of the four it is.
+//! One element of `ingress`, `ingressDeny`, `egress` or `egressDeny`, in a common form.
 
 use super::wire;
 use crate::json::Unread;
 use crate::model::{Action, Direction};
 
-/// The lists of an element. A list that is there and empty is not the same as one that is not there.
+/// The lists of an element. An empty list differs from a missing one.
 #[derive(Debug)]
 pub(super) struct Element<'a> {
     pub(super) endpoints: Option<&'a [wire::LabelSelector]>,
@@ -25,11 +25,11 @@ pub(super) struct Element<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PortEntry<'a> {
     pub(super) ports: &'a [wire::PortProtocol],
-    /// What else an entry of a rule that allows can say.
+    /// The other fields of the entry. None in a deny rule.
     pub(super) rule: Option<&'a wire::PortRule>,
 }
 
-/// Where an element stands, and what its fields are called there.
+/// The list that an element is in, with the names of its fields.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct List {
     pub(super) direction: Direction,

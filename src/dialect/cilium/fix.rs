@@ -1,4 +1,4 @@
-//! A fix on the model → JSON patch.
+//! Translates a [`Fix`] into a JSON patch.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
     let mut patch = Patch::default();
     match fix {
         Fix::Allow { rules, has_rules, direction, peers, ports } => {
-            // What denies has a list of its own, and may be all that there is.
+            // Deny rules are in a list of their own, and may be the only rules.
             let rules = &rules.parent().field(direction.name());
             for (position, rule) in allow(rules, *direction, peers, ports, manifest)?.iter().enumerate() {
-                // What was read already need not be looked for again, and what was added is there.
+                // Existing rules, or a rule added before, prove that the list exists.
                 if *has_rules || position > 0 {
                     patch.push_item(rules, rule);
                 } else {
@@ -53,7 +53,7 @@ pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
         }
         Fix::WatchLookups { lists } => {
             for ports in lists {
-                // In the entry of `toPorts` that the ports are in.
+                // Set next to these ports, in their entry of `toPorts`.
                 let rules = ports.parent().field("rules");
                 if find(manifest, &rules).is_some_and(|rules| !matches!(rules.get(), "null" | "{}")) {
                     return None;
@@ -61,13 +61,13 @@ pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
                 patch.add(&rules, &serde_json::json!({"dns": [{"matchPattern": "*"}]}));
             }
         }
-        // Which directions are isolated is always written down: by their rules, or by `enableDefaultDeny`.
+        // The isolated directions are always explicit: from their rules, or from `enableDefaultDeny`.
         Fix::DeclareTypes { .. } => return None,
     }
     Some(patch)
 }
 
-/// The rules that allow it: a rule has peers of one kind only.
+/// Builds the allow rules. A rule has peers of one kind only.
 fn allow(
     rules: &Path,
     direction: Direction,
@@ -92,7 +92,7 @@ fn allow(
     for port in ports {
         written.push(write_port(port)?);
     }
-    // What is behind a name is learned only from lookups that the agent sees.
+    // The agent learns the addresses behind a name only from lookups that it observes.
     let is_dns = !is_ingress && !ports.is_empty() && ports.iter().all(|port| port.numbers == Numbers::Range(53, 53));
     let lookups = is_dns && has_names(rules, manifest);
     let dns = lookups.then(|| serde_json::json!({"dns": [{"matchPattern": "*"}]}));
@@ -119,7 +119,7 @@ fn allow(
     Some(lists.into_iter().map(|list| Rule { peers: list, to_ports: to_ports.clone() }).collect())
 }
 
-/// Whether the policy in which these rules are has names in DNS among its peers.
+/// Returns true if the policy that contains these rules has `toFQDNs` peers.
 fn has_names(rules: &Path, manifest: &Manifest<'_>) -> bool {
     #[derive(Default, Deserialize)]
     #[serde(default)]
@@ -138,8 +138,8 @@ fn has_names(rules: &Path, manifest: &Manifest<'_>) -> bool {
     egress.iter().any(|rule| rule.names.as_ref().is_some_and(|names| !names.is_empty()))
 }
 
-/// Writes a list of plain CIDRs as a set, in which blocks can have exceptions. The two do not go together in one rule, so
-/// all of the list is moved.
+/// Moves a list of plain CIDRs to a CIDR set, whose blocks can have exceptions. One rule cannot have both lists, so all
+/// entries are moved.
 fn move_to_set(patch: &mut Patch, manifest: &Manifest<'_>, peer: &Path, set: &'static str, except: &str) -> Option<()> {
     let list = peer.parent();
     let set = list.parent().field(set);
@@ -152,7 +152,7 @@ fn move_to_set(patch: &mut Patch, manifest: &Manifest<'_>, peer: &Path, set: &'s
         .into_iter()
         .enumerate()
         .map(|(position, text)| cidr::Written {
-            // A set takes no address without a length.
+            // A set does not accept an address without a prefix length.
             cidr: text.parse().map(|address: std::net::IpAddr| ipnet::IpNet::from(address).to_string()).unwrap_or(text),
             except: if position == *chosen { vec![except.to_owned()] } else { Vec::new() },
         })
@@ -162,7 +162,7 @@ fn move_to_set(patch: &mut Patch, manifest: &Manifest<'_>, peer: &Path, set: &'s
     Some(())
 }
 
-/// Makes one selector of two.
+/// Merges two selectors into one.
 fn join(patch: &mut Patch, manifest: &Manifest<'_>, namespaces: &Path, pods: &Path) -> Option<()> {
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]
@@ -204,7 +204,7 @@ mod tests {
         patch(fix, &Manifest::read("cilium.io/v2", NAMESPACED, &manifest.to_string(), Origin::Author).unwrap())
     }
 
-    /// What becomes of a manifest. It has to read without faults.
+    /// The manifest after the fix. It has to read without faults.
     fn fixed(fix: &Fix, manifest: &Value) -> Value {
         let fixed = made(fix, manifest).unwrap().applied_to(manifest).unwrap();
         let object = read_fields(NAMESPACED, &fixed).unwrap();

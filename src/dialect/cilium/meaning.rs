@@ -1,4 +1,4 @@
-//! What policies of this dialect make of connections.
+//! Tests of the traffic that Cilium policies allow.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::model::{
     AddressSet, Direction, End, Endpoint, Entity, Labels, Names, Nowhere, Protocol, Question, Subject, Traffic, ask,
 };
 
-/// Whether a pod of the namespace `shop` with `app=web` may send to this on a port of TCP.
+/// Returns true if a pod in namespace `shop` with `app=web` may connect to the other side on this TCP port.
 fn passes(spec: &Value, other: End<'_>, number: u16) -> bool {
     let object = object(spec);
     assert!(object.faults.is_empty(), "{:?}", object.faults);

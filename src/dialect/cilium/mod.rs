@@ -1,8 +1,11 @@
 //! `cilium.io/v2` CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy.
 //!
-//! Meaning: Cilium 1.20, `pkg/policy/api` (the fields, and what is refused: `rule_validation.go`), `pkg/policy/k8s` and
-//! `pkg/k8s/apis/cilium.io/utils` (what is added to selectors), `pkg/policy/utils/parserules.go` and `pkg/policy/l4.go`
-//! (what lists that are empty or missing mean). `docs/dialects/cilium.md` has a row for each field.
+//! The semantics follow Cilium 1.20:
+//! - fields, and validation in `rule_validation.go`: `pkg/policy/api`
+//! - labels added to selectors: `pkg/policy/k8s` and `pkg/k8s/apis/cilium.io/utils`
+//! - empty and missing lists: `pkg/policy/utils/parserules.go` and `pkg/policy/l4.go`
+//!
+//! `docs/dialects/cilium.md` has a row for each field.
 
 mod element;
 mod fix;
@@ -25,10 +28,10 @@ mod write;
 use super::{Dialect, Kind, Manifest, Patch, ReadError};
 use crate::model::{Fix, Object};
 
-/// The kind of the cluster.
+/// The cluster-scoped kind.
 const CLUSTERWIDE: &str = "CiliumClusterwideNetworkPolicy";
 
-/// The dialect.
+/// The dialect of Cilium.
 #[derive(Debug)]
 pub struct Cilium;
 

@@ -1,4 +1,4 @@
-//! Manifest → model.
+//! Reads manifests of Cilium into the model.
 
 use serde_json::value::RawValue;
 
@@ -44,7 +44,7 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     Ok(Object { id, body: Body::Policies(policies), faults: faults.into_vec(), annotations: manifest.annotations()? })
 }
 
-/// Reads `specs`, and says whether it is there.
+/// Reads `specs`. Returns true if the field is set.
 fn read_specs(
     manifest: &Manifest<'_>,
     specs: &mut Vec<(Path, wire::Spec)>,
@@ -65,7 +65,7 @@ fn read_specs(
     Ok(items.is_some())
 }
 
-/// A `Rule` of Cilium, which is a policy here. None where it concerns no pods.
+/// Reads a `Rule` of Cilium, which is one policy of the model. None if it does not apply to pods.
 fn policy(spec: &wire::Spec, path: &Path, object: &ObjectRef, scope: &Scope, faults: &mut Faults) -> Option<Policy> {
     let (endpoints_path, nodes_path) = (path.field("endpointSelector"), path.field("nodeSelector"));
     let subject = match (&spec.endpoint_selector, &spec.node_selector) {
@@ -104,7 +104,7 @@ fn policy(spec: &wire::Spec, path: &Path, object: &ObjectRef, scope: &Scope, fau
     let defaults =
         |read: fn(&wire::DefaultDeny) -> Option<bool>| spec.enable_default_deny.as_ref().and_then(read).unwrap_or(true);
     let [ingress, ingress_deny, egress, egress_deny] = lists;
-    // A finding about a direction is to name a list that is there.
+    // A finding about a direction points to a list that exists.
     let place = |allow, deny, [allowing, denying]: [&'static str; 2]| {
         path.field(if allow == 0 && deny > 0 { denying } else { allowing })
     };
@@ -132,7 +132,7 @@ fn policy(spec: &wire::Spec, path: &Path, object: &ObjectRef, scope: &Scope, fau
         subject_path: endpoints_path,
         selects_others: false,
         types: Types::Declared,
-        // Only elements of a direction carry the flag: it does nothing where there are none.
+        // Cilium attaches the flag to the rules of a direction, so it has no effect on a direction without rules.
         ingress: Side {
             path: place(ingress, ingress_deny, ["ingress", "ingressDeny"]),
             isolates: ingress + ingress_deny > 0 && defaults(|deny| deny.ingress),
@@ -152,13 +152,13 @@ fn count<T>(list: &Option<Vec<T>>) -> usize {
     list.as_ref().map_or(0, Vec::len)
 }
 
-/// Bytes of an object of a spec beside those that any object takes.
+/// Memory charged per object in a spec beyond the base charge for any object, in bytes.
 const BYTES_PER_OBJECT: usize = 600;
 
-/// Steps for reading an element, beside those for its text.
+/// Budget steps charged per element, besides those for its text.
 const STEPS_PER_ELEMENT: usize = 12;
 
-/// Bytes of a copy of a peer with its path and its selector.
+/// Memory charged for a copy of a peer with its path and selector, in bytes.
 const BYTES_PER_PEER: usize = 512;
 
 /// Reads the elements of a policy.
@@ -181,8 +181,8 @@ impl Reader<'_> {
         rules
     }
 
-    /// Adds the rules that an element makes: none if it means nothing, one for each entry of `toPorts` where these say
-    /// different things about more than ports.
+    /// Adds the rules of an element. An element that matches nothing adds no rule. If its entries of `toPorts` differ
+    /// in more than their ports, it adds one rule per entry.
     fn element(&mut self, element: &Element<'_>, list: List, path: Path, rules: &mut Vec<Rule>) {
         charge(STEPS_PER_ELEMENT);
         let peers = peers::read(element, list, self.scope, &path, self.faults);
@@ -193,7 +193,7 @@ impl Reader<'_> {
         let peers = match peers {
             None => return,
             Some(peers) if peers.is_empty() && !speaks_of_ports => return,
-            // Ports for nobody are ports for anybody.
+            // An element with ports and without peers matches every peer.
             Some(peers) if peers.is_empty() => Peers::Any,
             Some(peers) => Peers::Only(peers),
         };
@@ -236,7 +236,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What has to hold besides for all that an element says.
+    /// The conditions that apply to all traffic of an element.
     fn conditions(&mut self, element: &Element<'_>, list: List, path: &Path) -> Vec<Box<str>> {
         let mut conditions: Vec<Box<str>> = Vec::new();
         if !element.requires.is_empty() {

@@ -1,4 +1,4 @@
-//! What the tests of this dialect share.
+//! Helpers for the tests of this dialect.
 
 use serde_json::{Value, json};
 
@@ -6,10 +6,10 @@ use super::read;
 use crate::dialect::{Manifest, Origin, ReadError};
 use crate::model::{Object, Policy, Rule};
 
-/// The kind of a namespace.
+/// The namespaced kind.
 pub(super) const NAMESPACED: &str = "CiliumNetworkPolicy";
 
-/// Reads a manifest of this kind, with these fields next to its metadata, in the namespace `shop`.
+/// Reads a manifest of this kind in namespace `shop`. The fields are set next to its metadata.
 pub(super) fn read_fields(kind: &str, fields: &Value) -> Result<Object, ReadError> {
     let mut manifest = json!({"metadata": {"name": "p", "namespace": "shop"}});
     for (key, value) in fields.as_object().unwrap() {
@@ -19,12 +19,12 @@ pub(super) fn read_fields(kind: &str, fields: &Value) -> Result<Object, ReadErro
     read::object(&Manifest::read("cilium.io/v2", kind, &json, Origin::Author).unwrap())
 }
 
-/// The same for one spec of a CiliumNetworkPolicy. A selector of all pods is added where there is none.
+/// Reads a CiliumNetworkPolicy with this spec. If it has no selector, one that selects all pods is added.
 pub(super) fn object(spec: &Value) -> Object {
     object_of(NAMESPACED, spec)
 }
 
-/// The same for one spec.
+/// Reads an object of this kind with this spec. If it has no selector, one that selects all pods is added.
 pub(super) fn object_of(kind: &str, spec: &Value) -> Object {
     let mut spec = spec.clone();
     if spec.get("endpointSelector").is_none() && spec.get("nodeSelector").is_none() {
@@ -46,7 +46,7 @@ pub(super) fn rules(list: &str, element: &Value) -> Vec<Rule> {
     if list.starts_with("ingress") { policy.ingress.rules } else { policy.egress.rules }
 }
 
-/// Each fault as `path: problem`, without what is said in all of them.
+/// Each fault as `path: problem`, without the ending that most problems share.
 pub(super) fn faults_of(object: &Object) -> Vec<String> {
     let said = ": the agent stores it and does not enforce it";
     object

@@ -1,45 +1,45 @@
-//! What the agent refuses: `Rule.Sanitize` of `pkg/policy/api/rule_validation.go`, and `pkg/labels/validation.go`.
+//! Validation by the agent: `Rule.Sanitize` of `pkg/policy/api/rule_validation.go`, and `pkg/labels/validation.go`.
 //!
-//! One bad part is enough for the agent to leave the whole object aside.
+//! The agent ignores the whole object if one part is invalid.
 
 use crate::model::{Fault, FaultKind, Path};
 
-/// Collects what is wrong with an object.
+/// Collects the faults of an object.
 #[derive(Debug, Default)]
 pub(super) struct Faults(Vec<Fault>);
 
 impl Faults {
-    /// Goes on from what strict reading found.
+    /// Starts with the faults found by strict parsing.
     pub(super) fn new(faults: Vec<Fault>) -> Self {
         Self(faults)
     }
 
-    /// Something for which the agent leaves the object aside.
+    /// Reports a fault for which the agent ignores the object.
     pub(super) fn never(&mut self, path: Path, problem: &str, help: impl Into<String>) {
         self.refused(path, FaultKind::NeverEnforced, problem, help);
     }
 
-    /// A selector that does not parse.
+    /// Reports a selector that does not parse.
     pub(super) fn selector(&mut self, path: Path, problem: &str, help: impl Into<String>) {
         self.refused(path, FaultKind::InvalidSelector, problem, help);
     }
 
-    /// A name in DNS that cannot be one.
+    /// Reports an invalid DNS name.
     pub(super) fn fqdn(&mut self, path: Path, problem: &str, help: impl Into<String>) {
         self.refused(path, FaultKind::InvalidFqdn, problem, help);
     }
 
-    /// Something that means something, but nothing that the model can say.
+    /// Reports a part that Cilium enforces, but that the model cannot express.
     pub(super) fn not_understood(&mut self, path: Path, problem: impl Into<String>, help: impl Into<String>) {
         self.0.push(Fault::new(path, FaultKind::NotUnderstood, problem, help));
     }
 
-    /// Whether the agent leaves the object aside.
+    /// Returns true if the agent ignores the object.
     pub(super) fn refuse(&self) -> bool {
         self.0.iter().any(|fault| fault.kind.is_refused())
     }
 
-    /// All of them.
+    /// Returns all faults.
     pub(super) fn into_vec(self) -> Vec<Fault> {
         self.0
     }
@@ -50,7 +50,7 @@ impl Faults {
     }
 }
 
-/// Why this is no key of a label in a selector: `[source:][prefix/]name`.
+/// Describes why a text is not a valid label key of a selector, `[source:][prefix/]name`. None if it is valid.
 pub(super) fn key_problem(key: &str) -> Option<String> {
     let mut parts = key.split(':');
     let (label, source) = match (parts.next(), parts.next(), parts.next()) {
@@ -69,7 +69,7 @@ pub(super) fn key_problem(key: &str) -> Option<String> {
     (!is_key).then(|| format!("`{key}` is no key of a label"))
 }
 
-/// Whether this is the value of a label (`IsValidLabelValue` of Kubernetes).
+/// Returns true if the text is a valid label value (`IsValidLabelValue` of Kubernetes).
 pub(super) fn is_value(text: &str) -> bool {
     let ends = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();
@@ -79,7 +79,7 @@ pub(super) fn is_value(text: &str) -> bool {
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
 }
 
-/// Whether this is a subdomain by RFC 1123, as Kubernetes takes it.
+/// Returns true if the text is an RFC 1123 subdomain, by the rules of Kubernetes.
 fn is_subdomain(text: &str) -> bool {
     let edge = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     text.len() <= 253
@@ -90,8 +90,8 @@ fn is_subdomain(text: &str) -> bool {
         })
 }
 
-/// Why Go does not compile this regular expression (RE2), as far as that can be told without compiling it: what is not
-/// noticed here passes.
+/// Describes why Go (RE2) does not compile a regular expression. None if no problem is found. The expression is not
+/// compiled here, so some invalid expressions pass.
 pub(super) fn regex_problem(text: &str) -> Option<&'static str> {
     let mut open = 0_usize;
     let mut repeatable = false;
@@ -106,7 +106,7 @@ pub(super) fn regex_problem(text: &str) -> Option<&'static str> {
                 repeatable = true;
             }
             '[' => {
-                // A `]` that comes first is one of the characters.
+                // A leading `]` is an ordinary character of the class.
                 chars.next_if_eq(&'^');
                 chars.next_if_eq(&']');
                 loop {
@@ -116,7 +116,7 @@ pub(super) fn regex_problem(text: &str) -> Option<&'static str> {
                         Some('\\') => {
                             chars.next();
                         }
-                        // A class such as [:alpha:].
+                        // A named class, such as [:alpha:].
                         Some('[') if chars.peek() == Some(&':') => {
                             if chars.by_ref().any(|char| char == ']') {
                                 continue;

@@ -1,5 +1,4 @@
-//! What a manifest looks like: every field of Cilium 1.20, and those of 1.15 and later that are gone since. Field names
-//! are those of the API.
+//! The fields of a manifest, named as in the API: all fields of Cilium 1.20, and those removed since 1.15.
 
 use serde::Deserialize;
 
@@ -131,7 +130,8 @@ pub(super) struct EgressRule {
     pub(super) authentication: Option<Authentication>,
 }
 
-/// It has no `toFQDNs`: the API server drops that field, and what is left may deny more than was meant.
+/// A rule of `egressDeny`. It has no `toFQDNs`: the API server prunes that field, and the remaining rule may deny more
+/// than intended.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct EgressDenyRule {
@@ -204,7 +204,7 @@ pub(super) struct Groups {
     _aws: Option<Unread>,
 }
 
-/// Of `toFQDNs`, and of `rules.dns`.
+/// An entry of `toFQDNs` or `rules.dns`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct FqdnSelector {
@@ -244,7 +244,7 @@ pub(super) struct PortProtocol {
     pub(super) protocol: Option<Box<str>>,
 }
 
-/// Whose certificates do not matter here.
+/// TLS settings of a proxy. The certificates are not evaluated here.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct TlsContext {
@@ -267,7 +267,7 @@ pub(super) struct Listener {
     pub(super) priority: Option<i64>,
 }
 
-/// `kafka`, `l7proto` and `l7` are gone since Cilium 1.20.
+/// L7 rules. Cilium 1.20 removed `kafka`, `l7proto` and `l7`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct L7Rules {

@@ -1,4 +1,4 @@
-//! Parts of a policy as they are written.
+//! The parts of a policy that a fix writes.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::selector::{ACCOUNT, NAMESPACE, NAMESPACE_LABELS};
 use crate::model::{NAME_LABEL, Namespaces, Numbers, Operator, Owner, Port, Requirement, Selector};
 
-/// A rule as it is written: one list of peers, and ports if it has any.
+/// A rule to write: one list of peers, and ports if it has any.
 pub(super) struct Rule {
     pub(super) peers: (&'static str, Value),
     pub(super) to_ports: Vec<WrittenPorts>,
@@ -59,7 +59,7 @@ pub(super) struct WrittenExpression<'a> {
     values: &'a [Box<str>],
 }
 
-/// As JSON.
+/// Converts a part to JSON.
 pub(super) fn value(written: &impl Serialize) -> Option<Value> {
     serde_json::to_value(written).ok()
 }
@@ -78,7 +78,7 @@ pub(super) fn write_port(port: &Port) -> Option<WrittenPort> {
     Some(WrittenPort { port, end_port, protocol })
 }
 
-/// A selector of endpoints. None where it cannot say it.
+/// Writes a selector of endpoints. None if Cilium cannot express it.
 pub(super) fn selector<'a>(
     is_clusterwide: bool,
     namespaces: &'a Namespaces,
@@ -86,7 +86,7 @@ pub(super) fn selector<'a>(
 ) -> Option<WrittenSelector<'a>> {
     let mut written = WrittenSelector::default();
     match namespaces {
-        // The own namespace is added to what names none; a policy of the cluster has none.
+        // Cilium adds the policy's own namespace to a selector without one. A cluster-scoped policy has no namespace.
         Namespaces::Own(_) if !is_clusterwide => {}
         Namespaces::Own(name) => {
             written.match_labels.insert(format!("k8s:{NAMESPACE}"), name.as_deref()?);
@@ -109,7 +109,7 @@ pub(super) fn selector<'a>(
     Some(written)
 }
 
-/// The single demands of a selector, all of which have to hold.
+/// The requirements of a selector that is a conjunction of them. None for other selectors.
 fn conjunction(selector: &Selector) -> Option<Vec<&Requirement>> {
     match selector {
         Selector::Label(label) => Some(vec![label]),
