@@ -1,7 +1,7 @@
-//! A fix on the model → JSON patch, for the manifest as it is written.
+//! Translates a [`Fix`] into a JSON patch for the manifest as written.
 //!
-//! Only a rule that allows can be said. It is put before all others, so that none of them is asked first. Nothing is written
-//! that the standard channel lacks.
+//! Only an allow rule can be expressed. It is inserted before all other rules, so that it is evaluated first. The patch
+//! uses only fields of the standard channel.
 
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use crate::dialect::label_selector::{self, Written};
 use crate::dialect::patch::Patch;
 use crate::model::{Direction, Fix, Namespaces, Numbers, Peer, Port, Protocol, Who};
 
-/// A rule as it is written.
+/// A rule to write.
 #[derive(Serialize)]
 struct Rule<'a> {
     action: &'static str,
@@ -33,7 +33,7 @@ enum WrittenPeer<'a> {
     Networks([String; 1]),
 }
 
-/// An entry of `protocols`, or of `ports` before there were these.
+/// An entry of `protocols`, or of `ports` in v1alpha1.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 enum WrittenPort<'a> {
@@ -56,7 +56,7 @@ pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
     let Fix::Allow { rules, has_rules, direction, peers, ports } = fix else { return None };
     let which = Which::of(manifest);
     let peers: Vec<WrittenPeer<'_>> = peers.iter().map(|peer| write_peer(peer, *direction)).collect::<Option<_>>()?;
-    // There is no rule for anything and anybody.
+    // A rule needs at least one peer. The API cannot express "any peer".
     if peers.is_empty() {
         return None;
     }
@@ -105,7 +105,7 @@ fn write_port<'a>(port: &'a Port, which: Which, written: &mut Vec<WrittenPort<'a
     let (start, end) = match &port.numbers {
         Numbers::All => (1, u16::MAX),
         Numbers::Range(first, last) => (*first, *last),
-        // The name brings its own protocol. Before v1alpha2 it is of the experimental channel.
+        // A named port includes its protocol. In v1alpha1, named ports are only in the experimental channel.
         Numbers::Named(name) if which == Which::Cluster && port.protocol.is_none() => {
             written.push(WrittenPort::DestinationNamedPort(name));
             return Some(());
@@ -150,7 +150,7 @@ mod tests {
         patch(fix, &Manifest::read(version, kind, &manifest.to_string(), Origin::Author).unwrap())
     }
 
-    /// The policy after the fix, with what was written.
+    /// The manifest after the fix, and the policy read from it.
     fn fixed(fix: &Fix, (version, kind): (&str, &str), manifest: &Value) -> (Value, Policy) {
         let after = made(fix, (version, kind), manifest).unwrap().applied_to(manifest).unwrap();
         let json = after.to_string();

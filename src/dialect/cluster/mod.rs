@@ -1,11 +1,14 @@
-//! `policy.networking.k8s.io`: ClusterNetworkPolicy, and AdminNetworkPolicy and BaselineAdminNetworkPolicy before it.
+//! `policy.networking.k8s.io`: ClusterNetworkPolicy, and its predecessors AdminNetworkPolicy and
+//! BaselineAdminNetworkPolicy.
 //!
-//! Meaning: the types and CRDs of [network-policy-api](https://github.com/kubernetes-sigs/network-policy-api):
-//! `apis/v1alpha2/clusternetworkpolicy_types.go` of v0.2.0, and `apis/v1alpha1/` of v0.1.7, which is the same in v0.1.8, the
-//! last release with those two kinds. Fields of the experimental channel are read as those of the standard one.
+//! The semantics follow the types and CRDs of
+//! [network-policy-api](https://github.com/kubernetes-sigs/network-policy-api):
+//! `apis/v1alpha2/clusternetworkpolicy_types.go` of v0.2.0, and `apis/v1alpha1/` of v0.1.7. The latter is unchanged in
+//! v0.1.8, the last release with those two kinds. Fields of the experimental channel are read like those of the
+//! standard channel.
 //!
-//! What the CRDs refuse never comes to be stored. Where it leaves no reading it is an error here; limits of length and of
-//! number are left to the API server.
+//! The API server rejects objects that violate the CRDs. A violation that leaves the object without a meaning is an
+//! error here. Limits of length and number are left to the API server.
 
 mod fix;
 mod peer;
@@ -25,7 +28,7 @@ const KINDS: &[Kind] = &[
     Kind { group: GROUP, versions: &["v1alpha1"], kind: Which::Baseline.name() },
 ];
 
-/// The dialect.
+/// The dialect of cluster-scoped policies.
 #[derive(Debug)]
 pub struct Cluster;
 
@@ -47,7 +50,7 @@ impl Dialect for Cluster {
     }
 }
 
-/// Which of the kinds.
+/// The kind of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Which {
     Cluster,
@@ -76,7 +79,7 @@ impl Which {
         }
     }
 
-    /// How an action that lets traffic through is written.
+    /// The name of the action that allows traffic.
     fn allow(self) -> &'static str {
         match self {
             Self::Cluster => "Accept",

@@ -30,7 +30,7 @@ impl Reader {
         Ok(pods.unwrap_or_else(nothing))
     }
 
-    /// The peers of a rule. None where one of them is not understood.
+    /// Reads the peers of a rule. None if one of them is not understood.
     pub(super) fn peers(
         &mut self,
         peers: Option<&[wire::Peer]>,
@@ -112,13 +112,13 @@ impl Reader {
         }
     }
 
-    /// All pods of namespaces. None where the selector does not parse.
+    /// Reads a selector of namespaces, which selects all their pods. None if it does not parse.
     fn namespaces(&mut self, namespaces: &LabelSelector, path: &Path) -> Option<Pods> {
         let namespaces = Namespaces::Matching(self.selector(namespaces, path)?);
         Some(Pods { namespaces, labels: None })
     }
 
-    /// Pods by their labels. None where a selector does not parse.
+    /// Reads a selector of pods. None if one of its selectors does not parse.
     fn pods(&mut self, pods: &wire::NamespacedPod, path: &Path) -> Result<Option<Pods>, ReadError> {
         let namespaces = match &pods.namespace_selector {
             Some(selector) => self.selector(selector, &path.field("namespaceSelector")),
@@ -152,7 +152,7 @@ fn missing(path: &Path, field: &'static str, everything: &str) -> ReadError {
     ReadError::at(&path.field(field), format!("a selector is needed; `{{}}` means {everything}"))
 }
 
-/// A peer for each item of a list that may not be empty.
+/// Reads a peer from each item of a list, which must not be empty.
 fn each(
     items: &[Box<str>],
     path: &Path,
@@ -172,15 +172,15 @@ fn each(
         .collect()
 }
 
-/// A CIDR as `isCIDR` of the API server's CEL has it: host bits may be set; leading zeros, zones and IPv4-mapped addresses
-/// are not taken (`staging/src/k8s.io/apiserver/pkg/cel/library/cidr.go` of Kubernetes).
+/// Parses a CIDR like `isCIDR` of the API server's CEL: host bits may be set; leading zeros, zones and IPv4-mapped
+/// addresses are rejected (`staging/src/k8s.io/apiserver/pkg/cel/library/cidr.go` of Kubernetes).
 fn network(text: &str, path: &Path) -> Result<IpNet, ReadError> {
     let is_mapped = |net: &IpNet| matches!(net.addr(), IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     let net = cidr::parse(text).filter(|net| !is_mapped(net)).map(|net| net.trunc());
     net.ok_or_else(|| ReadError::at(path, format!("`{text}` is not a CIDR, such as 10.0.0.0/8 or fd00::/8")))
 }
 
-/// A name by the pattern of the CRD, which has `A-z` where it means `A-Z`.
+/// Parses a name by the pattern of the CRD, which has `A-z` in place of `A-Z`.
 fn domain(text: &str, path: &Path) -> Result<DomainPattern, ReadError> {
     let name = text.strip_prefix("*.").unwrap_or(text);
     let labels: Vec<&str> = name.strip_suffix('.').unwrap_or(name).split('.').collect();

@@ -5,17 +5,17 @@ use super::{spec, wire};
 use crate::dialect::ReadError;
 use crate::model::{Action, FaultKind, Numbers, Path, Port, Ports, Protocol};
 
-/// What one entry means.
+/// An entry of `protocols` or `ports`.
 enum Entry {
     Port(Option<Protocol>, Numbers),
-    /// No traffic at all.
+    /// Matches no traffic.
     Nothing,
-    /// It is not understood, and a fault says so.
+    /// The entry is not understood, and a fault reports it.
     Unknown,
 }
 
 impl Reader {
-    /// The ports of a rule. None where an entry is not understood.
+    /// Reads the ports of a rule. None if an entry is not understood.
     pub(super) fn ports(
         &mut self,
         ports: &spec::Ports,
@@ -57,7 +57,7 @@ impl Reader {
         Ok(is_understood.then_some(Ports::Only(ports)))
     }
 
-    /// An entry of `protocols`.
+    /// Reads an entry of `protocols`.
     fn protocol(&mut self, entry: &wire::Protocol, action: Action, path: &Path) -> Result<Entry, ReadError> {
         let name = entry.destination_named_port.as_deref().filter(|name| !name.is_empty());
         let transports = [
@@ -123,7 +123,7 @@ impl Reader {
         }
     }
 
-    /// An entry of `ports`, in v1alpha1.
+    /// Reads an entry of `ports`, in v1alpha1.
     fn port(&mut self, entry: &wire::AdminPort, action: Action, path: &Path) -> Result<Entry, ReadError> {
         let name = entry.named_port.as_deref().filter(|name| !name.is_empty());
         match (&entry.port_number, &entry.port_range, name) {
@@ -136,7 +136,7 @@ impl Reader {
                 let path = path.field("portRange");
                 let (first, last) = (number(range.start, &path, "start")?, number(range.end, &path, "end")?);
                 let known = self.known(range.protocol.as_deref(), Numbers::Range(first, last), action, &path);
-                // The CRD does not look at this.
+                // The CRD does not check this.
                 if first > last {
                     let problem = format!("no port is from `{first}` to `{last}`");
                     self.fault(FaultKind::NeverEnforced, &path, problem, "put the smaller number first");
@@ -154,7 +154,7 @@ impl Reader {
         }
     }
 
-    /// Ports of a protocol by its name. The CRD takes any name.
+    /// Reads the protocol of ports by its name. The CRD accepts any name.
     fn known(&mut self, protocol: Option<&str>, numbers: Numbers, action: Action, path: &Path) -> Entry {
         let protocol = match protocol {
             None | Some("TCP") => Protocol::Tcp,
@@ -174,8 +174,8 @@ impl Reader {
         Entry::Port(Some(protocol), numbers)
     }
 
-    /// Container ports have names; what else a rule may speak of has none. The experimental CRDs refuse a rule with both, the
-    /// standard one of ClusterNetworkPolicy stores it.
+    /// Reports named ports in a rule whose peers are not pods, since only container ports have names. The experimental
+    /// CRDs reject such a rule. The standard CRD of ClusterNetworkPolicy accepts it.
     pub(super) fn check_names(&mut self, rule: &spec::Rule, path: &Path) {
         let peers = rule.peers.as_deref().unwrap_or_default();
         let is_nameless = |peer: &wire::Peer| {

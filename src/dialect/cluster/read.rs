@@ -1,4 +1,4 @@
-//! Manifest → model.
+//! Reads manifests of cluster-scoped policies into the model.
 
 use super::Which;
 use super::spec::{self, Spec};
@@ -9,7 +9,7 @@ use crate::model::{
 };
 
 pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
-    // Of the cluster, whatever is written.
+    // The kinds are cluster-scoped, even if the manifest has a namespace.
     let id = ObjectRef { namespace: None, ..manifest.id()? };
     let which = Which::of(manifest);
     let mut faults = Vec::new();
@@ -47,7 +47,7 @@ impl Reader {
         self.faults.push(Fault::new(path.clone(), kind, problem, help));
     }
 
-    /// Something in a rule that is not understood, for which the whole rule fails closed.
+    /// Reports a part of a rule that is not understood. The whole rule fails closed.
     pub(super) fn closing(&mut self, path: &Path, action: Action, problem: &str, help: impl Into<String>) {
         let what = if action == Action::Allow {
             format!("a rule with it {}s nothing", self.which.allow().to_lowercase())
@@ -72,7 +72,7 @@ impl Reader {
         self.check_names(rule, &path);
         let (action, peers, ports) = match (peers, ports) {
             (Some(peers), Some(ports)) => (action, Peers::Only(peers), ports),
-            // Fails closed: ClusterNetworkPolicyEgressPeer in clusternetworkpolicy_types.go.
+            // Fails closed, as documented at ClusterNetworkPolicyEgressPeer in clusternetworkpolicy_types.go.
             _ if action == Action::Allow => (action, Peers::Only(Vec::new()), Ports::Only(Vec::new())),
             _ => (Action::Deny, Peers::Any, Ports::Any),
         };
@@ -133,7 +133,7 @@ mod tests {
         object.faults.iter().map(|fault| format!("{} {:?}: {}", fault.path, fault.kind, fault.problem)).collect()
     }
 
-    /// A rule's action, peers and ports, as messages have them.
+    /// The action, peers and ports of a rule, as messages show them.
     fn described(rule: &Rule) -> String {
         format!("{:?} {} on {}", rule.action, rule.peers, rule.ports)
     }

@@ -1,4 +1,4 @@
-//! What the three kinds have in common.
+//! The common form of the three kinds.
 
 use super::Which;
 use super::wire::{
@@ -41,7 +41,7 @@ impl Spec {
                     egress: all(spec.egress),
                 }
             }
-            // A cluster has one of these, so that it needs no priority.
+            // A cluster has at most one BaselineAdminNetworkPolicy, so it has no priority.
             Which::Baseline => {
                 let spec: BaselineSpec = manifest.strict_spec(faults)?;
                 Self {
@@ -87,7 +87,7 @@ pub(super) struct Rule {
     pub(super) ports: Ports,
 }
 
-/// The ports of a rule, as its kind writes them.
+/// The ports of a rule, in the form of its kind.
 #[derive(Debug)]
 pub(super) enum Ports {
     Protocols(Option<Vec<Protocol>>),

@@ -1,11 +1,11 @@
-//! What manifests look like. Field names are those of the API.
+//! The fields of manifests, named as in the API.
 
 use serde::Deserialize;
 
 use crate::dialect::label_selector::LabelSelector;
 use crate::json::{objects, optional, values};
 
-/// Of a ClusterNetworkPolicy.
+/// The spec of a ClusterNetworkPolicy.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ClusterSpec {
@@ -19,7 +19,7 @@ pub(super) struct ClusterSpec {
     pub(super) egress: Option<Vec<ClusterEgress>>,
 }
 
-/// Of an AdminNetworkPolicy.
+/// The spec of an AdminNetworkPolicy.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct AdminSpec {
@@ -32,7 +32,7 @@ pub(super) struct AdminSpec {
     pub(super) egress: Option<Vec<AdminEgress>>,
 }
 
-/// Of a BaselineAdminNetworkPolicy.
+/// The spec of a BaselineAdminNetworkPolicy.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct BaselineSpec {
@@ -44,7 +44,7 @@ pub(super) struct BaselineSpec {
     pub(super) egress: Option<Vec<BaselineEgress>>,
 }
 
-/// One of the two.
+/// The subject. Exactly one of the fields is set.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Subject {
@@ -66,7 +66,7 @@ pub(super) struct NamespacedPod {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ClusterIngress {
-    /// For people.
+    /// A label for readers, without effect.
     #[serde(rename = "name")]
     _name: Option<Box<str>>,
     pub(super) action: Option<Box<str>>,
@@ -79,7 +79,7 @@ pub(super) struct ClusterIngress {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ClusterEgress {
-    /// For people.
+    /// A label for readers, without effect.
     #[serde(rename = "name")]
     _name: Option<Box<str>>,
     pub(super) action: Option<Box<str>>,
@@ -92,7 +92,7 @@ pub(super) struct ClusterEgress {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct AdminIngress {
-    /// For people.
+    /// A label for readers, without effect.
     #[serde(rename = "name")]
     _name: Option<Box<str>>,
     pub(super) action: Option<Box<str>>,
@@ -105,7 +105,7 @@ pub(super) struct AdminIngress {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct AdminEgress {
-    /// For people.
+    /// A label for readers, without effect.
     #[serde(rename = "name")]
     _name: Option<Box<str>>,
     pub(super) action: Option<Box<str>>,
@@ -118,7 +118,7 @@ pub(super) struct AdminEgress {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct BaselineEgress {
-    /// For people.
+    /// A label for readers, without effect.
     #[serde(rename = "name")]
     _name: Option<Box<str>>,
     pub(super) action: Option<Box<str>>,
@@ -128,7 +128,7 @@ pub(super) struct BaselineEgress {
     pub(super) ports: Option<Vec<AdminPort>>,
 }
 
-/// One of these.
+/// A peer of an ingress rule. Exactly one of the fields is set.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct IngressPeer {
@@ -138,7 +138,7 @@ pub(super) struct IngressPeer {
     pub(super) pods: Option<NamespacedPod>,
 }
 
-/// One of these. The last two are of the experimental channel.
+/// A peer. Exactly one of the fields is set. `nodes` and `domainNames` are in the experimental channel.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Peer {
@@ -154,7 +154,8 @@ pub(super) struct Peer {
     pub(super) domain_names: Option<Vec<Box<str>>>,
 }
 
-/// One of these. The last is of the experimental channel.
+/// A peer of a BaselineAdminNetworkPolicy's egress rule. Exactly one of the fields is set. `nodes` is in the
+/// experimental channel.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct BaselinePeer {
@@ -168,7 +169,7 @@ pub(super) struct BaselinePeer {
     pub(super) nodes: Option<LabelSelector>,
 }
 
-/// One of these.
+/// An entry of `protocols`. Exactly one of the fields is set.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Protocol {
@@ -188,7 +189,7 @@ pub(super) struct Transport {
     pub(super) destination_port: Option<DestinationPort>,
 }
 
-/// One of the two.
+/// A destination port. Exactly one of the fields is set.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct DestinationPort {
@@ -204,7 +205,7 @@ pub(super) struct Range {
     pub(super) end: Option<i64>,
 }
 
-/// One of these. The last is of the experimental channel.
+/// An entry of `ports`. Exactly one of the fields is set. `namedPort` is in the experimental channel.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct AdminPort {
