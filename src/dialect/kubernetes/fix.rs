@@ -1,7 +1,7 @@
-//! A fix on the model → JSON patch.
+//! Translates a [`Fix`] into a JSON patch.
 //!
-//! Patches are made for the manifest as it is written, not for what was read from it: parents that are missing are
-//! added, and fields that are not understood stay.
+//! A patch applies to the manifest as written, not to the model read from it. Missing parents are added, and fields
+//! that are not understood are kept.
 
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
@@ -11,7 +11,7 @@ use crate::dialect::patch::{Patch, find};
 use crate::dialect::{Manifest, cidr};
 use crate::model::{Direction, Fix, Namespaces, Numbers, Path, Peer, Port, Protocol, Who};
 
-/// A rule as it is written.
+/// A rule to write.
 #[derive(Serialize)]
 struct Rule<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -61,7 +61,7 @@ pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
                 Direction::Egress => (&[][..], peers.as_slice()),
             };
             let rule = Rule { from, to, ports: ports.iter().map(write_port).collect::<Option<_>>()? };
-            // What was read already need not be looked for again.
+            // Existing rules prove that the list exists.
             if *has_rules {
                 patch.push_item(rules, &rule);
             } else {

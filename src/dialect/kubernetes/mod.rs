@@ -1,8 +1,9 @@
 //! `networking.k8s.io/v1` NetworkPolicy.
 //!
-//! Meaning: the [API reference](https://kubernetes.io/docs/reference/kubernetes-api/policy-resources/network-policy-v1/)
-//! and `pkg/apis/networking/v1/defaults.go` of Kubernetes: `protocol` is TCP where it is left out; `policyTypes` is
-//! Ingress, and Egress too where there are egress rules.
+//! The semantics follow the [API
+//! reference](https://kubernetes.io/docs/reference/kubernetes-api/policy-resources/network-policy-v1/) and
+//! `pkg/apis/networking/v1/defaults.go` of Kubernetes. `protocol` defaults to TCP. `policyTypes` defaults to Ingress,
+//! plus Egress if the policy has egress rules.
 
 mod fix;
 mod read;
@@ -11,7 +12,7 @@ mod wire;
 use super::{Dialect, Kind, Manifest, Patch, ReadError};
 use crate::model::{Fix, Object};
 
-/// The dialect.
+/// The dialect of Kubernetes.
 #[derive(Debug)]
 pub struct Kubernetes;
 

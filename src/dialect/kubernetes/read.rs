@@ -1,4 +1,4 @@
-//! Manifest → model.
+//! Reads manifests of Kubernetes into the model.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -28,7 +28,7 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     };
     let isolates = isolated(&spec, &path)?;
     let (types, written_egress) = authored(manifest, &spec);
-    // Rules of a direction that is not isolated are stored, and have no effect.
+    // Rules of a direction that is not isolated are stored, but have no effect.
     let effective = |direction| isolates.contains(&direction);
     let ingress = if effective(Direction::Ingress) { spec.ingress.as_deref().unwrap_or_default() } else { &[] };
     let ingress_path = path.field("ingress");
@@ -61,7 +61,7 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     Ok(Object { id, body: Body::Policies(vec![policy]), faults, annotations: manifest.annotations()? })
 }
 
-/// The directions that the policy isolates, with the defaulting of the API server.
+/// The directions that the policy isolates, with the API server's defaults.
 fn isolated(spec: &wire::Spec, path: &Path) -> Result<Vec<Direction>, ReadError> {
     let declared = spec.policy_types.as_deref().unwrap_or_default();
     if declared.is_empty() {
@@ -81,7 +81,7 @@ fn isolated(spec: &wire::Spec, path: &Path) -> Result<Vec<Direction>, ReadError>
         .collect()
 }
 
-/// Where the author would have written it.
+/// The path at which the author would set `policyTypes`.
 fn types_path() -> Path {
     Path::root().field("spec").field("policyTypes")
 }
@@ -94,15 +94,16 @@ fn inferred(spec: &wire::Spec) -> Vec<Direction> {
     directions
 }
 
-/// Whether the author wrote `policyTypes`, and how many egress rules. The API server fills in the first and drops an
-/// empty list of the second, so in a request this is read from what `kubectl apply` left behind.
+/// Returns how the author set `policyTypes`, and the number of egress rules that the author wrote. The API server fills
+/// in `policyTypes` and drops an empty `egress`. In a request, both are therefore recovered from the records of
+/// `kubectl apply` and of server-side apply.
 fn authored(manifest: &Manifest<'_>, spec: &wire::Spec) -> (Types, Option<usize>) {
     let as_read = spec.egress.as_ref().map(Vec::len);
     let declares = |spec: &wire::Spec| spec.policy_types.as_ref().is_some_and(|types| !types.is_empty());
     if manifest.origin == Origin::Author {
         return (if declares(spec) { Types::Declared } else { Types::Inferred(types_path()) }, as_read);
     }
-    // What differs from the default was written by somebody.
+    // The author must have set a value that differs from the default.
     if isolated(spec, &Path::root()).ok() != Some(inferred(spec)) {
         return (Types::Declared, as_read);
     }
@@ -115,7 +116,7 @@ fn authored(manifest: &Manifest<'_>, spec: &wire::Spec) -> (Types, Option<usize>
         let dropped = applied.egress.filter(Vec::is_empty).map(|_| 0);
         return (types, as_read.or(dropped));
     }
-    // A server-side apply owns just what its author wrote; other ways of writing own the defaults too.
+    // Server-side apply owns only the fields that the author set. Other write operations own the defaulted fields too.
     let managed = manifest.metadata().managed_fields;
     let managed = managed.and_then(|text| serde_json::from_str::<Vec<wire::ManagedFields<'_>>>(text.get()).ok());
     let applied: Vec<wire::OwnedSpec<'_>> = managed
@@ -180,7 +181,7 @@ impl Reader {
             }
             (None, None, labels) => Who::Pods(Pods { namespaces: self.own(), labels }),
         };
-        // It was an object of the text, whose charge covers it.
+        // No charge here: the charge for the text covers each of its objects.
         Ok(Peer { path, who })
     }
 }
@@ -202,7 +203,7 @@ fn ip_block(block: &wire::IpBlock, path: &Path) -> Result<Block, ReadError> {
     Ok(Block { net: outer, except, inside: true })
 }
 
-/// A CIDR as the API server takes it: leading zeros in IPv4 octets and IPv4-mapped IPv6 addresses included.
+/// Parses a CIDR like the API server, which accepts leading zeros in IPv4 octets and IPv4-mapped IPv6 addresses.
 fn cidr(text: &str, path: &Path) -> Result<IpNet, ReadError> {
     let fault = || ReadError::at(path, format!("`{text}` is not a CIDR, such as 10.0.0.0/8 or fd00::/8"));
     let (address, length) = text.split_once('/').ok_or_else(fault)?;
@@ -265,7 +266,7 @@ fn port(port: &wire::Port, path: Path) -> Result<Port, ReadError> {
             return Err(ReadError::at(&path.field("endPort"), "`endPort` needs a `port` that is a number"));
         }
     };
-    // It was an object of the text, whose charge covers it.
+    // No charge here: the charge for the text covers each of its objects.
     Ok(Port { path, protocol: Some(protocol), numbers })
 }
 

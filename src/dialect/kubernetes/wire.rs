@@ -1,4 +1,4 @@
-//! What a manifest looks like, as far as it has a meaning here. Field names are those of the API.
+//! The fields of a manifest that Portcullis reads, named as in the API.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -88,7 +88,7 @@ pub(super) struct ManagedFields<'a> {
     pub(super) fields_v1: Option<&'a RawValue>,
 }
 
-/// `fieldsV1`, as far as it names fields of the spec.
+/// The part of `fieldsV1` that lists fields of the spec.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct OwnedFields<'a> {

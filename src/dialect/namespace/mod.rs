@@ -3,7 +3,7 @@
 use super::{Dialect, Kind, Manifest, Patch, ReadError};
 use crate::model::{Body, Fix, NAME_LABEL, Namespace, Object, ObjectRef, Path};
 
-/// The dialect.
+/// The dialect of namespaces.
 #[derive(Debug)]
 pub struct Namespaces;
 
@@ -17,7 +17,7 @@ impl Dialect for Namespaces {
     }
 
     fn read(&self, manifest: &Manifest<'_>) -> Result<Object, ReadError> {
-        // A request about a namespace names it as its namespace too; the object itself is in none.
+        // An admission request for a namespace has its name as `namespace`. The object itself is cluster-scoped.
         let id = ObjectRef { namespace: None, ..manifest.id()? };
         let labels = manifest.labels()?.with(NAME_LABEL, &id.name);
         let labels_path = Path::root().field("metadata").field("labels");

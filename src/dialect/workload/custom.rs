@@ -1,8 +1,8 @@
-//! Custom resources from which an operator makes pods that no manifest describes.
+//! Custom resources for which an operator creates pods that no manifest describes.
 
 use serde_json::Value;
 
-/// Fields that only resources have from which pods are made.
+/// Fields that mark a resource for which pods are created.
 const FIELDS: [&str; 12] = [
     "chart",
     "containers",
@@ -18,24 +18,24 @@ const FIELDS: [&str; 12] = [
     "serviceAccountName",
 ];
 
-/// The namespace in which an operator makes pods from a custom resource. None if the resource does not look like one, or if
-/// its kind is one of Kubernetes itself.
+/// The namespace in which an operator creates pods for a custom resource, or an empty text if the resource names none.
+/// None if the resource does not look like one that creates pods, or if its group belongs to Kubernetes.
 #[must_use]
 pub fn operator_pods(manifest: &Value) -> Option<&str> {
     let text = |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str);
     let (group, _) = text("/apiVersion")?.split_once('/')?;
-    // Groups without a dot, and those below k8s.io, are those of Kubernetes.
+    // Groups without a dot and groups below k8s.io belong to Kubernetes.
     if !group.contains('.') || group.ends_with(".k8s.io") {
         return None;
     }
     let spec = manifest.get("spec")?;
-    // Flux and Argo CD install whole applications, into a namespace that they name.
+    // Flux and Argo CD install whole applications into the namespace that they name.
     let installs = text("/spec/targetNamespace").or_else(|| text("/spec/destination/namespace"));
     let is_maker = installs.is_some() || has_field(spec, 3);
     is_maker.then(|| installs.or_else(|| text("/metadata/namespace")).unwrap_or_default())
 }
 
-/// Returns true if one of the fields is in a value or, down to this depth, in its parts.
+/// Returns true if a value has one of the fields, in itself or in parts down to this depth.
 fn has_field(value: &Value, depth: usize) -> bool {
     match value {
         Value::Object(map) => {

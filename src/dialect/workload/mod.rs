@@ -1,4 +1,4 @@
-//! Pods, and the kinds that make pods: where the pod's spec is differs, what it says does not.
+//! Pods, and the kinds that create pods. They differ only in the path of the pod spec.
 
 mod custom;
 
@@ -14,7 +14,7 @@ use crate::dialect::written::means_something;
 use crate::json::{object as fields, optional};
 use crate::model::{self, Body, Fix, Labels, Object, Path, Protocol, Scrape, Workload};
 
-/// The dialect.
+/// The dialect of workloads.
 #[derive(Debug)]
 pub struct Workloads;
 
@@ -30,7 +30,7 @@ const KINDS: &[Kind] = &[
     Kind { group: "batch", versions: &["v1"], kind: "Job" },
 ];
 
-/// The template of a pod.
+/// A pod template.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Template {
@@ -52,12 +52,12 @@ struct TemplateMeta {
 struct PodSpec {
     host_network: Option<bool>,
     service_account_name: Option<Box<str>>,
-    /// The older name of the same field.
+    /// The deprecated name of `service_account_name`.
     service_account: Option<Box<str>>,
     node_name: Option<Box<str>>,
     scheduling_gates: Option<Vec<Gate>>,
     containers: Option<Vec<Container>>,
-    /// Those that go on running beside the others are among them.
+    /// Init containers, including sidecar containers, which keep running.
     init_containers: Option<Vec<Container>>,
 }
 
@@ -88,7 +88,7 @@ struct Gate {
     name: Box<str>,
 }
 
-/// The spec of what makes pods.
+/// The spec of an object that creates pods.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ControllerSpec {
@@ -125,8 +125,9 @@ impl Dialect for Workloads {
         let root = Path::root();
         let spec = root.field("spec");
         let own = manifest.annotations()?;
-        // What pods are exempt from is said in their template, which is where they get it from. So whatever the object says of
-        // itself, that is what whoever writes it is asked for; then what the jobs of a CronJob get.
+        // Pods get their exemptions from their template, so an exemption there comes first: it is the one that the user who
+        // writes the object needs permission for. Next come the annotations of the Jobs that a CronJob creates, then those of
+        // the object itself.
         let exempts = |annotations: &Labels| annotations.iter().any(|(key, _)| key.ends_with("/exempt"));
         let mut of_job = Labels::default();
         let Made { labels, annotations, pod, path } = match manifest.kind {
@@ -164,7 +165,7 @@ impl Dialect for Workloads {
                 address,
                 ports,
                 host_network: (host_network == Some(true)).then(|| path.field("spec").field("hostNetwork")),
-                // What the API server fills in.
+                // The default of the API server.
                 service_account: account.unwrap_or_else(|| "default".into()),
                 scrape,
                 gates: scheduling_gates.into_iter().flatten().map(|gate| gate.name).collect(),
@@ -180,30 +181,30 @@ impl Dialect for Workloads {
     }
 }
 
-/// The pods that are made, or the one that is.
+/// The pods that a template creates, or a single pod.
 struct Made {
     labels: Labels,
     annotations: Labels,
     pod: PodSpec,
-    /// Where they are written.
+    /// The path of the template or pod.
     path: Path,
 }
 
-/// What a template at this place makes.
+/// Reads the template at this path.
 fn split(template: Option<Template>, path: Path) -> Made {
     let Template { metadata, spec } = template.unwrap_or_default();
     let labels = metadata.labels.map(|LabelMap(labels)| labels).unwrap_or_default();
     Made { labels, annotations: meaningful(metadata.annotations), pod: spec.unwrap_or_default(), path }
 }
 
-/// Those annotations that can mean something here.
+/// The annotations that Portcullis reads.
 fn meaningful(annotations: Option<LabelMap>) -> Labels {
     let annotations = annotations.map(|LabelMap(annotations)| annotations).unwrap_or_default();
     annotations.iter().filter(|(key, _)| means_something(key)).collect()
 }
 
-/// Where pods with these annotations ask to be scraped: by the convention that the example configuration of Prometheus
-/// established.
+/// The port on which pods with these annotations ask to be scraped, by the convention of the Prometheus example
+/// configuration.
 fn scrape(annotations: &Labels, pod: &PodSpec) -> Option<Scrape> {
     if annotations.get("prometheus.io/scrape") != Some("true") {
         return None;
