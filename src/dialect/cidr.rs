@@ -1,4 +1,4 @@
-//! Blocks of addresses: read as Go's `netip.ParsePrefix` or `net.ParseCIDR` reads them, and written.
+//! CIDR blocks, parsed like Go's `netip.ParsePrefix` or `net.ParseCIDR`, and written.
 
 use std::net::IpAddr;
 
@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::model::Block;
 
-/// The block in this text, as it is written: bits of the host may be set. Leading zeros, signs and zones are not taken; the
-/// parser of [`IpNet`] would take leading zeros in octets.
+/// Parses a block as written: host bits may be set. Leading zeros, signs and zones are rejected. The parser of
+/// [`IpNet`] would accept leading zeros in octets.
 pub(super) fn parse(text: &str) -> Option<IpNet> {
     let (address, length) = text.split_once('/')?;
     let is_number = length.bytes().all(|byte| byte.is_ascii_digit()) && (length == "0" || !length.starts_with('0'));
@@ -17,7 +17,7 @@ pub(super) fn parse(text: &str) -> Option<IpNet> {
     IpNet::new(address, length).ok()
 }
 
-/// The block in this text as `net.ParseCIDR` reads it, which takes zeros before the length.
+/// Parses a block like `net.ParseCIDR`, which accepts leading zeros in the prefix length.
 pub(super) fn parse_net(text: &str) -> Option<IpNet> {
     let (address, length) = text.split_once('/')?;
     let length = match length.trim_start_matches('0') {
@@ -27,7 +27,7 @@ pub(super) fn parse_net(text: &str) -> Option<IpNet> {
     parse(&format!("{address}/{length}"))
 }
 
-/// A block and what it leaves out, as most dialects write it.
+/// A block with its exceptions, as most dialects write it.
 #[derive(Serialize)]
 pub(super) struct Written {
     pub(super) cidr: String,

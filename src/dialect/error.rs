@@ -1,4 +1,4 @@
-//! What is wrong with a manifest that cannot be read.
+//! The error of a manifest that cannot be read.
 
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -8,24 +8,24 @@ use crate::budget;
 use crate::json::Object;
 use crate::model::Path;
 
-/// A manifest is not what its kind may be.
+/// The error of a manifest that does not match its kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {problem}", if .path.steps().is_empty() { "the manifest".to_owned() } else { .path.to_string() })]
 pub struct ReadError {
-    /// The place in the manifest.
+    /// The path in the manifest.
     pub path: Path,
-    /// What is wrong there, with the value.
+    /// The problem, with the invalid value.
     pub problem: String,
 }
 
 impl ReadError {
-    /// Something is wrong at this place.
+    /// An error at this path.
     #[must_use]
     pub fn at(path: &Path, problem: impl Into<String>) -> Self {
         Self { path: path.clone(), problem: problem.into() }
     }
 
-    /// The kind is understood, but not in this version.
+    /// An error for a known kind in an unsupported version.
     #[must_use]
     pub fn version(api_version: &str, kind: &str, versions: &[&str]) -> Self {
         let problem = format!("`{api_version}` of {kind} is not understood, only {}", versions.join(", "));
@@ -33,16 +33,16 @@ impl ReadError {
     }
 }
 
-/// Reads an object of a manifest into a wire struct; what does not fit is named with its place.
+/// Parses an object of a manifest into a wire struct. An error has the path of the invalid value.
 pub(super) fn parse<T: DeserializeOwned>(part: &RawValue, path: &Path) -> Result<T, ReadError> {
     parse_value(part, path).map(|Object(value)| value)
 }
 
-/// Reads a value of a manifest; what does not fit is named with its place.
+/// Parses a value of a manifest. An error has the path of the invalid value.
 pub(super) fn parse_value<T: DeserializeOwned>(part: &RawValue, path: &Path) -> Result<T, ReadError> {
     budget::charge_json(part.get());
     serde_json::from_str(part.get()).map_err(|first| {
-        // The place costs time, so it is looked for only once something is known to be wrong.
+        // Finding the path costs time, so it happens only after an error.
         let mut deserializer = serde_json::Deserializer::from_str(part.get());
         let (path, error) = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
             Err(error) => {
@@ -62,10 +62,10 @@ pub(super) fn parse_value<T: DeserializeOwned>(part: &RawValue, path: &Path) -> 
 /// Maximum number of characters of a value in a message.
 const MAX_SHOWN: usize = 60;
 
-/// An error of `serde_json` in plain words, with the value that is wrong.
+/// Describes an error of `serde_json` in plain words, with the invalid value.
 fn describe(error: &serde_json::Error, json: &str) -> String {
     let text = error.to_string();
-    // "… at line 1 column 87": of the JSON in hand, which the author never saw.
+    // Drops "… at line 1 column 87": the position is in a part of the JSON that the author never saw.
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(problem, _)| problem);
     let parts = text.strip_prefix("invalid type: ").and_then(|text| text.rsplit_once(", expected "));
     let Some((found, expected)) = parts else { return text.to_owned() };
@@ -102,15 +102,15 @@ fn describe(error: &serde_json::Error, json: &str) -> String {
     format!("`{shown}{cut}` is {kind}; expected {expected}{hint}")
 }
 
-/// The list or object at whose start an error was found.
+/// The list or object at whose start an error was found, as text.
 fn value_before(error: &serde_json::Error, json: &str, start: char) -> String {
     let line = json.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
     let position = line + error.column();
-    // The column is that of the start, or of the character behind it.
+    // The column points to the start, or to the character after it.
     let candidates = [position.checked_sub(1), Some(position), position.checked_sub(2)];
     let rest = candidates.into_iter().flatten().find_map(|at| json.get(at..).filter(|rest| rest.starts_with(start)));
     let Some(rest) = rest else { return String::from(if start == '[' { "[…]" } else { "{…}" }) };
-    // Long values are cut anyway.
+    // Long values are shortened anyway.
     let shown: String = rest.chars().take(MAX_SHOWN + 1).collect();
     let mut values = serde_json::Deserializer::from_str(&shown).into_iter::<serde::de::IgnoredAny>();
     match values.next() {

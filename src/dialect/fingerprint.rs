@@ -1,16 +1,16 @@
-//! What an object of a cluster comes to in one number, to see whether it is still as it was written.
+//! A hash of a stored object, to detect changes by other writers.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde_json::Value;
 
-/// A number for what a stored object says, and for these of its labels and annotations. Everything else of its metadata
-/// changes without anybody's doing. It holds for one run of the program.
+/// Hashes the spec of a stored object, and these of its labels and annotations. Other metadata is left out, because it
+/// changes on its own. Hashes are comparable only within one run of the program.
 #[must_use]
 pub fn fingerprint(object: &Value, labels: &[&str], annotations: &[&str]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for part in ["spec", "specs"] {
-        // The keys of a map are sorted, so that equal values are equal texts.
+        // Map keys are sorted, so equal values have equal texts.
         object.get(part).map(Value::to_string).hash(&mut hasher);
     }
     for (part, keys) in [("labels", labels), ("annotations", annotations)] {

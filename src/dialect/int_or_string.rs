@@ -11,7 +11,7 @@ pub(super) enum IntOrString {
 }
 
 impl Default for IntOrString {
-    /// Null, in a list: Go reads it as the number 0.
+    /// The value of null in a list: Go reads it as the number 0.
     fn default() -> Self {
         Self::Number(0)
     }

@@ -27,7 +27,7 @@ struct Expression {
 }
 
 impl LabelSelector {
-    /// What it means. All its parts have to hold; with none of them it means everything.
+    /// Reads the selector. All its requirements have to match. An empty selector matches everything.
     pub(super) fn read(&self, path: &Path) -> Result<Selector, ReadError> {
         let labels = self.match_labels.iter().flat_map(|LabelMap(labels)| labels.iter());
         let mut parts: Vec<Selector> = labels.map(|(key, value)| Selector::equals(key, value)).collect();
@@ -53,7 +53,7 @@ impl LabelSelector {
     }
 }
 
-/// A LabelSelector as it is written.
+/// A LabelSelector to write.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Written<'a> {
@@ -71,7 +71,7 @@ struct WrittenExpression<'a> {
     values: &'a [Box<str>],
 }
 
-/// A selector written as a LabelSelector. None where it cannot say it.
+/// Writes a selector as a LabelSelector. None if a LabelSelector cannot express it.
 pub(super) fn write(selector: &Selector) -> Option<Written<'_>> {
     let parts = match selector {
         Selector::All(parts) => parts.as_slice(),

@@ -1,6 +1,6 @@
-//! JSON patches (RFC 6902), made for a manifest as it is written.
+//! JSON patches (RFC 6902) for a manifest as written.
 //!
-//! They are made on the text of the manifest: nothing but the parts that a fix asks for is read, so that a denial with a
+//! A patch is built from the text of the manifest. Only the parts that a fix needs are parsed, so that a denial with a
 //! fix costs little more than one without.
 
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::budget;
 use crate::json::Key;
 use crate::model::{Direction, Path, Step};
 
-/// A change of a manifest, as operations in their order.
+/// A JSON patch: operations in order.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 #[serde(transparent)]
 pub struct Patch(Vec<Operation>);
@@ -30,18 +30,18 @@ struct Operation {
 }
 
 impl Patch {
-    /// Puts a value there: a field of an object, or before an item of an array.
+    /// Sets a field of an object, or inserts a value before an item of an array.
     pub fn add(&mut self, path: &Path, value: &(impl Serialize + ?Sized)) {
         self.push("add", path.pointer(), value);
     }
 
-    /// Puts a value at the end of a list that is there.
+    /// Appends a value to an existing list.
     pub(super) fn push_item(&mut self, list: &Path, value: &impl Serialize) {
         self.push("add", format!("{}/-", list.pointer()), value);
     }
 
-    /// Puts a value at the end of a list. The list, and what it is in, are made where they are missing. None, if what is
-    /// there is no list.
+    /// Appends a value to a list. Creates the list and its parent if they are missing. None if the existing value is
+    /// not a list.
     pub(super) fn append(&mut self, manifest: &Manifest<'_>, list: &Path, value: &impl Serialize) -> Option<()> {
         let found = find(manifest, list);
         match found.map(RawValue::get) {
@@ -58,7 +58,7 @@ impl Patch {
         Some(())
     }
 
-    /// Puts the names of directions there, as manifests have them.
+    /// Sets a list of directions, with their names in manifests.
     pub(super) fn add_types(&mut self, path: &Path, directions: &[Direction]) {
         let name = |direction: &Direction| if *direction == Direction::Ingress { "Ingress" } else { "Egress" };
         self.add(path, &directions.iter().map(name).collect::<Vec<_>>());
@@ -69,18 +69,18 @@ impl Patch {
         self.0.push(Operation { op: "remove", path: path.pointer(), value: None });
     }
 
-    /// Whether it changes nothing.
+    /// Returns true if the patch has no operations.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Goes on with another patch.
+    /// Appends the operations of another patch.
     pub fn extend(&mut self, other: Self) {
         self.0.extend(other.0);
     }
 
-    /// What a manifest becomes by it. None, if it cannot be applied to this one.
+    /// Applies the patch to a manifest. None if it does not apply.
     #[must_use]
     pub fn applied_to(&self, manifest: &Value) -> Option<Value> {
         let patch: json_patch::Patch = serde_json::from_value(serde_json::to_value(self).ok()?).ok()?;
@@ -90,14 +90,14 @@ impl Patch {
     }
 
     fn push(&mut self, op: &'static str, path: String, value: &(impl Serialize + ?Sized)) {
-        // Nothing that is put in a patch can fail to be written: maps have text for keys.
+        // Serialization cannot fail for these values: their map keys are strings.
         if let Ok(value) = to_raw_value(value) {
             self.0.push(Operation { op, path, value: Some(value) });
         }
     }
 }
 
-/// A part of a manifest's spec, or of one of its specs, as it is written.
+/// The text of a part of the manifest's spec, or of one of its specs.
 pub(super) fn find<'a>(manifest: &Manifest<'a>, path: &Path) -> Option<&'a RawValue> {
     let (first, rest) = path.steps().split_first()?;
     let written = match first {
@@ -111,7 +111,7 @@ pub(super) fn find<'a>(manifest: &Manifest<'a>, path: &Path) -> Option<&'a RawVa
     })
 }
 
-/// Picks one part out of an object or an array, and passes over the rest.
+/// Picks one part of an object or array, and skips the others.
 struct Pick<'s, 'a> {
     step: &'s Step,
     of: PhantomData<&'a ()>,

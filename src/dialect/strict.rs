@@ -1,4 +1,4 @@
-//! Reading that notices what it does not know.
+//! Parsing that reports unknown fields.
 
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -9,10 +9,11 @@ use crate::budget;
 use crate::json::Object;
 use crate::model::{Fault, FaultKind, Path};
 
-/// Maximum number of faults after which no more unknown fields are recorded.
+/// Maximum number of faults of an object. Beyond it, unknown fields are not recorded.
 const MAX_FAULTS: usize = 100;
 
-/// Reads a part of a manifest of this kind into a wire struct. Fields that the struct does not have are added to the faults.
+/// Parses a part of a manifest of this kind into a wire struct. Fields that the struct does not have are added to
+/// `faults`.
 pub(super) fn read<T: DeserializeOwned>(
     part: &RawValue,
     path: &Path,
@@ -34,13 +35,13 @@ pub(super) fn read<T: DeserializeOwned>(
         Ok(Object(value)) => Ok(value),
         Err(_) => {
             faults.truncate(known);
-            // What is wrong is said with its place.
+            // This parser has no path for its error, so the text is parsed again.
             parse(part, path)
         }
     }
 }
 
-/// The fault that a field is not known.
+/// The fault for an unknown field.
 pub(super) fn unknown(kind: &str, path: Path) -> Fault {
     let name = match path.steps().last() {
         Some(crate::model::Step::Field(name)) => name.to_string(),
@@ -51,7 +52,7 @@ pub(super) fn unknown(kind: &str, path: Path) -> Fault {
     Fault::new(path, FaultKind::UnknownField, problem, "correct its name or its place, or remove it")
 }
 
-/// Where below `root` something stands. None for the place itself.
+/// The path of an ignored field below `root`.
 fn place(field: &serde_ignored::Path<'_>, root: &Path) -> Option<Path> {
     use serde_ignored::Path as Ignored;
     Some(match field {
