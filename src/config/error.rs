@@ -1,4 +1,4 @@
-//! What is wrong with a configuration.
+//! The error of an invalid configuration.
 
 use serde_path_to_error::Segment;
 
@@ -6,15 +6,15 @@ use crate::manifest::{self, Document};
 use crate::model::Path;
 use crate::rules::SettingsError;
 
-/// A configuration that cannot be used.
+/// The error of an invalid configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {}{}{problem}", place, if place.is_empty() { "" } else { ": " })]
 pub struct Error {
     /// The line in the file, from 1.
     pub line: usize,
-    /// The field, as people write it.
+    /// The field, such as `overrides[0].rules`.
     pub place: String,
-    /// What is wrong, with the value.
+    /// The problem, with the invalid value.
     pub problem: String,
 }
 
@@ -29,7 +29,7 @@ impl Error {
         Self { line, place: place.to_owned(), problem: problem.to_owned() }
     }
 
-    /// Something is wrong at this place of the document: names of fields, and positions in lists.
+    /// An error at a place in the document, given as field names and list positions.
     pub(super) fn at(document: &Document, place: &[&str], problem: impl Into<String>) -> Self {
         let mut path = Path::root();
         let mut shown = String::new();
@@ -52,7 +52,7 @@ impl Error {
         Self::at(document, &place, Self::describe(error))
     }
 
-    /// The problem in words that fit the place, which already names the field.
+    /// Describes the problem without the field's name, which the place already has.
     pub(super) fn describe(error: &SettingsError) -> String {
         let text = error.inner().to_string();
         let quoted: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
@@ -68,7 +68,7 @@ impl Error {
     }
 }
 
-/// The steps of a place, as `serde_path_to_error` counts them.
+/// Converts a path of `serde_path_to_error` to field names and list positions.
 pub(super) fn place_of(path: &serde_path_to_error::Path) -> Vec<String> {
     path.iter()
         .filter_map(|segment| match segment {
@@ -79,7 +79,7 @@ pub(super) fn place_of(path: &serde_path_to_error::Path) -> Vec<String> {
         .collect()
 }
 
-/// "; did you mean …?", if one of the names is near.
+/// Returns "; did you mean …?" with the most similar known name, or an empty text.
 pub(super) fn suggest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> String {
     known
         .map(|name| (strsim::damerau_levenshtein(written, name), name))

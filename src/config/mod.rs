@@ -1,7 +1,7 @@
-//! The configuration: what is said about the cluster, and what follows from each rule.
+//! The configuration: facts about the cluster, and the mode and settings of each rule.
 //!
-//! What ships is `policies/portcullis.yaml`, which is built in. A file is laid over it, so that it only has to say
-//! what is different.
+//! The defaults are in `policies/portcullis.yaml`, which is compiled in. A configuration file is merged over them, so
+//! it only needs to have the differences.
 
 mod error;
 mod namespaces;
@@ -22,19 +22,19 @@ use error::{place_of, suggest};
 use namespaces::NamespaceSelector;
 use written::Written;
 
-/// The configuration that ships.
+/// The default configuration, as YAML.
 pub const SHIPPED: &str = include_str!("../../policies/portcullis.yaml");
 
-/// A configuration that holds together.
+/// A valid configuration.
 pub struct Configuration {
-    /// What is said about the cluster.
+    /// The facts about the cluster.
     pub site: Site,
-    /// In the order of the list of rules.
+    /// The configured rules, in the order of `RULES`.
     rules: Vec<Configured>,
     overrides: Vec<Override>,
 }
 
-/// A rule with its settings, and what follows from it.
+/// A rule with its mode and settings.
 struct Configured {
     definition: &'static Definition,
     mode: Mode,
@@ -42,60 +42,60 @@ struct Configured {
     rule: Box<dyn Rule>,
 }
 
-/// What is different in some namespaces.
+/// An override for some namespaces.
 struct Override {
     namespaces: NamespaceSelector,
     rules: Vec<Changed>,
 }
 
-/// What is different about a rule.
+/// The override of one rule.
 struct Changed {
-    /// The rule's position in the list of rules.
+    /// The rule's position in `RULES`.
     position: usize,
     mode: Option<Mode>,
     rule: Option<Box<dyn Rule>>,
 }
 
-/// A rule as it is to be asked in one namespace.
+/// A rule to evaluate in one namespace.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
-    /// What it says of itself.
+    /// The definition of the rule.
     pub definition: &'static Definition,
-    /// What follows from a finding. Never [`Mode::Off`].
+    /// The mode, which decides the effect of a finding. Never [`Mode::Off`].
     pub mode: Mode,
     /// The rule with its settings.
     pub rule: &'a dyn Rule,
 }
 
 impl Configuration {
-    /// The configuration that ships.
+    /// Returns the default configuration.
     ///
     /// # Errors
-    /// None, unless the build is broken: a test reads it.
+    /// Only if the build is broken: a test reads the defaults.
     pub fn shipped() -> Result<Self, Error> {
         Self::shipped_with(None)
     }
 
-    /// The configuration that ships, with another preset.
+    /// Returns the default configuration with another preset.
     ///
     /// # Errors
-    /// None, unless the build is broken: a test reads it.
+    /// Only if the build is broken: a test reads the defaults.
     pub fn shipped_with(preset: Option<Preset>) -> Result<Self, Error> {
         Self::from_value(&Document::from_value(Value::Null), defaults()?, preset)
     }
 
-    /// A configuration file, laid over what ships.
+    /// Reads a configuration file and merges it over the defaults.
     ///
     /// # Errors
-    /// The first thing in it that cannot be, with its line.
+    /// The first invalid value, with its line.
     pub fn read(text: &str) -> Result<Self, Error> {
         Self::read_with(text, None)
     }
 
-    /// The same, with another preset than the file says.
+    /// Reads a configuration file like [`Self::read`]. A given preset takes precedence over the preset of the file.
     ///
     /// # Errors
-    /// The first thing in it that cannot be, with its line.
+    /// The first invalid value, with its line.
     pub fn read_with(text: &str, preset: Option<Preset>) -> Result<Self, Error> {
         let mut documents = manifest::read(text)?.into_iter().filter(|document| !document.value.is_null());
         let Some(mut document) = documents.next() else {
@@ -136,7 +136,7 @@ impl Configuration {
         for definition in RULES {
             let entry = written.rules.get(definition.name);
             let mode = entry.and_then(|entry| entry.mode).unwrap_or(definition.mode);
-            // What the file says of a rule itself counts before its preset, and a guard always counts.
+            // A mode that the file sets takes precedence over the preset. Guards ignore the preset.
             let is_said = document.value.pointer(&format!("/rules/{}/mode", definition.name)).is_some();
             let mode = if is_said || definition.is_guard() { mode } else { preset.limit(mode) };
             let settings = entry.map(|entry| entry.settings.clone()).unwrap_or_default();
@@ -177,7 +177,7 @@ impl Configuration {
         Ok(Self { site, rules, overrides })
     }
 
-    /// Every rule with every mode that it has somewhere.
+    /// Every rule, with each mode that it has in some namespace.
     pub fn modes(&self) -> impl Iterator<Item = (&'static str, Mode)> {
         let overridden = self.overrides.iter().flat_map(|one| &one.rules).filter_map(|changed| {
             let rule = self.rules.get(changed.position)?;
@@ -186,14 +186,15 @@ impl Configuration {
         self.rules.iter().map(|configured| (configured.definition.name, configured.mode)).chain(overridden)
     }
 
-    /// Whether a rule puts right by itself what it finds, wherever.
+    /// Returns true if a rule repairs what it finds, in any namespace.
     #[must_use]
     pub fn repairs(&self) -> bool {
         let overridden = self.overrides.iter().flat_map(|one| &one.rules).filter_map(|changed| changed.rule.as_ref());
         self.rules.iter().map(|configured| &configured.rule).chain(overridden).any(|rule| rule.repairs())
     }
 
-    /// Whether a rule about this may deny in some namespace that the pattern means, whichever labels that has.
+    /// Returns true if a rule about this subject may deny in a namespace that the pattern matches, whatever the
+    /// namespace's labels.
     #[must_use]
     pub fn may_deny(&self, subject: Subject, namespaces: &NamePattern) -> bool {
         let mut about = self.rules.iter().enumerate().filter(|(_, rule)| rule.definition.is_about(subject));
@@ -212,7 +213,8 @@ impl Configuration {
         })
     }
 
-    /// The rules to ask about an object of this namespace, which has these labels if they are known.
+    /// The rules to evaluate for an object in this namespace. `labels` are the labels of the namespace, if they are
+    /// known.
     pub fn asked<'a>(&'a self, namespace: Option<&str>, labels: Option<&Labels>) -> impl Iterator<Item = Asked<'a>> {
         let applying: Vec<&Override> = match namespace {
             Some(namespace) => {
@@ -239,7 +241,7 @@ fn defaults() -> Result<Value, Error> {
     Ok(value)
 }
 
-/// Lays one value over another: maps are merged, everything else is replaced.
+/// Merges one value over another: maps are merged, other values are replaced.
 fn lay_over(base: &mut Value, over: Value) {
     match (base, over) {
         (Value::Object(base), Value::Object(over)) => {

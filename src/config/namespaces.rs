@@ -1,9 +1,9 @@
-//! The namespaces that an override is for.
+//! The namespaces that an override applies to.
 
 use crate::model::{Labels, Selector};
 use crate::view::{NamePattern, Site};
 
-/// The namespaces of an override. All that is said has to hold.
+/// The selector of an override's namespaces. All conditions have to match.
 pub(super) struct NamespaceSelector {
     pub(super) names: Option<Vec<NamePattern>>,
     pub(super) platform: Option<bool>,
@@ -17,7 +17,8 @@ impl NamespaceSelector {
             && self.labels.as_ref().is_none_or(|selector| labels.is_some_and(|labels| selector.matches(labels)))
     }
 
-    /// Whether the override is for all namespaces that a pattern means, or for none of them. None: it may be for some.
+    /// Returns true if the override applies to all namespaces that the pattern matches, and false if it applies to
+    /// none. None if it may apply to some of them.
     pub(super) fn mean(&self, pattern: &NamePattern, site: &Site) -> Option<bool> {
         let by_name = self.names.as_ref().map_or(Some(true), |names| is_among(pattern, names));
         let by_platform = self.platform.map_or(Some(true), |platform| {
@@ -33,7 +34,8 @@ impl NamespaceSelector {
     }
 }
 
-/// Whether all names that a pattern means are among others, or none of them is. None: some may be.
+/// Returns true if the other patterns cover all names that a pattern matches, and false if they cover none. None if
+/// they may cover some.
 fn is_among(pattern: &NamePattern, others: &[NamePattern]) -> Option<bool> {
     if others.iter().any(|other| other.covers(pattern)) {
         return Some(true);
@@ -47,7 +49,7 @@ mod tests {
     use crate::rules::Subject;
     use crate::view::NamePattern;
 
-    /// Whether host-network may deny in the namespaces of a pattern.
+    /// Returns true if host-network may deny in namespaces that the pattern matches.
     fn may_deny(overrides: &str, pattern: &str) -> bool {
         let head = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n";
         let text = format!("{head}platformNamespaces: [kube-system, 'openshift-*']\noverrides: {overrides}\n");
@@ -68,18 +70,18 @@ mod tests {
             let other = format!("{{namespaces: {namespaces}, rules: {{host-network: {mode}}}}}");
             (may_deny(&format!("[{platform}, {other}]"), "openshift-*"), may_deny(&format!("[{other}]"), "openshift-*"))
         };
-        // In some of them something is denied; by the later of two overrides.
+        // The later of two overrides denies in some of the namespaces.
         assert_eq!(but("{names: [openshift-web]}", "deny"), (true, true));
         assert_eq!(but("{names: ['open*']}", "deny"), (true, true));
         assert_eq!(but("{matchLabels: {team: web}}", "deny"), (true, true));
         assert_eq!(but("{platform: false}", "deny"), (false, true));
         assert_eq!(but("{platform: true, names: [shop]}", "deny"), (false, true));
-        // In some of them nothing is.
+        // The later of two overrides does not deny in some of the namespaces.
         assert_eq!(but("{names: [openshift-web, 'openshift-d*']}", "warn"), (false, true));
         assert_eq!(but("{matchLabels: {team: web}}", "audit"), (false, true));
         assert_eq!(but("{names: ['open*']}", "audit"), (false, false));
         assert_eq!(but("{names: ['*']}", "'off'"), (false, false));
-        // Settings are no mode.
+        // Settings do not change the mode.
         assert!(!may_deny(
             &format!(
                 "[{platform}, {{namespaces: {{platform: true}}, rules: {{host-network: {{settings: {{policies: false}}}}}}}}]"

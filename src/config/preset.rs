@@ -1,24 +1,24 @@
-//! How strict a whole configuration is, in one line.
+//! Presets: the overall strictness of a configuration, as one value.
 
 use serde::Deserialize;
 
 use crate::rules::Mode;
 
-/// How strict the rules are whose mode the configuration file does not give itself.
+/// The strictness of the rules whose mode the configuration file does not set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
-    /// Nothing is denied and nothing is shown to users: findings go to the audit log, logs and metrics.
+    /// Denies nothing and shows nothing to users. Findings go to the audit log, logs and metrics.
     Observe,
-    /// What would be denied is a warning.
+    /// Turns denials into warnings.
     Warn,
-    /// Each rule has its own mode.
+    /// Keeps the mode of each rule.
     #[default]
     Enforce,
 }
 
 impl Preset {
-    /// The mode of a rule that has this one by itself.
+    /// The mode of a rule under this preset, given the rule's default mode.
     #[must_use]
     pub fn limit(self, mode: Mode) -> Mode {
         match (self, mode) {

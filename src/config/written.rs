@@ -1,4 +1,4 @@
-//! The configuration as it is written.
+//! The format of the configuration file.
 
 use std::collections::BTreeMap;
 
@@ -39,14 +39,14 @@ pub(super) struct Written {
     pub(super) overrides: Vec<Override>,
 }
 
-/// What is written about the escape hatch.
+/// The settings of the escape hatch.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Hatch {
     max_duration: SignedDuration,
 }
 
-/// What is written about questions to the cluster.
+/// The settings of cluster lookups.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Lookups {
@@ -60,7 +60,7 @@ enum OnFailure {
     Allow,
 }
 
-/// What is written about a rule.
+/// The configuration of a rule.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Entry {
@@ -103,7 +103,7 @@ enum ExpressionOperator {
 }
 
 impl Namespaces {
-    /// The selector of labels, if one is written.
+    /// The label selector, if one is set. An error if no condition is set at all.
     pub(super) fn labels(&self) -> Result<Option<Selector>, String> {
         if self.match_labels.is_none() && self.match_expressions.is_none() {
             return if self.names.is_none() && self.platform.is_none() {
@@ -128,7 +128,7 @@ impl Namespaces {
 }
 
 impl Written {
-    /// What is said about the cluster, if it holds together.
+    /// Returns the facts about the cluster, or an error if a value is invalid.
     pub(super) fn site(&self, document: &Document) -> Result<Site, Error> {
         let domain = &self.label_domain;
         if !is_label_domain(domain) {
@@ -175,7 +175,8 @@ impl Written {
     }
 }
 
-/// The prefix of a label's key: a DNS subdomain (RFC 1123), with room for `access.` before it.
+/// Returns true if the text can be the prefix of a label key: a DNS subdomain (RFC 1123) with room for `access.` before
+/// it.
 fn is_label_domain(text: &str) -> bool {
     let part = |part: &str| {
         !part.is_empty()
@@ -195,7 +196,8 @@ fn is_label_value(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
-/// Writes out what may be written short: `any-port: warn` for `any-port: {mode: warn}`. YAML 1.1 reads `off` as false.
+/// Expands short forms: `any-port: warn` becomes `any-port: {mode: warn}`. YAML 1.1 reads `off` as false, so false
+/// becomes the mode `off`.
 pub(super) fn normalise(value: &mut Value) {
     let mut rules: Vec<&mut Value> = Vec::new();
     if let Some(root) = value.as_object_mut() {

@@ -1,4 +1,4 @@
-//! What a certificate says of itself, and whether another one signed it.
+//! The contents of a certificate, and a check of its issuer.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,32 +13,32 @@ use x509_parser::extensions::GeneralName;
 
 use super::{Error, Pem, time};
 
-/// What a certificate says of itself.
+/// The contents of a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// From when on it is valid.
+    /// The start of its validity.
     pub not_before: SystemTime,
-    /// When it expires.
+    /// The end of its validity.
     pub not_after: SystemTime,
-    /// The names and addresses that it is for.
+    /// The DNS names and IP addresses that it covers.
     pub names: Vec<String>,
-    /// Whether it may sign others.
+    /// True if it is a CA, which may sign other certificates.
     pub is_ca: bool,
 }
 
 impl Facts {
-    /// Of the first certificate in a PEM.
+    /// Reads the first certificate of a PEM.
     ///
     /// # Errors
-    /// There is none that could be read.
+    /// The PEM has no certificate that can be read.
     pub fn of(certificate: &str) -> Result<Self, Error> {
         Self::read(&first(certificate)?)
     }
 
-    /// Of a certificate that its key belongs to.
+    /// Reads the first certificate of a PEM, and checks that the key belongs to it.
     ///
     /// # Errors
-    /// One of the two cannot be read, or they do not belong together.
+    /// The certificate or the key cannot be read, or they do not belong together.
     pub fn of_pair(pem: &Pem) -> Result<Self, Error> {
         let certificate = first(&pem.certificate)?;
         let (_, parsed) =
@@ -67,13 +67,13 @@ impl Facts {
         })
     }
 
-    /// Whether it is valid at this time.
+    /// Returns true if the certificate is valid at this time.
     #[must_use]
     pub fn is_valid(&self, now: SystemTime) -> bool {
         self.not_before <= now && now < self.not_after
     }
 
-    /// Whether two thirds of its life are over.
+    /// Returns true if two thirds of the certificate's lifetime have passed.
     #[must_use]
     pub fn is_old(&self, now: SystemTime) -> bool {
         let life = self.not_after.duration_since(self.not_before).unwrap_or_default();
@@ -96,16 +96,17 @@ fn first(certificate: &str) -> Result<CertificateDer<'static>, Error> {
     }
 }
 
-/// Whether a client that trusts this CA alone would take this serving certificate for one of its names, while both are
+/// Checks that a client that trusts only this CA accepts this serving certificate for one of its names, while both are
 /// valid.
 ///
 /// # Errors
-/// It would not, and why.
+/// The reason why the client rejects the certificate.
 pub fn signs(ca: &str, leaf: &str) -> Result<(), Error> {
     let (authority, facts) = (Facts::of(ca)?, Facts::of(leaf)?);
     let name = facts.names.first().ok_or_else(|| Error::X509("it is for no name".to_owned()))?;
     let name = ServerName::try_from(name.as_str()).map_err(|error| Error::X509(error.to_string()))?;
-    // When both have begun. A machine whose clock is behind may sign with a CA that is younger than it thinks.
+    // The first second at which both are valid. A machine whose clock is behind may sign with a CA that is not valid
+    // yet.
     let begun = facts.not_before.max(authority.not_before) + Duration::from_secs(1);
     let begun = UnixTime::since_unix_epoch(begun.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
     let mut roots = RootCertStore::empty();
@@ -171,7 +172,7 @@ mod tests {
         let leaf = new_leaf_for(&one, &["localhost".to_owned()], validity).unwrap();
         assert!(signs(&one.certificate, &leaf.certificate).is_ok());
         assert!(signs(&other.certificate, &leaf.certificate).is_err());
-        // It may have expired long ago; that is another question.
+        // Expiry is not checked here.
         let old = Validity { now: now - 100 * DAY, lifetime: DAY };
         let ca = new_ca_for("test CA", old).unwrap();
         let leaf = new_leaf_for(&ca, &["localhost".to_owned()], old).unwrap();

@@ -1,4 +1,4 @@
-//! Certificates: making them, reading them, when they expire.
+//! Certificates: creation, parsing and expiry.
 
 mod facts;
 
@@ -13,74 +13,74 @@ use rcgen::{
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// How long a CA of our own is valid.
+/// The lifetime of a generated CA: 10 years.
 const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// How long a serving certificate of our own is valid.
+/// The lifetime of a generated serving certificate: 1 year.
 const LEAF_LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// From when on a certificate is to be valid, and for how long.
+/// The validity of a new certificate.
 #[derive(Clone, Copy, Debug)]
 pub struct Validity {
-    /// Now. It is valid from a little earlier on, since clocks differ: a certificate that is valid only from now on is
-    /// refused by a machine that is behind.
+    /// The current time. The certificate is valid from 1 hour earlier, so that machines whose clock is behind accept
+    /// it.
     pub now: SystemTime,
-    /// How long it is valid from now on.
+    /// The lifetime, counted from `now`.
     pub lifetime: Duration,
 }
 
-/// By how much the clocks of those who look at a certificate may be behind.
+/// The clock skew that new certificates tolerate.
 pub(crate) const BACKDATED: Duration = Duration::from_secs(3600);
 
 /// A certificate and its key, as PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pem {
-    /// The certificate, with its chain if there is one.
+    /// The certificate, and its chain if it has one.
     pub certificate: String,
     /// The private key.
     pub key: String,
 }
 
-/// A certificate that cannot be used, or made.
+/// An error of reading or creating a certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The PEM does not hold what it should.
+    /// The PEM cannot be parsed.
     #[error("the {what} is not PEM: {problem}")]
     Pem {
-        /// Certificate or key.
+        /// `certificate` or `key`.
         what: &'static str,
-        /// What is wrong with it.
+        /// The error of the parser.
         problem: String,
     },
-    /// There is no certificate in the file.
+    /// The file has no certificate.
     #[error("there is no certificate in it")]
     NoCertificate,
-    /// Certificate and key cannot be served.
+    /// The server cannot use the certificate with the key.
     #[error("certificate and key cannot be used together: {0}")]
     Pair(#[from] rustls::Error),
-    /// A certificate could not be read.
+    /// The certificate cannot be parsed.
     #[error("the certificate cannot be read: {0}")]
     X509(String),
-    /// The key is that of another certificate.
+    /// The key belongs to another certificate.
     #[error("the key does not belong to the certificate")]
     NotItsKey,
-    /// A certificate could not be made.
+    /// The certificate could not be created.
     #[error("a certificate could not be made: {0}")]
     Make(#[from] rcgen::Error),
 }
 
-/// A new CA with this name. It has to be another name than that of the certificates it signs, which is `portcullis`:
-/// OpenSSL takes a certificate that is named as its issuer for one that signed itself.
+/// Creates a CA with this name. The name must differ from `portcullis`, the name of the certificates that the CA signs:
+/// OpenSSL treats a certificate with the same name as its issuer as self-signed.
 ///
 /// # Errors
-/// The system has no randomness, or no such algorithm.
+/// The system has no source of randomness, or does not support the algorithm.
 pub fn new_ca(name: &str) -> Result<Pem, Error> {
     new_ca_for(name, Validity { now: SystemTime::now(), lifetime: CA_LIFETIME })
 }
 
-/// A new CA with this name, which is valid then.
+/// Creates a CA with this name and validity.
 ///
 /// # Errors
-/// The system has no randomness, or no such algorithm.
+/// The system has no source of randomness, or does not support the algorithm.
 pub fn new_ca_for(name: &str, validity: Validity) -> Result<Pem, Error> {
     let key = KeyPair::generate()?;
     let mut params = params(name, validity);
@@ -90,18 +90,18 @@ pub fn new_ca_for(name: &str, validity: Validity) -> Result<Pem, Error> {
     Ok(Pem { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
-/// A new serving certificate of this CA for these names and addresses.
+/// Creates a serving certificate for these names and addresses, signed by this CA.
 ///
 /// # Errors
-/// The CA cannot be read, or a name cannot stand in a certificate.
+/// The CA cannot be read, or a name is not valid in a certificate.
 pub fn new_leaf(ca: &Pem, names: &[String]) -> Result<Pem, Error> {
     new_leaf_for(ca, names, Validity { now: SystemTime::now(), lifetime: LEAF_LIFETIME })
 }
 
-/// A new serving certificate of this CA for these names and addresses, which is valid then.
+/// Creates a serving certificate for these names and addresses with this validity, signed by this CA.
 ///
 /// # Errors
-/// The CA cannot be read, or a name cannot stand in a certificate.
+/// The CA cannot be read, or a name is not valid in a certificate.
 pub fn new_leaf_for(ca: &Pem, names: &[String], validity: Validity) -> Result<Pem, Error> {
     let ca_key = KeyPair::from_pem(&ca.key)?;
     let issuer = Issuer::from_ca_cert_pem(&ca.certificate, ca_key)?;
@@ -128,23 +128,23 @@ fn params(name: &str, Validity { now, lifetime }: Validity) -> CertificateParams
     params
 }
 
-/// A pair that can be served.
+/// A certificate and key for a server.
 #[derive(Debug)]
 pub struct Identity {
-    /// The certificate first, then its chain.
+    /// The certificate, followed by its chain.
     pub chain: Vec<CertificateDer<'static>>,
-    /// Its key.
+    /// The private key of the certificate.
     pub key: PrivateKeyDer<'static>,
-    /// When the certificate expires.
+    /// The expiry time of the certificate.
     pub not_after: SystemTime,
 }
 
 impl Identity {
-    /// Reads a pair.
+    /// Parses a certificate and its key.
     ///
     /// # Errors
-    /// One of the two is not PEM, or there is no certificate. Whether the two belong together is found out when they
-    /// are served.
+    /// The certificate or the key is not PEM, or the certificate is missing or cannot be parsed. A key of another
+    /// certificate is reported only when the pair is served.
     pub fn read(certificate: &[u8], key: &[u8]) -> Result<Self, Error> {
         let fault = |what| move |error: rustls::pki_types::pem::Error| Error::Pem { what, problem: error.to_string() };
         let chain: Vec<CertificateDer<'static>> =
@@ -156,7 +156,7 @@ impl Identity {
     }
 }
 
-/// When a certificate expires.
+/// The expiry time of a certificate.
 fn expiry(certificate: &CertificateDer<'_>) -> Result<SystemTime, Error> {
     let (_, parsed) =
         x509_parser::parse_x509_certificate(certificate).map_err(|error| Error::X509(error.to_string()))?;
