@@ -1,11 +1,11 @@
-//! A JSON value with the line of every part.
+//! Parses a JSON value with the line of each part.
 
 use serde_json::Value;
 
 use super::tree::Builder;
 use super::{Document, Error, scalar};
 
-/// Reads a text that is known to be one valid JSON value, or to lack only valid escapes in its strings.
+/// Reads a text that is one valid JSON value, except that its strings may have invalid escapes.
 pub(super) fn read(text: &str) -> Result<Document, Error> {
     let mut builder = Builder::default();
     let mut line = 1;
@@ -34,7 +34,7 @@ pub(super) fn read(text: &str) -> Result<Document, Error> {
     Ok(builder.document(1))
 }
 
-/// The length of the string at the start of a text, with its quotes.
+/// The length of the string literal at the start of a text, including its quotes.
 fn string_length(text: &str) -> usize {
     let mut is_escaped = false;
     for (position, byte) in text.bytes().enumerate().skip(1) {
@@ -48,7 +48,7 @@ fn string_length(text: &str) -> usize {
     text.len()
 }
 
-/// The value of a string, a number, true, false or null.
+/// Parses a string, a number, true, false or null.
 fn value(token: &str) -> Result<Value, String> {
     if token.starts_with(|first: char| first.is_ascii_digit() || first == '-') {
         return scalar::json_number(token).ok_or_else(|| format!("`{token}` is a number out of range"));

@@ -1,9 +1,9 @@
-//! Files of manifests, read as `kubectl` reads them, with the line of every part.
+//! Manifest files, read as `kubectl` reads them, with the line of each part.
 //!
 //! `kubectl` splits a file at lines that start with `---` and converts each part to JSON by the rules of YAML 1.1
-//! (`k8s.io/apimachinery/pkg/util/yaml` and `sigs.k8s.io/yaml`, a fork of go-yaml 2): `hostNetwork: yes` is true, `8e3` is
-//! 8000. A reader of YAML 1.2 would take `yes` for a string and let the pod pass, so this module resolves plain scalars by
-//! those rules. `tests/layouts` holds it against recorded answers of `kubectl`.
+//! (`k8s.io/apimachinery/pkg/util/yaml` and `sigs.k8s.io/yaml`, a fork of go-yaml 2): `hostNetwork: yes` is true, `8e3`
+//! is 8000. A YAML 1.2 parser would read `yes` as a string and miss the hostNetwork pod. This module therefore resolves
+//! plain scalars by the rules of YAML 1.1. `tests/layouts` compares it with recorded answers of `kubectl`.
 
 mod json;
 mod scalar;
@@ -20,11 +20,11 @@ use crate::model::{Path, Step};
 /// One document of a file.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// Its content. Null for an empty document.
+    /// The content. Null for an empty document.
     pub value: Value,
-    /// The line on which it starts, from 1.
+    /// The line on which the document starts, from 1.
     pub line: usize,
-    /// Text that `kubectl` drops without a word.
+    /// Text that `kubectl` drops silently.
     pub dropped: Vec<Error>,
     lines: Lines,
 }
@@ -48,13 +48,13 @@ impl Lines {
     }
 }
 
-/// Why a text could not be read.
+/// An error of reading a text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
 pub struct Error {
     /// The line, from 1.
     pub line: usize,
-    /// What is wrong there.
+    /// The problem.
     pub problem: String,
 }
 
@@ -73,7 +73,7 @@ impl Document {
         self
     }
 
-    /// The line on which a part of the document is written: of the nearest enclosing part that is written at all.
+    /// The line of a part of the document. If the part is missing, the line of the nearest enclosing part that exists.
     #[must_use]
     pub fn line_of(&self, path: &Path) -> usize {
         let mut lines = &self.lines;
@@ -91,10 +91,11 @@ impl Document {
         lines.line
     }
 
-    /// The documents in this one: the items of a list, or itself.
+    /// Splits a list into its items. Returns any other document unchanged.
     ///
-    /// An item without `kind` and `apiVersion` gets those of its list, without `List`: `kubectl get --raw` prints such items,
-    /// and `kubectl apply` reads them so (`decodeToList` in `k8s.io/apimachinery/pkg/apis/meta/v1/unstructured`).
+    /// An item without `kind` and `apiVersion` inherits them from its list, without the suffix `List`. `kubectl get
+    /// --raw` prints such items, and `kubectl apply` reads them this way (`decodeToList` in
+    /// `k8s.io/apimachinery/pkg/apis/meta/v1/unstructured`).
     #[must_use]
     pub fn items(mut self) -> Vec<Self> {
         let text = |name: &str| self.value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -124,10 +125,11 @@ impl Document {
     }
 }
 
-/// Reads every document of a text, YAML or JSON objects one after another, and takes nothing that `kubectl` would drop.
+/// Reads every document of a text: YAML documents, or consecutive JSON objects. Text that `kubectl` would drop is an
+/// error.
 ///
 /// # Errors
-/// The first place that cannot be read, or where a key appears twice.
+/// The first place that cannot be read, or that has text that `kubectl` would drop, such as a repeated key.
 pub fn read(text: &str) -> Result<Vec<Document>, Error> {
     let read_strictly = |document: Result<Document, Error>| {
         let mut document = document?;
@@ -136,7 +138,8 @@ pub fn read(text: &str) -> Result<Vec<Document>, Error> {
     read_each(text).into_iter().map(read_strictly).collect()
 }
 
-/// Reads every document of a text as `kubectl` reads it. A document that cannot be read is an error in its place.
+/// Reads every document of a text as `kubectl` reads it. A document that cannot be read becomes an error at its
+/// position.
 #[must_use]
 pub fn read_each(text: &str) -> Vec<Result<Document, Error>> {
     let read = |part: split::Part<'_>| {

@@ -1,11 +1,11 @@
-//! The value of a scalar: `resolve.go` of go-yaml 2, and what `encoding/json` makes of it.
+//! Resolves scalars like `resolve.go` of go-yaml 2 followed by `encoding/json`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use granit_parser::{ScalarStyle, Tag};
 use serde_json::{Number, Value};
 
-/// The value of a scalar of this style with this tag.
+/// Resolves a scalar of this style with this tag.
 pub(super) fn read(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
     let Some(tag) = tag else {
         return if style == ScalarStyle::Plain { plain(text) } else { Ok(Value::String(text.to_owned())) };
@@ -27,7 +27,7 @@ pub(super) fn read(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<
     }
 }
 
-/// A plain scalar without a tag.
+/// Resolves a plain scalar without a tag.
 fn plain(text: &str) -> Result<Value, String> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
@@ -52,19 +52,20 @@ fn plain(text: &str) -> Result<Value, String> {
     Ok(number.map_or_else(|| Value::String(text.to_owned()), |number| Value::Number(as_sent(number))))
 }
 
-/// A number of JSON. `serde_json` would round some floats to a neighbour.
+/// Parses a JSON number. `serde_json` would round some floats to a neighbouring value.
 pub(super) fn json_number(text: &str) -> Option<Value> {
     let number = text.parse::<i64>().map(Number::from).ok().or_else(|| decimal(text))?;
     Some(Value::Number(as_sent(number)))
 }
 
-/// A number as a client sends it, read and written once by `encoding/json`: `80.0` and `8e1` are 80.
+/// Converts a number to the form that a client sends after a round trip through `encoding/json`: `80.0` and `8e1`
+/// become 80.
 fn as_sent(number: Number) -> Number {
     if number.is_i64() {
         return number;
     }
     let Some(float) = number.as_f64() else { return number };
-    // 2⁶³, the first number beyond i64.
+    // 2⁶³, the first number above the range of i64.
     const BEYOND: f64 = 9_223_372_036_854_775_808.0;
     #[allow(clippy::cast_possible_truncation, reason = "it is a whole number within the range")]
     if float.fract() == 0.0 && (-BEYOND..BEYOND).contains(&float) {
@@ -73,7 +74,7 @@ fn as_sent(number: Number) -> Number {
     Number::from_f64(float).unwrap_or(number)
 }
 
-/// `strconv.ParseInt` and `ParseUint` with base 0: the prefix gives the base.
+/// Parses an integer like `strconv.ParseInt` and `ParseUint` with base 0: the prefix selects the base.
 fn integer(text: &str) -> Option<Number> {
     let (sign, digits) = sign(text);
     let (base, digits) = match digits.as_bytes() {
@@ -89,13 +90,13 @@ fn integer(text: &str) -> Option<Number> {
     let unsigned = u64::from_str_radix(digits, base);
     match sign {
         "-" => i64::from_str_radix(&format!("-{digits}"), base).ok().map(Number::from),
-        // ParseUint takes no sign.
+        // ParseUint accepts no sign, so the number has to fit into an i64.
         "+" => unsigned.ok().and_then(|number| i64::try_from(number).ok()).map(Number::from),
         _ => unsigned.ok().map(Number::from),
     }
 }
 
-/// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`, if it is finite.
+/// Parses `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`. None if the value is not finite.
 fn decimal(text: &str) -> Option<Number> {
     let is_allowed = |c: char| c.is_ascii_digit() || matches!(c, '.' | 'e' | 'E' | '-' | '+');
     if !text.chars().all(is_allowed) {
@@ -104,7 +105,7 @@ fn decimal(text: &str) -> Option<Number> {
     Number::from_f64(text.parse().ok()?)
 }
 
-/// A second sign after `0b`, which go-yaml takes.
+/// Parses a binary number with a sign after `0b`, which go-yaml accepts.
 fn binary(text: &str) -> Option<Number> {
     let digits = text.strip_prefix("0b")?;
     i64::from_str_radix(digits, 2).ok().map(Number::from)

@@ -1,4 +1,4 @@
-//! Where a file is cut into documents: `YAMLOrJSONDecoder` of `k8s.io/apimachinery/pkg/util/yaml`.
+//! Splits a file into documents like `YAMLOrJSONDecoder` of `k8s.io/apimachinery/pkg/util/yaml`.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use super::Error;
 pub(super) struct Part<'a> {
     pub(super) format: Format,
     pub(super) text: Cow<'a, str>,
-    /// The number of lines before it.
+    /// The number of lines before the document.
     pub(super) line: usize,
 }
 
@@ -22,8 +22,9 @@ pub(super) enum Format {
     Yaml,
 }
 
-/// The documents of a text. A text that starts with `{` is a stream of JSON objects for as long as it is valid JSON. What
-/// follows none or one of them is read as YAML; what follows several is an error.
+/// Splits a text into documents. A text that starts with `{` is a stream of JSON objects for as long as it is valid
+/// JSON. If that ends after at most one object, the rest is read as YAML. If it ends after several objects, the rest is
+/// an error.
 pub(super) fn parts(text: &str) -> Vec<Result<Part<'_>, Error>> {
     let mut parts = Vec::new();
     let (mut start, mut line) = (0, 0);
@@ -58,7 +59,8 @@ pub(super) fn parts(text: &str) -> Vec<Result<Part<'_>, Error>> {
     parts
 }
 
-/// Cuts a text at lines that start with `---`. Every line of a part ends with a line feed and nothing else, the last one too.
+/// Splits a text at lines that start with `---`. Every line of a part, including the last one, ends with a line feed
+/// only.
 fn yaml_parts<'a>(text: &'a str, before: usize, parts: &mut Vec<Result<Part<'a>, Error>>) {
     let has_breaks = text.contains(BREAKS);
     let mut part = String::new();
@@ -96,7 +98,8 @@ fn yaml_parts<'a>(text: &'a str, before: usize, parts: &mut Vec<Result<Part<'a>,
     parts.extend(take(&mut part, first));
 }
 
-/// Breaks of YAML 1.1, which the parser of YAML 1.2 takes for text: one would end a comment for `kubectl` alone.
+/// Line breaks of YAML 1.1. The YAML 1.2 parser reads them as text, so without a replacement only `kubectl` would end a
+/// comment there.
 const BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
 fn count_lines(text: &str) -> usize {

@@ -1,4 +1,4 @@
-//! A document as its parser reports it, part by part.
+//! Builds a document from the parts that a parser reports.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ const MAX_DEPTH: usize = 128;
 /// Maximum number of values that the aliases of a document may add to it.
 const MAX_ALIASED: usize = 1_000_000;
 
-/// Number of keys from which a map is searched by hash.
+/// Number of keys from which a map has a hash index.
 const FEW_KEYS: usize = 16;
 
 /// A part of a document with its line.
@@ -19,7 +19,7 @@ const FEW_KEYS: usize = 16;
 pub(super) struct Node {
     line: usize,
     content: Content,
-    /// Whether it is `<<` and unquoted: as a key it merges maps.
+    /// True for an unquoted `<<`, which merges maps if it is a key.
     is_merge: bool,
 }
 
@@ -37,9 +37,9 @@ struct Open {
     anchor: usize,
     /// The key whose value comes next.
     key: Option<Key>,
-    /// For each entry of a map whether the map itself has it, or a merge brought it in.
+    /// For each entry of a map: true if the map itself has the key, false if a merge added it.
     is_own: Vec<bool>,
-    /// The position of each key of a map with many entries.
+    /// The hash index of a map with many keys: the position of each key.
     positions: HashMap<String, usize>,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// The finished document. One without content starts on this line.
+    /// Returns the finished document. `line` is used for a document without content.
     pub(super) fn document(self, line: usize) -> Document {
         let root = self.root.unwrap_or_else(|| Node::scalar(Value::Null, line));
         let line = root.line;
@@ -126,7 +126,7 @@ impl Builder {
     /// Adds a complete node to the list or map around it.
     fn close(&mut self, node: Node, anchor: usize) -> Result<(), String> {
         if anchor != 0 {
-            // Anchors within anchors are copies of copies.
+            // Nested anchors store copies of copies, so all of them count.
             self.count(node.size())?;
             self.anchors.insert(anchor, node.clone());
         }
@@ -176,8 +176,8 @@ impl Open {
         false
     }
 
-    /// The merge key of YAML 1.1. go-yaml 2 sets the keys of the map where `<<` stands, so that they replace the keys before
-    /// it. Of several maps the first one counts.
+    /// Applies the merge key of YAML 1.1. go-yaml 2 sets the merged keys at the position of `<<`, so they replace
+    /// earlier keys of the map. If several maps are merged, the first one takes precedence.
     fn merge(&mut self, from: Node) -> Result<(), String> {
         match from.content {
             Content::Map(entries) => self.merge_map(entries),
@@ -223,7 +223,7 @@ impl Node {
         }
     }
 
-    /// The value, and the lines of its parts.
+    /// Splits the node into its value and the lines of its parts.
     fn apart(self) -> (Value, Lines) {
         let mut lines = Lines { line: self.line, ..Lines::default() };
         let value = match self.content {

@@ -1,4 +1,4 @@
-//! A YAML document with the line of every part.
+//! Parses a YAML document with the line of each part.
 
 use std::borrow::Cow;
 
@@ -7,18 +7,18 @@ use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError};
 use super::tree::Builder;
 use super::{Document, Error, scalar};
 
-/// Maximum nesting for the parser. The tree has a limit of its own, with a clearer message.
+/// Maximum nesting for the parser. The tree has a lower limit with a clearer message.
 const MAX_NESTING: usize = 1024;
 
 /// Maximum number of places in a document where tabs are replaced. Each one costs another pass.
 const MAX_TABBED_PLACES: usize = 16;
 
-/// Reads the first document of a text, as go-yaml does: `kubectl` drops the others without a word.
+/// Reads the first document of a text, as go-yaml does. `kubectl` drops the others silently.
 pub(super) fn read(text: &str) -> Result<Document, Error> {
     let mut text = Cow::Borrowed(text.strip_prefix('\u{feff}').unwrap_or(text));
     for _ in 0..MAX_TABBED_PLACES {
         match attempt(&text) {
-            // go-yaml takes tabs for spaces between the parts of a flow collection.
+            // go-yaml accepts tabs as spaces between the parts of a flow collection.
             Err(Problem {
                 kind: Some(ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation), line, ..
             }) => {
@@ -35,7 +35,7 @@ pub(super) fn read(text: &str) -> Result<Document, Error> {
 struct Problem {
     line: usize,
     problem: String,
-    /// Set where the parser, and not the tree, reports it.
+    /// The error kind of the parser. None if the error comes from the tree.
     kind: Option<ErrorKind>,
 }
 
@@ -87,7 +87,7 @@ fn attempt(text: &str) -> Result<Document, Problem> {
 
 const AFTER_THE_END: &str = "kubectl ignores this text after the end of the document; start another one with `---`";
 
-/// The text with spaces instead of tabs at the start of this line and of those below it that start with tabs too.
+/// Replaces tabs by spaces in the indentation of this line, and of the following lines that are indented with tabs.
 fn without_tabs(text: &str, line: usize) -> String {
     let mut out = String::with_capacity(text.len());
     let mut is_over = false;
@@ -105,7 +105,7 @@ fn without_tabs(text: &str, line: usize) -> String {
     out
 }
 
-/// The line of the text that follows a document, if any does.
+/// The line of the text that follows the document, if any.
 fn next_content<'a>(events: &mut Parser<'a, impl granit_parser::BorrowedInput<'a>>) -> Option<usize> {
     loop {
         match events.next_event()? {
