@@ -1,7 +1,7 @@
-//! The spellings of network policy, and of the objects that it concerns.
+//! The dialects: the kinds of objects that Portcullis reads, and their translation to and from the model.
 //!
-//! One folder a dialect: what its manifests look like, how they are read into the [model](crate::model), and how a
-//! [`Fix`] is written in it. No other module knows the names of YAML fields.
+//! Each dialect has its own module. It defines the fields of its manifests, reads them into the [model](crate::model),
+//! and writes a [`Fix`] as a patch. No other module knows the names of YAML fields.
 
 mod cidr;
 mod error;
@@ -27,7 +27,7 @@ pub use written::{Manifest, Metadata, Origin, Written};
 
 use crate::model::{Fix, Object};
 
-/// Every dialect there is.
+/// All dialects.
 pub const DIALECTS: &[&dyn Dialect] = &[
     &kubernetes::Kubernetes,
     &cilium::Cilium,
@@ -38,47 +38,47 @@ pub const DIALECTS: &[&dyn Dialect] = &[
     &service::Services,
 ];
 
-/// One way to write objects of a cluster.
+/// A group of kinds whose manifests are read and fixed in the same way.
 pub trait Dialect: Sync {
-    /// The name in the documentation, and of the folder.
+    /// The name of the dialect in the documentation, and of its module.
     fn name(&self) -> &'static str;
 
-    /// The kinds that are written in it.
+    /// The kinds that the dialect reads.
     fn kinds(&self) -> &'static [Kind];
 
     /// Reads a manifest of one of its kinds.
     ///
     /// # Errors
-    /// The first place at which the manifest is not what the kind may be.
+    /// The first place at which the manifest does not match its kind.
     fn read(&self, manifest: &Manifest<'_>) -> Result<Object, ReadError>;
 
-    /// Writes a fix as a JSON patch for the manifest. None where the dialect cannot say it.
+    /// Writes a fix as a JSON patch for the manifest. None if the dialect cannot express it.
     fn fix(&self, fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch>;
 }
 
 /// A kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// The API group; empty for the core.
+    /// The API group. Empty for the core group.
     pub group: &'static str,
-    /// The versions of it that are understood.
+    /// The supported versions.
     pub versions: &'static [&'static str],
     /// The kind.
     pub kind: &'static str,
 }
 
-/// What is known about a kind.
+/// The support for a kind.
 #[derive(Clone, Copy)]
 pub enum Claim {
-    /// It is read by this dialect.
+    /// This dialect reads the kind.
     Known(&'static dyn Dialect),
     /// A dialect reads the kind, but only in these versions.
     OtherVersions(&'static [&'static str]),
-    /// No dialect reads it.
+    /// No dialect reads the kind.
     Unknown,
 }
 
-/// Who reads objects of this kind.
+/// Finds the dialect that reads objects of this kind.
 #[must_use]
 pub fn claim(api_version: &str, kind: &str) -> Claim {
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
@@ -97,7 +97,7 @@ pub fn claim(api_version: &str, kind: &str) -> Claim {
 /// Reads a manifest, if a dialect reads its kind.
 ///
 /// # Errors
-/// The manifest is of a version that is not understood, or is not what its kind may be.
+/// The version is not supported, or the manifest does not match its kind.
 pub fn read(manifest: &Manifest<'_>) -> Result<Option<Object>, ReadError> {
     match claim(manifest.api_version, manifest.kind) {
         Claim::Known(dialect) => dialect.read(manifest).map(Some),
@@ -106,7 +106,7 @@ pub fn read(manifest: &Manifest<'_>) -> Result<Option<Object>, ReadError> {
     }
 }
 
-/// Writes a fix for a manifest as a JSON patch, if its dialect can say it.
+/// Writes a fix for a manifest as a JSON patch, if its dialect can express it.
 #[must_use]
 pub fn fix(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
     match claim(manifest.api_version, manifest.kind) {

@@ -1,4 +1,4 @@
-//! A manifest as it is written: what every kind has in common.
+//! A manifest as written: the parts that all kinds share.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,25 +13,25 @@ use super::{ReadError, strict};
 use crate::budget;
 use crate::model::{Fault, Labels, ObjectRef, Path};
 
-/// An object as it is written.
+/// An object as written.
 #[derive(Clone, Copy, Debug)]
 pub struct Manifest<'a> {
     /// Group and version.
     pub api_version: &'a str,
     /// The kind.
     pub kind: &'a str,
-    /// Its fields, still as text.
+    /// The fields, not parsed yet.
     pub written: Written<'a>,
-    /// Who wrote it so.
+    /// The origin of the manifest, which decides if defaults are filled in.
     pub origin: Origin<'a>,
 }
 
-/// Who wrote a manifest so.
+/// The origin of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin<'a> {
-    /// Its author: nothing is defaulted.
+    /// The author, as in a file: no defaults are filled in.
     Author,
-    /// The API server, for this namespace: defaults are filled in.
+    /// The API server, as in an admission request: defaults are filled in.
     Server {
         /// The namespace of the request, if it has one.
         namespace: Option<&'a str>,
@@ -39,8 +39,8 @@ pub enum Origin<'a> {
 }
 
 parts! {
-    /// The fields of an object that mean something here. They are found in one pass over the text, and read when they are
-    /// needed.
+    /// The fields of an object that Portcullis reads. They are found in one pass over the text, and parsed when they
+    /// are needed.
     pub struct Written passing ["apiVersion", "kind"] {
         /// `metadata`.
         metadata: "metadata" => Metadata<'a>,
@@ -56,7 +56,7 @@ parts! {
 }
 
 parts! {
-    /// The fields of `metadata` that mean something here.
+    /// The fields of `metadata` that Portcullis reads.
     pub struct Metadata passing [] {
         /// `name`.
         name: "name" => &'a RawValue,
@@ -82,7 +82,7 @@ parts! {
 }
 
 impl<'a> Manifest<'a> {
-    /// The manifest in this text.
+    /// Reads a manifest from JSON.
     ///
     /// # Errors
     /// The text is not JSON.
@@ -91,7 +91,7 @@ impl<'a> Manifest<'a> {
         Ok(Self { api_version, kind, written, origin })
     }
 
-    /// The object that it is about. A request knows the namespace, a file may not.
+    /// The reference to the object. A request knows the namespace; a file may not.
     pub(super) fn id(&self) -> Result<ObjectRef, ReadError> {
         if !self.written.is_object {
             return Err(ReadError::at(&Path::root(), "it has to be an object"));
@@ -113,13 +113,13 @@ impl<'a> Manifest<'a> {
         })
     }
 
-    /// Whether the object is being deleted already.
+    /// Returns true if the object is already being deleted.
     #[must_use]
     pub fn deleting(&self) -> bool {
         self.metadata().deletion_timestamp.is_some()
     }
 
-    /// When the object was made, where that is said. Nobody but the API server says it, so what is no time says nothing.
+    /// The creation time, if it is set. Only the API server sets it, so an invalid time is treated as missing.
     pub(super) fn created(&self) -> Option<jiff::Timestamp> {
         serde_json::from_str(self.metadata().creation_timestamp?.get()).ok()
     }
@@ -130,7 +130,8 @@ impl<'a> Manifest<'a> {
         Ok(labels.map(|LabelMap(labels)| labels).unwrap_or_default())
     }
 
-    /// Those annotations of the object that can mean something here. Reading the others would cost more than most decisions.
+    /// The annotations of the object that Portcullis reads. If the text has none of their names, it is not parsed,
+    /// since that would cost more than most decisions.
     pub(super) fn annotations(&self) -> Result<Labels, ReadError> {
         let Some(written) = self.metadata().annotations else { return Ok(Labels::default()) };
         if !ANNOTATIONS.iter().any(|name| written.get().contains(name)) {
@@ -141,7 +142,7 @@ impl<'a> Manifest<'a> {
         Ok(all.iter().filter(|(key, _)| means_something(key)).collect())
     }
 
-    /// An annotation of the object.
+    /// The annotation of the object with this key.
     pub(super) fn annotation(&self, key: &str) -> Result<Option<Box<str>>, ReadError> {
         let Some(written) = self.metadata().annotations.filter(|written| written.get().contains(key)) else {
             return Ok(None);
@@ -150,23 +151,24 @@ impl<'a> Manifest<'a> {
         Ok(all.and_then(|LabelMap(all)| all.get(key).map(Box::from)))
     }
 
-    /// Which one of all objects that ever had its name it is. Empty where the API server did not write it.
+    /// The UID, which differs for each object that ever had this name. Empty if the API server did not set it.
     pub(super) fn uid(&self) -> Result<Box<str>, ReadError> {
         let uid = field(self.metadata().uid, &Path::root().field("metadata").field("uid"))?;
         Ok(uid.unwrap_or_default())
     }
 
-    /// The spec, as the wire struct of its kind.
+    /// Parses the spec into the wire struct of its kind.
     pub(super) fn spec<T: DeserializeOwned + Default>(&self) -> Result<T, ReadError> {
         self.written.spec.map_or_else(|| Ok(T::default()), |spec| parse(spec, &Path::root().field("spec")))
     }
 
-    /// The spec, as the wire struct of its kind. Fields that the kind does not have are added to the faults.
+    /// Parses the spec into the wire struct of its kind. Fields that the kind does not have are added to `faults`.
     pub(super) fn strict_spec<T: DeserializeOwned + Default>(&self, faults: &mut Vec<Fault>) -> Result<T, ReadError> {
         self.strict(self.written.spec, "spec", faults).map(Option::unwrap_or_default)
     }
 
-    /// A part of the manifest next to `metadata`. Fields that the kind does not have, here and there, are added to the faults.
+    /// Parses a field next to `metadata`. Fields that the kind does not have, in it or next to it, are added to
+    /// `faults`.
     pub(super) fn strict<T: DeserializeOwned>(
         &self,
         part: Option<&RawValue>,
@@ -183,20 +185,20 @@ impl<'a> Manifest<'a> {
         part.filter(|part| part.get() != "null").map(|part| strict::read(part, &path, self.kind, faults)).transpose()
     }
 
-    /// The metadata; with nothing in it where there is none.
+    /// The metadata. Empty if the manifest has none.
     #[must_use]
     pub fn metadata(&self) -> Metadata<'a> {
         self.written.metadata.unwrap_or_default()
     }
 
-    /// Whether labels and annotations of both are written alike.
+    /// Returns true if the labels and annotations of both manifests have the same text.
     #[must_use]
     pub fn has_same_labels_and_annotations(&self, other: &Self) -> bool {
         let (own, others) = (self.metadata(), other.metadata());
         same(own.labels, others.labels) && same(own.annotations, others.annotations)
     }
 
-    /// Whether it says the same as it did, but that it may have lost finalizers.
+    /// Returns true if the manifest is unchanged from `old`, except that it may have lost finalizers.
     #[must_use]
     pub fn only_loses_finalizers(&self, old: &Self) -> bool {
         fn list<T: DeserializeOwned>(part: Option<&RawValue>) -> Vec<T> {
@@ -215,16 +217,17 @@ impl<'a> Manifest<'a> {
         {
             return false;
         }
-        // Both lists are as long as their author likes.
+        // The lists have no maximum length, so they are compared as hash sets.
         let finalizers: HashSet<String> = list(others.finalizers).into_iter().collect();
         let managers: HashSet<Option<String>> =
             list::<Managed>(own.managed_fields).into_iter().map(|one| one.manager).collect();
-        // Who wrote what is text that anybody can replace.
+        // A user can replace the text of `managedFields`, so none of its managers may be missing.
         list::<String>(own.finalizers).iter().all(|finalizer| finalizers.contains(finalizer))
             && list::<Managed>(others.managed_fields).iter().all(|one| managers.contains(&one.manager))
     }
 
-    /// Whether both say the same but for status and for metadata that means nothing here.
+    /// Returns true if the manifests differ only in status and metadata. Returns false if the annotations changed and have
+    /// an exemption, or if the metadata changed that Calico stores in an annotation.
     #[must_use]
     pub fn differs_in_metadata_only(&self, other: &Self) -> bool {
         let (own, others) = (self.metadata().annotations, other.metadata().annotations);
@@ -238,26 +241,26 @@ impl<'a> Manifest<'a> {
     }
 }
 
-/// The names of the annotations that can mean something here, whatever their domain is.
+/// The endings of the annotation keys that Portcullis reads, under any domain.
 const ANNOTATIONS: [&str; 8] =
     ["/exempt", "/reason", "/until", "/scrape", "/port", "/opened", "/opened-by", "/baseline-status"];
 
-/// Whether an annotation can mean something here.
+/// Returns true if Portcullis reads this annotation.
 pub(super) fn means_something(annotation: &str) -> bool {
     ANNOTATIONS.iter().any(|name| annotation.ends_with(name))
 }
 
-/// Whether two parts are the same text.
+/// Returns true if both parts have the same text, or both are missing.
 fn same(a: Option<&RawValue>, b: Option<&RawValue>) -> bool {
     a.map(RawValue::get) == b.map(RawValue::get)
 }
 
-/// A field that may not be there.
+/// Parses an optional field.
 fn field<T: DeserializeOwned>(part: Option<&RawValue>, path: &Path) -> Result<Option<T>, ReadError> {
     part.map(|part| parse_value(part, path)).transpose().map(Option::flatten)
 }
 
-/// A map of strings. A null value counts as the empty text, as in Go.
+/// A map of strings. A null value is read as an empty string, as in Go.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LabelMap(pub(super) Labels);
 

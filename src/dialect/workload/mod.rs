@@ -125,9 +125,9 @@ impl Dialect for Workloads {
         let root = Path::root();
         let spec = root.field("spec");
         let own = manifest.annotations()?;
-        // Pods get their exemptions from their template, so an exemption there comes first: it is the one that the user who
-        // writes the object needs permission for. Next come the annotations of the Jobs that a CronJob creates, then those of
-        // the object itself.
+        // Pods get their exemptions from their template, so an exemption there comes first: it is the one that the user
+        // who writes the object needs permission for. Next come the annotations of the Jobs that a CronJob creates, then
+        // those of the object itself.
         let exempts = |annotations: &Labels| annotations.iter().any(|(key, _)| key.ends_with("/exempt"));
         let mut of_job = Labels::default();
         let Made { labels, annotations, pod, path } = match manifest.kind {
