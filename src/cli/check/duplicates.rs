@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::Item;
 use super::scopes::Scope;
 
-/// For each item the position of the last manifest of the same object, if it comes later and says another thing.
-/// `kubectl apply` stores one after the other, and the last one stays.
+/// Returns, for each item, the position of the last manifest of the same object, if that one comes later and differs.
+/// `kubectl apply` stores manifests in order, so the last one wins.
 pub(super) fn overwritten(items: &[Item]) -> Vec<Option<usize>> {
     let mut last = HashMap::new();
     let keys: Vec<_> = items.iter().map(key).collect();
@@ -21,10 +21,10 @@ pub(super) fn overwritten(items: &[Item]) -> Vec<Option<usize>> {
     items.iter().zip(&keys).map(overwriting).collect()
 }
 
-/// Group, kind, namespace, name and the place of objects without a namespace.
+/// Group, kind, namespace, name and scope. The scope separates objects in different unnamed namespaces.
 type Key<'a> = (&'a str, &'a str, Option<&'a str>, &'a str, Scope);
 
-/// What tells an object from others in a cluster. None for an object whose name the API server makes up.
+/// Returns the identity of an object in a cluster. None for an object whose name the API server generates.
 fn key(item: &Item) -> Option<Key<'_>> {
     let id = &item.object.id;
     // Calico stores its objects in a second group, under the same names.

@@ -1,4 +1,4 @@
-//! `portcullis check`: manifests judged as the webhook would judge them.
+//! `portcullis check`: judges manifests as the webhook would judge them.
 
 mod duplicates;
 mod scopes;
@@ -25,67 +25,81 @@ use crate::view::{Site, View};
 
 use scopes::{Place, Scope, Scopes};
 
-/// Judge manifests, as the webhook would.
+/// Judge manifests as the webhook would.
 ///
-/// Each manifest is judged against all the others given, and against those of --context: DNS that one policy allows
-/// counts for the pods of another. Manifests without a namespace belong to the namespace of their kustomization, or to one
-/// namespace together. Files in a folder that are no manifests are skipped.
+/// Each manifest is judged together with all other manifests given and with those of --context: DNS that one policy
+/// allows counts for the pods that another policy selects.
+///
+/// A manifest without a namespace goes to the namespace that its kustomization sets. If the kustomization sets none,
+/// its manifests share one unnamed namespace. So do all manifests outside of any kustomization.
+///
+/// Files in a folder that are not manifests are skipped.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: 0 nothing is denied, 1 something is denied, 2 something could not be judged.\n\n\
     Examples:\n  portcullis check manifests/\n  kustomize build . | portcullis check --output json -\n  \
     portcullis check --context cluster-dump.yaml new-policy.yaml")]
 pub(super) struct Arguments {
-    /// Manifests, folders of them, or - for standard input.
+    /// Check these manifest files and folders; `-` reads standard input.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// The configuration [default: the one that ships].
+    /// Read the configuration from this file [default: the built-in configuration].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Judge with another preset than the configuration has, such as `enforce` to see what it will deny.
+    /// Judge with this preset [default: the preset of the configuration].
+    ///
+    /// `enforce` shows what the rules will deny.
     #[arg(long, value_enum, value_name = "PRESET")]
     preset: Option<PresetName>,
-    /// The folder of policies for namespaces [default: the one that ships]. A namespace is judged as it will be, with the
-    /// policies that the controller writes into it.
+    /// Read the baseline policies from this folder [default: the built-in policies].
+    ///
+    /// A namespace is judged with the policies that the controller will write into it.
     #[arg(long, value_name = "FOLDER")]
     policies: Option<PathBuf>,
-    /// Manifests that are there already: they count, and are not judged themselves.
+    /// Add manifests of objects that exist already. Repeatable.
+    ///
+    /// They count for the manifests to check, but are not judged themselves.
     #[arg(long, value_name = "PATH")]
     context: Vec<PathBuf>,
-    /// Files and folders to leave out: a name, or a path with `/`; `*`, `?` and `**` match any text. Repeatable.
+    /// Skip files and folders that match this pattern. Repeatable.
+    ///
+    /// A pattern without `/` matches names, a pattern with `/` matches paths. `?` matches one character, `*` any text
+    /// within a name, `**` any number of folders.
     #[arg(long, value_name = "GLOB")]
     skip: Vec<Glob>,
-    /// Who will apply the manifests: what only some may do is allowed to those whom `bypass` of the configuration lists.
-    /// Without it that is left to the cluster.
+    /// Judge the manifests as if this user applied them.
+    ///
+    /// A change that is restricted to some users is then allowed only to the users and groups in `bypass` of the
+    /// configuration. Without this option such a change is not reported, and the cluster decides when it is applied.
     #[arg(long = "as", value_name = "USER")]
     author: Option<String>,
-    /// A group that they are in.
+    /// Add a group of the user given by --as. Repeatable.
     #[arg(long = "as-group", value_name = "GROUP", requires = "author")]
     author_groups: Vec<String>,
-    /// How to print what was found.
+    /// Print the findings in this format.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
-/// How many patches are shown for one object.
+/// Maximum number of patches shown for one object.
 const FIXES: usize = 100;
 
-/// How to print what was found.
+/// The output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For programs: one JSON object.
+    /// One JSON object for programs.
     Json,
 }
 
-/// How strict the rules are whose mode the configuration does not give itself.
+/// The strictness of the rules for which the configuration sets no mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum PresetName {
-    /// Nothing is denied or shown: findings go to the audit log, logs and metrics.
+    /// Neither deny nor warn: report findings in the audit log, logs and metrics.
     Observe,
-    /// What would be denied is a warning.
+    /// Warn instead of denying.
     Warn,
-    /// Each rule has its own mode.
+    /// Use the mode of each rule.
     Enforce,
 }
 
@@ -145,7 +159,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         let verdict = judged.unwrap_or_else(|exceeded| Verdict {
             judgements: engine::unjudged(&configuration, &object.id, None, false, exceeded).into_iter().collect(),
         });
-        // Each patch reads the manifest anew, and nobody applies hundreds of them to one object by hand.
+        // Each patch parses the manifest again, and a user does not apply hundreds of patches to one object by hand.
         let mut fixes = 0..FIXES;
         entries.extend(verdict.judgements.into_iter().map(|judgement| Entry {
             file: found.file.clone(),
@@ -153,7 +167,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
             fix: judgement.finding.fix.as_ref().filter(|_| fixes.next().is_some()).and_then(|fix| found.fix(fix)),
             judgement,
         }));
-        // A manifest that belongs to several builds is judged in each of them.
+        // A manifest that belongs to several builds is judged in each of them. Equal findings are reported once.
         entries.retain(|entry| {
             let finding = &entry.judgement.finding;
             let (path, message) = (finding.path.to_string(), finding.message.clone());
@@ -181,11 +195,11 @@ struct Item {
     found: Found,
     object: Object,
     scope: Scope,
-    /// Variables in it that do not keep it from being judged.
+    /// Unresolved variables that do not prevent a judgement.
     unresolved: Vec<Unresolved>,
 }
 
-/// Reads the manifests to judge. A manifest without a namespace is one item for each namespace that it goes to.
+/// Reads the manifests to judge. A manifest without a namespace becomes one item for each namespace that it goes to.
 fn read(arguments: &Arguments, view: &mut View, report: &mut Report) -> Vec<Item> {
     let inputs = inputs::read(&arguments.paths, &arguments.skip);
     report.errors.extend(inputs.problems);
@@ -221,7 +235,7 @@ fn read(arguments: &Arguments, view: &mut View, report: &mut Report) -> Vec<Item
                 }
                 continue;
             };
-            // The agent would not enforce the text, and nobody means to apply it.
+            // The agent would not enforce the text of the variable, and the user does not intend to apply it.
             let is_fault = |variable: &&Unresolved| {
                 let faults = object.faults.iter().filter(|fault| fault.kind != FaultKind::UnknownField);
                 faults.into_iter().any(|fault| variables::overlap(&variable.path, &fault.path))
@@ -264,7 +278,7 @@ fn unresolved_variable(found: &Found, variable: &Unresolved) -> inputs::Problem 
     found.problem(path, message)
 }
 
-/// Returns true if an object belongs to a namespace and its manifest does not name it.
+/// Returns true if an object is namespaced and its manifest does not name the namespace.
 fn lacks_namespace(object: &Object) -> bool {
     let is_of_namespace = match &object.body {
         Body::Policies(policies) => {
@@ -276,7 +290,7 @@ fn lacks_namespace(object: &Object) -> bool {
     is_of_namespace && object.id.namespace.is_none()
 }
 
-/// The view for the items of each scope: unnamed namespaces know nothing of each other.
+/// Returns the view for the items of each scope. The items of one unnamed namespace do not see those of another.
 fn views(base: &View, items: &[Item]) -> BTreeMap<Scope, View> {
     let mut views: BTreeMap<Scope, View> = BTreeMap::new();
     let mut all = base.clone();
@@ -288,7 +302,7 @@ fn views(base: &View, items: &[Item]) -> BTreeMap<Scope, View> {
     views
 }
 
-/// Remarks of the run on one manifest, which no rule makes.
+/// Returns findings on one manifest that no rule makes: dropped text and unresolved variables.
 fn remarks(item: &Item) -> Vec<Entry> {
     let dropped = item.found.document.dropped.iter().map(|dropped| Entry {
         line: dropped.line,
@@ -318,7 +332,7 @@ fn remark(item: &Item, rule: &'static str, path: Path, message: String, help: St
     }
 }
 
-/// The namespaces with judged policies of which no manifest tells the labels, in order.
+/// Returns the namespaces that have judged policies but no Namespace manifest with their labels, in order.
 fn undescribed<'a>(site: &Site, view: &View, judged: impl Iterator<Item = &'a Object>) -> Vec<String> {
     let with_policies = judged.filter(|object| !object.policies().is_empty()).filter_map(Object::namespace);
     let names: BTreeSet<&str> = with_policies

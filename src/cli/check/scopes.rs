@@ -1,8 +1,8 @@
 //! The namespace of manifests that do not name one.
 //!
-//! kustomize gives it to them. A kustomization that no other one refers to is a build of its own: what it and the
-//! kustomizations that it refers to hold goes to one namespace, and two builds go to two, unless they name the same one.
-//! Manifests outside of any kustomization are taken to be applied to one namespace.
+//! kustomize sets it. A kustomization that no other one refers to is a build of its own, together with the
+//! kustomizations that it refers to. The manifests of one build go to one namespace. Two builds go to two namespaces,
+//! unless both name the same one. Manifests outside of any kustomization are assumed to go to one namespace.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
@@ -17,10 +17,10 @@ const MAX_BUILDS: usize = 16;
 /// Maximum number of kustomizations that are read.
 const MAX_KUSTOMIZATIONS: usize = 10_000;
 
-/// Where a manifest belongs.
+/// The group of manifests that a manifest is judged with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Scope {
-    /// The whole run: its namespace is known, or it has none.
+    /// The whole run. The namespace of the manifest is known, or the object is cluster-scoped.
     Run,
     /// The unnamed namespace of one build.
     Build(usize),
@@ -28,7 +28,7 @@ pub(super) enum Scope {
     Loose,
 }
 
-/// One place that a manifest without a namespace goes to.
+/// A namespace that a manifest without a namespace goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Named(String),
@@ -45,9 +45,9 @@ struct Kustomization {
 /// The kustomizations of a run.
 #[derive(Debug, Default)]
 pub(super) struct Scopes {
-    /// By their folders, without links.
+    /// By folder, with symbolic links resolved.
     kustomizations: BTreeMap<PathBuf, Kustomization>,
-    /// The places of what is in each of these folders.
+    /// The places of the manifests in each folder.
     places: BTreeMap<PathBuf, Vec<Place>>,
 }
 
@@ -78,7 +78,7 @@ impl Scopes {
         scopes
     }
 
-    /// The places of a manifest in this folder that names no namespace; at least one.
+    /// Returns the places of a manifest in this folder that names no namespace. Returns at least one.
     pub(super) fn places(&self, folder: Option<&Path>) -> &[Place] {
         let owner = folder.into_iter().flat_map(Path::ancestors).find_map(|folder| self.places.get(&real(folder)?));
         owner.map_or(&[Place::Unnamed(Scope::Loose)], Vec::as_slice)
@@ -120,12 +120,12 @@ impl Scopes {
     }
 }
 
-/// A folder without links. The empty path is the working directory.
+/// Resolves the symbolic links of a folder. The empty path is the working directory.
 fn real(folder: &Path) -> Option<PathBuf> {
     fs::canonicalize(if folder.as_os_str().is_empty() { Path::new(".") } else { folder }).ok()
 }
 
-/// The kustomization in a folder, if there is one that can be read.
+/// Reads the kustomization in a folder. None if the folder has no readable kustomization file.
 fn read(folder: &Path) -> Option<Kustomization> {
     let names = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
     let text = names.iter().find_map(|name| fs::read_to_string(folder.join(name)).ok())?;
