@@ -1,4 +1,4 @@
-//! `portcullis completions`: scripts for shells.
+//! `portcullis completions`: completion scripts for shells.
 
 use anyhow::Result;
 use clap::{Args, CommandFactory as _};
@@ -6,11 +6,11 @@ use clap_complete::Shell;
 
 use super::{Cli, OK};
 
-/// Print a script that completes this command in a shell.
+/// Print a completion script for a shell.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  portcullis completions bash > /etc/bash_completion.d/portcullis")]
 pub(super) struct Arguments {
-    /// The shell.
+    /// Print the script for this shell.
     shell: Shell,
 }
 

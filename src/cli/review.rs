@@ -1,4 +1,4 @@
-//! `portcullis review`: one AdmissionReview, answered.
+//! `portcullis review`: answers one AdmissionReview.
 
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
@@ -12,20 +12,20 @@ use crate::admission::{self, Knowledge};
 use crate::budget::{self, Limits};
 use crate::view::Facts;
 
-/// Answer one AdmissionReview: from standard input to standard output.
+/// Read one AdmissionReview from standard input and print the answer.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: 0 allowed, 1 denied, 2 the body is no AdmissionReview.")]
 pub(super) struct Arguments {
-    /// The configuration [default: the one that ships].
+    /// Read the configuration from this file [default: the built-in configuration].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The folder of policies [default: the one that ships].
+    /// Read the baseline policies from this folder [default: the built-in policies].
     #[arg(long, value_name = "DIR")]
     policies: Option<PathBuf>,
-    /// Manifests of what is in the cluster.
+    /// Add manifests of objects that are in the cluster. Repeatable.
     #[arg(long, value_name = "PATH")]
     context: Vec<PathBuf>,
-    /// Answer as /mutate does, not as /validate.
+    /// Answer like /mutate instead of /validate.
     #[arg(long)]
     mutate: bool,
 }

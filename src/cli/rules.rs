@@ -1,4 +1,4 @@
-//! `portcullis rules`: what the rules are for.
+//! `portcullis rules`: the documentation of the rules.
 
 use std::io::Write as _;
 
@@ -8,10 +8,10 @@ use clap::Args;
 use super::{BOLD, OK};
 use crate::rules::{RULES, find};
 
-/// Say what the rules are for, what follows from them, and their settings.
+/// List the rules, or explain one: its purpose, its effects and its settings.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Explain this rule. Without a name all rules are listed.
+    /// Explain this rule [default: list all rules].
     name: Option<String>,
 }
 

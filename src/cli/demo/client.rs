@@ -1,4 +1,4 @@
-//! A client as simple as can be: one request, one connection, real TLS.
+//! A minimal HTTPS client that opens a connection for each request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A client that trusts this CA and nobody else.
+    /// Returns a client that trusts only this CA.
     pub(super) fn new(ca: &str, address: SocketAddr) -> Result<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).context("the CA")?)?;
@@ -33,7 +33,7 @@ impl Client {
         Ok(Self { connector: TlsConnector::from(Arc::new(config)), address })
     }
 
-    /// The status and the body of the answer.
+    /// Sends a POST request, and returns the status and the body of the response.
     pub(super) async fn post(&self, path: &str, body: &[u8]) -> Result<(u16, Bytes)> {
         let stream = TcpStream::connect(self.address).await.with_context(|| self.address.to_string())?;
         let stream = self.connector.connect(ServerName::try_from("localhost")?, stream).await.context("TLS")?;

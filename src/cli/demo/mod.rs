@@ -1,4 +1,4 @@
-//! `portcullis demo`: the real server, real TLS, and reviews as an API server sent them.
+//! `portcullis demo`: the real server, real TLS, and reviews recorded from an API server.
 
 mod client;
 
@@ -28,20 +28,20 @@ use crate::view::View;
 
 use client::Client;
 
-/// Start a server on loopback, send it real reviews and show what it decides.
+/// Start a server on loopback, send it recorded reviews and show its decisions.
 ///
-/// Nothing is installed and no cluster is needed. The server stays up for a try of your own until Ctrl-C.
+/// Needs no cluster and installs nothing. The server keeps running for your own requests until Ctrl-C.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// End after the reviews.
+    /// Exit after the recorded reviews.
     #[arg(long)]
     once: bool,
-    /// The port on loopback [default: a free one].
+    /// Listen on this loopback port [default: a free port].
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     port: u16,
 }
 
-/// One thing to show.
+/// One review of the demo.
 struct Act {
     title: &'static str,
     endpoint: &'static str,
@@ -54,7 +54,7 @@ macro_rules! review {
     };
 }
 
-/// The reviews, as a kube-apiserver sent them.
+/// The reviews, recorded from a kube-apiserver.
 const ACTS: &[Act] = &[
     Act {
         title: "A policy lets `backend` reach its database, and forgets DNS",
@@ -84,7 +84,7 @@ const ACTS: &[Act] = &[
     Act { title: "An ordinary Deployment", endpoint: "/validate", review: review!("deployment-create") },
 ];
 
-/// What the server of the demonstration knows of a cluster.
+/// The namespace in the view of the demo server.
 const CONTEXT: &str =
     r#"{"metadata": {"name": "shop", "labels": {"network-policy.portcullis.dev/profile": "isolated"}}}"#;
 
@@ -143,7 +143,7 @@ fn describe(number: usize, act: &Act, status: u16, body: &[u8], millis: f64) -> 
     let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
     let asked = |pointer: &str| text(request.pointer(pointer));
     let (kind, namespace, name) = (asked("/request/kind/kind"), asked("/request/namespace"), asked("/request/name"));
-    // An API server says of a namespace that it is in itself.
+    // In a review of a Namespace, the API server sets `namespace` to the name of the object.
     let object = if kind == "Namespace" { name } else { format!("{namespace}/{name}") };
     anstream::println!("{BOLD}{number}. {}{BOLD:#}", act.title);
     anstream::println!("   {FAINT}POST {}: {} {kind} {object}{FAINT:#}", act.endpoint, asked("/request/operation"));
@@ -169,7 +169,7 @@ fn describe(number: usize, act: &Act, status: u16, body: &[u8], millis: f64) -> 
     Ok(())
 }
 
-/// Files for a try of the reader's own. They go when the demonstration ends.
+/// Files for requests of the user. They are deleted when the demo ends.
 struct Files(PathBuf);
 
 impl Files {

@@ -17,12 +17,12 @@ use crate::cluster::words;
 use crate::model::Labels;
 use crate::view::Site;
 
-/// What `hatch list` prints.
+/// The output format of `hatch list`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For programs.
+    /// JSON for programs.
     Json,
 }
 
@@ -58,14 +58,14 @@ pub(super) async fn list(site: &Site, namespaces: &Api<Namespace>, format: Forma
     Ok(OK)
 }
 
-/// What a namespace says about its hatch, and whether that is in effect; none where it says nothing.
+/// Returns the hatch of a namespace, and the reason if it is not in effect. None if the namespace has no hatch.
 fn row(site: &Site, namespace: &Namespace, now: Timestamp) -> Option<Value> {
     let labels: Labels = namespace.labels().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let annotations: Labels =
         namespace.annotations().iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let fault = match site.hatch(&labels, &annotations, now) {
         Some(hatch) => hatch.err().map(|fault| fault.to_string()),
-        // The controller takes its note away with its policies.
+        // The controller removes its annotation together with its policies.
         None if annotations.get(&site.opened_annotation()).is_some() => {
             Some("closed, and the policy that allows everything is not taken away yet".to_owned())
         }
@@ -82,13 +82,14 @@ fn row(site: &Site, namespace: &Namespace, now: Timestamp) -> Option<Value> {
     }))
 }
 
-/// Since when it is open: as the controller noted it, or for a moment, or where there is none, as the label was written.
+/// Returns the time at which the hatch was opened, as the controller recorded it. Until the controller has recorded it,
+/// and without a controller, this is the time at which the label was written.
 fn since(site: &Site, namespace: &Namespace, now: Timestamp) -> Option<Timestamp> {
     let noted = namespace.annotations().get(&site.opened_annotation()).and_then(|noted| noted.parse().ok());
     noted.map(|noted: Timestamp| noted.min(now)).or_else(|| written(namespace, &site.enforcement_label()))
 }
 
-/// When the label was written. Whoever prolongs a hatch writes it again.
+/// Returns the time at which the label was written. Extending a hatch writes the label again.
 fn written(namespace: &Namespace, label: &str) -> Option<Timestamp> {
     let wrote = |entry: &&ManagedFieldsEntry| {
         let labels = entry.fields_v1.as_ref().and_then(|fields| fields.0.pointer("/f:metadata/f:labels"));
@@ -137,7 +138,7 @@ mod tests {
         assert_eq!(hatch(None)["fault"], "without a reason");
     }
 
-    /// The time of the label moves with each write of whoever set it.
+    /// Each write of its field manager changes the time of the label.
     #[test]
     fn a_hatch_that_is_prolonged_is_open_since_it_was_opened() {
         let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();

@@ -1,4 +1,4 @@
-//! `portcullis hatch`: enforcement switched off for a namespace, for a reason, until a time.
+//! `portcullis hatch`: switches enforcement off for a namespace, with a reason and an end.
 
 mod list;
 
@@ -21,18 +21,18 @@ use super::{BOLD, DENIED, FAILED, OK, YELLOW, block_on, cluster};
 use crate::cluster::words;
 use crate::view::{Site, parse_rfc3339};
 
-/// Who writes what opens a hatch.
+/// The field manager of the labels and annotations of a hatch.
 const FIELD_MANAGER: &str = "portcullis-hatch";
-/// Maximum time until the controller has applied a change: another replica takes over when the Lease of a failed leader
-/// has expired, which takes 15 s and one retry.
+/// Maximum time to wait until the controller has applied a change. Another replica takes over when the Lease of a
+/// failed leader has expired, which takes 15 s and one retry.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Time after which the command says what it waits for.
 const SILENCE: Duration = Duration::from_secs(3);
 /// Polling interval.
 const STEP: Duration = Duration::from_millis(200);
-/// For how long a hatch is open if nobody says.
+/// Default duration of a hatch.
 const SHORT: SignedDuration = SignedDuration::from_hours(1);
-/// Labels and annotations of those who apply what is in Git, and who they are.
+/// Labels and annotations that GitOps controllers set, and the names of these controllers.
 const FROM_GIT: [(&str, &str); 4] = [
     ("kustomize.toolkit.fluxcd.io/name", "Flux"),
     ("helm.toolkit.fluxcd.io/name", "Flux"),
@@ -40,10 +40,10 @@ const FROM_GIT: [(&str, &str); 4] = [
     ("argocd.argoproj.io/tracking-id", "Argo CD"),
 ];
 
-/// Open the escape hatch of a namespace, close it, or list the open ones.
+/// Open, close and list the escape hatches of namespaces.
 ///
-/// While a hatch is open, nothing about the objects in the namespace is refused; what would have been refused is a warning.
-/// The namespace itself stays guarded.
+/// While the hatch of a namespace is open, changes of the objects in it are not denied: each denial becomes a warning.
+/// Changes of the namespace itself may still be denied.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     portcullis hatch open shop --reason 'INC-1234: DNS of the payment provider moved' --for 30m\n  \
@@ -53,14 +53,17 @@ const FROM_GIT: [(&str, &str); 4] = [
 pub(super) struct Arguments {
     #[command(subcommand)]
     what: What,
-    /// The kubeconfig [default: $KUBECONFIG; in a pod its service account; else ~/.kube/config].
+    /// Read the kubeconfig from this file [default: $KUBECONFIG; in a pod its service account; otherwise
+    /// ~/.kube/config].
     #[arg(long, value_name = "FILE", global = true)]
     kubeconfig: Option<PathBuf>,
-    /// Which context of it.
+    /// Use this context of the kubeconfig [default: its current context].
     #[arg(long, value_name = "NAME", global = true)]
     kube_context: Option<String>,
-    /// The configuration of the cluster's Portcullis, for its label domain and its longest hatch [default: the one that
-    /// ships].
+    /// Read the label domain and the maximum duration of a hatch from this configuration [default: the built-in
+    /// configuration].
+    ///
+    /// Use the configuration of the Portcullis that runs in the cluster.
     #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG", global = true)]
     config: Option<PathBuf>,
 }
@@ -69,17 +72,17 @@ pub(super) struct Arguments {
 enum What {
     /// Switch enforcement off for a namespace.
     Open(Open),
-    /// Switch it on again.
+    /// Switch enforcement on again for a namespace.
     Close {
-        /// The namespace.
+        /// Name of the namespace.
         namespace: String,
-        /// Ask the cluster what it would say, and change nothing.
+        /// Send a dry run to the API server and change nothing.
         #[arg(long)]
         dry_run: bool,
     },
-    /// List the namespaces where it is switched off.
+    /// List the namespaces where enforcement is switched off.
     List {
-        /// What is printed.
+        /// Print the list in this format.
         #[arg(long, value_enum, default_value_t = Format::Text)]
         output: Format,
     },
@@ -87,18 +90,20 @@ enum What {
 
 #[derive(Debug, Args)]
 struct Open {
-    /// The namespace.
+    /// Name of the namespace.
     namespace: String,
-    /// Why. It is stored with the namespace, and shown by `hatch list`.
+    /// Record this reason, such as an incident number.
+    ///
+    /// The reason is stored as an annotation of the namespace, and `hatch list` prints it.
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     reason: String,
-    /// For how long, such as 90m or 2h [default: 1h].
+    /// Close the hatch after this time, such as 90m or 2h [default: 1h].
     #[arg(long = "for", value_name = "TIME", conflicts_with = "until", value_parser = duration)]
     duration: Option<SignedDuration>,
-    /// The end, in RFC 3339, such as 2026-11-21T18:00:00Z.
+    /// Close the hatch at this time in RFC 3339, such as 2026-11-21T18:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<Timestamp>,
-    /// Ask the cluster what it would say, and change nothing.
+    /// Send a dry run to the API server and change nothing.
     #[arg(long)]
     dry_run: bool,
 }
@@ -130,7 +135,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     })
 }
 
-/// When a hatch closes that is opened now, if it may be open for so long.
+/// Returns the end of a hatch that is opened now. Fails if the end is in the past or after the maximum duration.
 fn end(site: &Site, wanted: &Open, now: Timestamp) -> Result<Timestamp> {
     let until = match wanted.until {
         Some(until) => until,
@@ -147,7 +152,7 @@ fn end(site: &Site, wanted: &Open, now: Timestamp) -> Result<Timestamp> {
             site.hatch_max_duration
         );
     }
-    // A second more or less is nothing that anybody wants to read.
+    // A fraction of a second would only make the end harder to read.
     Ok(Timestamp::from_second(until.as_second())?)
 }
 
@@ -164,7 +169,7 @@ async fn open(site: &Site, client: Client, wanted: &Open) -> Result<u8> {
             "annotations": {site.reason_annotation(): wanted.reason, site.until_annotation(): until.to_string()},
         },
     });
-    // Applying would make a namespace that is not there.
+    // Server-side apply would create a missing namespace.
     let before = find(&namespaces, name).await?;
     if before.metadata.deletion_timestamp.is_some() {
         bail!("namespace {name} is being deleted: nothing is applied there any more");
@@ -215,7 +220,7 @@ async fn close(site: &Site, client: Client, name: &str, dry_run: bool) -> Result
     if is_labelled {
         let manager = Some(FIELD_MANAGER.to_owned());
         let parameters = PatchParams { dry_run, field_manager: manager, ..PatchParams::default() };
-        // Whoever opened it: a label that somebody set by hand is taken away too.
+        // A merge patch also removes a label of another field manager, such as one that a user set with kubectl.
         let closing = Patch::Merge(closing(site, &before));
         if let Err(error) = patch_namespace(&client, name, &parameters, &closing).await {
             return refused(error, &format!("the hatch of {name} stays open"));
@@ -238,7 +243,8 @@ async fn close(site: &Site, client: Client, name: &str, dry_run: bool) -> Result
     Ok(OK)
 }
 
-/// What closes the hatch of a namespace. Reason and end of an exemption look like those of a hatch, and stay.
+/// Returns the patch that closes the hatch of a namespace. An exemption has the same annotations for its reason and
+/// end, so these stay if the namespace has one.
 fn closing(site: &Site, namespace: &Namespace) -> Value {
     let mut metadata = json!({"labels": {site.enforcement_label(): null}});
     if !namespace.annotations().contains_key(&site.exempt_annotation())
@@ -250,7 +256,8 @@ fn closing(site: &Site, namespace: &Namespace) -> Value {
     json!({ "metadata": metadata })
 }
 
-/// Waits until the controller has recorded that the hatch is open, or has removed that record. Returns false if it has not.
+/// Waits until the controller has recorded that the hatch is open, or has removed that record. Returns false on
+/// timeout.
 async fn is_taken_up(site: &Site, namespaces: &Api<Namespace>, name: &str, open: bool) -> Result<bool> {
     let opened = site.opened_annotation();
     let noted = async {
@@ -277,7 +284,7 @@ async fn find(namespaces: &Api<Namespace>, name: &str) -> Result<Namespace> {
     found.ok_or_else(|| anyhow!("there is no namespace {name}"))
 }
 
-/// What a refusal means: a denial of a webhook is an answer, everything else is a failure.
+/// Handles a rejected request. A denial by a webhook is a result with an exit status, any other error is a failure.
 fn refused(error: kube::Error, so: &str) -> Result<u8> {
     match error {
         kube::Error::Api(status) if status.message.contains("denied the request") => {
@@ -297,7 +304,7 @@ fn warn_of_git(namespace: &Namespace, does: &str) {
     }
 }
 
-/// Who applies a namespace from Git.
+/// Returns the name of the GitOps controller that applies a namespace. None if no known label or annotation is set.
 fn git(namespace: &Namespace) -> Option<&'static str> {
     let carries = |key: &str| namespace.labels().contains_key(key) || namespace.annotations().contains_key(key);
     FROM_GIT.into_iter().find(|(key, _)| carries(key)).map(|(_, who)| who)
@@ -356,7 +363,7 @@ mod tests {
         }
     }
 
-    /// Otherwise the command fails while another replica is about to take over.
+    /// With a shorter wait the command would fail while another replica is about to take over.
     #[test]
     fn the_command_waits_longer_than_a_failover_takes() {
         let terms = crate::baseline::Terms::default();
