@@ -24,22 +24,23 @@ pub(in crate::cli) struct Found {
     kind: String,
 }
 
-/// What is in a file.
+/// The contents of a file.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Contents {
     pub(in crate::cli) found: Vec<Found>,
     pub(in crate::cli) problems: Vec<Problem>,
-    /// Set if the file holds no manifest and does not have to.
+    /// Set if the file is no manifest and the user did not name it.
     pub(in crate::cli) skipped: Option<Skipped>,
 }
 
 impl Found {
-    /// The object, if a dialect reads its kind.
+    /// Parses the object. None if no dialect reads its kind.
     pub(in crate::cli) fn read(&self) -> Result<Option<Object>, ReadError> {
         dialect::read(&self.manifest()?)
     }
 
-    /// Adds to a view what no dialect reads: pods that an operator makes from a custom resource, and host endpoints.
+    /// Adds objects that no dialect reads to a view: host endpoints, and pods that an operator creates from a custom
+    /// resource.
     pub(in crate::cli) fn insert_unread(&self, view: &mut View) {
         if let Some(labels) = host_endpoint(&self.document.value) {
             view.insert_host_endpoint(labels);
@@ -49,7 +50,7 @@ impl Found {
         }
     }
 
-    /// A fix as a patch for the manifest, if its dialect can say it.
+    /// Returns a fix as a patch of the manifest. None if the dialect cannot express it.
     pub(in crate::cli) fn fix(&self, fix: &Fix) -> Option<Patch> {
         dialect::fix(fix, &self.manifest().ok()?)
     }
@@ -59,7 +60,7 @@ impl Found {
         self.document.value.pointer("/metadata/namespace").is_some_and(|namespace| !namespace.is_null())
     }
 
-    /// The same manifest in this namespace.
+    /// Returns the same manifest with this namespace.
     pub(in crate::cli) fn in_namespace(&self, namespace: &str) -> Self {
         let mut found = self.clone();
         if let Some(metadata) = found.document.value.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -73,30 +74,30 @@ impl Found {
         Manifest::read(&self.api_version, &self.kind, &self.json, Origin::Author)
     }
 
-    /// The values in it that have a variable.
+    /// Returns the values that contain a variable.
     pub(in crate::cli) fn unresolved(&self) -> Vec<Unresolved> {
         let has_some = self.json.contains('$') || self.json.contains("{{");
         if has_some { variables::find(&self.document.value) } else { Vec::new() }
     }
 
-    /// A problem with a part of it.
+    /// Returns a problem with a part of the manifest.
     pub(in crate::cli) fn problem(&self, path: &Path, message: String) -> Problem {
         Problem { file: self.file.clone(), line: Some(self.document.line_of(path)), message }
     }
 
-    /// File and line, for messages.
+    /// Returns file and line, for messages.
     pub(in crate::cli) fn place(&self) -> String {
         format!("{}:{}", self.file, self.document.line)
     }
 }
 
 impl File {
-    /// The folder of the file. None for standard input.
+    /// Returns the folder of the file. None for standard input.
     pub(in crate::cli) fn folder(&self) -> Option<&FilePath> {
         self.path.as_deref().and_then(FilePath::parent)
     }
 
-    /// The manifests in the file. A broken document is one problem and hides no other document.
+    /// Parses the manifests in the file. A broken document is one problem and does not hide the other documents.
     pub(in crate::cli) fn contents(&self) -> Contents {
         let mut contents = Contents::default();
         let mut incomplete = Vec::new();
@@ -148,7 +149,7 @@ impl File {
         contents
     }
 
-    /// Why the text may not be YAML yet.
+    /// Returns the probable reason why the text is not valid YAML.
     fn hint(&self, line: usize) -> String {
         let line = self.text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
         if has_actions(&self.text) {
@@ -166,7 +167,8 @@ fn mentions_a_kind(text: &str) -> bool {
     ["kind:", "\"kind\"", "'kind'", "apiVersion"].iter().any(|name| text.contains(name))
 }
 
-/// Returns true if a line has an action of a Go template where YAML has a value or the start of a line. In quotes it is text.
+/// Returns true if a line has a Go template action where YAML has a value or the start of a line. An action in quotes
+/// is plain text.
 fn has_actions(text: &str) -> bool {
     text.lines().any(|line| {
         let Some((before, after)) = line.split_once("{{") else { return false };

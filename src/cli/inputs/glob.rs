@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use ::glob::{MatchOptions, Pattern, PatternError};
 
-/// A pattern: `?` is one character and `*` any number of them within a name, `**` any number of folders.
+/// A pattern: `?` matches one character, `*` any text within a name, `**` any number of folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::cli) struct Glob(Pattern);
 
@@ -19,8 +19,8 @@ impl FromStr for Glob {
 }
 
 impl Glob {
-    /// Returns true if the pattern matches a file or folder: its name, or, for a pattern with `/`, its path as it was given or
-    /// below the folder that was given.
+    /// Returns true if the pattern matches a file or folder. A pattern with `/` is compared with the path as given and
+    /// with the path below the given folder, any other pattern with the name.
     pub(super) fn matches(&self, root: &Path, path: &Path) -> bool {
         let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
         let is_match = |path: &Path| self.0.matches_path_with(path, options);

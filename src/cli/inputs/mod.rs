@@ -13,7 +13,7 @@ pub(super) use contents::Found;
 pub(super) use glob::Glob;
 pub(super) use walk::files_below;
 
-/// The name that stands for standard input.
+/// The path argument that stands for standard input.
 pub(super) const STDIN: &str = "-";
 
 /// Maximum size of a file.
@@ -26,7 +26,7 @@ pub(super) struct File {
     pub(super) name: String,
     /// None for standard input.
     path: Option<PathBuf>,
-    /// Whether the user named the file itself. A file in a folder may be no manifest.
+    /// True if the user named the file itself. A file that was found in a folder need not be a manifest.
     is_named: bool,
     text: String,
 }
@@ -35,7 +35,7 @@ pub(super) struct File {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) struct Problem {
     pub(super) file: String,
-    /// None where it is about the whole file.
+    /// None if the problem concerns the whole file.
     pub(super) line: Option<usize>,
     pub(super) message: String,
 }
@@ -49,25 +49,25 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A file that was left out.
+/// A file that was skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Skipped {
     pub(super) file: String,
     pub(super) reason: &'static str,
 }
 
-/// All files at some paths.
+/// The files at the given paths.
 #[derive(Debug, Default)]
 pub(super) struct Inputs {
     pub(super) files: Vec<File>,
     pub(super) problems: Vec<Problem>,
     pub(super) skipped: Vec<Skipped>,
-    /// The folders of kustomizations below the folders that were given.
+    /// The folders of kustomizations below the given folders.
     pub(super) kustomizations: Vec<PathBuf>,
 }
 
-/// Reads the files at these paths: files, folders with all that is in them, `-`. A file that cannot be read is one problem and
-/// hides no other file.
+/// Reads the files at these paths: files, all files below folders, and `-`. A file that cannot be read is one problem
+/// and does not hide the other files.
 pub(super) fn read(paths: &[PathBuf], skip: &[Glob]) -> Inputs {
     let mut inputs = Inputs::default();
     for path in paths {
@@ -87,7 +87,7 @@ pub(super) fn read(paths: &[PathBuf], skip: &[Glob]) -> Inputs {
     inputs
 }
 
-/// Why `--skip` leaves a file out.
+/// The reason of a file that `--skip` excludes.
 const BY_OPTION: &str = "left out by --skip";
 
 impl Inputs {
@@ -102,12 +102,12 @@ impl Inputs {
     }
 }
 
-/// Returns true if a file in a folder may be a manifest by its name.
+/// Returns true if a file in a folder may be a manifest by its extension: yaml, yml or json.
 pub(super) fn is_manifest(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml" || extension == "json")
 }
 
-/// The text of a file.
+/// Reads the text of a file.
 pub(super) fn read_file(path: &Path) -> Result<String, Problem> {
     let name = path.display().to_string();
     match fs::File::open(path) {

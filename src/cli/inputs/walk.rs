@@ -15,12 +15,12 @@ struct Walk<'a> {
     root: &'a Path,
     skip: &'a [Glob],
     inputs: &'a mut Inputs,
-    /// A link can lead back to a folder above it.
+    /// The visited folders, because a symbolic link can lead back to a folder above it.
     entered: HashSet<PathBuf>,
 }
 
 impl Walk<'_> {
-    /// Reads the files below a folder, or only names them where there is a reason to leave them out.
+    /// Reads the files below a folder. With a reason to skip them, only records their names.
     fn folder(&mut self, folder: &Path, reason: Option<&'static str>) {
         let entries = match entries_once(folder, &mut self.entered) {
             Ok(entries) => entries,
@@ -59,7 +59,7 @@ impl Walk<'_> {
     }
 }
 
-/// Why an entry of the folder of a Helm chart is no manifest.
+/// Returns the reason why an entry of a Helm chart folder is not a manifest. None if it may be one.
 fn part_of_chart(path: &Path) -> Option<&'static str> {
     let name = path.file_name()?.to_string_lossy();
     if name == "templates" && path.is_dir() {
@@ -71,7 +71,7 @@ fn part_of_chart(path: &Path) -> Option<&'static str> {
     }
 }
 
-/// Every file below a folder, in the order of their paths, and why a folder cannot be listed.
+/// Lists the files below a folder in the order of their paths. A folder that cannot be listed is a problem.
 pub(in crate::cli) fn files_below(folder: &Path) -> Vec<Result<PathBuf, Problem>> {
     let mut files = Vec::new();
     list(folder, &mut HashSet::new(), &mut files);
@@ -93,8 +93,9 @@ fn list(folder: &Path, entered: &mut HashSet<PathBuf>, files: &mut Vec<Result<Pa
     }
 }
 
-/// The entries of a folder that are not hidden, in order, unless it was entered before. What starts with a dot is left out: a
-/// mounted ConfigMap keeps its versions in such folders and links to them.
+/// Lists the entries of a folder that are not hidden, in order. Returns an empty list if the folder was visited before.
+/// Names that start with a dot are left out, because a mounted ConfigMap keeps its versions in such folders and links
+/// to them.
 fn entries_once(folder: &Path, entered: &mut HashSet<PathBuf>) -> Result<Vec<PathBuf>, Problem> {
     let mut entries = || -> std::io::Result<Vec<PathBuf>> {
         if !entered.insert(fs::canonicalize(folder)?) {

@@ -1,4 +1,4 @@
-//! For programs.
+//! JSON output for programs.
 
 use std::io::Write as _;
 

@@ -1,4 +1,4 @@
-//! What was found, before it is printed. One file an output.
+//! The findings of a run before they are printed. Each output format has its own file.
 
 pub(super) mod json;
 pub(super) mod text;
@@ -8,28 +8,29 @@ use crate::dialect::Patch;
 use crate::engine::Judgement;
 use crate::rules::Mode;
 
-/// All that a run found.
+/// The results of a run.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    /// In the order of the files, and there in the order of their paths.
+    /// In the order of the files, then of the paths within them.
     pub(super) entries: Vec<Entry>,
-    /// How many objects were judged.
+    /// Number of judged objects.
     pub(super) resources: usize,
-    /// How many were not, because no dialect reads their kind.
+    /// Number of objects that were not judged because no dialect reads their kind.
     pub(super) passed_over: usize,
-    /// Namespaces with policies whose own manifests were not given, in order. They are assumed to have no profile and no baseline.
+    /// Namespaces that have policies but no Namespace manifest, in order. They are assumed to have no profile and no
+    /// baseline.
     pub(super) undescribed: Vec<String>,
-    /// The folders of manifests without a namespace that are assumed to be applied to one namespace. Empty if it is one folder.
+    /// Folders of manifests without a namespace that are assumed to go to one namespace. Empty for a single folder.
     pub(super) one_namespace: Vec<String>,
-    /// What else was assumed, in words.
+    /// Other assumptions, as text.
     pub(super) assumed: Vec<String>,
-    /// Files that were left out.
+    /// Files that were skipped.
     pub(super) skipped: Vec<Skipped>,
-    /// What could not be read or judged.
+    /// Text that could not be read or judged.
     pub(super) errors: Vec<Problem>,
 }
 
-/// A judgement, and where what it is about is written.
+/// A judgement with the file and line of its subject.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) file: String,

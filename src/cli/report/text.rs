@@ -1,4 +1,4 @@
-//! For people.
+//! Text output for people.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::Write as _;
@@ -10,14 +10,14 @@ use crate::cli::{BOLD, FAINT, GREEN, RED, YELLOW};
 use crate::model::ObjectRef;
 use crate::rules::Mode;
 
-/// Number of findings from which those that read the same are printed as one.
+/// Minimum number of findings at which those with the same text are printed as one.
 const MIN_GROUPED: usize = 20;
-/// Maximum number of other places that are named of findings that read the same.
+/// Maximum number of other places that are listed for findings with the same text.
 const MAX_PLACES: usize = 3;
-/// Number of denials of one rule from which the setting that allows them is printed.
+/// Minimum number of denials of one rule at which the setting that turns them into warnings is printed.
 const MIN_DENIALS: usize = 10;
 
-/// The findings, each with those after it that read the same. A short report lists each by itself.
+/// Groups each finding with the later ones that have the same text. A short report lists each finding by itself.
 fn groups(entries: &[Entry]) -> Vec<(&Entry, Vec<&Entry>)> {
     let mut groups: Vec<(&Entry, Vec<&Entry>)> = Vec::new();
     let mut known: HashMap<(&str, &str, &str, &str), usize> = HashMap::new();
@@ -35,7 +35,7 @@ fn groups(entries: &[Entry]) -> Vec<(&Entry, Vec<&Entry>)> {
     groups
 }
 
-/// The places of findings that read the same.
+/// Lists the places of findings with the same text.
 fn places(alike: &[&Entry]) -> String {
     let named = alike.iter().take(MAX_PLACES).map(|entry| format!("{}:{}", entry.file, entry.line));
     let named = named.collect::<Vec<_>>().join(", ");
@@ -45,7 +45,7 @@ fn places(alike: &[&Entry]) -> String {
     }
 }
 
-/// For each rule that denies much, in how many objects, and the setting that turns it into a warning.
+/// Prints, for each rule with many denials, the number of objects and the setting that turns the rule into a warning.
 fn print_rules(out: &mut impl std::io::Write, entries: &[Entry]) -> Result<()> {
     let mut denials: BTreeMap<&str, (usize, HashSet<&ObjectRef>, BTreeSet<&str>)> = BTreeMap::new();
     for entry in entries.iter().filter(|entry| entry.judgement.action == Mode::Deny) {
@@ -142,7 +142,7 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// The first names of a list, and a sign that there are more.
+/// Lists the first names, with an ellipsis if there are more.
 fn named(names: &[String]) -> String {
     let more = if names.len() > MAX_NAMED { ", …" } else { "" };
     let names: Vec<String> = names.iter().take(MAX_NAMED).map(|name| format!("`{name}`")).collect();
