@@ -1,4 +1,4 @@
-//! The serving certificate of `portcullis serve` in files, and the self-signed one that is made where there are none.
+//! The files of the serving certificate of `portcullis serve`, and the creation of a self-signed certificate.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -11,7 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use super::tls::{TlsArguments, names};
 use crate::pki;
 
-/// The files of the serving certificate. With --self-signed they are made if they are not there.
+/// Returns the files of the serving certificate and its key. With --self-signed, they are created if they are missing,
+/// and recreated for the current names if --tls-name is given.
 pub(super) fn certificate_files(arguments: &TlsArguments) -> Result<(PathBuf, PathBuf)> {
     match (&arguments.tls_cert, &arguments.tls_key) {
         (Some(certificate), Some(key)) => return Ok((certificate.clone(), key.clone())),
@@ -44,11 +45,11 @@ pub(super) fn certificate_files(arguments: &TlsArguments) -> Result<(PathBuf, Pa
     Ok((certificate, key))
 }
 
-/// Writes a file that only its owner can read, from its first byte on.
+/// Writes a file that only its owner can read at any time.
 fn write_private(path: &Path, text: &str) -> Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let write = || -> std::io::Result<()> {
-        // A file that is there already would keep its mode.
+        // An existing file would keep its mode.
         if path.exists() {
             std::fs::remove_file(path)?;
         }
@@ -57,7 +58,7 @@ fn write_private(path: &Path, text: &str) -> Result<()> {
     write().with_context(|| path.display().to_string())
 }
 
-/// What to do with a certificate of our own: the caBundle for a webhook configuration, and a line to try the server with.
+/// Prints the caBundle of the self-signed CA, and commands that use the server.
 pub(super) fn introduce(arguments: &TlsArguments, address: SocketAddr) -> Result<()> {
     let ca = arguments.certs.join("ca.pem");
     let bundle = std::fs::read(&ca).with_context(|| ca.display().to_string())?;
@@ -74,7 +75,7 @@ pub(super) fn introduce(arguments: &TlsArguments, address: SocketAddr) -> Result
     Ok(())
 }
 
-/// A line that sends a review to the server.
+/// Returns a command that sends a review to the server.
 pub(super) fn curl(ca: &Path, address: SocketAddr, data: &str) -> String {
     format!(
         "curl --cacert {} -H 'Content-Type: application/json' --data-binary {data} https://localhost:{}/validate",

@@ -1,4 +1,4 @@
-//! `portcullis serve`: the webhook.
+//! `portcullis serve`: the webhook server.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -21,10 +21,10 @@ use super::webhook_keeper::WebhookArguments;
 use crate::server::{Certificates, Limits, Readiness, Server, Shared, Stop};
 use crate::telemetry::{self, Metrics};
 
-/// Answer the reviews of an API server, over TLS.
+/// Serve the admission webhooks over TLS.
 ///
-/// The configuration, the folder of policies, the context and the certificate are read again when they change. What is
-/// broken then is reported in the log, in /readyz and in metrics, and the last good state stays in force.
+/// The files of the configuration, policies, context and certificate are reloaded when they change. A broken file is
+/// reported in the log, in /readyz and in metrics, and the last good state stays in force.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     portcullis serve --self-signed\n  \
@@ -32,73 +32,75 @@ use crate::telemetry::{self, Metrics};
     On SIGTERM the server says that it is not ready, serves on for --stop-after, ends its connections in order (GOAWAY, \
     Connection: close) and answers what is under way. A second signal ends it at once.")]
 pub(super) struct Arguments {
-    /// The configuration [default: the one that ships].
+    /// Read the configuration from this file [default: the built-in configuration].
     #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG")]
     config: Option<PathBuf>,
-    /// The folder of policies that namespaces are due [default: the one that ships].
+    /// Read the baseline policies from this folder [default: the built-in policies].
     #[arg(long, value_name = "DIR", env = "PORTCULLIS_POLICIES")]
     policies: Option<PathBuf>,
-    /// Manifests of what is in the cluster, where none is watched.
+    /// Add manifests of objects in the cluster, if no cluster is watched. Repeatable.
     #[arg(long, value_name = "PATH")]
     context: Vec<PathBuf>,
-    /// Where to answer reviews [default: port 8443 of every address].
+    /// Serve the webhooks on this address [default: port 8443 of all addresses].
     #[arg(long, value_name = "ADDR:PORT", env = "PORTCULLIS_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Where to answer probes and Prometheus: /livez, /readyz, /metrics, over plain HTTP [default: port 8080 of every
-    /// address].
+    /// Serve /livez, /readyz and /metrics over plain HTTP on this address [default: port 8080 of all addresses].
     #[arg(long, value_name = "ADDR:PORT", env = "PORTCULLIS_ADMIN_LISTEN")]
     admin_listen: Option<SocketAddr>,
     #[command(flatten)]
     tls: TlsArguments,
     #[command(flatten)]
     webhooks: WebhookArguments,
-    /// Use no cluster, even if there is one: only what --context says is known.
+    /// Do not connect to a cluster: use only the manifests of --context.
     #[arg(long)]
     standalone: bool,
-    /// How to reach the cluster [default: $KUBECONFIG; in a pod its service account; else ~/.kube/config].
+    /// Read the kubeconfig from this file [default: $KUBECONFIG; in a pod its service account; otherwise
+    /// ~/.kube/config].
     #[arg(long, value_name = "FILE", conflicts_with = "standalone", env = "PORTCULLIS_KUBECONFIG")]
     kubeconfig: Option<PathBuf>,
-    /// The context of the kubeconfig [default: its current one].
+    /// Use this context of the kubeconfig [default: its current context].
     #[arg(long, value_name = "NAME", conflicts_with = "standalone")]
     kube_context: Option<String>,
-    /// Keep the baselines of the cluster's namespaces. Of several replicas one does, by a Lease in the namespace of its pod
-    /// (or $POD_NAMESPACE).
+    /// Run the controller that applies the baseline policies to namespaces.
+    ///
+    /// One replica at a time leads, by a Lease in the namespace $POD_NAMESPACE [default: the namespace of the pod].
     #[arg(long, conflicts_with = "standalone")]
     controller: bool,
-    /// How many requests may be under way at once. More are refused with 429.
+    /// Limit the number of requests in flight. Further requests are rejected with status 429.
     #[arg(long, value_name = "N", default_value_t = Limits::default().in_flight)]
     max_in_flight: usize,
-    /// Memory of the bodies of all requests in flight, in MiB. More are rejected with 429. Each thread that judges may hold
-    /// 64 MiB besides.
+    /// Limit the memory of the bodies of all requests in flight, in MiB. Further requests are rejected with status 429.
+    ///
+    /// Each thread that judges requests may hold another 64 MiB.
     #[arg(long, value_name = "MIB", default_value_t = Limits::default().memory / MIB, value_parser = memory)]
     max_body_memory: usize,
-    /// How long to serve on after SIGTERM, until everybody has heard that the server is not ready.
+    /// Keep serving for this time after SIGTERM, in seconds, so that clients can notice that the server is not ready.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     stop_after: Duration,
-    /// How often to look whether files have changed.
+    /// Check the files for changes at this interval, in seconds.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     reload_every: Duration,
-    /// How a line of the log looks.
+    /// Write the log in this format.
     #[arg(long, value_enum, default_value_t = LogFormat::Json)]
     log_format: LogFormat,
-    /// What is logged: error, warn, info, debug (one line a decision), or a filter such as info,hyper=debug.
+    /// Log at this level: error, warn, info, debug (one line for each decision), or a filter such as info,hyper=debug.
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "PORTCULLIS_LOG")]
     log_level: String,
 }
 
-/// How a line of the log looks.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
 /// Bytes of a MiB.
 const MIB: usize = 1024 * 1024;
 
-/// A number of MiB that has room for one body of the largest size, and for small ones beside it.
+/// Parses a number of MiB with room for one body of the maximum size and for small ones beside it.
 fn memory(text: &str) -> Result<usize, String> {
     let least = Limits::default().body / MIB * 4 / 3 + 1;
     match text.parse() {
@@ -214,7 +216,7 @@ async fn serve(arguments: Arguments) -> Result<u8> {
     run_beside(server, tasks).await
 }
 
-/// Runs the server until a signal comes, which is in order, or until one of the tasks has ended, which is not.
+/// Runs the server until a signal arrives or one of the tasks ends. A task that ends is an error.
 async fn run_beside(server: Server, mut tasks: Tasks) -> Result<u8> {
     let mut fault = None;
     let broken = async { fault = Some(tasks.broken().await) };
@@ -223,7 +225,7 @@ async fn run_beside(server: Server, mut tasks: Tasks) -> Result<u8> {
     fault.map_or(Ok(OK), Err)
 }
 
-/// A port of every address, of both families; of IPv4 alone where there is no other.
+/// Returns this port on all addresses of IPv6 and IPv4, or of IPv4 alone if the host has no IPv6.
 fn everywhere(port: u16) -> SocketAddr {
     let both = (Ipv6Addr::UNSPECIFIED, port);
     match std::net::TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) {
@@ -232,7 +234,7 @@ fn everywhere(port: u16) -> SocketAddr {
     }
 }
 
-/// Reads the files again at an interval, and puts what is new in force if it holds together.
+/// Reads the files again at an interval, and puts changes in force if they are valid.
 async fn reload(
     sources: &Sources,
     mut seen: Texts,
@@ -251,7 +253,7 @@ async fn reload(
                 seen = texts;
                 understood
             }
-            // A file that is away is reported once, and read when it is back.
+            // A missing file is reported once, and read again when it is back.
             Err(_) if unreadable => continue,
             Err(error) => {
                 unreadable = true;
@@ -261,7 +263,7 @@ async fn reload(
         shared.metrics.configuration_reloaded(understood.is_ok());
         match understood {
             Ok(knowledge) => {
-                // What is watched stays: the feed replaces it, and this replaces what is in files.
+                // The view of a watched cluster stays: only the parts from files are replaced here.
                 shared.knowledge.rcu(|known| known.with_files(&knowledge));
                 if let Some(followers) = followers {
                     followers.tell(&knowledge);
@@ -278,7 +280,7 @@ async fn reload(
     }
 }
 
-/// Ends with the first signal, or when something is broken. One more signal ends the process.
+/// Completes on the first signal or when a task is broken. A second signal ends the process at once.
 fn stop(broken: impl Future<Output = ()>) -> Result<impl Future<Output = Stop>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
@@ -286,7 +288,7 @@ fn stop(broken: impl Future<Output = ()>) -> Result<impl Future<Output = Stop>> 
         let stop = tokio::select! {
             _ = terminate.recv() => Stop::Gracefully,
             _ = interrupt.recv() => Stop::Soon,
-            // What is known is still good enough to serve on until everybody has heard.
+            // The current view is good enough to keep serving until the clients have noticed the shutdown.
             () = broken => Stop::Gracefully,
         };
         tokio::spawn(async move {

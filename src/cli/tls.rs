@@ -1,4 +1,4 @@
-//! Where the serving certificate of `portcullis serve` comes from: files, or a Secret of the cluster.
+//! The source of the serving certificate of `portcullis serve`: files, or a Secret of the cluster.
 
 use std::path::PathBuf;
 
@@ -12,38 +12,46 @@ use crate::server::{Certificates, ClientAuth, Shared};
 /// The arguments of `portcullis serve` about TLS.
 #[derive(Debug, Args)]
 pub(super) struct TlsArguments {
-    /// The serving certificate, with its chain.
+    /// Read the serving certificate and its chain from this file.
     #[arg(long, value_name = "PEM", requires = "tls_key", env = "PORTCULLIS_TLS_CERT")]
     pub(super) tls_cert: Option<PathBuf>,
-    /// Its private key.
+    /// Read the private key of the serving certificate from this file.
     #[arg(long, value_name = "PEM", requires = "tls_cert", env = "PORTCULLIS_TLS_KEY")]
     pub(super) tls_key: Option<PathBuf>,
-    /// Make a CA and a serving certificate under --certs, unless they are there, and use them.
+    /// Create a CA and a serving certificate in the folder of --certs if they are missing, and use them.
+    ///
+    /// With --tls-name, each start creates a new serving certificate with these names.
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     pub(super) self_signed: bool,
-    /// Keep the CA and the serving certificate in this Secret of the cluster, renew them, and have the webhook
-    /// configurations trust them.
+    /// Keep the CA and the serving certificate in this Secret of the cluster.
+    ///
+    /// Portcullis creates and renews them, and writes the CA into the webhook configurations.
     #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with_all = ["tls_cert", "tls_key", "self_signed", "standalone"])]
     pub(super) tls_secret: Option<SecretName>,
-    /// The folder for --self-signed.
+    /// Store the files of --self-signed in this folder.
     #[arg(long, value_name = "DIR", default_value = "certs")]
     pub(super) certs: PathBuf,
-    /// A name or an address for --self-signed and --tls-secret, besides localhost and those of the Service portcullis (in
-    /// portcullis-system, or in the namespace of the Secret).
+    /// Add this DNS name or IP address to the certificate of --self-signed or --tls-secret. Repeatable.
+    ///
+    /// The certificate always has localhost and the names of the Service portcullis, in the namespace of the Secret or
+    /// in portcullis-system.
     #[arg(long, value_name = "NAME")]
     pub(super) tls_name: Vec<String>,
-    /// Answer only clients with a certificate that a CA in this file has signed. The API server shows one if its
-    /// AdmissionConfiguration names it (docs/client-certificates.md). The file is read again when it changes.
+    /// Require client certificates that a CA in this file has signed [default: allow all clients].
+    ///
+    /// The API server sends a client certificate if its AdmissionConfiguration names one (docs/client-certificates.md).
+    /// The file is reloaded when it changes.
     #[arg(long, value_name = "PEM", env = "PORTCULLIS_CLIENT_CA")]
     client_ca: Option<PathBuf>,
-    /// A name that the client certificate has to have, as its common name or an alternative name; one of several suffices
-    /// [default: any certificate of --client-ca].
+    /// Require this name in the client certificate [default: allow all certificates of --client-ca]. Repeatable.
+    ///
+    /// The name is compared with the common name and the subject alternative names. One match is enough.
     #[arg(long, value_name = "NAME", requires = "client_ca", env = "PORTCULLIS_CLIENT_NAME", value_delimiter = ',')]
     client_name: Vec<String>,
 }
 
 impl TlsArguments {
-    /// The clients that may send reviews, if not all may.
+    /// Returns the clients that may send reviews. None if all clients may.
     pub(super) fn clients(&self) -> Option<ClientAuth> {
         let ca = self.client_ca.clone()?;
         Some(ClientAuth { ca, names: self.client_name.clone() })
@@ -70,8 +78,8 @@ impl std::str::FromStr for SecretName {
     }
 }
 
-/// The names by which a server is called: those of the Service `portcullis` in this namespace, those of this machine,
-/// and others.
+/// Returns the names of the server for its certificate: those of the Service `portcullis` in this namespace, those of
+/// the local host, and the others.
 pub(super) fn names(namespace: &str, others: &[String]) -> Vec<String> {
     let service = format!("portcullis.{namespace}");
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
@@ -80,13 +88,13 @@ pub(super) fn names(namespace: &str, others: &[String]) -> Vec<String> {
     names
 }
 
-/// Who keeps the certificate in this Secret, and the webhook configurations of this name.
+/// Returns the keeper of the certificate in this Secret and of the CA in the webhook configurations of this name.
 pub(super) fn keeper(client: Client, secret: &SecretName, webhooks: &str, others: &[String]) -> CertificateKeeper {
     let names = names(&secret.namespace, others);
     CertificateKeeper::new(client, (&secret.namespace, &secret.name), names, webhooks, CertificateTerms::default())
 }
 
-/// Keeps it, and serves what is there, until the end.
+/// Runs the keeper and serves the certificates that it reports, until the end.
 pub(super) async fn keep(
     keeper: CertificateKeeper,
     certificates: &Certificates,

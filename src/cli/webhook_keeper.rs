@@ -1,4 +1,5 @@
-//! The part of `portcullis serve` that compares the webhook configurations in the cluster with the configuration in force.
+//! The part of `portcullis serve` that compares the webhook configurations in the cluster with the configuration in
+//! force.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,19 +22,20 @@ const EVERY: Duration = Duration::from_secs(2);
 /// The arguments of `portcullis serve` about webhook configurations.
 #[derive(Debug, Args)]
 pub(super) struct WebhookArguments {
-    /// The name of the webhook configurations of this Portcullis.
+    /// Use the webhook configurations of this name.
     #[arg(long, value_name = "NAME", default_value = "portcullis")]
     pub(super) webhook_name: String,
-    /// What to do if the webhook configurations in the cluster differ from those that `portcullis webhooks` prints for the
-    /// configuration in force [default: manage with --tls-secret and --controller, report with --tls-secret alone, else
-    /// off].
+    /// Handle webhook configurations in the cluster that differ from the expected ones [default: manage with
+    /// --tls-secret and --controller, report with --tls-secret alone, otherwise off].
+    ///
+    /// Expected are those that `portcullis webhooks` prints for the configuration in force.
     #[arg(long, value_enum, value_name = "MODE", conflicts_with = "standalone", env = "PORTCULLIS_WEBHOOKS")]
     webhooks: Option<Mode>,
-    /// The Service by which the API server reaches Portcullis [default: portcullis in the namespace of --tls-secret, port
-    /// 443].
+    /// Let the API server call Portcullis through this Service [default: portcullis in the namespace of --tls-secret or
+    /// of the pod, port 443].
     #[arg(long, value_name = "NAMESPACE/NAME[:PORT]", conflicts_with_all = ["webhook_url", "standalone"])]
     webhook_service: Option<String>,
-    /// The URL by which the API server reaches Portcullis, instead of a Service.
+    /// Let the API server call Portcullis by this URL instead of through a Service.
     #[arg(long, value_name = "URL", conflicts_with = "standalone")]
     webhook_url: Option<String>,
 }
@@ -49,7 +51,7 @@ enum Mode {
     Off,
 }
 
-/// A keeper that is not running yet, and the sender of what it compares with.
+/// A keeper that is not running yet.
 pub(super) struct Planned {
     mode: Mode,
     address: Address,
@@ -64,7 +66,7 @@ pub(super) struct Wanted {
 }
 
 impl WebhookArguments {
-    /// Checks the arguments. None if nothing is compared.
+    /// Checks the arguments. Returns None if the configurations are not compared.
     pub(super) fn plan(&self, tls: &TlsArguments, has_cluster: bool, has_controller: bool) -> Result<Option<Planned>> {
         let mode = match (self.webhooks, &tls.tls_secret) {
             (Some(mode), _) => mode,
@@ -138,7 +140,7 @@ impl Planned {
 }
 
 impl Wanted {
-    /// Hands changed files to the keeper.
+    /// Sends the webhook configurations for changed files to the keeper.
     pub(super) fn tell(&self, knowledge: &Knowledge) {
         match render(&knowledge.configuration, &self.address, None) {
             Ok(wanted) => drop(self.sender.send_replace(Arc::new(wanted))),
