@@ -1,4 +1,4 @@
-//! The command line: one file a command. Only this module talks to the terminal.
+//! The command line. Each command has its own file. Only this module prints to the terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what commands print is what they are for")]
 
 mod check;
@@ -46,34 +46,26 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Answer the reviews of an API server, over TLS.
+    // The help of a command is the doc comment of its arguments. A doc comment here would replace it as a whole.
     Serve(Box<serve::Arguments>),
-    /// Judge manifests, as the webhook would.
     Check(check::Arguments),
-    /// Answer one AdmissionReview: from standard input to standard output.
     Review(review::Arguments),
-    /// Say what the rules are for, what follows from them, and their settings.
     Rules(rules::Arguments),
-    /// Print the webhook configurations for a cluster.
     Webhooks(webhooks::Arguments),
-    /// Open the escape hatch of a namespace, close it, or list the open ones.
     Hatch(hatch::Arguments),
-    /// Take the webhooks out of a cluster, and let every pod go that waits for Portcullis.
     Uninstall(uninstall::Arguments),
-    /// Start a server on loopback, send it real reviews and show what it decides. Needs no cluster.
     Demo(demo::Arguments),
-    /// Print a script that completes this command in a shell.
     Completions(completions::Arguments),
 }
 
-/// Everything is in order.
+/// The exit status of a success.
 const OK: u8 = 0;
-/// Something is denied.
+/// The exit status of a denial.
 const DENIED: u8 = 1;
-/// Something could not be done.
+/// The exit status of a failure.
 const FAILED: u8 = 2;
 
-/// Runs the command that the arguments of the process name.
+/// Parses the arguments of the process and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -98,7 +90,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Talks to the cluster that there is.
+/// Connects to the cluster. Fails if no cluster is configured.
 async fn cluster(kubeconfig: Option<&Path>, context: Option<&str>) -> anyhow::Result<crate::cluster::Cluster> {
     match live::connect(kubeconfig, context).await? {
         Some(cluster) => Ok(cluster),
@@ -106,12 +98,12 @@ async fn cluster(kubeconfig: Option<&Path>, context: Option<&str>) -> anyhow::Re
     }
 }
 
-/// Runs a command that talks to a cluster.
+/// Runs an asynchronous command on the current thread.
 fn block_on(work: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
-/// Whether the reader of our output went away, as `head` does.
+/// Returns true if the reader of the output has closed the pipe, as `head` does.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let kind = match (cause.downcast_ref::<std::io::Error>(), cause.downcast_ref::<serde_json::Error>()) {
