@@ -1,4 +1,4 @@
-//! Changes of a namespace, with what the API server has to say about them.
+//! Patches of a namespace, with the warnings of the API server.
 
 use http_body_util::BodyExt as _;
 use k8s_openapi::api::core::v1::Namespace;
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::YELLOW;
 
-/// Changes a namespace, and prints the warnings that come with the answer, as kubectl does.
+/// Patches a namespace and prints the warnings in the response, as kubectl does.
 pub(super) async fn patch_namespace<P: Serialize + std::fmt::Debug>(
     client: &Client,
     name: &str,
@@ -36,7 +36,8 @@ pub(super) async fn patch_namespace<P: Serialize + std::fmt::Debug>(
     Err(Error::Api(Box::new(said)))
 }
 
-/// The text of a warning: `299 - "text"`, with backslashes before quotes and backslashes (RFC 7234, section 5.5).
+/// Returns the text of a header `Warning`: `299 - "text"`, with a backslash before each quote and backslash (RFC 7234,
+/// section 5.5).
 fn text(warning: &str) -> Option<String> {
     let quoted = warning.splitn(3, ' ').nth(2)?.strip_prefix('"')?.strip_suffix('"')?;
     let mut text = String::with_capacity(quoted.len());

@@ -1,4 +1,4 @@
-//! `portcullis uninstall`: the webhooks taken out of a cluster, and every pod let go that waits.
+//! `portcullis uninstall`: deletes the webhooks from a cluster and lifts the scheduling gates of waiting pods.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -18,38 +18,42 @@ use crate::baseline::{lift_gate, pods};
 use crate::cluster::{PAUSE_ANNOTATION, words};
 use crate::view::Site;
 
-/// Who takes gates away.
+/// The field manager of the changes.
 const FIELD_MANAGER: &str = "portcullis-uninstall";
-/// How many pods are asked for at once.
+/// Maximum number of pods in one page of a list.
 const PAGE: u32 = 500;
-/// How long API servers may go on asking a webhook whose configuration is gone.
+/// Time for which API servers may still call a webhook after its configuration is deleted.
 const NOTICE: Duration = Duration::from_secs(3);
 
-/// Take the webhooks out of a cluster, and let every pod go that waits for Portcullis.
+/// Delete the webhooks from a cluster and lift the scheduling gates of Portcullis from all pods.
 ///
-/// After this nothing in the cluster depends on Portcullis any more, and it can be deleted. What it has applied stays, and
-/// it is said how that is removed. What is done already is not done again, so this can be run as often as needed.
+/// Afterwards nothing in the cluster depends on Portcullis, and it can be deleted. The policies, labels and annotations
+/// that it applied stay; the command prints how to delete them. The command can be repeated: it skips steps that are
+/// done.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  portcullis uninstall\n  portcullis uninstall --yes && kubectl delete --ignore-not-found -k deploy/"
 )]
 pub(super) struct Arguments {
-    /// The kubeconfig [default: $KUBECONFIG; in a pod its service account; else ~/.kube/config].
+    /// Read the kubeconfig from this file [default: $KUBECONFIG; in a pod its service account; otherwise
+    /// ~/.kube/config].
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// Which context of it.
+    /// Use this context of the kubeconfig [default: its current context].
     #[arg(long, value_name = "NAME")]
     kube_context: Option<String>,
-    /// The configuration of the cluster's Portcullis, for its label domain [default: the one that ships].
+    /// Read the label domain from this configuration [default: the built-in configuration].
+    ///
+    /// Use the configuration of the Portcullis that runs in the cluster.
     #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG")]
     config: Option<PathBuf>,
-    /// The name of the webhook configurations.
+    /// Delete the webhook configurations of this name.
     #[arg(long, value_name = "NAME", default_value = "portcullis")]
     webhook_name: String,
-    /// The namespace of Portcullis. It is annotated, so that replicas that still run do not recreate the configurations.
+    /// Annotate this namespace of Portcullis, so that running replicas do not recreate the webhook configurations.
     #[arg(long, value_name = "NAME", default_value = "portcullis-system")]
     namespace: String,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
 }
@@ -68,7 +72,7 @@ async fn uninstall(arguments: &Arguments, site: &Site) -> Result<u8> {
     let client = cluster.client;
     say(&format!("In the cluster at {}:", cluster.server));
     pause(&client, &arguments.namespace).await?;
-    // The webhooks first: from then on no pod gets a gate.
+    // The webhooks are deleted first, so that no further pod gets a gate.
     let name = &arguments.webhook_name;
     let validating = delete::<ValidatingWebhookConfiguration>(&client, name).await?;
     let mutating = delete::<MutatingWebhookConfiguration>(&client, name).await?;
@@ -117,7 +121,7 @@ async fn pause(client: &Client, namespace: &str) -> Result<()> {
     Ok(())
 }
 
-/// Deletes a configuration, and says whether it was there.
+/// Deletes a webhook configuration. Returns true if it existed.
 async fn delete<K>(client: &Client, name: &str) -> Result<bool>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
@@ -137,12 +141,12 @@ where
     }
 }
 
-/// Lifts the gate of every pod that has it, and says of how many that failed.
+/// Lifts the gate from every pod that has it. Returns the number of pods for which that failed.
 async fn lift(client: &Client, gate: &str) -> Result<usize> {
     let (mut lifted, mut failed) = (0_usize, 0_usize);
     let (mut others, mut other) = (0_usize, String::new());
     let ending = gate.rsplit_once('/').map_or(gate, |(_, name)| name);
-    // A pod with a gate has no node.
+    // A pod with a scheduling gate has no node yet.
     let mut page = ListParams::default().fields("spec.nodeName=").limit(PAGE);
     loop {
         let found = pods(client, None).list(&page).await;
@@ -160,7 +164,7 @@ async fn lift(client: &Client, gate: &str) -> Result<usize> {
             let namespace = pod.namespace().unwrap_or_default();
             match lift_gate(client, &namespace, &pod.name_any(), gate, FIELD_MANAGER).await {
                 Ok(()) => lifted += 1,
-                // It is gone, and waits for nothing.
+                // The pod is deleted and no longer waits.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => {
                     failed += 1;
@@ -183,12 +187,12 @@ async fn lift(client: &Client, gate: &str) -> Result<usize> {
     Ok(failed)
 }
 
-/// Tells what was done. Whether anybody reads that changes nothing about what is still to be done.
+/// Prints progress. A closed output must not stop the remaining steps.
 fn say(text: &str) {
     let _ = writeln!(anstream::stdout().lock(), "{text}");
 }
 
-/// What stays in the cluster, and how it is removed.
+/// Describes the objects, labels and annotations that stay in the cluster, and the commands that delete them.
 fn what_stays(site: &Site, namespace: &str) -> String {
     let (layer, baseline, profile, enforcement) =
         (site.layer_label(), site.baseline_label(), site.profile_label(), site.enforcement_label());

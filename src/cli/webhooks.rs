@@ -17,17 +17,17 @@ use crate::manifest;
 use crate::rules::{self, Definition, Mode, Subject};
 use crate::view::NamePattern;
 
-/// What ships for the Service `portcullis-system/portcullis`.
+/// The built-in webhook configurations, for the Service `portcullis-system/portcullis`.
 const SHIPPED: &str = include_str!("../../deploy/webhooks.yaml");
-/// The namespace of that Service, which is never asked about.
+/// The namespace of that Service, which the webhooks exclude.
 const NAMESPACE: &str = "portcullis-system";
-/// The label domain in it.
+/// The label domain in [`SHIPPED`].
 const DOMAIN: &str = "network-policy.portcullis.dev/";
 
-/// Print the webhook configurations for a cluster, as one JSON list for `kubectl apply -f -`.
+/// Print the webhook configurations for a cluster as one JSON list for `kubectl apply -f -`.
 ///
-/// The failure policies follow the modes of the rules: a webhook behind which nothing denies is ignored when it does not
-/// answer. The policies webhook of /mutate is there only if a rule is set to put things right by itself.
+/// The failure policies follow the modes of the rules: a webhook whose rules never deny gets failurePolicy Ignore. The
+/// policies webhook of /mutate is included only if a rule is configured to repair policies.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     portcullis webhooks --url https://10.0.0.7:8443 --ca certs/ca.pem | kubectl apply -f -\n  \
@@ -36,27 +36,27 @@ const DOMAIN: &str = "network-policy.portcullis.dev/";
     kubectl annotate namespace portcullis-system portcullis.dev/webhooks-paused='INC-1234'\n  \
     kubectl delete validatingwebhookconfiguration,mutatingwebhookconfiguration portcullis")]
 pub(super) struct Arguments {
-    /// Where the API server reaches Portcullis: https, a host, a port.
+    /// Let the API server call Portcullis by this URL: https, host and port.
     #[arg(long, value_name = "URL", conflicts_with = "service")]
     url: Option<String>,
-    /// Through which Service it does, as NAMESPACE/NAME [default: portcullis-system/portcullis].
+    /// Let the API server call Portcullis through this Service [default: portcullis-system/portcullis].
     #[arg(long, value_name = "NAMESPACE/NAME")]
     service: Option<String>,
-    /// The port of the Service.
+    /// Call this port of the Service.
     #[arg(long, default_value_t = 443, conflicts_with = "url")]
     port: u16,
-    /// The CA that signed the serving certificate, as PEM.
+    /// Set caBundle to the CA in this file, which signed the serving certificate [default: no caBundle].
     #[arg(long, value_name = "PEM")]
     ca: Option<PathBuf>,
-    /// The configuration [default: the one that ships].
+    /// Read the configuration from this file [default: the built-in configuration].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// The way from the API server to Portcullis.
+/// The address by which the API server calls Portcullis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Address {
-    /// https, a host and a port.
+    /// A URL with https, host and port.
     Url(String),
     /// A Service of the cluster.
     Service { namespace: String, name: String, port: u16 },
@@ -91,7 +91,7 @@ impl Address {
         }
     }
 
-    /// The clientConfig of a webhook with this path.
+    /// Returns the clientConfig of a webhook with this path.
     fn client(&self, path: &str, ca: Option<&str>) -> Value {
         let mut client = match self {
             Self::Url(url) => json!({"url": format!("{url}{path}")}),
@@ -128,7 +128,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     Ok(OK)
 }
 
-/// The webhook configurations for a configuration and an address.
+/// Renders the webhook configurations for a configuration and an address.
 pub(super) fn render(configuration: &Configuration, address: &Address, ca: Option<&str>) -> Result<WantedWebhooks> {
     let domain = format!("{}/", configuration.site.label_domain);
     let text = SHIPPED.replace(DOMAIN, &domain).replace(NAMESPACE, address.namespace());
@@ -152,14 +152,14 @@ pub(super) fn render(configuration: &Configuration, address: &Address, ca: Optio
     }
 }
 
-/// The path of the server that a webhook calls.
+/// Returns the path of the server that a webhook calls.
 fn path(webhook: &Map<String, Value>) -> &'static str {
     let client = webhook.get("clientConfig").unwrap_or(&Value::Null);
     if client.pointer("/service/path") == Some(&json!("/mutate")) { "/mutate" } else { "/validate" }
 }
 
-/// Leaves out the namespaces of the platform in which nothing would be denied: what runs the network of nodes has to start
-/// before anything can answer.
+/// Excludes the platform namespaces in which no rule may deny. Pods that run the network of nodes have to start before
+/// Portcullis can answer.
 fn spare_the_platform(webhook: &mut Map<String, Value>, configuration: &Configuration) {
     let platform = configuration.site.platform_namespaces.iter();
     let spared: Vec<&NamePattern> =
@@ -179,12 +179,13 @@ fn spare_names<'a>(webhook: &mut Map<String, Value>, names: impl Iterator<Item =
     }
 }
 
-/// A selector of labels knows no starts of names, so this is a condition: one for all of them, since there may be only 64.
+/// Excludes namespaces by prefix. A label selector cannot match prefixes, so this is a match condition. It is one for
+/// all prefixes, because a webhook has at most 64.
 fn spare_starts(webhook: &mut Map<String, Value>, starts: &[&str]) {
     if starts.is_empty() {
         return;
     }
-    // A list of texts is written in CEL as it is in JSON.
+    // A list of strings has the same syntax in CEL and JSON.
     let expression = format!("!{}.exists(start, request.namespace.startsWith(start))", json!(starts));
     let conditions = webhook.entry("matchConditions").or_insert_with(|| json!([]));
     if let Some(conditions) = conditions.as_array_mut() {
@@ -192,7 +193,7 @@ fn spare_starts(webhook: &mut Map<String, Value>, starts: &[&str]) {
     }
 }
 
-/// What a webhook is asked about.
+/// Returns the subject of the rules behind a webhook.
 fn subject(webhook: &Map<String, Value>) -> Subject {
     match webhook.get("name").and_then(Value::as_str) {
         Some("namespaces.portcullis.dev") => Subject::Namespaces,
@@ -203,15 +204,16 @@ fn subject(webhook: &Map<String, Value>) -> Subject {
     }
 }
 
-/// The modes that the rules behind a webhook have, wherever.
+/// Returns the modes of the rules behind a webhook, in all namespaces.
 fn modes(webhook: &Map<String, Value>, configuration: &Configuration) -> impl Iterator<Item = Mode> {
     let subject = subject(webhook);
     let is_behind = move |rule| rules::find(rule).is_some_and(|rule| rule.is_about(subject));
     configuration.modes().filter(move |(rule, _)| is_behind(rule)).map(|(_, mode)| mode)
 }
 
-/// Returns true if a rule behind the webhook denies, wherever. In a first week without denials, an outage must not stop the
-/// changes of all policies for the sake of a guard that protects a few.
+/// Returns true if a rule behind the webhook denies in any namespace. Guards do not count for the policies webhook
+/// unless `denies_unjudged` is set: in a first week without denials, an outage must not block the changes of all
+/// policies because of a guard that protects a few.
 fn denies(webhook: &Map<String, Value>, configuration: &Configuration) -> bool {
     let subject = subject(webhook);
     let counts = |rule: &Definition| {
@@ -222,13 +224,14 @@ fn denies(webhook: &Map<String, Value>, configuration: &Configuration) -> bool {
     modes.any(|(name, mode)| mode == Mode::Deny && rules::find(name).is_some_and(counts))
 }
 
-/// Whether there is anything that the webhook could do.
+/// Returns true if the webhook can have an effect.
 fn is_needed(webhook: &Value, configuration: &Configuration) -> bool {
     let Some(webhook) = webhook.as_object() else { return false };
     match (subject(webhook), path(webhook)) {
         (Subject::Policies, "/mutate") => configuration.repairs(),
         (Subject::PendingPods, "/mutate") => configuration.site.baseline.gate,
-        // Otherwise all pods of such namespaces, and all changes of labels, would come for nothing.
+        // Otherwise the API server would send all pods of such namespaces, and all changes of labels, without an
+        // effect.
         (Subject::PendingPods | Subject::NamespaceLabels, "/validate") => {
             modes(webhook, configuration).any(|mode| mode != Mode::Off)
         }
