@@ -1,5 +1,4 @@
-//! What `portcullis serve` does with a cluster: watches it, tells the server what it sees, and keeps
-//! the baselines of its namespaces.
+//! The part of `portcullis serve` that needs a cluster: the watches, the lookups and the baseline controller.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,36 +17,36 @@ use crate::server::{Shared, Watch, Watches};
 use crate::telemetry::Metrics;
 use crate::view::{Lookup, View};
 
-/// The cluster, if there is one. Nobody is asked anything yet.
+/// Connects to the cluster. None if no cluster is configured. Sends no request yet.
 pub(super) async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Option<Cluster>> {
-    // The client takes the one of the process. Whoever has set one already may have had reasons.
+    // The client uses the crypto provider of the process. A provider that is installed already stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Ok(Cluster::connect(kubeconfig, context).await?)
 }
 
-/// Who asks the cluster what the view does not tell.
+/// Returns the lookups in the cluster, for facts that the view does not have.
 pub(super) fn lookup(cluster: &Cluster, metrics: &Metrics) -> Arc<dyn Lookup> {
     Arc::new(LiveLookup::new(cluster.client.clone(), Arc::clone(&cluster.served), metrics.cluster.clone()))
 }
 
-/// Replaces what files say of a cluster by what is known of one that is to be watched: nothing yet.
+/// Replaces the view from files by the view of a watched cluster, which is empty at first.
 pub(super) fn forget(knowledge: &mut Knowledge) {
     knowledge.view = Arc::new(View::of_cluster());
     knowledge.unsynced = Some("the watches have only just begun".into());
 }
 
-/// Those who follow what is in files.
+/// The tasks that follow changes of files.
 pub(super) struct Followers {
     owning: watch::Sender<Owning>,
     wanted: watch::Sender<Wanted>,
-    /// Whether this replica holds the Lease; none without a controller.
+    /// True while this replica holds the Lease. None without a controller.
     pub(super) leads: Option<watch::Receiver<bool>>,
     /// The webhook keeper, if it runs.
     pub(super) webhooks: Option<webhook_keeper::Wanted>,
 }
 
 impl Followers {
-    /// Tells them of files that have changed.
+    /// Sends the contents of changed files to the tasks.
     pub(super) fn tell(&self, knowledge: &Knowledge) {
         let new = Owning::from(&knowledge.configuration.site);
         self.owning.send_if_modified(|old| {
@@ -62,14 +61,14 @@ impl Followers {
     }
 }
 
-/// What the files say that namespaces are due.
+/// Returns the configuration and policies that the controller applies.
 fn wanted(knowledge: &Knowledge) -> Wanted {
     Wanted { site: Arc::new(knowledge.configuration.site.clone()), policies: Arc::clone(&knowledge.policies) }
 }
 
-/// Begins to watch the cluster, and says whom to tell of files that have changed. Until every watch has told what there is,
-/// the server is not ready. Where the cluster does not answer, it is asked again until the end. With a namespace for its
-/// Lease, the baseline controller begins too.
+/// Starts the watches of the cluster, and returns the tasks that follow changes of files. The server is not ready until
+/// every watch is synced. The watches retry until the end if the API server does not answer. With a namespace for its
+/// Lease, the baseline controller starts too.
 pub(super) fn start(
     cluster: &Cluster,
     shared: &Arc<Shared>,
@@ -110,17 +109,17 @@ pub(super) fn start(
     Followers { owning, wanted, leads, webhooks: None }
 }
 
-/// Tells the server whether some replica's controller works, until the controller has ended.
+/// Reports to the server whether the controller of any replica runs, until the controller of this replica has ended.
 async fn tell_whether_it_runs(shared: Arc<Shared>, mut runs: watch::Receiver<bool>, end: CancellationToken) {
     while runs.changed().await.is_ok() {
         let controller_runs = *runs.borrow_and_update();
         shared.knowledge.rcu(|known| Knowledge { controller_runs, ..Knowledge::clone(known) });
     }
-    // If that was too early, it is not the fault of this one.
+    // If the controller ended too early, its own task reports that.
     end.cancelled().await;
 }
 
-/// The namespace of this process: of its pod, as its environment or its service account says.
+/// Returns the namespace of this pod, from its environment or from its service account.
 pub(super) fn own_namespace() -> Result<String> {
     let said = std::env::var("POD_NAMESPACE").ok();
     let account = || std::fs::read_to_string("/var/run/secrets/kubernetes.io/serviceaccount/namespace").ok();
@@ -130,7 +129,7 @@ pub(super) fn own_namespace() -> Result<String> {
     }
 }
 
-/// Hands every new view and every news of the watches to the server.
+/// Passes every new view and every new report of the watches to the server.
 async fn tell(
     shared: Arc<Shared>,
     mut views: watch::Receiver<Arc<View>>,
@@ -145,22 +144,22 @@ async fn tell(
             changed = reports.changed() => changed.is_ok(),
         };
         let report = reports.borrow_and_update().clone();
-        // The view is handed out before the report that says that it is complete, so it is at least as new.
+        // The watches publish a view before the report that says that it is complete, so it is at least as new.
         let view = Arc::clone(&views.borrow_and_update());
         let unsynced: Option<Arc<str>> = report.unsynced.as_deref().map(Arc::from);
         shared.knowledge.rcu(|known| Knowledge {
-            // The first one says nothing.
+            // The initial view of the channel is empty.
             view: Arc::clone(if view.is_whole() { &view } else { &known.view }),
             unsynced: unsynced.clone(),
             ..Knowledge::clone(known)
         });
         shared.readiness.watches(words(&report));
     }
-    // The watches have ended too early, which is not the fault of this one.
+    // The watches have ended too early. Their own task reports that.
     end.cancelled().await;
 }
 
-/// How the watches are, in the words of the server.
+/// Converts the report of the watches to the type of the server.
 fn words(report: &Report) -> Watches {
     let watch = |status: &WatchStatus| match status {
         WatchStatus::Synced => Watch::Synced,

@@ -11,7 +11,7 @@ use crate::view::View;
 
 use super::inputs::{self, File, Problem, STDIN};
 
-/// Where to read from.
+/// The paths to read from.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sources {
     pub(super) config: Option<PathBuf>,
@@ -19,7 +19,7 @@ pub(super) struct Sources {
     pub(super) context: Vec<PathBuf>,
 }
 
-/// All that was read, before anybody looked into it. Equal texts mean that nothing has changed.
+/// The texts of the files, not parsed yet. Equal texts mean that no file has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Texts {
     config: Option<(PathBuf, String)>,
@@ -30,7 +30,8 @@ pub(super) struct Texts {
 }
 
 impl Sources {
-    /// Standard input can be read once: not where it is read again later, and not where it is something else.
+    /// Rejects standard input as the context. It can be read only once, so a command must neither reload it nor read
+    /// another input from it.
     pub(super) fn refuse_stdin(&self) -> Result<()> {
         if self.context.iter().any(|path| path.as_os_str() == STDIN) {
             bail!("--context -: standard input cannot be the context here; give a file");
@@ -38,7 +39,7 @@ impl Sources {
         Ok(())
     }
 
-    /// Reads everything.
+    /// Reads all files.
     pub(super) fn read(&self) -> Result<Texts> {
         let config = match &self.config {
             Some(path) => Some((path.clone(), read_file(path)?)),
@@ -52,21 +53,21 @@ impl Sources {
         Ok(Texts { config, policies, context: context.files, problems: context.problems })
     }
 
-    /// Reads everything, and makes out what it says.
+    /// Reads and parses all files.
     pub(super) fn load(&self) -> Result<Knowledge> {
         self.read()?.understand()
     }
 }
 
 impl Texts {
-    /// Makes out what the texts say.
+    /// Parses the texts.
     pub(super) fn understand(&self) -> Result<Knowledge> {
         let configuration = self.configuration()?;
         let policies = self.policies(&configuration)?;
         Ok(Knowledge::new(configuration, self.context()?, policies))
     }
 
-    /// The folder of policies, checked against the configuration.
+    /// Parses the policies and checks them against the configuration.
     pub(super) fn policies(&self, configuration: &Configuration) -> Result<PolicySet> {
         let policies = match &self.policies {
             Some((folder, files)) => {
@@ -81,12 +82,12 @@ impl Texts {
         Ok(policies)
     }
 
-    /// The configuration alone.
+    /// Parses the configuration.
     pub(super) fn configuration(&self) -> Result<Configuration> {
         self.configuration_with(None)
     }
 
-    /// The configuration with another preset than it says.
+    /// Parses the configuration, and replaces its preset if one is given.
     pub(super) fn configuration_with(&self, preset: Option<Preset>) -> Result<Configuration> {
         match &self.config {
             Some((path, text)) => {
@@ -96,7 +97,7 @@ impl Texts {
         }
     }
 
-    /// The view of the context, if all of it can be read.
+    /// Returns the view of the context. Fails if a manifest of the context cannot be read.
     pub(super) fn context(&self) -> Result<View> {
         let (view, problems) = self.context_and_problems();
         match problems.into_iter().next() {
@@ -105,7 +106,7 @@ impl Texts {
         }
     }
 
-    /// The view of what can be read of the context, and what cannot.
+    /// Returns the view of the readable manifests of the context, and the problems of the others.
     pub(super) fn context_and_problems(&self) -> (View, Vec<Problem>) {
         let (mut view, mut problems) = (View::default(), self.problems.clone());
         for file in &self.context {
@@ -123,12 +124,12 @@ impl Texts {
     }
 }
 
-/// The text of a file.
+/// Reads the text of a file.
 fn read_file(path: &Path) -> Result<String> {
     Ok(inputs::read_file(path)?)
 }
 
-/// Paths below a folder with `/` between their parts, and texts.
+/// Reads the manifests below a folder. Returns their relative paths, separated by `/`, and their texts.
 fn read_folder(folder: &Path) -> Result<Vec<(String, String)>> {
     if !folder.is_dir() {
         bail!("{}: this is no folder", folder.display());

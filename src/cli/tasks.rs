@@ -1,4 +1,4 @@
-//! What goes on beside the server for as long as the process lives. None of it may end before, and be missed by nobody.
+//! The tasks that run beside the server for the lifetime of the process. A task that ends early ends the process.
 
 use std::future::pending;
 
@@ -7,35 +7,35 @@ use futures_util::future::select_all;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-/// Tasks that end when they are told to, and not before.
+/// Tasks that run until they are cancelled.
 pub(super) struct Tasks {
     end: CancellationToken,
     tasks: Vec<(&'static str, JoinHandle<()>)>,
 }
 
 impl Tasks {
-    /// None so far.
+    /// Returns an empty set of tasks.
     pub(super) fn new() -> Self {
         Self { end: CancellationToken::new(), tasks: Vec::new() }
     }
 
-    /// What tells each of them to end.
+    /// Returns a token that is cancelled when the tasks have to end.
     pub(super) fn ending(&self) -> CancellationToken {
         self.end.child_token()
     }
 
-    /// Begins one.
+    /// Starts a task.
     pub(super) fn spawn(&mut self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         self.add(name, tokio::spawn(work));
     }
 
-    /// Adds one that has begun.
+    /// Adds a running task.
     pub(super) fn add(&mut self, name: &'static str, task: JoinHandle<()>) {
         self.tasks.push((name, task));
     }
 
-    /// Waits until one of them has ended that was not told to, and tells the others to end as well: a process that does half
-    /// of its work looks as if it did all of it. Whoever started it starts it again.
+    /// Waits until a task ends without being cancelled, then cancels the others. A process that does half of its work
+    /// looks as if it did all of it, so it ends, and the kubelet restarts it.
     pub(super) async fn broken(&mut self) -> Error {
         if self.tasks.is_empty() {
             return pending().await;
@@ -48,7 +48,7 @@ impl Tasks {
         error
     }
 
-    /// Tells all of them to end, and waits until nothing runs any more.
+    /// Cancels all tasks and waits until they have ended.
     pub(super) async fn end(self) {
         self.end.cancel();
         for (name, task) in self.tasks {
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use tokio::sync::oneshot;
 
-    /// A task that ends when it is told to, and who hears that it has.
+    /// Spawns a task that ends when it is cancelled, and returns a receiver for its end.
     fn orderly(tasks: &mut Tasks) -> oneshot::Receiver<()> {
         let (sender, ended) = oneshot::channel();
         let end = tasks.ending();

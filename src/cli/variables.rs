@@ -1,18 +1,19 @@
-//! Variables that a tool was to replace before the manifest is applied: `${NAME}` of Flux and envsubst, `$(NAME)` of
+//! Variables that a tool has to replace before a manifest is applied: `${NAME}` of Flux and envsubst, `$(NAME)` of
 //! kustomize, `{{ … }}` of Helm and Argo CD.
 
 use serde_json::Value;
 
 use crate::model::{Path, Step};
 
-/// A value with a variable.
+/// A value that contains a variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unresolved {
     pub(super) path: Path,
     pub(super) variable: String,
 }
 
-/// Fields below which `$(NAME)` means something to Kubernetes itself, or the text has no meaning here.
+/// Fields that are not searched: Kubernetes itself expands `$(NAME)` below them, or their text does not affect a
+/// judgement.
 const LEFT_OUT: [&str; 12] = [
     "affinity",
     "annotations",
@@ -28,7 +29,7 @@ const LEFT_OUT: [&str; 12] = [
     "volumes",
 ];
 
-/// The values of a manifest that have a variable.
+/// Returns the values of a manifest that contain a variable.
 pub(super) fn find(manifest: &Value) -> Vec<Unresolved> {
     let mut found = Vec::new();
     for part in ["metadata", "spec", "specs"] {
@@ -58,7 +59,7 @@ fn walk(value: &Value, path: &Path, found: &mut Vec<Unresolved>) {
     }
 }
 
-/// Returns true if one of two places is, or is in, the other.
+/// Returns true if two paths are equal or one is a prefix of the other.
 pub(super) fn overlap(a: &Path, b: &Path) -> bool {
     let name = |step: &Step| match step {
         Step::Field(name) => name.to_string(),
@@ -68,10 +69,10 @@ pub(super) fn overlap(a: &Path, b: &Path) -> bool {
     a.steps().iter().zip(b.steps()).all(|(a, b)| a == b || name(a) == name(b))
 }
 
-/// Maximum length of a variable, so that a text is searched once.
+/// Maximum length of a variable, which keeps the search linear in the length of the text.
 const MAX_VARIABLE_BYTES: usize = 256;
 
-/// The first variable in a text.
+/// Returns the first variable in a text.
 pub(super) fn first(text: &str) -> Option<&str> {
     let mut start = 0;
     while let Some(rest) = text.get(start..) {
@@ -99,7 +100,7 @@ pub(super) fn first(text: &str) -> Option<&str> {
     None
 }
 
-/// The length of `${NAME}` or `${NAME:=default}`.
+/// Returns the length of `${NAME}` or `${NAME:=default}`.
 fn braced(text: &str) -> Option<usize> {
     let end = text.find('}')?;
     let inner = text.get(2..end)?;
@@ -107,7 +108,8 @@ fn braced(text: &str) -> Option<usize> {
     is_name(name).then_some(end + 1)
 }
 
-/// The length of `$NAME` at the start of a value, in capital letters: `$` is also the end of an expression.
+/// Returns the length of `$NAME` in capital letters at the start of a value. Elsewhere `$` may end a regular
+/// expression.
 fn bare(text: &str) -> Option<usize> {
     let name = text.get(1..)?;
     let length = name.find(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_').unwrap_or(name.len());
