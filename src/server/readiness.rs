@@ -1,4 +1,4 @@
-//! Whether requests should come here, and why not.
+//! The readiness of the server, and the reasons why it is not ready.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-/// Whether requests should come here.
+/// The readiness of the server.
 #[derive(Debug, Default)]
 pub struct Readiness {
     started: AtomicBool,
@@ -17,45 +17,45 @@ pub struct Readiness {
 
 #[derive(Debug, Default)]
 struct Detail {
-    /// Why what is in the files is not in force, if it is not.
+    /// The fault that keeps changed configuration files from being in force.
     configuration: Option<String>,
-    /// Why the certificate that is in the files is not in use, if it is not.
+    /// The fault that keeps a new certificate from being in use.
     certificate: Option<String>,
-    /// Whether client certificates are required, and the problem with the file of their CAs.
+    /// Set if client certificates are required. The inner value is the fault of the file of their CAs.
     client_ca: Option<Option<String>>,
-    /// When the certificate in use expires.
+    /// The expiry of the certificate in use.
     expires: Option<SystemTime>,
-    /// There is no certificate yet.
+    /// True while the server waits for its first certificate.
     awaited: bool,
-    /// How the watches are, where there is a cluster.
+    /// The state of the watches. None without a cluster.
     watches: Option<Watches>,
-    /// The state of the webhook configurations in the cluster, where they are compared.
+    /// The state of the webhook configurations in the cluster. None if they are not compared.
     webhooks: Option<String>,
 }
 
-/// How the watches of a cluster are.
+/// The state of the watches of a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Watches {
-    /// Why it is not known yet what is in the cluster, if it is not.
+    /// The reason why the view is not complete yet. None once every watch was synced.
     pub unsynced: Option<String>,
-    /// Each of them, by the name of its kind.
+    /// The watches by kind.
     pub kinds: BTreeMap<String, Watch>,
-    /// What else is worth knowing, by what it is about.
+    /// Further remarks by subject.
     pub notes: BTreeMap<String, String>,
 }
 
-/// How the watch of one kind is.
+/// The state of the watch of one kind.
 #[derive(Clone, Debug)]
 pub enum Watch {
-    /// It has told all there is, and goes on.
+    /// The watch has reported all objects and continues.
     Synced,
-    /// It has not told all there is, perhaps because something is in the way.
+    /// The watch has not reported all objects yet. The value is the problem that delays it, if there is one.
     Syncing(Option<String>),
-    /// It had told all there was, and what it told stays.
+    /// The watch was synced and then lost. Its objects stay in the view.
     Lost {
-        /// Since when nothing is heard.
+        /// The time at which the watch was lost.
         since: Instant,
-        /// Why.
+        /// The cause.
         why: String,
     },
 }
@@ -79,28 +79,28 @@ impl Watches {
 }
 
 impl Readiness {
-    /// Connections are being accepted.
+    /// Records that the server accepts connections.
     pub fn start(&self) {
         self.started.store(true, Ordering::Release);
     }
 
-    /// The server is about to end.
+    /// Records that the server shuts down.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
     }
 
-    /// Whether the server is about to end.
+    /// Returns true if the server shuts down.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 
-    /// What is in the files of the configuration is in force, or why it is not.
+    /// Records the fault of changed configuration files. None if they are in force.
     pub fn configuration(&self, fault: Option<String>) {
         self.with(|detail| detail.configuration = fault);
     }
 
-    /// A certificate that expires then is in use.
+    /// Records that a certificate with this expiry is in use.
     pub fn certificate(&self, expires: SystemTime) {
         self.with(|detail| {
             detail.certificate = None;
@@ -109,22 +109,23 @@ impl Readiness {
         });
     }
 
-    /// There is no certificate yet.
+    /// Records that the server waits for its first certificate.
     pub fn certificate_awaited(&self) {
         self.with(|detail| detail.awaited = true);
     }
 
-    /// The certificate in the files is not in use.
+    /// Records the fault that keeps a new certificate from being in use.
     pub fn certificate_fault(&self, fault: String) {
         self.with(|detail| detail.certificate = Some(fault));
     }
 
-    /// Client certificates are required, and the file of their CAs is in use or has this problem.
+    /// Records that client certificates are required, and the fault of the file of their CAs. None if the file is in
+    /// use.
     pub fn client_ca(&self, fault: Option<String>) {
         self.with(|detail| detail.client_ca = Some(fault));
     }
 
-    /// There is a cluster that is watched, and this is how the watches are.
+    /// Records the state of the watches of a cluster.
     pub fn watches(&self, watches: Watches) {
         self.with(|detail| detail.watches = Some(watches));
     }
@@ -135,10 +136,11 @@ impl Readiness {
         self.with(|detail| detail.webhooks = Some(status));
     }
 
-    /// Whether requests should come here, and the detail as JSON. Not before every watch of a cluster has told what there
-    /// is; a watch that is lost later is said here, and what it told stays. A broken file does not make the server unready: the
-    /// last good state is in force. An expired certificate does, and one that is not there yet:
-    /// nobody can talk to it.
+    /// Returns true if the server is ready, and the detail as JSON.
+    ///
+    /// The server is not ready until every watch of a cluster was synced. A watch that is lost later is only reported,
+    /// because its objects stay in the view. A broken file is only reported, because the last good state is in force.
+    /// An expired or missing certificate makes the server not ready, because clients cannot connect.
     #[must_use]
     pub fn report(&self) -> (bool, Value) {
         let started = self.started.load(Ordering::Acquire);
@@ -184,7 +186,7 @@ impl Readiness {
     }
 
     fn with<T>(&self, use_it: impl FnOnce(&mut Detail) -> T) -> T {
-        // A panic while it was held cannot have left it half changed: each change is one assignment.
+        // A panic while the lock was held leaves no partial change, because the changes are plain assignments.
         let mut detail = self.detail.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         use_it(&mut detail)
     }

@@ -1,4 +1,4 @@
-//! What metrics and the log say of a decision.
+//! The metrics and the log line of a decision.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::dialect::DIALECTS;
 use crate::rules::Mode;
 use crate::telemetry::{Counted, Metrics};
 
-/// One line a decision for those who want to know it all, and one a denial for everybody.
+/// Counts a decision and logs it: a denial at level info, any other decision at level debug.
 pub(super) fn record(endpoint: &'static str, metrics: &Metrics, decision: &Decision<'_>, took: Duration) {
     let request = &decision.request;
     let counted = Counted {
@@ -46,7 +46,7 @@ pub(super) fn record(endpoint: &'static str, metrics: &Metrics, decision: &Decis
     }
 }
 
-/// What rules found, as `rule at path`.
+/// Lists the findings of an action, or all, as `rule at path`. At most 20 are listed.
 fn rules(decision: &Decision<'_>, action: Option<Mode>) -> String {
     let judgements =
         decision.judgements.iter().filter(|judgement| action.is_none_or(|action| judgement.action == action));
@@ -57,7 +57,7 @@ fn rules(decision: &Decision<'_>, action: Option<Mode>) -> String {
     found.join(", ")
 }
 
-/// The operation as a label: one of few.
+/// Returns the operation as a label that has few values.
 fn operation(operation: &str) -> &'static str {
     match operation {
         "CREATE" => "create",
@@ -68,7 +68,7 @@ fn operation(operation: &str) -> &'static str {
     }
 }
 
-/// The kind as a label: one of those that a dialect reads.
+/// Returns the kind as a label: a kind that a dialect reads, or `other`.
 fn kind(kind: &str) -> &'static str {
     let known = DIALECTS.iter().flat_map(|dialect| dialect.kinds()).find(|known| known.kind == kind);
     known.map_or("other", |known| known.kind)

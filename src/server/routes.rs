@@ -1,7 +1,7 @@
-//! `/validate` and `/mutate` over HTTP: the body, its limits, its deadline, and what the answer says in a log.
+//! `/validate` and `/mutate` over HTTP: the body, its limits, its deadline and the response.
 //!
-//! What could be judged is answered 200 with a review. Everything else is 4xx or 5xx, so that the API server's
-//! failurePolicy decides: nothing that goes wrong here is ever an allowance.
+//! A request that was judged gets status 200 and a review. Every failure is 4xx or 5xx, so that the failurePolicy of
+//! the webhook decides. A failure never allows a request.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -27,14 +27,15 @@ use crate::budget::{self, Exceeded, Limits};
 use crate::telemetry::Metrics;
 use crate::view::{Facts, Need};
 
-/// The deadline where the API server does not say one: its own default.
+/// The deadline of a request without `?timeout=`: the default of the API server.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// How much before the API server gives up we do. It rounds its deadline up to a second.
+/// Time before the deadline of the API server at which a request is given up. The API server rounds its deadline up to
+/// a second.
 const MARGIN: Duration = Duration::from_millis(250);
-/// How often one request asks the cluster at most: one question may lead to another.
+/// Maximum number of rounds of cluster lookups for one request. One lookup may require another.
 const ROUNDS: usize = 6;
 
-/// What answers a body.
+/// The function that answers a body.
 type Endpoint = for<'a> fn(&Knowledge, &Facts, &'a [u8]) -> Result<Reply<'a>, Refusal>;
 
 #[derive(Clone)]
@@ -47,10 +48,10 @@ struct Handler {
     judges: Arc<Judges>,
 }
 
-/// The routes of the webhook.
+/// Returns the routes of the webhook.
 ///
 /// # Errors
-/// The operating system refuses the threads that judge.
+/// The operating system cannot create the threads that judge.
 pub(super) fn router(shared: &Arc<Shared>) -> std::io::Result<Router> {
     let places = Arc::new(Semaphore::new(shared.limits.in_flight));
     let memory = Memory::new(shared.limits.memory);
@@ -74,27 +75,27 @@ pub(super) fn router(shared: &Arc<Shared>) -> std::io::Result<Router> {
         }))
 }
 
-/// Why a request is not answered with a review.
+/// A request that is not answered with a review.
 struct Failure {
     status: StatusCode,
-    /// For metrics.
+    /// The label in metrics.
     reason: &'static str,
     message: String,
 }
 
-/// What comes of deciding with what is known.
+/// The result of judging with the facts known so far.
 enum Attempt {
-    /// The answer.
+    /// The body of the answer.
     Answered(Vec<u8>),
-    /// What has to be found out first.
+    /// The lookups that are needed first.
     Needs(Vec<Need>),
 }
 
-/// A request whose answer is awaited. When the connection ends, hyper drops the task and this with it.
+/// A request in flight. When the client closes the connection, hyper drops the task and this value with it.
 struct Pending<'a> {
     metrics: &'a Metrics,
     is_answered: bool,
-    /// Ends what is still judged for it.
+    /// Set on drop. It ends a judgement that still runs.
     cancelled: Arc<AtomicBool>,
 }
 
@@ -129,7 +130,7 @@ impl Handler {
         let mut body = request.into_body();
         let collected = self.collect(&mut body, deadline).await;
         if collected.is_err() {
-            // Whoever is still sending does not read the answer, and would find the connection broken instead.
+            // A client that is still sending does not read the response, and would see a broken connection instead.
             tokio::spawn(async move {
                 let rest = async { while body.frame().await.is_some_and(|frame| frame.is_ok()) {} };
                 let _ = tokio::time::timeout_at(deadline.into(), rest).await;
@@ -150,7 +151,7 @@ impl Handler {
         })
     }
 
-    /// Decides with what is known: here if that takes few steps, otherwise on a thread for judging.
+    /// Judges with the facts known so far: on this thread if that takes few steps, otherwise on a thread for judging.
     async fn attempt(
         &self,
         body: &Bytes,
@@ -169,7 +170,7 @@ impl Handler {
         let (done, judged) = oneshot::channel();
         let job = move || {
             let attempt = handler.judge(&judged_body, &known, limits);
-            // Where the receiver is gone, the client is.
+            // The receiver is dropped if the client has closed the connection.
             let _ = done.send((attempt, known));
         };
         let user = username(body);
@@ -184,12 +185,12 @@ impl Handler {
         attempt?.ok_or_else(panicked)
     }
 
-    /// Asks the cluster. What is not answered in time is a failed question, and not an answer.
+    /// Looks facts up in the cluster. A lookup without a result in time has failed.
     async fn look_up(&self, needs: Vec<Need>, facts: &mut Facts, deadline: Instant) {
         let asked = needs.clone();
         let answered = match &self.shared.lookup {
             Some(lookup) => {
-                // Something has to be left for the answer itself.
+                // Time has to be left for the judgement and the response.
                 let until = deadline.checked_sub(MARGIN).unwrap_or(deadline);
                 tokio::time::timeout_at(until.into(), lookup.look_up(needs, facts)).await.is_ok()
             }
@@ -201,7 +202,7 @@ impl Handler {
         }
     }
 
-    /// The whole body, and its place among those that are under way.
+    /// Reads the whole body, and reserves its place among the requests in flight.
     async fn collect(&self, body: &mut Body, deadline: Instant) -> Result<(Bytes, impl Sized + use<>), Failure> {
         let limit = self.shared.limits.body;
         let too_large = || Failure {
@@ -213,7 +214,7 @@ impl Handler {
         if size.lower() > limit as u64 {
             return Err(too_large());
         }
-        // A body whose length is not known is counted as the largest that it can be.
+        // A body of unknown length counts as one of the maximum size.
         let size = size.exact().and_then(|size| usize::try_from(size).ok()).unwrap_or(limit);
         let held = (Arc::clone(&self.places).try_acquire_owned(), self.memory.take(size));
         let (Ok(place), Some(memory)) = held else {
@@ -253,7 +254,7 @@ impl Handler {
         }
     }
 
-    /// Judges within these limits. None where a trial takes more.
+    /// Judges within these limits. None if a trial exceeds them.
     fn judge(&self, body: &[u8], facts: &Facts, limits: Limits) -> Result<Option<Attempt>, Failure> {
         let started = Instant::now();
         let knowledge = self.shared.knowledge.load();
@@ -270,7 +271,7 @@ impl Handler {
             Err(panic) => Err(panic),
         };
         match judged {
-            // The policy with DNS of the same `kubectl apply` may be stored, and not watched yet.
+            // A policy of the same `kubectl apply` that allows DNS may be stored, but not yet be reported by the watch.
             Ok(Ok(Reply::Answer(Answer { decision, .. })))
                 if self.shared.lookup.is_some() && facts.stored.is_none() && decision.may_be_outdated() =>
             {
@@ -307,9 +308,11 @@ fn late() -> Failure {
     }
 }
 
-/// The user who makes a request, for their share of the queue; empty if the review does not start as API servers write it.
+/// Returns the user of a request, for the share of the queue. Empty if the review does not start as API servers write
+/// it.
 ///
-/// An API server writes `userInfo` before the objects, and a quote within a text is escaped, so the first match is it.
+/// An API server writes `userInfo` before the objects, and escapes quotes within strings, so the first match is the
+/// user.
 fn username(body: &[u8]) -> &str {
     const KEY: &[u8] = br#""userInfo":{"username":""#;
     const MAX_PREFIX: usize = 16 * 1024;
@@ -327,7 +330,8 @@ fn panicked() -> Failure {
     }
 }
 
-/// How long this request may take: the API server's own deadline, which it sends as `?timeout=`, less a margin.
+/// Returns the time that this request may take: the deadline of the API server from `?timeout=`, at most 30 s, less a
+/// margin.
 fn budget(query: Option<&str>) -> Duration {
     let asked = query
         .into_iter()
@@ -339,7 +343,7 @@ fn budget(query: Option<&str>) -> Duration {
     asked.saturating_sub(MARGIN).max(asked / 2)
 }
 
-/// A duration as Go writes it, such as `10s`, `1m30s` or `500ms`.
+/// Parses a duration as Go writes it, such as `10s`, `1m30s` or `500ms`.
 fn go_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
