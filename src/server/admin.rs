@@ -44,10 +44,10 @@ pub(super) struct Admin {
 }
 
 impl Admin {
-    /// Starts the thread on a socket that listens already.
+    /// Starts the thread on a listening socket.
     ///
     /// # Errors
-    /// The operating system refuses the thread or its event queue.
+    /// The operating system cannot create the thread or its event queue.
     pub(super) fn start(listener: TcpListener, shared: Arc<Shared>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let listener = listener.into_std()?;
@@ -67,7 +67,7 @@ impl Admin {
         Ok(Self { address, closing: closing.drop_guard(), ended })
     }
 
-    /// The address that is served.
+    /// Returns the address that the thread listens on.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }

@@ -1,8 +1,8 @@
-//! Client certificates: only an API server that shows one of the configured CA and name gets an answer.
+//! Client certificates: only API servers with a certificate of a configured CA and name get an answer.
 //!
-//! A certificate of another CA fails the handshake. A connection without a certificate, or with one of another name, gets
-//! 401 or 403 with the reason, because a failed handshake tells the operator of an API server nothing. Bodies of such
-//! requests are not read.
+//! A certificate of another CA fails the handshake. A connection without a certificate, or with one of another name,
+//! gets 401 or 403 with the reason, because a failed handshake tells the operator of an API server nothing. Bodies of
+//! such requests are not read.
 //!
 //! **Limits**: a connection is checked once, when it opens. A CA that is removed from the file stays trusted on open
 //! connections.
@@ -26,16 +26,17 @@ use crate::pki;
 pub struct ClientAuth {
     /// The file with the CAs that sign client certificates, as PEM. It is read again with the serving certificate.
     pub ca: PathBuf,
-    /// The accepted names: a common name, or a subject alternative name. Empty if every certificate of the CAs is accepted.
+    /// The accepted names: a common name, or a subject alternative name. Empty if every certificate of the CAs is
+    /// accepted.
     pub names: Vec<String>,
 }
 
 /// A client that may not send reviews.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unauthorized {
-    /// It shows no certificate.
+    /// The client sent no certificate.
     NoCertificate,
-    /// Its certificate has other names.
+    /// The certificate has other names.
     OtherName(String),
 }
 
@@ -83,7 +84,7 @@ impl Unauthorized {
     }
 }
 
-/// The verifier of client certificates that one of these CAs has signed.
+/// Returns the verifier of client certificates that one of these CAs has signed.
 pub(super) fn verifier(provider: &Arc<CryptoProvider>, ca: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, pki::Error> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca) {

@@ -1,28 +1,28 @@
-//! Threads that judge what takes long, with a queue for each user.
+//! Threads that judge expensive requests, with a queue for each user.
 //!
-//! A request is first judged where it was read, within [`INLINE_STEPS`]: most need a hundredth of that, and a change of
-//! threads would cost more than the judgement. What needs more, and every large body, comes here. So the tasks that accept,
-//! read and answer are never held up, and however many expensive requests one user sends, another user waits for one of
-//! them at most.
+//! A request is first judged on the thread that read it, within [`INLINE_STEPS`]. Most requests need a hundredth of
+//! that, and a change of threads would cost more than the judgement. Requests that need more, and all large bodies, are
+//! queued here. So they never block the tasks that accept, read and answer. However many expensive requests one user
+//! sends, another user waits for at most one of them.
 //!
-//! These threads have a lower priority than the others, so that on few cores a request of little work, or a probe, does not
-//! wait for the time slice of an expensive one.
+//! These threads have a lower priority than the others. On few cores, a cheap request or a probe does not wait for the
+//! time slice of an expensive request.
 //!
-//! **Limits**: one thread less than there are cores, between 1 and 2; [`MAX_WAITING`] requests of one user.
+//! **Limits**: one thread less than there are cores, between 1 and 2; [`MAX_WAITING`] waiting requests of one user.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::{io, thread};
 
-/// Steps that a request may take where it was read: less than a millisecond.
+/// Maximum number of steps of a request on the thread that read it: less than a millisecond.
 pub(super) const INLINE_STEPS: usize = 5_000;
-/// Bytes that what is read from a request may take there.
+/// Maximum memory of a parsed request on that thread, in bytes.
 pub(super) const INLINE_BYTES: usize = 4 * 1024 * 1024;
 /// Maximum number of requests of one user that wait for a thread.
 const MAX_WAITING: usize = 16;
-/// Maximum number of threads. Each may hold as many bytes as one request may take.
+/// Maximum number of threads. Each may hold the maximum memory of one request.
 const MAX_THREADS: usize = 2;
-/// The niceness of these threads above that of the process: a tenth of the processor time where both want it.
+/// The niceness of these threads relative to the process: a tenth of the processor time if both compete for it.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
@@ -41,14 +41,14 @@ struct Queue {
 
 #[derive(Default)]
 struct State {
-    /// The jobs of each user who has some.
+    /// The waiting jobs by user. A user without jobs has no entry.
     waiting: HashMap<Box<str>, VecDeque<Job>>,
-    /// Those users, in the order of their turns.
+    /// The users with waiting jobs, in the order of their turns.
     turns: VecDeque<Box<str>>,
     closed: bool,
 }
 
-/// As many requests of this user wait already as may.
+/// The user has [`MAX_WAITING`] waiting requests.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Busy;
 
@@ -56,7 +56,7 @@ impl Judges {
     /// Starts the threads.
     ///
     /// # Errors
-    /// The operating system refuses a thread.
+    /// The operating system cannot create a thread.
     pub(super) fn start() -> io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let queue = Arc::new(Queue::default());
@@ -75,7 +75,7 @@ impl Judges {
     /// Queues a job of a user.
     ///
     /// # Errors
-    /// The user has as many jobs waiting as may.
+    /// The user has [`MAX_WAITING`] waiting jobs.
     pub(super) fn submit(&self, user: &str, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
         self.queue.submit(user, Box::new(job))
     }
@@ -83,7 +83,7 @@ impl Judges {
 
 /// Lowers the priority of the current thread.
 fn give_way() {
-    // Linux alone has a niceness of each thread. A system that refuses it shares the cores as it likes.
+    // Only Linux has a niceness per thread. If the system rejects the change, all threads have the same priority.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(NICENESS);
 }
@@ -113,7 +113,7 @@ impl Queue {
         Ok(())
     }
 
-    /// The next job: users take turns. None once the queue is closed.
+    /// Waits for the next job. Users take turns. Returns None once the queue is closed.
     fn next(&self) -> Option<Job> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {

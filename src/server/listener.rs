@@ -1,4 +1,4 @@
-//! Connections: accepted, secured, served, and ended.
+//! Connections: accept, TLS handshake, requests and graceful shutdown.
 
 use std::convert::Infallible;
 use std::io;
@@ -25,21 +25,21 @@ use tokio_util::task::TaskTracker;
 use super::client_auth::Unauthorized;
 use super::{Certificates, Shared};
 
-/// How long a client may take to agree on keys.
+/// Maximum duration of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long an HTTP/1.1 connection may wait for its next request. API servers keep theirs for 90 seconds and cannot
-/// repeat a request that meets a connection just being closed, so it has to be longer.
+/// Maximum idle time of an HTTP/1.1 connection. API servers keep idle connections for 90 s and cannot repeat a request
+/// that meets a closing connection, so it has to be longer.
 const IDLE: Duration = Duration::from_secs(180);
-/// How often an HTTP/2 connection is asked whether anybody is there.
+/// Interval of HTTP/2 keep-alive pings.
 const PING: Duration = Duration::from_secs(30);
-/// How long a client that has only just connected may take to ask, once the server closes.
+/// Time that a client without a request yet has to send its first one, once the server closes.
 const GRACE: Duration = Duration::from_secs(1);
-/// How often it is looked then whether it has.
+/// Polling interval for that first request.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long to wait after an error that another attempt would meet at once, such as too many open files.
+/// Pause after an accept error that another attempt would meet again, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections until `closing`, and serves each in a task of its own.
+/// Accepts connections until `closing` is cancelled, and serves each in its own task.
 pub(super) async fn accept(
     listener: TcpListener,
     certificates: Arc<Certificates>,
@@ -50,7 +50,7 @@ pub(super) async fn accept(
 ) {
     let places = Arc::new(Semaphore::new(shared.limits.connections));
     loop {
-        // A client that finds no place waits in the queue of the system.
+        // A client above the limit of connections waits in the backlog of the operating system.
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
             (place, listener.accept().await)
@@ -78,13 +78,13 @@ pub(super) async fn accept(
     }
 }
 
-/// Whether the error is about the connection that was to be accepted, and says nothing about the next one.
+/// Returns true if the error concerns only this connection, so that the next accept may succeed.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// All that one connection needs.
+/// The state that one connection needs.
 struct Connection {
     acceptor: TlsAcceptor,
     certificates: Arc<Certificates>,
@@ -96,7 +96,7 @@ struct Connection {
 impl Connection {
     async fn serve(self, stream: TcpStream, peer: SocketAddr, _place: OwnedSemaphorePermit) {
         let _counted = self.shared.metrics.connection();
-        // Answers are small and whole: waiting for more to send only delays them.
+        // Responses are small and written at once, so Nagle's algorithm would only delay them.
         let _ = stream.set_nodelay(true);
         let Some(stream) = self.secure(stream, peer).await else {
             self.shared.metrics.refused("handshake");
@@ -123,7 +123,7 @@ impl Connection {
         }
     }
 
-    /// TLS, if the client agrees to it in time.
+    /// Performs the TLS handshake. None if it fails or takes too long.
     async fn secure(&self, stream: TcpStream, peer: SocketAddr) -> Option<TlsStream<TcpStream>> {
         let handshake = self.acceptor.accept(stream);
         let in_time = async {
@@ -143,7 +143,8 @@ impl Connection {
         }
     }
 
-    /// The routes, and what an answer says about the connection that it goes over.
+    /// Returns the HTTP service of this connection: the routes, the check of the client certificate, and `Connection:
+    /// close` during shutdown.
     fn service(
         &self,
         asked: Arc<AtomicBool>,
@@ -169,7 +170,8 @@ impl Connection {
                         refused.response()
                     }
                 };
-                // A client of HTTP/1.1 is told with each answer to come no more this way; HTTP/2 has GOAWAY for it.
+                // During shutdown every response of HTTP/1.1 asks the client to close the connection. HTTP/2 has GOAWAY
+                // for that.
                 if version < Version::HTTP_2 && shared.readiness.is_stopping() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -178,9 +180,9 @@ impl Connection {
         })
     }
 
-    /// Serves a connection to its end. Once the server closes, the client is told to open no more requests on it, and
-    /// those that are under way are answered. So is the first one of a client that has only just connected: it cannot
-    /// know, and most clients do not repeat a request that fails on a new connection.
+    /// Serves a connection to its end. Once the server closes, the client is told to send no more requests on it, and
+    /// requests in flight are answered. A client that has just connected may still send its first request: it cannot
+    /// know of the shutdown, and most clients do not repeat a request that fails on a new connection.
     async fn finish<C: Future>(&self, connection: C, asked: &AtomicBool, close: impl FnOnce(Pin<&mut C>)) -> C::Output {
         let mut connection = pin!(connection);
         tokio::select! {

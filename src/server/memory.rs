@@ -1,7 +1,7 @@
-//! The memory of all requests together.
+//! The memory for the bodies of all requests.
 //!
-//! A body takes its place before it is read, by its length. A quarter of the memory is for small bodies alone, so that
-//! a few large ones leave room for everybody else.
+//! A body reserves memory for its length before it is read. Only small bodies can use a quarter of the memory, so that
+//! a few large bodies do not block other users.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ impl Memory {
         Self { any: Arc::new(Semaphore::new(kib - kib / 4)), small: Arc::new(Semaphore::new(kib / 4)) }
     }
 
-    /// Takes the place of a body of this size until the permit is dropped. None if there is no room.
+    /// Reserves memory for a body of this size until the permit is dropped. None if not enough memory is free.
     pub(super) fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let kib = u32::try_from(bytes.div_ceil(1024).max(1)).unwrap_or(u32::MAX);
         let take = |from: &Arc<Semaphore>| Arc::clone(from).try_acquire_many_owned(kib).ok();

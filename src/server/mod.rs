@@ -1,4 +1,4 @@
-//! The server: TLS, HTTP/1.1 and HTTP/2, limits, the admin address, and an end that loses nothing.
+//! The server: TLS, HTTP/1.1 and HTTP/2, limits, the admin address and graceful shutdown.
 //!
 //! ```text
 //! listener ─ tls ─▶ connection ─ routes ─▶ admission
@@ -35,30 +35,30 @@ use crate::admission::Knowledge;
 use crate::telemetry::Metrics;
 use crate::view::Lookup;
 
-/// What a server may use, and how it ends.
+/// The limits of a server, and the times of its shutdown.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How large a body may be.
+    /// Maximum size of a body, in bytes.
     pub body: usize,
-    /// How many requests may be under way at once.
+    /// Maximum number of requests in flight.
     pub in_flight: usize,
-    /// Bytes that the bodies of those may have together. Each thread that judges may hold
-    /// [`MAX_BYTES`](crate::budget::MAX_BYTES) besides.
+    /// Maximum memory of the bodies of all requests in flight, in bytes. Each thread that judges may hold another
+    /// [`MAX_BYTES`](crate::budget::MAX_BYTES).
     pub memory: usize,
-    /// How many connections may be open at once.
+    /// Maximum number of open connections.
     pub connections: usize,
-    /// How long the server goes on after it was asked to stop and has said that it is not ready: until everybody who
-    /// sends requests has heard of it.
+    /// Time that the server keeps serving after it has become not ready, so that its clients notice.
     pub stop_after: Duration,
-    /// How long requests that are under way may take then.
+    /// Maximum time for the requests in flight after that.
     pub drain: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            // An API server takes objects of up to 3 MiB and stores up to 1.5, sends the old one with the new one, and writes
-            // some characters as six. What does not fit stops its author, and whoever has to put it right.
+            // An API server accepts objects of up to 3 MiB and stores up to 1.5 MiB, sends the old object with the new
+            // one, and escapes some characters as six. A body above the limit blocks its author, and also the user who
+            // has to repair it.
             body: 32 * 1024 * 1024,
             in_flight: 256,
             memory: 96 * 1024 * 1024,
@@ -69,21 +69,21 @@ impl Default for Limits {
     }
 }
 
-/// What the parts of a server share.
+/// The state that the parts of a server share.
 pub struct Shared {
-    /// What decisions are made from. It is replaced whole.
+    /// The configuration, the policies and the view that decisions are made from. It is replaced as a whole.
     pub knowledge: ArcSwap<Knowledge>,
-    /// Who asks the cluster what the view does not tell; none where there is no cluster.
+    /// The lookups in the cluster, for facts that the view does not have. None without a cluster.
     pub lookup: Option<Arc<dyn Lookup>>,
-    /// Whether requests should come here.
+    /// The readiness of the server.
     pub readiness: Readiness,
-    /// What is counted.
+    /// The metrics of the server.
     pub metrics: Metrics,
-    /// What the server may use.
+    /// The limits of the server.
     pub limits: Limits,
 }
 
-/// A server that listens already.
+/// A server whose sockets listen.
 pub struct Server {
     shared: Arc<Shared>,
     certificates: Arc<Certificates>,
@@ -92,17 +92,17 @@ pub struct Server {
     admin: Admin,
 }
 
-/// How urgently the server has to end.
+/// The urgency of a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// After everybody who sends requests has heard of it.
+    /// After the clients have had time to notice that the server is not ready.
     Gracefully,
-    /// As soon as the requests that are under way are answered.
+    /// As soon as the requests in flight are answered.
     Soon,
 }
 
 impl Server {
-    /// Listens on both addresses, and serves the admin address from now on.
+    /// Listens on both addresses, and starts to serve the admin address.
     ///
     /// # Errors
     /// An address cannot be listened on.
@@ -122,15 +122,16 @@ impl Server {
         Ok(Self { shared, certificates, app, listener, admin })
     }
 
-    /// The address of the webhook, and the admin address, as they are.
+    /// Returns the actual addresses of the webhook and of the admin server.
     ///
     /// # Errors
-    /// The system does not say.
+    /// The operating system does not report an address.
     pub fn addresses(&self) -> std::io::Result<(SocketAddr, SocketAddr)> {
         Ok((self.listener.local_addr()?, self.admin.address()))
     }
 
-    /// Serves until `stop` says so, then ends in order: not ready, serving on, no new connections, the last answers.
+    /// Serves until `stop` completes, then shuts down gracefully: the server becomes not ready, keeps serving for a
+    /// while, stops accepting connections, and answers the requests in flight.
     pub async fn run(self, stop: impl Future<Output = Stop>) {
         let Self { shared, certificates, app, listener, admin } = self;
         let (closing, connections) = (CancellationToken::new(), TaskTracker::new());
@@ -151,7 +152,7 @@ impl Server {
             tokio::time::sleep(shared.limits.stop_after).await;
         }
         closing.cancel();
-        // The listener goes first, so that no connection is taken that nobody will serve.
+        // The listener ends first, so that the server does not accept a connection that it will not serve.
         let _ = accept.await;
         connections.close();
         if tokio::time::timeout(shared.limits.drain, connections.wait()).await.is_err() {
@@ -168,7 +169,7 @@ impl Server {
 pub struct BindError {
     /// The address.
     pub address: SocketAddr,
-    /// Why not.
+    /// The cause.
     #[source]
     pub source: std::io::Error,
 }

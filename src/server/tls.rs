@@ -15,11 +15,11 @@ use super::Shared;
 use super::client_auth::{ClientAuth, verifier};
 use crate::pki::{self, Identity};
 
-/// The certificate that is served, and the files that it comes from, if it comes from files.
+/// The serving certificate, and its files if it comes from files.
 ///
-/// The files are read again at an interval and their bytes compared. Watching them with inotify misses what a kubelet
-/// does: it swaps a link to a folder, so that a watch on a file sees the file go and never again anything. And a pair of
-/// which one half is new does not fit together, so the old pair stays in use until the other half is there too.
+/// The files are read again at an interval and their bytes compared. inotify would miss the updates of a kubelet, which
+/// swaps a symbolic link to a folder: a watch on a file sees the file deleted, and then no further event. If only one
+/// of the two files is new, certificate and key do not match, so the old pair stays in use until both files are new.
 pub struct Certificates {
     provider: Arc<CryptoProvider>,
     config: ArcSwap<ServerConfig>,
@@ -28,15 +28,15 @@ pub struct Certificates {
     seen: Mutex<Seen>,
 }
 
-/// The bytes of a certificate and of a key.
+/// The bytes of a certificate and its key.
 type Pair = (Vec<u8>, Vec<u8>);
 
-/// What the files held.
+/// The certificates that were read last.
 struct Seen {
     in_use: Option<Pair>,
-    /// When the certificate in use expires.
+    /// The expiry of the certificate in use.
     expires: SystemTime,
-    /// What was found last, if it could not be used: the pair, or nothing that could be read.
+    /// The last pair that could not be used. The inner value is None if the pair could not be read.
     refused: Option<Option<Pair>>,
     /// The client CAs in use, as PEM.
     client_ca: Option<Vec<u8>>,
@@ -58,7 +58,7 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         problem: std::io::Error,
     },
     /// The client CAs cannot be used.
@@ -66,17 +66,17 @@ pub enum Error {
     ClientCa {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         problem: pki::Error,
     },
-    /// What is in the files cannot be served.
+    /// The pair in the files cannot be served.
     #[error("{certificate} and {key}: {problem}")]
     Pair {
         /// The file of the certificate.
         certificate: String,
         /// The file of the key.
         key: String,
-        /// Why not.
+        /// The cause.
         problem: pki::Error,
     },
 }
@@ -91,7 +91,7 @@ impl Certificates {
     /// Serves the pair in these files.
     ///
     /// # Errors
-    /// The files cannot be read, or what is in them cannot be served.
+    /// The files cannot be read, or their pair cannot be served.
     pub fn from_files(certificate: &Path, key: &Path, shared: &Shared) -> Result<Self, Error> {
         let (certificate, key) = (certificate.to_owned(), key.to_owned());
         let bytes = read(&certificate, &key)?;
@@ -107,10 +107,10 @@ impl Certificates {
         Ok(Self { provider, config: ArcSwap::from(config), files, clients: None, seen })
     }
 
-    /// Serves this pair, which is in no file.
+    /// Serves this pair, which does not come from files.
     ///
     /// # Errors
-    /// It cannot be served.
+    /// The pair cannot be served.
     pub fn from_pem(pem: &pki::Pem, shared: &Shared) -> Result<Self, pki::Error> {
         let provider = provider();
         let pair = (pem.certificate.clone().into_bytes(), pem.key.clone().into_bytes());
@@ -120,10 +120,10 @@ impl Certificates {
         Ok(Self { provider, config: ArcSwap::from(config), files: None, clients: None, seen })
     }
 
-    /// Serves nobody until a pair is there to be served: see [`Self::replace`].
+    /// Rejects all connections until [`Self::replace`] provides a pair.
     ///
     /// # Errors
-    /// There are no protocols to serve by.
+    /// The crypto provider supports no version of TLS.
     pub fn awaited(shared: &Shared) -> Result<Self, pki::Error> {
         let provider = provider();
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -154,27 +154,27 @@ impl Certificates {
         Ok(self)
     }
 
-    /// The clients that may send reviews, if not all may.
+    /// Returns the clients that may send reviews. None if all clients may.
     pub(super) fn clients(&self) -> Option<&ClientAuth> {
         self.clients.as_ref()
     }
 
-    /// Serves this pair from now on, if it is another one than before and can be served.
+    /// Serves this pair from now on, if it is new and can be served.
     pub fn replace(&self, pem: &pki::Pem, shared: &Shared) {
         let pair = (pem.certificate.clone().into_bytes(), pem.key.clone().into_bytes());
         let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         self.offer(&mut seen, pair, shared);
     }
 
-    /// There may be a new pair, and it cannot be had: the one in use stays.
+    /// Records that the current pair cannot be fetched. The pair in use stays.
     pub fn unavailable(&self, fault: String, shared: &Shared) {
         let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // Whoever has it to tell tells it in the log.
+        // The caller logs the fault.
         seen.refused = Some(None);
         shared.readiness.certificate_fault(fault);
     }
 
-    /// What a connection that comes in now is to be served with.
+    /// Returns the TLS configuration for a new connection.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
         self.config.load_full()
@@ -187,7 +187,7 @@ impl Certificates {
         }
     }
 
-    /// Reads the files again, and serves what is in them if that is new and can be served.
+    /// Reads the files again, and serves their pair if it is new and can be served.
     pub fn refresh(&self, shared: &Shared) {
         let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(clients) = &self.clients {
@@ -227,10 +227,10 @@ impl Certificates {
         }
     }
 
-    /// Puts a pair in use, unless it is already, or cannot be.
+    /// Puts a pair in use, unless it is in use already or cannot be served.
     fn offer(&self, seen: &mut Seen, pair: Pair, shared: &Shared) {
         if seen.in_use.as_ref() == Some(&pair) {
-            // What could not be used meanwhile is gone again.
+            // The source has the pair in use again, after one that could not be used.
             if seen.refused.take().is_some() {
                 in_use(shared, seen.expires);
             }
@@ -249,9 +249,9 @@ impl Certificates {
     }
 }
 
-/// What was found cannot be used.
+/// Reports that a pair cannot be used, or cannot be read.
 fn refuse(seen: &mut Seen, found: Option<Pair>, fault: String, shared: &Shared) {
-    // The same fault is told once.
+    // The same pair is reported once.
     let found = Some(found);
     if seen.refused == found {
         return;
@@ -276,7 +276,8 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// How to serve a pair, to clients of these CAs or to all. Here it is found out whether the two belong together.
+/// Returns the TLS configuration for a pair, for clients of these CAs or for all clients. Fails if certificate and key
+/// do not match.
 fn configure(
     provider: &Arc<CryptoProvider>,
     (certificate, key): &Pair,
