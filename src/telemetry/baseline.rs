@@ -1,4 +1,4 @@
-//! Metrics of the baseline controller. Copies count together.
+//! Metrics of the baseline controller. Clones share their values.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -14,13 +14,13 @@ use prometheus_client::registry::{Registry, Unit};
 
 /// The bounds of the histogram of reconciles that wrote something: from a millisecond to a minute.
 const BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0, 10.0, 60.0];
-/// What comes of the work on a namespace.
+/// The results of reconciling a namespace.
 const RESULTS: [&str; 4] = ["unchanged", "written", "gone", "failed"];
-/// What is written.
+/// The kinds of writes to the API server.
 const WRITES: [&str; 6] = ["apply", "replace", "delete", "mark", "lift", "hatch"];
-/// How far namespaces are.
+/// The states of namespaces.
 const STATES: [&str; 5] = ["applied", "pending", "failed", "contested", "unlabelled"];
-/// What happens to hatches.
+/// The changes of hatches.
 const CHANGES: [&str; 2] = ["opened", "closed"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,14 +38,15 @@ struct StateLabel {
     state: &'static str,
 }
 
-/// The one label whose values users make: hatches are open in few namespaces, and not for long.
+/// The only label with values from users. Hatches are open in few namespaces, and not for long.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct NamespaceLabel {
-    /// Not `namespace`: whoever scrapes writes that of the pod there.
+    /// Not `namespace`, because Prometheus sets that label to the namespace of the scraped pod.
     target_namespace: String,
 }
 
-/// A gauge that is not there before it is set: where no controller runs, that nobody leads is no news.
+/// A gauge that has no series before it is set. Without a controller, a value of 0 would wrongly report a missing
+/// leader.
 #[derive(Clone, Debug, Default)]
 struct GaugeOnceSet(Arc<OnceLock<Gauge>>);
 
@@ -156,7 +157,8 @@ impl BaselineMetrics {
         );
     }
 
-    /// A namespace was looked at: `unchanged`, `written`, `gone` or `failed`. How long it took, if there was something to do.
+    /// Counts a reconciled namespace: `unchanged`, `written`, `gone` or `failed`. Observes the duration if there was
+    /// something to do.
     pub fn reconciled(&self, result: &'static str, took: Option<Duration>) {
         self.reconciles.get_or_create(&ResultLabel { result }).inc();
         if let Some(took) = took {
@@ -164,7 +166,7 @@ impl BaselineMetrics {
         }
     }
 
-    /// Something is written: `apply`, `replace`, `delete`, `mark`, `lift` or `hatch`.
+    /// Counts a write to the API server: `apply`, `replace`, `delete`, `mark`, `lift` or `hatch`.
     pub fn wrote(&self, what: &'static str) {
         self.writes.get_or_create(&WhatLabel { what }).inc();
     }
@@ -174,7 +176,7 @@ impl BaselineMetrics {
         self.namespaces.get_or_create(&StateLabel { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// So many namespaces wait to be looked at.
+    /// Sets the number of namespaces in the queue.
     pub fn queued(&self, count: usize) {
         self.queued.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
@@ -184,12 +186,12 @@ impl BaselineMetrics {
         self.kept.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Reports whether the controller of another installation works in this cluster.
+    /// Sets the gauge for the controller of another installation in this cluster.
     pub fn rival(&self, is_there: bool) {
         self.rival.set(i64::from(is_there));
     }
 
-    /// Whether this replica works. What it said of the cluster is void when it does not.
+    /// Records whether this replica leads. If it does not, its metrics of the cluster are reset.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
         if !leads {
@@ -202,7 +204,7 @@ impl BaselineMetrics {
         }
     }
 
-    /// The hatch of a namespace is open since then (seconds since 1970), or is not.
+    /// Records the time since which the hatch of a namespace is open, in seconds since 1970. None if it is closed.
     pub fn hatch(&self, namespace: &str, since: Option<i64>) {
         let label = NamespaceLabel { target_namespace: namespace.to_owned() };
         match since {
@@ -211,7 +213,7 @@ impl BaselineMetrics {
         }
     }
 
-    /// A hatch was `opened` or `closed`.
+    /// Counts a hatch that was `opened` or `closed`.
     pub fn hatch_changed(&self, what: &'static str) {
         self.hatch_changes.get_or_create(&WhatLabel { what }).inc();
     }

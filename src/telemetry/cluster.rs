@@ -1,4 +1,4 @@
-//! What is counted about the cluster: watches, what they have told, and what was asked besides.
+//! Metrics of the cluster: watches, the objects in the view, and lookups.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabel {
-    /// One of those that dialects read.
+    /// A kind that a dialect reads.
     kind: String,
 }
 
@@ -20,7 +20,7 @@ struct LookupLabels {
     result: &'static str,
 }
 
-/// What is counted about the cluster. Copies count together. Without a cluster there are no series.
+/// Metrics of the cluster. Clones share their values. Without a cluster there are no series.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterMetrics {
     synced: Family<KindLabel, Gauge>,
@@ -31,14 +31,14 @@ pub struct ClusterMetrics {
     lookups: Family<LookupLabels, Counter>,
 }
 
-/// What is asked of the cluster for a request.
+/// A lookup in the cluster for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
     /// A namespace.
     Namespace,
-    /// Whether somebody may do something.
+    /// The permission of a user.
     Access,
-    /// The policies that are stored in a namespace.
+    /// The policies stored in a namespace.
     Stored,
 }
 
@@ -66,7 +66,7 @@ impl ClusterMetrics {
         registry.register("lookups", "Questions to the cluster in the course of requests", self.lookups.clone());
     }
 
-    /// There is a cluster. A series that begins with its first event hides that event from `increase()`.
+    /// Creates the series of lookups. A series that begins with its first event hides that event from `increase()`.
     pub fn begin(&self) {
         for what in [Lookup::Namespace, Lookup::Access, Lookup::Stored] {
             for result in [super::metrics::word(true), super::metrics::word(false)] {
@@ -75,19 +75,19 @@ impl ClusterMetrics {
         }
     }
 
-    /// Whether the watch of a kind has told all there is and goes on.
+    /// Records whether the watch of a kind is synced.
     pub fn watch(&self, kind: &str, is_synced: bool) {
         let label = KindLabel { kind: kind.to_owned() };
         let _ = self.failures.get_or_create(&label);
         self.synced.get_or_create(&label).set(i64::from(is_synced));
     }
 
-    /// The watch of a kind was lost, or did not begin.
+    /// Counts a watch of a kind that was lost or failed to start.
     pub fn watch_failed(&self, kind: &str) {
         self.failures.get_or_create(&KindLabel { kind: kind.to_owned() }).inc();
     }
 
-    /// A kind is watched no more.
+    /// Removes the gauges of a kind that is no longer watched.
     pub fn unwatch(&self, kind: &str) {
         let label = KindLabel { kind: kind.to_owned() };
         self.synced.remove(&label);
@@ -95,20 +95,20 @@ impl ClusterMetrics {
         self.unreadable.remove(&label);
     }
 
-    /// How many objects of a kind are known, and how many cannot be read.
+    /// Sets the number of objects of a kind in the view, and of those that cannot be read.
     pub fn objects(&self, kind: &str, known: usize, unreadable: usize) {
         let label = KindLabel { kind: kind.to_owned() };
         self.objects.get_or_create(&label).set(i64::try_from(known).unwrap_or(i64::MAX));
         self.unreadable.get_or_create(&label).set(i64::try_from(unreadable).unwrap_or(i64::MAX));
     }
 
-    /// A watch told of a change.
+    /// Records the time of a watch event.
     pub fn event(&self, at: SystemTime) {
         let seconds = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.last_event.get_or_create(&[]).set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
-    /// The cluster was asked something, and answered or did not.
+    /// Counts a lookup that succeeded or failed.
     pub fn looked_up(&self, what: Lookup, answered: bool) {
         let result = super::metrics::word(answered);
         self.lookups.get_or_create(&LookupLabels { what: what.word(), result }).inc();

@@ -1,8 +1,8 @@
 //! The two text formats of metrics, and the choice between them.
 //!
-//! The registry encodes OpenMetrics 1.0. Scrapers that do not accept it get the Prometheus text format 0.0.4, in which the
-//! metadata of a counter carries the name of its samples (`_total`), an info metric is a gauge, and `# UNIT` and `# EOF` do
-//! not exist.
+//! The registry encodes OpenMetrics 1.0. Scrapers that do not accept it get the Prometheus text format 0.0.4, in which
+//! the metadata of a counter carries the name of its samples (`_total`), an info metric is a gauge, and `# UNIT` and `#
+//! EOF` do not exist.
 
 /// A text format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Exposition {
             let (mut quality, mut version) = (1.0, None);
             for (name, value) in parts.filter_map(|parameter| parameter.split_once('=')) {
                 match name.trim().to_ascii_lowercase().as_str() {
-                    // A quality that is no number does not count as the best.
+                    // A quality that is not a number counts as 0.
                     "q" => quality = value.trim().parse::<f64>().unwrap_or(0.0),
                     "version" => version = Some(value.trim().trim_matches('"')),
                     _ => {}
@@ -43,7 +43,7 @@ impl Exposition {
         if open_metrics > 0.0 && open_metrics >= prometheus { Self::OpenMetrics } else { Self::Prometheus }
     }
 
-    /// The value of the header `Content-Type`.
+    /// Returns the value of the header `Content-Type`.
     #[must_use]
     pub fn content_type(self) -> &'static str {
         match self {
@@ -53,7 +53,7 @@ impl Exposition {
     }
 }
 
-/// The Prometheus text of an OpenMetrics text as the registry encodes it.
+/// Converts OpenMetrics text, as the registry encodes it, to the Prometheus text format.
 pub(super) fn prometheus(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut lines = open_metrics.lines().peekable();
@@ -85,7 +85,7 @@ pub(super) fn prometheus(open_metrics: &str) -> String {
     text
 }
 
-/// The suffix that the samples of a metric have and its OpenMetrics metadata lacks.
+/// Returns the suffix that the samples of a metric have and its OpenMetrics metadata lacks.
 fn suffix(declaration: &str) -> &'static str {
     match declaration.rsplit_once(' ') {
         Some((_, "counter")) => "_total",

@@ -6,23 +6,23 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
 
-/// How a line of the log looks.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
-/// Sends the log of this process to standard error. `filter` is a level, which is meant for this program and not for the
-/// libraries in it, or a list such as `info,hyper=debug`.
+/// Sends the log of this process to standard error. `filter` is a level for this program but not for its libraries, or
+/// a list such as `info,hyper=debug`.
 ///
 /// # Errors
-/// The filter cannot be read, or there is a log already.
+/// The filter cannot be parsed, or a log is installed already.
 pub fn init(format: Format, filter: &str) -> Result<(), String> {
     let ours = match filter.parse::<LevelFilter>() {
-        // The client of the cluster logs every failure that it returns, and those are logged where they are dealt with.
+        // The Kubernetes client logs every error that it returns. These are logged where they are handled.
         Ok(level) => format!("{},kube_client=off,portcullis={level}", level.min(LevelFilter::WARN)),
         Err(_) => filter.to_owned(),
     };

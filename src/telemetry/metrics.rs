@@ -1,4 +1,4 @@
-//! Metrics, in seconds and totals. No label has values that a user can multiply.
+//! Metrics, in seconds and totals. Users cannot multiply the values of a label.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,7 +18,7 @@ use super::{BaselineMetrics, ClusterMetrics, WebhookMetrics};
 const BUCKETS: [f64; 13] =
     [0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.005, 0.025, 0.1, 0.5, 2.0, 10.0];
 
-/// Why requests, and connections, are refused.
+/// The reasons for which requests and connections are rejected.
 const REFUSALS: [&str; 12] = [
     "accept",
     "broken",
@@ -34,14 +34,14 @@ const REFUSALS: [&str; 12] = [
     "too-large",
 ];
 
-/// What is counted about one decision.
+/// The labels of one decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Counted {
     /// `validate` or `mutate`.
     pub endpoint: &'static str,
     /// The operation, in lower case.
     pub operation: &'static str,
-    /// The kind, if a dialect reads it; `other` if not.
+    /// The kind if a dialect reads it, otherwise `other`.
     pub kind: &'static str,
     /// `allowed`, `warned`, `denied` or `patched`.
     pub decision: &'static str,
@@ -71,9 +71,9 @@ struct EndpointLabel {
 /// Every metric of the server.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Those of the baseline controller.
+    /// Metrics of the baseline controller.
     pub baseline: BaselineMetrics,
-    /// Those of what is watched of the cluster.
+    /// Metrics of the watches, the view and the lookups.
     pub cluster: ClusterMetrics,
     /// Metrics of the webhook configurations.
     pub webhooks: WebhookMetrics,
@@ -157,52 +157,52 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A review was answered, in this time.
+    /// Counts a review that was answered, and observes the time that it took.
     pub fn answered(&self, counted: Counted, took: Duration) {
         self.requests.get_or_create(&counted).inc();
         self.durations.get_or_create(&EndpointLabel { endpoint: counted.endpoint }).observe(took.as_secs_f64());
     }
 
-    /// A rule found something.
+    /// Counts a finding of a rule.
     pub fn found(&self, rule: &'static str, action: &'static str) {
         self.findings.get_or_create(&FindingLabels { rule, action }).inc();
     }
 
-    /// A request was not answered as a review.
+    /// Counts a connection that failed, or a request that was not answered with a review.
     pub fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// A request is being answered, until what this returns is dropped.
+    /// Counts a request in flight until the returned value is dropped.
     #[must_use]
     pub fn request(&self) -> impl Drop + use<> {
         Held::new(&self.in_flight)
     }
 
-    /// A connection is open, until what this returns is dropped.
+    /// Counts an open connection until the returned value is dropped.
     #[must_use]
     pub fn connection(&self) -> impl Drop + use<> {
         Held::new(&self.connections)
     }
 
-    /// Changed configuration was read.
+    /// Counts a reload of the configuration, and records whether the files are in force.
     pub fn configuration_reloaded(&self, good: bool) {
         self.configuration_reloads.get_or_create(&ResultLabel { result: word(good) }).inc();
         self.configuration_good.set(i64::from(good));
     }
 
-    /// A changed certificate was read.
+    /// Counts a reload of the certificate.
     pub fn certificate_reloaded(&self, good: bool) {
         self.certificate_reloads.get_or_create(&ResultLabel { result: word(good) }).inc();
     }
 
-    /// A certificate that expires then is in use.
+    /// Records the expiry of the certificate in use.
     pub fn certificate_expires(&self, at: SystemTime) {
         let seconds = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.certificate_expiry.set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
-    /// All metrics in a text format.
+    /// Returns all metrics in a text format.
     #[must_use]
     pub fn exposed(&self, exposition: Exposition) -> String {
         match exposition {
@@ -211,7 +211,7 @@ impl Metrics {
         }
     }
 
-    /// Everything in the text format of OpenMetrics.
+    /// Returns all metrics in the OpenMetrics text format.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -225,7 +225,7 @@ pub(super) fn word(good: bool) -> &'static str {
     if good { "success" } else { "failure" }
 }
 
-/// One more in a gauge, as long as it lives.
+/// Increments a gauge until it is dropped.
 struct Held(Gauge);
 
 impl Held {

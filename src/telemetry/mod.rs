@@ -1,4 +1,4 @@
-//! Metrics and logs, as values that are handed around.
+//! Metrics and logs. Metrics are values that are passed along, not globals.
 
 mod baseline;
 mod cluster;

@@ -1,4 +1,4 @@
-//! Metrics of the webhook configurations. Copies count together.
+//! Metrics of the webhook configurations. Clones share their values.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ struct StateLabels {
     state: &'static str,
 }
 
-/// Metrics of the webhook configurations. A server that does not compare them has no series but that of the pause, at 0.
+/// Metrics of the webhook configurations. A server that does not compare them has only the series of the pause, at 0.
 #[derive(Clone, Debug, Default)]
 pub struct WebhookMetrics {
     state: Family<StateLabels, Gauge>,
@@ -66,30 +66,30 @@ impl WebhookMetrics {
         self.paused(Duration::ZERO);
     }
 
-    /// The state of a configuration: `ok`, `missing`, `different` or `unknown`.
+    /// Sets the state of a configuration: `ok`, `missing`, `different` or `unknown`.
     pub fn state(&self, configuration: &'static str, current: &'static str) {
         for state in STATES {
             self.state.get_or_create(&StateLabels { configuration, state }).set(i64::from(state == current));
         }
     }
 
-    /// The time since a configuration has differed.
+    /// Sets the time for which a configuration has differed.
     pub fn drift(&self, configuration: &'static str, age: Duration) {
         self.drift.get_or_create(&ConfigurationLabel { configuration }).set(whole_seconds(age));
     }
 
-    /// The time since writes are paused.
+    /// Sets the time for which writes have been paused.
     pub fn paused(&self, age: Duration) {
         self.paused.set(whole_seconds(age));
     }
 
-    /// A configuration was written.
+    /// Counts a write of a configuration.
     pub fn wrote(&self, configuration: &'static str) {
         self.writes.get_or_create(&ConfigurationLabel { configuration }).inc();
     }
 }
 
-/// Whole seconds, rounded up: an age of half a second is no zero.
+/// Rounds up to whole seconds, so that half a second is not 0.
 fn whole_seconds(age: Duration) -> i64 {
     i64::try_from(age.as_secs() + u64::from(age.subsec_nanos() > 0)).unwrap_or(i64::MAX)
 }
