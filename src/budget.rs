@@ -1,12 +1,13 @@
 //! The budget of one request: how many steps of work it may take, and how many bytes it may hold.
 //!
-//! Every loop over the parts of a request, and over what the cluster holds around it, calls [`charge`]. [`run`] sets the
-//! limits for the current thread. A charge that exceeds them unwinds to the innermost [`run`] or [`attempt`], so no
-//! function between them passes a budget along or checks for its end, and no answer of an unfinished computation is ever
-//! used. tokio keeps the budget of a task in the same way (`tokio::task::coop`), and salsa cancels a query by unwinding.
+//! Every loop over the parts of a request, and over the objects of the cluster around it, calls [`charge`]. [`run`]
+//! sets the limits for the current thread. A charge that exceeds them unwinds to the innermost [`run`] or [`attempt`].
+//! So the functions between them neither pass a budget along nor check for its end, and the result of an unfinished
+//! computation is never used. tokio keeps the budget of a task in the same way (`tokio::task::coop`), and salsa cancels
+//! a query by unwinding.
 //!
 //! A step is a bounded piece of work: one comparison of labels, ports or addresses. Steps are counted and not timed, so
-//! the same request is decided alike on a fast and on a slow machine. Outside of [`run`] the budget has no limit.
+//! the decision on a request is the same on a fast and on a slow machine. Outside of [`run`] the budget has no limit.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -17,11 +18,12 @@ use std::time::Instant;
 /// The limits of one request.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// The number of steps.
+    /// Maximum number of steps.
     pub steps: usize,
-    /// The number of bytes that what is read from the request may take.
+    /// Maximum memory of the parsed request, in bytes.
     pub bytes: usize,
-    /// Whether work that exceeds them ends in [`attempt`], which can say so, or in [`run`], for another try elsewhere.
+    /// True if work that exceeds them ends in [`run`], for another try elsewhere. Otherwise it ends in [`attempt`],
+    /// which can report it.
     pub is_trial: bool,
     /// The time after which the API server no longer waits for the answer.
     pub deadline: Option<Instant>,
@@ -29,11 +31,11 @@ pub struct Limits {
     pub cancelled: Option<Arc<AtomicBool>>,
 }
 
-/// Steps of one request. The most expensive step takes some 100 ns, so all of them stay below 250 ms of one core;
-/// `cargo bench --bench growth` measures it.
+/// Maximum number of steps of one request. The most expensive step takes some 100 ns, so all of them stay below 250 ms
+/// of one core; `cargo bench --bench growth` measures it.
 pub const MAX_STEPS: usize = 2_000_000;
 
-/// Bytes that what is read from one request may take.
+/// Maximum memory of one parsed request, in bytes.
 pub const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 impl Default for Limits {
@@ -68,15 +70,15 @@ pub struct Spent {
     pub bytes: usize,
 }
 
-/// Steps, and bytes, that are left to say that a limit is exceeded.
+/// Steps and bytes that are reserved for the report of an exceeded limit.
 const RESERVE: usize = 100_000;
 
-/// Steps between two looks at the clock and at the client.
+/// Steps between two checks of the deadline and of the client.
 const SLICE: usize = 4096;
 
 /// The budget of the current thread.
 struct Meter {
-    /// Steps until the next look.
+    /// Steps until the next check.
     slice: Cell<usize>,
     /// Steps after this slice. `usize::MAX`: no limit.
     steps: Cell<usize>,
@@ -140,7 +142,7 @@ impl Meter {
         self.limits.borrow().as_ref().is_some_and(|limits| limits.is_trial)
     }
 
-    /// Leaves a little to say that the limit is exceeded, once.
+    /// Releases the reserve for the report of an exceeded limit, once.
     fn release_reserve(&self) {
         if !self.reserve_used.replace(true) {
             self.slice.set(RESERVE);
@@ -148,7 +150,7 @@ impl Meter {
         }
     }
 
-    /// Charges what the slice does not cover.
+    /// Charges steps that exceed the slice, and starts the next slice.
     #[cold]
     fn refill(&self, steps: usize) {
         if let Some(exceeded) = self.exceeded.get() {
@@ -182,7 +184,7 @@ pub fn charge(steps: usize) {
     });
 }
 
-/// Charges bytes that are about to be held for the request that is being judged on this thread.
+/// Charges bytes that are about to be allocated for the request that is being judged on this thread.
 pub fn hold(bytes: usize) {
     METER.with(|meter| {
         if meter.bytes.get() == usize::MAX {
@@ -195,15 +197,15 @@ pub fn hold(bytes: usize) {
     });
 }
 
-/// Bytes of the model and of the structs it is read from, for one object of a JSON text: a rule, a peer, a port.
+/// Bytes of the model, and of the structs that it is read from, for one object of a JSON text: a rule, a peer, a port.
 const BYTES_PER_OBJECT: usize = 300;
 /// The same for one item of a list or of an object.
 const BYTES_PER_ITEM: usize = 64;
 /// Steps for reading one value of a JSON text.
 const STEPS_PER_VALUE: usize = 4;
 
-/// The number of objects in a JSON text, or a little more. A null item of a list counts, because it is read as an object with
-/// no fields; it is known by its first two letters.
+/// Counts the objects in a JSON text, or slightly more. A null item of a list counts, because it is read as an object
+/// without fields. It is recognized by its first two letters.
 fn objects(text: &str) -> usize {
     let bytes = text.as_bytes();
     let nulls = count(bytes, bytes.get(1..).unwrap_or_default(), |first, second| (first == b'n') & (second == b'u'));
@@ -227,8 +229,8 @@ pub fn hold_objects(text: &str, bytes_each: usize) {
     hold(objects(text) * bytes_each);
 }
 
-/// The number of places at which a byte of the first list and that of the second one are meant. Sums of 255 fit into a byte,
-/// so that the compiler counts many at once.
+/// Counts the positions at which the bytes of both lists match the predicate. Sums of up to 255 fit into a byte, so
+/// that the compiler can vectorize the loop.
 fn count(firsts: &[u8], seconds: &[u8], are_meant: impl Fn(u8, u8) -> bool) -> usize {
     let of = |(firsts, seconds): (&[u8], &[u8])| {
         let pairs = firsts.iter().zip(seconds);
@@ -237,7 +239,7 @@ fn count(firsts: &[u8], seconds: &[u8], are_meant: impl Fn(u8, u8) -> bool) -> u
     firsts.chunks(255).zip(seconds.chunks(255)).map(|parts| usize::from(of(parts))).sum()
 }
 
-/// Runs work within limits of its own.
+/// Runs work within its own limits.
 ///
 /// # Errors
 /// The work exceeded a limit.
@@ -249,9 +251,9 @@ pub fn run<T>(limits: Limits, work: impl FnOnce() -> T) -> Result<T, Exceeded> {
     unwound(done)
 }
 
-/// Runs work within the limits that hold already, and returns here if it takes too many steps or bytes. What the work left
-/// in variables of the caller stays. The first time, a reserve of [`RESERVE`] steps is left to say so; past it every
-/// charge unwinds again. A deadline that passed, a client that is gone and a trial unwind to [`run`].
+/// Runs work within the current limits, and returns here if it exceeds the steps or bytes. Variables of the caller keep
+/// the values that the work gave them. The first time, a reserve of [`RESERVE`] steps is released to report it; after
+/// the reserve every charge unwinds again. A passed deadline, a closed connection and a trial unwind to [`run`].
 ///
 /// # Errors
 /// The work exceeded a limit.
@@ -269,7 +271,7 @@ pub fn attempt<T>(work: impl FnOnce() -> T) -> Result<T, Exceeded> {
     done
 }
 
-/// What the innermost [`run`] has used so far; nothing where there is none.
+/// Returns the resources that the innermost [`run`] has used so far. Zero outside of [`run`].
 #[must_use]
 pub fn spent() -> Spent {
     METER.with(|meter| {

@@ -1,5 +1,5 @@
-//! JSON as Go reads it, where `serde` would read it otherwise: null is the value with nothing in it, and a list is never
-//! taken for an object whose fields come in order. And objects of which some fields are wanted as text, for later.
+//! JSON as Go parses it, where `serde` differs: null is the empty value, and a list is never parsed as an object with
+//! its fields in order. Also objects of which some fields are kept as text and parsed later.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// A field that is an object. Null counts as an object with no fields.
+/// Parses a field that is an object. Null is an object without fields.
 pub(crate) fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -17,7 +17,7 @@ where
     optional(deserializer).map(Option::unwrap_or_default)
 }
 
-/// A field that has to be an object.
+/// Parses a field that has to be an object.
 pub(crate) fn required<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -26,7 +26,7 @@ where
     Object::deserialize(deserializer).map(|Object(value)| value)
 }
 
-/// A field that is an object, or null, or not there.
+/// Parses a field that is an object, null or missing.
 pub(crate) fn optional<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -35,7 +35,7 @@ where
     Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(value)| value))
 }
 
-/// A field that is a list of objects. Null is no list, and a null item is an object with no fields.
+/// Parses a field that is a list of objects. Null is None, and a null item is an object without fields.
 pub(crate) fn objects<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
 where
     D: Deserializer<'de>,
@@ -45,7 +45,7 @@ where
     Ok(items.map(|items| items.into_iter().map(|item| item.map(|Object(value)| value).unwrap_or_default()).collect()))
 }
 
-/// A field that is a list of values that are no objects. Null is no list, and a null item is the empty value.
+/// Parses a field that is a list of values other than objects. Null is None, and a null item is the empty value.
 pub(crate) fn values<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
 where
     D: Deserializer<'de>,
@@ -55,7 +55,7 @@ where
     Ok(items.map(|items| items.into_iter().map(Option::unwrap_or_default).collect()))
 }
 
-/// A struct that is read from an object and from nothing else.
+/// A struct that is parsed only from an object.
 #[derive(Debug)]
 pub(crate) struct Object<T>(pub(crate) T);
 
@@ -77,13 +77,13 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// The key of an object, borrowed where it has no escapes.
+/// The key of an object. It is borrowed if it has no escapes.
 #[derive(serde::Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Key<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
-/// A part of which only matters whether it is there. To a reader that notices unknown fields nothing below it is unknown, and
-/// `IgnoredAny` would be one itself.
+/// A value of which only the presence matters. A parser that reports unknown fields reports none below it. It would
+/// report an `IgnoredAny` as an unknown field.
 #[derive(Debug, Default)]
 pub(crate) struct Unread;
 
@@ -135,9 +135,9 @@ impl<'de> Deserialize<'de> for Unread {
     }
 }
 
-/// Defines an object of which some fields are wanted, each as it is written, and the rest is passed over; the first key
-/// among the rest that nobody listed is kept. What is not an
-/// object has none of them, and says so: it is for whoever wants the fields to object.
+/// Defines an object that keeps some fields as they are written and skips the others. It also keeps the first key that
+/// is in neither of the two lists. A value that is not an object parses without an error: it has no fields, and
+/// `is_object` is false, so the code that needs the fields has to reject it.
 macro_rules! parts {
     (
         $(#[$attribute:meta])*
@@ -148,9 +148,9 @@ macro_rules! parts {
         $(#[$attribute])*
         #[derive(Clone, Copy, Debug, Default)]
         $visibility struct $name<'a> {
-            /// Whether this is an object at all.
+            /// True if the value is an object.
             pub is_object: bool,
-            /// The first key that is neither one of these nor one that is known to be passed over.
+            /// The first key that is neither a field below nor in the list of skipped keys.
             pub other: Option<&'a str>,
             $($(#[$about])* pub $field: Option<$type>,)+
         }

@@ -1,6 +1,6 @@
 //! The `portcullis` command.
 
-/// Most of what a review costs is small allocations, and musl's own allocator is slow at those.
+/// Small allocations are most of the cost of a review, and musl's own allocator is slow at them.
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
