@@ -393,6 +393,7 @@ fn webhooks_follow_the_configuration() {
             ("namespace-labels.portcullis.dev", "Ignore"),
             ("pods.portcullis.dev", "Ignore"),
             ("workloads.portcullis.dev", "Ignore"),
+            ("services.portcullis.dev", "Ignore"),
         ]
     );
     assert_eq!(changed["items"][1]["webhooks"][1]["clientConfig"]["service"]["path"], "/mutate");

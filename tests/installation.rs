@@ -16,6 +16,8 @@ mod cluster;
 mod dns;
 #[path = "installation/first_apply.rs"]
 mod first_apply;
+#[path = "installation/services.rs"]
+mod services;
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -141,6 +143,7 @@ fn webhooks_fail_only_where_an_outage_can_be_borne() {
             ("pods", "Fail"),
             ("pending-pods", "Ignore"),
             ("workloads", "Fail"),
+            ("services", "Ignore"),
         ])
     );
     assert_eq!(

@@ -200,6 +200,7 @@ fn subject(webhook: &Map<String, Value>) -> Subject {
         Some("namespace-labels.portcullis.dev") => Subject::NamespaceLabels,
         Some("pods.portcullis.dev" | "workloads.portcullis.dev") => Subject::NodeWorkloads,
         Some("pending-pods.portcullis.dev") => Subject::PendingPods,
+        Some("services.portcullis.dev") => Subject::Services,
         _ => Subject::Policies,
     }
 }
@@ -232,7 +233,7 @@ fn is_needed(webhook: &Value, configuration: &Configuration) -> bool {
         (Subject::PendingPods, "/mutate") => configuration.site.baseline.gate,
         // Otherwise the API server would send all pods of such namespaces, and all changes of labels, without an
         // effect.
-        (Subject::PendingPods | Subject::NamespaceLabels, "/validate") => {
+        (Subject::PendingPods | Subject::NamespaceLabels | Subject::Services, "/validate") => {
             modes(webhook, configuration).any(|mode| mode != Mode::Off)
         }
         _ => true,

@@ -48,6 +48,8 @@ pub enum Subject {
     NamespaceLabels,
     /// hostNetwork pods, and workloads with a hostNetwork pod template.
     NodeWorkloads,
+    /// Services whose ports change.
+    Services,
     /// Pods in a namespace whose baseline is not applied yet.
     PendingPods,
 }

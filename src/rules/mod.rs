@@ -14,6 +14,7 @@ mod any_port;
 mod baseline_pending;
 mod blame;
 mod dangling_selector;
+mod destination;
 mod dissolved_baseline;
 mod dns;
 mod dns_blocked;
@@ -41,11 +42,13 @@ mod platform_flow_missing;
 mod port_without_protocol;
 mod profiled;
 mod redundant_policy;
+mod service_port;
 mod split_peer;
 mod together;
 mod too_complex;
 mod unguarded_hatch;
 mod unknown_field;
+mod unknown_port_name;
 mod untrusted_change;
 mod well_known;
 
@@ -80,6 +83,8 @@ pub const RULES: &[Definition] = &[
     Definition::of::<hardcoded_address::HardcodedAddress>(),
     Definition::of::<implicit_policy_types::ImplicitPolicyTypes>(),
     Definition::of::<dangling_selector::DanglingSelector>(),
+    Definition::of::<service_port::ServicePort>(),
+    Definition::of::<unknown_port_name::UnknownPortName>(),
     Definition::of::<monitoring_blocked::MonitoringBlocked>(),
     Definition::of::<redundant_policy::RedundantPolicy>(),
     Definition::of::<unknown_field::UnknownField>(),

@@ -173,6 +173,12 @@ impl View {
         self.namespaces.get(name).map(|facts| &**facts)
     }
 
+    /// The facts about a namespace with its name in this view, if there are any.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<(&str, &NamespaceFacts)> {
+        self.namespaces.get_key_value(name).map(|(name, facts)| (&**name, &**facts))
+    }
+
     /// The same, shared: if a namespace has not changed, two snapshots hold the same `Arc`.
     #[must_use]
     pub fn facts(&self, name: &str) -> Option<&Arc<NamespaceFacts>> {
