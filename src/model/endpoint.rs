@@ -6,8 +6,8 @@ use crate::budget::charge;
 
 use super::ternary::{all_of, any_of};
 use super::{
-    AddressSet, Block, Entity, Fact, Labels, NAME_LABEL, Namespaces, Owner, Peers, Pods, Selector, Tier, Who, Workload,
-    is_added_to_pods, is_link_local,
+    AddressSet, Block, DomainPattern, Entity, Fact, Labels, NAME_LABEL, Namespaces, Owner, Peers, Pods, Selector, Tier,
+    Who, Workload, is_added_to_pods, is_link_local,
 };
 
 /// The known state of the cluster around a connection. `None` always means "unknown", never "does not exist".
@@ -65,6 +65,8 @@ pub enum End<'a> {
         /// True if they are known to be outside of the cluster. False if they may belong to a node.
         outside: bool,
     },
+    /// An address outside of the cluster that is known by a DNS name only.
+    Domain(&'a DomainPattern),
     /// An entity of Cilium: a named group of endpoints.
     Entity(Entity),
 }
@@ -184,7 +186,7 @@ impl Peers {
             End::Pod(Endpoint { addresses: [], .. }) => {
                 blocks(true).covers(&AddressSet::every_v4_of_pods()).then_some(true)
             }
-            End::Pod(_) | End::Entity(_) => None,
+            End::Pod(_) | End::Entity(_) | End::Domain(_) => None,
         }
     }
 }
@@ -204,7 +206,7 @@ impl Who {
             }
             (Self::Unclear(_) | Self::Service(_), _) => None,
             (Self::Pods(pods), End::Pod(endpoint)) => pods.mean(endpoint, around),
-            (Self::Pods(_), End::Addresses { .. } | End::Entity(_)) => Some(false),
+            (Self::Pods(_), End::Addresses { .. } | End::Entity(_) | End::Domain(_)) => Some(false),
             (Self::Addresses(block), _) => block.means(end),
             (Self::Entity(entity), End::Pod(_)) => match entity {
                 Entity::All | Entity::Cluster => Some(true),
@@ -225,11 +227,18 @@ impl Who {
                 Entity::Host | Entity::Cluster if set.is_link_local() => Some(true),
                 _ => None,
             },
+            (Self::Entity(entity), End::Domain(_)) => match entity {
+                Entity::All | Entity::World => Some(true),
+                // The address may be of either family.
+                Entity::WorldV4 | Entity::WorldV6 => None,
+                _ => Some(false),
+            },
             (Self::Entity(entity), End::Entity(other)) => Some(entity.includes(*other)),
             // A DNS name resolves to addresses outside of the cluster, known only at run time.
             (Self::Domain(_), End::Pod(_) | End::Entity(_)) => Some(false),
             (Self::Domain(_), End::Addresses { .. }) => None,
-            (Self::Nodes(_), End::Pod(_)) => Some(false),
+            (Self::Domain(pattern), End::Domain(name)) => Some(pattern.overlaps(name)),
+            (Self::Nodes(_), End::Pod(_) | End::Domain(_)) => Some(false),
             (Self::Nodes(_), End::Addresses { outside, .. }) => outside.then_some(false),
             (Self::Nodes(labels), End::Entity(entity)) => match entity {
                 Entity::Host | Entity::RemoteNode => labels.is_empty().then_some(true),
@@ -271,6 +280,8 @@ impl Block {
                     _ => None,
                 }
             }
+            // The addresses of the name are unknown. Nearly every name has one of IPv4.
+            End::Domain(_) => (self.net.addr().is_ipv4() && self.is_everywhere()).then_some(true),
             End::Entity(entity) => match entity {
                 Entity::World | Entity::WorldV4 | Entity::WorldV6 | Entity::All => None,
                 Entity::None => Some(true),

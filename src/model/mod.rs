@@ -13,6 +13,7 @@
 //! I/O and reads no clock.
 
 mod addresses;
+mod connection;
 mod connectivity;
 mod cover;
 mod domain;
@@ -31,6 +32,7 @@ mod service;
 mod ternary;
 
 pub use addresses::{AddressSet, Block, is_link_local};
+pub use connection::{Connection, Ends, Outcome, Policies, PortRange, Relation, connect, names, reach};
 pub use connectivity::{Answer, Assumption, Decision, Question, Subject, ask, ask_within, concern_all};
 pub use cover::{Allowance, BUDGET, uncovered};
 pub use domain::DomainPattern;

@@ -3,8 +3,8 @@
 use super::{View, is_cluster_wide};
 use crate::budget::charge;
 use crate::model::{
-    Answer, Body, Labels, NAME_LABEL, Namespaces, Object, ObjectRef, Pods, Policy, Question, Standing, Surroundings,
-    Tier, ask,
+    Answer, Body, Labels, NAME_LABEL, Namespaces, Object, ObjectRef, Pods, Policies, Policy, Question, Standing,
+    Surroundings, Tier, ask,
 };
 
 /// A [`View`] in which one object is replaced, without copying the view.
@@ -98,6 +98,12 @@ const TIER: &str = "Tier";
 /// which a manifest may leave out.
 fn can_concern(policy: &Policy, namespace: &str) -> bool {
     is_cluster_wide(policy) || policy.object.namespace.as_deref().is_none_or(|own| own == namespace)
+}
+
+impl<'a> Policies<'a> for Scene<'a> {
+    fn of_namespace(&self, namespace: &str) -> Vec<&'a Policy> {
+        self.policies(namespace).collect()
+    }
 }
 
 impl Surroundings for Scene<'_> {

@@ -11,8 +11,8 @@
 
 use portcullis::dialect::{self, Manifest, Origin};
 use portcullis::model::{
-    AddressSet, Answer, Decision, Direction, End, Endpoint, FaultKind, Labels, Names, Object, Policy, Protocol,
-    Question, Subject, Traffic,
+    self, AddressSet, Answer, ContainerPort, Decision, Direction, End, Endpoint, FaultKind, Labels, Names, Object,
+    Outcome, Policy, Protocol, Question, Relation, Subject, Traffic, connect, reach,
 };
 use portcullis::view::{Scene, View};
 use proptest::prelude::*;
@@ -79,6 +79,59 @@ impl<'a> Cluster<'a> {
         }
     }
 
+    fn end<'b>(&'b self, end: oracle::End<'b>, set: &'b AddressSet) -> End<'b> {
+        match end {
+            oracle::End::Pod(pod) => End::Pod(self.endpoint(pod)),
+            oracle::End::Outside(_) => End::Addresses { set, outside: true },
+        }
+    }
+
+    fn traffic<'b>(&self, flow: &Flow<'_>, ends: &'b Ends) -> Traffic<'b> {
+        let protocol = match flow.protocol {
+            "TCP" => Protocol::Tcp,
+            "UDP" => Protocol::Udp,
+            "SCTP" => Protocol::Sctp,
+            _ => Protocol::Icmp,
+        };
+        if protocol == Protocol::Icmp {
+            Traffic::Message { protocol, kind: 8, code: 0 }
+        } else {
+            let names = if self.hidden.ports { Names::AtLeast(&[]) } else { Names::Exactly(&ends.names) };
+            Traffic::Port { protocol, number: flow.port, names }
+        }
+    }
+
+    /// The outcome of the whole connection for the port of the flow, asked alone and as a part of all ports.
+    fn connection(&self, flow: &Flow<'_>) -> Result<Outcome, TestCaseError> {
+        let ends = Ends::of(flow);
+        let both = model::Ends {
+            from: self.end(flow.from, &ends.from),
+            to: self.end(flow.to, &ends.to),
+            relation: Relation::Apart,
+        };
+        let scene = Scene::of(&self.view);
+        let traffic = self.traffic(flow, &ends);
+        let outcome = connect(&both, traffic, &scene).outcome;
+        if let Traffic::Port { protocol, number, .. } = traffic {
+            let listed = flow.to.pod().map(|pod| pod.ports.as_slice()).unwrap_or_default().iter();
+            let listed: Vec<ContainerPort> = listed
+                .filter(|port| port.protocol == protocol.name().unwrap())
+                .map(|port| ContainerPort { name: Some(port.name.as_str().into()), protocol, number: port.number })
+                .collect();
+            let listed = (!self.hidden.ports).then_some(&*listed);
+            let ranges = reach(&both, listed, &scene);
+            let of_protocol = || ranges.iter().filter(|range| range.protocol == protocol);
+            let covered: u32 = of_protocol().map(|range| u32::from(range.last - range.first) + 1).sum();
+            prop_assert_eq!(covered, 65_535);
+            let range = of_protocol().find(|range| (range.first..=range.last).contains(&number));
+            // Several names of one port are one more than a pod lists it for.
+            if ends.names.len() < 2 {
+                prop_assert_eq!(range.map(|range| range.connection.outcome), Some(outcome), "{:#?}", flow);
+            }
+        }
+        Ok(outcome)
+    }
+
     /// What the engine says of one half of a flow, for one pod or for all that a policy concerns.
     fn half<'b>(
         &'b self,
@@ -96,22 +149,8 @@ impl<'a> Cluster<'a> {
             Direction::Ingress => &ends.from,
             Direction::Egress => &ends.to,
         };
-        let other = match far {
-            oracle::End::Pod(pod) => End::Pod(self.endpoint(pod)),
-            oracle::End::Outside(_) => End::Addresses { set, outside: true },
-        };
-        let protocol = match flow.protocol {
-            "TCP" => Protocol::Tcp,
-            "UDP" => Protocol::Udp,
-            "SCTP" => Protocol::Sctp,
-            _ => Protocol::Icmp,
-        };
-        let traffic = if protocol == Protocol::Icmp {
-            Traffic::Message { protocol, kind: 8, code: 0 }
-        } else {
-            let names = if self.hidden.ports { Names::AtLeast(&[]) } else { Names::Exactly(&ends.names) };
-            Traffic::Port { protocol, number: flow.port, names }
-        };
+        let other = self.end(far, set);
+        let traffic = self.traffic(flow, ends);
         Scene::of(&self.view).ask(policies, &Question { subject, direction, other, traffic })
     }
 
@@ -154,7 +193,12 @@ pub(crate) fn agrees(world: &World, picks: &[Pick]) -> Result<(), TestCaseError>
     let cluster = Cluster::of(world);
     for pick in picks {
         let flow = pick.flow(world);
-        prop_assert_eq!(cluster.answer(&flow), oracle::answer(world, &flow), "{:#?}", flow);
+        let truth = oracle::answer(world, &flow);
+        prop_assert_eq!(cluster.answer(&flow), truth, "{:#?}", flow);
+        let expected = if truth.egress && truth.ingress { Outcome::Allowed } else { Outcome::Blocked };
+        // What a rule says of layer 7 or of a DNS name is unknown before there is traffic.
+        let outcome = cluster.connection(&flow)?;
+        prop_assert!(outcome == expected || outcome == Outcome::Undecided, "{outcome:?}: {flow:#?}");
     }
     Ok(())
 }
@@ -175,6 +219,9 @@ pub(crate) fn unknown_is_not_no(world: &World, picks: &[Pick], hidden: Hidden) -
                 prop_assert_eq!(answer.passes(), truth, "{:#?} without {:?}", flow, hidden);
             }
         }
+        let expected = if truth.egress && truth.ingress { Outcome::Allowed } else { Outcome::Blocked };
+        let outcome = cluster.connection(&flow)?;
+        prop_assert!(outcome == expected || outcome == Outcome::Undecided, "{outcome:?}: {flow:#?} without {hidden:?}");
     }
     Ok(())
 }
