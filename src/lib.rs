@@ -17,4 +17,5 @@ pub mod pki;
 pub mod rules;
 pub mod server;
 pub mod telemetry;
+pub mod trace;
 pub mod view;

@@ -18,6 +18,8 @@ mod dns;
 mod first_apply;
 #[path = "installation/services.rs"]
 mod services;
+#[path = "installation/trace.rs"]
+mod trace;
 
 use std::io::{self, Write as _};
 use std::path::Path;

@@ -16,6 +16,7 @@ mod sources;
 mod tasks;
 mod tls;
 mod told;
+mod trace;
 mod uninstall;
 mod variables;
 mod webhook_keeper;
@@ -49,6 +50,7 @@ enum Command {
     // The help of a command is the doc comment of its arguments. A doc comment here would replace it as a whole.
     Serve(Box<serve::Arguments>),
     Check(check::Arguments),
+    Trace(trace::Arguments),
     Review(review::Arguments),
     Rules(rules::Arguments),
     Webhooks(webhooks::Arguments),
@@ -72,6 +74,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(arguments) => serve::run(*arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Trace(arguments) => trace::run(&arguments),
         Command::Review(arguments) => review::run(&arguments),
         Command::Rules(arguments) => rules::run(&arguments),
         Command::Webhooks(arguments) => webhooks::run(&arguments),
@@ -96,6 +99,15 @@ async fn cluster(kubeconfig: Option<&Path>, context: Option<&str>) -> anyhow::Re
         Some(cluster) => Ok(cluster),
         None => anyhow::bail!("there is no cluster to talk to: give --kubeconfig"),
     }
+}
+
+/// Prints a value as JSON for programs.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)?;
+    Ok(())
 }
 
 /// Runs an asynchronous command on the current thread.

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::admission::Knowledge;
 use crate::baseline::PolicySet;
 use crate::config::{Configuration, Preset};
+use crate::model::Object;
 use crate::view::View;
 
 use super::inputs::{self, File, Problem, STDIN};
@@ -108,19 +109,28 @@ impl Texts {
 
     /// Returns the view of the readable manifests of the context, and the problems of the others.
     pub(super) fn context_and_problems(&self) -> (View, Vec<Problem>) {
-        let (mut view, mut problems) = (View::default(), self.problems.clone());
+        let mut view = View::default();
+        let (objects, problems) = self.context_objects(&mut view);
+        objects.into_iter().for_each(|object| view.insert(object));
+        (view, problems)
+    }
+
+    /// Returns the objects of the readable manifests of the context, and the problems of the others. The facts of other
+    /// kinds are added to a view.
+    pub(super) fn context_objects(&self, view: &mut View) -> (Vec<Object>, Vec<Problem>) {
+        let (mut objects, mut problems) = (Vec::new(), self.problems.clone());
         for file in &self.context {
             let contents = file.contents();
             problems.extend(contents.problems);
             for found in contents.found {
                 match found.read() {
-                    Ok(Some(object)) => view.insert(object),
-                    Ok(None) => found.insert_unread(&mut view),
+                    Ok(Some(object)) => objects.push(object),
+                    Ok(None) => found.insert_unread(view),
                     Err(error) => problems.push(found.problem(&error.path, error.to_string())),
                 }
             }
         }
-        (view, problems)
+        (objects, problems)
     }
 }
 

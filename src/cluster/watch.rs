@@ -33,7 +33,7 @@ const SILENCE: Duration = Duration::from_secs(75);
 /// First and maximum backoff after a failure.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// Field selector without pods that have ended, because these have no network.
-const LIVE_PODS: &str = "status.phase!=Succeeded,status.phase!=Failed";
+pub(super) const LIVE_PODS: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
 /// The name of a kind, the number of its watch, and an event of that watch.
 pub(super) type Told = (Arc<str>, u64, Event);

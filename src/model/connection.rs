@@ -148,7 +148,7 @@ pub fn reach<'a>(
             let connection = connect(ends, traffic, cluster);
             match ranges.last_mut() {
                 Some(before) if before.protocol == protocol && before.connection.is_same(&connection) => {
-                    before.last = last
+                    before.last = last;
                 }
                 _ => ranges.push(PortRange { protocol, first: *first, last, connection }),
             }

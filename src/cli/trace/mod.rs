@@ -1,0 +1,175 @@
+//! `portcullis trace`: is a connection allowed, and why.
+
+mod text;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::sources::Sources;
+use super::{DENIED, FAILED, OK};
+use crate::baseline::{self, PolicySet};
+use crate::trace::{self, Flow, Place, Repair, Verdict, explain, parse_target, repairs};
+use crate::view::{Scene, Site, View};
+
+/// Show whether a connection is allowed, which policies decide, and how to open it.
+///
+/// Reads manifests, a cluster (--cluster), or both: then the manifests count as if they were applied.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Ends:
+  shop/web                      a pod, or what creates pods, or a Service
+  shop/deployment/web           the same by its kind; shop/service/web for a Service
+  shop/app=web,tier=front       pods with these labels
+  10.0.0.7, 10.0.0.0/8          an address, or a block of addresses
+  api.example.com               a domain name
+  internet, node, apiserver     addresses outside of the cluster, another node, the API server
+
+Examples:
+  portcullis trace --from shop/web --to shop/api:8080 manifests/
+  portcullis trace --cluster --from shop/web --to data/service/postgres:5432
+  portcullis trace --cluster --from shop/web --to internet:443 new-policy.yaml
+
+Exit status: 0 allowed, 1 blocked, 2 undecided or failed.")]
+pub(super) struct Arguments {
+    /// The sender.
+    #[arg(long, value_name = "END")]
+    from: String,
+    /// The receiver, with a port: END:PORT or END:PORT/PROTOCOL. Without a port: every port.
+    #[arg(long, value_name = "END[:PORT]")]
+    to: String,
+    /// Files and folders with manifests; - is standard input.
+    #[arg(value_name = "PATH", required_unless_present = "cluster")]
+    paths: Vec<PathBuf>,
+    /// Read the cluster of the kubeconfig, or of the pod's service account. Needs read access only.
+    #[arg(long)]
+    cluster: bool,
+    /// The kubeconfig [default: $KUBECONFIG, then ~/.kube/config].
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The context in the kubeconfig.
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// The namespace of ends without one.
+    #[arg(long, short, value_name = "NAME", default_value = "default")]
+    namespace: String,
+    /// The configuration [default: the shipped one].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder of baseline policies [default: the shipped ones].
+    #[arg(long, value_name = "FOLDER")]
+    policies: Option<PathBuf>,
+    /// The output format.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// The output format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// Text for people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// The answer of a run.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Traced {
+    verdict: Verdict,
+    flows: Vec<Flow>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    repairs: Vec<Repair>,
+    /// What could not be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<String>,
+}
+
+/// Maximum number of pairs of ends.
+const MAX_PAIRS: usize = 100;
+
+pub(super) fn run(arguments: &Arguments) -> Result<u8> {
+    let sources = Sources {
+        config: arguments.config.clone(),
+        policies: arguments.policies.clone(),
+        context: arguments.paths.clone(),
+    };
+    let sources = sources.read()?;
+    let configuration = sources.configuration()?;
+    let policies = sources.policies(&configuration)?;
+    let (mut view, mut missing) =
+        if arguments.cluster { from_cluster(arguments)? } else { (View::default(), Vec::new()) };
+    let (objects, problems) = sources.context_objects(&mut view);
+    missing.extend(problems.iter().map(ToString::to_string));
+    for mut object in objects {
+        baseline::give_profile(&mut object, &configuration.site);
+        view.insert(object);
+    }
+    baseline::complete(&mut view, &policies, &configuration.site);
+
+    let traced = trace(arguments, &view, &configuration.site, &policies, missing)?;
+    match arguments.output {
+        Output::Text => text::print(&traced)?,
+        Output::Json => super::print_json(&traced)?,
+    }
+    Ok(match traced.verdict {
+        Verdict::Allowed => OK,
+        Verdict::Blocked => DENIED,
+        Verdict::Undecided => FAILED,
+    })
+}
+
+fn from_cluster(arguments: &Arguments) -> Result<(View, Vec<String>)> {
+    let mut read = None;
+    super::block_on(async {
+        let cluster = super::cluster(arguments.kubeconfig.as_deref(), arguments.context.as_deref()).await?;
+        read = Some(cluster.snapshot().await.map_err(|why| anyhow::anyhow!("API server {}: {why}", cluster.server))?);
+        Ok(OK)
+    })?;
+    match read {
+        Some(snapshot) => Ok((snapshot.view, snapshot.missing)),
+        None => bail!("the cluster could not be read"),
+    }
+}
+
+fn trace(
+    arguments: &Arguments,
+    view: &View,
+    site: &Site,
+    policies: &PolicySet,
+    missing: Vec<String>,
+) -> Result<Traced> {
+    let target = parse_target(&arguments.to)?;
+    let senders = trace::resolve(view, &arguments.from, None, &arguments.namespace)?;
+    let receivers = trace::resolve(view, &target.end, target.port.as_ref(), &arguments.namespace)?;
+    let pairs: Vec<(&Place, &Place)> =
+        senders.iter().flat_map(|from| receivers.iter().map(move |to| (from, to))).collect();
+    if pairs.len() > MAX_PAIRS {
+        bail!("{} pairs of ends match, and at most {MAX_PAIRS} are traced; name one workload or one port", pairs.len());
+    }
+    let mut flows = Vec::new();
+    let mut mended = Vec::new();
+    for (from, to) in pairs {
+        let of_pair = explain(Scene::of(view), from, to);
+        let is_blocked = of_pair.iter().any(|flow| flow.verdict == Verdict::Blocked);
+        if is_blocked && mended.is_empty() {
+            mended = repairs(view, site, policies, from, to);
+        }
+        flows.extend(of_pair);
+    }
+    let verdict = if arguments_name_a_port(&flows) || target.port.is_some() {
+        flows.iter().map(|flow| flow.verdict).max()
+    } else {
+        // Without a port the question is whether anything passes.
+        flows.iter().map(|flow| flow.verdict).min()
+    };
+    Ok(Traced { verdict: verdict.unwrap_or(Verdict::Undecided), flows, repairs: mended, missing })
+}
+
+/// Returns true if every flow is over one port, as those to a Service are.
+fn arguments_name_a_port(flows: &[Flow]) -> bool {
+    flows.iter().all(|flow| !flow.ports.contains([',', '-']) && !flow.ports.starts_with("every"))
+}

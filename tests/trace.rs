@@ -1,0 +1,204 @@
+//! `portcullis trace`: its texts, its agreement with the oracle, and its repairs, which the oracle confirms.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so by a panic"
+)]
+
+mod oracle;
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use oracle::generate::{
+    Pick, flow, world, world_of_calico, world_of_cilium, world_of_cluster_policies, world_of_kubernetes,
+};
+use oracle::{Flow, World};
+use portcullis::baseline::PolicySet;
+use portcullis::config::Configuration;
+use portcullis::dialect::{self, Manifest, Origin};
+use portcullis::trace::{Place, Port, PortName, Verdict, explain, repairs, resolve};
+use portcullis::view::{Scene, View};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use support::command::run;
+
+/// The name of a golden file, the arguments, and the exit status.
+const CASES: &[(&str, &[&str], i32)] = &[
+    ("service", &["--from", "shop/web", "--to", "shop/service/api:80"], 1),
+    ("every-port", &["--from", "shop/web", "--to", "shop/deploy/api"], 1),
+    ("port-of-a-rule", &["--from", "shop/app=frontend", "--to", "shop/api:9091"], 1),
+    ("address", &["--from", "shop/web", "--to", "203.0.113.9:443"], 0),
+    ("block", &["--from", "shop/web", "--to", "203.0.0.0/16:443"], 2),
+    ("internet", &["--from", "shop/web", "--to", "internet:443"], 2),
+    ("profile", &["--from", "shop/api", "--to", "internet:443"], 1),
+    ("domain", &["--from", "shop/web", "--to", "api.example.com:443"], 2),
+    ("node", &["--from", "node", "--to", "shop/api:8080"], 1),
+    ("host-network", &["--from", "shop/agent", "--to", "shop/api:metrics"], 1),
+    ("itself", &["--from", "database/postgres-1", "--to", "10.1.0.7:5432"], 0),
+    ("access", &["--from", "shop/api", "--to", "database/pod/postgres-1:5432"], 1),
+    ("new-policy", &["--from", "database/postgres-1", "--to", "shop/web:8080/UDP", "--output", "json"], 1),
+];
+
+#[test]
+fn texts_are_as_recorded() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/trace");
+    let manifests = folder.join("shop.yaml");
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut wrong = Vec::new();
+    for (name, arguments, code) in CASES {
+        let done = run(&[&["trace"], *arguments, &[manifests.to_str().unwrap()]].concat(), "");
+        let file: PathBuf = folder.join(format!("{name}.txt"));
+        let text = format!("$ portcullis trace {} shop.yaml\n{}{}", arguments.join(" "), done.out, done.err);
+        if update {
+            std::fs::write(&file, &text).unwrap();
+        }
+        let recorded = std::fs::read_to_string(&file).unwrap_or_default();
+        if recorded != text || done.code != *code {
+            wrong.push(format!("{name}: exit status {}, expected {code}\n{text}", done.code));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_end_that_is_not_there_is_named() {
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/trace/shop.yaml");
+    for (from, to, expected) in [
+        (
+            "shop/wep",
+            "shop/api:80",
+            "`wep` is not in namespace `shop`; known there: deployment/api, deployment/web, pod/agent, service/api",
+        ),
+        ("nowhere/web", "shop/api:80", "namespace `nowhere` is unknown"),
+        ("shop/web", "shop/api:0", "`0` is not a port"),
+        ("shop/web", "shop/api:70000", "`70000` is not a port"),
+        ("shop/web", "shop/api:80/ICMP", "`80/ICMP` is not a port"),
+        ("shop/web", "shop/service/api:81", "Service shop/api has no port 81/TCP; its ports are 80/TCP"),
+        ("shop/web", "shop/deployment/api:web", "Deployment shop/api lists no port with the name web"),
+        ("shop/web", "internet:http", "port name `http` needs pods that list it"),
+        ("/web", "shop/api:80", "`/web` is not an end of a connection"),
+    ] {
+        let done = run(&["trace", "--from", from, "--to", to, manifests.to_str().unwrap()], "");
+        assert_eq!((done.code, done.out.as_str()), (2, ""), "{from} {to}");
+        assert!(done.err.contains(expected), "{from} {to}: {}", done.err);
+    }
+}
+
+fn read(manifest: &Value) -> portcullis::model::Object {
+    let (api_version, kind) = (manifest["apiVersion"].as_str().unwrap(), manifest["kind"].as_str().unwrap());
+    let text = manifest.to_string();
+    let read = Manifest::read(api_version, kind, &text, Origin::Author).and_then(|manifest| dialect::read(&manifest));
+    read.unwrap_or_else(|error| panic!("{error}: {manifest:#}")).expect("a known kind")
+}
+
+/// The view of a generated cluster, with its pods.
+fn view(world: &World) -> View {
+    let namespaces = world.namespaces.iter().map(|(name, labels)| {
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels, "uid": name}})
+    });
+    let pods = world.pods.iter().map(|pod| {
+        let ports: Vec<Value> = pod
+            .ports
+            .iter()
+            .map(|port| json!({"name": port.name, "protocol": port.protocol, "containerPort": port.number}))
+            .collect();
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": pod.name, "namespace": pod.namespace, "labels": pod.labels},
+            "spec": {"serviceAccountName": pod.service_account, "containers": [{"name": "c", "ports": ports}]},
+            "status": {"podIP": pod.address},
+        })
+    });
+    View::of(namespaces.chain(pods).chain(world.manifests.iter().cloned()).map(|manifest| read(&manifest)))
+}
+
+/// The ends of a flow as a user names them.
+fn places(view: &View, flow: &Flow<'_>) -> Option<(Place, Place)> {
+    let protocol =
+        portcullis::model::Protocol::WITH_PORTS.into_iter().find(|protocol| protocol.name() == Some(flow.protocol))?;
+    let port = Port { protocol, port: PortName::Number(flow.port) };
+    let name = |end: oracle::End<'_>| match end {
+        oracle::End::Pod(pod) => format!("{}/pod/{}", pod.namespace, pod.name),
+        oracle::End::Outside(address) => address.to_string(),
+    };
+    let from = resolve(view, &name(flow.from), None, "default").unwrap().remove(0);
+    let to = resolve(view, &name(flow.to), Some(&port), "default").unwrap().remove(0);
+    (!from.is_same_pod(&to) && flow.port > 0).then_some((from, to))
+}
+
+/// The verdict is that of the oracle, or undecided where a rule is about what no manifest says.
+fn agrees(world: &World, picks: &[Pick]) -> Result<(), TestCaseError> {
+    let view = view(world);
+    for pick in picks {
+        let flow = pick.flow(world);
+        let Some((from, to)) = places(&view, &flow) else { continue };
+        let verdict = explain(Scene::of(&view), &from, &to).remove(0).verdict;
+        let truth = if oracle::answer(world, &flow).connected() { Verdict::Allowed } else { Verdict::Blocked };
+        prop_assert!(verdict == truth || verdict == Verdict::Undecided, "{verdict:?}: {flow:#?}");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    #[test]
+    fn verdicts_are_those_of_the_oracle(
+        world in prop_oneof![world_of_kubernetes(), world_of_cilium(), world_of_calico(), world_of_cluster_policies(), world()],
+        picks in prop::collection::vec(flow(), 50),
+    ) {
+        agrees(&world, &picks)?;
+    }
+
+    #[test]
+    fn a_repair_opens_the_flow_and_what_it_lists(
+        world in world_of_kubernetes(),
+        picks in prop::collection::vec(flow(), 8),
+    ) {
+        let view = view(&world);
+        let site = Configuration::shipped().unwrap().site;
+        let policies = PolicySet::shipped(&site.label_domain).unwrap();
+        for pick in picks {
+            let flow = pick.flow(&world);
+            let Some((from, to)) = places(&view, &flow) else { continue };
+            if oracle::answer(&world, &flow).connected() {
+                continue;
+            }
+            for repair in repairs(&view, &site, &policies, &from, &to) {
+                let mut mended = world.clone();
+                mended.manifests.extend(repair.manifests.iter().cloned());
+                for patched in &repair.patches {
+                    let is_it = |manifest: &&mut Value| {
+                        manifest["metadata"]["name"] == *patched.name && manifest["metadata"]["namespace"] == *patched.namespace
+                    };
+                    let manifest = mended.manifests.iter_mut().find(is_it).unwrap();
+                    let patch: json_patch::Patch = serde_json::from_value(patched.patch.clone()).unwrap();
+                    json_patch::patch(manifest, &patch).unwrap();
+                }
+                // A label changes what the controller writes, which the oracle does not know.
+                if repair.manifests.is_empty() && repair.patches.is_empty() {
+                    continue;
+                }
+                prop_assert!(oracle::answer(&mended, &flow).connected(), "{repair:#?} does not open {flow:#?}");
+                let Some(announced) = &repair.also_opens else { continue };
+                for sender in &world.pods {
+                    for receiver in &world.pods {
+                        let other = Flow { from: oracle::End::Pod(sender), to: oracle::End::Pod(receiver), ..flow };
+                        let opens = !oracle::answer(&world, &other).connected() && oracle::answer(&mended, &other).connected();
+                        let is_asked = flow.from.pod().is_none_or(|pod| pod.labels == sender.labels && pod.namespace == sender.namespace)
+                            && flow.to.pod().is_none_or(|pod| pod.labels == receiver.labels && pod.namespace == receiver.namespace);
+                        let between = flow.from.pod().is_some() && flow.to.pod().is_some();
+                        if between && opens && !is_asked && sender != receiver {
+                            let name = format!("Pod {}/{} to Pod {}/{}", sender.namespace, sender.name, receiver.namespace, receiver.name);
+                            let is_listed = announced.iter().any(|line| line.starts_with(&name) || line == "more");
+                            prop_assert!(is_listed, "{name} is opened and not listed: {repair:#?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
