@@ -1,6 +1,10 @@
 //! Inputs on which the product was wrong once, each with the right answer, through the command line.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by a panic")]
 
+#[path = "support/manifests.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
+mod manifests;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,19 +16,7 @@ fn folder() -> PathBuf {
 
 /// The result of `portcullis check`: the exit status, the findings that deny, and the errors.
 fn check(path: &Path) -> (Option<i32>, Vec<String>, Vec<String>) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-    command.current_dir(folder()).args(["check", "--output", "json"]);
-    // A folder may bring what is in the cluster, and the configuration.
-    let given = |option: &str, file: &str| {
-        let file = path.join(file);
-        folder().join(&file).exists().then(|| [PathBuf::from(option), file]).into_iter().flatten()
-    };
-    let (config, context) = (given("--config", "portcullis.yaml"), given("--context", "context.yaml"));
-    let policy = Some(path.join("policy.yaml")).filter(|file| folder().join(file).exists());
-    let has_options =
-        folder().join(path).join("portcullis.yaml").exists() || folder().join(path).join("context.yaml").exists();
-    command.args(config).args(context).arg(policy.filter(|_| has_options).as_deref().unwrap_or(path));
-    let output = command.output().unwrap();
+    let output = manifests::check_case(path).output().unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"));
     let findings = report.get("findings").and_then(Value::as_array).unwrap();

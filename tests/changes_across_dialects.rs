@@ -10,10 +10,13 @@
 
 #[path = "support/objects.rs"]
 mod objects;
+#[path = "support/texts.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
+mod texts;
 
 use objects::objects;
 use portcullis::config::Configuration;
-use portcullis::engine::{Spared, judge};
+use portcullis::engine::{Spared, Verdict, judge};
 use portcullis::model::Finding;
 use portcullis::rules::{Change, Mode, Occasion};
 use portcullis::view::View;
@@ -28,8 +31,22 @@ fn denied(others: &[&str], old: &str, new: Option<&str>) -> Vec<String> {
         None => Change::Delete { old: &old },
     };
     let verdict = judge(&Configuration::shipped().unwrap(), &view, change, Occasion::default());
+    record(change, others, &verdict);
     let denials = verdict.judgements.into_iter().filter(|judgement| judgement.action == Mode::Deny);
     denials.map(|judgement| format!("{}: {}", judgement.finding.rule, judgement.finding.message)).collect()
+}
+
+/// Checks the texts for a change with other objects around it.
+fn record(change: Change<'_>, others: &[&str], verdict: &Verdict) {
+    let verb = match change {
+        Change::Write { old: None, .. } => "create",
+        Change::Write { .. } => "change",
+        Change::Delete { .. } => "delete",
+    };
+    let others = others.iter().flat_map(|yaml| objects(yaml)).take(3).map(|object| object.id.to_string());
+    let others = others.collect::<Vec<_>>().join(", ");
+    let input = format!("{verb} {}, with: {others}", change.object().id);
+    texts::check("tests/changes_across_dialects.rs", "changes", &input, &verdict.judgements);
 }
 
 const ISOLATES: &str = "
@@ -259,6 +276,7 @@ fn a_staged_policy_warns_and_says_why() {
         Change::Write { new: &object, old: None },
         Occasion::default(),
     );
+    record(Change::Write { new: &object, old: None }, &[], &verdict);
     let found: Vec<_> = verdict
         .judgements
         .iter()
@@ -357,6 +375,7 @@ fn a_pass_that_jumps_ahead_and_a_tier_that_drops_are_changes_too() {
     let view = View::of(objects(&accept).into_iter().chain(objects(ISOLATES)));
     let verdict =
         judge(&Configuration::shipped().unwrap(), &view, Change::Write { new: &pass, old: None }, Occasion::default());
+    record(Change::Write { new: &pass, old: None }, &[&accept, ISOLATES], &verdict);
     let found: Vec<&str> = verdict.judgements.iter().map(|judgement| judgement.finding.message.as_str()).collect();
     assert_eq!(found, [format!("making {TAKES}")]);
 
@@ -394,6 +413,7 @@ fn whoever_isolates_the_dns_pods_lets_everybody_ask() {
         let object = objects(yaml).remove(0);
         let verdict =
             judge(&configuration, &View::default(), Change::Write { new: &object, old: None }, Occasion::default());
+        record(Change::Write { new: &object, old: None }, &[], &verdict);
         let of_dns = verdict.judgements.into_iter().filter(|judgement| judgement.finding.rule == "dns-blocked");
         of_dns.map(|judgement| judgement.finding).collect()
     };

@@ -7,25 +7,18 @@
     reason = "a test that cannot go on says so by a panic"
 )]
 
-use std::path::PathBuf;
-use std::process::Command;
+#[path = "support/manifests.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
+mod manifests;
 
 use serde_json::Value;
 
 #[test]
 fn every_manifest_gets_the_findings_that_it_must_get() {
-    let corpus = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-    let expected = std::fs::read_to_string(corpus.join("expected.tsv")).unwrap();
     let (mut judged, mut wrong) = (0, Vec::new());
-    for row in expected.lines().filter(|row| !row.starts_with('#')) {
-        let columns: Vec<&str> = row.split('\t').collect();
-        let [manifest, context, findings] = columns[..] else { panic!("{row}") };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-        command.current_dir(&corpus).args(["check", "--output", "json", "--config", "portcullis.yaml"]);
-        for context in context.split_whitespace() {
-            command.args(["--context", context]);
-        }
-        let output = command.arg(manifest).output().unwrap();
+    for row in manifests::rows("corpus") {
+        let [manifest, context, findings] = row.as_slice() else { panic!("{row:?}") };
+        let output = manifests::check_corpus(manifest, context).output().unwrap();
         let report: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{manifest}: {error}: {}", String::from_utf8_lossy(&output.stderr)));
         let mut found: Vec<String> = report["findings"]

@@ -8,6 +8,10 @@
     reason = "a test that cannot go on says so by a panic"
 )]
 
+#[path = "support/texts.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
+mod texts;
+
 use portcullis::budget::{self, Limits};
 use portcullis::config::Configuration;
 use portcullis::dialect::{self, Manifest, Origin};
@@ -17,6 +21,7 @@ use portcullis::model::Object;
 use portcullis::rules::{Change, Definition, Mode, Named, Occasion, Old, RULES};
 use portcullis::view::{Owned, View};
 use serde_json::Value;
+use texts::Texts;
 
 fn read(value: &Value) -> Object {
     let json = value.to_string();
@@ -70,6 +75,7 @@ fn switched_on(rule: &str) -> Configuration {
 
 #[test]
 fn the_examples_of_every_rule_are_true() {
+    let texts = Texts::of("tests/rules.rs", "examples");
     for rule in RULES {
         // What is off as shipped is switched on to be shown.
         let (configuration, mode) = match rule.mode {
@@ -79,9 +85,11 @@ fn the_examples_of_every_rule_are_true() {
         let fires = judged(&configuration, rule.name, &example(rule, "Fires"));
         assert_eq!(fires.len(), 1, "{}: {fires:#?}", rule.name);
         assert_eq!(fires[0].action, mode, "{}", rule.name);
+        texts.add_all("Fires", &fires);
         let passes = judged(&configuration, rule.name, &example(rule, "Passes"));
         assert!(passes.is_empty(), "{}: {passes:#?}", rule.name);
     }
+    texts.compare();
 }
 
 /// Label and field manager anybody can write; a name that is reserved nobody else.
@@ -318,10 +326,13 @@ const CASES: &[(&str, usize, &str)] = &[
 
 #[test]
 fn rules_fire_where_they_must_and_nowhere_else() {
+    let texts = Texts::of("tests/rules.rs", "specs");
     for (rule, wanted, spec) in CASES {
         let found = judged(&shipped(), rule, &[policy("p", spec)]);
         assert_eq!(found.len(), *wanted, "{rule} on {spec}: {found:#?}");
+        texts.add_all(spec, &found);
     }
+    texts.compare();
 }
 
 fn policy(name: &str, spec: &str) -> Value {
@@ -346,9 +357,12 @@ fn dns_may_come_from_other_policies_that_cover_the_same_pods() {
     let dns_for = |name: &str, selector: &str| {
         policy(name, &format!("{{podSelector: {selector}, policyTypes: [Egress], {DNS}}}"))
     };
+    let texts = Texts::of("tests/rules.rs", "others");
     let blocked = |others: &[Value]| {
         let documents: Vec<Value> = others.iter().cloned().chain([isolating.clone()]).collect();
-        !judged(&shipped(), "dns-blocked", &documents).is_empty()
+        let found = judged(&shipped(), "dns-blocked", &documents);
+        texts.add_all(&named(others), &found);
+        !found.is_empty()
     };
     assert!(blocked(&[]));
     assert!(!blocked(&[dns_for("all", "{}")]));
@@ -369,6 +383,13 @@ fn dns_may_come_from_other_policies_that_cover_the_same_pods() {
     let mut elsewhere = dns_for("elsewhere", "{}");
     elsewhere["metadata"]["namespace"] = "other".into();
     assert!(blocked(&[elsewhere]), "a policy of another namespace covers no pod of this one");
+    texts.compare();
+}
+
+/// The names of these objects, as the name of an input.
+fn named(objects: &[Value]) -> String {
+    let names: Vec<String> = objects.iter().map(|object| read(object).id.to_string()).collect();
+    if names.is_empty() { "alone".to_owned() } else { format!("with {}", names.join(", ")) }
 }
 
 #[test]
@@ -379,8 +400,11 @@ fn taking_away_the_last_way_to_dns_is_found_on_the_policy_that_takes_it() {
     ]
     .map(|value| read(&value));
     let view = View::of([dns.clone(), isolating.clone()]);
+    let texts = Texts::of("tests/rules.rs", "last way to DNS");
     let found = |change: Change<'_>, view: &View| {
         let verdict = judge(&shipped(), view, change, Occasion::default());
+        let verb = if matches!(change, Change::Delete { .. }) { "delete" } else { "change" };
+        texts.add_all(&format!("{verb} {}", change.object().id), &verdict.judgements);
         verdict.judgements.into_iter().map(|judgement| judgement.finding).collect::<Vec<_>>()
     };
     let deleted = found(Change::Delete { old: &dns }, &view);
@@ -395,6 +419,7 @@ fn taking_away_the_last_way_to_dns_is_found_on_the_policy_that_takes_it() {
 
     assert!(found(Change::Delete { old: &isolating }, &view).is_empty());
     assert!(found(Change::Delete { old: &dns }, &View::of([dns.clone()])).is_empty(), "nobody is isolated");
+    texts.compare();
 }
 
 #[test]
@@ -434,9 +459,12 @@ fn the_network_of_the_node_is_kept_out_of_isolated_namespaces_only() {
     let namespace =
         |name: &str, labels: &str| object("v1", "Namespace", &format!("metadata: {{name: {name}, labels: {labels}}}"));
     let profile = |profile: &str| format!("{{network-policy.portcullis.dev/profile: {profile}}}");
+    let texts = Texts::of("tests/rules.rs", "hostNetwork");
     let found = |configuration: &Configuration, around: &[Value], pod: &Value| {
         let documents: Vec<Value> = around.iter().cloned().chain([pod.clone()]).collect();
-        judged(configuration, "host-network", &documents)
+        let found = judged(configuration, "host-network", &documents);
+        texts.add_all(&format!("{} {}", read(pod).id, named(around)), &found);
+        found
     };
     let shop = pod("shop", "agent");
     assert!(found(&shipped(), &[], &shop).is_empty(), "nothing is known of the namespace");
@@ -457,6 +485,7 @@ fn the_network_of_the_node_is_kept_out_of_isolated_namespaces_only() {
         "nobody isolates it"
     );
     let asked = judged(&shipped(), "invalid-profile", &[excluded]);
+    texts.add_all("Namespace default", &asked);
     assert!(asked[0].finding.message.starts_with("default is excluded from the baseline"), "{asked:#?}");
 
     let exempting = Configuration::read(
@@ -470,4 +499,5 @@ fn the_network_of_the_node_is_kept_out_of_isolated_namespaces_only() {
     deny["metadata"]["namespace"] = "kube-system".into();
     let platform = found(&shipped(), &[deny], &pod("kube-system", "cni"));
     assert_eq!(platform[0].action.name(), "warn", "the platform needs the network of its nodes");
+    texts.compare();
 }

@@ -10,35 +10,45 @@
 
 #[path = "support/objects.rs"]
 mod objects;
+#[path = "support/texts.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
+mod texts;
 
 use objects::objects;
 use portcullis::config::Configuration;
-use portcullis::engine::judge;
+use portcullis::engine::{Judgement, judge};
 use portcullis::model::{Fix, Object};
 use portcullis::rules::{Change, Occasion};
 use portcullis::view::View;
+use texts::{Texts, named};
 
-/// The places at which a rule finds something in the last of the objects; the others are there already.
-fn found(rule: &str, yaml: &[String]) -> Vec<String> {
+const FILE: &str = "tests/rules_across_dialects.rs";
+
+/// The findings of a rule in the last of the objects; the others are there already.
+fn judged(rule: &str, yaml: &[String]) -> Vec<Judgement> {
     let mut objects: Vec<Object> = yaml.iter().flat_map(|yaml| objects(yaml)).collect();
     let new = objects.pop().unwrap();
     let view = View::of(objects);
     let verdict =
         judge(&Configuration::shipped().unwrap(), &view, Change::Write { new: &new, old: None }, Occasion::default());
-    let of_rule = verdict.judgements.into_iter().filter(|judgement| judgement.finding.rule == rule);
-    of_rule.map(|judgement| judgement.finding.path.to_string()).collect()
+    verdict.judgements.into_iter().filter(|judgement| judgement.finding.rule == rule).collect()
 }
 
+/// Checks the places at which a rule finds something in the last object of each case, and the texts.
 #[track_caller]
-fn check(rule: &str, cases: &[(&[&str], Vec<String>)]) {
+fn check(section: &str, rule: &str, cases: &[(&[&str], Vec<String>)]) {
     let mut wrong = Vec::new();
+    let texts = Texts::of(FILE, section);
     for (wanted, yaml) in cases {
-        let found = found(rule, yaml);
+        let judged = judged(rule, yaml);
+        texts.add_all(&named(yaml), &judged);
+        let found: Vec<String> = judged.iter().map(|judgement| judgement.finding.path.to_string()).collect();
         if found != *wanted {
             wrong.push(format!("wanted {wanted:?}, found {found:?}:\n{}", yaml.join("---\n")));
         }
     }
     assert!(wrong.is_empty(), "{rule}\n{}", wrong.join("\n"));
+    texts.compare();
 }
 
 fn object(api_version: &str, kind: &str, metadata: &str, spec: &str) -> String {
@@ -96,6 +106,7 @@ fn dns_in_cilium() {
     let all = |rest: &str| cnp(&format!("{{endpointSelector: {{}}, {rest}}}"));
     let by_label = "endpointSelector: {matchLabels: {io.cilium.k8s.namespace.labels.team: web}}";
     check(
+        "DNS in Cilium",
         "dns-blocked",
         &[
             (&[], vec![all("ingress: [{fromEndpoints: [{}]}]")]),
@@ -173,6 +184,7 @@ fn dns_in_calico() {
     let secure = "{tier: security, order: 10, selector: all(), types: [Egress], egress: [{action: Allow, protocol: TCP, \
                   destination: {ports: [443]}}]}";
     check(
+        "DNS in Calico",
         "dns-blocked",
         &[
             (&[], vec![calico("{selector: all(), types: [Ingress]}")]),
@@ -263,6 +275,7 @@ fn dns_in_calico() {
 #[test]
 fn dns_over_several_dialects() {
     check(
+        "DNS over several dialects",
         "dns-blocked",
         &[
             (&["spec.egress"], vec![np("isolates", NP_ISOLATES)]),
@@ -363,6 +376,7 @@ fn any_port() {
     };
     let at = &["spec.ingress[0]"];
     check(
+        "any port",
         "any-port",
         &[
             (at, vec![from("fromEndpoints: [{}]", "")]),
@@ -434,6 +448,7 @@ fn what_is_passed_on_past_all_that_isolates_is_allowed() {
     };
     let some = "pods: {namespaceSelector: {}, podSelector: {matchLabels: {app: b}}}";
     check(
+        "passed on: any port",
         "any-port",
         &[
             (at, vec![pass.clone()]),
@@ -458,17 +473,23 @@ fn what_is_passed_on_past_all_that_isolates_is_allowed() {
         ],
     );
     let http = "protocol: TCP, destination: {ports: [80]}";
-    check("open-ingress", &[(at, vec![policy("default", &format!("{{action: Pass, {http}}}"))])]);
+    check("passed on: ingress", "open-ingress", &[(at, vec![policy("default", &format!("{{action: Pass, {http}}}"))])]);
     let egress = |tier: &str| calico(&format!("{{tier: {tier}, types: [Egress], egress: [{{action: Pass, {http}}}]}}"));
-    check("metadata-egress", &[(&["spec.egress[0]"], vec![egress("default")]), (&[], vec![egress("security")])]);
+    check(
+        "passed on: egress",
+        "metadata-egress",
+        &[(&["spec.egress[0]"], vec![egress("default")]), (&[], vec![egress("security")])],
+    );
 }
 
 #[test]
 fn messages_name_what_a_rule_is_for() {
+    let texts = Texts::of(FILE, "messages");
     let said = |rule: &str, yaml: String| -> Vec<(String, String)> {
         let new = objects(&yaml).remove(0);
         let change = Change::Write { new: &new, old: None };
         let verdict = judge(&Configuration::shipped().unwrap(), &View::default(), change, Occasion::default());
+        texts.add_all(&named(&[yaml]), &verdict.judgements);
         let findings = verdict.judgements.into_iter().map(|judgement| judgement.finding);
         findings.filter(|found| found.rule == rule).map(|found| (found.message, found.help)).collect()
     };
@@ -492,6 +513,7 @@ fn messages_name_what_a_rule_is_for() {
         let help = said("metadata-egress", yaml.clone()).remove(0).1;
         assert_eq!(help, "leave 169.254.169.254 out of what is allowed", "{yaml}");
     }
+    texts.compare();
 }
 
 #[test]
@@ -507,6 +529,7 @@ fn open_ingress() {
     };
     let only_ports = cnp("{endpointSelector: {}, ingress: [{toPorts: [{ports: [{port: '80'}]}]}]}");
     check(
+        "open ingress",
         "open-ingress",
         &[
             (&["spec.ingress[0].fromEntities[0]"], vec![cilium("fromEntities: [world]")]),
@@ -569,6 +592,7 @@ fn metadata_egress() {
         ))
     };
     check(
+        "metadata egress",
         "metadata-egress",
         &[
             (&["spec.egress[0].toEntities[0]"], vec![cilium(&format!("egress: [{{toEntities: [world], {http}}}]"))]),
@@ -629,6 +653,7 @@ fn other_rules() {
     let ports = "toPorts: [{ports: [{port: '80'}]}]";
     let from = |peers: &str| cnp(&format!("{{endpointSelector: {{}}, ingress: [{{{peers}, {ports}}}]}}"));
     check(
+        "addresses",
         "hardcoded-address",
         &[
             (&["spec.ingress[0].fromCIDR[1]"], vec![from("fromCIDR: [169.254.0.0/16, 10.0.0.0/8]")]),
@@ -645,6 +670,7 @@ fn other_rules() {
         ],
     );
     check(
+        "peers",
         "split-peer",
         &[
             (
@@ -664,6 +690,7 @@ fn other_rules() {
         ],
     );
     check(
+        "types",
         "implicit-policy-types",
         &[
             (&[], vec![calico(&format!("{{selector: all(), egress: [{CALICO_DNS}]}}"))]),
@@ -688,6 +715,7 @@ fn other_rules() {
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: shop}\nspec: {hostNetwork: true}\n";
     let isolates = |selector: &str| ccnp("isolates", &format!("{{endpointSelector: {selector}, ingress: [{{}}]}}"));
     check(
+        "isolated by a policy",
         "host-network",
         &[
             (&["spec.hostNetwork"], vec![isolates("{}"), pod.into()]),
@@ -706,6 +734,7 @@ fn other_rules() {
     };
     let denies = "{action: Deny, source: {nets: [192.0.2.1/32]}}";
     check(
+        "isolated by a tier",
         "host-network",
         &[
             (&["spec.hostNetwork"], in_tier("", denies)),
@@ -736,6 +765,7 @@ fn names_need_lookups_that_are_seen() {
         ccnp("dns", &format!("{{endpointSelector: {subject}, egress: [{}]}}", seen("{matchPattern: '*'}")))
     };
     check(
+        "FQDNs",
         "fqdn-without-dns",
         &[
             (at, vec![names(&dns(""), "{matchName: a.example.com}")]),
@@ -766,14 +796,16 @@ fn names_need_lookups_that_are_seen() {
     );
 }
 
-/// What is offered for names whose lookups nothing sees: the lists of ports that a fix is for, or nothing; and the help.
-fn offered(egress: &str) -> (Option<Vec<String>>, String) {
+/// The fix for FQDNs without observed lookups, as the lists of ports that it changes; and the help.
+fn offered(texts: &Texts, egress: &str) -> (Option<Vec<String>>, String) {
     let name = "{toFQDNs: [{matchName: a.b.example.com}], toPorts: [{ports: [{port: '443'}]}]}";
     let object = objects(&cnp(&format!("{{endpointSelector: {{}}, egress: [{name}, {egress}]}}"))).remove(0);
     let change = Change::Write { new: &object, old: None };
     let verdict = judge(&Configuration::shipped().unwrap(), &View::default(), change, Occasion::default());
-    let mut findings = verdict.judgements.into_iter().map(|judgement| judgement.finding);
-    let finding = findings.find(|finding| finding.rule == "fqdn-without-dns").unwrap();
+    let mut judgements = verdict.judgements.into_iter();
+    let judgement = judgements.find(|judgement| judgement.finding.rule == "fqdn-without-dns").unwrap();
+    texts.add_all(egress, [&judgement]);
+    let finding = judgement.finding;
     let lists = finding.fix.map(|fix| match fix {
         Fix::WatchLookups { lists } => lists.iter().map(ToString::to_string).collect(),
         other => panic!("{other:?}"),
@@ -783,6 +815,8 @@ fn offered(egress: &str) -> (Option<Vec<String>>, String) {
 
 #[test]
 fn what_is_offered_lets_lookups_be_seen() {
+    let texts = Texts::of(FILE, "fixes for FQDNs");
+    let offered = |egress: &str| offered(&texts, egress);
     let to_dns = |entries: &str| format!("{{toEndpoints: [{{matchLabels: {{{KUBE_DNS}}}}}], toPorts: [{entries}]}}");
     let (tcp, udp) = ("{ports: [{port: '53', protocol: TCP}]", "{ports: [{port: '53', protocol: UDP}]");
     let add = "add `rules: {dns: [{matchPattern: \"*\"}]}` to the ports of the rule that allows DNS, UDP and TCP";
@@ -815,6 +849,7 @@ fn what_is_offered_lets_lookups_be_seen() {
     assert_eq!(narrow("{matchPattern: '*.example.com'}"), (None, misfit("*.example.com")));
     let several = "{matchName: a.com}, {matchName: b.com}, {matchName: a.com}, {matchName: c.com}, {matchName: d.com}";
     assert_eq!(narrow(several), (None, misfit("a.com, b.com, c.com and others")));
+    texts.compare();
 }
 
 #[test]
@@ -831,6 +866,7 @@ fn what_the_platform_needs() {
     let mesh = "istio.io/dataplane-mode: ambient";
     let at = "spec.ingress";
     check(
+        "platform flows",
         "platform-flow-missing",
         &[
             (&[at], vec![of("isolates", isolates)]),
@@ -892,6 +928,7 @@ fn what_the_platform_needs() {
 #[test]
 fn fields_that_are_not_known() {
     check(
+        "unknown fields",
         "unknown-field",
         &[
             (&["spec.ingres"], vec![np("typo", "{podSelector: {}, policyTypes: [Ingress], ingres: []}")]),
@@ -933,6 +970,9 @@ fn a_denial_of_one_way_excuses_no_other() {
     let isolates = objects(&np("isolates", NP_ISOLATES)).remove(0);
     let view = View::of(objects(&guard));
     let verdict = judge(&configuration, &view, Change::Write { new: &isolates, old: None }, Occasion::default());
+    let texts = Texts::of(FILE, "two ways to DNS");
+    texts.add_all("two ways, one of them denied", &verdict.judgements);
+    texts.compare();
     let found: Vec<_> = verdict.judgements.iter().map(|judgement| judgement.finding.rule).collect();
     assert_eq!(found, ["dns-blocked"]);
 }
@@ -950,5 +990,5 @@ fn tiers_of_many_passes_are_judged() {
         let spec = format!("{{tier: t{key}, selector: all(), types: [Egress], egress: [{}]}}", rules(key));
         yaml.push(gnp(&format!("t{key}.passes"), &spec));
     }
-    assert!(!found("dns-blocked", &yaml).is_empty());
+    assert!(!judged("dns-blocked", &yaml).is_empty());
 }

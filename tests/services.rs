@@ -9,10 +9,13 @@
 
 #[path = "support/objects.rs"]
 mod objects;
+#[path = "support/texts.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
+mod texts;
 
 use objects::objects;
 use portcullis::config::Configuration;
-use portcullis::engine::judge;
+use portcullis::engine::{Judgement, judge};
 use portcullis::model::{Finding, Object};
 use portcullis::rules::{Anonymous, Author, Change, Occasion};
 use portcullis::view::View;
@@ -61,7 +64,10 @@ fn findings(rule: &str, yaml: &[String], is_whole: bool, old: Option<&Object>, a
     let occasion = Occasion { author, ..Occasion::default() };
     let change = Change::Write { new: &new, old: old.map(|old| old as _) };
     let verdict = judge(&configuration, &view, change, occasion);
-    verdict.judgements.into_iter().map(|judgement| judgement.finding).filter(|finding| finding.rule == rule).collect()
+    let of_rule = |judgement: &Judgement| judgement.finding.rule == rule;
+    let found: Vec<Judgement> = verdict.judgements.into_iter().filter(of_rule).collect();
+    texts::check("tests/services.rs", "services", &texts::named(yaml), &found);
+    found.into_iter().map(|judgement| judgement.finding).collect()
 }
 
 fn found(rule: &str, yaml: &[String]) -> Vec<String> {

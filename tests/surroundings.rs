@@ -9,10 +9,13 @@
 
 #[path = "support/objects.rs"]
 mod objects;
+#[path = "support/texts.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
+mod texts;
 
 use objects::objects;
 use portcullis::config::Configuration;
-use portcullis::engine::judge;
+use portcullis::engine::{Judgement, judge};
 use portcullis::model::{
     Direction, End, Endpoint, Finding, Labels, Names, Object, Policy, Protocol, Question, Subject, Traffic, ask,
     uncovered,
@@ -32,7 +35,10 @@ fn findings(rule: &str, yaml: &[String], is_whole: bool) -> Vec<Finding> {
     let text = format!("apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\nrules: {{{rule}: warn}}\n");
     let configuration = Configuration::read(&text).unwrap();
     let verdict = judge(&configuration, &view, Change::Write { new: &new, old: None }, Occasion::default());
-    verdict.judgements.into_iter().map(|judgement| judgement.finding).filter(|finding| finding.rule == rule).collect()
+    let of_rule = |judgement: &Judgement| judgement.finding.rule == rule;
+    let found: Vec<Judgement> = verdict.judgements.into_iter().filter(of_rule).collect();
+    texts::check("tests/surroundings.rs", "surroundings", &texts::named(yaml), &found);
+    found.into_iter().map(|judgement| judgement.finding).collect()
 }
 
 /// Where a rule finds something, in manifests.
