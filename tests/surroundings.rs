@@ -116,11 +116,10 @@ mod dangling_selector {
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].path.to_string(), "spec.podSelector");
         // Warnings are cut, so it comes first.
-        let start = "no pod has app=backedn (did you mean app=backend?): the policy is for pods with app=backedn";
+        let start = "no pod has app=backedn (did you mean app=backend?)";
         assert!(found[0].message.starts_with(start), "{}", found[0].message);
-        assert_eq!(found[0].help, "write app=backend, if that is what is meant");
         let far = findings(RULE, &[pod("shop", "a", "app: backend"), subject("{matchLabels: {team: x}}")], true);
-        assert!(far[0].help.starts_with("compare it"), "{}", far[0].help);
+        assert!(!far[0].message.contains("did you mean"), "{}", far[0].message);
     }
 
     #[test]
@@ -177,7 +176,7 @@ mod dangling_selector {
         };
         let shop = namespace("shop", "team: web");
         let found_near = &findings(RULE, &[shop.clone(), team("wbe")], false)[0];
-        let start = "no namespace has team=wbe (did you mean team=web?): the peer is ";
+        let start = "no namespace has team=wbe (did you mean team=web?)";
         assert!(found_near.message.starts_with(start), "{}", found_near.message);
         assert!(found(RULE, &[shop.clone(), team("web")]).is_empty());
         assert!(found(RULE, &[team("wbe")]).is_empty(), "no namespace is known");
@@ -217,9 +216,7 @@ mod dangling_selector {
         let asking = |labels: &str| [there.to_vec(), vec![subject(&format!("{{matchLabels: {{{labels}}}}}"))]].concat();
         let message = |labels: &str| findings(RULE, &asking(labels), true)[0].message.clone();
         assert!(message("app: wbe, tier: front").starts_with("no pod has app=wbe (did you mean app=web?)"));
-        assert!(
-            message("app: wbe, tier: back").starts_with("no pod that is there matches: the policy is for pods with ")
-        );
+        assert!(!message("app: wbe, tier: back").contains("did you mean"));
     }
 
     #[test]
@@ -699,8 +696,7 @@ mod dissolved_baseline {
         );
         assert_eq!(judged(&[baseline], "default"), both, "pods are not denied");
         let policy = [namespace("shop", PROFILE), pass("default")];
-        let message = &findings(RULE, &policy, false)[0].message;
-        assert!(message.starts_with("egress to anywhere is passed on, past all that isolates, on every port for "));
+        assert!(findings(RULE, &policy, false)[0].message.contains(" is passed on"));
     }
 
     #[test]
@@ -818,8 +814,8 @@ mod redundant_policy {
         ];
         let found = findings(RULE, &yaml, true);
         assert_eq!(found.len(), 1);
-        let start = "NetworkPolicy shop/a and NetworkPolicy shop/b allow all that the policy allows for all pods";
-        assert!(found[0].message.starts_with(start), "{}", found[0].message);
+        let by = "NetworkPolicy shop/a and NetworkPolicy shop/b already";
+        assert!(found[0].message.contains(by), "{}", found[0].message);
     }
 
     #[test]

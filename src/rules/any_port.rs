@@ -194,7 +194,7 @@ impl AnyPort {
         let preposition = if direction == Direction::Ingress { "from" } else { "to" };
         let whom = match for_whom(rule) {
             all if all.is_empty() => all,
-            some => text!(" for some of the pods{some}"),
+            some => text!(" for selected pods{some}"),
         };
         let message = text!("{direction} {preposition} {peers} {} on {what}{whom}", verb(rule));
         let help = "list the ports that are needed, each with its protocol".to_owned();

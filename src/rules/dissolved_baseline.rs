@@ -9,8 +9,8 @@ use super::together::{self, MIN_SHARE, Part};
 use super::{Case, Findings, Rule};
 use crate::budget::charge;
 use crate::model::{
-    Action, AddressSet, BUDGET, Direction, Filter, Order, Peers, Policy, Protocol, Ranges, Rule as TrafficRule, Side,
-    Stage, Who,
+    Action, AddressSet, BUDGET, Direction, Filter, Order, Peers, Policy, Ports, Protocol, Ranges, Rule as TrafficRule,
+    Side, Stage, Who,
 };
 
 rule! {
@@ -149,14 +149,23 @@ impl Rule for DissolvedBaseline {
             }
             let Some(profiled) = profiled(case, policy, profiles, &mut looks) else { continue };
             for Wide { direction, rule, ports } in wide {
-                let whom = text!("{}{}", policy.subject, for_whom(rule));
+                let whom = match for_whom(rule) {
+                    all if all.is_empty() => text!("{}", policy.subject),
+                    some => text!("{}, only those{some},", policy.subject),
+                };
                 let preposition = if direction == Direction::Ingress { "from" } else { "to" };
-                let message = text!(
-                    "{direction} {preposition} {} {} on {ports} for {whom}: nothing is left there of what isolates {profiled}",
-                    rule.peers,
-                    verb(rule)
-                );
-                let help = "allow the peers and the ports that are needed, or give the namespace a profile that fits";
+                let is_everything =
+                    rule.action == Action::Allow && rule.peers == Peers::Any && rule.ports == Ports::Any;
+                let message = if is_everything {
+                    text!("this rule allows all {direction} for {whom} and cancels the isolation that {profiled}")
+                } else {
+                    text!(
+                        "{direction} {preposition} {} {} for {whom} on {ports}; this cancels the isolation that {profiled}",
+                        rule.peers,
+                        verb(rule)
+                    )
+                };
+                let help = "allow only the needed peers and ports, or choose another profile for the namespace";
                 findings.add::<Self>(case, rule.path.clone(), message, help.into(), None);
             }
         }

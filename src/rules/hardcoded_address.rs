@@ -89,9 +89,9 @@ impl Rule for HardcodedAddress {
                 }
                 let preposition = if direction == Direction::Ingress { "from" } else { "to" };
                 let message = text!(
-                    "{direction} {preposition} {block} is allowed by address, and what has the address today may move"
+                    "{direction} {preposition} {block} is allowed by address, which fails when the peer gets another address"
                 );
-                let help = "select pods and namespaces by their labels where it is in the cluster".to_owned();
+                let help = "if the peer runs in the cluster, select it by pod and namespace labels".to_owned();
                 findings.add::<Self>(case, peer.path.clone(), message, help, None);
             }
         }

@@ -123,16 +123,15 @@ impl Rule for MetadataEgress {
                 // With several matching peers, the address would have to be excepted from each.
                 let fix = block.filter(|_| is_only).map(|peer| Fix::LeaveOut { peer: peer.path.clone(), net });
                 let message = text!(
-                    "egress to {to} reaches the metadata service of the cloud on TCP 80, which hands out the credentials \
-                     of the node"
+                    "egress to {to} reaches the cloud metadata service on TCP 80, which serves the credentials of the node"
                 );
                 let help = match (block, &rule.peers) {
-                    (Some(_), _) => text!("leave {address} out of what is allowed"),
+                    (Some(_), _) => text!("exclude {address} from the allowed addresses"),
                     (None, Peers::Any) => {
-                        text!("name the destinations, or allow an address block without {address}")
+                        text!("list the destinations, or allow an address block that excludes {address}")
                     }
                     (None, Peers::Only(_)) => {
-                        text!("to keep the rest, allow an address block without {address} in place of {to}")
+                        text!("replace {to} with an address block that excludes {address}")
                     }
                 };
                 findings.add::<Self>(case, path, message, help, fix);

@@ -127,7 +127,7 @@ struct Open<'a> {
 
 impl<'a> Open<'a> {
     fn anywhere(rule: &'a TrafficRule, path: &'a Path, from: String) -> Self {
-        Self { rule, path, from, who: "anything that reaches the pods" }
+        Self { rule, path, from, who: "any client that can reach the pods" }
     }
 
     /// Returns how a rule is open by one of its peers.
@@ -155,7 +155,7 @@ impl<'a> Open<'a> {
     fn report(self, case: &Case<'_>, findings: &mut Findings) {
         let Self { rule, path, from, who } = self;
         let message = text!("ingress from {from} {} on {}: {who} may connect", verb(rule), rule.ports);
-        let help = "name the pods, the namespaces or the addresses that have to get in".to_owned();
+        let help = "select the pods, namespaces or addresses that need access".to_owned();
         findings.add::<OpenIngress>(case, path.clone(), message, help, None);
     }
 }

@@ -64,19 +64,17 @@ impl<'a> Later<'a> {
 /// The verb for such a rule, for messages.
 pub(super) fn verb(rule: &TrafficRule) -> &'static str {
     match rule.action {
-        Action::Pass => "is passed on, past all that isolates,",
+        Action::Pass => "is passed on, past every isolating policy,",
         Action::Allow | Action::Deny | Action::Log => "is allowed",
     }
 }
 
-/// Describes the pods that a rule applies to, if they are not all pods of its policy.
+/// The pods of the subject that a rule applies to, as " with …". Empty if it applies to all of them.
 pub(super) fn for_whom(rule: &TrafficRule) -> String {
-    let mut whom = String::new();
-    if let Some(only) = &rule.only {
-        whom.push_str(&text!(", those with {only}"));
+    match (&rule.only, &rule.within) {
+        (None, None) => String::new(),
+        (Some(only), None) => text!(" with {only}"),
+        (None, Some(_)) => " with certain addresses".to_owned(),
+        (Some(only), Some(_)) => text!(" with {only} and certain addresses"),
     }
-    if rule.within.is_some() {
-        whom.push_str(", those with some addresses");
-    }
-    whom
 }

@@ -91,9 +91,9 @@ fn is_for_pods_of(case: &Case<'_>, policy: &Policy, namespace: &str, looks: &mut
 impl std::fmt::Display for Profiled<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (self.namespace, self.profile) {
-            (Some(namespace), Some(profile)) => write!(f, "namespace {namespace} by its profile {profile}"),
-            (Some(namespace), None) => write!(f, "namespace {namespace} by its profile"),
-            (None, _) => f.write_str("the namespaces that it is for by their profile"),
+            (Some(namespace), Some(profile)) => write!(f, "profile {profile} gives namespace {namespace}"),
+            (Some(namespace), None) => write!(f, "the profile gives namespace {namespace}"),
+            (None, _) => f.write_str("profiles give the selected namespaces"),
         }
     }
 }

@@ -110,7 +110,7 @@ fn lock() -> MutexGuard<'static, BTreeSet<(String, String)>> {
     UPDATED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn is_update() -> bool {
+pub(crate) fn is_update() -> bool {
     std::env::var_os("UPDATE_GOLDEN").is_some()
 }
 
@@ -147,6 +147,13 @@ pub(crate) fn named(yaml: &[impl AsRef<str>]) -> String {
         line("kind: ").map_or_else(|| yaml.to_owned(), |kind| format!("{kind} {spec}"))
     };
     yaml.iter().rev().map(|yaml| named(yaml.as_ref())).collect::<Vec<_>>().join(", with ")
+}
+
+/// Removes a section from the golden file of a rule.
+pub(crate) fn remove(rule: &str, source: &str) {
+    let mut sections = read(rule);
+    sections.remove(source);
+    write(rule, sections);
 }
 
 /// The folder of the golden files.
