@@ -319,11 +319,11 @@ impl Proxy {
 impl fmt::Display for Parser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Dns => f.write_str("rules for DNS"),
-            Self::Http => f.write_str("rules for HTTP"),
-            Self::Tls => f.write_str("settings for TLS"),
-            Self::Other(name) => write!(f, "rules for {name}"),
-            Self::Listener { name, .. } => write!(f, "the listener {name}"),
+            Self::Dns => f.write_str("DNS rules"),
+            Self::Http => f.write_str("HTTP rules"),
+            Self::Tls => f.write_str("TLS settings"),
+            Self::Other(name) => write!(f, "{name} rules"),
+            Self::Listener { name, .. } => write!(f, "listener {name}"),
         }
     }
 }

@@ -206,7 +206,7 @@ struct Looking<'q, 'a> {
 
 impl<'a> Looking<'_, 'a> {
     fn check(&mut self, pods: &Pods, path: &Path, is_peer: bool, findings: &mut Findings) {
-        let what = if is_peer { "the peer is" } else { "the policy is for" };
+        let what = if is_peer { "the peer" } else { "the policy" };
         let is_dns = |dns: &ClusterDns| is_among(pods, dns, self.case);
         if self.case.site.cluster_dns.iter().any(is_dns) {
             return;
@@ -228,12 +228,12 @@ impl<'a> Looking<'_, 'a> {
         };
         let (message, help) = match nearest.near() {
             Some(near) => (
-                text!("no {thing} has {} (did you mean {}?): {what} {pods}", near.asked, near.there),
-                text!("write {}, if that is what is meant", near.there),
+                text!("no {thing} has {} (did you mean {}?); {what} selects {pods}", near.asked, near.there),
+                text!("change {} to {}", near.asked, near.there),
             ),
             None => (
-                text!("no {thing} that is there matches: {what} {pods}"),
-                "compare it with the labels that are there, unless what it means is still to come".to_owned(),
+                text!("{what} matches no existing {thing}: {pods}"),
+                text!("correct the selector, or ignore this if the {thing} is created later"),
             ),
         };
         findings.add::<DanglingSelector>(self.case, path.clone(), message, help, None);

@@ -78,11 +78,11 @@ impl Rule for ExplicitDefaultDeny {
             let isolated = Direction::ALL.into_iter().filter(|direction| policy.side(*direction).isolates);
             let directions: Vec<&str> = isolated.map(Direction::name).collect();
             let message = text!(
-                "the policy isolates {} for {} and allows nothing, which the baseline of the namespace does already ({why})",
+                "redundant: the baseline of the namespace ({why}) already isolates {} for {}",
                 policy.subject,
                 directions.join(" and ")
             );
-            let help = "remove it, unless the manifests are made for clusters without a baseline too".to_owned();
+            let help = "delete the policy, unless clusters without a baseline use the manifest too".to_owned();
             findings.add::<Self>(case, policy.subject_path.parent(), message, help, None);
         }
     }
@@ -106,7 +106,7 @@ fn due(case: &Case<'_>, namespace: &str) -> Option<String> {
         .get(&case.site.profile_label())
         .filter(|profile| case.site.profiles.names.iter().any(|known| known == profile));
     match profile {
-        Some(profile) => Some(text!("its profile is {profile}")),
+        Some(profile) => Some(text!("profile {profile}")),
         None => {
             let label = case.site.baseline_label();
             labels.get(&label).map(|stage| text!("{label}={stage}"))

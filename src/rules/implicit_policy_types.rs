@@ -78,13 +78,13 @@ impl Rule for ImplicitPolicyTypes {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         for policy in case.policies() {
             if let Some((path, message, help, fix)) = fault(policy) {
-                findings.add::<Self>(case, path, message.into(), help.into(), fix);
+                findings.add::<Self>(case, path, message, help, fix);
             }
         }
     }
 }
 
-fn fault(policy: &Policy) -> Option<(Path, &'static str, &'static str, Option<Fix>)> {
+fn fault(policy: &Policy) -> Option<(Path, String, String, Option<Fix>)> {
     // Policies of these stages never isolate.
     if matches!(policy.stage, Stage::Admin | Stage::Baseline) {
         return None;
@@ -99,30 +99,26 @@ fn fault(policy: &Policy) -> Option<(Path, &'static str, &'static str, Option<Fi
     if let Types::Inferred(place) = &policy.types
         && has_rules(Direction::Egress)
     {
-        let message = if has_rules(Direction::Ingress) {
-            "which directions the policy isolates is left out: that it is both follows only from the rules that happen to be \
-             there"
-        } else {
-            "which directions the policy isolates is left out, so ingress is isolated too, although there are only egress \
-             rules: nothing may connect to the pods"
-        };
-        let help = "write the directions that are meant: [Egress], [Ingress] or [Ingress, Egress]";
+        let place_text = place.to_string();
+        let field = place_text.rsplit('.').next().unwrap_or_default();
+        let so = if has_rules(Direction::Ingress) { "" } else { ", so ingress is isolated too" };
+        let message =
+            text!("`{field}` is not set; it defaults to Ingress and Egress because the policy has egress rules{so}");
+        let help = text!("set `{field}` to [Egress], [Ingress] or [Ingress, Egress]");
         let fix = Fix::DeclareTypes { directions: Direction::ALL.into() };
         return Some((place.clone(), message, help, Some(fix)));
     }
     if written(Direction::Egress) == Some(0) && !policy.egress.isolates && policy.egress.rules.is_empty() {
-        let message =
-            "`egress: []` has no effect, since nothing else in the policy isolates egress: the pods may send anywhere";
-        let help = "say that egress is isolated to stop what they send, or leave the list out";
-        return Some((policy.egress.path.clone(), message, help, None));
+        let message = "`egress: []` has no effect, because the policy does not isolate egress";
+        let help = "isolate egress explicitly, or remove the list";
+        return Some((policy.egress.path.clone(), message.to_owned(), help.to_owned(), None));
     }
-    if inert(Direction::Egress) {
-        let message = "the egress rules have no effect, since the types of the policy do not include Egress: the pods may send anywhere";
-        return Some((policy.egress.path.clone(), message, "add Egress to the types, or remove the rules", None));
-    }
-    if inert(Direction::Ingress) {
-        let message = "the ingress rules have no effect, since the types of the policy do not include Ingress: anything may connect";
-        return Some((policy.ingress.path.clone(), message, "add Ingress to the types, or remove the rules", None));
+    for (direction, name) in [(Direction::Egress, "Egress"), (Direction::Ingress, "Ingress")] {
+        if inert(direction) {
+            let message = text!("{direction} rules have no effect, because the policy types do not include {name}");
+            let help = text!("add {name} to the policy types, or remove the rules");
+            return Some((policy.side(direction).path.clone(), message, help, None));
+        }
     }
     None
 }

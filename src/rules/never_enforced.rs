@@ -147,12 +147,13 @@ fn check_proxies<'a>(case: &Case<'a>, policy: &'a Policy, direction: Direction, 
         let Some((ports, other, by)) = conflict else { continue };
         let whose = if std::ptr::eq(by, policy) { "another rule".to_owned() } else { text!("{}", by.object) };
         let message = text!(
-            "{} get no policy at all: this rule has {} on {ports}, and {whose} has {} for the same peer and port",
+            "the agent applies no policy to {}, because this rule has {} on {ports} and {whose} has {} for the same peer and \
+             port",
             policy.subject,
             in_words(proxy, other),
             in_words(other, proxy)
         );
-        let help = "the agent cannot merge them: remove one of them, or write them for other ports or peers";
+        let help = "remove one of the two, or use different ports or peers: the agent cannot merge them";
         findings.add::<NeverEnforced>(case, rule.path.clone(), message, help.into(), None);
     }
 }
@@ -225,7 +226,7 @@ fn remember<'a>(
 /// terminated requires it by its server names.
 fn in_words(proxy: &Proxy, other: &Proxy) -> String {
     match proxy.parser {
-        Parser::Tls if proxy.checks_server_names && other.parser != Parser::Tls => "names of servers in TLS".to_owned(),
+        Parser::Tls if proxy.checks_server_names && other.parser != Parser::Tls => "TLS server names".to_owned(),
         _ => text!("{}", proxy.parser),
     }
 }

@@ -154,15 +154,13 @@ impl Rule for RedundantPolicy {
             let others = if self.policies { makes_up_for(case, at, policy, &mut budget) } else { None };
             if let Some(others) = others {
                 // Warnings are cut after their start, so the remaining policies come first.
-                let verbs = if others.len() == 1 { ("allows", "isolates") } else { ("allow", "isolate") };
+                let verbs = if others.len() == 1 { "allows and isolates" } else { "allow and isolate" };
                 let message = text!(
-                    "{} {} all that the policy allows for {}, and {} them as it does: without it nothing changes",
+                    "redundant: {} already {verbs} everything that this policy does for {}",
                     named(&others),
-                    verbs.0,
-                    policy.subject,
-                    verbs.1
+                    policy.subject
                 );
-                let help = "remove it, or say in it what the others do not".to_owned();
+                let help = "delete the policy".to_owned();
                 findings.add::<Self>(case, policy.subject_path.parent(), message, help, None);
             } else if self.rules {
                 for (direction, side) in policy.sides() {
@@ -329,8 +327,7 @@ fn check_side(
         let preposition = if direction == Direction::Ingress { "from" } else { "to" };
         let message = if has_order {
             text!(
-                "an earlier rule, for {} on {}, decides all of this one, which is never asked: {direction} {preposition} {} \
-                 on {}",
+                "unreachable rule: the earlier rule for {} on {} already decides {direction} {preposition} {} on {}",
                 by.peers,
                 by.ports,
                 rule.peers,
@@ -338,7 +335,7 @@ fn check_side(
             )
         } else {
             text!(
-                "another rule, for {} on {}, means all of this one, which adds nothing: {direction} {preposition} {} on {}",
+                "redundant rule: the rule for {} on {} already covers {direction} {preposition} {} on {}",
                 by.peers,
                 by.ports,
                 rule.peers,
@@ -346,9 +343,9 @@ fn check_side(
             )
         };
         let help = if has_order && rule.action != by.action {
-            "put it before the other one, or remove it"
+            "move this rule before the other one, or remove it"
         } else {
-            "remove it"
+            "remove this rule"
         };
         findings.add::<RedundantPolicy>(case, rule.path.clone(), message, help.into(), None);
     }
