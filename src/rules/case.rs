@@ -108,7 +108,7 @@ impl<'a> Case<'a> {
     #[must_use]
     pub fn verb(&self) -> &'static str {
         match self.change {
-            Change::Write { old: None, .. } => "making",
+            Change::Write { old: None, .. } => "creating",
             Change::Write { .. } => "changing",
             Change::Delete { .. } => "deleting",
         }
@@ -250,7 +250,13 @@ impl Findings {
         {
             let message = text!("{left_out} more findings of this rule in this object ({:016x})", digest.finish());
             // Placed at the path of the last finding, so that it is reported after the individual findings.
-            kept.push(Finding { message, closest: None, help: "split the object".to_owned(), fix: None, ..last });
+            kept.push(Finding {
+                message,
+                closest: None,
+                help: "split the object into smaller ones".to_owned(),
+                fix: None,
+                ..last
+            });
         }
         kept
     }

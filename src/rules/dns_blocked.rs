@@ -175,16 +175,16 @@ impl Rule for DnsBlocked {
                 Stop::Rule(rule) => (
                     rule.path.clone(),
                     text!(
-                        "{} are denied egress to {} on {}, and so the cluster's DNS over UDP: they can resolve no name",
+                        "{} cannot resolve DNS, because this rule denies egress to {} on {}, including UDP to the cluster DNS",
                         policy.subject,
                         rule.peers,
                         rule.ports
                     ),
                     None,
                     if is_final {
-                        text!("leave the cluster's DNS out of what is denied: {}", ways(case))
+                        text!("exclude UDP and TCP to {} from this rule", ways(case))
                     } else {
-                        text!("allow UDP and TCP to {} before it", ways(case))
+                        text!("allow UDP and TCP to {} before this rule", ways(case))
                     },
                     if is_final { None } else { allowing() },
                 ),
@@ -208,8 +208,8 @@ impl Rule for DnsBlocked {
                     match near {
                         Some(NearMiss { closest, cure, other_way: Some(other), .. }) => {
                             let help = text!(
-                                "if pods of this cluster resolve names there, set `clusterDNS: [{other}]` in the \
-                                 configuration; otherwise {cure}"
+                                "if this is the cluster DNS, set `clusterDNS: [{other}]` in the configuration; otherwise \
+                                 {cure}"
                             );
                             // A rule for DNS pods that the cluster does not use would fix nothing.
                             (path, message, Some(closest), help, None)
@@ -225,7 +225,7 @@ impl Rule for DnsBlocked {
                         }
                         None => {
                             let help = text!(
-                                "allow UDP and TCP to {}, in this policy or in another one for the same pods",
+                                "allow UDP and TCP to {}, in this policy or in another policy for the same pods",
                                 ways(case)
                             );
                             (path, message, None, help, allowing())
@@ -264,32 +264,31 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
         let stopped = server_stopped(case, policy, Protocol::Udp);
         let Some((server, stop)) = stopped else { continue };
         let subject = &policy.subject;
-        let among = text!("the pods of the cluster's DNS ({}) are among them", server.words(Protocol::Udp));
+        let among = text!("which include the cluster DNS ({})", server.words(Protocol::Udp));
         let (path, message, help) = match stop {
             Stop::Rule(rule) => (
                 &rule.path,
                 text!(
-                    "{subject} are denied ingress from {} on {}, and {among}: the pods of other namespaces cannot ask, and \
-                     no pod of the cluster can resolve a name",
+                    "pods of other namespaces cannot resolve DNS, because this rule denies ingress from {} on {} to \
+                     {subject}, {among}",
                     rule.peers,
                     rule.ports
                 ),
                 // In additive policies a deny rule takes precedence over every allow rule.
                 if policy.order == Order::Additive {
-                    "leave DNS to these pods out of what is denied, or their namespace out of what the policy selects"
+                    "exclude DNS to these pods from this rule, or their namespace from this policy"
                 } else {
-                    "allow ingress on UDP and TCP to the pods of the cluster's DNS from all namespaces before it, or leave \
-                     their namespace out of what the policy selects"
+                    "allow ingress on UDP and TCP to the cluster DNS from all namespaces before this rule, or exclude the \
+                     namespace of the cluster DNS from this policy"
                 },
             ),
             Stop::Isolation | Stop::Nothing | Stop::Others => (
                 &policy.ingress.path,
                 text!(
-                    "{subject} are isolated for ingress, and {among}: nothing lets the pods of other namespaces ask, and no \
-                     pod of the cluster can resolve a name"
+                    "pods of other namespaces cannot resolve DNS, because this policy isolates ingress of {subject}, {among}"
                 ),
-                "allow ingress on UDP and TCP to the pods of the cluster's DNS from all namespaces, or leave their namespace \
-                 out of what the policy selects",
+                "allow ingress on UDP and TCP to the cluster DNS from all namespaces, or exclude the namespace of the cluster \
+                 DNS from this policy",
             ),
         };
         findings.add::<DnsBlocked>(case, path.clone(), message, help.into(), None);
@@ -309,7 +308,7 @@ fn are_servers(case: &Case<'_>, policy: &Policy) -> bool {
 pub(super) fn ways(case: &Case<'_>) -> String {
     let way = |dns: &ClusterDns| dns.on_port(port(case, dns, Protocol::Udp));
     let ways: Vec<String> = case.site.cluster_dns.iter().map(way).collect();
-    ways.join("; or ")
+    ways.join(" or ")
 }
 
 /// The port of a `clusterDNS` entry.

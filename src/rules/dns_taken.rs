@@ -50,6 +50,9 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
     let (mut steps, mut found, verb) = (STEPS, 0, case.verb());
     let (mut before, mut after) = (Ways::new(case, case.before()), Ways::new(case, case.after()));
     let is_tier = matches!(case.change.object().body, Body::Tier(_));
+    let what = if is_tier { "tier" } else { "policy" };
+    // A Pass rule or the order of a tier may skip a policy that allows DNS.
+    let is_last = !is_tier && !case.policies().iter().any(can_take);
     for policy in stopping {
         let concerned: Vec<Pods> = match case.change.object().body {
             Body::Tier(_) => vec![policy.subject.clone()],
@@ -70,19 +73,15 @@ pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
             if !is_taken || is_for_hosts(case, policy) || is_tier && !stops(case, policy) {
                 continue;
             }
-            let message = if isolates(policy) {
-                text!(
-                    "{verb} it takes the last way to the cluster's DNS from {pods}, which {} isolates for egress",
-                    policy.object
-                )
-            } else {
-                text!(
-                    "{verb} it takes the last way to the cluster's DNS from {pods}, to which {} denies egress",
-                    policy.object
-                )
+            let by = &policy.object;
+            let why = match isolates(policy) {
+                true if is_last => text!("{by} isolates their egress and no other policy allows DNS"),
+                true => text!("{by} isolates their egress"),
+                false => text!("{by} denies their egress to the cluster DNS"),
             };
-            let help = "let another policy allow DNS to these pods first, or remove the one that stops them";
-            findings.add::<DnsBlocked>(case, Path::root().field("spec"), message, help.into(), None);
+            let message = text!("{verb} this {what} cuts off DNS for {pods}: {why}");
+            let help = text!("first allow DNS for these pods in another policy, or delete {by}");
+            findings.add::<DnsBlocked>(case, Path::root().field("spec"), message, help, None);
             found += 1;
             if found == Case::MOST_OTHERS {
                 return;

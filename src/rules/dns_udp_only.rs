@@ -79,21 +79,21 @@ impl Rule for DnsUdpOnly {
         for policy in case.policies().iter().filter(|policy| can_stop(&policy.egress)) {
             let Some(stop) = tcp_stop(case, policy).filter(|stop| stop.is_own()) else { continue };
             let message = text!(
-                "{} may ask the cluster's DNS over UDP but not over TCP: answers that do not fit into a datagram are lost",
+                "{} can reach the cluster DNS over UDP but not over TCP, so answers that exceed a UDP datagram fail",
                 policy.subject
             );
             let (path, help, fix) = match stop {
                 // In additive policies a deny rule takes precedence over every allow rule.
                 Stop::Rule(rule) if policy.order == Order::Additive => {
-                    let help = text!("leave TCP to the cluster's DNS out of what is denied: {}", ways(case));
+                    let help = text!("exclude TCP to {} from this rule", ways(case));
                     (rule.path.clone(), help, None)
                 }
                 Stop::Rule(rule) => {
-                    let help = text!("allow TCP too to {}, before it is denied", ways(case));
+                    let help = text!("allow TCP to {} before this rule", ways(case));
                     (rule.path.clone(), help, allow(case, &[Protocol::Tcp], &policy.egress))
                 }
                 Stop::Isolation | Stop::Nothing | Stop::Others => {
-                    let help = text!("allow TCP too to {}", ways(case));
+                    let help = text!("also allow TCP to {}", ways(case));
                     match udp_entry(case, policy) {
                         Some(port) => {
                             let fix = Fix::RepeatPort { port: port.path.clone(), protocol: Protocol::Tcp };
@@ -125,10 +125,10 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
             Stop::Isolation | Stop::Nothing | Stop::Others => &policy.ingress.path,
         };
         let message = text!(
-            "{} serve the cluster DNS ({}), and pods of other namespaces reach them over UDP but not over TCP: answers that \
-             do not fit into a datagram are lost",
-            policy.subject,
-            server.words(Protocol::Tcp)
+            "pods of other namespaces can reach the cluster DNS ({}) over UDP but not over TCP, so answers that exceed a UDP \
+             datagram fail; this policy applies to {}",
+            server.words(Protocol::Tcp),
+            policy.subject
         );
         let help = text!("allow ingress on TCP port {} from all namespaces", server.port_over(Protocol::Tcp));
         findings.add::<DnsUdpOnly>(case, path.clone(), message, help, None);

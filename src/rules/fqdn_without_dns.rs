@@ -115,8 +115,7 @@ impl Rule for FqdnWithoutDns {
                     continue;
                 }
                 let message = text!(
-                    "egress to {name} is allowed, but no DNS rule covers its lookups by {}: its addresses are never \
-                     learnt, and the rule matches nothing",
+                    "egress to {name} matches no address, because no DNS rule covers lookups of this name by {}",
                     policy.subject
                 );
                 let fix = mending.get_or_insert_with(|| fix(policy, case));
@@ -152,11 +151,10 @@ fn check_others(case: &Case<'_>, findings: &mut Findings) {
         let lost = names(policy).find(|(_, name)| is_seen(&before, name) && !is_seen(&after, name));
         let Some((_, name)) = lost else { continue };
         let message = text!(
-            "{verb} it takes the DNS rule by which the agent learns the addresses of {name}: {} allows egress to it, and \
-             would match nothing",
+            "{verb} this policy removes the only DNS rule for {name}, so egress to {name} in {} would match no address",
             policy.object
         );
-        let help = "let another policy have a DNS rule for these names and the same pods first";
+        let help = "first add a DNS rule for these names to another policy for the same pods";
         findings.add::<FqdnWithoutDns>(case, Path::root().field("spec"), message, help.into(), None);
         found += 1;
         if found == Case::MOST_OTHERS {
@@ -305,8 +303,8 @@ impl<'a> Watching<'a> {
         let more = if self.told.len() > MOST_TOLD { " and others" } else { "" };
         (!told.is_empty()).then(|| {
             text!(
-                "the DNS rules that there are let lookups of {}{more} through, which {name} does not fit (a `*` that does not \
-                 stand alone stays within one label): add it to them, or a pattern that it fits",
+                "add {name} or a matching pattern to the DNS rules; existing patterns: {}{more} (`*` as part of a pattern \
+                 matches within one label)",
                 told.join(", ")
             )
         })
@@ -314,12 +312,10 @@ impl<'a> Watching<'a> {
 
     /// The help text for a name whose lookups do not pass a proxy, or not for all pods.
     fn help(&self, case: &Case<'_>) -> String {
-        let add = "add `rules: {dns: [{matchPattern: \"*\"}]}` to the ports of the rule that allows DNS, UDP and TCP";
+        let add =
+            "add `rules: {dns: [{matchPattern: \"*\"}]}` to the ports of the rule that allows DNS over UDP and TCP";
         if self.policies.is_empty() && self.has_others {
-            return text!(
-                "the DNS rules that there are see nothing of what is asked over UDP of {}: {add}",
-                ways(case)
-            );
+            return text!("{add}; the existing DNS rules do not cover UDP to {}", ways(case));
         }
         add.to_owned()
     }

@@ -182,30 +182,28 @@ impl MonitoringBlocked {
         let object = case.change.object();
         let Some(scraped) = Scraped::of(object.namespace().unwrap_or_default(), workload) else { return };
         let blocked = self.blocked(case, case.after(), scraped);
-        let (what, whom) = match &blocked {
+        let is_pod = &*object.id.kind == "Pod";
+        let (pods, them) =
+            if is_pod { ("the pod".to_owned(), "it") } else { (text!("pods of this {}", object.id.kind), "them") };
+        let why = match &blocked {
             None => return,
             Some(Blocked::Isolated(by)) => {
                 let mut names: Vec<String> = by.iter().map(|policy| policy.object.to_string()).collect();
                 names.sort();
                 names.dedup();
                 names.truncate(MOST_NAMED);
-                ("isolated for ingress by", names.join(" and "))
+                let isolate = if names.len() == 1 { "isolates" } else { "isolate" };
+                text!("{} {isolate} {them} for ingress", names.join(" and "))
             }
-            Some(Blocked::Denied(by, _)) => ("denied ingress by", by.object.to_string()),
+            Some(Blocked::Denied(by, _)) => text!("{} denies {them} ingress", by.object),
         };
-        let is_pod = &*object.id.kind == "Pod";
         let message = text!(
-            "{} to be scraped{}, and {} {what} {whom}: nothing lets Prometheus ({}) in",
-            if is_pod { "the pod asks" } else { "its pods ask" },
-            on(scraped.port),
-            if is_pod { "is" } else { "are" },
-            self.prometheus
+            "Prometheus in namespace {} cannot scrape {pods}{}, because {why}",
+            self.prometheus.namespace,
+            on(scraped.port)
         );
-        let help = text!(
-            "let {} in from namespace {}, by a policy for these pods",
-            port(scraped.port),
-            self.prometheus.namespace
-        );
+        let help =
+            text!("allow ingress on {} from {}, in a policy for these pods", port(scraped.port), self.prometheus);
         let place = Path::root().field("metadata");
         let place = if is_pod { place.field("annotations") } else { place };
         let pods = Pods {
@@ -232,20 +230,22 @@ impl MonitoringBlocked {
             }
             asked.push(scraped);
             let is_own = |by: &Policy| std::ptr::eq(by, policy);
-            let (path, verb) = match self.blocked(case, case.supposing(), scraped) {
-                Some(Blocked::Isolated(by)) if by.iter().any(|by| is_own(by)) => (&policy.ingress.path, "isolates"),
-                Some(Blocked::Denied(by, path)) if is_own(by) => (path, "denies ingress to"),
+            let (path, why) = match self.blocked(case, case.supposing(), scraped) {
+                Some(Blocked::Isolated(by)) if by.iter().any(|by| is_own(by)) => {
+                    (&policy.ingress.path, "policy isolates ingress")
+                }
+                Some(Blocked::Denied(by, path)) if is_own(by) => (path, "rule denies ingress"),
                 _ => continue,
             };
             let message = text!(
-                "the policy {verb} pods of {name}, which ask to be scraped{}, and nothing lets Prometheus ({}) in",
-                on(scraped.port),
-                self.prometheus
+                "Prometheus in namespace {} cannot scrape {name}{}, because this {why}",
+                self.prometheus.namespace,
+                on(scraped.port)
             );
             let help = text!(
-                "let {} in from namespace {}, in this policy or in another one for the same pods",
+                "allow ingress on {} from {}, in this policy or in another policy for the same pods",
                 port(scraped.port),
-                self.prometheus.namespace
+                self.prometheus
             );
             let near = self.nearest(case, case.supposing(), &policy.subject, scraped);
             let path = near.as_ref().and_then(|near| near.own_place(case)).unwrap_or(path).clone();
@@ -293,7 +293,7 @@ impl MonitoringBlocked {
             Endpoint { namespace, labels, complete, is_template: false, account: None, addresses: &[], services: &[] };
         let target = Target {
             name: "the Prometheus pods",
-            port_of: "the metrics",
+            port_of: "the scraped pods",
             word: "prometheus",
             namespace,
             labels: &self.prometheus.labels,
@@ -362,7 +362,8 @@ impl<'a> Scraped<'a> {
                 let Some(scraped) = Self::of(namespace, &running.workload) else { continue };
                 if policy.subject.mean(&scraped.endpoint(), case.view) == Some(true) {
                     let slash = if namespace.is_empty() { "" } else { "/" };
-                    meant.push((text!("{} {namespace}{slash}{}", running.kind, running.name), scraped));
+                    let of = if &*running.kind == "Pod" { "" } else { "pods of " };
+                    meant.push((text!("{of}{} {namespace}{slash}{}", running.kind, running.name), scraped));
                 }
             }
         }
@@ -401,5 +402,5 @@ fn on(port: Option<u16>) -> String {
 
 /// The port as the object of "allow".
 fn port(port: Option<u16>) -> String {
-    port.map_or_else(|| "the port of the metrics".to_owned(), |port| text!("TCP {port}"))
+    port.map_or_else(|| "the metrics port".to_owned(), |port| text!("TCP {port}"))
 }

@@ -165,7 +165,7 @@ impl<'a> Candidate<'_, 'a> {
                 return None;
             }
             let (problem, cure) =
-                (text!("allows this flow only for {}", policy.subject), text!("extend what {who} selects"));
+                (text!("allows this flow only for {}", policy.subject), text!("extend the pod selector of {who}"));
             return near(Rank::OtherPods, Fault { problem, cure, ..Fault::default() });
         }
         let mut port_fault = if ports == Some(true) { None } else { port_fault(rule, target) };

@@ -114,11 +114,14 @@ rule! {
 /// A source address of probes.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "IpAddr")]
-struct ProbeAddress(AddressSet);
+struct ProbeAddress {
+    address: IpAddr,
+    set: AddressSet,
+}
 
 impl From<IpAddr> for ProbeAddress {
     fn from(address: IpAddr) -> Self {
-        Self(address.into())
+        Self { address, set: address.into() }
     }
 }
 
@@ -161,20 +164,27 @@ impl Rule for PlatformFlowMissing {
                 if needs_mesh && !in_mesh {
                     continue;
                 }
-                for (direction, stop, what) in self.missing(case, policy, *flow) {
-                    let side = policy.side(direction);
-                    let (path, verb) = match (stop, direction) {
-                        (Stop::Rule(rule), _) => (&rule.path, "denies"),
-                        (_, Direction::Ingress) => (&side.path, "does not let in"),
-                        (_, Direction::Egress) => (&side.path, "does not let out to"),
+                for Missing { direction, stop, what, allow } in self.missing(case, policy, *flow) {
+                    let subject = &policy.subject;
+                    let (path, why, help) = match stop {
+                        Stop::Rule(rule) => (
+                            &rule.path,
+                            text!("this rule denies {direction} of {subject}"),
+                            text!("exclude {allow} from this rule"),
+                        ),
+                        _ => (
+                            &policy.side(direction).path,
+                            text!("this policy isolates {direction} of {subject} and no policy allows it"),
+                            text!("allow {allow}, in this policy or in another policy for the same pods"),
+                        ),
                     };
-                    let message = text!(
-                        "the policy {verb} {what} for {}, in a namespace of the platform, and no other policy makes up for it",
-                        policy.subject
-                    );
-                    let help = match stop {
-                        Stop::Rule(_) => text!("leave it out of what is denied: {what}"),
-                        _ => text!("allow it in this policy, or in another one for the same pods: {what}"),
+                    let message = match direction {
+                        Direction::Ingress => {
+                            text!("{what} cannot reach pods of platform namespace {namespace}, because {why}")
+                        }
+                        Direction::Egress => {
+                            text!("pods of platform namespace {namespace} cannot reach {what}, because {why}")
+                        }
                     };
                     findings.add::<Self>(case, path.clone(), message, help, None);
                 }
@@ -183,39 +193,68 @@ impl Rule for PlatformFlowMissing {
     }
 }
 
+/// A flow that a policy blocks.
+struct Missing<'a> {
+    direction: Direction,
+    stop: Stop<'a>,
+    /// The other end, in words.
+    what: String,
+    /// The traffic to allow, in words.
+    allow: String,
+}
+
 impl PlatformFlowMissing {
-    /// The directions in which a policy blocks a flow of its pods, each with the cause and the flow in words.
-    fn missing<'a>(&'a self, case: &Case<'a>, policy: &'a Policy, flow: Flow) -> Vec<(Direction, Stop<'a>, String)> {
+    /// The blocked parts of a flow, at most one per direction.
+    fn missing<'a>(&'a self, case: &Case<'a>, policy: &'a Policy, flow: Flow) -> Vec<Missing<'a>> {
         let mut missing = Vec::new();
         match flow {
             Flow::Prometheus => {
+                let direction = Direction::Ingress;
                 let ways = [(self.prometheus.end(), Traffic::SomePort)];
-                let stop = stop(case, policy, Direction::Ingress, &ways);
-                let what = text!("Prometheus ({}) on any port", self.prometheus);
-                missing.extend(stop.map(|stop| (Direction::Ingress, stop, what)));
+                missing.extend(stop(case, policy, direction, &ways).map(|stop| Missing {
+                    direction,
+                    stop,
+                    what: text!("Prometheus in namespace {}", self.prometheus.namespace),
+                    allow: text!("ingress from {} on the ports that it needs", self.prometheus),
+                }));
             }
             Flow::Probes => {
-                let from = self.probe_addresses.iter().map(|address| End::Addresses { set: &address.0, outside: true });
+                let direction = Direction::Ingress;
+                let from = self.probe_addresses.iter().map(|from| End::Addresses { set: &from.set, outside: true });
                 let node = [End::Entity(Entity::Host), End::Entity(Entity::Health)];
                 let ways: Vec<_> = node.into_iter().chain(from).map(|end| (end, Traffic::SomePort)).collect();
-                let stop = stop(case, policy, Direction::Ingress, &ways);
-                missing.extend(stop.map(|stop| (Direction::Ingress, stop, "the mesh's health probes".to_owned())));
+                let from: Vec<String> = self.probe_addresses.iter().map(|from| from.address.to_string()).collect();
+                let from = if from.is_empty() { "the node".to_owned() } else { from.join(" and ") };
+                missing.extend(stop(case, policy, direction, &ways).map(|stop| Missing {
+                    direction,
+                    stop,
+                    what: "health probes of the mesh".to_owned(),
+                    allow: text!("ingress from {from} on the ports that it probes"),
+                }));
             }
             Flow::Mesh => {
-                let port =
-                    Traffic::Port { protocol: Protocol::Tcp, number: self.mesh_port, names: Names::AtLeast(&[]) };
+                let (number, pods) = (self.mesh_port, &self.mesh_pods);
+                let port = Traffic::Port { protocol: Protocol::Tcp, number, names: Names::AtLeast(&[]) };
                 for direction in Direction::ALL {
-                    let stop = stop(case, policy, direction, &[(self.mesh_pods.end(), port)]);
-                    let what = text!("the mesh ({}, TCP {})", self.mesh_pods, self.mesh_port);
-                    missing.extend(stop.map(|stop| (direction, stop, what)));
+                    let preposition = if direction == Direction::Ingress { "from" } else { "to" };
+                    missing.extend(stop(case, policy, direction, &[(pods.end(), port)]).map(|stop| Missing {
+                        direction,
+                        stop,
+                        what: text!("the mesh (namespace {}, TCP {number})", pods.namespace),
+                        allow: text!("{direction} {preposition} {pods} on TCP {number}"),
+                    }));
                 }
             }
             Flow::Dns => {
                 if can_stop(&policy.egress) {
                     let around = case.supposing().policies_for(&policy.subject);
                     let stop = dns::stopped_everywhere(case, &around, policy).map(|(stop, _)| stop);
-                    let what = text!("the cluster's DNS ({})", ways(case));
-                    missing.extend(stop.map(|stop| (Direction::Egress, stop, what)));
+                    missing.extend(stop.map(|stop| Missing {
+                        direction: Direction::Egress,
+                        stop,
+                        what: text!("the cluster DNS ({})", ways(case)),
+                        allow: text!("UDP and TCP to {}", ways(case)),
+                    }));
                 }
             }
         }

@@ -51,7 +51,7 @@ impl WellKnown {
 
 impl std::fmt::Display for WellKnown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "pods with {} in {}", self.labels, self.namespace)
+        write!(f, "pods with {} in namespace {}", self.labels, self.namespace)
     }
 }
 

@@ -293,10 +293,12 @@ impl ClusterDns {
     #[must_use]
     pub fn on_port(&self, port: u16) -> String {
         match &self.place {
-            DnsPlace::Pods { namespace, labels } => format!("pods with {labels} in {namespace}, port {port}"),
+            DnsPlace::Pods { namespace, labels } => {
+                format!("port {port} of pods with {labels} in namespace {namespace}")
+            }
             DnsPlace::Addresses(_, addresses) => {
                 let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-                format!("{}, port {port}", addresses.join(" and "))
+                format!("port {port} of {}", addresses.join(" and "))
             }
         }
     }

@@ -114,7 +114,7 @@ pub(super) fn port_fault(rule: &Rule, target: &Target<'_>) -> Option<Fault> {
         _ => None,
     }) {
         return Some(Fault {
-            problem: text!("names the port `{named}`, which {port_of} are not known to have"),
+            problem: text!("uses port name `{named}`, which {port_of} are not known to have"),
             cure: text!("use port number {number}"),
             ..Fault::default()
         });
@@ -122,7 +122,7 @@ pub(super) fn port_fault(rule: &Rule, target: &Target<'_>) -> Option<Fault> {
     let (first, last) = of_protocol().find_map(Port::known_numbers)?;
     let allowed = if first == last { text!("{first}") } else { text!("{first}–{last}") };
     Some(Fault {
-        problem: text!("allows {protocol} port {allowed}, and {port_of} are on {number}"),
+        problem: text!("allows {protocol} port {allowed}, but {port_of} listen on {number}"),
         cure: text!("use port {number}"),
         other_way: (first == last && target.is_configured).then(|| OtherWay::Pods {
             namespace: target.namespace.to_owned(),
@@ -183,7 +183,7 @@ const NODE_LOCAL: &str = "169.254.20.10";
 fn pods_fault(case: &Case<'_>, pods: &Pods, rule: &Rule, target: &Target<'_>) -> Option<Fault> {
     let End::Pod(endpoint) = &target.end else {
         return Some(Fault {
-            problem: text!("allows {pods}, and {} are not pods", target.name),
+            problem: text!("allows {pods}, but {} are not pods", target.name),
             cure: text!("allow {}", target.place),
             ..Fault::default()
         });
@@ -195,7 +195,7 @@ fn pods_fault(case: &Case<'_>, pods: &Pods, rule: &Rule, target: &Target<'_>) ->
         (None, None) => return None,
         (Some(fault), None) | (None, Some(fault)) => fault,
         (Some(_), Some(_)) if other_way.is_some() => {
-            (text!("allows {pods}, and {} are {}", target.name, target.place), text!("allow {}", target.place))
+            (text!("allows {pods}, but {} are {}", target.name, target.place), text!("allow {}", target.place))
         }
         (Some((one, cure)), Some((other, other_cure))) => {
             (text!("{one}, and it {other}"), text!("{cure}, and {other_cure}"))
@@ -213,15 +213,15 @@ fn namespace_fault(case: &Case<'_>, pods: &Pods, target: &Target<'_>) -> Option<
     let cure = text!("select namespace {namespace} by `{NAME_LABEL}: {namespace}`");
     let selector = match &pods.namespaces {
         Namespaces::Own(Some(own)) => {
-            return Some((text!("selects pods in its own namespace {own}, and {name} are in {namespace}"), cure));
+            return Some((text!("selects pods in its own namespace {own}, but {name} are in {namespace}"), cure));
         }
         Namespaces::Own(None) => {
-            return Some((text!("selects pods in its own namespace, and {name} are in {namespace}"), cure));
+            return Some((text!("selects pods in its own namespace, but {name} are in {namespace}"), cure));
         }
         Namespaces::Matching(selector) => selector,
     };
     if let Some([other]) = selector.values_of(NAME_LABEL) {
-        return Some((text!("selects pods in namespace {other}, and {name} are in {namespace}"), cure));
+        return Some((text!("selects pods in namespace {other}, but {name} are in {namespace}"), cure));
     }
     let around: &dyn Surroundings = case.view;
     let mut asked = Vec::new();
@@ -233,7 +233,7 @@ fn namespace_fault(case: &Case<'_>, pods: &Pods, target: &Target<'_>) -> Option<
     });
     let problem = match wrong {
         Some(wrong) => text!("selects namespaces with {wrong}"),
-        None => text!("selects namespaces with {selector}, and {name} are in {namespace}"),
+        None => text!("selects namespaces with {selector}, but {name} are in {namespace}"),
     };
     Some((problem, cure))
 }
@@ -250,7 +250,7 @@ fn labels_fault(
         return None;
     }
     let own = target.labels;
-    Some((text!("selects pods with {labels}, and {} have {own}", target.name), text!("select pods with {own}")))
+    Some((text!("selects pods with {labels}, but {} have {own}", target.name), text!("select pods with {own}")))
 }
 
 /// The fault of an address block.
@@ -264,15 +264,15 @@ fn block_fault(block: &Block, target: &Target<'_>) -> Fault {
     let removed = block.except.iter().find(|net| addresses.iter().any(|address| net.contains(address)));
     let is_node_local = is_link_local(block.net);
     let problem = if let Some(net) = removed {
-        text!("leaves out {net}, which contains the address of {name}")
+        text!("excludes {net}, which contains the address of {name}")
     } else if is_node_local && matches!(target.end, End::Pod(_)) {
-        text!("allows {block}, an address on the node, and {name} are configured as pods")
+        text!("allows {block}, which is an address of the node and not of {name}")
     } else if block.net.prefix_len() == block.net.max_prefix_len() {
         text!("allows {block}; an address block matches the address of a pod, not the ClusterIP of its Service")
     } else if !block.inside {
         text!("allows {block}; the agent matches pods by labels, never by address")
     } else if !block.except.is_empty() && block.net.prefix_len() == 0 {
-        text!("allows {block}, and may leave out the addresses of {name}")
+        text!("allows {block}, which may exclude the addresses of {name}")
     } else {
         text!("allows {block}, which is not known to contain the addresses of {name}")
     };
