@@ -48,16 +48,16 @@ impl Default for Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Exceeded {
     /// The number of steps.
-    #[error("judging it takes more work than one request may cost")]
+    #[error("the check exceeds the step limit of one request")]
     Steps,
     /// The number of bytes.
-    #[error("judging it takes more memory than one request may hold")]
+    #[error("the check exceeds the memory limit of one request")]
     Bytes,
     /// The deadline.
     #[error("the deadline of the request passed")]
     Deadline,
     /// The client closed the connection.
-    #[error("the client is gone")]
+    #[error("the client closed the connection")]
     Cancelled,
 }
 

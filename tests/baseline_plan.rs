@@ -401,7 +401,7 @@ fn a_change_of_labels_or_annotations_of_a_file_counts() {
 
 #[test]
 fn a_hatch_without_a_reason_opens_nothing_and_stays_for_its_author_to_complete() {
-    assert_eq!(with(&[PENDING, HATCH], &["deny"]), ["mark applied: baseline; hatch not open: without a reason"]);
+    assert_eq!(with(&[PENDING, HATCH], &["deny"]), ["mark applied: baseline; hatch not open: no reason is given"]);
 }
 
 /// Nobody would think of it any more when it opened.
@@ -432,7 +432,7 @@ fn a_status_is_no_longer_than_an_annotation_should_be() {
         panic!("it says why the hatch is shut")
     };
     assert!(
-        status.starts_with("applied: baseline; hatch not open: until \"soon soon ") && status.len() < 2000,
+        status.starts_with("applied: baseline; hatch not open: the end time \"soon soon ") && status.len() < 2000,
         "{status}"
     );
     // And what is said is recognised.

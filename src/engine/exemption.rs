@@ -39,24 +39,28 @@ pub fn exemption<'a>(
     }
     // A user who may bypass a guard needs no exemption, and cannot grant one to users who change the object later.
     if rules::find(rule).is_some_and(rules::Definition::is_guard) {
-        return Some(Err("nothing can be exempt from this rule".to_owned()));
+        return Some(Err("this rule does not allow exemptions".to_owned()));
     }
     let written = |key: &str| object.annotations.get(key).map(str::trim).filter(|text| !text.is_empty());
     let Some(reason) = written(&site.reason_annotation()) else {
-        return Some(Err(format!("`{}` names it without `{}`", site.exempt_annotation(), site.reason_annotation())));
+        return Some(Err(format!(
+            "annotation `{}` requires annotation `{}`",
+            site.exempt_annotation(),
+            site.reason_annotation()
+        )));
     };
     let until = match written(&site.until_annotation()).map(|text| (text, parse_rfc3339(text))) {
         None => None,
         Some((_, Some(until))) => Some(until),
         Some((text, None)) => {
             return Some(Err(format!(
-                "`{}` is {text:?}, which is no time as RFC 3339 writes it",
+                "annotation `{}` is {text:?}, an invalid time (expected RFC 3339)",
                 site.until_annotation()
             )));
         }
     };
     Some(match until {
-        Some(until) if until <= now => Err(format!("the exemption was until {until}")),
+        Some(until) if until <= now => Err(format!("it expired at {until}")),
         _ => Ok(Exemption { reason, until }),
     })
 }
@@ -100,9 +104,9 @@ pub(super) fn apply<'b>(
         }
         let Err(why) = case.occasion.author.may_bypass(rule) else { continue };
         let path = Path::root().field("metadata").field("annotations").key(&site.exempt_annotation());
-        let message = format!("the object is made exempt from {rule} by somebody who may not do that: {why}");
-        let help =
-            format!("ask somebody with the verb `bypass` on `rules.portcullis.dev`, resource name {rule}, to set it");
+        let user = case.occasion.author.username().unwrap_or_default();
+        let message = format!("user {user} may not exempt the object from {rule}: {why}");
+        let help = rules::ask_for_bypass(rule);
         let finding = Finding { rule, object: object.id.clone(), path, message, closest: None, help, fix: None };
         refused.push(Judgement { finding, action: Mode::Deny, spared: None });
     }
@@ -119,11 +123,11 @@ pub(super) fn apply<'b>(
             Some(Err(why)) => why,
             // The unknown name may be a misspelling of this rule.
             None => match names.iter().find(|name| rules::find(name).is_none()) {
-                Some(name) => format!("`{}` names {name:?}, which is no rule", site.exempt_annotation()),
+                Some(name) => format!("annotation `{}` names the unknown rule {name:?}", site.exempt_annotation()),
                 None => continue,
             },
         };
-        judgement.finding.help.push_str(&format!("; it is not exempt: {why}"));
+        judgement.finding.help.push_str(&format!("; the exemption is not valid: {why}"));
     }
     judgements.append(&mut refused);
     judgements.sort_by(|a, b| a.finding.path.cmp(&b.finding.path));

@@ -65,10 +65,10 @@ impl Spared {
     #[must_use]
     pub fn note(self) -> &'static str {
         match self {
-            Self::WasThereBefore => "was there before",
-            Self::Staged => "staged, so not denied",
-            Self::NamespaceGoes => "its namespace goes too",
-            Self::HatchOpen => "enforcement is off here",
+            Self::WasThereBefore => "existing fault",
+            Self::Staged => "staged",
+            Self::NamespaceGoes => "namespace is being deleted",
+            Self::HatchOpen => "enforcement is disabled",
             Self::Exempt => "exempt",
         }
     }

@@ -92,10 +92,11 @@ impl Rule for BaselinePending {
         if labels.and_then(|labels| labels.get(&site.baseline_label())) != Some("pending") {
             return;
         }
-        let message =
-            text!("the baseline of namespace {namespace} is not applied yet, so the pod starts with no policies");
-        let help =
-            "wait until its label says `applied`, or let pods wait by `baseline.gate` of the configuration".into();
+        let message = text!("the pod starts without the baseline of namespace {namespace}, which is not applied yet");
+        let help = text!(
+            "wait until the namespace has `{}=applied`, or set `baseline.gate` in the configuration to hold pods back",
+            site.baseline_label()
+        );
         findings.add::<Self>(case, Path::root().field("metadata").field("namespace"), message, help, None);
     }
 }

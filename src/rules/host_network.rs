@@ -100,13 +100,13 @@ impl Rule for HostNetwork {
             return;
         }
         let Some(why) = self.isolated_by(case, namespace) else { return };
-        let what = if &*object.id.kind == "Pod" { "the pod uses" } else { "its pods use" };
-        let place = if namespace.is_empty() { "its namespace".to_owned() } else { text!("namespace {namespace}") };
-        let message = text!(
-            "{what} the network of the node (service account {account}), where no policy holds, but {place} is isolated \
-             {why}"
-        );
-        let help = "remove `hostNetwork`, or run it in a namespace of the platform".to_owned();
+        let what = match &*object.id.kind {
+            "Pod" => "the pod uses `hostNetwork` and bypasses".to_owned(),
+            kind => text!("pods of this {kind} use `hostNetwork` and bypass"),
+        };
+        let place = if namespace.is_empty() { "their namespace".to_owned() } else { text!("namespace {namespace}") };
+        let message = text!("{what} the isolation of {place} by {why} (service account {account})");
+        let help = "remove `hostNetwork`, or use a platform namespace".to_owned();
         findings.add::<Self>(case, path.clone(), message, help, None);
     }
 }
@@ -120,7 +120,7 @@ impl HostNetwork {
         let profile = labels.and_then(|labels| labels.get(&label));
         let isolating = self.profiles.as_ref().unwrap_or(&case.site.profiles.names);
         if let Some(profile) = profile.filter(|profile| isolating.iter().any(|isolating| isolating == profile)) {
-            return Some(text!("by its profile {profile}"));
+            return Some(text!("profile {profile}"));
         }
         let scene = case.after();
         let closes = |policy: &Policy, direction: Direction| {
@@ -132,7 +132,7 @@ impl HostNetwork {
                 && policy.subject.namespaces.mean(namespace, case.view) == Some(true)
         };
         let policy = scene.policies(namespace).filter(|_| self.policies).find(isolates_all)?;
-        Some(text!("by {}", policy.object))
+        Some(policy.object.to_string())
     }
 }
 

@@ -64,28 +64,24 @@ impl Rule for InvalidProfile {
         if let Some(profile) = namespace.labels.get(&label) {
             let known = &site.profiles.names;
             if site.is_platform(name) {
-                let message = text!("{name} is a namespace of the platform and cannot have the profile {profile:?}");
-                add(&label, message, "remove the label: the platform's namespaces have policies of their own".into());
+                let message = text!("platform namespace {name} cannot have profile `{profile}`");
+                add(&label, message, "remove the label; platform namespaces have their own policies".into());
             } else if site.is_excluded(name) {
                 let message =
-                    text!("{name} is excluded from the baseline, so the profile {profile:?} would do nothing");
-                add(&label, message, "remove the label, or take the namespace out of `excludedNamespaces`".into());
+                    text!("profile `{profile}` has no effect, because namespace {name} is in `excludedNamespaces`");
+                add(&label, message, "remove the label, or remove the namespace from `excludedNamespaces`".into());
             } else if !known.iter().any(|other| other == profile) {
-                let message = text!("there is no profile {profile:?}, so the namespace would get no policies");
+                let message = text!("unknown profile `{profile}`; the namespace would get no profile policies");
                 add(&label, message, choose(profile, known));
             }
         }
         for (label, value) in namespace.labels.iter() {
             let Some(access) = site.access_name(label) else { continue };
             if !site.access.iter().any(|other| other == access) {
-                add(
-                    label,
-                    text!("there is no access {access:?}, so the label grants nothing"),
-                    choose(access, &site.access),
-                );
+                add(label, text!("unknown access `{access}`; the label grants nothing"), choose(access, &site.access));
             } else if value != "true" {
-                let message = text!("the access {access:?} is asked for with {value:?}, which grants nothing");
-                add(label, message, "write \"true\", or remove the label".into());
+                let message = text!("access `{access}` has the value `{value}`, which grants nothing");
+                add(label, message, "set the label to `true`, or remove it".into());
             }
         }
     }
@@ -100,8 +96,9 @@ fn choose(written: &str, known: &[String]) -> String {
         .min();
     let all = known.join(", ");
     match nearest {
-        Some((_, name)) => text!("did you mean {name:?}? There are: {all}"),
-        None => text!("choose one of: {all}"),
+        Some((_, name)) => text!("did you mean `{name}`? Expected one of: {all}"),
+        None if known.is_empty() => "remove the label".to_owned(),
+        None => text!("use one of: {all}"),
     }
 }
 
@@ -112,7 +109,7 @@ mod tests {
     #[test]
     fn only_a_near_name_is_proposed() {
         let known = ["isolated", "internal", "standard"].map(String::from);
-        assert!(choose("standart", &known).starts_with("did you mean \"standard\"?"));
-        assert_eq!(choose("open", &known), "choose one of: isolated, internal, standard");
+        assert!(choose("standart", &known).starts_with("did you mean `standard`?"));
+        assert_eq!(choose("open", &known), "use one of: isolated, internal, standard");
     }
 }

@@ -1,5 +1,6 @@
 //! See [`IsolationDowngrade`].
 
+use super::occasion::{ask_for_bypass, user};
 use super::{Case, Defined, Findings, Rule};
 use crate::model::{Labels, Namespace, Object};
 use crate::view::Site;
@@ -87,11 +88,8 @@ impl Rule for IsolationDowngrade {
         let found = profile(case.site, old, namespace).into_iter().chain(access(case.site, old, namespace));
         for (label, what, instead) in found {
             let Err(why) = case.occasion.author.may_bypass(Self::NAME) else { return };
-            let message = text!("{what}, by somebody who may not decide that: {why}");
-            let help = text!(
-                "{instead}, or ask somebody with the verb `bypass` on `rules.portcullis.dev`, resource name {}, to do it",
-                Self::NAME
-            );
+            let message = text!("{} may not {what}: {why}", user(case));
+            let help = text!("{instead}, or {}", ask_for_bypass(Self::NAME));
             findings.add::<Self>(case, namespace.labels_path.key(&label), message, help, None);
         }
     }
@@ -107,20 +105,20 @@ fn profile(site: &Site, old: &Namespace, new: &Namespace) -> Option<Opening> {
     let place = |profile: &str| site.profiles.names.iter().position(|known| known == profile);
     let what = match new.labels.get(&label) {
         None if place(before).is_some() => {
-            text!("the profile {before} is removed, and the namespace has no profile any more")
+            text!("remove profile {before} from the namespace")
         }
         // The old profile was not in effect, so nothing is weakened.
         None => return None,
         Some(after) => match (place(before), place(after)) {
             (Some(old), Some(new)) if old < new => {
-                text!("the profile goes from {before} to {after}, which allows more")
+                text!("change the profile from {before} to {after}, which allows more")
             }
             // An unknown profile counts as no profile.
-            (Some(_), None) => text!("the profile goes from {before} to {after}, which is none"),
+            (Some(_), None) => text!("change the profile from {before} to {after}, which is not configured"),
             _ => return None,
         },
     };
-    let instead = text!("leave it at {before}");
+    let instead = text!("keep profile {before}");
     Some((label, what, instead))
 }
 
@@ -136,8 +134,8 @@ fn access(site: &Site, old: &Namespace, new: &Namespace) -> Vec<Opening> {
     let added = added.filter(|(_, label)| is_granted(&new.labels, label) && !is_granted(&old.labels, label));
     added
         .map(|(name, label)| {
-            let what = text!("access to {name} is added to a namespace with profile {profile}");
-            (label, what, "leave the label out".to_owned())
+            let what = text!("add access to {name} to a namespace with profile {profile}");
+            (label, what, "remove the label".to_owned())
         })
         .collect()
 }

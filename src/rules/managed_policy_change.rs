@@ -1,5 +1,6 @@
 //! See [`ManagedPolicyChange`].
 
+use super::occasion::ask_for_bypass;
 use super::{Case, Defined, Findings, Rule};
 use crate::model::{Body, Namespace, Object, Path};
 
@@ -83,11 +84,8 @@ impl Rule for ManagedPolicyChange {
         };
         let Some((path, what)) = found else { return };
         let Err(why) = case.occasion.author.may_bypass(Self::NAME) else { return };
-        let message = text!("{what}, and {username} is somebody else: {why}");
-        let help = text!(
-            "leave it to the controller, or ask somebody with the verb `bypass` on `rules.portcullis.dev`, resource name {}",
-            Self::NAME
-        );
+        let message = text!("only the baseline controller may {what}: {why}");
+        let help = text!("leave the object to the controller, or {}", ask_for_bypass(Self::NAME));
         findings.add::<Self>(case, path, message, help, None);
     }
 }
@@ -102,10 +100,10 @@ fn policy(case: &Case<'_>, object: &Object) -> Option<(Path, String)> {
         Some(name) => case.view.namespace(name).map(|facts| facts.owned.as_slice()).unwrap_or_default(),
     };
     let what = if owned.iter().any(|owned| owned.is_applied && owned.object.is_same_object(&object.id)) {
-        text!("{} is a policy of the baseline controller", object.id)
+        text!("change its policy {}", object.id)
     } else {
         let prefix = &case.site.baseline.reserved_prefix;
-        text!("names that start with {prefix:?} are those of the baseline controller's policies")
+        text!("write policies with names that start with `{prefix}`")
     };
     Some((Path::root().field("metadata").field("name"), what))
 }
@@ -116,11 +114,11 @@ fn label(case: &Case<'_>, namespace: &Namespace) -> Option<(Path, String)> {
     let old = case.change.old().and_then(Object::as_namespace)?;
     let label = case.site.baseline_label();
     let what = match (old.labels.get(&label), namespace.labels.get(&label)) {
-        (before, Some(after)) if before != Some(after) => text!("the label says that the baseline is {after}"),
-        (Some("pending"), None) => "the label says no more that the baseline is pending".to_owned(),
+        (before, Some(after)) if before != Some(after) => text!("set label `{label}={after}`"),
+        (Some("pending"), None) => text!("remove label `{label}=pending`"),
         _ => return None,
     };
-    Some((namespace.labels_path.key(&label), text!("{what}, which only the baseline controller knows")))
+    Some((namespace.labels_path.key(&label), what))
 }
 
 /// Describes a forbidden change of the `opened` annotation, with the path.
@@ -128,9 +126,9 @@ fn opened(case: &Case<'_>, new: &Object) -> Option<(Path, String)> {
     let annotation = case.site.opened_annotation();
     let old = case.change.old().filter(|old| old.annotations.get(&annotation) != new.annotations.get(&annotation))?;
     let what = match (old.annotations.get(&annotation), new.annotations.get(&annotation)) {
-        (_, Some(since)) => text!("the annotation says that a hatch is open since {since}"),
-        (_, None) => "the annotation says no more since when a hatch is open".to_owned(),
+        (_, Some(since)) => text!("set annotation `{annotation}` to `{since}`"),
+        (_, None) => text!("remove annotation `{annotation}`"),
     };
     let place = Path::root().field("metadata").field("annotations").key(&annotation);
-    Some((place, text!("{what}, which only the baseline controller knows")))
+    Some((place, what))
 }

@@ -55,6 +55,7 @@ mod well_known;
 pub use case::{Case, Change, Findings, Old};
 pub use definition::{Defined, Definition, Mode, Rule, SettingsError, Subject};
 pub use dns::assumed_for_dns;
+pub(crate) use occasion::ask_for_bypass;
 pub use occasion::{Anonymous, Author, Named, Occasion};
 pub use too_complex::{TOO_COMPLEX, too_complex};
 pub use unguarded_hatch::opener;

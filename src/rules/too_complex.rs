@@ -80,7 +80,7 @@ pub fn too_complex(object: ObjectRef, exceeded: Exceeded) -> Finding {
         rule: TOO_COMPLEX,
         object,
         path: Path::root(),
-        message: format!("{exceeded}; it was not judged to the end"),
+        message: format!("{exceeded}; the object was not checked completely"),
         closest: None,
         help: "split the object into smaller ones".to_owned(),
         fix: None,

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::occasion::{ask_for_bypass, user};
 use super::{Case, Defined, Findings, Rule};
 use crate::model::{Object, Path};
 use crate::view::{Hatch, HatchFault, Site};
@@ -90,13 +91,13 @@ impl UnguardedHatch {
             return;
         }
         let message = match after {
-            Some(other) => format!("annotation `opened-by` names `{other}`, but this change is made by `{username}`"),
+            Some(other) => format!("annotation `opened-by` names `{other}`, but user `{username}` makes this change"),
             None => format!(
-                "annotation `opened-by` is removed while the hatch is open (it names `{}`)",
+                "this change removes annotation `opened-by` (`{}`) while the hatch is open",
                 before.unwrap_or_default()
             ),
         };
-        let help = "leave the annotation to Portcullis, which writes it when a hatch is opened".to_owned();
+        let help = "leave the annotation unchanged; Portcullis sets it when the hatch opens".to_owned();
         let place = Path::root().field("metadata").field("annotations").key(&annotation);
         findings.add::<Self>(case, place, message, help, None);
     }
@@ -117,8 +118,8 @@ impl Rule for UnguardedHatch {
             Some(now) => now,
             None if ON.contains(&value) || before == Some(value) => return,
             None => {
-                let message = text!("`enforcement: {value}` does nothing, so enforcement stays on");
-                let help = "did you mean \"disabled\"? Or remove the label".to_owned();
+                let message = text!("`enforcement={value}` has no effect; enforcement stays on");
+                let help = "set the label to `disabled`, or remove it".to_owned();
                 return findings.add::<Self>(case, place, message, help, None);
             }
         };
@@ -134,9 +135,9 @@ impl Rule for UnguardedHatch {
                     Path::root().field("metadata").field("annotations").key(&site.until_annotation())
                 }
             };
-            let message = text!("enforcement is switched off {fault}, so it stays on");
+            let message = text!("`enforcement=disabled` has no effect: {fault}");
             let help = text!(
-                "set the annotations `{}` and `{}`, a time at most {:#} ahead",
+                "set annotation `{}`, and annotation `{}` to a time at most {:#} ahead",
                 site.reason_annotation(),
                 site.until_annotation(),
                 site.hatch_max_duration
@@ -144,12 +145,8 @@ impl Rule for UnguardedHatch {
             findings.add::<Self>(case, path, message, help, None);
         }
         if let Err(why) = case.occasion.author.may_bypass(Self::NAME) {
-            let message = text!("enforcement is switched off by somebody who may not do that: {why}");
-            let help = text!(
-                "ask somebody with the verb `bypass` on `rules.portcullis.dev`, resource name {}, to do it",
-                Self::NAME
-            );
-            findings.add::<Self>(case, place, message, help, None);
+            let message = text!("{} may not disable enforcement: {why}", user(case));
+            findings.add::<Self>(case, place, message, ask_for_bypass(Self::NAME), None);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! See [`UntrustedChange`].
 
-use super::{Case, Findings, Rule};
+use super::{Case, Change, Findings, Rule};
 use crate::model::{Body, Namespace, Object, Path};
 
 rule! {
@@ -74,8 +74,13 @@ impl Rule for UntrustedChange {
         let is_listed =
             || self.users.iter().any(|user| user == username) || self.groups.iter().any(|g| author.is_in(g));
         let object = case.change.object();
+        let verb = match case.change {
+            Change::Write { old: None, .. } => "create",
+            Change::Write { .. } => "change",
+            Change::Delete { .. } => "delete",
+        };
         let places: Vec<(Path, String)> = match &object.body {
-            Body::Policies(_) | Body::Tier(_) => vec![(Path::root(), object.id.to_string())],
+            Body::Policies(_) | Body::Tier(_) => vec![(Path::root(), text!("{verb} {}", object.id))],
             Body::Namespace(namespace) => changed_labels(case, namespace),
             Body::Workload(_) | Body::Service(_) => return,
         };
@@ -83,8 +88,9 @@ impl Rule for UntrustedChange {
             return;
         }
         for (path, what) in places {
-            let message = text!("{} {what} is left to those who are listed, and {username} is not", case.verb());
-            let help = "make the change where they take it from, such as in Git".to_owned();
+            let message =
+                text!("user {username} may not {what}: not listed in `users` or `groups` of untrusted-change");
+            let help = "make this change in its source, such as Git".to_owned();
             findings.add::<Self>(case, path, message, help, None);
         }
     }
@@ -107,6 +113,6 @@ fn changed_labels(case: &Case<'_>, new: &Namespace) -> Vec<(Path, String)> {
         old.into_iter().flat_map(|old| old.labels.iter()).filter(|(label, _)| new.labels.get(label).is_none());
     set.chain(removed)
         .filter(|(label, _)| chooses(label))
-        .map(|(label, _)| (new.labels_path.key(label), text!("the label {label}")))
+        .map(|(label, _)| (new.labels_path.key(label), text!("change label `{label}`")))
         .collect()
 }

@@ -39,12 +39,12 @@ pub enum HatchFault<'a> {
 impl fmt::Display for HatchFault<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoReason => f.write_str("without a reason"),
-            Self::NoEnd => f.write_str("without an end"),
-            Self::BadEnd(text) => write!(f, "until {text:?}, which is not a time of RFC 3339"),
-            Self::Over(until) => write!(f, "until {until}, which is over"),
+            Self::NoReason => f.write_str("no reason is given"),
+            Self::NoEnd => f.write_str("no end time is given"),
+            Self::BadEnd(text) => write!(f, "the end time {text:?} is invalid (expected RFC 3339)"),
+            Self::Over(until) => write!(f, "the end time {until} is past"),
             Self::TooLate { until, latest } => {
-                write!(f, "until {until}, and {latest:.0} is the latest that is allowed")
+                write!(f, "the end time {until} is after the latest allowed, {latest:.0}")
             }
         }
     }

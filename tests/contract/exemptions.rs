@@ -64,7 +64,9 @@ fn an_exemption_by_anybody_else_is_refused_and_spares_nothing() {
     let mut webhook = webhook();
     let verdict = webhook.validate(&create(&exempt()));
     verdict.denied_by(&[("any-port", &place()), FAULT]);
-    for words in ["exempt from any-port", "ada", "`bypass`", "rules.portcullis.dev", "resource name any-port"] {
+    for words in
+        ["exempt the object from any-port", "ada", "`bypass`", "rules.portcullis.dev", "resource name `any-port`"]
+    {
         assert!(verdict.message.contains(words), "nothing of {words}: {verdict}");
     }
     // It is refused even where there is no fault yet.
@@ -81,11 +83,11 @@ fn an_exemption_by_anybody_else_is_refused_and_spares_nothing() {
 fn what_is_no_exemption_says_why() {
     let mut webhook = webhook();
     for (policy, why) in [
-        (until("2020-01-01T00:00:00Z"), "it is not exempt: the exemption was until 2020-01-01T00:00:00Z"),
-        (until("next week"), "it is not exempt: `network-policy.homelab/until` is \"next week\", which is no time"),
-        (annotated(&json!({EXEMPT: "any-port"})), "names it without `network-policy.homelab/reason`"),
-        (annotated(&json!({EXEMPT: "any-port", REASON: " "})), "names it without `network-policy.homelab/reason`"),
-        (annotated(&json!({EXEMPT: "any-prot", REASON: "a scanner"})), "names \"any-prot\", which is no rule"),
+        (until("2020-01-01T00:00:00Z"), "the exemption is not valid: it expired at 2020-01-01T00:00:00Z"),
+        (until("next week"), "annotation `network-policy.homelab/until` is \"next week\", an invalid time"),
+        (annotated(&json!({EXEMPT: "any-port"})), "requires annotation `network-policy.homelab/reason`"),
+        (annotated(&json!({EXEMPT: "any-port", REASON: " "})), "requires annotation `network-policy.homelab/reason`"),
+        (annotated(&json!({EXEMPT: "any-prot", REASON: "a scanner"})), "names the unknown rule \"any-prot\""),
     ] {
         // Not even for those who may.
         let verdict = webhook.validate(&by("grace", create(&policy)));
@@ -152,7 +154,7 @@ fn nothing_is_exempt_from_a_guard() {
         new
     }));
     verdict.denied_by(&[("managed-policy-change", "metadata.name")]);
-    assert!(verdict.message.contains("nothing can be exempt from this rule"), "{verdict}");
+    assert!(verdict.message.contains("this rule does not allow exemptions"), "{verdict}");
 }
 
 /// Where there was nothing to spare, nobody was asked.

@@ -230,7 +230,7 @@ fn found(warning: &str) -> Option<(Found, bool)> {
     let (rule, rest) = warning.split_once(" at ")?;
     let (path, _) = rest.split_once(": ")?;
     let (rule, note) = rule.split_once(" (").unwrap_or((rule, ""));
-    let before = note == "was there before)";
+    let before = note == "existing fault)";
     let is_rule = rule.chars().all(|c| c.is_ascii_lowercase() || c == '-');
     is_rule.then(|| ((rule.to_owned(), path.to_owned()), before))
 }

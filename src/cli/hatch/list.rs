@@ -133,9 +133,9 @@ mod tests {
         let over = hatch(Some("2026-11-21T11:00:00Z"));
         assert_eq!(
             (&over["inEffect"], &over["fault"]),
-            (&json!(false), &json!("until 2026-11-21T11:00:00Z, which is over"))
+            (&json!(false), &json!("the end time 2026-11-21T11:00:00Z is past"))
         );
-        assert_eq!(hatch(None)["fault"], "without a reason");
+        assert_eq!(hatch(None)["fault"], "no reason is given");
     }
 
     /// Each write of its field manager changes the time of the label.
