@@ -92,7 +92,7 @@ async fn decisions_follow_what_is_in_the_cluster() {
 
     // What the watches have not told of is asked for.
     let (allowed, why) = ask(&server, "alice", &pod("shop")).await;
-    assert!(!allowed && why == "there is no namespace shop", "{why}");
+    assert!(!allowed && why == "namespace shop does not exist", "{why}");
     let asked = r#"portcullis_lookups_total{what="namespace",result="success"}"#;
     assert_eq!(server.metric(asked), 1.0);
 
@@ -116,11 +116,11 @@ async fn decisions_follow_what_is_in_the_cluster() {
 
     // Who may what is asked of the cluster's own RBAC, by name.
     let (allowed, why) = ask(&server, "alice", &exempt("shop")).await;
-    assert!(!allowed && why.contains("does not let alice bypass any-port"), "{why}");
+    assert!(!allowed && why.contains("does not allow alice to bypass any-port"), "{why}");
     assert!(plane.apply(BYPASS, &[]).ok);
     until("alice may", async || ask(&server, "alice", &exempt("shop")).await.0.then_some(())).await;
     let (allowed, why) = ask(&server, "mallory", &exempt("shop")).await;
-    assert!(!allowed && why.contains("does not let mallory bypass any-port"), "{why}");
+    assert!(!allowed && why.contains("does not allow mallory to bypass any-port"), "{why}");
     assert_eq!(server.metric(r#"portcullis_lookups_total{what="access",result="failure"}"#), 0.0);
 
     // A kind that appears later. It is looked for twice a minute.
@@ -167,7 +167,7 @@ async fn decisions_follow_what_is_in_the_cluster() {
     assert!(server.metric(r#"portcullis_watch_failures_total{kind="NetworkPolicy"}"#) >= 1.0);
     assert!(isolated().await.unwrap().contains("host-network"), "a lost watch is no empty cluster");
     let (allowed, why) = ask(&server, "alice", &pod("bank")).await;
-    assert!(!allowed && why.contains("namespace bank could not be looked up: "), "{why}");
+    assert!(!allowed && why.contains("the lookup of namespace bank failed: "), "{why}");
     assert!(server.metric(r#"portcullis_lookups_total{what="namespace",result="failure"}"#) >= 1.0);
 }
 
@@ -186,7 +186,7 @@ async fn a_cluster_that_does_not_answer_is_no_empty_cluster() {
     std::fs::write(&kubeconfig, config.to_string()).unwrap();
     let server = Portcullis::watching(&kubeconfig, &[]).await;
     let (allowed, why) = ask(&server, "alice", &exempt("shop")).await;
-    assert!(!allowed && why.starts_with("what is in the cluster is not known yet: "), "{why}");
+    assert!(!allowed && why.starts_with("the state of the cluster is not known yet: "), "{why}");
     let (status, ready) = server.readyz().unwrap();
     assert_eq!((status, &ready["ready"]), (503, &json!(false)), "{ready}");
 

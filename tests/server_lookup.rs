@@ -181,9 +181,9 @@ async fn a_namespace_that_no_watch_has_told_of_is_looked_up() {
 async fn a_failed_lookup_is_no_allowance_unless_the_configuration_says_so() {
     let pod = create(&pod_on_the_node());
     let server = Watching::start(Answers::Fails, "").await;
-    denied(&server.validate(&pod).await, "namespace shop could not be looked up: the API server is on fire");
+    denied(&server.validate(&pod).await, "the lookup of namespace shop failed: the API server is on fire");
     let server = Watching::start(Answers::No, "").await;
-    denied(&server.validate(&pod).await, "there is no namespace shop");
+    denied(&server.validate(&pod).await, "namespace shop does not exist");
     let server = Watching::start(Answers::Hangs, "").await;
     denied(&server.validate(&pod).await, "the cluster did not answer in time");
     for answers in [Answers::Fails, Answers::No, Answers::Hangs] {
@@ -215,14 +215,14 @@ async fn nothing_is_let_in_before_the_cluster_is_known() {
         .knowledge
         .rcu(|knowledge| Knowledge { unsynced: Some("Pod is being listed".into()), ..Knowledge::clone(knowledge) });
     let good = create(&backend_policy("good", &egress(&[to_dns()])));
-    denied(&server.validate(&good).await, "what is in the cluster is not known yet: Pod is being listed");
+    denied(&server.validate(&good).await, "the state of the cluster is not known yet: Pod is being listed");
 
     // Only the labels of Portcullis are judged. What others take away is told where it is known.
     let relabel = |before: Value, after: Value| update(&namespace("shop", &before), &namespace("shop", &after));
     let profile = "network-policy.portcullis.dev/profile";
     let standard = json!({profile: "standard"});
     let opened = server.validate(&relabel(standard.clone(), json!({"team": "web"}))).await;
-    denied(&opened, "what is in the cluster is not known yet: Pod is being listed");
+    denied(&opened, "the state of the cluster is not known yet: Pod is being listed");
     let told = server.validate(&relabel(standard, json!({profile: "standard", "team": "web"}))).await;
     assert!(told.allowed() && told.response().get("warnings").is_none(), "{told}");
 }
@@ -231,8 +231,8 @@ async fn nothing_is_let_in_before_the_cluster_is_known() {
 async fn who_exempts_an_object_is_asked_about() {
     for (answers, refusal) in [
         (Answers::Yes, None),
-        (Answers::No, Some("RBAC does not let ada bypass any-port")),
-        (Answers::Fails, Some("whether ada may bypass any-port could not be found out: the API server is on fire")),
+        (Answers::No, Some("RBAC does not allow ada to bypass any-port")),
+        (Answers::Fails, Some("the access review for ada to bypass any-port failed: the API server is on fire")),
         (Answers::Hangs, Some("the cluster did not answer in time")),
     ] {
         let server = Watching::start(answers, "").await;

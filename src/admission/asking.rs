@@ -92,7 +92,7 @@ impl<'a> Asking<'a> {
     fn watched(&self) -> Result<Option<View>, String> {
         let Knowledge { view, unsynced, .. } = self.knowledge;
         if let Some(why) = unsynced {
-            return Err(format!("what is in the cluster is not known yet: {why}"));
+            return Err(format!("the state of the cluster is not known yet: {why}"));
         }
         let is_namespace = self.request.is_about_a_namespace();
         let Some(name) = self.request.namespace.as_deref().filter(|name| !name.is_empty() && !is_namespace) else {
@@ -109,8 +109,8 @@ impl<'a> Asking<'a> {
             }
             // The policies of a deleted namespace are deleted with it.
             Some(Ok(None)) if self.request.operation == "DELETE" => Ok(None),
-            Some(Ok(None)) => Err(format!("there is no namespace {name}")),
-            Some(Err(why)) => Err(format!("namespace {name} could not be looked up: {why}")),
+            Some(Ok(None)) => Err(format!("namespace {name} does not exist")),
+            Some(Err(why)) => Err(format!("the lookup of namespace {name} failed: {why}")),
             None => {
                 self.need(Need::Namespace(name.into()));
                 Ok(None)
@@ -152,14 +152,14 @@ impl Author for Asking<'_> {
         }
         match self.facts.bypasses.get(rule) {
             Some(Ok(true)) => Ok(()),
-            Some(Ok(false)) => Err(format!("the cluster's RBAC does not let {username} bypass {rule}")),
+            Some(Ok(false)) => Err(format!("cluster RBAC does not allow {username} to bypass {rule}")),
             Some(Err(_)) if !site.denies_unknown => Ok(()),
-            Some(Err(why)) => Err(format!("whether {username} may bypass {rule} could not be found out: {why}")),
+            Some(Err(why)) => Err(format!("the access review for {username} to bypass {rule} failed: {why}")),
             None => {
                 let namespace = self.request.namespace.as_deref().filter(|namespace| !namespace.is_empty());
                 let (requester, namespace) = (self.requester().clone(), namespace.map(Box::from));
                 self.need(Need::Bypass { rule, requester, namespace });
-                Err("it is being found out".to_owned())
+                Err("the access review is pending".to_owned())
             }
         }
     }

@@ -52,7 +52,7 @@ pub(super) fn what_stays_open(site: &Site, view: &View, namespace: &Object, due:
     let due = within(name, due.iter().copied());
     let left = uncovered(&all(&others), &all(&due), &Scene::with(view, namespace))?;
     let first = |policy: &Policy| left.iter().find(|left| std::ptr::eq(left.policy, policy));
-    let stays_open = |policy: &Policy| Some(format!("{} goes on allowing {}", policy.object, words(first(policy)?)));
+    let stays_open = |policy: &Policy| Some(format!("{} still allows {}", policy.object, words(first(policy)?)));
     Some(others.iter().filter_map(stays_open).take(NAMED_POLICIES).collect())
 }
 

@@ -42,10 +42,10 @@ pub(super) fn pods_that_escape(view: &View, namespace: &str, profile: &str) -> O
     let at_least = if pods.clone().nth(PODS).is_some() { "at least " } else { "" };
     let words = match names.len() {
         0 => return None,
-        1 => "1 pod uses the network of its node and escapes".to_owned(),
-        count => format!("{count} pods use the network of their node and escape"),
+        1 => "1 hostNetwork pod is not isolated by".to_owned(),
+        count => format!("{count} hostNetwork pods are not isolated by"),
     };
-    Some(format!("{at_least}{words} the profile {profile}: {}", named(&names)))
+    Some(format!("{at_least}{words} profile {profile}: {}", named(&names)))
 }
 
 /// Reports the workloads whose new pods will be denied because they use hostNetwork. An exemption is not considered,
@@ -77,9 +77,8 @@ pub(super) fn templates_that_stop(configuration: &Configuration, view: &View, na
     let denied: Vec<String> =
         on_the_node.into_iter().filter(is_denied).map(|running| format!("{} {}", running.kind, running.name)).collect();
     let names: Vec<&str> = denied.iter().map(String::as_str).collect();
-    (!names.is_empty()).then(|| {
-        format!("new pods of {} will be denied unless exempt: they use the network of their node", named(&names))
-    })
+    (!names.is_empty())
+        .then(|| format!("new hostNetwork pods of {} will be denied unless they are exempt", named(&names)))
 }
 
 /// Reports the pods that the first profile of a namespace isolates, and that no policy isolated before.
@@ -131,7 +130,7 @@ pub(super) fn pods_that_it_closes(
         let at_least = if is_cut_short { "at least " } else { "" };
         let pods = if names.len() == 1 { "pod" } else { "pods" };
         format!(
-            "{when}profile {profile} closes {at_least}{} {pods} that nothing isolates{direction} now: {}",
+            "{when}profile {profile} isolates {at_least}{} {pods}{direction} for the first time: {}",
             names.len(),
             named(names)
         )

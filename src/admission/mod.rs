@@ -88,7 +88,7 @@ impl<'a> Reply<'a> {
     pub fn answer(self) -> Result<Answer<'a>, Refusal> {
         match self {
             Self::Answer(answer) => Ok(answer),
-            Self::Needs(needs) => Err(Refusal(format!("the cluster would have to be asked: {needs:?}"))),
+            Self::Needs(needs) => Err(Refusal(format!("the decision needs lookups in the cluster: {needs:?}"))),
         }
     }
 }

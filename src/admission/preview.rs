@@ -66,24 +66,26 @@ pub(super) fn preview(knowledge: &Knowledge, view: &View, change: Change<'_>, no
                 None => lines.extend(pods_that_it_closes(view, old, (when, other), &due)),
                 Some(profile) => {
                     let cuts = cuts(site, view, new, (when, profile, other), &due_before, &due);
-                    lines.extend(cuts.unwrap_or_else(|| vec![too_much(&format!("{other} cuts"))]));
+                    lines.extend(cuts.unwrap_or_else(|| vec![too_much(&format!("profile {other} cuts"))]));
                 }
             }
             let open = what_stays_open(site, view, new, &due);
-            lines.extend(open.unwrap_or_else(|| vec![too_much(&format!("goes on beside {other}"))]));
+            lines.extend(
+                open.unwrap_or_else(|| vec![too_much(&format!("other policies still allow under profile {other}"))]),
+            );
         }
     }
     let more = lines.len().saturating_sub(LINES);
     if more > 0 {
         lines.truncate(LINES - 1);
-        lines.push(format!("and {} more like these", more + 1));
+        lines.push(format!("and {} more lines", more + 1));
     }
     lines.into_iter().map(|line| format!("preview: {line}")).collect()
 }
 
 /// The line for a comparison that exceeded its limit.
 fn too_much(what: &str) -> String {
-    format!("what {what} is more than can be told here: too many policies and rules to look at")
+    format!("unknown traffic that {what}: too many policies and rules to compare")
 }
 
 fn is_open(site: &Site, object: &Object, namespace: &Namespace, now: Timestamp) -> bool {
@@ -99,7 +101,7 @@ fn what_opens(profile: &str, before: &[&Policy], after: &[&Policy], around: &Sce
         .map(Direction::name)
         .collect();
     let opened = (!opened.is_empty()).then(|| opened.join(" and "))?;
-    Some(format!("without the label of a profile, nothing that {profile} isolates is isolated any more for {opened}"))
+    Some(format!("without profile {profile}, the namespace is no longer isolated for {opened}"))
 }
 
 /// Reports the policies that still deny traffic while the hatch is open. They take precedence over the policies of the
@@ -128,10 +130,10 @@ fn what_stays_shut(knowledge: &Knowledge, view: &View, namespace: &Object) -> Ve
     let mut lines: Vec<String> = all
         .into_iter()
         .take(NAMED_POLICIES)
-        .map(|name| format!("{name} still denies what it did, hatch or not"))
+        .map(|name| format!("{name} still denies traffic while the hatch is open"))
         .collect();
     if more > 0 {
-        lines.push(format!("and {more} more do so too"));
+        lines.push(format!("and {more} more policies still deny traffic"));
     }
     lines
 }
@@ -216,8 +218,8 @@ mod tests {
             told(&view, &namespace(&[("profile", "standard")], &[]), &namespace(&[("profile", "isolated")], &[]));
         assert_eq!(
             lines[0],
-            "preview: at least 5000 pods use the network of their node and escape the profile isolated: agent-00000, \
-             agent-00001 and 4998 more"
+            "preview: at least 5000 hostNetwork pods are not isolated by profile isolated: agent-00000, agent-00001 and 4998 \
+             more"
         );
         assert!(lines.len() <= LINES, "{lines:#?}");
     }
@@ -257,10 +259,7 @@ mod tests {
         for set in ["cilium", "calico"] {
             assert_eq!(
                 told(set, &none),
-                [
-                    "preview: without the label of a profile, nothing that standard isolates is isolated any more for ingress \
-                     and egress"
-                ],
+                ["preview: without profile standard, the namespace is no longer isolated for ingress and egress"],
                 "{set}"
             );
             assert!(told(set, &bogus)[0].starts_with("preview: profile bogus cuts "), "{set}");
@@ -289,7 +288,7 @@ mod tests {
             "ingress": [{}], "policyTypes": ["Ingress", "Egress"]}}"#;
         assert_eq!(
             told(&View::of([policy(open)]), &standard, &isolated),
-            ["preview: NetworkPolicy shop/open goes on allowing ingress from anywhere on every port"]
+            ["preview: NetworkPolicy shop/open still allows ingress from anywhere on every port"]
         );
     }
 
@@ -342,7 +341,7 @@ mod tests {
         let mut wide: Vec<Object> = (0..20).map(|number| policy(number, &blocks.join(","))).collect();
         wide.push(policy(20, r#"{"ipBlock": {"cidr": "0.0.0.0/0"}}, {"ipBlock": {"cidr": "::/0"}}"#));
         let told = told(&View::of(wide), &standard, &isolated);
-        assert!(told.iter().any(|line| line.contains("shop/p20 goes on allowing ingress from anywhere")), "{told:#?}");
+        assert!(told.iter().any(|line| line.contains("shop/p20 still allows ingress from anywhere")), "{told:#?}");
 
         // A comparison that exceeded its limit is reported.
         let cidrs = blocks.join(",");
@@ -355,7 +354,7 @@ mod tests {
         };
         assert_eq!(
             self::told(&View::of((0..150).map(out)), &standard, &isolated),
-            ["preview: what isolated cuts is more than can be told here: too many policies and rules to look at"]
+            ["preview: unknown traffic that profile isolated cuts: too many policies and rules to compare"]
         );
     }
 
@@ -388,9 +387,9 @@ mod tests {
         run("db", "db", None);
         run("node", "web", Some(Path::root()));
         let (none, isolated) = (namespace(&[], &[]), namespace(&[("profile", "isolated")], &[]));
-        let escapes = "preview: 1 pod uses the network of its node and escapes the profile isolated: node";
+        let escapes = "preview: 1 hostNetwork pod is not isolated by profile isolated: node";
         let closes = |view: &View, old: &Object| told(view, old, &isolated);
-        let all = [escapes, "preview: profile isolated closes 4 pods that nothing isolates now: a, b and 2 more"];
+        let all = [escapes, "preview: profile isolated isolates 4 pods for the first time: a, b and 2 more"];
         assert_eq!(closes(&view, &none), all);
         assert_eq!(closes(&view, &namespace(&[("profile", "bogus")], &[])), all);
         let isolate = |selector: &str, types: &str| {
@@ -402,11 +401,11 @@ mod tests {
             view
         };
         let web = isolate(r#"{"matchLabels": {"app": "web"}}"#, r#"["Ingress", "Egress"]"#);
-        assert_eq!(closes(&web, &none)[1], "preview: profile isolated closes 1 pod that nothing isolates now: db");
+        assert_eq!(closes(&web, &none)[1], "preview: profile isolated isolates 1 pod for the first time: db");
         let ingress = isolate("{}", r#"["Ingress"]"#);
         assert_eq!(
             closes(&ingress, &none)[1],
-            "preview: profile isolated closes 4 pods that nothing isolates for egress now: a, b and 2 more"
+            "preview: profile isolated isolates 4 pods for egress for the first time: a, b and 2 more"
         );
         assert_eq!(closes(&isolate("{}", r#"["Ingress", "Egress"]"#), &none), [escapes]);
         let in_a_tier = |default: &str| {

@@ -202,7 +202,7 @@ fn malformed(body: &str, error: &serde_json::Error) -> Result<Malformed, Refusal
     let uid = envelope.request.and_then(|request| serde_json::from_str::<Object<Uid>>(request.get()).ok());
     match uid {
         Some(Object(Uid { uid })) if envelope.is_understood() && !uid.is_empty() => {
-            Ok(Malformed { uid, problem: format!("the review cannot be read: {error}") })
+            Ok(Malformed { uid, problem: format!("the review cannot be parsed: {error}") })
         }
         _ => Err(refusal(body, Some(error))),
     }
@@ -217,14 +217,14 @@ impl Envelope<'_> {
 /// Describes why a body is not a review that can be answered.
 fn refusal(body: &str, error: Option<&serde_json::Error>) -> Refusal {
     if body.is_empty() {
-        return Refusal(format!("the body is empty; it has to be an {API_VERSION} {KIND}"));
+        return Refusal(format!("the body is empty; expected an {API_VERSION} {KIND}"));
     }
     Refusal(match serde_json::from_str::<Object<Envelope<'_>>>(body).map(|Object(envelope)| envelope) {
         Err(error) => format!("the body is not an {API_VERSION} {KIND}: {error}"),
         Ok(envelope) if !envelope.is_understood() => {
             let api_version = envelope.api_version.as_deref().unwrap_or("none");
             let kind = envelope.kind.as_deref().unwrap_or("none");
-            format!("apiVersion is {api_version} and kind is {kind}; only {API_VERSION} {KIND} is understood")
+            format!("apiVersion is {api_version} and kind is {kind}; expected {API_VERSION} {KIND}")
         }
         Ok(Envelope { request: None, .. }) => "the review has no request".to_owned(),
         Ok(_) => match error {
@@ -245,13 +245,13 @@ mod tests {
 
     #[test]
     fn what_is_no_review_is_refused_with_the_reason() {
-        assert_eq!(refused(b""), "the body is empty; it has to be an admission.k8s.io/v1 AdmissionReview");
+        assert_eq!(refused(b""), "the body is empty; expected an admission.k8s.io/v1 AdmissionReview");
         assert!(refused(b"{\"kind\": ").starts_with("the body is not an admission.k8s.io/v1 AdmissionReview: EOF"));
         assert_eq!(refused(b"{}\xff"), "the body is not UTF-8 at byte 2");
         assert!(refused(b"[]").contains("invalid type: sequence, expected an object"));
         assert_eq!(
             refused(br#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview","request":{"uid":"1"}}"#),
-            "apiVersion is admission.k8s.io/v1beta1 and kind is AdmissionReview; only admission.k8s.io/v1 AdmissionReview is understood"
+            "apiVersion is admission.k8s.io/v1beta1 and kind is AdmissionReview; expected admission.k8s.io/v1 AdmissionReview"
         );
         assert_eq!(
             refused(br#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#),

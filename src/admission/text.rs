@@ -61,7 +61,7 @@ pub(super) fn denial(judgements: &[Judgement], object: Option<&Manifest<'_>>) ->
         lines.push(format!("and {} more", denying.len() - shown));
     }
     for (rule, patch) in &patches {
-        lines.push(format!("JSON patch that puts {rule} right: {patch}"));
+        lines.push(format!("JSON patch for {rule}: {patch}"));
     }
     let causes = denying
         .iter()

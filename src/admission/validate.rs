@@ -95,7 +95,7 @@ impl Judged {
         if site.denies_unjudged {
             Self::refused(Denial::unreadable(why))
         } else {
-            Self::warned(&format!("allowed and not judged, since {why}"))
+            Self::warned(&format!("allowed without a check: {why}"))
         }
     }
 
@@ -196,7 +196,7 @@ pub(super) fn subject<'a>(
         }
     };
     let (operation, kind, username) = (&*request.operation, &request.kind.kind, &*request.user_info.username);
-    let unreadable = |error: ReadError| format!("{kind} cannot be read and was not judged: {error}");
+    let unreadable = |error: ReadError| format!("{kind} cannot be parsed and was not checked: {error}");
     match (operation, request.object, request.old_object) {
         ("CONNECT", _, _) => Err(Box::default()),
         ("DELETE", _, _) if FINISHERS.contains(&username) || site.is_passed_on(api_version, username) => {
@@ -232,17 +232,15 @@ pub(super) fn subject<'a>(
                 Err(error) if old.is_some_and(|old| dialect.read(&old).err() == Some(error.clone())) => {
                     Err(Judged::warned(&unreadable(error)).into())
                 }
-                Err(error) => Err(Judged::unreadable(site, format!("{kind} cannot be read: {error}")).into()),
+                Err(error) => Err(Judged::unreadable(site, format!("{kind} cannot be parsed: {error}")).into()),
             }
         }
         ("CREATE" | "UPDATE" | "DELETE", _, _) => {
             let missing = if operation == "DELETE" { "oldObject" } else { "object" };
-            let problem = format!("the review says {operation} of {kind}, and has no {missing}");
+            let problem = format!("the review of {operation} {kind} has no `{missing}`");
             Err(Judged::refused(Denial::malformed(problem)).into())
         }
-        (other, _, _) => {
-            Err(Judged::refused(Denial::malformed(format!("the operation {other:?} is not understood"))).into())
-        }
+        (other, _, _) => Err(Judged::refused(Denial::malformed(format!("unknown operation {other:?}"))).into()),
     }
 }
 
@@ -267,7 +265,7 @@ fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<
         Err(_) if is_told_only(site, subject.change()) => return Ok(Judged::nothing()),
         // Unknown is not treated as absent. The configuration decides the result.
         Err(why) if !(site.denies_unknown && site.denies_unjudged) => {
-            return Ok(Judged::warned(&format!("allowed and not judged, since {why}")));
+            return Ok(Judged::warned(&format!("allowed without a check: {why}")));
         }
         Err(why) => return Ok(Judged::refused(Denial::undecided(why))),
     };

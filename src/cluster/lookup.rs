@@ -122,7 +122,7 @@ impl LiveLookup {
         match found.map(|arriving| read(&resource, &Owning::default(), &arriving)) {
             None => Ok(None),
             Some(Arrival::Read { object, .. }) => Ok(Some(*object)),
-            Some(Arrival::Unreadable { why, .. }) => Err(format!("it cannot be read: {why}")),
+            Some(Arrival::Unreadable { why, .. }) => Err(format!("the Namespace cannot be parsed: {why}")),
         }
     }
 

@@ -41,7 +41,7 @@ fn a_truncated_review_is_refused() {
 #[test]
 fn what_is_no_review_is_refused() {
     let mut webhook = Webhook::new();
-    let only = "only admission.k8s.io/v1 AdmissionReview is understood";
+    let only = "expected admission.k8s.io/v1 AdmissionReview";
     not_a_review(&mut webhook, "{}", only);
     not_a_review(&mut webhook, policy(&egress(&[to_dns()])).to_string(), only);
     for body in ["[]", "null", "5", "\"AdmissionReview\"", "true", "hello", "kind: AdmissionReview\n", "<html></html>"]
@@ -110,7 +110,7 @@ fn an_object_of_another_form_is_denied() {
         [json!(5), json!("policy"), json!(true), json!({"spec": "all"}), json!({"spec": {"podSelector": "app"}})]
     {
         let verdict = webhook.validate(&with(good.clone(), &json!({"object": object})));
-        verdict.refused(422, "Invalid", &["NetworkPolicy cannot be read"]);
+        verdict.refused(422, "Invalid", &["NetworkPolicy cannot be parsed"]);
     }
     webhook.goes_on();
 }
@@ -128,7 +128,7 @@ fn a_list_is_no_object() {
         json!({"metadata": {"name": "web"}, "spec": {"podSelector": {}, "ingress": [[]]}}),
     ] {
         let verdict = webhook.validate(&with(good.clone(), &json!({"object": object})));
-        verdict.refused(422, "Invalid", &["NetworkPolicy cannot be read"]);
+        verdict.refused(422, "Invalid", &["NetworkPolicy cannot be parsed"]);
     }
     not_a_review(
         &mut webhook,
@@ -154,7 +154,7 @@ fn deep_nesting_ends_nothing() {
         // Where somebody does.
         let strange = policy(&json!({"podSelector": {"matchLabels": "DEEP"}, "ingress": "DEEP"}));
         let answer = webhook.post("/validate", marked(&create(&strange), deep));
-        Verdict::read("/validate", &answer).refused(422, "Invalid", &["NetworkPolicy cannot be read"]);
+        Verdict::read("/validate", &answer).refused(422, "Invalid", &["NetworkPolicy cannot be parsed"]);
         // In an object that is patched.
         let mut new = namespace("new", &json!({}));
         new["futureField"] = json!("DEEP");

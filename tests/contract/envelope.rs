@@ -72,7 +72,7 @@ fn another_version_of_the_review_is_refused_by_name() {
             let answer = webhook.post(endpoint, review.to_string());
             assert_eq!(answer.status, 400, "{answer}");
             assert!(answer.text.contains(&format!("apiVersion is {version} ")), "{answer}");
-            assert!(answer.text.contains("only admission.k8s.io/v1 AdmissionReview is understood"), "{answer}");
+            assert!(answer.text.contains("expected admission.k8s.io/v1 AdmissionReview"), "{answer}");
         }
     }
 }
@@ -130,13 +130,13 @@ fn a_denial_has_the_code_and_the_reason_of_its_kind() {
 
     let unreadable = policy(&json!({"podSelector": {}, "ingress": [{"ports": "http"}]}));
     let verdict = webhook.validate(&create(&unreadable));
-    verdict.refused(422, "Invalid", &["NetworkPolicy cannot be read", "spec.ingress[0].ports"]);
+    verdict.refused(422, "Invalid", &["NetworkPolicy cannot be parsed", "spec.ingress[0].ports"]);
     let unreadable = policy(&json!({"podSelector": {}, "policyTypes": ["Both"]}));
     let verdict = webhook.validate(&create(&unreadable));
     verdict.refused(422, "Invalid", &["spec.policyTypes[0]", "`Both` is neither Ingress nor Egress"]);
 
     let malformed = with(create(&unreadable), &json!({"operation": 5}));
-    webhook.validate(&malformed).refused(400, "BadRequest", &["the review cannot be read", "5"]);
+    webhook.validate(&malformed).refused(400, "BadRequest", &["the review cannot be parsed", "5"]);
 }
 
 /// Trap 8. The API server puts `admission webhook "x" denied the request: ` before it, and shows line breaks.
@@ -154,7 +154,7 @@ fn a_denial_says_rule_place_and_what_to_do_a_finding_a_line() {
     let lines: Vec<&str> = verdict.message.lines().collect();
     assert_eq!(lines.len(), 3, "{verdict}");
     assert!(lines[0].starts_with("dns-blocked at spec.egress: ") && lines[0].contains("app=web"), "{verdict}");
-    assert!(lines[0].contains("; allow UDP and TCP to pods with k8s-app=kube-dns"), "{verdict}");
+    assert!(lines[0].contains("; allow UDP and TCP to port 53 of pods with k8s-app=kube-dns"), "{verdict}");
     assert!(lines[1].starts_with("any-port at spec.ingress[0]: ") && lines[1].contains("app=batch"), "{verdict}");
     assert!(lines[1].contains("; list the ports"), "{verdict}");
 }
@@ -173,8 +173,7 @@ fn the_patch_in_a_denial_puts_the_object_right() {
         let verdict = webhook.validate(&create(&bad));
         verdict.denied_by(&[("dns-blocked", "spec.egress")]);
         let line = verdict.message.lines().last().unwrap();
-        let (_, patch) =
-            line.split_once("JSON patch that puts dns-blocked right: ").unwrap_or_else(|| panic!("{verdict}"));
+        let (_, patch) = line.split_once("JSON patch for dns-blocked: ").unwrap_or_else(|| panic!("{verdict}"));
         let patch: json_patch::Patch = serde_json::from_str(patch).unwrap_or_else(|error| panic!("{error}: {verdict}"));
         json_patch::patch(&mut bad, &patch).unwrap_or_else(|error| panic!("{error}: {verdict}"));
         webhook.validate(&create(&bad)).allowed_without_a_word();

@@ -291,11 +291,11 @@ fn what_a_profile_will_do_is_told_before_it_is_done() {
     assert!(verdict.allowed, "{verdict}");
     assert_eq!(
         verdict.warnings[0],
-        "preview: 3 pods use the network of their node and escape the profile internal: agent-1, agent-2 and 1 more"
+        "preview: 3 hostNetwork pods are not isolated by profile internal: agent-1, agent-2 and 1 more"
     );
     assert!(verdict.warnings[1].starts_with("preview: profile internal cuts egress to "), "{verdict}");
     assert_eq!(
-        verdict.warnings[2], "preview: NetworkPolicy shop/open goes on allowing ingress from anywhere on every port",
+        verdict.warnings[2], "preview: NetworkPolicy shop/open still allows ingress from anywhere on every port",
         "{verdict}"
     );
     assert_eq!(verdict.warnings.len(), 3, "{verdict}");
@@ -312,7 +312,7 @@ fn whose_pods_a_profile_lets_start_no_more_is_told_before_it_is_done() {
     let context = [namespace("shop", &json!({})), agents].map(|object| object.to_string()).join("\n---\n");
     let change = update(&namespace("shop", &json!({})), &namespace("shop", &json!({PROFILE: "isolated"})));
     let told = |rules: &str| Webhook::with(&format!("{CONFIG}{rules}"), &context).validate(&change).warnings;
-    let line = "preview: new pods of DaemonSet agents will be denied unless exempt: they use the network of their node";
+    let line = "preview: new hostNetwork pods of DaemonSet agents will be denied unless they are exempt";
     assert_eq!(told(""), [line]);
     assert_eq!(told("rules: {host-network: warn}\n"), Vec::<String>::new());
     assert_eq!(told("rules: {host-network: {settings: {profiles: [internal]}}}\n"), Vec::<String>::new());

@@ -238,8 +238,8 @@ spec: {podSelector: {}, policyTypes: [Ingress]}
         assert_eq!(
             verdict.warnings,
             [
-                "preview: CiliumNetworkPolicy shop/never-that still denies what it did, hatch or not",
-                "preview: GlobalNetworkPolicy before-it still denies what it did, hatch or not",
+                "preview: CiliumNetworkPolicy shop/never-that still denies traffic while the hatch is open",
+                "preview: GlobalNetworkPolicy before-it still denies traffic while the hatch is open",
             ],
             "{verdict}"
         );

@@ -113,7 +113,7 @@ fn what_could_not_be_read_before_is_warned_about() {
         |types: &str, app: &str| policy(&json!({"podSelector": {"matchLabels": {"app": app}}, "policyTypes": [types]}));
     let verdict = webhook.validate(&update(&unreadable("Both", "a"), &unreadable("Both", "b")));
     assert!(verdict.allowed && verdict.warnings.len() == 1, "{verdict}");
-    assert!(verdict.warnings[0].contains("cannot be read and was not judged: spec.policyTypes[0]"), "{verdict}");
+    assert!(verdict.warnings[0].contains("cannot be parsed and was not checked: spec.policyTypes[0]"), "{verdict}");
 
     let verdict = webhook.validate(&update(&unreadable("Both", "a"), &unreadable("None", "a")));
     verdict.refused(422, "Invalid", &["spec.policyTypes[0]", "None"]);

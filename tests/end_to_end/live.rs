@@ -602,7 +602,7 @@ pub(crate) fn a_change_of_profile_is_previewed(cluster: &mut Installation) {
 
     // Nothing isolates it yet, so the pod may be there. It is named as soon as a watch has told of it.
     accepted(&cluster.plane.apply(&object("v1", "Pod", "agent", "before-profile", ON_THE_NODE), &[]));
-    let line = "Warning: preview: 1 pod uses the network of its node and escapes the profile isolated: agent\n";
+    let line = "Warning: preview: 1 hostNetwork pod is not isolated by profile isolated: agent\n";
     cluster.until("the pod is named", |cluster| preview(cluster, "before-profile").contains(line));
     assert_eq!(cluster.namespace("before-profile")["metadata"]["labels"][PROFILE], Value::Null);
 }
