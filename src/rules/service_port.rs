@@ -280,10 +280,10 @@ fn report(
 ) {
     let namespace = destination.namespace;
     let message = text!(
-        "{direction} on {protocol} {number} allows nothing: Service {namespace}/{service} forwards port {number} to \
-         {protocol} {target} of the pods, and policies see the port of the pods"
+        "{direction} on {protocol} {number} matches no traffic, because Service {namespace}/{service} forwards port {number} \
+         to {protocol} {target} of the pods and policies match the pod port"
     );
-    let help = text!("allow {protocol} {target} in place of {protocol} {number}");
+    let help = text!("allow {protocol} {target} instead of {protocol} {number}");
     findings.add::<ServicePort>(case, path.clone(), message, help, None);
 }
 
@@ -312,11 +312,12 @@ fn check_service(case: &Case<'_>, service: &Service, findings: &mut Findings) {
         let Some((from, to, policy)) = moved else { continue };
         let protocol = port.protocol;
         let message = text!(
-            "policies block port {} of the Service from now on: it forwards to {protocol} {to}, and {} allows {protocol} {from}",
+            "policies will block port {} of the Service, because it now forwards to {protocol} {to} and {} allows {protocol} \
+             {from}",
             port.number,
             policy.object
         );
-        let help = text!("allow {protocol} {to} in {} first", policy.object);
+        let help = text!("first allow {protocol} {to} in {}", policy.object);
         findings.add::<ServicePort>(case, ports.index(position).field("targetPort"), message, help, None);
     }
 }

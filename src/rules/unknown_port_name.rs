@@ -203,7 +203,8 @@ fn report(
     findings: &mut Findings,
 ) -> Option<()> {
     let namespace = destination.namespace;
-    let message = text!("no container of the pods in {namespace} has a {protocol} port with the name {name}");
+    let message =
+        text!("containers of the pods in namespace {namespace} do not define a {protocol} port named `{name}`");
     let mut closest = None;
     let mut help = "use the name of a container port, or its number".to_owned();
     for running in &destination.matched {
@@ -214,14 +215,14 @@ fn report(
                 continue;
             };
             closest = Some(text!(
-                "Service {namespace}/{service} has a port with the name {name}; policies see container ports"
+                "Service {namespace}/{service} has a port named `{name}`, but policies match container ports"
             ));
             if let Some(number) = port.target_in(workload) {
                 let listed =
                     workload.ports.iter().find(|listed| listed.protocol == protocol && listed.number == number);
                 help = match listed.and_then(|listed| listed.name.as_deref()) {
-                    Some(own) => text!("use {own}, the name of container port {number}"),
-                    None => text!("use the number {number}"),
+                    Some(own) => text!("use `{own}`, the name of container port {number}"),
+                    None => text!("use port number {number}"),
                 };
             }
             break;
