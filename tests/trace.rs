@@ -11,6 +11,7 @@ mod oracle;
 mod support;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use oracle::generate::{
     Pick, flow, world, world_of_calico, world_of_cilium, world_of_cluster_policies, world_of_kubernetes,
@@ -19,7 +20,7 @@ use oracle::{Flow, World};
 use portcullis::baseline::PolicySet;
 use portcullis::config::Configuration;
 use portcullis::dialect::{self, Manifest, Origin};
-use portcullis::trace::{Place, Port, PortName, Verdict, explain, repairs, resolve};
+use portcullis::trace::{Place, Port, PortName, Verdict, compare, explain, repairs, resolve};
 use portcullis::view::{Scene, View};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -87,6 +88,62 @@ fn an_end_that_is_not_there_is_named() {
     }
 }
 
+#[test]
+fn a_difference_is_as_recorded() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/trace");
+    let (before, after) = (folder.join("shop.yaml"), folder.join("shop-after.yaml"));
+    let (before, after) = (before.to_str().unwrap(), after.to_str().unwrap());
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    for (name, format) in [("diff", "text"), ("diff-markdown", "markdown"), ("diff-json", "json")] {
+        let done = run(&["diff", "--output", format, "--before", before, "--", before, after], "");
+        assert_eq!(done.code, 1, "{}", done.err);
+        let file = folder.join(format!("{name}.txt"));
+        if update {
+            std::fs::write(&file, &done.out).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap_or_default(), done.out, "{name}");
+    }
+    let same = run(&["diff", "--before", before, "--", before], "");
+    assert_eq!((same.code, same.out.as_str()), (0, "no connection changes\n"), "{}", same.err);
+    let neither = run(&["diff", after], "");
+    assert!(neither.code == 2 && neither.err.contains("--before, --since or --cluster"), "{}", neither.err);
+}
+
+#[test]
+fn a_revision_is_compared_with_the_working_tree() {
+    let folder = tempfile::tempdir().unwrap();
+    let git = |arguments: &[&str]| {
+        let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "init.defaultBranch=main"];
+        let done = Command::new("git").current_dir(&folder).args(identity).args(arguments).output();
+        done.map(|done| assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr)))
+    };
+    if git(&["init", "--quiet"]).is_err() {
+        println!("SKIPPED: there is no git");
+        return;
+    }
+    let manifests = folder.path().join("manifests");
+    std::fs::create_dir(&manifests).unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/trace");
+    std::fs::copy(source.join("shop.yaml"), manifests.join("shop.yaml")).unwrap();
+    git(&["add", "."]).unwrap();
+    git(&["commit", "--quiet", "--message=first"]).unwrap();
+    let diff = |revision: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let done = command.current_dir(&folder).args(["diff", "--since", revision, "manifests"]).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (done.status.code().unwrap(), text(&done.stdout), text(&done.stderr))
+    };
+    assert_eq!(diff("HEAD").0, 0);
+    // The later file of a name overwrites the policy of the earlier one.
+    std::fs::copy(source.join("shop-after.yaml"), manifests.join("zz.yaml")).unwrap();
+    let (code, out, error) = diff("HEAD");
+    assert_eq!(code, 1, "{error}");
+    assert!(out.contains("opens      Deployment shop/web to Deployment shop/api on TCP 8080"), "{out}");
+    assert!(out.contains("loses DNS  Pod database/postgres-1"), "{out}");
+    let (code, _, error) = diff("nowhere");
+    assert!(code == 2 && error.contains("nowhere"), "{error}");
+}
+
 fn read(manifest: &Value) -> portcullis::model::Object {
     let (api_version, kind) = (manifest["apiVersion"].as_str().unwrap(), manifest["kind"].as_str().unwrap());
     let text = manifest.to_string();
@@ -129,6 +186,16 @@ fn places(view: &View, flow: &Flow<'_>) -> Option<(Place, Place)> {
     (!from.is_same_pod(&to) && flow.port > 0).then_some((from, to))
 }
 
+/// Returns true if ports in words, such as `TCP 1-80`, hold a port.
+fn covers(words: &str, protocol: &str, port: u16) -> bool {
+    if words == format!("every {protocol} port") {
+        return true;
+    }
+    let Some(range) = words.strip_prefix(protocol) else { return false };
+    let (first, last) = range.trim().split_once('-').unwrap_or((range.trim(), range.trim()));
+    (first.parse().unwrap()..=last.parse::<u16>().unwrap()).contains(&port)
+}
+
 /// The verdict is that of the oracle, or undecided where a rule is about what no manifest says.
 fn agrees(world: &World, picks: &[Pick]) -> Result<(), TestCaseError> {
     let view = view(world);
@@ -151,6 +218,46 @@ proptest! {
         picks in prop::collection::vec(flow(), 50),
     ) {
         agrees(&world, &picks)?;
+    }
+
+    /// A connection is said to open or close if and only if the oracle says so, for pods and ports that are surely decided.
+    #[test]
+    fn a_difference_is_that_of_the_oracle(
+        old in world(),
+        new in world(),
+        picks in prop::collection::vec(flow(), 30),
+    ) {
+        // The same pods and namespaces with other policies.
+        let changed = World { manifests: new.manifests, ..old.clone() };
+        let (before, after) = (view(&old), view(&changed));
+        let site = Configuration::shipped().unwrap().site;
+        let difference = compare(&before, &after, &site);
+        for pick in picks {
+            let flow = pick.flow(&old);
+            let (Some(from), Some(to)) = (flow.from.pod(), flow.to.pod()) else { continue };
+            let Some((sender, receiver)) = places(&before, &flow) else { continue };
+            let verdict = |view: &View| explain(Scene::of(view), &sender, &receiver).remove(0).verdict;
+            if verdict(&before) == Verdict::Undecided || verdict(&after) == Verdict::Undecided {
+                continue;
+            }
+            // Pods that are alike are one workload.
+            let is_first = |pod: &oracle::Pod| {
+                let alike = |other: &&oracle::Pod| other.namespace == pod.namespace && other.labels == pod.labels;
+                old.pods.iter().filter(alike).count() == 1
+            };
+            if !is_first(from) || !is_first(to) {
+                continue;
+            }
+            let name = |pod: &oracle::Pod| format!("Pod {}/{}", pod.namespace, pod.name);
+            let change = difference.connections.iter().find(|change| change.from == name(from) && change.to == name(to));
+            let (was, is) = (oracle::answer(&old, &flow).connected(), oracle::answer(&changed, &flow).connected());
+            let holds = |ports: Option<&Vec<String>>| {
+                ports.is_some_and(|ports| ports.iter().any(|words| covers(words, flow.protocol, flow.port)))
+            };
+            let closed = holds(change.map(|change| &change.closed));
+            let opened = holds(change.map(|change| &change.opened));
+            prop_assert_eq!((closed, opened), (was && !is, !was && is), "{:#?} {:#?}", flow, change);
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod check;
 mod completions;
 mod demo;
+mod diff;
 mod hatch;
 mod inputs;
 mod live;
@@ -51,6 +52,7 @@ enum Command {
     Serve(Box<serve::Arguments>),
     Check(check::Arguments),
     Trace(trace::Arguments),
+    Diff(diff::Arguments),
     Review(review::Arguments),
     Rules(rules::Arguments),
     Webhooks(webhooks::Arguments),
@@ -75,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(*arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Trace(arguments) => trace::run(&arguments),
+        Command::Diff(arguments) => diff::run(&arguments),
         Command::Review(arguments) => review::run(&arguments),
         Command::Rules(arguments) => rules::run(&arguments),
         Command::Webhooks(arguments) => webhooks::run(&arguments),

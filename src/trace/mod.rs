@@ -9,11 +9,13 @@
 //! Everything here is pure. `portcullis trace` prints it.
 
 mod attempt;
+mod compare;
 mod explain;
 mod nearest;
 mod place;
 mod repair;
 
+pub use compare::{Change, Difference, compare};
 pub use explain::{Flow, PolicyLine, SideOfFlow, Verdict, explain};
 pub use place::{Place, PlaceError, PlaceKind, Port, PortName, Target, parse_target, resolve};
 pub use repair::{PatchOf, Repair, repairs};

@@ -221,7 +221,7 @@ pub fn resolve(view: &View, text: &str, port: Option<&Port>, namespace: &str) ->
 }
 
 /// The addresses of the internet: all that are not for private use, for the own network or host, or for groups.
-fn internet() -> AddressSet {
+pub(super) fn internet() -> AddressSet {
     let mut set = AddressSet::every_v4_of_pods();
     let private = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "198.18.0.0/15", "240.0.0.0/4"];
     set.subtract(&private.iter().filter_map(|net| net.parse::<IpNet>().ok()).collect());

@@ -232,6 +232,15 @@ impl View {
     }
 }
 
+impl View {
+    /// Returns true if both views know the same tiers.
+    #[must_use]
+    pub fn has_same_tiers(&self, other: &Self) -> bool {
+        self.tiers.len() == other.tiers.len()
+            && self.tiers.iter().all(|(name, (_, tier))| other.tiers.get(name).is_some_and(|(_, other)| other == tier))
+    }
+}
+
 impl Surroundings for View {
     fn namespace_labels(&self, namespace: &str) -> Option<&Labels> {
         self.all_labels(namespace)

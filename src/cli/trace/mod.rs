@@ -100,8 +100,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let sources = sources.read()?;
     let configuration = sources.configuration()?;
     let policies = sources.policies(&configuration)?;
-    let (mut view, mut missing) =
-        if arguments.cluster { from_cluster(arguments)? } else { (View::default(), Vec::new()) };
+    let (mut view, mut missing) = if arguments.cluster {
+        from_cluster(&arguments.kubeconfig, &arguments.context)?
+    } else {
+        (View::default(), Vec::new())
+    };
     let (objects, problems) = sources.context_objects(&mut view);
     missing.extend(problems.iter().map(ToString::to_string));
     for mut object in objects {
@@ -122,10 +125,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     })
 }
 
-fn from_cluster(arguments: &Arguments) -> Result<(View, Vec<String>)> {
+pub(super) fn from_cluster(kubeconfig: &Option<PathBuf>, context: &Option<String>) -> Result<(View, Vec<String>)> {
     let mut read = None;
     super::block_on(async {
-        let cluster = super::cluster(arguments.kubeconfig.as_deref(), arguments.context.as_deref()).await?;
+        let cluster = super::cluster(kubeconfig.as_deref(), context.as_deref()).await?;
         read = Some(cluster.snapshot().await.map_err(|why| anyhow::anyhow!("API server {}: {why}", cluster.server))?);
         Ok(OK)
     })?;
