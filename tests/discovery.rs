@@ -35,6 +35,8 @@ enum Mood {
     Gone,
     /// It forgets what every cluster serves.
     Absurd,
+    /// It serves ClusterNetworkPolicy in a newer version.
+    Newer,
 }
 
 fn answered(path: &str, mood: Mood) -> Response {
@@ -44,6 +46,11 @@ fn answered(path: &str, mood: Mood) -> Response {
         ("/readyz", _) => "ok".into_response(),
         ("/apis", Mood::Gone | Mood::Unready) => groups(&["networking.k8s.io/v1"]),
         ("/apis", Mood::Absurd) => groups(&["cilium.io/v2"]),
+        ("/apis", Mood::Newer) => groups(&["networking.k8s.io/v1", "policy.networking.k8s.io/v1beta1"]),
+        ("/apis/policy.networking.k8s.io/v1beta1", _) => {
+            let kinds = [("clusternetworkpolicies", "ClusterNetworkPolicy"), ("others", "Other")];
+            resources("policy.networking.k8s.io/v1beta1", &kinds)
+        }
         ("/apis", _) => groups(&["networking.k8s.io/v1", "cilium.io/v2"]),
         ("/api/v1", _) => resources("v1", &[("namespaces", "Namespace"), ("pods", "Pod")]),
         ("/apis/networking.k8s.io/v1", _) => resources("networking.k8s.io/v1", &[("networkpolicies", "NetworkPolicy")]),
@@ -112,4 +119,15 @@ async fn what_every_cluster_serves_is_never_gone() {
     assert_eq!(watched(&absurd), WITH_CILIUM);
     let why = &absurd.unclear()["networking.k8s.io"];
     assert_eq!(why, "NetworkPolicy is not in it, and every cluster serves that");
+}
+
+#[tokio::test]
+async fn a_kind_that_is_served_only_in_a_newer_version_is_watched_in_it() {
+    let (cluster, mood) = cluster().await;
+    *mood.lock().unwrap() = Mood::Newer;
+    let served = discover(&cluster.client, &Served::default()).await.unwrap();
+    assert_eq!(watched(&served), ["NetworkPolicy", "ClusterNetworkPolicy", "Namespace", "Pod"]);
+    let resource = served.find("policy.networking.k8s.io", "ClusterNetworkPolicy").unwrap();
+    assert_eq!(resource.api_version, "policy.networking.k8s.io/v1beta1");
+    assert_eq!(served.other_versions()["ClusterNetworkPolicy"], "served as v1beta1, which is read as v1alpha2");
 }

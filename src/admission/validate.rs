@@ -186,15 +186,15 @@ pub(super) fn subject<'a>(
     if request.sub_resource.as_deref().is_some_and(|sub| !sub.is_empty()) && !is_namespace {
         return Err(Box::default());
     }
-    let dialect = match dialect::claim(api_version, &request.kind.kind) {
-        Claim::Known(dialect) => dialect,
+    match dialect::claim(api_version, &request.kind.kind) {
+        Claim::Known(_) | Claim::Nearest(..) => {}
         Claim::Unknown => return Err(Box::default()),
         // Otherwise a served version that Portcullis does not support would bypass all rules.
         Claim::OtherVersions(versions) => {
             let error = ReadError::version(api_version, &request.kind.kind, versions);
             return Err(Judged::unreadable(site, error.to_string()).into());
         }
-    };
+    }
     let (operation, kind, username) = (&*request.operation, &request.kind.kind, &*request.user_info.username);
     let unreadable = |error: ReadError| format!("{kind} cannot be parsed and was not checked: {error}");
     match (operation, request.object, request.old_object) {
@@ -202,8 +202,9 @@ pub(super) fn subject<'a>(
         ("DELETE", _, _) if FINISHERS.contains(&username) || site.is_passed_on(api_version, username) => {
             Err(Box::default())
         }
-        ("DELETE", _, Some(old)) => match dialect.read(&manifest(request, api_version, old)) {
-            Ok(old) => Ok(Subject::Delete { old }),
+        ("DELETE", _, Some(old)) => match dialect::read(&manifest(request, api_version, old)) {
+            Ok(None) => Err(Box::default()),
+            Ok(Some(old)) => Ok(Subject::Delete { old }),
             // An object that cannot be parsed has no known effect that its deletion could remove.
             Err(error) => Err(Judged::warned(&unreadable(error)).into()),
         },
@@ -223,13 +224,14 @@ pub(super) fn subject<'a>(
             if says_the_same {
                 return Err(Box::default());
             }
-            match dialect.read(&new) {
-                Ok(new) => {
+            match dialect::read(&new) {
+                Ok(None) => Err(Box::default()),
+                Ok(Some(new)) => {
                     let old = old.map(|manifest| LazyOld { manifest, object: OnceCell::new() });
                     Ok(Subject::Write { new, old })
                 }
                 // An object that could not be parsed before may still be changed.
-                Err(error) if old.is_some_and(|old| dialect.read(&old).err() == Some(error.clone())) => {
+                Err(error) if old.is_some_and(|old| dialect::read(&old).err() == Some(error.clone())) => {
                     Err(Judged::warned(&unreadable(error)).into())
                 }
                 Err(error) => Err(Judged::unreadable(site, format!("{kind} cannot be parsed: {error}")).into()),

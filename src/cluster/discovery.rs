@@ -9,17 +9,17 @@ use kube::api::GetParams;
 use kube::core::{ApiResource, Request};
 
 use super::words;
-use crate::dialect::{DIALECTS, Kind};
+use crate::dialect::{self, Claim, DIALECTS, Kind};
 
 /// Maximum time for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The kinds that a cluster serves and a dialect supports, by group and kind. Each is in the supported version that the
-/// API server prefers.
+/// API server prefers, or in an unlisted version that its dialect reads like the nearest listed one.
 #[derive(Clone, Debug, Default)]
 pub struct Served {
     kinds: HashMap<(String, String), (ApiResource, bool)>,
-    /// Kinds that are served only in unsupported versions: the problem, by the name of the kind.
+    /// Kinds that are served only in unlisted versions, and how these are treated, by the name of the kind.
     other_versions: BTreeMap<String, String>,
     /// Groups whose discovery failed, with the reason.
     unclear: BTreeMap<String, String>,
@@ -43,7 +43,7 @@ impl Served {
         self.kinds.insert((resource.group.clone(), resource.kind.clone()), (resource, is_namespaced));
     }
 
-    /// Returns the kinds that are served only in unsupported versions: the problem, by the name of the kind.
+    /// Returns the kinds that are served only in unlisted versions, and how these are treated, by the name of the kind.
     #[must_use]
     pub fn other_versions(&self) -> &BTreeMap<String, String> {
         &self.other_versions
@@ -182,17 +182,14 @@ async fn discover_group(client: &Client, served: &mut Served, group: &APIGroup) 
         let list = answer(client.list_api_group_resources(&format!("{}/{version}", group.name))).await?;
         take(served, &group.name, version, &list);
     }
-    // Kinds that are served only in unsupported versions are reported.
+    // Kinds that are served only in unlisted versions are reported.
     for version in foreign {
         if known.iter().all(|kind| served.find(kind.group, kind.kind).is_some()) {
             break;
         }
         let list = answer(client.list_api_group_resources(&format!("{}/{version}", group.name))).await?;
-        for kind in &known {
-            if served.find(kind.group, kind.kind).is_none() && resource(&list, kind.kind).is_some() {
-                let problem = format!("served as {version}, and only {} is understood", kind.versions.join(", "));
-                served.other_versions.entry(name(kind.group, kind.kind)).or_insert(problem);
-            }
+        for kind in known.iter().filter(|kind| resource(&list, kind.kind).is_some()) {
+            take_unlisted(served, kind, version, &list);
         }
     }
     Ok(())
@@ -201,18 +198,41 @@ async fn discover_group(client: &Client, served: &mut Served, group: &APIGroup) 
 /// Adds the supported kinds in one version of a group, unless they were added in another version before.
 fn take(served: &mut Served, group: &str, version: &str, list: &APIResourceList) {
     for kind in kinds().filter(|kind| kind.group == group && kind.versions.contains(&version)) {
-        if let Some(found) = resource(list, kind.kind)
-            && served.find(group, kind.kind).is_none()
-        {
-            let resource = ApiResource {
-                group: group.to_owned(),
-                version: version.to_owned(),
-                api_version: if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") },
-                kind: kind.kind.to_owned(),
-                plural: found.name.clone(),
-            };
-            served.insert(resource, found.namespaced);
+        insert(served, kind, version, list);
+    }
+}
+
+/// Adds a kind in an unlisted version, if its dialect reads that like a listed one, and records how it is treated.
+fn take_unlisted(served: &mut Served, kind: &Kind, version: &str, list: &APIResourceList) {
+    if served.find(kind.group, kind.kind).is_some() {
+        return;
+    }
+    let treated = match dialect::claim(&format!("{}/{version}", kind.group), kind.kind) {
+        Claim::Nearest(_, nearest) => {
+            insert(served, kind, version, list);
+            format!("served as {version}, which is read as {nearest}")
         }
+        _ => {
+            format!("served as {version}; its objects are ignored, because only {} is known", kind.versions.join(", "))
+        }
+    };
+    served.other_versions.entry(name(kind.group, kind.kind)).or_insert(treated);
+}
+
+/// Adds a kind in this version, if it is in the list and was not added in another version before.
+fn insert(served: &mut Served, kind: &Kind, version: &str, list: &APIResourceList) {
+    let group = kind.group;
+    if let Some(found) = resource(list, kind.kind)
+        && served.find(group, kind.kind).is_none()
+    {
+        let resource = ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version: if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") },
+            kind: kind.kind.to_owned(),
+            plural: found.name.clone(),
+        };
+        served.insert(resource, found.namespaced);
     }
 }
 

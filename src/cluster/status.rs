@@ -29,7 +29,7 @@ pub struct Report {
     pub discovery: Option<String>,
     /// The status of the watches, by the name of the kind.
     pub watches: BTreeMap<String, WatchStatus>,
-    /// Kinds that are served only in unsupported versions: the problem, by the name of the kind.
+    /// Kinds that are served only in unlisted versions, and how these are treated, by the name of the kind.
     pub other_versions: BTreeMap<String, String>,
     /// Groups whose discovery failed: the reason, by the name of the group.
     pub unclear: BTreeMap<String, String>,

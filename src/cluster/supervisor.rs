@@ -236,12 +236,12 @@ impl Supervisor {
         !gone.is_empty()
     }
 
-    /// Logs kinds that are served only in unsupported versions, and groups whose discovery failed. Each is logged once.
+    /// Logs kinds that are served only in unlisted versions, and groups whose discovery failed. Each is logged once.
     fn warn(&self, served: &Served) {
         let before = self.cluster.served.load();
         for (kind, problem) in served.other_versions() {
             if before.other_versions().get(kind) != Some(problem) {
-                tracing::warn!(%kind, %problem, "objects of this kind count for nothing");
+                tracing::warn!(%kind, %problem, "this kind is served only in a version that is not known");
             }
         }
         for (group, why) in served.unclear() {

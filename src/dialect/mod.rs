@@ -25,7 +25,8 @@ pub use fingerprint::fingerprint;
 pub use patch::Patch;
 pub use written::{Manifest, Metadata, Origin, Written};
 
-use crate::model::{Fix, Object};
+use crate::budget;
+use crate::model::{Fault, FaultKind, Fix, Object, Path};
 
 /// All dialects.
 pub const DIALECTS: &[&dyn Dialect] = &[
@@ -54,6 +55,12 @@ pub trait Dialect: Sync {
 
     /// Writes a fix as a JSON patch for the manifest. None if the dialect cannot express it.
     fn fix(&self, fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch>;
+
+    /// Returns true if unlisted versions of a kind are read like its nearest listed version. Custom resources get new
+    /// versions with each release of their CRD, most of which change only the name of the version.
+    fn reads_other_versions(&self) -> bool {
+        false
+    }
 }
 
 /// A kind of object.
@@ -61,7 +68,7 @@ pub trait Dialect: Sync {
 pub struct Kind {
     /// The API group. Empty for the core group.
     pub group: &'static str,
-    /// The supported versions.
+    /// The supported versions, oldest first.
     pub versions: &'static [&'static str],
     /// The kind.
     pub kind: &'static str,
@@ -72,6 +79,8 @@ pub struct Kind {
 pub enum Claim {
     /// This dialect reads the kind.
     Known(&'static dyn Dialect),
+    /// This dialect does not list the version, and reads the kind like its nearest listed version, which is named.
+    Nearest(&'static dyn Dialect, &'static str),
     /// A dialect reads the kind, but only in these versions.
     OtherVersions(&'static [&'static str]),
     /// No dialect reads the kind.
@@ -84,10 +93,11 @@ pub fn claim(api_version: &str, kind: &str) -> Claim {
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
     for dialect in DIALECTS {
         if let Some(known) = dialect.kinds().iter().find(|known| known.kind == kind && known.group == group) {
-            return if known.versions.contains(&version) {
-                Claim::Known(*dialect)
-            } else {
-                Claim::OtherVersions(known.versions)
+            return match known.versions.last() {
+                _ if known.versions.contains(&version) => Claim::Known(*dialect),
+                // A version that is not listed is almost always newer than the listed ones.
+                Some(newest) if dialect.reads_other_versions() => Claim::Nearest(*dialect, newest),
+                _ => Claim::OtherVersions(known.versions),
             };
         }
     }
@@ -101,16 +111,45 @@ pub fn claim(api_version: &str, kind: &str) -> Claim {
 pub fn read(manifest: &Manifest<'_>) -> Result<Option<Object>, ReadError> {
     match claim(manifest.api_version, manifest.kind) {
         Claim::Known(dialect) => dialect.read(manifest).map(Some),
+        Claim::Nearest(dialect, version) => read_as(dialect, version, manifest).map(Some),
         Claim::OtherVersions(versions) => Err(ReadError::version(manifest.api_version, manifest.kind, versions)),
         Claim::Unknown => Ok(None),
     }
+}
+
+/// Reads a manifest of an unlisted version like this listed version, and reports that as a fault.
+///
+/// # Errors
+/// The manifest does not match the listed version. An unknown field is an error too: it may be one that only the
+/// unlisted version has, and may change the meaning of all others.
+fn read_as(dialect: &dyn Dialect, version: &str, manifest: &Manifest<'_>) -> Result<Object, ReadError> {
+    let (api_version, kind) = (manifest.api_version, manifest.kind);
+    let in_version = |path: &Path, problem: &str| {
+        ReadError::at(path, format!("{problem}; `{api_version}` of {kind} is read as {version}"))
+    };
+    let mut object = dialect.read(manifest).map_err(|error| in_version(&error.path, &error.problem))?;
+    budget::charge(object.faults.len());
+    if let Some(unknown) = object.faults.iter().find(|fault| fault.kind == FaultKind::UnknownField) {
+        return Err(in_version(&unknown.path, &format!("unknown field of {kind}")));
+    }
+    if object.faults.len() >= strict::MAX_FAULTS {
+        // Not every unknown field is reported then.
+        return Err(in_version(&Path::root(), "too many faults"));
+    }
+    object.faults.push(Fault::new(
+        Path::root().field("apiVersion"),
+        FaultKind::UnlistedVersion,
+        format!("{kind} `{api_version}` is read as {version}, the nearest version that Portcullis knows"),
+        format!("check that the policy means the same in {version}, or update Portcullis"),
+    ));
+    Ok(object)
 }
 
 /// Writes a fix for a manifest as a JSON patch, if its dialect can express it.
 #[must_use]
 pub fn fix(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
     match claim(manifest.api_version, manifest.kind) {
-        Claim::Known(dialect) => dialect.fix(fix, manifest),
+        Claim::Known(dialect) | Claim::Nearest(dialect, _) => dialect.fix(fix, manifest),
         Claim::OtherVersions(_) | Claim::Unknown => None,
     }
 }
@@ -139,5 +178,66 @@ mod tests {
             read(&manifest).unwrap_err().to_string(),
             "apiVersion: `networking.k8s.io/v9` of NetworkPolicy is not understood, only v1"
         );
+    }
+
+    fn cluster_policy(version: &str, spec: &str) -> Result<Object, ReadError> {
+        let api_version = format!("policy.networking.k8s.io/{version}");
+        let json = format!(r#"{{"metadata": {{"name": "p"}}, "spec": {spec}}}"#);
+        let manifest = Manifest::read(&api_version, "ClusterNetworkPolicy", &json, Origin::Author).unwrap();
+        read(&manifest).map(Option::unwrap)
+    }
+
+    #[test]
+    fn an_unlisted_version_is_read_like_the_nearest_listed_one() {
+        let spec = r#"{"tier": "Admin", "priority": 5, "subject": {"namespaces": {}},
+            "ingress": [{"action": "Deny", "from": [{"namespaces": {}}]}]}"#;
+        let known = cluster_policy("v1alpha2", spec).unwrap();
+        assert!(known.faults.is_empty());
+        for version in ["v1beta1", "v1"] {
+            let object = cluster_policy(version, spec).unwrap();
+            let [fault] = object.faults.as_slice() else { panic!("{:?}", object.faults) };
+            assert_eq!((fault.path.to_string(), fault.kind), ("apiVersion".into(), FaultKind::UnlistedVersion));
+            assert_eq!(
+                fault.problem,
+                format!(
+                    "ClusterNetworkPolicy `policy.networking.k8s.io/{version}` is read as v1alpha2, the nearest version \
+                     that Portcullis knows"
+                )
+            );
+            let (policy, known) = (&object.policies()[0], &known.policies()[0]);
+            assert_eq!((&policy.standing, &policy.ingress.rules), (&known.standing, &known.ingress.rules));
+            assert!(object.id.is_same_object(&known.object), "the group identifies an object, not the version");
+        }
+        for dialect in DIALECTS {
+            for kind in dialect.kinds() {
+                let is_custom = matches!(claim(&format!("{}/v9", kind.group), kind.kind), Claim::Nearest(..));
+                assert_eq!(is_custom, ["cilium", "calico", "cluster"].contains(&dialect.name()), "{}", kind.kind);
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_of_an_unlisted_version_is_an_error() {
+        let error = |spec: &str| cluster_policy("v1", spec).unwrap_err().to_string();
+        let aside = "; `policy.networking.k8s.io/v1` of ClusterNetworkPolicy is read as v1alpha2";
+        let subject = r#""priority": 5, "subject": {"namespaces": {}}"#;
+        assert_eq!(
+            error(&format!(r#"{{"tier": "Admin", {subject}, "mode": "Audit"}}"#)),
+            format!("spec.mode: unknown field of ClusterNetworkPolicy{aside}")
+        );
+        let peer = r#"{"action": "Deny", "to": [{"serviceAccounts": {}}]}"#;
+        assert_eq!(
+            error(&format!(r#"{{"tier": "Admin", {subject}, "egress": [{peer}]}}"#)),
+            format!("spec.egress[0].to[0].serviceAccounts: unknown field of ClusterNetworkPolicy{aside}")
+        );
+        assert_eq!(
+            error(&format!(r#"{{"tier": "Cluster", {subject}}}"#)),
+            format!("spec.tier: `Cluster` is neither Admin nor Baseline{aside}")
+        );
+        // Enough faults to hide an unknown field behind them.
+        let ports = r#"{"action": "Deny", "to": [{}]},"#.repeat(strict::MAX_FAULTS);
+        let rules = format!(r#"[{ports} {{"action": "Deny", "to": [{{"namespaces": {{}}}}]}}]"#);
+        let error = error(&format!(r#"{{"tier": "Admin", {subject}, "egress": {rules}}}"#));
+        assert_eq!(error, format!("the manifest: too many faults{aside}"));
     }
 }

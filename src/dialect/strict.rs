@@ -10,7 +10,7 @@ use crate::json::Object;
 use crate::model::{Fault, FaultKind, Path};
 
 /// Maximum number of faults of an object. Beyond it, unknown fields are not recorded.
-const MAX_FAULTS: usize = 100;
+pub(super) const MAX_FAULTS: usize = 100;
 
 /// Parses a part of a manifest of this kind into a wire struct. Fields that the struct does not have are added to
 /// `faults`.

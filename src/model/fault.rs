@@ -41,12 +41,14 @@ pub enum FaultKind {
     UnknownField,
     /// The dialect defines the field, but Portcullis does not understand it. The policy is evaluated without it.
     NotUnderstood,
+    /// The object has an API version that its dialect does not list. It is read like the nearest listed version.
+    UnlistedVersion,
 }
 
 impl FaultKind {
     /// Returns true if the agent ignores the whole policy because of this fault.
     #[must_use]
     pub fn is_refused(self) -> bool {
-        !matches!(self, Self::UnknownField | Self::NotUnderstood)
+        !matches!(self, Self::UnknownField | Self::NotUnderstood | Self::UnlistedVersion)
     }
 }

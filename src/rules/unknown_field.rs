@@ -4,7 +4,7 @@ use super::{Case, Findings, Rule};
 use crate::model::FaultKind;
 
 rule! {
-    /// A policy has an unknown field, or a field that Portcullis does not understand.
+    /// A policy has an unknown field or version, or a field that Portcullis does not understand.
     ///
     /// ## Why
     ///
@@ -22,6 +22,9 @@ rule! {
     /// - Cilium: the same, and fields that are only partly understood: CIDR groups and cloud provider groups, policies
     ///   for nodes.
     /// - Calico: the same, and policies for host endpoints only, `global()` in rules.
+    /// - Every kind except NetworkPolicy: an API version that is newer than Portcullis, such as `v1beta1` of
+    ///   ClusterNetworkPolicy. Portcullis reads it like the nearest version that it knows. If such an object has an
+    ///   unknown field, it cannot be read and is denied.
     ///
     /// ## Fires
     ///
@@ -79,6 +82,7 @@ rule! {
 
 impl Rule for UnknownField {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        findings.add_faults::<Self>(case, &[FaultKind::UnknownField, FaultKind::NotUnderstood]);
+        let kinds = [FaultKind::UnlistedVersion, FaultKind::UnknownField, FaultKind::NotUnderstood];
+        findings.add_faults::<Self>(case, &kinds);
     }
 }

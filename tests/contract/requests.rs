@@ -228,6 +228,35 @@ fn the_deletion_of_an_object_of_an_unknown_version_is_denied_by_name() {
     verdict.refused(422, "Invalid", &["networking.k8s.io/v9", "is not understood, only v1"]);
 }
 
+/// Trap 18. A newer version of a custom resource is judged like the known one, with a warning.
+#[test]
+fn a_newer_version_of_a_custom_resource_is_judged_like_the_known_one() {
+    let mut webhook = Webhook::new();
+    let object = |version: &str, fields: Value| {
+        let mut spec = json!({"tier": "Admin", "priority": 5, "subject": {"namespaces": {}}});
+        spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let api_version = format!("policy.networking.k8s.io/{version}");
+        object(&api_version, "ClusterNetworkPolicy", &json!({"name": "admin"}), &spec)
+    };
+    let no_dns = json!({"egress": [{"action": "Deny", "to": [{"networks": ["0.0.0.0/0", "::/0"]}]}]});
+    for (version, warned) in [("v1alpha2", false), ("v1beta1", true), ("v1", true)] {
+        let about_version = [("unknown-field", "apiVersion")];
+        let expected = if warned { &about_version[..] } else { &[] };
+        let (calm, fatal) = (object(version, json!({})), object(version, no_dns.clone()));
+        webhook.validate(&create(&calm)).allowed_with(expected);
+        webhook.validate(&delete(&calm)).allowed_without_a_word();
+        webhook.validate(&create(&fatal)).denied_by(&[("dns-blocked", "spec.egress[0]")]);
+        webhook.validate(&update(&calm, &fatal)).denied_by(&[("dns-blocked", "spec.egress[0]")]);
+    }
+    let unknown = object("v1", json!({"mode": "Audit"}));
+    for review in [create(&unknown), update(&object("v1", json!({})), &unknown)] {
+        let words = ["spec.mode: unknown field of ClusterNetworkPolicy", "is read as v1alpha2"];
+        webhook.validate(&review).refused(422, "Invalid", &words);
+    }
+    let verdict = webhook.validate(&delete(&unknown));
+    assert!(verdict.allowed, "an object that cannot be read has no known effect: {verdict}");
+}
+
 fn of_unknown_versions() -> [(Value, &'static str); 3] {
     let of = |mut object: Value, version: &'static str| {
         object["apiVersion"] = json!(version);

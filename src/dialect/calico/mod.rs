@@ -74,6 +74,10 @@ impl Dialect for Calico {
     fn fix(&self, fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
         fix::patch(fix, manifest)
     }
+
+    fn reads_other_versions(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

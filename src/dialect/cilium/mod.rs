@@ -54,4 +54,8 @@ impl Dialect for Cilium {
     fn fix(&self, fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
         fix::patch(fix, manifest)
     }
+
+    fn reads_other_versions(&self) -> bool {
+        true
+    }
 }

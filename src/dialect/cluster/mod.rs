@@ -48,6 +48,10 @@ impl Dialect for Cluster {
     fn fix(&self, fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
         fix::patch(fix, manifest)
     }
+
+    fn reads_other_versions(&self) -> bool {
+        true
+    }
 }
 
 /// The kind of a policy.
