@@ -699,6 +699,10 @@ fn other_rules() {
                 ))],
             ),
             (&["spec.egress"], vec![cnp("{endpointSelector: {}, ingress: [{}], egress: []}")]),
+            (&["spec.egress"], vec![calico("{selector: all(), types: [Ingress], egress: []}")]),
+            (&["spec.types"], vec![calico("{selector: all(), egress: []}")]),
+            (&["spec.types"], vec![calico("{selector: all(), ingress: [{action: Allow}], egress: []}")]),
+            (&[], vec![calico("{selector: all(), ingress: []}")]),
             (
                 &["spec.types"],
                 vec![

@@ -202,7 +202,7 @@ pub(super) fn subject<'a>(
         ("DELETE", _, _) if FINISHERS.contains(&username) || site.is_passed_on(api_version, username) => {
             Err(Box::default())
         }
-        ("DELETE", _, Some(old)) => match dialect::read(&manifest(request, api_version, old)) {
+        ("DELETE", _, Some(old)) => match dialect::read(&old_manifest(request, api_version, old)) {
             Ok(None) => Err(Box::default()),
             Ok(Some(old)) => Ok(Subject::Delete { old }),
             // An object that cannot be parsed has no known effect that its deletion could remove.
@@ -210,7 +210,7 @@ pub(super) fn subject<'a>(
         },
         ("CREATE" | "UPDATE", Some(new), old) => {
             let new = manifest(request, api_version, new);
-            let old = old.map(|old| manifest(request, api_version, old));
+            let old = old.map(|old| old_manifest(request, api_version, old));
             // Rules check the labels of a namespace, so a change of them is never only metadata. The baseline
             // controller identifies its policies by their labels, so metadata of reserved policies counts too. An
             // object that is being deleted must be able to lose its finalizers. It may stay as long as it keeps one, so
@@ -246,10 +246,16 @@ pub(super) fn subject<'a>(
     }
 }
 
-/// An object of the request, as a manifest.
+/// The new object of the request, as a manifest.
 pub(super) fn manifest<'a>(request: &'a Request<'_>, api_version: &'a str, written: Written<'a>) -> Manifest<'a> {
     let origin = Origin::Server { namespace: request.namespace.as_deref() };
     Manifest { api_version, kind: &request.kind.kind, written, origin }
+}
+
+/// The old object of the request, as a manifest.
+fn old_manifest<'a>(request: &'a Request<'_>, api_version: &'a str, written: Written<'a>) -> Manifest<'a> {
+    let origin = Origin::Stored { namespace: request.namespace.as_deref() };
+    Manifest { origin, ..manifest(request, api_version, written) }
 }
 
 fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<Judged, Vec<Need>> {

@@ -67,7 +67,7 @@ pub(super) fn id(resource: &ApiResource, arriving: &Arriving) -> ObjectRef {
 pub fn read(resource: &ApiResource, owning: &Owning, arriving: &Arriving) -> Arrival {
     let unreadable = |why: String| Arrival::Unreadable { id: id(resource, arriving), why };
     let read = || {
-        let origin = Origin::Server { namespace: arriving.meta().namespace.as_deref() };
+        let origin = Origin::Stored { namespace: arriving.meta().namespace.as_deref() };
         let manifest = Manifest::read(&resource.api_version, &resource.kind, arriving.json(), origin)?;
         dialect::read(&manifest)
     };

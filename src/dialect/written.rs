@@ -31,9 +31,15 @@ pub struct Manifest<'a> {
 pub enum Origin<'a> {
     /// The author, as in a file: no defaults are filled in.
     Author,
-    /// The API server, as in an admission request: defaults are filled in.
+    /// The API server, as the new object of an admission request: defaults are filled in.
     Server {
         /// The namespace of the request, if it has one.
+        namespace: Option<&'a str>,
+    },
+    /// The store of the API server, as in a watch or as the old object of an admission request: it is what the agents
+    /// read.
+    Stored {
+        /// The namespace of the object, if it has one.
         namespace: Option<&'a str>,
     },
 }
@@ -102,7 +108,7 @@ impl<'a> Manifest<'a> {
         }
         let given = match self.origin {
             Origin::Author => None,
-            Origin::Server { namespace } => namespace.map(Box::from),
+            Origin::Server { namespace } | Origin::Stored { namespace } => namespace.map(Box::from),
         };
         let text = |part, name| field::<Box<str>>(part, &Path::root().field("metadata").field(name));
         Ok(ObjectRef {
@@ -155,6 +161,16 @@ impl<'a> Manifest<'a> {
     pub(super) fn uid(&self) -> Result<Box<str>, ReadError> {
         let uid = field(self.metadata().uid, &Path::root().field("metadata").field("uid"))?;
         Ok(uid.unwrap_or_default())
+    }
+
+    /// Returns true if the object was read from a cluster: by Portcullis, or into a file by `kubectl get`. Only the API
+    /// server sets a UID.
+    pub(super) fn is_stored(&self) -> bool {
+        match self.origin {
+            Origin::Author => self.uid().is_ok_and(|uid| !uid.is_empty()),
+            Origin::Server { .. } => false,
+            Origin::Stored { .. } => true,
+        }
     }
 
     /// Parses the spec into the wire struct of its kind.

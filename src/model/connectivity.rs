@@ -70,12 +70,12 @@ pub enum Decision<'a> {
 }
 
 /// An unknown match, assumed to be false: the rule does not match the traffic, or the policy does not apply to the
-/// pods.
+/// pods or does not isolate them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assumption<'a> {
     /// The policy.
     pub policy: &'a Policy,
-    /// Its rule. `None` if it is unknown whether the policy applies to the pods.
+    /// Its rule. `None` if it is unknown whether the policy applies to the pods or isolates them.
     pub rule: Option<&'a Rule>,
 }
 
@@ -139,7 +139,8 @@ fn ask_in_steps<'a>(
     let mut turns: Vec<Turn<'a>> = Vec::new();
     for policy in policies {
         let side = policy.side(question.direction);
-        if side.rules.is_empty() && !side.isolates {
+        let may_isolate = policy.may_isolate(question.direction);
+        if side.rules.is_empty() && !side.isolates && !may_isolate {
             continue;
         }
         *budget = budget.saturating_sub(1);
@@ -147,7 +148,12 @@ fn ask_in_steps<'a>(
         match question.subject.share(&policy.subject, around) {
             None => {}
             Some(Share::Unknown) => answer.assumed.push(Assumption { policy, rule: None }),
-            Some(Share::Known(share)) => turns.extend(Turn::of(policy, side, share, around)),
+            Some(Share::Known(share)) => {
+                if may_isolate {
+                    answer.assumed.push(Assumption { policy, rule: None });
+                }
+                turns.extend(Turn::of(policy, side, share, around));
+            }
         }
     }
     turns.sort_by(|a, b| a.stage.cmp(&b.stage).then(a.order.cmp(&b.order)).then_with(|| a.name().cmp(b.name())));

@@ -180,6 +180,9 @@ pub enum Types {
     Inferred(Path),
     /// The stored object does not tell.
     Unknown,
+    /// The author did not declare them, and for these directions it depends on the installation of the agent whether
+    /// the policy isolates them. The path is where the author would declare them.
+    Uncertain(Path, Vec<Direction>),
 }
 
 /// A direction of traffic, seen from the subject.
@@ -217,7 +220,8 @@ pub struct Side {
     /// The path where its rules are written, or would be. If deny rules have a list of their own and it is the only one
     /// in the manifest, it is the path of that list.
     pub path: Path,
-    /// True if it isolates the subject: traffic that no policy of its stage allows is dropped.
+    /// True if it isolates the subject: traffic that no policy of its stage allows is dropped. False if that is unknown
+    /// ([`Types::Uncertain`]).
     pub isolates: bool,
     /// The rules in the order of their evaluation. Rules without effect are left out.
     pub rules: Vec<Rule>,
@@ -368,6 +372,12 @@ impl Policy {
     #[must_use]
     pub fn place<'a>(&'a self, around: &dyn Surroundings) -> (Precedence, &'a str) {
         (self.stage.position(self.tier(around)), self.stage.name())
+    }
+
+    /// Returns true if it is unknown whether the policy isolates its subject in this direction.
+    #[must_use]
+    pub fn may_isolate(&self, direction: Direction) -> bool {
+        matches!(&self.types, Types::Uncertain(_, directions) if directions.contains(&direction))
     }
 
     /// Returns true if the policy isolates its pods: traffic that no policy of its stage allows is dropped. In a stage

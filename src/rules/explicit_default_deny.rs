@@ -93,7 +93,7 @@ impl Rule for ExplicitDefaultDeny {
 pub(super) fn only_isolates(policy: &Policy) -> bool {
     (policy.standing, &policy.stage) == (Standing::InForce, &Stage::Policies)
         && policy.sides().any(|(_, side)| side.isolates)
-        && policy.sides().all(|(_, side)| side.rules.is_empty())
+        && policy.sides().all(|(direction, side)| side.rules.is_empty() && !policy.may_isolate(direction))
 }
 
 /// Describes the label by which a namespace is known to have a baseline.

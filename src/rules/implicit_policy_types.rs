@@ -23,9 +23,10 @@ rule! {
     /// matches its rules.
     ///
     /// - NetworkPolicy: all of the above.
-    /// - Calico: rules in a direction that `types` does not name. If `types` is not set, Calico's API server uses the
-    ///   directions that have rules, as expected. An object written directly to `crd.projectcalico.org` isolates both
-    ///   directions.
+    /// - Calico: rules in a direction that `types` does not name. If `types` is not set, Calico uses the directions that
+    ///   have rules, as expected. An empty list is reported: Calico's API server treats it like a missing one, and the
+    ///   admission policy of an installation without that server treats it like rules. An object that is stored
+    ///   without `types` isolates both directions.
     /// - Cilium: `egress: []`, which does not isolate (`egress: [{}]` does). `enableDefaultDeny` is not checked.
     /// - ClusterNetworkPolicy: not checked, because it does not isolate.
     ///
@@ -107,6 +108,19 @@ fn fault(policy: &Policy) -> Option<(Path, String, String, Option<Fix>)> {
         let help = text!("set `{field}` to [Egress], [Ingress] or [Ingress, Egress]");
         let fix = Fix::DeclareTypes { directions: Direction::ALL.into() };
         return Some((place.clone(), message, help, Some(fix)));
+    }
+    if let Types::Uncertain(place, directions) = &policy.types {
+        let message = match directions.as_slice() {
+            [Direction::Ingress] => {
+                "`types` is not set: it depends on the installation of Calico whether ingress is isolated"
+            }
+            [Direction::Egress] => {
+                "`types` is not set: it depends on the installation of Calico whether egress is isolated"
+            }
+            _ => "`types` is not set: it depends on the installation of Calico which direction is isolated",
+        };
+        let help = "set `types` to the directions to isolate: [Ingress], [Egress] or [Ingress, Egress]";
+        return Some((place.clone(), message.into(), help.into(), None));
     }
     if written(Direction::Egress) == Some(0) && !policy.egress.isolates && policy.egress.rules.is_empty() {
         let message = "`egress: []` has no effect, because the policy does not isolate egress";

@@ -67,7 +67,8 @@ pub(super) fn patch(fix: &Fix, manifest: &Manifest<'_>) -> Option<Patch> {
             // like a mistake, so the patch sets both types explicitly.
             let types = Path::root().field("spec").field("types");
             let are_missing = find(manifest, &types).is_none_or(|types| ["null", "[]"].contains(&types.get()));
-            if !has_rules && are_missing && is_stored_by_calico(manifest.api_version) {
+            let is_unfilled = is_stored_by_calico(manifest.api_version) || manifest.is_stored();
+            if !has_rules && are_missing && is_unfilled {
                 patch.add_types(&types, &[Direction::Ingress, Direction::Egress]);
             }
         }

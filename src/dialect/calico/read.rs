@@ -106,7 +106,9 @@ fn policy(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     }
     let is_for_hosts = reader.is_for_hosts(&spec, &path);
     let subject = reader.subject(&spec, &path);
-    let (isolates, types) = reader.types(&spec, is_defaulted, &path);
+    // Calico fills in `types` as it stores an object of its API. Felix reads what is stored.
+    let is_filled = is_defaulted && !manifest.is_stored();
+    let (isolates, types) = reader.types(&spec, is_filled, &path);
     let ingress = reader.side(spec.ingress.as_deref(), Direction::Ingress, isolates, &path)?;
     let egress = reader.side(spec.egress.as_deref(), Direction::Egress, isolates, &path)?;
     let policy = Policy {
@@ -228,20 +230,38 @@ impl Reader {
         pods(namespaces, conjunction(labels))
     }
 
-    /// The directions that the policy isolates. If `types` is not set, Calico's API server derives it from the rules.
-    /// If the policy was written past that server, Felix isolates both (`api/pkg/defaults/networkpolicy.go`,
-    /// `felix/calc/policy_sorter.go`).
-    fn types(&mut self, spec: &wire::Spec, is_defaulted: bool, path: &Path) -> ([bool; 2], Types) {
+    /// The directions that the policy isolates.
+    ///
+    /// Calico fills in `types` as it stores an object of `projectcalico.org/v3`. There are two ways, and a manifest does
+    /// not tell which one its cluster has:
+    /// - Calico's API server counts rules (`api/pkg/defaults/networkpolicy.go`): Ingress unless only egress has rules,
+    ///   Egress if it has rules. An empty list of types counts as a missing one.
+    /// - Without that server, a MutatingAdmissionPolicy does it (`api/admission/networkpolicy.mutatingadmissionpolicy.yaml`).
+    ///   It asks if the fields are present, and an empty list is. The schema of that installation rejects an empty list
+    ///   of types.
+    ///
+    /// If a stored object has no types, Felix isolates both directions, whatever rules there are
+    /// (`felix/calc/policy_sorter.go`).
+    fn types(&mut self, spec: &wire::Spec, is_filled: bool, path: &Path) -> ([bool; 2], Types) {
         let has_rules = |rules: &Option<Vec<wire::Rule>>| rules.as_ref().is_some_and(|rules| !rules.is_empty());
         let written = spec.types.as_deref().unwrap_or_default();
         if written.is_empty() {
-            if !is_defaulted {
-                return ([true, true], Types::Inferred(Path::root().field("spec").field("types")));
+            let place = path.field("types");
+            if !is_filled {
+                return ([true, true], Types::Inferred(place));
             }
             let (ingress, egress) = (has_rules(&spec.ingress), has_rules(&spec.egress));
-            // Only directions with rules are isolated, or ingress if neither has any. That follows from the author's
-            // text.
-            return ([ingress || !egress, egress], Types::Declared);
+            let by_server = [ingress || !egress, egress];
+            let (ingress, egress) = (spec.ingress.is_some(), spec.egress.is_some());
+            let by_policy = if spec.types.is_some() { by_server } else { [ingress || !egress, egress] };
+            let both = by_server.into_iter().zip(by_policy);
+            let uncertain =
+                Direction::ALL.into_iter().zip(both.clone()).filter(|(_, (server, policy))| server != policy);
+            let uncertain: Vec<Direction> = uncertain.map(|(direction, _)| direction).collect();
+            // The rest follows from the author's text.
+            let types = if uncertain.is_empty() { Types::Declared } else { Types::Uncertain(place, uncertain) };
+            let [ingress, egress] = [0, 1].map(|at| both.clone().nth(at) == Some((true, true)));
+            return ([ingress, egress], types);
         }
         let mut isolates = [false, false];
         for (position, text) in written.iter().enumerate() {
@@ -308,11 +328,21 @@ mod tests {
     fn types_are_filled_in_by_the_api_server_and_by_felix() {
         let rules = json!([{"action": "Allow"}]);
         let filled = |spec: Value| isolates("projectcalico.org/v3", &spec);
+        let uncertain =
+            |directions: &[Direction]| Types::Uncertain(Path::root().field("spec").field("types"), directions.to_vec());
         assert_eq!(filled(json!({})), (true, false, Types::Declared));
         assert_eq!(filled(json!({"ingress": rules})), (true, false, Types::Declared));
         assert_eq!(filled(json!({"egress": rules})), (false, true, Types::Declared));
-        assert_eq!(filled(json!({"ingress": [], "egress": rules})), (false, true, Types::Declared));
+        // The API server counts rules, and the admission policy counts lists.
+        let (ingress, egress) = (Direction::Ingress, Direction::Egress);
+        assert_eq!(filled(json!({"ingress": []})), (true, false, Types::Declared));
+        assert_eq!(filled(json!({"egress": []})), (false, false, uncertain(&[ingress, egress])));
+        assert_eq!(filled(json!({"ingress": [], "egress": []})), (true, false, uncertain(&[egress])));
+        assert_eq!(filled(json!({"ingress": rules, "egress": []})), (true, false, uncertain(&[egress])));
+        assert_eq!(filled(json!({"ingress": [], "egress": rules})), (false, true, uncertain(&[ingress])));
+        // The schema that comes with the admission policy rejects an empty list of types.
         assert_eq!(filled(json!({"egress": [], "types": []})), (true, false, Types::Declared));
+        assert_eq!(filled(json!({"ingress": [], "egress": rules, "types": []})), (false, true, Types::Declared));
         assert_eq!(filled(json!({"ingress": rules, "egress": rules})), (true, true, Types::Declared));
         assert_eq!(filled(json!({"types": ["Egress"]})), (false, true, Types::Declared));
         let raw = |spec: Value| isolates("crd.projectcalico.org/v1", &spec);
@@ -325,6 +355,24 @@ mod tests {
             faults(KIND, &json!({"types": ["Ingress", "Ingress", "All"]})),
             ["spec.types[1]: NeverEnforced", "spec.types[2]: NeverEnforced"]
         );
+    }
+
+    #[test]
+    fn felix_isolates_both_directions_of_a_stored_policy_without_types() {
+        let spec = json!({"ingress": [{"action": "Allow"}]});
+        let isolates = |metadata: Value, origin: Origin<'_>| {
+            let json = json!({"metadata": metadata, "spec": spec}).to_string();
+            let object = Calico.read(&Manifest::read("projectcalico.org/v3", KIND, &json, origin).unwrap()).unwrap();
+            let policy = &object.policies()[0];
+            (policy.ingress.isolates, policy.egress.isolates)
+        };
+        let namespace = Some("shop");
+        let (written, stored) = (json!({"name": "p"}), json!({"name": "p", "uid": "6c53"}));
+        assert_eq!(isolates(written.clone(), Origin::Author), (true, false));
+        assert_eq!(isolates(stored.clone(), Origin::Author), (true, true), "an export of what is stored");
+        // The API server sets the UID before admission, and Calico's API server fills in `types` after it.
+        assert_eq!(isolates(stored, Origin::Server { namespace }), (true, false));
+        assert_eq!(isolates(written, Origin::Stored { namespace }), (true, true));
     }
 
     #[test]
