@@ -30,7 +30,8 @@ rule! {
     /// - Calico: objects that its API server rejects, and that a write directly to `crd.projectcalico.org` bypasses:
     ///   unknown actions and protocols, invalid addresses, ICMP together with ports, and so on.
     /// - ClusterNetworkPolicy: objects that only some versions of its schema reject: a port range whose start is after
-    ///   its end, a port name together with networks, nodes or names.
+    ///   its end, a port name together with networks, nodes or names. A BaselineAdminNetworkPolicy that is not named
+    ///   `default`.
     /// - NetworkPolicy: not checked, because its API server rejects policies that cannot be enforced.
     ///
     /// ## Fires

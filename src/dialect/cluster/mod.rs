@@ -8,7 +8,8 @@
 //! standard channel.
 //!
 //! The API server rejects objects that violate the CRDs. A violation that leaves the object without a meaning is an
-//! error here. Limits of length and number are left to the API server.
+//! error here. A BaselineAdminNetworkPolicy with a name other than `default` is reported and does not count. Limits of
+//! length and number are left to the API server: they differ between the versions.
 
 mod fix;
 mod peer;

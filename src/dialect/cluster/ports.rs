@@ -254,7 +254,7 @@ mod tests {
     }
 
     fn read_kind(version: &str, kind: &str, spec: &Value) -> Result<Object, ReadError> {
-        let json = json!({"metadata": {"name": "p"}, "spec": spec}).to_string();
+        let json = json!({"metadata": {"name": "default"}, "spec": spec}).to_string();
         let api_version = format!("policy.networking.k8s.io/{version}");
         read::object(&Manifest::read(&api_version, kind, &json, Origin::Author).unwrap())
     }

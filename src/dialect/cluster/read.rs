@@ -15,6 +15,9 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     let mut faults = Vec::new();
     let spec = Spec::read(which, manifest, &mut faults)?;
     let mut reader = Reader { which, faults };
+    if which == Which::Baseline {
+        reader.check_name(&id.name);
+    }
 
     let path = Path::root().field("spec");
     let subject_path = path.field("subject");
@@ -55,6 +58,22 @@ impl Reader {
             "a rule with it denies everything".to_owned()
         };
         self.fault(FaultKind::NotUnderstood, path, format!("{problem}: {what}, as the API has it"), help);
+    }
+
+    /// Reports a name that the CRD of BaselineAdminNetworkPolicy rejects: a cluster has at most one, which is named
+    /// `default`.
+    fn check_name(&mut self, name: &str) {
+        if !name.is_empty() && name != "default" {
+            let path = Path::root().field("metadata").field("name");
+            let problem =
+                format!("a BaselineAdminNetworkPolicy named `{name}` is rejected: only the name `default` is valid");
+            self.fault(
+                FaultKind::NeverEnforced,
+                &path,
+                problem,
+                "name it `default`, and merge it with the existing one",
+            );
+        }
     }
 
     fn side(&mut self, rules: Option<Vec<spec::Rule>>, direction: Direction, path: &Path) -> Result<Side, ReadError> {
@@ -102,7 +121,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn read(version: &str, kind: &str, spec: &Value) -> Result<Object, ReadError> {
-        let json = json!({"metadata": {"name": "p"}, "spec": spec}).to_string();
+        let json = json!({"metadata": {"name": "default"}, "spec": spec}).to_string();
         let api_version = format!("policy.networking.k8s.io/{version}");
         object(&Manifest::read(&api_version, kind, &json, Origin::Author).unwrap())
     }
@@ -186,6 +205,26 @@ mod tests {
         let kind = "BaselineAdminNetworkPolicy";
         let manifest = Manifest::read("policy.networking.k8s.io/v1alpha1", kind, &json, Origin::Author).unwrap();
         assert_eq!(object(&manifest).unwrap().id.namespace, None);
+    }
+
+    #[test]
+    fn only_the_baseline_named_default_has_an_effect() {
+        for (kind, name, refused) in [
+            ("BaselineAdminNetworkPolicy", "default", false),
+            ("BaselineAdminNetworkPolicy", "shop", true),
+            ("BaselineAdminNetworkPolicy", "", false),
+            ("AdminNetworkPolicy", "shop", false),
+        ] {
+            let json = json!({"metadata": {"name": name}, "spec": {"priority": 1, "subject": {"namespaces": {}}}});
+            let json = json.to_string();
+            let manifest = Manifest::read("policy.networking.k8s.io/v1alpha1", kind, &json, Origin::Author).unwrap();
+            let object = object(&manifest).unwrap();
+            let is_refused = object.policies()[0].standing == Standing::Refused;
+            let is_named = object.faults.iter().any(|fault| {
+                (fault.path.to_string(), fault.kind) == ("metadata.name".to_owned(), FaultKind::NeverEnforced)
+            });
+            assert_eq!((is_refused, is_named), (refused, refused), "{kind} {name}");
+        }
     }
 
     #[test]
