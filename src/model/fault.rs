@@ -41,6 +41,8 @@ pub enum FaultKind {
     UnknownField,
     /// The dialect defines the field, but Portcullis does not understand it. The policy is evaluated without it.
     NotUnderstood,
+    /// The value is written in a form that newer versions of the API server reject. It is read as older ones read it.
+    Nonstandard,
     /// The object has an API version that its dialect does not list. It is read like the nearest listed version.
     UnlistedVersion,
 }
@@ -49,6 +51,6 @@ impl FaultKind {
     /// Returns true if the agent ignores the whole policy because of this fault.
     #[must_use]
     pub fn is_refused(self) -> bool {
-        !matches!(self, Self::UnknownField | Self::NotUnderstood | Self::UnlistedVersion)
+        !matches!(self, Self::UnknownField | Self::NotUnderstood | Self::Nonstandard | Self::UnlistedVersion)
     }
 }

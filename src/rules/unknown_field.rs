@@ -19,6 +19,8 @@ rule! {
     ///
     /// - NetworkPolicy, ClusterNetworkPolicy: fields that the kind does not have; peers and protocols of a later
     ///   version.
+    /// - NetworkPolicy: an `ipBlock` that Kubernetes 1.36 and later reject, such as `10.0.0.5/8`. It is read like older
+    ///   versions read it, as `10.0.0.0/8`.
     /// - Cilium: the same, and fields that are only partly understood: CIDR groups and cloud provider groups, policies
     ///   for nodes.
     /// - Calico: the same, and policies for host endpoints only, `global()` in rules.
@@ -82,7 +84,8 @@ rule! {
 
 impl Rule for UnknownField {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
-        let kinds = [FaultKind::UnlistedVersion, FaultKind::UnknownField, FaultKind::NotUnderstood];
+        let kinds =
+            [FaultKind::UnlistedVersion, FaultKind::UnknownField, FaultKind::NotUnderstood, FaultKind::Nonstandard];
         findings.add_faults::<Self>(case, &kinds);
     }
 }

@@ -29,7 +29,12 @@ fn staged_kubernetes(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     let mut object = Kubernetes.read(manifest)?;
     object.annotations = stored::annotations(manifest)?;
     let place = Path::root().field("spec").field("stagedAction");
-    object.faults.retain(|fault| fault.kind != FaultKind::UnknownField || fault.path.to_string() != place.to_string());
+    object.faults.retain(|fault| match fault.kind {
+        FaultKind::UnknownField => fault.path.to_string() != place.to_string(),
+        // That is checked by the validation of built-in kinds.
+        FaultKind::Nonstandard => false,
+        _ => true,
+    });
     let written: StagedKubernetes = manifest.spec()?;
     let mut reader = Reader { namespace: None, is_global: false, faults: std::mem::take(&mut object.faults) };
     let deletes = reader.staged_action(written.staged_action.as_deref(), &place);

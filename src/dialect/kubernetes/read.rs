@@ -1,6 +1,7 @@
 //! Reads manifests of Kubernetes into the model.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -8,10 +9,10 @@ use ipnet::IpNet;
 use super::wire;
 use crate::dialect::int_or_string::{IntOrString, is_port_name};
 use crate::dialect::label_selector::LabelSelector;
-use crate::dialect::{Manifest, Origin, ReadError};
+use crate::dialect::{Manifest, Origin, ReadError, cidr};
 use crate::model::{
-    Action, Block, Body, Direction, Namespaces, Numbers, Object, Order, Path, Peer, Peers, Pods, Policy, Port, Ports,
-    Protocol, Rule, Selector, Side, Stage, Standing, Types, Who,
+    Action, Block, Body, Direction, Fault, FaultKind, Namespaces, Numbers, Object, Order, Path, Peer, Peers, Pods,
+    Policy, Port, Ports, Protocol, Rule, Selector, Side, Stage, Standing, Types, Who,
 };
 
 pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
@@ -19,7 +20,7 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     let mut faults = Vec::new();
     let spec: wire::Spec = manifest.strict_spec(&mut faults)?;
     let path = Path::root().field("spec");
-    let reader = Reader { namespace: id.namespace.clone() };
+    let reader = Reader { namespace: id.namespace.clone(), faults: RefCell::new(faults) };
 
     let subject_path = path.field("podSelector");
     let subject = Pods {
@@ -58,6 +59,7 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
         selects_others: false,
         types,
     };
+    let faults = reader.faults.into_inner();
     Ok(Object { id, body: Body::Policies(vec![policy]), faults, annotations: manifest.annotations()? })
 }
 
@@ -136,6 +138,7 @@ fn authored(manifest: &Manifest<'_>, spec: &wire::Spec) -> (Types, Option<usize>
 /// Reads the parts of the spec of a policy in this namespace.
 struct Reader {
     namespace: Option<Box<str>>,
+    faults: RefCell<Vec<Fault>>,
 }
 
 impl Reader {
@@ -169,7 +172,7 @@ impl Reader {
         let pods: Option<Selector> = read(&peer.pod_selector, "podSelector")?;
         let namespaces: Option<Selector> = read(&peer.namespace_selector, "namespaceSelector")?;
         let who = match (&peer.ip_block, namespaces, pods) {
-            (Some(block), None, None) => Who::Addresses(ip_block(block, &path.field("ipBlock"))?),
+            (Some(block), None, None) => Who::Addresses(self.ip_block(block, &path.field("ipBlock"))?),
             (Some(_), _, _) => {
                 return Err(ReadError::at(&path, "`ipBlock` does not go together with a selector in one peer"));
             }
@@ -184,27 +187,51 @@ impl Reader {
         // No charge here: the charge for the text covers each of its objects.
         Ok(Peer { path, who })
     }
+
+    fn ip_block(&self, block: &wire::IpBlock, path: &Path) -> Result<Block, ReadError> {
+        let outer = self.cidr(&block.cidr, &path.field("cidr"))?;
+        let except = each(block.except.as_deref().unwrap_or_default(), &path.field("except"), |inner, path| {
+            let net = self.cidr(inner, &path)?;
+            if outer.contains(&net) && outer != net {
+                Ok(net)
+            } else {
+                Err(ReadError::at(&path, format!("`{inner}` is not a part of `{}`", block.cidr)))
+            }
+        })?;
+        Ok(Block { net: outer, except, inside: true })
+    }
+
+    /// Reads a CIDR, without the bits after its prefix. Reports a form that kube-apiserver rejects by its feature gate
+    /// `StrictIPCIDRValidation`, which is on by default since Kubernetes 1.36: such bits, leading zeros, and IPv4-mapped
+    /// addresses (KEP-4858; `staging/src/k8s.io/apimachinery/pkg/util/validation/ip.go`).
+    fn cidr(&self, text: &str, path: &Path) -> Result<IpNet, ReadError> {
+        let written = parse_cidr(text, path)?;
+        let net = written.trunc();
+        // The strict form has IPv4-mapped addresses too, which are already IPv4 here.
+        let problem = if written != net {
+            format!("`{text}` has bits set after its prefix, which Kubernetes 1.36 rejects; it is read as {net}")
+        } else if cidr::parse(text) != Some(net) {
+            format!("`{text}` is not in standard form, which Kubernetes 1.36 rejects; it is read as {net}")
+        } else {
+            return Ok(net);
+        };
+        let help = if written == net {
+            format!("write {net}")
+        } else {
+            format!("write {net}, or {} for the single address", IpNet::from(written.addr()))
+        };
+        self.faults.borrow_mut().push(Fault::new(path.clone(), FaultKind::Nonstandard, problem, help));
+        Ok(net)
+    }
 }
 
 fn each<W, M>(items: &[W], path: &Path, read: impl Fn(&W, Path) -> Result<M, ReadError>) -> Result<Vec<M>, ReadError> {
     items.iter().enumerate().map(|(position, item)| read(item, path.index(position))).collect()
 }
 
-fn ip_block(block: &wire::IpBlock, path: &Path) -> Result<Block, ReadError> {
-    let outer = cidr(&block.cidr, &path.field("cidr"))?;
-    let except = each(block.except.as_deref().unwrap_or_default(), &path.field("except"), |inner, path| {
-        let net = cidr(inner, &path)?;
-        if outer.contains(&net) && outer != net {
-            Ok(net)
-        } else {
-            Err(ReadError::at(&path, format!("`{inner}` is not a part of `{}`", block.cidr)))
-        }
-    })?;
-    Ok(Block { net: outer, except, inside: true })
-}
-
-/// Parses a CIDR like the API server, which accepts leading zeros in IPv4 octets and IPv4-mapped IPv6 addresses.
-fn cidr(text: &str, path: &Path) -> Result<IpNet, ReadError> {
+/// Parses a CIDR as written, like an API server before Kubernetes 1.36, which accepts leading zeros in IPv4 octets and
+/// IPv4-mapped IPv6 addresses.
+fn parse_cidr(text: &str, path: &Path) -> Result<IpNet, ReadError> {
     let fault = || ReadError::at(path, format!("`{text}` is not a CIDR, such as 10.0.0.0/8 or fd00::/8"));
     let (address, length) = text.split_once('/').ok_or_else(fault)?;
     let octet = |octet: &str| match octet.trim_start_matches('0') {
@@ -221,7 +248,7 @@ fn cidr(text: &str, path: &Path) -> Result<IpNet, ReadError> {
         (IpAddr::V6(_), mapped @ IpAddr::V4(_)) if length >= 96 => (mapped, length - 96),
         _ => (address, length),
     };
-    IpNet::new(address, length).map(|net| net.trunc()).map_err(|_| fault())
+    IpNet::new(address, length).map_err(|_| fault())
 }
 
 fn port(port: &wire::Port, path: Path) -> Result<Port, ReadError> {
@@ -361,13 +388,53 @@ mod tests {
 
     #[test]
     fn cidrs_are_read_as_the_api_server_reads_them() {
-        let net = |text: &str| cidr(text, &Path::root()).map(|net| net.to_string());
+        let net = |text: &str| parse_cidr(text, &Path::root()).map(|net| net.trunc().to_string());
         assert_eq!(net("10.1.2.3/8").unwrap(), "10.0.0.0/8");
         assert_eq!(net("010.000.0.0/8").unwrap(), "10.0.0.0/8");
         assert_eq!(net("::ffff:10.0.0.0/104").unwrap(), "10.0.0.0/8");
         assert_eq!(net("::/0").unwrap(), "::/0");
         for bad in ["10.0.0.0", "10.0.0.0/33", "10.0.0/8", "", "/", "fd00::/129", "a/8"] {
             assert!(net(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn blocks_that_kubernetes_rejects_since_1_36_are_reported() {
+        for (cidr, except, faults) in [
+            ("10.0.0.0/8", "10.1.0.0/16", vec![]),
+            ("FD00:0::/8", "fd00::1/128", vec![]),
+            (
+                "10.0.0.5/8",
+                "10.1.2.3/16",
+                vec![
+                    "ipBlock.cidr: `10.0.0.5/8` has bits set after its prefix, which Kubernetes 1.36 rejects; it is read as \
+                     10.0.0.0/8 (write 10.0.0.0/8, or 10.0.0.5/32 for the single address)",
+                    "ipBlock.except[0]: `10.1.2.3/16` has bits set after its prefix, which Kubernetes 1.36 rejects; it is \
+                     read as 10.1.0.0/16 (write 10.1.0.0/16, or 10.1.2.3/32 for the single address)",
+                ],
+            ),
+            (
+                "010.0.0.0/8",
+                "::ffff:10.1.0.0/112",
+                vec![
+                    "ipBlock.cidr: `010.0.0.0/8` is not in standard form, which Kubernetes 1.36 rejects; it is read as \
+                     10.0.0.0/8 (write 10.0.0.0/8)",
+                    "ipBlock.except[0]: `::ffff:10.1.0.0/112` is not in standard form, which Kubernetes 1.36 rejects; it is \
+                     read as 10.1.0.0/16 (write 10.1.0.0/16)",
+                ],
+            ),
+        ] {
+            let peer = json!({"ipBlock": {"cidr": cidr, "except": [except]}});
+            let json = json!({"metadata": {"name": "p"}, "spec": {"ingress": [{"from": [peer]}]}}).to_string();
+            let manifest = Manifest::read("networking.k8s.io/v1", "NetworkPolicy", &json, Origin::Author).unwrap();
+            let object = object(&manifest).unwrap();
+            assert_eq!(object.faults.len(), faults.len(), "{cidr}");
+            for (fault, expected) in object.faults.iter().zip(faults) {
+                let text = format!("{}: {} ({})", fault.path, fault.problem, fault.help);
+                assert_eq!(text, format!("spec.ingress[0].from[0].{expected}"));
+                assert_eq!(fault.kind, FaultKind::Nonstandard);
+            }
+            assert_eq!(object.policies()[0].standing, Standing::InForce);
         }
     }
 
