@@ -242,7 +242,9 @@ fn the_sets_of_all_dialects_mean_the_same() {
                 let scene = Scene::of(&view);
                 let answer = scene.ask(scene.policies("shop"), &question);
                 let told = format!("{set}, {profile}: {} {:?} {}: {answer:#?}", wish.direction, wish.other, wish.port);
-                assert!(answer.assumed.is_empty(), "{told}");
+                // A network set that is not known may match what Calico selects by labels.
+                let may_be_in_set = set == "calico" && wish.other.is_err();
+                assert!(answer.assumed.is_empty() || may_be_in_set, "{told}");
                 assert_eq!(answer.passes(), wish.profiles.contains(profile), "{told}");
                 asked += 1;
             }

@@ -6,8 +6,8 @@ use crate::budget::charge;
 
 use super::ternary::{all_of, any_of};
 use super::{
-    AddressSet, Block, DomainPattern, Entity, Fact, Labels, NAME_LABEL, Namespaces, Owner, Peers, Pods, Selector, Tier,
-    Who, Workload, is_added_to_pods, is_link_local,
+    AddressSet, Block, DomainPattern, Entity, Fact, Labels, NAME_LABEL, Namespaces, NetworkSet, Owner, Peers, Pods,
+    Selector, Tier, Who, Workload, is_added_to_pods, is_link_local,
 };
 
 /// The known state of the cluster around a connection. `None` always means "unknown", never "does not exist".
@@ -17,6 +17,11 @@ pub trait Surroundings {
 
     /// A tier, if it is known.
     fn tier(&self, name: &str) -> Option<&Tier>;
+
+    /// The known network sets. There may be others.
+    fn network_sets(&self) -> &[NetworkSet] {
+        &[]
+    }
 }
 
 /// A cluster without any known facts.
@@ -170,7 +175,7 @@ impl Peers {
     #[must_use]
     pub fn mean(&self, end: &End<'_>, around: &dyn Surroundings) -> Option<bool> {
         let Self::Only(peers) = self else { return Some(true) };
-        let each = any_of(peers.iter().map(|peer| peer.who.means(end, around)));
+        let each = any_of(peers.iter().map(|peer| peer.means(end, around)));
         if each.is_some() || peers.len() < 2 {
             return each;
         }
@@ -249,7 +254,8 @@ impl Who {
 }
 
 impl Block {
-    fn means(&self, end: &End<'_>) -> Option<bool> {
+    /// Returns true if the block matches the end. `None` if that is unknown.
+    pub(super) fn means(&self, end: &End<'_>) -> Option<bool> {
         match end {
             End::Addresses { set, .. } => {
                 let own = self.addresses();

@@ -21,6 +21,7 @@ mod endpoint;
 mod fault;
 mod finding;
 mod labels;
+mod network_set;
 mod object;
 mod path;
 mod peer;
@@ -42,6 +43,7 @@ pub use endpoint::{End, Endpoint, Surroundings};
 pub use fault::{Fault, FaultKind};
 pub use finding::{Finding, Fix};
 pub use labels::{Labels, is_added_to_pods};
+pub use network_set::{NetworkSet, Sets};
 pub use object::{
     Body, ContainerPort, NAME_LABEL, Namespace, Object, ObjectRef, Scrape, Workload, bare_name, is_stored_by_calico,
 };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Block, DomainPattern, Path, Rule, Selector, Surroundings};
+use super::{Block, DomainPattern, Path, Rule, Selector, Sets, Surroundings};
 use crate::budget::hold;
 
 /// The peers of a rule: the other ends of its traffic.
@@ -21,6 +21,8 @@ pub struct Peer {
     pub path: Path,
     /// The peer.
     pub who: Who,
+    /// The network sets that the selectors of the peer match besides pods.
+    pub sets: Sets,
 }
 
 impl Peer {
@@ -28,7 +30,7 @@ impl Peer {
     #[must_use]
     pub fn new(path: Path, who: Who) -> Self {
         hold(size_of::<Self>() + size_of_val(path.steps()));
-        Self { path, who }
+        Self { path, who, sets: Sets::None }
     }
 }
 

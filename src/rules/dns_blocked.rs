@@ -319,7 +319,7 @@ fn port(case: &Case<'_>, dns: &ClusterDns, protocol: Protocol) -> u16 {
 /// A fix that allows the first `clusterDNS` entry.
 pub(super) fn allow(case: &Case<'_>, protocols: &[Protocol], side: &Side) -> Option<Fix> {
     let dns = case.site.cluster_dns.first()?;
-    let peer = |who| Peer { path: Path::root(), who };
+    let peer = |who| Peer::new(Path::root(), who);
     let peers = match dns.pods() {
         Some((namespace, labels)) => vec![peer(Who::Pods(Pods {
             namespaces: Namespaces::Matching(Selector::equals(NAME_LABEL, namespace)),

@@ -109,7 +109,7 @@ impl Rule for MetadataEgress {
                 if !later.lets_through(Direction::Egress, rule, &mut budget) {
                     continue;
                 }
-                let through = |peer: &&Peer| peer.who.means(&end, case.view) == Some(true);
+                let through = |peer: &&Peer| peer.means(&end, case.view) == Some(true);
                 let mut peers = rule.peers.listed().iter().filter(through);
                 let peer = peers.next();
                 let is_only = peers.next().is_none();

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::{Body, Labels, Namespaces, Object, ObjectRef, Policy, Surroundings, Tier};
+use crate::model::{Body, Labels, Namespaces, NetworkSet, Object, ObjectRef, Policy, Surroundings, Tier};
 
 /// A snapshot of the known objects of a cluster.
 ///
@@ -38,6 +38,8 @@ pub struct View {
     owned: Vec<Owned>,
     /// The labels of Calico's host endpoints.
     host_endpoints: Vec<Labels>,
+    /// Calico's network sets.
+    network_sets: Vec<NetworkSet>,
     /// The policy tiers by name, each with the API group that reported it last: a cluster may serve the same tier in
     /// two groups.
     tiers: HashMap<Box<str>, (Box<str>, Tier)>,
@@ -113,6 +115,11 @@ impl View {
     /// Adds a host endpoint with these labels.
     pub fn insert_host_endpoint(&mut self, labels: Labels) {
         self.host_endpoints.push(labels);
+    }
+
+    /// Adds a network set.
+    pub fn insert_network_set(&mut self, set: NetworkSet) {
+        self.network_sets.push(set);
     }
 
     /// The labels of the known host endpoints.
@@ -248,6 +255,10 @@ impl Surroundings for View {
 
     fn tier(&self, name: &str) -> Option<&Tier> {
         self.tiers.get(name).map(|(_, tier)| tier)
+    }
+
+    fn network_sets(&self) -> &[NetworkSet] {
+        &self.network_sets
     }
 }
 

@@ -3,8 +3,8 @@
 use super::{View, is_cluster_wide};
 use crate::budget::charge;
 use crate::model::{
-    Answer, Body, Labels, NAME_LABEL, Namespaces, Object, ObjectRef, Pods, Policies, Policy, Question, Standing,
-    Surroundings, Tier, ask,
+    Answer, Body, Labels, NAME_LABEL, Namespaces, NetworkSet, Object, ObjectRef, Pods, Policies, Policy, Question,
+    Standing, Surroundings, Tier, ask,
 };
 
 /// A [`View`] in which one object is replaced, without copying the view.
@@ -120,5 +120,9 @@ impl Surroundings for Scene<'_> {
             None if self.replaced.is_some_and(|tier| &*tier.kind == TIER && &*tier.name == name) => None,
             _ => self.view.tier(name),
         }
+    }
+
+    fn network_sets(&self) -> &[NetworkSet] {
+        self.view.network_sets()
     }
 }

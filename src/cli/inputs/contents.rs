@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{File, Problem, Skipped};
 use crate::cli::variables::{self, Unresolved};
-use crate::dialect::calico::host_endpoint;
+use crate::dialect::calico::{host_endpoint, network_set};
 use crate::dialect::workload::operator_pods;
 use crate::dialect::{self, Manifest, Origin, Patch, ReadError};
 use crate::manifest::{self, Document};
@@ -39,11 +39,14 @@ impl Found {
         dialect::read(&self.manifest()?)
     }
 
-    /// Adds objects that no dialect reads to a view: host endpoints, and pods that an operator creates from a custom
+    /// Adds objects that no dialect reads to a view: host endpoints, network sets, and pods that an operator creates from a custom
     /// resource.
     pub(in crate::cli) fn insert_unread(&self, view: &mut View) {
         if let Some(labels) = host_endpoint(&self.document.value) {
             view.insert_host_endpoint(labels);
+        }
+        if let Some(set) = network_set(&self.document.value) {
+            view.insert_network_set(set);
         }
         if let Some(namespace) = operator_pods(&self.document.value) {
             view.insert_operator_pods(namespace);

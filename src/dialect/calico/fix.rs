@@ -275,7 +275,7 @@ mod tests {
             rules: spec().field("egress"),
             has_rules,
             direction: Direction::Egress,
-            peers: who.into_iter().map(|who| Peer { path: Path::root(), who }).collect(),
+            peers: who.into_iter().map(|who| Peer::new(Path::root(), who)).collect(),
             ports: vec![port(Protocol::Udp), port(Protocol::Tcp)],
         }
     }

@@ -8,7 +8,8 @@
 //! - enforcement: `felix/calc` and `felix/rules`
 //! - validation: `libcalico-go/lib/validator/v3` and the CEL rules of the CRDs
 //!
-//! Network sets are not read. Of host endpoints only the labels are read, and only from files. Everywhere else a
+//! Network sets and the labels of host endpoints are read only from files. A selector of a rule may match network sets
+//! that are unknown: then it is unknown whether the rule matches an address that is not one of a pod. Everywhere else a
 //! selector selects pods.
 
 mod fix;
@@ -16,6 +17,7 @@ mod host_endpoint;
 mod icmp;
 mod labels;
 mod nets;
+mod network_set;
 mod peers;
 mod ports;
 mod read;
@@ -28,6 +30,7 @@ mod validity;
 mod wire;
 
 pub use host_endpoint::host_endpoint;
+pub use network_set::network_set;
 
 use super::{Dialect, Kind, Manifest, Patch, ReadError};
 use crate::model::{Fix, Object};

@@ -10,7 +10,7 @@ use super::reader::{Parsed, Reader, Role};
 use super::selector::not;
 use super::wire;
 use crate::budget::{charge, hold};
-use crate::model::{Block, FaultKind, Namespaces, Owner, Path, Peer, Peers, Pods, Selector, ServicePeer, Who};
+use crate::model::{Block, FaultKind, Namespaces, Owner, Path, Peer, Peers, Pods, Selector, ServicePeer, Sets, Who};
 
 /// The selectors of one side.
 struct Selectors<'a> {
@@ -22,6 +22,9 @@ struct Selectors<'a> {
     /// A selector that does not parse.
     broken: Option<&'a str>,
 }
+
+/// The label of pods of Kubernetes.
+const ORCHESTRATOR: &str = "projectcalico.org/orchestrator";
 
 /// Memory charged for one requirement of a selector, with its key and one value, in bytes.
 const BYTES_PER_REQUIREMENT: usize = 128;
@@ -38,6 +41,7 @@ impl Reader {
         version: &Path,
     ) -> Peers {
         let mut parts: Vec<Who> = self.endpoints(entity, path).into_iter().collect();
+        let sets = if parts.is_empty() { Sets::None } else { self.sets(entity) };
         parts.extend(entity.services.as_ref().map(|services| {
             let namespace = services.namespace.clone().filter(|namespace| !namespace.is_empty());
             // Without a namespace, Felix finds no Service.
@@ -60,7 +64,7 @@ impl Reader {
             left.everywhere().map(|net| single(nets.block(net), &path.field("notNets"))).collect()
         } else if left == Families::BOTH {
             return match one(parts) {
-                Some(who) => Peers::Only(vec![Peer { path: path.clone(), who }]),
+                Some(who) => Peers::Only(vec![Peer { path: path.clone(), who, sets }]),
                 None => Peers::Any,
             };
         } else {
@@ -73,7 +77,7 @@ impl Reader {
         let together = |peer: Peer| {
             let who =
                 if parts.is_empty() { peer.who } else { Who::All(parts.iter().cloned().chain([peer.who]).collect()) };
-            Peer { who, ..peer }
+            Peer { who, sets, ..peer }
         };
         Peers::Only(addresses.into_iter().map(together).collect())
     }
@@ -142,6 +146,20 @@ impl Reader {
                 let namespaces = namespaces.unwrap_or_else(|| self.own());
                 Some(Who::Pods(pods(namespaces, conjunction(labels.into_iter().chain(except.map(not))))))
             }
+        }
+    }
+
+    /// The network sets that the selectors of the remote side match: with a namespace those in that namespace, without
+    /// one in a GlobalNetworkPolicy those in any and global ones.
+    fn sets(&self, entity: &wire::Entity) -> Sets {
+        let is_written = |text: &Option<Box<str>>| text.as_ref().is_some_and(|text| !text.is_empty());
+        // Only pods have this label. Its requirements are left out of the selector, because every pod meets them.
+        let is_for_pods =
+            [&entity.selector, &entity.not_selector].into_iter().flatten().any(|text| text.contains(ORCHESTRATOR));
+        match (is_for_pods, is_written(&entity.namespace_selector)) {
+            (true, _) => Sets::None,
+            (false, false) if self.is_global => Sets::All,
+            (false, _) => Sets::Namespaced,
         }
     }
 

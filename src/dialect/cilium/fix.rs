@@ -233,7 +233,7 @@ mod tests {
             rules: spec().field("egress"),
             has_rules: false,
             direction: Direction::Egress,
-            peers: whos.into_iter().map(|who| Peer { path: Path::root(), who }).collect(),
+            peers: whos.into_iter().map(|who| Peer::new(Path::root(), who)).collect(),
             ports: vec![port(Protocol::Udp), port(Protocol::Tcp)],
         }
     }

@@ -160,7 +160,7 @@ mod tests {
     }
 
     fn peer(who: Who) -> Peer {
-        Peer { path: Path::root(), who }
+        Peer::new(Path::root(), who)
     }
 
     fn dns() -> Peer {

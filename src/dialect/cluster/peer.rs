@@ -74,7 +74,7 @@ impl Reader {
         }
         let one = |who: Option<Who>, what: &str| {
             let who = who.unwrap_or_else(|| Who::Unclear(format!("{what} by a selector that does not parse").into()));
-            Ok(Some(vec![Peer { path: path.clone(), who }]))
+            Ok(Some(vec![Peer::new(path.clone(), who)]))
         };
         if let Some(namespaces) = &peer.namespaces {
             let pods = self.namespaces(namespaces, &path.field("namespaces"));

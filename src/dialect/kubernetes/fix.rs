@@ -145,7 +145,7 @@ mod tests {
             rules: spec().field("egress"),
             has_rules: false,
             direction: Direction::Egress,
-            peers: vec![Peer { path: Path::root(), who: Who::Pods(pods) }],
+            peers: vec![Peer::new(Path::root(), Who::Pods(pods))],
             ports: vec![Port { path: Path::root(), protocol: Some(Protocol::Udp), numbers: Numbers::Range(53, 53) }],
         }
     }

@@ -12,7 +12,7 @@ use crate::dialect::label_selector::LabelSelector;
 use crate::dialect::{Manifest, Origin, ReadError, cidr};
 use crate::model::{
     Action, Block, Body, Direction, Fault, FaultKind, Namespaces, Numbers, Object, Order, Path, Peer, Peers, Pods,
-    Policy, Port, Ports, Protocol, Rule, Selector, Side, Stage, Standing, Types, Who,
+    Policy, Port, Ports, Protocol, Rule, Selector, Sets, Side, Stage, Standing, Types, Who,
 };
 
 pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
@@ -185,7 +185,7 @@ impl Reader {
             (None, None, labels) => Who::Pods(Pods { namespaces: self.own(), labels }),
         };
         // No charge here: the charge for the text covers each of its objects.
-        Ok(Peer { path, who })
+        Ok(Peer { path, who, sets: Sets::None })
     }
 
     fn ip_block(&self, block: &wire::IpBlock, path: &Path) -> Result<Block, ReadError> {
