@@ -39,7 +39,8 @@ impl DomainPattern {
     /// A pattern that matches only this name. Case and a trailing dot are ignored.
     #[must_use]
     pub fn name(text: &str) -> Self {
-        let tokens = text.trim_end_matches('.').chars().map(|char| Token::Char(char.to_ascii_lowercase())).collect();
+        let tokens =
+            text.strip_suffix('.').unwrap_or(text).chars().map(|char| Token::Char(char.to_ascii_lowercase())).collect();
         Self { text: text.into(), tokens }
     }
 
@@ -47,7 +48,7 @@ impl DomainPattern {
     /// number of characters.
     #[must_use]
     pub fn glob(text: &str) -> Self {
-        let written = text.trim_end_matches('.');
+        let written = text.strip_suffix('.').unwrap_or(text);
         if written == "*" {
             return Self { text: text.into(), tokens: [Token::Anything].into() };
         }

@@ -238,6 +238,11 @@ impl Who {
                 Entity::WorldV4 | Entity::WorldV6 => None,
                 _ => Some(false),
             },
+            // The API server is on a node, or outside of the cluster.
+            (
+                Self::Entity(Entity::Host | Entity::RemoteNode | Entity::World | Entity::WorldV4 | Entity::WorldV6),
+                End::Entity(Entity::KubeApiserver),
+            ) => None,
             (Self::Entity(entity), End::Entity(other)) => Some(entity.includes(*other)),
             // A DNS name resolves to addresses outside of the cluster, known only at run time.
             (Self::Domain(_), End::Pod(_) | End::Entity(_)) => Some(false),
@@ -247,6 +252,7 @@ impl Who {
             (Self::Nodes(_), End::Addresses { outside, .. }) => outside.then_some(false),
             (Self::Nodes(labels), End::Entity(entity)) => match entity {
                 Entity::Host | Entity::RemoteNode => labels.is_empty().then_some(true),
+                Entity::KubeApiserver => None,
                 _ => Some(false),
             },
         }
@@ -291,6 +297,7 @@ impl Block {
             End::Entity(entity) => match entity {
                 Entity::World | Entity::WorldV4 | Entity::WorldV6 | Entity::All => None,
                 Entity::None => Some(true),
+                Entity::KubeApiserver if !self.inside => None,
                 _ if !self.inside => Some(false),
                 _ => self.is_everywhere().then_some(true),
             },

@@ -81,6 +81,11 @@ impl Scope {
     }
 
     /// Reads an entry of `fromEndpoints` or `toEndpoints`.
+    ///
+    /// A selector that requires no label, such as `NotIn` on the name of the namespace, matches pods only: Cilium adds
+    /// the name of the local cluster, a label that nodes and addresses do not have. With `enable-node-selector-labels`
+    /// nodes have it too (`nodeIdentityLabels` in `pkg/node/manager/manager.go`), and before 1.19 it is not added; both
+    /// are not assumed.
     pub(super) fn endpoints(&self, selector: &wire::LabelSelector, path: &Path, faults: &mut Faults) -> Who {
         let Some(terms) = terms(selector, path, faults) else { return unparsed() };
         // Cilium adds no namespace to a selector with a reserved label.
@@ -115,7 +120,8 @@ impl Scope {
         Who::All(vec![pods, Who::Unclear(format!("pods with {}", Selector::all(clusters)).into())])
     }
 
-    /// Reads an entry of `fromNodes` or `toNodes`.
+    /// Reads an entry of `fromNodes` or `toNodes`. Cilium adds the label `reserved:remote-node`, which the node of the
+    /// pod does not have.
     pub(super) fn nodes(selector: &wire::LabelSelector, path: &Path, faults: &mut Faults) -> Who {
         let Some(terms) = terms(selector, path, faults) else { return unparsed() };
         let mut labels = Vec::with_capacity(terms.len());
@@ -127,7 +133,7 @@ impl Scope {
             };
             labels.push(Selector::label(key, term.operator.clone()));
         }
-        Who::Nodes(Selector::all(labels))
+        Who::All(vec![Who::Nodes(Selector::all(labels)), Who::Entity(Entity::RemoteNode)])
     }
 }
 
@@ -179,6 +185,7 @@ mod tests {
     use super::super::selector::NAMESPACE;
     use super::super::testing::{NAMESPACED, faults, object, object_of, read_fields};
     use super::*;
+    use crate::model::{End, Nowhere};
     use serde_json::{Value, json};
 
     /// The peer of an entry of `fromEndpoints`.
@@ -263,6 +270,48 @@ mod tests {
         ] {
             let who = peer(NAMESPACED, &selector);
             assert!(matches!(&who, Who::Unclear(words) if words.starts_with("endpoints with ")), "{selector}: {who}");
+        }
+    }
+
+    /// Whether the peers of an ingress rule match an entity.
+    fn matches(element: &Value, entity: Entity) -> Option<bool> {
+        let object = object(&json!({"endpointSelector": {}, "ingress": [element]}));
+        let rule = &object.policies()[0].ingress.rules[0];
+        rule.peers.mean(&End::Entity(entity), &Nowhere)
+    }
+
+    #[test]
+    fn nodes_are_other_nodes() {
+        let every = json!({"fromNodes": [{}]});
+        assert_eq!(matches(&every, Entity::Host), Some(false));
+        assert_eq!(matches(&every, Entity::RemoteNode), Some(true));
+        assert_eq!(matches(&every, Entity::KubeApiserver), None, "it may be on a node");
+        let some = json!({"fromNodes": [{"matchLabels": {"role": "edge"}}]});
+        assert_eq!(matches(&some, Entity::RemoteNode), None);
+        assert_eq!(matches(&some, Entity::Host), Some(false));
+    }
+
+    #[test]
+    fn the_api_server_may_be_on_a_node_or_outside() {
+        for rule in [
+            json!({"fromEntities": ["remote-node"]}),
+            json!({"fromEntities": ["host"]}),
+            json!({"fromEntities": ["world"]}),
+            json!({"fromCIDR": ["192.0.2.0/24"]}),
+        ] {
+            assert_eq!(matches(&rule, Entity::KubeApiserver), None, "{rule}");
+        }
+        for name in ["kube-apiserver", "cluster", "all"] {
+            assert_eq!(matches(&json!({"fromEntities": [name]}), Entity::KubeApiserver), Some(true), "{name}");
+        }
+        assert_eq!(matches(&json!({"fromEntities": ["health"]}), Entity::KubeApiserver), Some(false));
+    }
+
+    #[test]
+    fn what_excludes_namespaces_matches_pods_only() {
+        let not = json!({"fromEndpoints": [expression(NAMESPACE, "NotIn", &["a"])]});
+        for entity in [Entity::Host, Entity::RemoteNode, Entity::World, Entity::Health] {
+            assert_eq!(matches(&not, entity), Some(false), "{entity:?}");
         }
     }
 

@@ -51,10 +51,11 @@ pub(super) fn patterns(
     name.into_iter().chain(pattern.map(|pattern| glob(&pattern))).collect()
 }
 
-/// Parses a pattern. A leading `**.` matches one or more labels (since 1.19). Any other run of `*` matches a part of
+/// Parses a pattern. Only `*`, however often, with or without a dot, matches every name; `.` matches the root. A leading `**.` matches one or more labels (since 1.19). Any other run of `*` matches a part of
 /// one label.
 fn glob(text: &str) -> DomainPattern {
-    if text.trim_end_matches('.').bytes().all(|byte| byte == b'*') {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    if !name.is_empty() && name.bytes().all(|byte| byte == b'*') {
         return DomainPattern::glob("*");
     }
     if !text.contains("**") {
@@ -104,6 +105,22 @@ mod tests {
                  and does not enforce it (write it as `matchPattern: \"*.google.com\"`)"
             ]
         );
+    }
+
+    #[test]
+    fn a_dot_is_the_root_and_no_wildcard() {
+        let matches = |pattern, name| {
+            let (patterns, faults) = read(None, Some(pattern));
+            assert!(faults.is_empty(), "{faults:?}");
+            patterns[0].overlaps(&DomainPattern::name(name))
+        };
+        for everything in ["*", "*.", "**", "***."] {
+            assert!(matches(everything, "www.example.com"), "{everything}");
+        }
+        for nothing in [".", "..", "*..", "example.com.."] {
+            assert!(!matches(nothing, "example.com") && !matches(nothing, "com"), "{nothing}");
+        }
+        assert!(matches(".", ".") && matches("example.com.", "example.com"));
     }
 
     #[test]

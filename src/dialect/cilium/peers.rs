@@ -279,7 +279,10 @@ mod tests {
         );
         assert_eq!(
             peers("ingressDeny", &json!({"fromNodes": [{"matchLabels": {"node:role": "edge"}}, {}]})),
-            ["spec.ingressDeny[0].fromNodes[0]: nodes with role=edge", "spec.ingressDeny[0].fromNodes[1]: every node"]
+            [
+                "spec.ingressDeny[0].fromNodes[0]: nodes with role=edge and entity remote-node",
+                "spec.ingressDeny[0].fromNodes[1]: every node and entity remote-node"
+            ]
         );
         let services = json!({"toServices": [
             {"k8sService": {"serviceName": "db", "namespace": "data"}},

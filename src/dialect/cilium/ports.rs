@@ -117,7 +117,13 @@ fn port(written: &wire::PortProtocol, l7: &L7<'_>, path: Path, faults: &mut Faul
         faults.never(path.field("protocol"), &problem, "write `protocol: TCP`");
     }
     let text = written.port.as_deref().unwrap_or_default();
-    let numbers = if text.is_empty() {
+    let numbers = if text.is_empty() && !has_ports {
+        let name = written.protocol.as_deref().unwrap_or_default();
+        let problem =
+            format!("{name} without `port` is valid only if the agent runs with `enable-extended-ip-protocols`");
+        faults.not_understood(path.clone(), problem, "write `port: \"0\"`");
+        Numbers::All
+    } else if text.is_empty() {
         // With `enable-extended-ip-protocols`, the agent reads a missing port as 0. The operator never does.
         faults.never(path.clone(), "the entry has no `port`", "write the port, or \"0\" for every port");
         return None;
@@ -185,9 +191,9 @@ pub(super) fn number(text: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{fault, rules};
+    use super::super::testing::{fault, object, rules};
     use super::*;
-    use crate::model::Ports;
+    use crate::model::{FaultKind, Ports};
     use serde_json::{Value, json};
 
     /// The ports of the rule that has these entries.
@@ -242,6 +248,19 @@ mod tests {
             fault("ingressDeny", &json!({"toPorts": [{"ports": many}]})),
             "spec.ingressDeny[0].toPorts[0].ports: the entry has 41 ports, and 40 are the most"
         );
+    }
+
+    #[test]
+    fn a_protocol_without_ports_needs_no_port() {
+        for name in ["VRRP", "IGMP"] {
+            let object = object(&json!({"endpointSelector": {}, "egress": [
+                {"toEntities": ["world"], "toPorts": [{"ports": [{"protocol": name}]}]},
+            ]}));
+            let kinds: Vec<FaultKind> = object.faults.iter().map(|fault| fault.kind).collect();
+            assert_eq!(kinds, [FaultKind::NotUnderstood], "{name}");
+            let Ports::Only(ports) = &object.policies()[0].egress.rules[0].ports else { panic!("a list") };
+            assert_eq!(ports[0].numbers, Numbers::All);
+        }
     }
 
     #[test]
