@@ -4,7 +4,7 @@ use super::Target;
 use crate::budget::charge;
 use crate::model::{
     Block, End, Endpoint, Entity, Fact, Filter, Fix, NAME_LABEL, Namespaces, Numbers, Operator, Owner, Pods, Port,
-    Ports, Protocol, Requirement, Rule, Selector, Surroundings, Who, is_link_local,
+    Ports, Protocol, Requirement, Rule, Selector, Sets, Surroundings, Who, is_link_local,
 };
 use crate::rules::Case;
 
@@ -136,7 +136,16 @@ pub(super) fn port_fault(rule: &Rule, target: &Target<'_>) -> Option<Fault> {
 /// The fault of the peer that is most similar to the target.
 pub(super) fn peer_fault(case: &Case<'_>, rule: &Rule, target: &Target<'_>) -> Option<Fault> {
     let is_certain = lists_port(&rule.ports, target);
-    let faults = rule.peers.listed().iter().filter_map(|peer| who_fault(case, &peer.who, rule, target, is_certain));
+    let faults = rule.peers.listed().iter().filter_map(|peer| {
+        let (order, fault) = who_fault(case, &peer.who, rule, target, is_certain)?;
+        let may_be_in_set = peer.sets != Sets::None && matches!(peer.who, Who::Pods(_));
+        if !may_be_in_set || matches!(target.end, End::Pod(_)) {
+            return Some((order, fault));
+        }
+        let problem =
+            text!("allows {}, and no known network set with these labels contains {}", peer.who, target.place);
+        Some((order, Fault { problem, ..fault }))
+    });
     // A fault of a pod selector is more specific than a fault of an address.
     faults.min_by_key(|(order, _)| *order).map(|(_, fault)| fault)
 }
