@@ -197,7 +197,8 @@ impl Answer<'_> {
             Some(rule) => could_turn(rule.action),
             None => {
                 let side = assumption.policy.side(direction);
-                side.isolates && passes && !is_allowed_in(assumption.policy)
+                let may_isolate = side.isolates || assumption.policy.may_isolate(direction);
+                may_isolate && passes && !is_allowed_in(assumption.policy)
                     || side.rules.iter().any(|rule| could_turn(rule.action))
             }
         });
