@@ -27,7 +27,7 @@ fn check_says_what_is_wrong_where_and_how_to_put_it_right() {
     assert!(done.out.contains("--> tests/corpus/kubernetes/default-deny-egress.yaml:6, NetworkPolicy production/default-deny-egress at spec.egress"), "{}", done.out);
     assert!(done.out.contains(r#"JSON patch: [{"op":"add","path":"/spec/egress","#), "{}", done.out);
     assert!(done.out.contains("assumed: namespace `production` has no profile and no baseline\n"), "{}", done.out);
-    assert!(done.out.ends_with("1 object judged: 1 denied, 0 warnings\n"), "{}", done.out);
+    assert!(done.out.ends_with("1 finding in 1 of 1 object: 1 deny, 0 warn\n"), "{}", done.out);
     assert!(!done.out.contains('\u{1b}'), "colours are for terminals");
     assert_eq!(run(&["check", FINE], "").code, 0);
 }
@@ -98,7 +98,7 @@ fn check_reads_standard_input_and_passes_over_what_it_does_not_know() {
     assert_eq!(done.code, 1);
     assert!(done.out.contains("--> <stdin>:11, NetworkPolicy b at spec.ingress[0]"), "{}", done.out);
     assert!(
-        done.out.ends_with("1 object judged (1 of other kinds passed over): 1 denied, 1 warning\n"),
+        done.out.ends_with("2 findings in 1 of 1 object (1 of other kinds ignored): 1 deny, 1 warn\n"),
         "{}",
         done.out
     );
@@ -123,7 +123,7 @@ fn what_cannot_be_judged_is_told_and_the_rest_is_judged_all_the_same() {
     assert_eq!(done.code, 2);
     for expected in [
         "a.yaml:1: not YAML",
-        "b.yaml:1: this is no Kubernetes object: `apiVersion` and `kind` are needed",
+        "b.yaml:1: not a Kubernetes object: `apiVersion` and `kind` are required",
         "c.yaml:4: spec.ingress[0].ports[0].port: `70000` is not a port number from 1 to 65535",
         "d.yaml:1: apiVersion: `networking.k8s.io/v2` of NetworkPolicy is not understood, only v1",
         "g.yaml:3: spec.hostNetwork: `\"yes\"` is a string; expected true or false",
@@ -135,7 +135,7 @@ fn what_cannot_be_judged_is_told_and_the_rest_is_judged_all_the_same() {
     assert_eq!(run(&["check", "no-such-file.yaml"], "").code, 2);
     let named = run(&["check", folder.path().join("values.yaml").to_str().unwrap()], "");
     assert_eq!(named.code, 2, "a file that is named itself has to be a manifest");
-    assert!(named.err.contains("values.yaml:1: this is no Kubernetes object"), "{}", named.err);
+    assert!(named.err.contains("values.yaml:1: not a Kubernetes object"), "{}", named.err);
 }
 
 /// The whole JSON output of `check`.
@@ -161,14 +161,14 @@ fn json_has_errors_and_skipped_files() {
     assert_eq!(
         skipped,
         [
-            ("Chart.yaml", "a part of a Helm chart"),
+            ("Chart.yaml", "a Helm chart file"),
             ("kustomization.yaml", "a kustomization"),
-            ("policy.yaml", "a template of a Helm chart"),
-            ("values.yaml", "a part of a Helm chart"),
+            ("policy.yaml", "a Helm chart template"),
+            ("values.yaml", "a Helm chart file"),
             ("loose-template.yaml", "a Go template"),
-            ("package.json", "no manifest: it has neither `apiVersion` nor `kind`"),
-            ("remove.yaml", "no manifest: it has neither `apiVersion` nor `kind`"),
-            ("tsconfig.json", "no manifest: it is not YAML and has no `kind`"),
+            ("package.json", "not a manifest: it has neither `apiVersion` nor `kind`"),
+            ("remove.yaml", "not a manifest: it has neither `apiVersion` nor `kind`"),
+            ("tsconfig.json", "not a manifest: it is not YAML and has no `kind`"),
         ]
     );
     assert_eq!(other["summary"]["skipped"], 8);
@@ -197,7 +197,7 @@ fn files_are_skipped_by_name_and_by_path() {
     for skip in ["broken.yaml", "bro*", "**/broken.yaml", "tests/cases/15c-broken-manifest-in-a-folder/broken.*"] {
         let done = run(&["check", "--skip", skip, folder], "");
         assert_eq!(done.code, 0, "{skip}: {}", done.err);
-        assert!(done.out.ends_with("1 object judged (1 file skipped): 0 denied, 0 warnings\n"), "{}", done.out);
+        assert!(done.out.ends_with("no findings in 1 object (1 file skipped)\n"), "{}", done.out);
     }
     assert_eq!(run(&["check", "--skip", "other.yaml", folder], "").code, 2);
 }
@@ -212,7 +212,7 @@ fn what_is_no_regular_file_is_one_error() {
     let done = run(&["check", folder.path().to_str().unwrap()], "");
     assert_eq!(done.code, 2);
     assert!(done.err.ends_with("socket.yaml: not a regular file\n") && done.err.lines().count() == 1, "{}", done.err);
-    assert!(done.out.contains("1 object judged"), "{}", done.out);
+    assert!(done.out.contains("1 object"), "{}", done.out);
 }
 
 #[test]
@@ -233,14 +233,14 @@ fn a_manifest_that_another_one_overwrites_is_a_finding() {
     assert_eq!(file, "19-same-name-twice.yaml");
     assert_eq!(
         message,
-        "NetworkPolicy shop/in-web is overwritten by another manifest of the same object, \
-         tests/cases/19-same-name-twice.yaml:11"
+        "NetworkPolicy shop/in-web is defined twice; the manifest at tests/cases/19-same-name-twice.yaml:11 \
+         replaces this one"
     );
     let [(file, 1, message)] = &found("tests/cases/19b-same-object-in-two-files")[..] else {
         panic!("one, at the first")
     };
     assert_eq!(file, "a.yaml");
-    assert!(message.ends_with("19b-same-object-in-two-files/b.yaml:1"), "{message}");
+    assert!(message.ends_with("19b-same-object-in-two-files/b.yaml:1 replaces this one"), "{message}");
     // The same text twice loses nothing, and what has no name yet is never the same.
     let policy = std::fs::read_to_string(FINE).unwrap();
     let twice = report(&["-"], &format!("{policy}\n---\n{policy}"));
@@ -272,7 +272,7 @@ fn unresolved_variables_are_named() {
         one["findings"].as_array().unwrap().iter().filter(|finding| finding["rule"] == "unresolved-variable").collect();
     assert_eq!(found.len(), 2, "{one}");
     assert_eq!((&found[0]["path"], &found[0]["action"]), (&"metadata.name".into(), &"warn".into()));
-    assert_eq!(found[0]["message"], "unresolved variable `${ENV}`; the text was judged as it is");
+    assert_eq!(found[0]["message"], "unresolved variable `${ENV}`; its text was checked literally");
     // The environment of a container may name variables.
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, args: [\"$(X)\"]}]}\n";
     assert_eq!(report(&["-"], pod)["findings"], serde_json::json!([]));
@@ -326,7 +326,7 @@ fn rules_are_listed_and_explained() {
     assert!(one.out.contains("Mode as shipped: deny") && one.out.contains("- `sameNamespace`:"), "{}", one.out);
     let wrong = run(&["rules", "any-prot"], "");
     assert_eq!(wrong.code, 2);
-    assert!(wrong.err.contains("there is no rule `any-prot`; did you mean `any-port`?"), "{}", wrong.err);
+    assert!(wrong.err.contains("unknown rule `any-prot`; did you mean `any-port`?"), "{}", wrong.err);
 }
 
 #[test]
@@ -572,8 +572,8 @@ fn a_preset_decides_what_follows() {
         let done = run(&["check", "--preset", preset, "-"], &open_policies(1));
         (done.code, done.out.lines().last().unwrap().to_owned())
     };
-    assert_eq!(summary("enforce"), (1, "1 object judged: 1 denied, 1 warning".to_owned()));
-    assert_eq!(summary("warn"), (0, "1 object judged: 0 denied, 2 warnings".to_owned()));
+    assert_eq!(summary("enforce"), (1, "2 findings in 1 of 1 object: 1 deny, 1 warn".to_owned()));
+    assert_eq!(summary("warn"), (0, "2 findings in 1 of 1 object: 0 deny, 2 warn".to_owned()));
     // An outage stops the changes of policies only where something is denied.
     let policy_of = |text: &str| {
         let config = tempfile::NamedTempFile::with_suffix(".yaml").unwrap();
@@ -586,7 +586,7 @@ fn a_preset_decides_what_follows() {
     assert_eq!(policy_of("preset: enforce\n"), "Fail");
     assert_eq!(policy_of("preset: observe\n"), "Ignore");
     assert_eq!(policy_of("preset: observe\nrules: {any-port: deny}\n"), "Fail");
-    assert_eq!(summary("observe"), (0, "1 object judged: 0 denied, 0 warnings, 2 to audit".to_owned()));
+    assert_eq!(summary("observe"), (0, "2 findings in 1 of 1 object: 0 deny, 0 warn, 2 audit".to_owned()));
 }
 
 /// A block of Cilium may or may not match the node on which DNS answers.

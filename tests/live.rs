@@ -202,5 +202,5 @@ async fn a_cluster_that_does_not_answer_is_no_empty_cluster() {
     // Who is told to end is not broken, whatever becomes of the watches first.
     server.signal("TERM");
     assert_eq!(server.end().await.code(), Some(0), "{}", server.log());
-    assert!(!server.log().contains("a fault of Portcullis"), "{}", server.log());
+    assert!(!server.log().contains("bug in Portcullis"), "{}", server.log());
 }

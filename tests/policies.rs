@@ -37,7 +37,7 @@ fn what_ships_gets_no_finding_as_folders() {
     for set in ["", "cilium/", "calico/"] {
         let folders = ["baseline", "profiles", "access"].map(|folder| format!("policies/{set}{folder}"));
         let (passes, text) = check(&folders);
-        assert!(passes && text.ends_with("0 denied, 0 warnings\n"), "{text}");
+        assert!(passes && text.contains("no findings in "), "{text}");
     }
 }
 

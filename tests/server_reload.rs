@@ -115,7 +115,7 @@ async fn new_context_is_put_in_force() {
         "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\nmetadata: {name: x}\n",
     );
     let detail = until_detail(&server, CONFIGURATION, "more.yaml:").await;
-    assert!(detail.contains("more.yaml:5: this is no Kubernetes object"), "{detail}");
+    assert!(detail.contains("more.yaml:5: not a Kubernetes object"), "{detail}");
     assert_eq!(server.metric(GOOD), 0.0);
     assert!(server.client.post("/validate", needs_dns("u-3")).await.allowed(), "what was known is known");
     fs::remove_file(files.path("known/more.yaml")).unwrap();

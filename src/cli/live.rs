@@ -32,7 +32,7 @@ pub(super) fn lookup(cluster: &Cluster, metrics: &Metrics) -> Arc<dyn Lookup> {
 /// Replaces the view from files by the view of a watched cluster, which is empty at first.
 pub(super) fn forget(knowledge: &mut Knowledge) {
     knowledge.view = Arc::new(View::of_cluster());
-    knowledge.unsynced = Some("the watches have only just begun".into());
+    knowledge.unsynced = Some("the watches are starting".into());
 }
 
 /// The tasks that follow changes of files.
@@ -83,7 +83,7 @@ pub(super) fn start(
     let running = cluster::run(cluster, owning_receiver, shared.metrics.cluster.clone(), tasks.ending());
     let Running { views, reports, task } = running;
     shared.readiness.watches(words(&reports.borrow()));
-    tasks.add("the watches of the cluster", task);
+    tasks.add("cluster watches", task);
     let mut leads = None;
     if let Some(namespace) = lease_namespace {
         let (running, runs) = watch::channel(false);
@@ -101,11 +101,11 @@ pub(super) fn start(
             running,
             leads: leading,
         };
-        tasks.spawn("the baseline controller", baseline::run(controller, tasks.ending()));
+        tasks.spawn("baseline controller", baseline::run(controller, tasks.ending()));
         let telling = tell_whether_it_runs(Arc::clone(shared), runs, tasks.ending());
-        tasks.spawn("telling the server of the controller", telling);
+        tasks.spawn("controller status", telling);
     }
-    tasks.spawn("telling the server of the cluster", tell(Arc::clone(shared), views, reports, tasks.ending()));
+    tasks.spawn("cluster view", tell(Arc::clone(shared), views, reports, tasks.ending()));
     Followers { owning, wanted, leads, webhooks: None }
 }
 
@@ -125,7 +125,7 @@ pub(super) fn own_namespace() -> Result<String> {
     let account = || std::fs::read_to_string("/var/run/secrets/kubernetes.io/serviceaccount/namespace").ok();
     match said.or_else(account).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()) {
         Some(name) => Ok(name),
-        None => bail!("--controller: in which namespace is its Lease to be? Outside of a pod, set POD_NAMESPACE"),
+        None => bail!("--controller needs a namespace for its Lease; set POD_NAMESPACE outside a pod"),
     }
 }
 
@@ -167,10 +167,10 @@ fn words(report: &Report) -> Watches {
         WatchStatus::Lost { since, why } => Watch::Lost { since: *since, why: why.clone() },
     };
     let mut notes: BTreeMap<String, String> = report.other_versions.clone();
-    notes.extend(report.unclear.iter().map(|(group, why)| (group.clone(), format!("it could not be asked: {why}"))));
+    notes.extend(report.unclear.iter().map(|(group, why)| (group.clone(), format!("discovery failed: {why}"))));
     notes.extend(report.discovery.iter().map(|why| ("discovery".to_owned(), why.clone())));
     for (kind, (count, sample)) in &report.unreadable {
-        notes.insert(format!("unreadable {kind}"), format!("{count}, among them {sample}"));
+        notes.insert(format!("unreadable {kind}"), format!("{count}, for example {sample}"));
     }
     Watches {
         unsynced: report.unsynced.clone(),

@@ -1,5 +1,5 @@
 //! The command line. Each command has its own file. Only this module prints to the terminal.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what commands print is what they are for")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "commands print their results")]
 
 mod check;
 mod completions;
@@ -34,10 +34,9 @@ use clap::{Parser, Subcommand};
     version,
     about,
     long_about = "Admission control for Kubernetes network policy.\n\n\
-        Portcullis refuses policies that leave pods without DNS or open every port, keeps pods on the network of their \
-        node out of isolated namespaces, and gives every new namespace a working baseline. It decides on what policies \
-        mean, with all of them added up.",
-    after_help = "Exit status: 0 all is well, 1 something is denied, 2 something could not be done.",
+        Portcullis denies policies that leave pods without DNS or open every port, denies hostNetwork pods in isolated \
+        namespaces, and gives every new namespace a working baseline. It evaluates the combined effect of all policies.",
+    after_help = "Exit status: 0 success, 1 denied, 2 failure.",
     disable_help_subcommand = true,
     propagate_version = true
 )]
@@ -100,7 +99,7 @@ pub fn main() -> ExitCode {
 async fn cluster(kubeconfig: Option<&Path>, context: Option<&str>) -> anyhow::Result<crate::cluster::Cluster> {
     match live::connect(kubeconfig, context).await? {
         Some(cluster) => Ok(cluster),
-        None => anyhow::bail!("there is no cluster to talk to: give --kubeconfig"),
+        None => anyhow::bail!("no cluster is configured; set --kubeconfig"),
     }
 }
 

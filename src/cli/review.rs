@@ -14,7 +14,7 @@ use crate::view::Facts;
 
 /// Read one AdmissionReview from standard input and print the answer.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status: 0 allowed, 1 denied, 2 the body is no AdmissionReview.")]
+#[command(after_help = "Exit status: 0 allowed, 1 denied, 2 the input is not an AdmissionReview.")]
 pub(super) struct Arguments {
     /// Read the configuration from this file [default: the built-in configuration].
     #[arg(long, value_name = "FILE")]
@@ -39,7 +39,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     sources.refuse_stdin()?;
     let knowledge = Knowledge { applies_baselines: true, ..sources.load()? };
     let mut body = Vec::new();
-    std::io::stdin().read_to_end(&mut body).context("standard input")?;
+    std::io::stdin().read_to_end(&mut body).context("failed to read standard input")?;
     let endpoint = if arguments.mutate { admission::mutate } else { admission::validate };
     let answered = budget::run(Limits::default(), || endpoint(&knowledge, &Facts::default(), &body));
     let answer = answered??.answer()?;

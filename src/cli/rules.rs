@@ -27,8 +27,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let Some(rule) = find(name) else {
         let near = RULES.iter().min_by_key(|rule| strsim::damerau_levenshtein(name, rule.name));
         match near.filter(|rule| strsim::damerau_levenshtein(name, rule.name) <= 3) {
-            Some(near) => bail!("there is no rule `{name}`; did you mean `{}`?", near.name),
-            None => bail!("there is no rule `{name}`; `portcullis rules` lists them"),
+            Some(near) => bail!("unknown rule `{name}`; did you mean `{}`?", near.name),
+            None => bail!("unknown rule `{name}`; `portcullis rules` lists all rules"),
         }
     };
     let page = rule.page();

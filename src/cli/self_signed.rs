@@ -18,8 +18,8 @@ pub(super) fn certificate_files(arguments: &TlsArguments) -> Result<(PathBuf, Pa
         (Some(certificate), Some(key)) => return Ok((certificate.clone(), key.clone())),
         _ if !arguments.self_signed => {
             bail!(
-                "an API server talks TLS only: give --tls-cert and --tls-key, --tls-secret in a cluster, or --self-signed \
-                 to have them made"
+                "a serving certificate is required; set --tls-cert and --tls-key, --tls-secret (in a cluster) or \
+                 --self-signed"
             )
         }
         _ => {}

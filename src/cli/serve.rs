@@ -29,8 +29,8 @@ use crate::telemetry::{self, Metrics};
 #[command(after_help = "Examples:\n  \
     portcullis serve --self-signed\n  \
     portcullis serve --tls-cert tls.crt --tls-key tls.key --config portcullis.yaml --context namespaces.yaml\n\n\
-    On SIGTERM the server says that it is not ready, serves on for --stop-after, ends its connections in order (GOAWAY, \
-    Connection: close) and answers what is under way. A second signal ends it at once.")]
+    Graceful shutdown: on SIGTERM the server reports not ready, serves for --stop-after, closes its connections \
+    (GOAWAY, Connection: close) and answers the requests in flight. A second signal ends it at once.")]
 pub(super) struct Arguments {
     /// Read the configuration from this file [default: the built-in configuration].
     #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG")]
@@ -105,12 +105,12 @@ fn memory(text: &str) -> Result<usize, String> {
     let least = Limits::default().body / MIB * 4 / 3 + 1;
     match text.parse() {
         Ok(number) if number >= least => Ok(number),
-        _ => Err(format!("`{text}` is not a number of MiB from {least} up")),
+        _ => Err(format!("expected a number of MiB, at least {least}")),
     }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| format!("`{text}` is not a number of seconds"))?;
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
@@ -120,7 +120,10 @@ pub(super) fn run(arguments: Arguments) -> Result<u8> {
         LogFormat::Text => telemetry::Format::Text,
     };
     telemetry::init(format, &arguments.log_level).map_err(anyhow::Error::msg)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the runtime threads")?;
     runtime.block_on(serve(arguments))
 }
 
@@ -136,11 +139,11 @@ async fn serve(arguments: Arguments) -> Result<u8> {
         false => live::connect(arguments.kubeconfig.as_deref(), arguments.kube_context.as_deref()).await?,
     };
     if cluster.is_some() && !arguments.context.is_empty() {
-        bail!("--context says what is in a cluster, and there is one to ask: add --standalone to use no cluster");
+        bail!("--context cannot be combined with a watched cluster; add --standalone to use no cluster");
     }
     let needs = [("--controller", arguments.controller), ("--tls-secret", arguments.tls.tls_secret.is_some())];
     if let (None, Some((flag, _))) = (&cluster, needs.iter().find(|(_, is_given)| *is_given)) {
-        bail!("{flag} needs a cluster, and there is none: give --kubeconfig");
+        bail!("{flag} needs a cluster; set --kubeconfig");
     }
     let lease_namespace = arguments.controller.then(live::own_namespace).transpose()?;
     let planned = arguments.webhooks.plan(&arguments.tls, cluster.is_some(), arguments.controller)?;
@@ -186,7 +189,7 @@ async fn serve(arguments: Arguments) -> Result<u8> {
     let mut tasks = Tasks::new();
     let mut followers = cluster.as_ref().map(|cluster| live::start(cluster, &shared, lease_namespace, &mut tasks));
     if followers.is_none() {
-        tracing::info!("no cluster is watched: only what --context says is known");
+        tracing::info!("no cluster is watched; decisions use only the manifests of --context");
     }
     if let Some(cluster) = &cluster {
         let keeper = arguments.tls.tls_secret.as_ref().map(|secret| {
@@ -199,7 +202,7 @@ async fn serve(arguments: Arguments) -> Result<u8> {
         if let Some(keeper) = keeper {
             let (certificates, shared, end) = (Arc::clone(&certificates), Arc::clone(&shared), tasks.ending());
             let keeping = async move { tls::keep(keeper, &certificates, &shared, &end).await };
-            tasks.spawn("keeping the certificate", keeping);
+            tasks.spawn("certificate keeper", keeping);
         }
     }
     let every = arguments.reload_every.max(Duration::from_millis(50));
@@ -207,12 +210,12 @@ async fn serve(arguments: Arguments) -> Result<u8> {
         let (shared, end) = (Arc::clone(&shared), tasks.ending());
         async move { certificates.watch(every, &shared, end).await }
     };
-    tasks.spawn("reading the certificate again", watching);
+    tasks.spawn("certificate reload", watching);
     let reloading = {
         let (shared, end) = (Arc::clone(&shared), tasks.ending());
         async move { reload(&sources, texts, every, &shared, followers.as_ref(), end).await }
     };
-    tasks.spawn("reading the files again", reloading);
+    tasks.spawn("file reload", reloading);
     run_beside(server, tasks).await
 }
 
@@ -269,11 +272,11 @@ async fn reload(
                     followers.tell(&knowledge);
                 }
                 shared.readiness.configuration(None);
-                tracing::info!("changed files are in force");
+                tracing::info!("reloaded changed files");
             }
             Err(error) => {
                 let fault = format!("{error:#}");
-                tracing::error!(%fault, "changed files cannot be used; the last good state stays in force");
+                tracing::error!(%fault, "failed to reload changed files; the last good state stays in force");
                 shared.readiness.configuration(Some(fault));
             }
         }
@@ -282,8 +285,8 @@ async fn reload(
 
 /// Completes on the first signal or when a task is broken. A second signal ends the process at once.
 fn stop(broken: impl Future<Output = ()>) -> Result<impl Future<Output = Stop>> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("failed to install a signal handler")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to install a signal handler")?;
     Ok(async move {
         let stop = tokio::select! {
             _ = terminate.recv() => Stop::Gracefully,
@@ -296,8 +299,8 @@ fn stop(broken: impl Future<Output = ()>) -> Result<impl Future<Output = Stop>> 
                 _ = terminate.recv() => {},
                 _ = interrupt.recv() => {},
             }
-            tracing::warn!("a signal while the server is ending: ending at once");
-            #[allow(clippy::exit, reason = "whoever sends a second signal does not want to wait")]
+            tracing::warn!("second signal received; exiting at once");
+            #[allow(clippy::exit, reason = "a second signal means that the user does not want to wait")]
             std::process::exit(130);
         });
         stop
@@ -322,12 +325,9 @@ mod tests {
         let any = (Ipv4Addr::LOCALHOST, 0).into();
         let server = Server::bind(Arc::clone(&shared), certificates, any, any).await.unwrap();
         let mut tasks = Tasks::new();
-        tasks.spawn("the watches", async { panic!("no such thing") });
+        tasks.spawn("cluster watches", async { panic!("no such thing") });
         let fault = run_beside(server, tasks).await.unwrap_err().to_string();
-        assert!(
-            fault.starts_with("a fault of Portcullis in the watches: ") && fault.contains("no such thing"),
-            "{fault}"
-        );
+        assert!(fault.starts_with("task `cluster watches` failed: ") && fault.contains("no such thing"), "{fault}");
         assert!(shared.readiness.is_stopping(), "in order");
     }
 }

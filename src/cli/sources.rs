@@ -35,7 +35,7 @@ impl Sources {
     /// another input from it.
     pub(super) fn refuse_stdin(&self) -> Result<()> {
         if self.context.iter().any(|path| path.as_os_str() == STDIN) {
-            bail!("--context -: standard input cannot be the context here; give a file");
+            bail!("--context cannot read standard input here; pass a file");
         }
         Ok(())
     }
@@ -78,7 +78,7 @@ impl Texts {
         };
         policies.check(&configuration.site).with_context(|| match &self.policies {
             Some((folder, _)) => format!("policies in {}", folder.display()),
-            None => "the policies that ship (give your own with --policies)".to_owned(),
+            None => "built-in policies (--policies replaces them)".to_owned(),
         })?;
         Ok(policies)
     }
@@ -142,7 +142,7 @@ fn read_file(path: &Path) -> Result<String> {
 /// Reads the manifests below a folder. Returns their relative paths, separated by `/`, and their texts.
 fn read_folder(folder: &Path) -> Result<Vec<(String, String)>> {
     if !folder.is_dir() {
-        bail!("{}: this is no folder", folder.display());
+        bail!("{} is not a folder", folder.display());
     }
     inputs::files_below(folder)
         .into_iter()

@@ -44,7 +44,7 @@ impl Tasks {
         let (name, _) = self.tasks.swap_remove(position);
         self.end.cancel();
         let error = fault(name, ended);
-        tracing::error!(%error, "ending, to be started again");
+        tracing::error!(%error, "a task ended early; exiting so that the kubelet restarts the process");
         error
     }
 
@@ -60,8 +60,8 @@ impl Tasks {
 }
 
 fn fault(name: &str, ended: Result<(), JoinError>) -> Error {
-    let how = ended.map_or_else(|error| error.to_string(), |()| "it has ended".to_owned());
-    anyhow!("a fault of Portcullis in {name}: {how}")
+    let how = ended.map_or_else(|error| error.to_string(), |()| "it ended early".to_owned());
+    anyhow!("task `{name}` failed: {how}; this is a bug in Portcullis")
 }
 
 #[cfg(test)]
@@ -82,12 +82,12 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_ends_too_early_ends_the_others() {
-        for (how, work) in [("it has ended", Ok(())), ("no such thing", Err("no such thing"))] {
+        for (how, work) in [("it ended early", Ok(())), ("no such thing", Err("no such thing"))] {
             let mut tasks = Tasks::new();
             let mut other = orderly(&mut tasks);
             tasks.spawn("haste", async move { work.unwrap() });
             let error = tasks.broken().await.to_string();
-            assert!(error.starts_with("a fault of Portcullis in haste: ") && error.contains(how), "{error}");
+            assert!(error.starts_with("task `haste` failed: ") && error.contains(how), "{error}");
             (&mut other).await.unwrap();
             tasks.end().await;
         }

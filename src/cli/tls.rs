@@ -73,7 +73,7 @@ impl std::str::FromStr for SecretName {
             Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
                 Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
             }
-            _ => Err("it has to be NAMESPACE/NAME".to_owned()),
+            _ => Err("expected NAMESPACE/NAME".to_owned()),
         }
     }
 }
@@ -117,7 +117,7 @@ mod tests {
         let named = SecretName { namespace: "a".to_owned(), name: "b".to_owned() };
         assert_eq!("a/b".parse(), Ok(named));
         for bad in ["a", "a/", "/b", "a/b/c", ""] {
-            assert_eq!(bad.parse::<SecretName>(), Err("it has to be NAMESPACE/NAME".to_owned()), "{bad}");
+            assert_eq!(bad.parse::<SecretName>(), Err("expected NAMESPACE/NAME".to_owned()), "{bad}");
         }
     }
 }

@@ -25,7 +25,7 @@ const PAGE: u32 = 500;
 /// Time for which API servers may still call a webhook after its configuration is deleted.
 const NOTICE: Duration = Duration::from_secs(3);
 
-/// Delete the webhooks from a cluster and lift the scheduling gates of Portcullis from all pods.
+/// Delete the webhooks from a cluster and remove the scheduling gates of Portcullis from all pods.
 ///
 /// Afterwards nothing in the cluster depends on Portcullis, and it can be deleted. The policies, labels and annotations
 /// that it applied stay; the command prints how to delete them. The command can be repeated: it skips steps that are
@@ -86,20 +86,20 @@ async fn uninstall(arguments: &Arguments, site: &Site) -> Result<u8> {
     if failed == 0 {
         return Ok(OK);
     }
-    anstream::eprintln!("{failed} pods still wait; run this again");
+    anstream::eprintln!("{failed} pods still have the scheduling gate; run the command again");
     Ok(FAILED)
 }
 
 fn agreed(name: &str, server: &str) -> Result<bool> {
     let input = std::io::stdin();
     if !input.is_terminal() {
-        bail!("nobody can be asked here: give --yes");
+        bail!("standard input is not a terminal; confirm with --yes");
     }
     let mut out = std::io::stdout().lock();
     write!(
         out,
-        "Delete the webhook configurations {name} of the cluster at {server}, and lift every scheduling gate of Portcullis \
-         there? [y/N] "
+        "Delete the webhook configurations {name} in the cluster at {server} and remove every scheduling gate of \
+         Portcullis there? [y/N] "
     )?;
     out.flush()?;
     let mut answer = String::new();
@@ -115,7 +115,7 @@ async fn pause(client: &Client, namespace: &str) -> Result<()> {
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     match api.patch_metadata(namespace, &parameters, &Patch::Merge(&annotation)).await {
         Ok(_) => say(&format!("{what}: annotated {PAUSE_ANNOTATION}")),
-        Err(kube::Error::Api(status)) if status.code == 404 => say(&format!("{what}: is not there")),
+        Err(kube::Error::Api(status)) if status.code == 404 => say(&format!("{what}: not found")),
         Err(error) => return Err(anyhow!("{what}: {}", words(&error))),
     }
     Ok(())
@@ -134,7 +134,7 @@ where
             Ok(true)
         }
         Err(kube::Error::Api(status)) if status.code == 404 => {
-            say(&format!("{what}: is not there"));
+            say(&format!("{what}: not found"));
             Ok(false)
         }
         Err(error) => Err(anyhow!("{what}: {}", words(&error))),
@@ -150,7 +150,7 @@ async fn lift(client: &Client, gate: &str) -> Result<usize> {
     let mut page = ListParams::default().fields("spec.nodeName=").limit(PAGE);
     loop {
         let found = pods(client, None).list(&page).await;
-        let found = found.map_err(|error| anyhow!("listing pods without a node: {}", words(&error)))?;
+        let found = found.map_err(|error| anyhow!("failed to list pods without a node: {}", words(&error)))?;
         for name in found
             .items
             .iter()
@@ -177,11 +177,11 @@ async fn lift(client: &Client, gate: &str) -> Result<usize> {
             None => break,
         }
     }
-    say(&format!("scheduling gate {gate}: lifted from {lifted} pods"));
+    say(&format!("scheduling gate {gate}: removed from {lifted} pods"));
     if others > 0 {
         anstream::eprintln!(
-            "{others} pods wait for a gate of the same name and of another domain, such as {other}: if that is another label \
-             domain of Portcullis, run this with the --config of that"
+            "{others} pods have a scheduling gate of another label domain, such as {other}; if Portcullis used that \
+             domain, run this command with its --config"
         );
     }
     Ok(failed)
@@ -198,10 +198,10 @@ fn what_stays(site: &Site, namespace: &str) -> String {
         (site.layer_label(), site.baseline_label(), site.profile_label(), site.enforcement_label());
     let access: Vec<String> = site.access.iter().map(|name| format!("{}-", site.access_label(name))).collect();
     let mut text = format!(
-        "\nNothing in the cluster asks Portcullis any more. What stays, and what removes it:\n\n\
-         Portcullis itself (if Git applies it, take it out there):\n  \
+        "\nThe API server no longer calls Portcullis. These objects remain; the commands delete them:\n\n\
+         Portcullis itself (if Git applies it, remove it from Git):\n  \
          kubectl delete --ignore-not-found -k deploy/\n\n\
-         The policies that it applied. They go on working; without them the namespaces are open:\n  \
+         The policies that it applied. They stay in force; deleting them opens the namespaces:\n  \
          kubectl delete networkpolicies --all-namespaces --selector {layer}\n"
     );
     text.push_str(match site.policy_set {
@@ -217,7 +217,7 @@ fn what_stays(site: &Site, namespace: &str) -> String {
         access.join(" ")
     ));
     text.push_str(&format!(
-        "\n\nThe pause of the webhook configurations, if Portcullis is to stay and to write them again:\n  \
+        "\n\nThe pause annotation, if Portcullis stays and manages its webhook configurations again:\n  \
          kubectl annotate namespace {namespace} {PAUSE_ANNOTATION}-"
     ));
     text.push_str(&format!(

@@ -78,10 +78,10 @@ impl WebhookArguments {
             return Ok(None);
         }
         if !has_cluster {
-            bail!("--webhooks needs a cluster, and there is none: give --kubeconfig");
+            bail!("--webhooks needs a cluster; set --kubeconfig");
         }
         if mode == Mode::Manage && (tls.tls_secret.is_none() || !has_controller) {
-            bail!("--webhooks manage needs --tls-secret, for the CA of new webhooks, and --controller, for its Lease");
+            bail!("--webhooks manage needs --tls-secret (CA of the webhooks) and --controller (Lease)");
         }
         let namespace = match &tls.tls_secret {
             Some(secret) => secret.namespace.clone(),
@@ -94,7 +94,7 @@ impl WebhookArguments {
                     Some((service, port)) => match port.parse() {
                         Ok(port) => (service, port),
                         Err(_) => {
-                            bail!("--webhook-service `{service}`: the port `{port}` is no number from 1 to 65535")
+                            bail!("--webhook-service `{service}`: port `{port}` is not a number from 1 to 65535")
                         }
                     },
                     None => (service.as_str(), 443),
@@ -132,7 +132,7 @@ impl Planned {
             metrics: shared.metrics.webhooks.clone(),
         };
         let (shared, end) = (Arc::clone(shared), tasks.ending());
-        tasks.spawn("the webhook keeper", async move {
+        tasks.spawn("webhook keeper", async move {
             keeper.run(|status| shared.readiness.webhooks(status), &end).await;
         });
         Ok(Wanted { address, sender })

@@ -32,7 +32,8 @@ const DOMAIN: &str = "network-policy.portcullis.dev/";
 #[command(after_help = "Examples:\n  \
     portcullis webhooks --url https://10.0.0.7:8443 --ca certs/ca.pem | kubectl apply -f -\n  \
     portcullis webhooks --service portcullis-system/portcullis --ca certs/ca.pem | kubectl apply -f -\n\n\
-    The way out, if the server is down and something has to be changed now:\n  \
+    Emergency stop, if the server is down and a change cannot wait. Until the webhooks are back, the API server \
+    checks no request, and new namespaces get no profile and no baseline:\n  \
     kubectl annotate namespace portcullis-system portcullis.dev/webhooks-paused='INC-1234'\n  \
     kubectl delete validatingwebhookconfiguration,mutatingwebhookconfiguration portcullis")]
 pub(super) struct Arguments {
@@ -66,10 +67,10 @@ impl Address {
     /// Parses a URL.
     pub(super) fn url(flag: &str, url: &str) -> Result<Self> {
         if !url.starts_with("https://") {
-            bail!("{flag} `{url}`: an API server calls webhooks by https only");
+            bail!("{flag} `{url}` must start with https://");
         }
         if url.contains(['?', '#', '@']) {
-            bail!("{flag} `{url}`: an API server takes no query, fragment or user in it");
+            bail!("{flag} `{url}` must not contain a query, a fragment or a user");
         }
         Ok(Self::Url(url.trim_end_matches('/').to_owned()))
     }
@@ -80,7 +81,7 @@ impl Address {
             Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
                 Ok(Self::Service { namespace: namespace.to_owned(), name: name.to_owned(), port })
             }
-            _ => bail!("{flag} `{service}`: it has to be NAMESPACE/NAME"),
+            _ => bail!("{flag} `{service}`: expected NAMESPACE/NAME"),
         }
     }
 
@@ -148,7 +149,7 @@ pub(super) fn render(configuration: &Configuration, address: &Address, ca: Optio
     }
     match <[Value; 2]>::try_from(items) {
         Ok([validating, mutating]) => Ok(WantedWebhooks { validating, mutating }),
-        Err(items) => bail!("{} webhook configurations ship, expected 2", items.len()),
+        Err(items) => bail!("found {} built-in webhook configurations, expected 2", items.len()),
     }
 }
 

@@ -71,12 +71,12 @@ fn it_is_installed_by_one_command() {
 fn hatches(cluster: &Installation) {
     let plane = &cluster.plane;
     let Done { code, err: error, .. } = cluster.portcullis(&["hatch", "open", "none-such", "--reason=INC-1"]);
-    assert_eq!((code, error.contains("there is no namespace none-such")), (2, true), "{error}");
+    assert_eq!((code, error.contains("namespace none-such not found")), (2, true), "{error}");
     assert_eq!(plane.stored(&["namespace", "none-such"]), None, "it is not made by that");
 
     accepted(&plane.kubectl(&["label", "namespace", "shop", "kustomize.toolkit.fluxcd.io/name=apps"]));
     let Done { code, out, err: error } = cluster.portcullis(&["hatch", "open", "shop", "--reason=INC-1", "--dry-run"]);
-    assert_eq!((code, out.contains("could be opened until")), (0, true), "{out}{error}");
+    assert_eq!((code, out.contains("can be opened until")), (0, true), "{out}{error}");
     assert!(cluster.portcullis(&["hatch", "list"]).out.contains("No hatch is open."));
     let Done { code, out, err: error } = cluster.portcullis(&["hatch", "open", "shop", "--reason=INC-1", "--for=30m"]);
     assert_eq!((code, out.contains("The hatch of shop is open until ")), (0, true), "{out}{error}");
@@ -98,7 +98,7 @@ fn hatches(cluster: &Installation) {
     let other = format!("--config={}", other.display());
     let Done { code, out, err: error } =
         cluster.portcullis(&["hatch", "open", "kube-public", "--reason=INC-1", &other]);
-    assert_eq!((code, out.as_str()), (2, ""), "nobody looks at that label: {error}");
+    assert_eq!((code, out.as_str()), (2, ""), "no controller watches that label: {error}");
     assert!(error.contains("no controller applied the hatch policy") && error.contains("np.example.com"), "{error}");
 
     let Done { code, out, err: error } = cluster.portcullis(&["hatch", "close", "shop"]);
@@ -109,7 +109,7 @@ fn hatches(cluster: &Installation) {
     }
     assert!(metadata.contains("network-policy.portcullis.dev/profile"), "only what opened it goes: {metadata}");
     assert_eq!(plane.stored(&["networkpolicy", "portcullis-hatch-allow-all", "--namespace=shop"]), None);
-    assert!(cluster.portcullis(&["hatch", "close", "shop"]).out.contains("is closed already"));
+    assert!(cluster.portcullis(&["hatch", "close", "shop"]).out.contains("is already closed"));
     assert!(cluster.portcullis(&["hatch", "open", "shop", "--reason=INC-2"]).code == 0, "for what comes next");
 }
 
@@ -122,7 +122,7 @@ fn a_hatch_that_nobody_closes(cluster: &Installation) {
         assert!(error.contains("half closed: the label of namespace shop is removed, but no controller"), "{error}");
     }
     let Done { out, .. } = cluster.portcullis(&["hatch", "list"]);
-    assert!(out.contains("shop") && out.contains("is not taken away yet"), "{out}");
+    assert!(out.contains("shop") && out.contains("is not deleted yet"), "{out}");
     let Done { code, err: error, .. } = cluster.portcullis(&["hatch", "open", "kube-public", "--reason=INC-3"]);
     assert!(code == 2 && error.contains("half open") && error.contains("hatch close kube-public"), "{error}");
     accepted(&plane.kubectl(&["delete", "namespace", "shop", "--wait=false"]));
@@ -147,10 +147,10 @@ fn uninstall(cluster: &Installation) {
     assert!(out.contains("ValidatingWebhookConfiguration portcullis: deleted"), "{out}");
     let namespace = plane.stored(&["namespace", "portcullis-system"]).unwrap();
     assert_eq!(namespace["metadata"]["annotations"]["portcullis.dev/webhooks-paused"], "portcullis uninstall");
-    assert!(out.contains("lifted from 1 pods"), "{out}");
+    assert!(out.contains("removed from 1 pods"), "{out}");
     assert_eq!(plane.stored(&["validatingwebhookconfiguration", "portcullis"]), None);
     let pod = plane.stored(&["pod", "waiting", "--namespace=shop"]).unwrap();
     assert_eq!(pod["spec"]["schedulingGates"], json!([{"name": "example.com/other"}]));
     let Done { code, out, .. } = cluster.portcullis(&["uninstall", "--yes"]);
-    assert_eq!((code, out.contains("portcullis: is not there")), (0, true), "{out}");
+    assert_eq!((code, out.contains("portcullis: not found")), (0, true), "{out}");
 }

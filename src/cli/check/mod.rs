@@ -35,7 +35,7 @@ use scopes::{Place, Scope, Scopes};
 ///
 /// Files in a folder that are not manifests are skipped.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status: 0 nothing is denied, 1 something is denied, 2 something could not be judged.\n\n\
+#[command(after_help = "Exit status: 0 no denial, 1 at least one denial, 2 an input could not be checked.\n\n\
     Examples:\n  portcullis check manifests/\n  kustomize build . | portcullis check --output json -\n  \
     portcullis check --context cluster-dump.yaml new-policy.yaml")]
 pub(super) struct Arguments {
@@ -162,6 +162,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         // Each patch parses the manifest again, and a user does not apply hundreds of patches to one object by hand.
         let mut fixes = 0..FIXES;
         entries.extend(verdict.judgements.into_iter().map(|judgement| Entry {
+            manifest: item.manifest,
             file: found.file.clone(),
             line: found.document.line_of(&judgement.finding.path),
             fix: judgement.finding.fix.as_ref().filter(|_| fixes.next().is_some()).and_then(|fix| found.fix(fix)),
@@ -192,6 +193,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
 /// A manifest to judge.
 #[derive(Debug)]
 struct Item {
+    /// The position of the manifest among all manifests of the run.
+    manifest: usize,
     found: Found,
     object: Object,
     scope: Scope,
@@ -246,7 +249,7 @@ fn read(arguments: &Arguments, view: &mut View, report: &mut Report) -> Vec<Item
             }
             report.resources += 1;
             if !lacks_namespace(&object) {
-                items.push(Item { found, object, scope: Scope::Run, unresolved });
+                items.push(Item { manifest: report.resources, found, object, scope: Scope::Run, unresolved });
                 continue;
             }
             for place in scopes.places(file.folder()) {
@@ -258,7 +261,8 @@ fn read(arguments: &Arguments, view: &mut View, report: &mut Report) -> Vec<Item
                     loose.insert(file.folder().map(|folder| folder.display().to_string()).unwrap_or_default());
                 }
                 if let Ok(Some(object)) = found.read() {
-                    items.push(Item { found, object, scope, unresolved: unresolved.clone() });
+                    let manifest = report.resources;
+                    items.push(Item { manifest, found, object, scope, unresolved: unresolved.clone() });
                 }
             }
         }
@@ -273,7 +277,8 @@ fn read(arguments: &Arguments, view: &mut View, report: &mut Report) -> Vec<Item
 fn unresolved_variable(found: &Found, variable: &Unresolved) -> inputs::Problem {
     let Unresolved { path, variable } = variable;
     let message = format!(
-        "{path}: unresolved variable `{variable}`; replace variables before the check, as `flux build`, `envsubst` and `helm template` do"
+        "{path}: unresolved variable `{variable}`; render the manifest first, for example with `flux build`, \
+         `envsubst` or `helm template`"
     );
     found.problem(path, message)
 }
@@ -306,25 +311,27 @@ fn views(base: &View, items: &[Item]) -> BTreeMap<Scope, View> {
 fn remarks(item: &Item) -> Vec<Entry> {
     let dropped = item.found.document.dropped.iter().map(|dropped| Entry {
         line: dropped.line,
-        ..remark(item, "dropped-text", Path::root(), dropped.problem.clone(), "remove what does not count".into())
+        ..remark(item, "dropped-text", Path::root(), dropped.problem.clone(), "remove the ignored text".into())
     });
     let unresolved = item.unresolved.iter().map(|Unresolved { path, variable }| {
-        let message = format!("unresolved variable `{variable}`; the text was judged as it is");
-        remark(item, "unresolved-variable", path.clone(), message, "replace variables before the check".into())
+        let message = format!("unresolved variable `{variable}`; its text was checked literally");
+        remark(item, "unresolved-variable", path.clone(), message, "render the manifest before the check".into())
     });
     dropped.chain(unresolved).collect()
 }
 
 fn overwritten_by(item: &Item, by: &Item) -> Entry {
     let message =
-        format!("{} is overwritten by another manifest of the same object, {}", item.object.id, by.found.place());
-    let help = "remove one of the two, or rename it; if they are for different clusters, check each folder by itself";
+        format!("{} is defined twice; the manifest at {} replaces this one", item.object.id, by.found.place());
+    let help =
+        "delete or rename one of the two manifests; if they are for different clusters, check each folder separately";
     remark(item, "overwritten-object", Path::root(), message, help.into())
 }
 
 fn remark(item: &Item, rule: &'static str, path: Path, message: String, help: String) -> Entry {
     let finding = Finding { rule, object: item.object.id.clone(), path, message, closest: None, help, fix: None };
     Entry {
+        manifest: item.manifest,
         file: item.found.file.clone(),
         line: item.found.document.line_of(&finding.path),
         judgement: Judgement { finding, action: Mode::Warn, spared: None },

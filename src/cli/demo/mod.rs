@@ -57,30 +57,26 @@ macro_rules! review {
 /// The reviews, recorded from a kube-apiserver.
 const ACTS: &[Act] = &[
     Act {
-        title: "A policy lets `backend` reach its database, and forgets DNS",
+        title: "A policy allows `backend` to reach its database, but not DNS",
         endpoint: "/validate",
         review: review!("networkpolicy-create"),
     },
     Act {
-        title: "A policy names a peer and no port",
+        title: "A policy selects a peer but no port",
         endpoint: "/validate",
         review: review!("networkpolicy-create-port-any"),
     },
     Act {
-        title: "A pod wants the network of its node, in a namespace with the profile `isolated`",
+        title: "A hostNetwork pod in a namespace with the profile `isolated`",
         endpoint: "/validate",
         review: review!("pod-create-host-network"),
     },
     Act {
-        title: "Somebody labels a policy that is there already, and does not make it worse",
+        title: "An update adds a label to an existing policy and changes no rule",
         endpoint: "/validate",
         review: review!("networkpolicy-update-label"),
     },
-    Act {
-        title: "A namespace is made, and asks for nothing",
-        endpoint: "/mutate",
-        review: review!("namespace-create"),
-    },
+    Act { title: "A new namespace without a profile label", endpoint: "/mutate", review: review!("namespace-create") },
     Act { title: "An ordinary Deployment", endpoint: "/validate", review: review!("deployment-create") },
 ];
 
@@ -89,7 +85,10 @@ const CONTEXT: &str =
     r#"{"metadata": {"name": "shop", "labels": {"network-policy.portcullis.dev/profile": "isolated"}}}"#;
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the runtime threads")?;
     runtime.block_on(show(arguments))
 }
 
@@ -118,7 +117,7 @@ async fn show(arguments: &Arguments) -> Result<u8> {
     }));
 
     anstream::println!("{BOLD}Portcullis {}{BOLD:#} on https://{address}, loopback only.", env!("CARGO_PKG_VERSION"));
-    anstream::println!("Reviews as a kube-apiserver sent them, over TLS, with the configuration that ships:\n");
+    anstream::println!("Recorded reviews of a kube-apiserver, sent over TLS, with the built-in configuration:\n");
     let client = Client::new(&ca.certificate, address)?;
     for (number, act) in ACTS.iter().enumerate() {
         let started = Instant::now();
@@ -127,11 +126,11 @@ async fn show(arguments: &Arguments) -> Result<u8> {
     }
     if !arguments.once {
         let files = Files::write(&ca.certificate)?;
-        anstream::println!("{BOLD}Your turn.{BOLD:#} The server stays up until Ctrl-C:\n");
+        anstream::println!("{BOLD}Your turn.{BOLD:#} The server runs until Ctrl-C:\n");
         let review = format!("@{}", files.review().display());
         anstream::println!("  {}\n", curl(&files.ca(), address, &review));
         anstream::println!("{FAINT}Metrics: http://{admin}/metrics{FAINT:#}");
-        tokio::signal::ctrl_c().await.context("cannot listen for Ctrl-C")?;
+        tokio::signal::ctrl_c().await.context("failed to listen for Ctrl-C")?;
     }
     let _ = stop.send(());
     serving.await.context("the server failed")?;
@@ -148,7 +147,7 @@ fn describe(number: usize, act: &Act, status: u16, body: &[u8], millis: f64) -> 
     anstream::println!("{BOLD}{number}. {}{BOLD:#}", act.title);
     anstream::println!("   {FAINT}POST {}: {} {kind} {object}{FAINT:#}", act.endpoint, asked("/request/operation"));
     let answer: Value = serde_json::from_slice(body).with_context(|| format!("HTTP {status}"))?;
-    let response = answer.get("response").context("the answer is no review")?;
+    let response = answer.get("response").context("the response is not an AdmissionReview")?;
     let patch = response.get("patch").and_then(Value::as_str);
     let (style, word) = match (response.get("allowed"), patch) {
         (Some(Value::Bool(true)), Some(_)) => (YELLOW, "allowed, with a patch"),

@@ -28,7 +28,7 @@ pub(super) enum Format {
 
 pub(super) async fn list(site: &Site, namespaces: &Api<Namespace>, format: Format) -> Result<u8> {
     let found = namespaces.list(&ListParams::default()).await;
-    let found = found.map_err(|error| anyhow!("listing namespaces: {}", words(&error)))?;
+    let found = found.map_err(|error| anyhow!("failed to list namespaces: {}", words(&error)))?;
     let now = now()?;
     let hatches: Vec<Value> = found.items.iter().filter_map(|namespace| row(site, namespace, now)).collect();
     let mut out = anstream::stdout().lock();
@@ -52,7 +52,7 @@ pub(super) async fn list(site: &Site, namespaces: &Api<Namespace>, format: Forma
             text("reason")
         )?;
         if let Some(fault) = hatch.get("fault").and_then(Value::as_str) {
-            writeln!(out, "  {YELLOW}not in effect{YELLOW:#}: it is {fault}")?;
+            writeln!(out, "  {YELLOW}not in effect{YELLOW:#}: {fault}")?;
         }
     }
     Ok(OK)
@@ -67,7 +67,7 @@ fn row(site: &Site, namespace: &Namespace, now: Timestamp) -> Option<Value> {
         Some(hatch) => hatch.err().map(|fault| fault.to_string()),
         // The controller removes its annotation together with its policies.
         None if annotations.get(&site.opened_annotation()).is_some() => {
-            Some("closed, and the policy that allows everything is not taken away yet".to_owned())
+            Some("the label is removed, but the hatch policy is not deleted yet".to_owned())
         }
         None => return None,
     };

@@ -49,7 +49,7 @@ const FROM_GIT: [(&str, &str); 4] = [
     portcullis hatch open shop --reason 'INC-1234: DNS of the payment provider moved' --for 30m\n  \
     portcullis hatch list\n  \
     portcullis hatch close shop\n\n\
-    Exit status: 0 done, 1 denied by the webhook, 2 something could not be done.")]
+    Exit status: 0 success, 1 denied by the webhook, 2 failure.")]
 pub(super) struct Arguments {
     #[command(subcommand)]
     what: What,
@@ -110,16 +110,18 @@ struct Open {
 
 fn reason(text: &str) -> Result<String, String> {
     let text = text.trim();
-    if text.is_empty() { Err("say why".to_owned()) } else { Ok(text.to_owned()) }
+    if text.is_empty() { Err("the reason must not be empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
 fn duration(text: &str) -> Result<SignedDuration, String> {
-    let duration: SignedDuration = text.parse().map_err(|_| format!("`{text}` is no time such as 90m or 2h"))?;
-    if duration > SignedDuration::ZERO { Ok(duration) } else { Err("that is over at once".to_owned()) }
+    let duration: SignedDuration =
+        text.parse().map_err(|_| format!("`{text}` is not a duration; expected a value such as 90m or 2h"))?;
+    if duration > SignedDuration::ZERO { Ok(duration) } else { Err("the duration must be positive".to_owned()) }
 }
 
 fn time(text: &str) -> Result<Timestamp, String> {
-    parse_rfc3339(text).ok_or_else(|| format!("`{text}` is not a time of RFC 3339 such as 2026-11-21T18:00:00Z"))
+    parse_rfc3339(text)
+        .ok_or_else(|| format!("`{text}` is not an RFC 3339 time; expected a value such as 2026-11-21T18:00:00Z"))
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
@@ -142,13 +144,13 @@ fn end(site: &Site, wanted: &Open, now: Timestamp) -> Result<Timestamp> {
         None => now.checked_add(wanted.duration.unwrap_or(SHORT))?,
     };
     if until <= now {
-        bail!("--until {until} is over");
+        bail!("--until {until} is in the past");
     }
     let latest = now.checked_add(site.hatch_max_duration)?;
     if until > latest {
         bail!(
-            "a hatch may be open for {:#} at most, until {latest}; where your cluster's configuration says otherwise, give \
-             it with --config",
+            "a hatch may stay open for at most {:#}, until {latest}; if the configuration of the cluster allows more, \
+             pass it with --config",
             site.hatch_max_duration
         );
     }
@@ -172,7 +174,7 @@ async fn open(site: &Site, client: Client, wanted: &Open) -> Result<u8> {
     // Server-side apply would create a missing namespace.
     let before = find(&namespaces, name).await?;
     if before.metadata.deletion_timestamp.is_some() {
-        bail!("namespace {name} is being deleted: nothing is applied there any more");
+        bail!("namespace {name} is being deleted; its hatch cannot be opened");
     }
     let parameters = PatchParams { dry_run: wanted.dry_run, ..PatchParams::apply(FIELD_MANAGER).force() };
     if let Err(error) = patch_namespace(&client, name, &parameters, &Patch::Apply(&opened)).await {
@@ -181,7 +183,7 @@ async fn open(site: &Site, client: Client, wanted: &Open) -> Result<u8> {
     if !wanted.dry_run && !is_taken_up(site, &namespaces, name, true).await? {
         anstream::eprintln!(
             "{YELLOW}half open{YELLOW:#}: namespace {name} is labelled with an open hatch until {until}, but no controller \
-             applied the hatch policy within {} s. Denials are warnings there already. Check that Portcullis runs with \
+             applied the hatch policy within {} s. Denials there are already warnings. Check that Portcullis runs with \
              --controller and that its label domain is {} (set by --config). To undo:\n  portcullis hatch close {name}",
             PATIENCE.as_secs(),
             site.label_domain
@@ -189,19 +191,20 @@ async fn open(site: &Site, client: Client, wanted: &Open) -> Result<u8> {
         return Ok(FAILED);
     }
     let mut out = anstream::stdout().lock();
-    let done = if wanted.dry_run { "could be opened" } else { "is open" };
+    let done = if wanted.dry_run { "can be opened" } else { "is open" };
     writeln!(out, "The hatch of {BOLD}{name}{BOLD:#} {done} until {until}: {}", wanted.reason)?;
     let applied = if site.is_left_alone(name) {
-        "No policy is applied, since the namespace is of the platform or excluded."
+        "No policy is applied, because this is a platform or excluded namespace."
     } else {
-        "A policy that allows everything is applied, if there is one. What denies still denies."
+        "If a hatch policy is configured, it is applied and allows all traffic. Deny rules still apply."
     };
     writeln!(
         out,
-        "Nothing about the objects in it is refused until then. {applied} It closes by itself; to close it before:\n  \
+        "Until then, changes of objects in the namespace are not denied. {applied} The hatch closes by itself; to \
+         close it earlier:\n  \
          portcullis hatch close {name}"
     )?;
-    warn_of_git(&before, "takes away");
+    warn_of_git(&before, "close the hatch again");
     Ok(OK)
 }
 
@@ -214,7 +217,7 @@ async fn close(site: &Site, client: Client, name: &str, dry_run: bool) -> Result
         before.annotations().contains_key(&site.opened_annotation()),
     );
     if !is_labelled && !is_noted {
-        writeln!(out, "The hatch of {BOLD}{name}{BOLD:#} is closed already.")?;
+        writeln!(out, "The hatch of {BOLD}{name}{BOLD:#} is already closed.")?;
         return Ok(OK);
     }
     if is_labelled {
@@ -237,9 +240,9 @@ async fn close(site: &Site, client: Client, name: &str, dry_run: bool) -> Result
         );
         return Ok(FAILED);
     }
-    let done = if dry_run { "could be closed" } else { "is closed" };
+    let done = if dry_run { "can be closed" } else { "is closed" };
     writeln!(out, "The hatch of {BOLD}{name}{BOLD:#} {done}.")?;
-    warn_of_git(&before, "opens again");
+    warn_of_git(&before, "open the hatch again");
     Ok(OK)
 }
 
@@ -272,16 +275,19 @@ async fn is_taken_up(site: &Site, namespaces: &Api<Namespace>, name: &str, open:
     }
     let change = if open { "apply" } else { "delete" };
     anstream::eprintln!(
-        "waiting up to {} s for the controller to {change} the hatch policy of {name}; after a failed leader another replica \
-         takes over when its Lease has expired",
+        "waiting up to {} s for the controller to {change} the hatch policy of {name}; if the leader failed, another \
+         replica takes over when its Lease expires",
         (PATIENCE - SILENCE).as_secs()
     );
     tokio::time::timeout(PATIENCE - SILENCE, noted).await.map_or(Ok(false), |noted| noted.map(|()| true))
 }
 
 async fn find(namespaces: &Api<Namespace>, name: &str) -> Result<Namespace> {
-    let found = namespaces.get_opt(name).await.map_err(|error| anyhow!("namespace {name}: {}", words(&error)))?;
-    found.ok_or_else(|| anyhow!("there is no namespace {name}"))
+    let found = namespaces
+        .get_opt(name)
+        .await
+        .map_err(|error| anyhow!("failed to read namespace {name}: {}", words(&error)))?;
+    found.ok_or_else(|| anyhow!("namespace {name} not found"))
 }
 
 /// Handles a rejected request. A denial by a webhook is a result with an exit status, any other error is a failure.
@@ -295,11 +301,11 @@ fn refused(error: kube::Error, so: &str) -> Result<u8> {
     }
 }
 
-fn warn_of_git(namespace: &Namespace, does: &str) {
+fn warn_of_git(namespace: &Namespace, revert: &str) {
     if let Some(who) = git(namespace) {
         anstream::eprintln!(
-            "{YELLOW}warning{YELLOW:#}: {who} applies this namespace from Git, and {does} what is written otherwise there; \
-             if it does, change it in Git"
+            "{YELLOW}warning{YELLOW:#}: {who} applies this namespace from Git and may {revert}; make the same change \
+             in Git"
         );
     }
 }
@@ -348,14 +354,14 @@ mod tests {
         assert_eq!(until(&[]).unwrap(), "2026-11-21T13:00:00Z");
         assert_eq!(until(&["--for", "90m"]).unwrap(), "2026-11-21T13:30:00Z");
         assert_eq!(until(&["--until", "2026-11-21T18:00:00+01:00"]).unwrap(), "2026-11-21T17:00:00Z");
-        assert!(until(&["--until", "2026-11-21T11:00:00Z"]).unwrap_err().ends_with("is over"));
-        assert!(until(&["--for", "25h"]).unwrap_err().contains("for 24h at most"));
+        assert!(until(&["--until", "2026-11-21T11:00:00Z"]).unwrap_err().ends_with("is in the past"));
+        assert!(until(&["--for", "25h"]).unwrap_err().contains("for at most 24h"));
         for (bad, why) in [
             (&[][..], "--reason"),
-            (&["--reason", " "], "say why"),
-            (&["--reason", "a", "--for", "soon"], "no time such as 90m"),
-            (&["--reason", "a", "--for", "0s"], "over at once"),
-            (&["--reason", "a", "--until", "20261121T180000Z"], "is not a time of RFC 3339"),
+            (&["--reason", " "], "the reason must not be empty"),
+            (&["--reason", "a", "--for", "soon"], "is not a duration"),
+            (&["--reason", "a", "--for", "0s"], "must be positive"),
+            (&["--reason", "a", "--until", "20261121T180000Z"], "is not an RFC 3339 time"),
             (&["--reason", "a", "--for", "1h", "--until", "2026-11-21T18:00:00Z"], "cannot be used with"),
         ] {
             let error = wanted(bad).unwrap_err();

@@ -128,10 +128,10 @@ impl File {
         let may_be_other = !self.is_named && contents.found.is_empty() && !incomplete.iter().any(has_head);
         let reason = match broken.first() {
             None if may_be_other && !incomplete.is_empty() => {
-                Some("no manifest: it has neither `apiVersion` nor `kind`")
+                Some("not a manifest: it has neither `apiVersion` nor `kind`")
             }
             Some(_) if may_be_other && !mentions_a_kind(&self.text) => {
-                Some("no manifest: it is not YAML and has no `kind`")
+                Some("not a manifest: it is not YAML and has no `kind`")
             }
             Some(_) if !self.is_named && has_actions(&self.text) => Some("a Go template"),
             _ => None,
@@ -142,7 +142,7 @@ impl File {
         }
         let problem = |line: usize, message: String| Problem { file: self.name.clone(), line: Some(line), message };
         contents.problems.extend(incomplete.iter().map(|document| {
-            problem(document.line, "this is no Kubernetes object: `apiVersion` and `kind` are needed".into())
+            problem(document.line, "not a Kubernetes object: `apiVersion` and `kind` are required".into())
         }));
         contents.problems.extend(broken.into_iter().map(|error| {
             let hint = self.hint(error.line);
@@ -156,9 +156,9 @@ impl File {
     fn hint(&self, line: usize) -> String {
         let line = self.text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
         if has_actions(&self.text) {
-            "; this is a Go template, render it first".into()
+            "; the file is a Go template, render it first".into()
         } else if let Some(variable) = variables::first(line) {
-            format!("; the line has the unresolved variable `{variable}`")
+            format!("; the line contains the unresolved variable `{variable}`")
         } else {
             String::new()
         }

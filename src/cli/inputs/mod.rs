@@ -88,7 +88,7 @@ pub(super) fn read(paths: &[PathBuf], skip: &[Glob]) -> Inputs {
 }
 
 /// The reason of a file that `--skip` excludes.
-const BY_OPTION: &str = "left out by --skip";
+const BY_OPTION: &str = "excluded by --skip";
 
 impl Inputs {
     fn add(&mut self, path: &Path, is_named: bool) {
@@ -121,7 +121,8 @@ fn text_of(name: &str, from: impl Read) -> Result<String, Problem> {
     let mut bytes = Vec::new();
     let read = from.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|error| problem(error.to_string()))?;
     if read as u64 > MAX_FILE_BYTES {
-        return Err(problem(format!("larger than {} MiB", MAX_FILE_BYTES / 1024 / 1024)));
+        return Err(problem(format!("the file is larger than {} MiB", MAX_FILE_BYTES / 1024 / 1024)));
     }
-    String::from_utf8(bytes).map_err(|error| problem(format!("not UTF-8 at byte {}", error.utf8_error().valid_up_to())))
+    String::from_utf8(bytes)
+        .map_err(|error| problem(format!("invalid UTF-8 at byte {}", error.utf8_error().valid_up_to())))
 }

@@ -63,9 +63,9 @@ impl Walk<'_> {
 fn part_of_chart(path: &Path) -> Option<&'static str> {
     let name = path.file_name()?.to_string_lossy();
     if name == "templates" && path.is_dir() {
-        Some("a template of a Helm chart")
+        Some("a Helm chart template")
     } else if name == "Chart.yaml" || name.starts_with("values") && !path.is_dir() {
-        Some("a part of a Helm chart")
+        Some("a Helm chart file")
     } else {
         None
     }

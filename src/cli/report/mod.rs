@@ -3,6 +3,8 @@
 pub(super) mod json;
 pub(super) mod text;
 
+use std::collections::HashSet;
+
 use super::inputs::{Problem, Skipped};
 use crate::dialect::Patch;
 use crate::engine::Judgement;
@@ -33,6 +35,8 @@ pub(super) struct Report {
 /// A judgement with the file and line of its subject.
 #[derive(Debug)]
 pub(super) struct Entry {
+    /// The position of the manifest among all manifests of the run.
+    pub(super) manifest: usize,
     pub(super) file: String,
     pub(super) line: usize,
     pub(super) judgement: Judgement,
@@ -42,6 +46,11 @@ pub(super) struct Entry {
 impl Report {
     pub(super) fn count(&self, action: Mode) -> usize {
         self.entries.iter().filter(|entry| entry.judgement.action == action).count()
+    }
+
+    /// Returns the number of manifests that have findings.
+    pub(super) fn resources_with_findings(&self) -> usize {
+        self.entries.iter().map(|entry| entry.manifest).collect::<HashSet<_>>().len()
     }
 
     pub(super) fn denies(&self) -> bool {

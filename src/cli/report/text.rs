@@ -119,8 +119,8 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
     }
     if !report.one_namespace.is_empty() {
         let folders = named(&report.one_namespace);
-        writeln!(out, "{FAINT}assumed:{FAINT:#} manifests without a namespace in {folders} go to one namespace")?;
-        writeln!(out, "  {FAINT}help:{FAINT:#} set `metadata.namespace`, or check each folder by itself\n")?;
+        writeln!(out, "{FAINT}assumed:{FAINT:#} manifests without a namespace in {folders} share one namespace")?;
+        writeln!(out, "  {FAINT}help:{FAINT:#} set `metadata.namespace`, or check each folder separately\n")?;
     }
     let (deny, warn, audit) = (report.count(Mode::Deny), report.count(Mode::Warn), report.count(Mode::Audit));
     let style = match (deny, warn) {
@@ -129,16 +129,25 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
         _ => RED,
     };
     let left_out: Vec<String> = [
-        (report.passed_over > 0).then(|| format!("{} of other kinds passed over", report.passed_over)),
+        (report.passed_over > 0).then(|| format!("{} of other kinds ignored", report.passed_over)),
         (!report.skipped.is_empty()).then(|| format!("{} skipped", plural(report.skipped.len(), "file"))),
     ]
     .into_iter()
     .flatten()
     .collect();
     let left_out = if left_out.is_empty() { String::new() } else { format!(" ({})", left_out.join(", ")) };
-    let audit = if audit == 0 { String::new() } else { format!(", {audit} to audit") };
-    let judged = plural(report.resources, "object");
-    writeln!(out, "{judged} judged{left_out}: {style}{deny} denied, {}{audit}{style:#}", plural(warn, "warning"))?;
+    let objects = plural(report.resources, "object");
+    if report.entries.is_empty() {
+        writeln!(out, "{style}no findings{style:#} in {objects}{left_out}")?;
+    } else {
+        let findings = plural(report.entries.len(), "finding");
+        let subjects = report.resources_with_findings();
+        let audit = if audit == 0 { String::new() } else { format!(", {audit} audit") };
+        writeln!(
+            out,
+            "{findings} in {subjects} of {objects}{left_out}: {style}{deny} deny, {warn} warn{audit}{style:#}"
+        )?;
+    }
     Ok(())
 }
 
