@@ -54,7 +54,7 @@ pub enum Exceeded {
     #[error("the check exceeds the memory limit of one request")]
     Bytes,
     /// The deadline.
-    #[error("the deadline of the request passed")]
+    #[error("the deadline of the request has passed")]
     Deadline,
     /// The client closed the connection.
     #[error("the client closed the connection")]

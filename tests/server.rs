@@ -68,7 +68,7 @@ async fn send_too_much(server: &Portcullis, size: usize) {
             let answer = server.client.connect(protocol).await.post("/validate", body).await;
             let answer = answer.unwrap_or_else(|fault| panic!("{size} bytes over {protocol:?}: {fault:?}"));
             assert_eq!(answer.status, 413, "{answer}");
-            assert_eq!(answer.text, "the body is larger than 33554432 bytes, which is as large as it may be\n");
+            assert_eq!(answer.text, "the body exceeds the limit of 33554432 bytes\n");
         }
     }
     assert_eq!(server.metric(&refused("too-large")), 4.0);
@@ -111,7 +111,7 @@ async fn a_body_that_is_not_whole_in_time_is_refused() {
         rest.send("{".into()).unwrap();
         let answer = server.client.connect(protocol).await.post("/validate?timeout=1s", body).await.unwrap();
         assert_eq!(answer.status, 504, "{answer}");
-        assert!(answer.text.starts_with("the body was not whole in time"), "{answer}");
+        assert!(answer.text.starts_with("the body was incomplete at the deadline"), "{answer}");
     }
     assert_eq!(server.metric(&refused("deadline")), 2.0);
     assert_eq!(server.metric("portcullis_admission_in_flight"), 0.0);
@@ -172,7 +172,7 @@ async fn other_methods_and_paths_are_answered_with_what_there_is() {
         for path in ["/", "/validate/", "/Validate", "/metrics", "/readyz", "/validate%2F..%2Fmutate"] {
             let answer = connection.post(path, good("lost")).await.unwrap();
             assert_eq!(answer.status, 404, "{answer}");
-            let told = format!("there is nothing at {path}; POST an AdmissionReview to /validate or /mutate\n");
+            let told = format!("unknown path {path}; POST an AdmissionReview to /validate or /mutate\n");
             assert_eq!(answer.text, told);
         }
         let answer = connection.post("/validate", good("found")).await.unwrap();

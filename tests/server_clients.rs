@@ -83,7 +83,7 @@ async fn only_a_certificate_of_the_ca_with_the_name_gets_an_answer() {
             assert!(answer.allowed(), "{answer}");
             let answer = other_name.connect(protocol).await.post(path, good("other")).await.unwrap();
             assert_eq!(answer.status, 403, "{answer}");
-            let text = "the client certificate is for kubelet, which is no accepted name (--client-name)\n";
+            let text = "client certificate names kubelet are not accepted (--client-name)\n";
             assert_eq!(answer.text, text);
             let answer = rig.server.client.connect(protocol).await.post(path, good("none")).await.unwrap();
             assert_eq!(answer.status, 401, "{answer}");
@@ -120,7 +120,7 @@ async fn a_replaced_ca_is_trusted_and_a_broken_one_is_not_taken() {
     assert!(is_answered(&old).await && !is_answered(&new).await);
 
     rig.replace_ca(b"-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n");
-    until("the fault is reported", async || rig.status().starts_with("the last good one is in use").then_some(()))
+    until("the fault is reported", async || rig.status().starts_with("using the last good client CA").then_some(()))
         .await;
     assert_eq!(rig.server.readyz().unwrap().0, 200, "it stays ready");
     assert!(is_answered(&old).await);

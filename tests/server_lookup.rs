@@ -185,7 +185,7 @@ async fn a_failed_lookup_is_no_allowance_unless_the_configuration_says_so() {
     let server = Watching::start(Answers::No, "").await;
     denied(&server.validate(&pod).await, "namespace shop does not exist");
     let server = Watching::start(Answers::Hangs, "").await;
-    denied(&server.validate(&pod).await, "the cluster did not answer in time");
+    denied(&server.validate(&pod).await, "the API server did not answer before the deadline of the request");
     for answers in [Answers::Fails, Answers::No, Answers::Hangs] {
         let server = Watching::start(answers, "lookups: {onFailure: allow}\n").await;
         assert!(server.validate(&pod).await.allowed(), "{answers:?}");
@@ -233,7 +233,7 @@ async fn who_exempts_an_object_is_asked_about() {
         (Answers::Yes, None),
         (Answers::No, Some("RBAC does not allow ada to bypass any-port")),
         (Answers::Fails, Some("the access review for ada to bypass any-port failed: the API server is on fire")),
-        (Answers::Hangs, Some("the cluster did not answer in time")),
+        (Answers::Hangs, Some("the API server did not answer before the deadline of the request")),
     ] {
         let server = Watching::start(answers, "").await;
         server.insert(&known_namespace());

@@ -107,7 +107,10 @@ async fn a_server_that_is_stopping_says_so_and_serves_on() {
     let again = http2.post("/validate", good("late")).await;
     assert!(matches!(again, Err(Fault::NotTaken(_))), "an HTTP/2 connection ends with GOAWAY: {again:?}");
     let log = server.log();
-    assert!(log.contains("stopping: not ready, serving on") && log.contains(r#""message":"stopped""#), "{log}");
+    assert!(
+        log.contains("graceful shutdown: not ready, still serving") && log.contains(r#""message":"stopped""#),
+        "{log}"
+    );
     assert!(!log.contains("still under way"), "idle connections are not waited for: {log}");
 }
 

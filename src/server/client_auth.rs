@@ -69,14 +69,13 @@ impl Unauthorized {
         let (status, text) = match self {
             Self::NoCertificate => (
                 StatusCode::UNAUTHORIZED,
-                "a client certificate is required (--client-ca); give the API server one in the kubeconfig of its \
-                 AdmissionConfiguration\n"
+                "a client certificate is required (--client-ca); configure one for the API server in the kubeconfig of \
+                 its AdmissionConfiguration\n"
                     .to_owned(),
             ),
-            Self::OtherName(names) => (
-                StatusCode::FORBIDDEN,
-                format!("the client certificate is for {names}, which is no accepted name (--client-name)\n"),
-            ),
+            Self::OtherName(names) => {
+                (StatusCode::FORBIDDEN, format!("client certificate names {names} are not accepted (--client-name)\n"))
+            }
         };
         let mut response = Response::new(Body::from(text));
         *response.status_mut() = status;

@@ -68,7 +68,7 @@ pub(super) async fn accept(
                 connections.spawn(connection.serve(stream, peer, place));
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                tracing::warn!(%error, "failed to accept a connection");
                 shared.metrics.refused("accept");
                 if !is_of_one_connection(&error) {
                     tokio::time::sleep(PAUSE).await;
@@ -119,7 +119,7 @@ impl Connection {
             self.finish(connection, &asked, http1::Connection::graceful_shutdown).await
         };
         if let Err(error) = ended {
-            tracing::debug!(%peer, error = &error as &dyn std::error::Error, "the connection broke");
+            tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection failed");
         }
     }
 
@@ -134,10 +134,10 @@ impl Connection {
         };
         tokio::select! {
             secured = handshake => secured
-                .inspect_err(|error| tracing::debug!(%peer, %error, "no TLS"))
+                .inspect_err(|error| tracing::debug!(%peer, %error, "TLS handshake failed"))
                 .ok(),
             () = in_time => {
-                tracing::debug!(%peer, "no TLS in time");
+                tracing::debug!(%peer, "TLS handshake timed out");
                 None
             }
         }

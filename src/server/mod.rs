@@ -148,7 +148,10 @@ impl Server {
         let stop = stop.await;
         shared.readiness.stop();
         if stop == Stop::Gracefully {
-            tracing::info!(seconds = shared.limits.stop_after.as_secs_f64(), "stopping: not ready, serving on");
+            tracing::info!(
+                seconds = shared.limits.stop_after.as_secs_f64(),
+                "graceful shutdown: not ready, still serving"
+            );
             tokio::time::sleep(shared.limits.stop_after).await;
         }
         closing.cancel();
@@ -156,7 +159,7 @@ impl Server {
         let _ = accept.await;
         connections.close();
         if tokio::time::timeout(shared.limits.drain, connections.wait()).await.is_err() {
-            tracing::warn!(connections = connections.len(), "requests were still under way at the end");
+            tracing::warn!(connections = connections.len(), "closed connections with requests in flight");
         }
         admin.stop().await;
         tracing::info!("stopped");

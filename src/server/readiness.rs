@@ -149,14 +149,14 @@ impl Readiness {
             let expired = detail.expires.is_some_and(|expires| expires <= SystemTime::now());
             let certified = !expired && !detail.awaited;
             let certificate = match (&detail.certificate, expired) {
-                (Some(fault), _) if detail.awaited => format!("there is none yet: {fault}"),
-                (None, _) if detail.awaited => "there is none yet".to_owned(),
+                (Some(fault), _) if detail.awaited => format!("no certificate yet: {fault}"),
+                (None, _) if detail.awaited => "no certificate yet".to_owned(),
                 (_, true) => "expired".to_owned(),
-                (Some(fault), false) => format!("the last good one is in use: {fault}"),
+                (Some(fault), false) => format!("using the last good certificate: {fault}"),
                 (None, false) => "ok".to_owned(),
             };
             let configuration = match &detail.configuration {
-                Some(fault) => format!("the last good one is in force: {fault}"),
+                Some(fault) => format!("using the last good configuration: {fault}"),
                 None => "ok".to_owned(),
             };
             let mut words = json!({"certificate": certificate, "configuration": configuration});
@@ -168,7 +168,7 @@ impl Readiness {
                 }
             }
             if let (Some(fault), Some(words)) = (&detail.client_ca, words.as_object_mut()) {
-                let status = fault.as_ref().map(|fault| format!("the last good one is in use: {fault}"));
+                let status = fault.as_ref().map(|fault| format!("using the last good client CA: {fault}"));
                 words.insert("clientCA".to_owned(), status.unwrap_or_else(|| "ok".to_owned()).into());
             }
             if let (Some(webhooks), Some(words)) = (&detail.webhooks, words.as_object_mut()) {
@@ -207,9 +207,9 @@ mod tests {
         readiness.configuration(Some("line 3: no".into()));
         let (ready, detail) = readiness.report();
         assert!(ready, "the last good state is in force");
-        assert_eq!(detail["detail"]["configuration"], "the last good one is in force: line 3: no");
+        assert_eq!(detail["detail"]["configuration"], "using the last good configuration: line 3: no");
         readiness.certificate(SystemTime::now() - Duration::from_secs(1));
-        assert!(!readiness.report().0, "nobody can talk to a server whose certificate has expired");
+        assert!(!readiness.report().0, "no client can connect to a server whose certificate has expired");
         readiness.certificate(SystemTime::now() + Duration::from_secs(60));
         readiness.stop();
         assert_eq!(readiness.report().1["state"], "stopping");
@@ -257,7 +257,7 @@ mod tests {
         readiness.certificate_fault("forbidden".into());
         let (ready, detail) = readiness.report();
         assert!(!ready);
-        assert_eq!(detail["detail"]["certificate"], "there is none yet: forbidden");
+        assert_eq!(detail["detail"]["certificate"], "no certificate yet: forbidden");
         readiness.certificate(SystemTime::now() + Duration::from_secs(60));
         let (ready, detail) = readiness.report();
         assert!(ready);

@@ -70,7 +70,7 @@ pub(super) fn router(shared: &Arc<Shared>) -> std::io::Result<Router> {
         .fallback(|uri: Uri| async move {
             (
                 StatusCode::NOT_FOUND,
-                format!("there is nothing at {}; POST an AdmissionReview to /validate or /mutate\n", uri.path()),
+                format!("unknown path {}; POST an AdmissionReview to /validate or /mutate\n", uri.path()),
             )
         }))
 }
@@ -147,7 +147,7 @@ impl Handler {
         Err(Failure {
             status: StatusCode::INTERNAL_SERVER_ERROR,
             reason: "lookup",
-            message: "the cluster was asked again and again, and there was always more to ask".to_owned(),
+            message: format!("gave up after {ROUNDS} rounds of cluster lookups"),
         })
     }
 
@@ -177,7 +177,7 @@ impl Handler {
         self.judges.submit(user, job).map_err(|Busy| Failure {
             status: StatusCode::TOO_MANY_REQUESTS,
             reason: "share",
-            message: format!("too many expensive requests of user {user:?} are waiting; retry later"),
+            message: format!("too many expensive requests of user {user:?} are queued; retry later"),
         })?;
         let judged = tokio::time::timeout_at(deadline.into(), judged).await.map_err(|_| late())?;
         let (attempt, known) = judged.map_err(|_| panicked())?;
@@ -196,7 +196,11 @@ impl Handler {
             }
             None => false,
         };
-        let why = if answered { "it was not looked up" } else { "the cluster did not answer in time" };
+        let why = if answered {
+            "the lookup was skipped"
+        } else {
+            "the API server did not answer before the deadline of the request"
+        };
         for need in asked {
             facts.fail(need, why);
         }
@@ -208,7 +212,7 @@ impl Handler {
         let too_large = || Failure {
             status: StatusCode::PAYLOAD_TOO_LARGE,
             reason: "too-large",
-            message: format!("the body is larger than {limit} bytes, which is as large as it may be"),
+            message: format!("the body exceeds the limit of {limit} bytes"),
         };
         let size = body.size_hint();
         if size.lower() > limit as u64 {
@@ -249,7 +253,7 @@ impl Handler {
             Err(_) => Err(Failure {
                 status: StatusCode::GATEWAY_TIMEOUT,
                 reason: "deadline",
-                message: "the body was not whole in time: the deadline of the request is about to pass".to_owned(),
+                message: "the body was incomplete at the deadline of the request".to_owned(),
             }),
         }
     }
@@ -264,7 +268,7 @@ impl Handler {
             Ok(Err(Exceeded::Steps | Exceeded::Bytes)) if is_trial => return Ok(None),
             Ok(Ok(judged)) => Ok(judged),
             Ok(Err(Exceeded::Steps | Exceeded::Bytes)) => {
-                let message = "the review takes more work than one request may cost".to_owned();
+                let message = "the review exceeds the limits of one request (steps or memory)".to_owned();
                 return Err(Failure { status: StatusCode::PAYLOAD_TOO_LARGE, reason: "too-large", message });
             }
             Ok(Err(Exceeded::Deadline | Exceeded::Cancelled)) => return Err(late()),
@@ -291,20 +295,16 @@ impl Handler {
     }
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "it is what map_err hands over")]
+#[allow(clippy::needless_pass_by_value, reason = "the signature that map_err needs")]
 fn broken(error: axum::Error) -> Failure {
-    Failure {
-        status: StatusCode::BAD_REQUEST,
-        reason: "broken",
-        message: format!("the body ended before it was whole: {error}"),
-    }
+    Failure { status: StatusCode::BAD_REQUEST, reason: "broken", message: format!("failed to read the body: {error}") }
 }
 
 fn late() -> Failure {
     Failure {
         status: StatusCode::GATEWAY_TIMEOUT,
         reason: "deadline",
-        message: "the request was not judged before its deadline".to_owned(),
+        message: "no decision before the deadline of the request".to_owned(),
     }
 }
 
@@ -326,7 +326,7 @@ fn panicked() -> Failure {
     Failure {
         status: StatusCode::INTERNAL_SERVER_ERROR,
         reason: "panic",
-        message: "the decision failed inside; this is a defect of Portcullis".to_owned(),
+        message: "the decision panicked; this is a bug in Portcullis".to_owned(),
     }
 }
 

@@ -216,11 +216,11 @@ impl Certificates {
         });
         let fault = used.as_ref().err().map(|fault| format!("{}: {fault}", clients.file().display()));
         if let Ok(true) = used {
-            tracing::info!(file = %clients.file().display(), "new client CAs are in use");
+            tracing::info!(file = %clients.file().display(), "reloaded the client CAs");
         }
         if seen.client_ca_fault != fault {
             if let Some(fault) = &fault {
-                tracing::warn!(fault, "the client CAs cannot be used; the last good ones stay in use");
+                tracing::warn!(fault, "failed to reload the client CAs; the last good ones stay in use");
             }
             seen.client_ca_fault.clone_from(&fault);
             shared.readiness.client_ca(fault);
@@ -258,7 +258,7 @@ fn refuse(seen: &mut Seen, found: Option<Pair>, fault: String, shared: &Shared) 
     }
     seen.refused = found;
     shared.metrics.certificate_reloaded(false);
-    tracing::warn!(%fault, "the certificate cannot be used; the last good one stays in use");
+    tracing::warn!(%fault, "failed to load the serving certificate; the last good one stays in use");
     shared.readiness.certificate_fault(fault);
 }
 

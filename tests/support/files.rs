@@ -16,7 +16,7 @@ pub(crate) const CERTIFICATE: &str = "certificate";
 /// The same for configuration, policies and context.
 pub(crate) const CONFIGURATION: &str = "configuration";
 /// What is in a detail whose files are not in use.
-pub(crate) const LAST_GOOD: &str = "the last good one is in ";
+pub(crate) const LAST_GOOD: &str = "using the last good ";
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// An authority whose certificates expire when the test says so.
