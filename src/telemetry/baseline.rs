@@ -118,41 +118,41 @@ impl Default for BaselineMetrics {
 
 impl BaselineMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("leader", "1 if this replica is the one that applies baselines", self.leader.clone());
+        registry.register("leader", "1 if this replica is the leader that applies baselines", self.leader.clone());
         let baseline = registry.sub_registry_with_prefix("baseline");
-        baseline.register("reconciles", "Namespaces that were looked at, by what came of it", self.reconciles.clone());
+        baseline.register("reconciles", "Reconciled namespaces, by result", self.reconciles.clone());
         baseline.register_with_unit(
             "reconcile_duration",
-            "Time that namespaces took in which there was something to do",
+            "Duration of the reconciles that wrote or deleted objects",
             Unit::Seconds,
             self.duration.clone(),
         );
-        baseline.register("writes", "Requests to the API server that write, by what they write", self.writes.clone());
+        baseline.register("writes", "Write requests to the API server, by kind of write", self.writes.clone());
         baseline.register(
             "namespaces",
-            "Namespaces that are due a baseline, by how far they are; those that are due none since nobody asked /mutate for their labels",
+            "Namespaces that get a baseline, by state; unlabelled: created without a call of /mutate, they get none",
             self.namespaces.clone(),
         );
-        baseline.register("queued", "Namespaces that wait to be looked at", self.queued.clone());
+        baseline.register("queued", "Namespaces in the reconcile queue", self.queued.clone());
         baseline.register(
             "kept_policies",
-            "Cluster-wide policies of a policy set that is not configured any more, which stay until they are deleted",
+            "Cluster-wide policies of a former policy set that are still in force",
             self.kept.clone(),
         );
         baseline.register(
             "another_controller",
-            "1 if this controller does nothing because the one of another installation works in this cluster",
+            "1 if the controller of another installation is active and this one does nothing",
             self.rival.clone(),
         );
         let hatch = registry.sub_registry_with_prefix("hatch");
         hatch.register(
             "open_since_timestamp_seconds",
-            "Since when the hatch of a namespace is open, in seconds since 1970",
+            "Time at which the hatch of a namespace was opened, in seconds since 1970",
             self.hatches.clone(),
         );
         hatch.register(
             "changes",
-            "Hatches that were opened and closed: many are somebody and GitOps who undo each other's work",
+            "Opened and closed hatches; a high rate means that GitOps reverts a user",
             self.hatch_changes.clone(),
         );
     }
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn a_hatch_has_a_series_as_long_as_it_is_open() {
         let metrics = Metrics::default();
-        assert!(!metrics.text().contains("portcullis_leader"), "where no controller runs, nobody could lead");
+        assert!(!metrics.text().contains("portcullis_leader"), "without a controller no replica can lead");
         let baseline = metrics.baseline.clone();
         baseline.hatch("shop", Some(1_700_000_000));
         baseline.leads(true);

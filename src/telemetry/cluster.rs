@@ -45,25 +45,17 @@ pub enum Lookup {
 impl ClusterMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         let watch = registry.sub_registry_with_prefix("watch");
-        watch.register(
-            "synced",
-            "1 if the watch of a kind has told all there is and goes on, 0 if it has not or is lost",
-            self.synced.clone(),
-        );
-        watch.register("failures", "How often the watch of a kind was lost, or did not begin", self.failures.clone());
+        watch.register("synced", "1 if the watch of a kind is synced, 0 if it is syncing or lost", self.synced.clone());
+        watch.register("failures", "Failures of the watch of a kind", self.failures.clone());
         let view = registry.sub_registry_with_prefix("view");
-        view.register("objects", "Objects that decisions know of", self.objects.clone());
-        view.register(
-            "unreadable",
-            "Objects of the cluster that cannot be read, and count for nothing",
-            self.unreadable.clone(),
-        );
+        view.register("objects", "Objects in the cache", self.objects.clone());
+        view.register("unreadable", "Objects that cannot be parsed and are ignored", self.unreadable.clone());
         view.register(
             "last_event_timestamp_seconds",
-            "When a watch last told of a change, in seconds since 1970",
+            "Time of the last watch event, in seconds since 1970",
             self.last_event.clone(),
         );
-        registry.register("lookups", "Questions to the cluster in the course of requests", self.lookups.clone());
+        registry.register("lookups", "Lookups in the cluster during admission requests", self.lookups.clone());
     }
 
     /// Creates the series of lookups. A series that begins with its first event hides that event from `increase()`.

@@ -93,7 +93,7 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("portcullis");
-        registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register("build", "Version of this server", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let metrics = Self {
             baseline: BaselineMetrics::default(),
             requests: Family::default(),
@@ -112,33 +112,37 @@ impl Default for Metrics {
         };
         metrics.configuration_good.set(1);
         let admission = registry.sub_registry_with_prefix("admission");
-        admission.register("requests", "Reviews that were answered", metrics.requests.clone());
+        admission.register("requests", "Answered admission reviews", metrics.requests.clone());
         admission.register_with_unit(
             "duration",
-            "Time from the whole body to the answer",
+            "Time from the complete request body to the response",
             Unit::Seconds,
             metrics.durations.clone(),
         );
-        admission.register("findings", "What rules found, by what follows from it", metrics.findings.clone());
-        admission.register("refused", "Requests that were not answered as reviews", metrics.refused.clone());
-        admission.register("in_flight", "Requests that are being answered now", metrics.in_flight.clone());
-        registry.register("connections", "Connections that are open now", metrics.connections.clone());
+        admission.register("findings", "Findings, by rule and action", metrics.findings.clone());
+        admission.register("refused", "Requests that got an HTTP error instead of a review", metrics.refused.clone());
+        admission.register("in_flight", "Requests in flight", metrics.in_flight.clone());
+        registry.register("connections", "Open connections", metrics.connections.clone());
         let configuration = registry.sub_registry_with_prefix("configuration");
         configuration.register(
             "reloads",
-            "Attempts to read changed configuration, policies or context",
+            "Reloads of changed configuration, policies or context, by result",
             metrics.configuration_reloads.clone(),
         );
         configuration.register(
             "good",
-            "1 if what is in the files is in force, 0 if they are broken and the last good state is",
+            "1 if the files are in force, 0 if they are invalid and the last good state is in force",
             metrics.configuration_good.clone(),
         );
         let certificate = registry.sub_registry_with_prefix("certificate");
-        certificate.register("reloads", "Attempts to read a changed certificate", metrics.certificate_reloads.clone());
+        certificate.register(
+            "reloads",
+            "Reloads of a changed certificate, by result",
+            metrics.certificate_reloads.clone(),
+        );
         certificate.register(
             "expiry_timestamp_seconds",
-            "When the serving certificate expires, in seconds since 1970",
+            "Expiry time of the serving certificate, in seconds since 1970",
             metrics.certificate_expiry.clone(),
         );
         metrics.cluster.register(&mut registry);

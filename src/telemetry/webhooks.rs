@@ -43,13 +43,13 @@ impl WebhookMetrics {
         );
         webhooks.register_with_unit(
             "drift",
-            "Time since a webhook configuration has differed from the configuration in force, 0 if it is the same",
+            "Time since a webhook configuration differs from the configuration in force, 0 without a difference",
             Unit::Seconds,
             self.drift.clone(),
         );
         webhooks.register_with_unit(
             "paused",
-            "Time since the annotation portcullis.dev/webhooks-paused stops writes, 0 without the annotation",
+            "Time since the annotation portcullis.dev/webhooks-paused was set, 0 without the annotation",
             Unit::Seconds,
             self.paused.clone(),
         );
