@@ -118,7 +118,7 @@ async fn what_every_cluster_serves_is_never_gone() {
     let absurd = discover(&cluster.client, &whole).await.unwrap();
     assert_eq!(watched(&absurd), WITH_CILIUM);
     let why = &absurd.unclear()["networking.k8s.io"];
-    assert_eq!(why, "NetworkPolicy is not in it, and every cluster serves that");
+    assert_eq!(why, "kind NetworkPolicy is missing, which every cluster serves");
 }
 
 #[tokio::test]

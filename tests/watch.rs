@@ -297,7 +297,7 @@ async fn what_expires_as_soon_as_it_is_listed_is_said_and_nothing_is_forgotten()
             WatchStatus::Lost { why, .. } => Some(why),
             _ => None,
         };
-        assert_eq!(until("the watch is lost", lost).await, "what has just been listed is too old to go on from");
+        assert_eq!(until("the watch is lost", lost).await, "the resource version of the last list has expired");
         assert_eq!((watched.metric("synced"), watched.metric("failures_total")), (Some(0.0), Some(1.0)), "{expiry:?}");
         assert_eq!(watched.known(), ["a", "b"], "a watch that is lost is no empty cluster");
         assert_eq!(watched.running.reports.borrow().unsynced, None, "what was told stays in force");

@@ -146,7 +146,7 @@ async fn a_write_that_fails_is_reported_with_its_reason_and_not_repeated_at_once
     let mut played = Played::new(json!({"name": "portcullis-system", "uid": "u-1"}));
     played.write_status = 403;
     let line = played.keep(true, CA).await;
-    let said = "ValidatingWebhookConfiguration portcullis is missing; writing it failed: no (403) (for 0 s)";
+    let said = "ValidatingWebhookConfiguration portcullis is missing; the write failed: no (403) (for 0 s)";
     assert!(line.starts_with(said), "{line}");
     assert_eq!(played.writes().len(), 4);
 }

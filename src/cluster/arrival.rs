@@ -76,9 +76,9 @@ pub fn read(resource: &ApiResource, owning: &Owning, arriving: &Arriving) -> Arr
             let owned = if object.policies().is_empty() { None } else { owned(owning, arriving, &object.id) };
             Arrival::Read { object: Box::new(object), owned }
         }
-        Ok(Ok(None)) => unreadable("no dialect reads its kind".to_owned()),
+        Ok(Ok(None)) => unreadable("unsupported kind".to_owned()),
         Ok(Err(error)) => unreadable(error.to_string()),
-        Err(_) => unreadable("reading it failed; this is a fault of Portcullis".to_owned()),
+        Err(_) => unreadable("the parser panicked; this is a bug in Portcullis".to_owned()),
     }
 }
 

@@ -20,7 +20,7 @@ const WRITE: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The kubeconfig cannot be used.
-    #[error("kubeconfig {file}")]
+    #[error("failed to load kubeconfig {file}")]
     Kubeconfig {
         /// The file, or the variable that names it.
         file: String,
@@ -29,13 +29,13 @@ pub enum Error {
         source: Box<KubeconfigError>,
     },
     /// A context was requested, but no kubeconfig was found.
-    #[error("there is no kubeconfig to find the context `{0}` in: give one with --kubeconfig")]
+    #[error("no kubeconfig found for context `{0}`; set --kubeconfig")]
     NoKubeconfig(String),
     /// The process runs in a pod, and its service account cannot be used.
-    #[error("the service account of this pod cannot be used (--standalone uses no cluster)")]
+    #[error("failed to load the service account of this pod (--standalone uses no cluster)")]
     ServiceAccount(#[source] InClusterError),
     /// A certificate, a key or an address of the cluster cannot be used.
-    #[error("the client for the API server at {server}")]
+    #[error("failed to create a client for the API server at {server}")]
     Client {
         /// The address.
         server: String,
@@ -145,6 +145,6 @@ mod tests {
     #[tokio::test]
     async fn a_kubeconfig_that_is_not_there_is_an_error() {
         let Err(error) = Cluster::connect(Some(Path::new("/nowhere/kubeconfig")), None).await else { panic!("taken") };
-        assert_eq!(error.to_string(), "kubeconfig /nowhere/kubeconfig");
+        assert_eq!(error.to_string(), "failed to load kubeconfig /nowhere/kubeconfig");
     }
 }

@@ -142,7 +142,7 @@ pub async fn discover(client: &Client, before: &Served) -> Result<Served, String
     for (group, kind) in EVERYWHERE {
         if served.find(group, kind).is_none() {
             let name = if group.is_empty() { "core" } else { group };
-            served.unclear.insert(name.to_owned(), format!("{kind} is not in it, and every cluster serves that"));
+            served.unclear.insert(name.to_owned(), format!("kind {kind} is missing, which every cluster serves"));
             if let Some(known) = before.find(group, kind) {
                 served.insert(known.clone(), before.is_namespaced(group, kind));
             }
@@ -157,7 +157,7 @@ async fn readiness(client: &Client) -> Result<(), String> {
     match tokio::time::timeout(PATIENCE, client.request_text(request)).await {
         // If this request is forbidden, discovery continues without it.
         Ok(Err(kube::Error::Api(status))) if status.code >= 500 => {
-            Err(format!("the API server says that it is not ready ({})", status.code))
+            Err(format!("the API server is not ready (HTTP {})", status.code))
         }
         Ok(Err(kube::Error::Api(_)) | Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(words(&error)),

@@ -151,7 +151,7 @@ impl Feed {
             }
             Event::Resumed => {
                 if matches!(watched.status, WatchStatus::Lost { .. }) {
-                    tracing::info!(kind = name, "the watch goes on");
+                    tracing::info!(kind = name, "watch resumed");
                     watched.status = WatchStatus::Synced;
                 }
                 false
@@ -160,7 +160,7 @@ impl Feed {
                 // The watch fails at each attempt. The same reason is logged once.
                 match &watched.status {
                     WatchStatus::Syncing(Some(before)) | WatchStatus::Lost { why: before, .. } if *before == why => {}
-                    _ => tracing::warn!(kind = name, %why, "the watch is lost"),
+                    _ => tracing::warn!(kind = name, %why, "watch lost"),
                 }
                 watched.status = match &watched.status {
                     WatchStatus::Syncing(_) => WatchStatus::Syncing(Some(why)),
@@ -194,7 +194,7 @@ impl Feed {
                 self.view.remove(&id);
                 let is_news = watched.unreadable.get(&id) != Some(&why);
                 if is_news && watched.unreadable.len() < REMEMBERED {
-                    tracing::warn!(object = %id, %why, "an object of the cluster cannot be read, and counts for nothing");
+                    tracing::warn!(object = %id, %why, "ignoring an object that cannot be parsed");
                     watched.unreadable.insert(id, why);
                 }
             }

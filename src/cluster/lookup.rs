@@ -129,8 +129,7 @@ impl LiveLookup {
     async fn reviewed(&self, key: &Key) -> Result<bool, String> {
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
         let answer = api.create(&PostParams::default(), &review(key)).await;
-        let status =
-            answer.map_err(|error| words(&error))?.status.ok_or("the access review came back without an answer")?;
+        let status = answer.map_err(|error| words(&error))?.status.ok_or("the SubjectAccessReview has no status")?;
         Ok(status.allowed && status.denied != Some(true))
     }
 

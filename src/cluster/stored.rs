@@ -52,9 +52,9 @@ impl StoredReads {
         namespace: Option<&str>,
     ) -> Result<Vec<Object>, String> {
         if self.paused().is_some_and(|until| until > Instant::now()) {
-            return Err("a read failed a moment ago".to_owned());
+            return Err("reads are paused after a failed read".to_owned());
         }
-        let running = Running::start(&self.running).ok_or("too many reads at once")?;
+        let running = Running::start(&self.running).ok_or("too many concurrent reads")?;
         let reads = async {
             let mut reads = Vec::new();
             for resource in served.watched() {
@@ -86,7 +86,11 @@ impl StoredReads {
                     Arrival::Read { object, .. } => Some(*object),
                     // The watch reports unreadable objects.
                     Arrival::Unreadable { why, .. } => {
-                        tracing::debug!(name = arriving.name_any(), why, "a stored object cannot be read");
+                        tracing::debug!(
+                            name = arriving.name_any(),
+                            why,
+                            "ignoring a stored object that cannot be parsed"
+                        );
                         None
                     }
                 }
@@ -136,8 +140,11 @@ mod tests {
         served.insert(resource, true);
         let reads = StoredReads::default();
         let failure = reads.read(&client, &served, Some("shop")).await.unwrap_err();
-        assert_ne!(failure, "a read failed a moment ago");
-        assert_eq!(reads.read(&client, &served, Some("shop")).await.unwrap_err(), "a read failed a moment ago");
+        assert_ne!(failure, "reads are paused after a failed read");
+        assert_eq!(
+            reads.read(&client, &served, Some("shop")).await.unwrap_err(),
+            "reads are paused after a failed read"
+        );
         assert_eq!(reads.running.load(Ordering::Relaxed), 0);
     }
 

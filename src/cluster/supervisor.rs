@@ -54,7 +54,7 @@ pub fn run(
 ) -> Running {
     metrics.begin();
     let (views, view_receiver) = watch::channel(Arc::default());
-    let waiting = "nothing is known of the cluster yet".to_owned();
+    let waiting = "the watches are starting".to_owned();
     let (reports, report_receiver) = watch::channel(Report { unsynced: Some(waiting), ..Report::default() });
     let (supervisor, events) = Supervisor::new(cluster.clone(), owning, metrics, views, reports);
     let task = tokio::spawn(async move {
@@ -118,7 +118,7 @@ impl Supervisor {
             doubt,
             metrics,
             owning,
-            discovery: Some("the cluster was not asked yet".to_owned()),
+            discovery: Some("not attempted yet".to_owned()),
             is_synced: false,
             views,
             reports,
@@ -149,7 +149,7 @@ impl Supervisor {
                 }
                 // Without this watch, changes would go unnoticed, and the view would look as if nothing changed.
                 Some(Err(error)) = self.tasks.join_next() => if error.is_panic() {
-                    tracing::error!(%error, "a watch broke off, which is a fault of Portcullis");
+                    tracing::error!(%error, "a watch task panicked; this is a bug in Portcullis");
                     return;
                 },
                 Some(served) = discovered.recv() => is_new |= self.discovered(served),
@@ -194,7 +194,7 @@ impl Supervisor {
             Ok(served) => served,
             Err(why) => {
                 if self.discovery.replace(why.clone()).is_none_or(|before| before != why) {
-                    tracing::warn!(%why, "it cannot be found out what the cluster serves");
+                    tracing::warn!(%why, "discovery failed");
                 }
                 // If the API server is gone, the watches are silent too, which looks as if nothing changed.
                 self.doubt.send_replace(());
@@ -217,7 +217,7 @@ impl Supervisor {
             }
         }
         for name in &gone {
-            tracing::info!(kind = &**name, "it is not watched any more: it is not served, or served by another name");
+            tracing::info!(kind = &**name, "stopped the watch; the API server no longer serves this kind");
             self.watches.remove(name);
             self.feed.unwatch(name);
             self.metrics.unwatch(name);
@@ -246,7 +246,7 @@ impl Supervisor {
         }
         for (group, why) in served.unclear() {
             if before.unclear().get(group).is_none() {
-                tracing::warn!(%group, %why, "it cannot be found out what is in this group");
+                tracing::warn!(%group, %why, "discovery of an API group failed");
             }
         }
     }
@@ -270,7 +270,7 @@ impl Supervisor {
 
     /// Restarts all watches, because the configuration changes how policies of the controller are recognized.
     fn begin_again(&mut self) {
-        tracing::info!("the configuration names the controller's policies in another way: they are read again");
+        tracing::info!("the configuration changed the labels of baseline policies; restarting all watches");
         let served = self.cluster.served.load_full();
         for resource in served.watched() {
             self.begin(name(&resource.group, &resource.kind).into(), resource.clone());
@@ -290,7 +290,7 @@ impl Supervisor {
             self.is_synced = true;
             self.views.send_replace(Arc::new(self.feed.view().clone()));
             self.count();
-            tracing::info!(watches = watches.len(), "every watch has told what is in the cluster");
+            tracing::info!(watches = watches.len(), "all watches are synced");
         }
         let report = Report {
             unsynced,
@@ -312,13 +312,13 @@ impl Supervisor {
     /// Returns the reason why the view is not complete yet, if it is not.
     fn missing(&self, served: &Served, watches: &BTreeMap<String, WatchStatus>) -> Option<String> {
         if let Some(why) = &self.discovery {
-            return Some(format!("it is not known what the cluster serves: {why}"));
+            return Some(format!("discovery of API groups: {why}"));
         }
         if let Some((group, why)) = served.missing() {
-            return Some(format!("it is not known what is in the group {group}: {why}"));
+            return Some(format!("discovery of API group {group}: {why}"));
         }
         let late = watches.iter().find_map(|(name, status)| match status {
-            WatchStatus::Syncing(Some(why)) => Some(format!("the watch of {name} does not begin: {why}")),
+            WatchStatus::Syncing(Some(why)) => Some(format!("failed to start the watch of {name}: {why}")),
             _ => None,
         });
         let waits = || {

@@ -104,7 +104,7 @@ impl Watch {
                 End::TooOld => {
                     version = None;
                     expired += 1;
-                    let why = "what has just been listed is too old to go on from".to_owned();
+                    let why = "the resource version of the last list has expired".to_owned();
                     if expired > 1 && self.tell(Event::Lost(why)).await.is_err() {
                         return;
                     }
@@ -132,7 +132,7 @@ impl Watch {
             if page.continue_token.is_none() {
                 self.tell(Event::End).await?;
                 let version = list.metadata.resource_version.filter(|version| !version.is_empty());
-                return version.ok_or_else(|| End::Failed("the list says no version to go on from".to_owned()));
+                return version.ok_or_else(|| End::Failed("the list has no resource version".to_owned()));
             }
         }
     }

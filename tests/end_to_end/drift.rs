@@ -102,7 +102,7 @@ pub(crate) fn deleted_configurations_come_back(cluster: &mut Installation) {
     bad_policies_are_denied(cluster);
     cluster.until("every replica is content", are_ok);
     cluster.until("an Event says so", |cluster| {
-        let said = "ValidatingWebhookConfiguration portcullis is missing. Portcullis has written it";
+        let said = "ValidatingWebhookConfiguration portcullis is missing. Portcullis wrote it";
         events(cluster, "WebhooksWritten")
             .iter()
             .any(|(kind, note)| kind == "ValidatingWebhookConfiguration" && note == said)

@@ -582,7 +582,7 @@ pub(crate) fn a_crd_that_is_gone_is_watched_no_more(cluster: &mut Installation) 
         assert_eq!((status, &answer["detail"]["cluster"]), (200, &json!("ok")), "{answer}");
         assert_eq!(answer["detail"]["watches"][WIDE], Value::Null, "{answer}");
         assert_eq!(answer["detail"]["watches"]["CiliumNetworkPolicy"], "synced", "its group is still there: {answer}");
-        assert!(replica.log().contains("it is not watched any more"), "{}", replica.log());
+        assert!(replica.log().contains("stopped the watch"), "{}", replica.log());
     }
     denied(&asks(cluster), POLICIES, "dns-blocked", "spec.egress");
 }
@@ -687,7 +687,7 @@ pub(crate) fn another_replica_takes_over(cluster: &mut Installation) {
     let start = Instant::now();
     let opened = cluster.portcullis(&["hatch", "open", "handed-over", "--reason", "an outage", "--for", "1h"]);
     assert_eq!(opened.code, 0, "it waits for another replica: {}", opened.err);
-    assert!(opened.err.contains("another replica takes over when its Lease has expired"), "{}", opened.err);
+    assert!(opened.err.contains("another replica takes over when its Lease expires"), "{}", opened.err);
     let closed = cluster.portcullis(&["hatch", "close", "handed-over"]);
     assert_eq!(closed.code, 0, "{}", closed.err);
     applied(cluster, "after-the-leader");

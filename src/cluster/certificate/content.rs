@@ -76,17 +76,15 @@ pub(super) enum Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Made => f.write_str("a new CA and a serving certificate"),
+            Self::Made => f.write_str("created a CA and a serving certificate"),
             Self::Replaced(why) => {
-                write!(f, "a new CA and a serving certificate, since the CA could not be used: {why}")
+                write!(f, "created a new CA and a serving certificate, because the CA was unusable: {why}")
             }
-            Self::Restored => f.write_str("what was in it before, which was gone"),
-            Self::Renewed(why) => write!(f, "a new serving certificate, since {why}"),
-            Self::Announced => f.write_str("a next CA, which will sign when every webhook trusts it"),
+            Self::Restored => f.write_str("restored the last known content"),
+            Self::Renewed(why) => write!(f, "created a serving certificate: {why}"),
+            Self::Announced => f.write_str("created the next CA, which signs once every webhook trusts it"),
             Self::Switched => f.write_str("the next CA signs from now on"),
-            Self::Forgotten => {
-                f.write_str("the CA before is not trusted any more, since its last certificate has expired")
-            }
+            Self::Forgotten => f.write_str("removed the previous CA, because its last certificate has expired"),
         }
     }
 }
@@ -196,12 +194,12 @@ fn previous(data: &Data) -> Option<(String, String)> {
 
 /// Returns a CA that can sign now, or the reason why it cannot.
 fn authority(data: &Data, keys: (&str, &str), now: SystemTime) -> Result<Pem, String> {
-    let pem = pair(data, keys).ok_or_else(|| format!("{} and {} are not both there", keys.0, keys.1))?;
+    let pem = pair(data, keys).ok_or_else(|| format!("{} or {} is missing", keys.0, keys.1))?;
     let facts = Facts::of_pair(&pem).map_err(|error| error.to_string())?;
     match facts {
-        Facts { is_ca: false, .. } => Err("it is no CA".to_owned()),
-        Facts { not_after, .. } if not_after <= now => Err("it has expired".to_owned()),
-        Facts { not_before, .. } if not_before > now => Err("it is not valid yet; compare the clocks".to_owned()),
+        Facts { is_ca: false, .. } => Err("not a CA certificate".to_owned()),
+        Facts { not_after, .. } if not_after <= now => Err("expired".to_owned()),
+        Facts { not_before, .. } if not_before > now => Err("not valid yet; check the clocks".to_owned()),
         _ => Ok(pem),
     }
 }
@@ -210,20 +208,20 @@ fn authority(data: &Data, keys: (&str, &str), now: SystemTime) -> Result<Pem, St
 fn unfit(ca: &Pem, leaf: &Pem, now: &Circumstances<'_>) -> Option<String> {
     let facts = match Facts::of_pair(leaf) {
         Ok(facts) => facts,
-        Err(error) => return Some(format!("the one that was there cannot be used: {error}")),
+        Err(error) => return Some(format!("the old one is unusable: {error}")),
     };
     if let Some(name) = now.names.iter().find(|name| !facts.names.contains(name)) {
-        return Some(format!("the one that was there is not for {name}"));
+        return Some(format!("the old one lacks the name {name}"));
     }
     if facts.not_before > now.now {
-        return Some("the one that was there is not valid yet; compare the clocks".to_owned());
+        return Some("the old one is not valid yet; check the clocks".to_owned());
     }
     if facts.is_old(now.now) {
-        return Some("two thirds of the life of the one before are over".to_owned());
+        return Some("two thirds of the lifetime of the old one have passed".to_owned());
     }
     pki::signs(&ca.certificate, &leaf.certificate)
         .err()
-        .map(|error| format!("the one that was there is not of this CA: {error}"))
+        .map(|error| format!("the old one is not signed by this CA: {error}"))
 }
 
 fn new_authority(now: SystemTime) -> Result<Pem, pki::Error> {
@@ -312,7 +310,7 @@ mod tests {
         let (after, changes) = tend(&content.data(), start() + 61 * DAY);
         assert!(is_renewed(&changes, "two thirds"), "{changes:?}");
         assert!(after.ca == content.ca && after.leaf != content.leaf);
-        assert_eq!(after.bundle(), content.bundle(), "nobody has to trust anything new");
+        assert_eq!(after.bundle(), content.bundle(), "the webhooks need not trust a new CA");
         assert_eq!(Facts::of(&after.leaf.certificate).unwrap().not_after, start() + 151 * DAY);
     }
 
@@ -323,7 +321,7 @@ mod tests {
             Content::tend(&data, None, &Circumstances { now: start(), names, trusted: None, notice: NOTICE }).unwrap().1
         };
         let more = [names(), vec!["webhook.example.com".to_owned()]].concat();
-        assert!(is_renewed(&tend(&more), "is not for webhook.example.com"));
+        assert!(is_renewed(&tend(&more), "lacks the name webhook.example.com"));
         assert_eq!(tend(&names()[..1]), []);
     }
 
@@ -370,7 +368,7 @@ mod tests {
         assert!(Some(&after.ca) == announced.next.as_ref());
         pki::signs(&after.ca.certificate, &after.leaf.certificate).unwrap();
         let (_, changes) = tend(&fresh().data(), start() + 1826 * DAY);
-        assert_eq!(changes, [Change::Replaced("it has expired".to_owned())]);
+        assert_eq!(changes, [Change::Replaced("expired".to_owned())]);
     }
 
     #[test]
@@ -389,8 +387,8 @@ mod tests {
             data
         };
         for (data, why) in [
-            (with("tls.crt", "none"), "cannot be used"),
-            (with("tls.key", ""), "cannot be used"),
+            (with("tls.crt", "none"), "is unusable"),
+            (with("tls.key", ""), "is unusable"),
             (with("tls.key", &other.leaf.key), "does not belong"),
         ] {
             let (after, changes) = tend(&data, start());
@@ -399,7 +397,7 @@ mod tests {
         }
         let mut foreign = content.data();
         foreign.extend(other.data().into_iter().filter(|(key, _)| key.starts_with("tls.")));
-        assert!(is_renewed(&tend(&foreign, start()).1, "not of this CA"));
+        assert!(is_renewed(&tend(&foreign, start()).1, "not signed by this CA"));
 
         for (data, why) in [
             (with("ca.crt", "none"), "no certificate"),
@@ -429,7 +427,7 @@ mod tests {
         let minutes = Duration::from_secs(50 * 60);
         assert_eq!(tend(&data, start() - minutes).1, [], "it was made by a clock that is ahead");
         let (_, changes) = tend(&data, start() - DAY);
-        assert!(matches!(&*changes, [Change::Replaced(why)] if why.contains("compare the clocks")), "{changes:?}");
+        assert!(matches!(&*changes, [Change::Replaced(why)] if why.contains("check the clocks")), "{changes:?}");
         // A certificate from a clock that runs behind is accepted by clocks that are right.
         let behind = tend(&Data::new(), start() - DAY).0;
         assert_eq!(tend(&behind.data(), start()).1, []);

@@ -81,13 +81,13 @@ pub enum KeepError {
     #[error(transparent)]
     Make(#[from] pki::Error),
     /// Other clients changed the object at each attempt.
-    #[error("the Secret {0} changes faster than it can be read")]
+    #[error("{} changed during each of {} attempts", .0, ATTEMPTS)]
     Busy(String),
     /// The Secret holds a key that Portcullis did not create.
-    #[error("the Secret {0} holds a key that Portcullis did not make, and it is left as it is: name another one")]
+    #[error("Secret {0} holds a key that Portcullis did not create; choose another name")]
     Foreign(String),
     /// The API server did not answer in time.
-    #[error("the API server has not answered for {} s", PATIENCE.as_secs())]
+    #[error("the API server did not answer within {} s", PATIENCE.as_secs())]
     Silence,
 }
 
@@ -142,7 +142,7 @@ impl CertificateKeeper {
                     // The same error is logged once.
                     let text = error.to_string();
                     if text != complaint {
-                        tracing::error!(%error, "the serving certificate cannot be looked after; trying again");
+                        tracing::error!(%error, "failed to maintain the serving certificate; retrying");
                         complaint = text;
                     }
                     let wait = again;
@@ -164,9 +164,9 @@ impl CertificateKeeper {
     ) -> Result<Content, KeepError> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let secret = format!("{}/{}", self.namespace, self.name);
-        let fault = |doing: &str| cluster_fault(format!("{doing} the Secret {secret}"));
+        let fault = |doing: &str| cluster_fault(format!("failed to {doing} Secret {secret}"));
         for _ in 0..ATTEMPTS {
-            let found = secrets.get_opt(&self.name).await.map_err(fault("reading"))?;
+            let found = secrets.get_opt(&self.name).await.map_err(fault("read"))?;
             let data: Data = found
                 .iter()
                 .flat_map(|secret| secret.data.iter().flatten())
@@ -196,18 +196,18 @@ impl CertificateKeeper {
                 Ok(_) => {
                     for change in &changes {
                         match change {
-                            Change::Replaced(_) => tracing::error!(secret, %change, "stored"),
-                            _ => tracing::info!(secret, %change, "stored"),
+                            Change::Replaced(_) => tracing::error!(secret, %change, "updated the Secret"),
+                            _ => tracing::info!(secret, %change, "updated the Secret"),
                         }
                     }
                     return Ok(content);
                 }
                 // Another replica wrote the Secret. Its content is as good.
                 Err(kube::Error::Api(status)) if [CONFLICT, NOT_FOUND].contains(&status.code) && !is_gone(&status) => {}
-                Err(error) => return Err(fault("writing")(error)),
+                Err(error) => return Err(fault("write")(error)),
             }
         }
-        Err(KeepError::Busy(secret))
+        Err(KeepError::Busy(format!("Secret {secret}")))
     }
 
     /// Returns the Secret to store. Keys that Portcullis does not manage stay.
@@ -264,9 +264,9 @@ impl CertificateKeeper {
         K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
     {
         let configuration = format!("{}/{}", K::kind(&()), self.webhooks);
-        let fault = |doing: &str| cluster_fault(format!("{doing} {configuration}"));
+        let fault = |doing: &str| cluster_fault(format!("failed to {doing} {configuration}"));
         for _ in 0..ATTEMPTS {
-            let Some(found) = api.get_opt(&self.webhooks).await.map_err(fault("reading"))? else { return Ok(false) };
+            let Some(found) = api.get_opt(&self.webhooks).await.map_err(fault("read"))? else { return Ok(false) };
             let stale: Vec<Value> = webhooks(&found)
                 .into_iter()
                 .filter(|(_, client)| client.ca_bundle.as_ref() != Some(bundle))
@@ -282,11 +282,11 @@ impl CertificateKeeper {
             let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
             match api.patch(&self.webhooks, &parameters, &patch).await {
                 Ok(_) => {
-                    tracing::info!(configuration, webhooks = stale.len(), "the webhooks trust this server's CA");
+                    tracing::info!(configuration, webhooks = stale.len(), "wrote the CA into the webhooks");
                     return Ok(true);
                 }
                 Err(kube::Error::Api(status)) if [CONFLICT, NOT_FOUND].contains(&status.code) => {}
-                Err(error) => return Err(fault("writing")(error)),
+                Err(error) => return Err(fault("write")(error)),
             }
         }
         Err(KeepError::Busy(configuration))

@@ -132,7 +132,7 @@ impl WebhookKeeper {
             let check = tokio::time::timeout(CHECK_TIMEOUT, self.check(&mut configurations, &mut paused));
             let Some(checked) = end.run_until_cancelled(check).await else { return };
             if checked.is_err() {
-                let late = format!("the API server has not answered for {} s", CHECK_TIMEOUT.as_secs());
+                let late = format!("the API server did not answer within {} s", CHECK_TIMEOUT.as_secs());
                 self.track(&mut configurations, &Status::Unknown(late));
             }
             for configuration in &configurations {
@@ -162,7 +162,7 @@ impl WebhookKeeper {
         let home = match home {
             Ok(home) => home.as_ref().map(Home::of),
             Err(error) => {
-                let why = format!("namespace {} cannot be read: {}", self.namespace, words(&error));
+                let why = format!("failed to read namespace {}: {}", self.namespace, words(&error));
                 self.track(configurations, &Status::Unknown(why));
                 return;
             }
@@ -176,7 +176,7 @@ impl WebhookKeeper {
                 }
                 Err(error) => {
                     let why =
-                        format!("{} {} cannot be read: {}", configuration.resource.kind, self.name, words(&error));
+                        format!("failed to read {} {}: {}", configuration.resource.kind, self.name, words(&error));
                     self.track(std::slice::from_mut(configuration), &Status::Unknown(why));
                 }
             }
@@ -240,10 +240,12 @@ impl WebhookKeeper {
                     writes,
                     "wrote the webhook configuration"
                 );
-                let mut note = format!("{kind} {} {difference}. Portcullis has written it", self.name);
+                let mut note = format!("{kind} {} {difference}. Portcullis wrote it", self.name);
                 if is_contested {
-                    note =
-                        format!("{note}. Another writer keeps reverting it ({writes} writes); writes are delayed now");
+                    note = format!(
+                        "{note}. Another writer keeps reverting it ({writes} writes); further writes are delayed by a \
+                         backoff"
+                    );
                 }
                 let reason = if is_contested { "WebhooksContested" } else { "WebhooksWritten" };
                 let of = (kind.as_str(), self.name.as_str(), written.uid());

@@ -51,7 +51,7 @@ impl Status {
             }
         };
         Some(match failure {
-            Some(why) => format!("{difference}; writing it failed: {why}"),
+            Some(why) => format!("{difference}; the write failed: {why}"),
             None => difference,
         })
     }
@@ -84,12 +84,12 @@ impl Tracked {
             (_, Some(difference)) => {
                 tracing::warn!(configuration = kind, name, difference, "the webhook configuration differs");
             }
-            (Status::Unknown(why), _) => tracing::warn!(why, "the webhook configuration cannot be compared"),
+            (Status::Unknown(why), _) => tracing::warn!(why, "failed to compare the webhook configuration"),
             _ if self.status.is_some() => {
                 tracing::info!(
                     configuration = kind,
                     name,
-                    "the webhook configuration is as the configuration in force"
+                    "the webhook configuration matches the configuration in force"
                 );
             }
             _ => {}
@@ -181,7 +181,7 @@ mod tests {
         assert!(tracked.set(missing().with_failure("forbidden"), KIND, "portcullis"));
         assert_eq!((tracked.word(), tracked.since), ("missing", Some(since)));
         assert!(tracked.age() > Duration::ZERO);
-        assert_eq!(tracked.difference().unwrap(), "is missing; writing it failed: forbidden");
+        assert_eq!(tracked.difference().unwrap(), "is missing; the write failed: forbidden");
         assert!(tracked.set(Status::Same, KIND, "portcullis"));
         assert_eq!(tracked.age(), Duration::ZERO);
     }
