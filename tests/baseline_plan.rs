@@ -183,7 +183,7 @@ fn kube_system_and_our_own_namespace_get_nothing_whatever_is_configured() {
 #[test]
 fn a_namespace_that_is_excluded_by_now_does_not_go_on_waiting() {
     let catalogue = catalogue();
-    let unmark = "unmark not applied: the namespace is of the platform, or excluded";
+    let unmark = "unmark not applied: platform or excluded namespace";
     for name in ["kube-system", "default"] {
         let plan = plan(&catalogue, name, &facts(&[PENDING, STANDARD], Vec::new()), &[], Timestamp::UNIX_EPOCH);
         assert_eq!(words(&catalogue, &plan), [unmark], "{name}");
@@ -199,7 +199,7 @@ fn a_namespace_that_is_excluded_by_now_says_that_nobody_looks_after_it() {
     let mut facts = facts(&[applied, STANDARD], stored(&catalogue, &["deny", "out"]));
     let steps =
         |facts: &NamespaceFacts| words(&catalogue, &plan(&catalogue, "default", facts, &[], Timestamp::UNIX_EPOCH));
-    let status = "not looked after: the namespace is of the platform, or excluded";
+    let status = "not reconciled: platform or excluded namespace";
     assert_eq!(steps(&facts), [format!("say {status}")]);
     facts.annotations = [("network-policy.portcullis.dev/baseline-status", status)].into_iter().collect();
     assert_eq!(steps(&facts), Vec::<String>::new(), "it is said once");
@@ -587,7 +587,7 @@ fn where_no_policy_of_the_cluster_selects_a_namespace_nothing_says_that_it_has_a
             (words(&catalogue, &plan), plan.standing)
         };
         assert_eq!(of(&[]), (Vec::new(), Standing::NotDue), "{set}");
-        let unmark = "unmark not applied: no policy of the cluster selects this namespace";
+        let unmark = "unmark not applied: no cluster-wide policy selects this namespace";
         assert_eq!(
             of(&[(PENDING.0, "applied")]),
             (vec![unmark.to_owned()], Standing::NotDue),

@@ -141,7 +141,7 @@ fn policies_of_the_cluster_get_no_finding_and_follow_the_domain_of_the_labels() 
         }
         // Policies for a domain that nobody's labels have would select nothing.
         let stale = PolicySet::shipped("network-policy.portcullis.dev").unwrap().check(site).unwrap_err().to_string();
-        assert!(stale.contains("has to be for namespaces with the label `policy.example.com/profile` only"), "{stale}");
+        assert!(stale.contains("must select only namespaces with the label `policy.example.com/profile`"), "{stale}");
     }
 }
 

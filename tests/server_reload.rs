@@ -149,7 +149,7 @@ async fn new_policies_are_put_in_force() {
     until_answer(&server, "/mutate", &namespace, "a label for the baseline", is_patched).await;
     files.write("policies/baseline/q.json", &manifest.to_string());
     let detail = until_detail(&server, CONFIGURATION, "q.json").await;
-    assert!(detail.contains("baseline/q.json: line 1: metadata.namespace: it has to be left out"), "{detail}");
+    assert!(detail.contains("baseline/q.json: line 1: metadata.namespace: must not be set"), "{detail}");
     assert!(is_patched(&server.client.post("/mutate", namespace.clone()).await), "what was in force is in force");
     fs::remove_dir_all(files.path("policies/baseline")).unwrap();
     until_answer(&server, "/mutate", &namespace, "no label", |answer| !is_patched(answer)).await;
@@ -158,7 +158,7 @@ async fn new_policies_are_put_in_force() {
     // Configuration and policies have to fit each other, whichever comes first.
     let more = alone.replace("[standard]", "[standard, open]");
     files.write("portcullis.yaml", &format!("{HEAD}{more}"));
-    let detail = until_detail(&server, CONFIGURATION, "the configuration names `open`").await;
+    let detail = until_detail(&server, CONFIGURATION, "the configuration lists `open`").await;
     assert!(detail.contains("profiles/open"), "{detail}");
     let labels = json!({"network-policy.portcullis.dev/profile": "open"});
     let asks = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": labels}});

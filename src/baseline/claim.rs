@@ -74,7 +74,7 @@ impl Claim {
                 Ok(Attempt::Theirs(other)) => self.report(&other).await,
                 Ok(Attempt::Ours | Attempt::Free) => break,
                 Err(error) => {
-                    tracing::warn!(%error, "the claim of the controller cannot be read");
+                    tracing::warn!(%error, "failed to read the claim of the controller");
                     break;
                 }
             }
@@ -92,11 +92,11 @@ impl Claim {
             }
             Ok(Ok(None)) => true,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the claim of the controller cannot be written");
+                tracing::warn!(%error, "failed to write the claim of the controller");
                 true
             }
             Err(_) => {
-                tracing::warn!("the claim of the controller cannot be written in time");
+                tracing::warn!("timed out writing the claim of the controller");
                 true
             }
         }
@@ -109,8 +109,8 @@ impl Claim {
                 Ok(Ok(Some(other))) => return self.report(&other).await,
                 Ok(Ok(None)) => {}
                 // The Lease still holds among the replicas of this installation.
-                Ok(Err(error)) => tracing::warn!(%error, "the claim of the controller cannot be renewed"),
-                Err(_) => tracing::warn!("the claim of the controller cannot be renewed in time"),
+                Ok(Err(error)) => tracing::warn!(%error, "failed to renew the claim of the controller"),
+                Err(_) => tracing::warn!("timed out renewing the claim of the controller"),
             }
             sleep(jittered(self.pace.claim)).await;
         }
@@ -159,11 +159,11 @@ impl Claim {
         tracing::error!(
             holder = other,
             annotation = CLAIM,
-            "the controller of another installation works in this cluster: this one does nothing"
+            "the controller of another installation is active in this cluster; this one is idle"
         );
         let note = format!(
-            "The controller of Portcullis in namespace {other} works in this cluster, so the one in {} does nothing. Uninstall \
-             one of them; annotation {CLAIM} of namespace {PLACE} names the active one",
+            "The Portcullis controller in namespace {other} is active in this cluster, so the one in {} is idle. \
+             Uninstall one of them; annotation {CLAIM} of namespace {PLACE} names the active one",
             self.home
         );
         self.announcer.say(&self.home, "", true, "AnotherController", note).await;
@@ -174,7 +174,7 @@ impl Claim {
         match timeout(PATIENCE, self.record_installation(lease)).await {
             Ok(Ok(installed)) => installed,
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the time of installation cannot be recorded");
+                tracing::warn!(%error, "failed to record the time of installation");
                 lease
             }
             Err(_) => lease,

@@ -51,7 +51,7 @@ pub(super) fn hold<'a>(
     let sample = names.iter().take(MAX_NAMES).copied().collect::<Vec<_>>().join(", ");
     Some(
         format!(
-            "they still select labelDomain {}, because {} namespaces lack label {label}: {sample}{more}",
+            "labelDomain {} stays in use, because {} namespaces lack label {label}: {sample}{more}",
             domains.join(", "),
             names.len()
         )
@@ -100,11 +100,11 @@ mod tests {
         let (reason, left) = held(&["old.example"]);
         let reason = reason.unwrap();
         assert!(
-            reason.starts_with("they still select labelDomain old.example, because 1 namespaces lack label "),
+            reason.starts_with("labelDomain old.example stays in use, because 1 namespaces lack label "),
             "{reason}"
         );
         assert!(reason.ends_with(": shop"), "{reason}");
-        assert_eq!(left, 1, "the hatch policy is replaced, since nothing would close the old one");
+        assert_eq!(left, 1, "the hatch policy is replaced, because nothing would close the old one");
         let (reason, left) = held(&["old.example", "network-policy.portcullis.dev"]);
         assert!(reason.is_none() && left > 10, "the namespace has both labels");
         assert!(held(&[]).0.is_none(), "it depends on neither");

@@ -12,7 +12,7 @@ pub(super) enum Failure {
     #[error("the cluster does not serve `{0}` `{1}`")]
     NotServed(Box<str>, Box<str>),
     /// Another client or a webhook changes the policy whenever it is written.
-    #[error("{0} is stored otherwise than it is written: a webhook or a controller of somebody else changes it")]
+    #[error("{0} is stored differently than it was written; another webhook or controller changes it")]
     Interfered(ObjectRef),
     /// The API server rejected the request, or did not answer.
     #[error("{doing}: {}", said(source))]
@@ -23,13 +23,13 @@ pub(super) enum Failure {
         source: Box<kube::Error>,
     },
     /// The namespace waits for cluster-wide policies, which failed for this reason.
-    #[error("policies of the cluster: {0}")]
+    #[error("cluster-wide policies: {0}")]
     OfCluster(Box<str>),
     /// The task ended unexpectedly.
-    #[error("a fault of Portcullis: {0}")]
+    #[error("bug in Portcullis: {0}")]
     Fault(Box<str>),
     /// The work timed out.
-    #[error("there was no answer in time")]
+    #[error("timed out")]
     TimedOut,
 }
 
@@ -92,7 +92,7 @@ mod tests {
         assert!(gone(403, "", "NamespaceTerminating"));
         assert!(gone(404, "namespaces", ""));
         assert!(!gone(403, "", "Forbidden"));
-        assert!(!gone(404, "networkpolicies", ""), "a policy that is not there says nothing of its namespace");
+        assert!(!gone(404, "networkpolicies", ""), "a missing policy does not mean that its namespace is gone");
     }
 
     #[test]

@@ -77,8 +77,8 @@ impl Announcer {
         };
         match tokio::time::timeout(PATIENCE, recorder.publish(&event, &reference)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(namespace, reason, %error, "an Event could not be written"),
-            Err(_) => tracing::warn!(namespace, reason, "an Event could not be written in time"),
+            Ok(Err(error)) => tracing::warn!(namespace, reason, %error, "failed to write an Event"),
+            Err(_) => tracing::warn!(namespace, reason, "timed out writing an Event"),
         }
     }
 }

@@ -201,7 +201,7 @@ impl Executor {
             return Ok(());
         }
         self.metrics.wrote("mark");
-        self.patch_namespace(subject, Value::Object(metadata), "marking the namespace").await
+        self.patch_namespace(subject, Value::Object(metadata), "labelling the namespace").await
     }
 
     /// Patches the metadata of the namespace, if its UID is still the same. A patch does not recreate a deleted
@@ -230,7 +230,7 @@ impl Executor {
         let status = cut(format!("failed: {failure}"));
         let is_said = subject.facts.annotations.get(&subject.catalogue.site.status_annotation()) == Some(&status);
         if !is_said && let Err(error) = self.mark(subject, Label::AsItIs, Some(&status)).await {
-            tracing::debug!(namespace = %subject.name, %error, "the status cannot be written");
+            tracing::debug!(namespace = %subject.name, %error, "failed to write the status annotation");
         }
         let (name, uid) = (&subject.name, &subject.facts.uid);
         self.announcer.say(name, uid, true, "BaselineFailed", failure.to_string()).await;

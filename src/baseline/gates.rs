@@ -77,11 +77,11 @@ impl Executor {
         for pod in pods {
             self.metrics.wrote("lift");
             match lift_gate(&self.cluster.client, &subject.name, pod, &gate, FIELD_MANAGER).await {
-                Ok(()) => tracing::debug!(namespace = %subject.name, pod, "lifted the gate"),
+                Ok(()) => tracing::debug!(namespace = %subject.name, pod, "removed the scheduling gate"),
                 // The pod is gone, and does not wait.
                 Err(error) if is_missing(&error) => {}
                 Err(error) => {
-                    first.get_or_insert(Failure::of(format!("lifting the gate of pod {pod}"), error));
+                    first.get_or_insert(Failure::of(format!("removing the scheduling gate of pod {pod}"), error));
                 }
             }
         }

@@ -28,11 +28,11 @@ impl Executor {
             "annotations": {opened: second.to_string()},
         });
         self.metrics.wrote("hatch");
-        self.patch_namespace(subject, metadata, "noting that the hatch is open").await?;
+        self.patch_namespace(subject, metadata, "recording the open hatch").await?;
         self.metrics.hatch_changed("opened");
         let opened_by = live.annotations.as_ref().and_then(|annotations| annotations.get(&site.opened_by_annotation()));
         let opened_by = opened_by.map_or("unknown", String::as_str);
-        tracing::warn!(namespace = %subject.name, reason, %until, opened_by, "a hatch is open");
+        tracing::warn!(namespace = %subject.name, reason, %until, opened_by, "hatch opened");
         let note = format!("Enforcement is switched off until {until} by {opened_by}: {reason}");
         self.announcer.say(&subject.name, &subject.facts.uid, true, "HatchOpened", note).await;
         Ok(())
@@ -49,10 +49,10 @@ impl Executor {
         let is_label_there = labels.get(&site.enforcement_label()) == Some("disabled");
         let why = match site.hatch(&labels, &known, Timestamp::now()) {
             Some(Ok(_)) => return Ok(()),
-            Some(Err(HatchFault::Over(until))) => format!("it was open until {until}"),
-            Some(Err(fault)) => format!("it was {fault}"),
-            None if is_label_there => "the namespace is left alone by now".to_owned(),
-            None => "somebody took its label away".to_owned(),
+            Some(Err(HatchFault::Over(until))) => format!("it expired at {until}"),
+            Some(Err(fault)) => fault.to_string(),
+            None if is_label_there => "the namespace is now a platform or excluded namespace".to_owned(),
+            None => "its label was removed".to_owned(),
         };
         let stale =
             [site.opened_annotation(), site.opened_by_annotation(), site.reason_annotation(), site.until_annotation()];
@@ -76,7 +76,7 @@ impl Executor {
             self.metrics.hatch_changed("closed");
         }
         let opened_by = annotations.get(&site.opened_by_annotation()).map_or("unknown", String::as_str);
-        tracing::warn!(namespace = %subject.name, why, opened_by, "a hatch is closed");
+        tracing::warn!(namespace = %subject.name, why, opened_by, "hatch closed");
         let note = format!("Enforcement is switched on again: {why}");
         self.announcer.say(&subject.name, &subject.facts.uid, false, "HatchClosed", note).await;
         Ok(())

@@ -71,7 +71,7 @@ impl Learner {
                     }
                 }
                 Some(Err(error)) = self.asking.join_next() => {
-                    tracing::error!(%error, "asking what the API server makes of the policies broke off, which is a fault of Portcullis");
+                    tracing::error!(%error, "a dry run task panicked; this is a bug in Portcullis");
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => return self.change(),
             }
@@ -133,7 +133,7 @@ async fn ask_about(executor: &Executor, patience: Duration, entry: Entry) -> Opt
         }
         Err(error) => {
             let object = &entry.id;
-            tracing::warn!(%object, %error, "the API server cannot be asked what it makes of a policy: changes of it are not noticed");
+            tracing::warn!(%object, %error, "dry run of a baseline policy failed; drift in it will not be detected");
             Some(entry)
         }
     }
@@ -248,7 +248,7 @@ mod tests {
         let mut learner = learner(&[Answer::Silence]);
         learner.begin(catalogue("a"));
         learner.begin(catalogue("b"));
-        assert_eq!(learner.asking.len(), 1, "nobody asks about the first one any more");
+        assert_eq!(learner.asking.len(), 1, "no dry run of the first one is left");
         learner.executor.learnt.send(learnt("a", "a")).unwrap();
         learner.executor.learnt.send(learnt("b", "b")).unwrap();
         assert!(learner.changed().await);

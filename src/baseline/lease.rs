@@ -95,8 +95,8 @@ impl Election {
                 None => break,
                 Some(Ok(Ok(Some(lease)))) => self.hold(lease, asked, end, &mut work).await,
                 Some(Ok(Ok(None))) => {}
-                Some(Ok(Err(error))) => tracing::warn!(%error, "the lease cannot be read or taken"),
-                Some(Err(_)) => tracing::warn!("the lease cannot be read or taken in time"),
+                Some(Ok(Err(error))) => tracing::warn!(%error, "failed to read or acquire the Lease"),
+                Some(Err(_)) => tracing::warn!("timed out reading or acquiring the Lease"),
             }
             self.tell();
             end.run_until_cancelled(sleep(jittered(self.terms.retry))).await;
@@ -158,7 +158,7 @@ impl Election {
         W: FnMut(CancellationToken, Option<Timestamp>) -> F,
         F: Future<Output = ()>,
     {
-        tracing::info!(identity = self.identity, "the lease is ours");
+        tracing::info!(identity = self.identity, "acquired the Lease");
         self.held.send_replace(true);
         let stop = CancellationToken::new();
         let made = lease.metadata.creation_timestamp.as_ref().map(|time| time.0);
@@ -179,7 +179,7 @@ impl Election {
             let _ = timeout((self.terms.lease - self.terms.give_up.min(self.terms.lease)) / 2, working).await;
         }
         if is_lost {
-            tracing::warn!(identity = self.identity, "the lease is lost: others may work now");
+            tracing::warn!(identity = self.identity, "lost the Lease; another replica may lead now");
             self.seen = None;
             return;
         }
@@ -189,10 +189,10 @@ impl Election {
         match timeout(self.terms.retry, self.api.replace(self.name, &parameters, &released)).await {
             Ok(Ok(lease)) => {
                 self.observe(&lease);
-                tracing::info!(identity = self.identity, "the lease is given back");
+                tracing::info!(identity = self.identity, "released the Lease");
             }
-            Ok(Err(error)) => tracing::warn!(%error, "the lease could not be given back"),
-            Err(_) => tracing::warn!("the lease could not be given back in time"),
+            Ok(Err(error)) => tracing::warn!(%error, "failed to release the Lease"),
+            Err(_) => tracing::warn!("timed out releasing the Lease"),
         }
     }
 
@@ -210,7 +210,7 @@ impl Election {
                         break;
                     }
                     Ok(Ok(false)) | Err(_) => return,
-                    Ok(Err(error)) => tracing::warn!(%error, "the lease cannot be renewed"),
+                    Ok(Err(error)) => tracing::warn!(%error, "failed to renew the Lease"),
                 }
                 if timeout_at(give_up, sleep(self.terms.retry)).await.is_err() {
                     return;

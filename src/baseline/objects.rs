@@ -30,7 +30,7 @@ impl Executor {
         if let Some(name) = manifest.pointer_mut("/metadata/name") {
             *name = json!(format!("{}-dry-run", entry.id.name));
         }
-        let doing = || format!("trying {}", entry.id);
+        let doing = || format!("dry run of {}", entry.id);
         let object: DynamicObject =
             serde_json::from_value(manifest).map_err(|error| Failure::of(doing(), kube::Error::SerdeError(error)))?;
         let parameters = PostParams { dry_run: true, field_manager: Some(FIELD_MANAGER.to_owned()) };
@@ -94,7 +94,7 @@ impl Executor {
         let stored = match self.learn(entry).await {
             Ok(stored) => stored,
             Err(error) => {
-                tracing::debug!(object = %entry.id, %error, "the API server cannot be asked again what it makes of a policy");
+                tracing::debug!(object = %entry.id, %error, "repeated dry run of a baseline policy failed");
                 return None;
             }
         };
@@ -103,7 +103,7 @@ impl Executor {
         }
         let mut fresh = catalogue.clone();
         fresh.learn(position, &stored);
-        tracing::info!(object = %entry.id, "the API server makes something else of a policy than before");
+        tracing::info!(object = %entry.id, "the API server stores a baseline policy differently than before");
         let _ = self.learnt.send(Learnt { manifest: entry.manifest.clone(), stored });
         fresh.entries().get(position).cloned()
     }
@@ -162,5 +162,5 @@ impl Executor {
 }
 
 fn as_value(object: &DynamicObject) -> Result<Value, Failure> {
-    serde_json::to_value(object).map_err(|error| Failure::of("reading the answer", kube::Error::SerdeError(error)))
+    serde_json::to_value(object).map_err(|error| Failure::of("reading the response", kube::Error::SerdeError(error)))
 }

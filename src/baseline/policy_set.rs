@@ -273,15 +273,13 @@ fn templates(file: &str, text: &str) -> Result<Vec<Template>, Error> {
             .and_then(|manifest| dialect::read(&manifest))
             .map_err(|error| at_line(error.to_string()))?;
         let Some(object) = object.filter(|object| !object.policies().is_empty()) else {
-            return Err(at_line(format!("`{api_version}` `{kind}` is not a network policy that is understood")));
+            return Err(at_line(format!("`{api_version}` `{kind}` is not a supported network policy")));
         };
         if object.id.namespace.is_some() {
-            return Err(at_line(
-                "metadata.namespace: it has to be left out; it is filled in for each namespace".into(),
-            ));
+            return Err(at_line("metadata.namespace: must not be set; the controller fills it in".into()));
         }
         if object.id.name.is_empty() {
-            return Err(at_line("metadata.name: a name is needed".into()));
+            return Err(at_line("metadata.name: a name is required".into()));
         }
         templates.push(Template { value: document.value, object, file: file.to_owned() });
     }
@@ -352,10 +350,10 @@ mod tests {
             |file: &str, text: &str| PolicySet::read([(file.to_owned(), text.to_owned())]).unwrap_err().to_string();
         assert_eq!(
             fault("baseline/a.yaml", "apiVersion: v1\nkind: ConfigMap\n"),
-            "baseline/a.yaml: line 1: `v1` `ConfigMap` is not a network policy that is understood"
+            "baseline/a.yaml: line 1: `v1` `ConfigMap` is not a supported network policy"
         );
         let named = policy("a").replace("{name: a}", "{name: a, namespace: b}");
-        assert!(fault("baseline/a.yaml", &named).contains("metadata.namespace: it has to be left out"));
+        assert!(fault("baseline/a.yaml", &named).contains("metadata.namespace: must not be set"));
         let site = Configuration::shipped().unwrap().site;
         let alone = Configuration::read(
             "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\nprofiles: {names: [], default: null}\naccess: []\n",
@@ -363,11 +361,11 @@ mod tests {
         let set = PolicySet::read([("hatch/a.yaml".to_owned(), policy("a"))]).unwrap();
         assert_eq!(
             set.check(&alone.unwrap().site).unwrap_err().to_string(),
-            "hatch/a.yaml: metadata.name: `a` has to start with `portcullis-` (`baseline.reservedPrefix`), which is nobody else's"
+            "hatch/a.yaml: metadata.name: `a` must start with `portcullis-` (`baseline.reservedPrefix`)"
         );
         assert_eq!(
             PolicySet::default().check(&site).unwrap_err().to_string(),
-            "profiles/isolated: the configuration names `isolated`, and there are no policies for it"
+            "profiles/isolated: the configuration lists `isolated`, but the folder has no policies"
         );
     }
 }

@@ -171,7 +171,7 @@ mod tests {
         queue.add(&"a", now);
         assert_eq!(queue.take(now), Some("a"));
         queue.add(&"a", now);
-        assert_eq!(queue.take(now + SECOND), None, "nobody works on it twice at once");
+        assert_eq!(queue.take(now + SECOND), None, "it is not reconciled twice at once");
         queue.done(&"a", now, Some(Pace::default().settle), Some(now + 600 * SECOND));
         assert_eq!(queue.next(), Some(now + Pace::default().settle));
         assert_eq!(queue.take(now + SECOND), Some("a"));

@@ -179,7 +179,7 @@ fn a_label_that_vanishes_deletes_nothing(rig: &Rig, replica: &Replica) {
     let before = rig.policies("vanish");
     for (change, status) in [
         ("profile-", "applied: baseline; kept: profile standard"),
-        ("profile=unknown", "applied: baseline; kept: profile standard; there is no profile unknown"),
+        ("profile=unknown", "applied: baseline; kept: profile standard; unknown profile unknown"),
     ] {
         rig.kubectl(&["label", "--overwrite", "namespace", "vanish", &format!("{DOMAIN}/{change}")]);
         until(status, || rig.status("vanish") == status);

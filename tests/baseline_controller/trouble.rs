@@ -264,7 +264,7 @@ fn a_silent_webhook_of_somebody_else_holds_nothing_up(rig: &Rig, _: &Replica) {
 fn what_fails_of_the_cluster_is_told_to_who_waits_for_it(rig: &Rig, replica: &Replica) {
     rig.configure(|site| site.policy_set = SetName::Cilium);
     rig.namespace("waiting", &[&profile("standard")]);
-    let why = "policies of the cluster: the cluster does not serve `cilium.io/v2` `CiliumClusterwideNetworkPolicy`";
+    let why = "cluster-wide policies: the cluster does not serve `cilium.io/v2` `CiliumClusterwideNetworkPolicy`";
     until("its status says why", || rig.status("waiting") == format!("failed: {why}"));
     until("so does an Event", || rig.events("waiting", "BaselineFailed").iter().any(|note| note == why));
     until("so does the gauge", || {

@@ -309,10 +309,10 @@ pub(crate) fn a_namespace_that_comes_and_goes_is_no_trouble(cluster: &mut Instal
     }
 }
 
-/// What of a log says that something went wrong. That a baseline could not be applied is a warning; what exceeds a quota was
+/// What of a log says that something went wrong. A failed reconcile is a warning; what exceeds a quota was
 /// meant to.
 fn trouble(log: &str) -> Vec<&str> {
-    let signs = [r#""level":"ERROR""#, "could not be applied"];
+    let signs = [r#""level":"ERROR""#, "failed to reconcile"];
     let is_trouble = |line: &&str| signs.iter().any(|sign| line.contains(sign)) && !line.contains("exceeded quota");
     log.lines().filter(is_trouble).collect()
 }

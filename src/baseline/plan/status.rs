@@ -27,7 +27,7 @@ impl Plan {
     ) {
         if let Some(status) = &self.status {
             let names: Vec<&str> = pending.iter().map(|owned| &*owned.object.name).collect();
-            let reported = format!("{status}; to be deleted, because the file was removed: {}", names.join(", "));
+            let reported = format!("{status}; will be deleted, because the file was removed: {}", names.join(", "));
             self.replace_status(catalogue, facts, reported);
         }
     }
@@ -139,11 +139,11 @@ pub(super) fn status(
         parts.push(format!("kept cluster-wide: {}", kept.in_cluster));
     }
     if due && let Some(profile) = labels.get(&site.profile_label()).filter(|_| catalogue.profile(labels).is_none()) {
-        parts.push(format!("there is no profile {profile}"));
+        parts.push(format!("unknown profile {profile}"));
     }
     match hatch {
         Some(Ok(_)) if !catalogue.has(&Layer::Hatch) => {
-            parts.push("the hatch has no policies, and opens nothing".into());
+            parts.push("hatch without effect: no hatch policy is configured".into());
         }
         Some(Ok(hatch)) => parts.push(format!("hatch open until {}", hatch.until)),
         // The plan closes this hatch.
@@ -172,12 +172,10 @@ pub(super) fn mark(
 /// pending or applied. Only the controller may change this label, and pods would keep waiting for the baseline.
 pub(super) fn unmark(catalogue: &Catalogue, facts: &NamespaceFacts, labels: &Labels, is_open: bool) -> Option<Step> {
     let (label, status) = match labels.get(&catalogue.site.baseline_label())? {
-        "pending" | "applied" if is_open => {
-            (Label::Gone, "not applied: no policy of the cluster selects this namespace")
-        }
-        "pending" => (Label::Gone, "not applied: the namespace is of the platform, or excluded"),
+        "pending" | "applied" if is_open => (Label::Gone, "not applied: no cluster-wide policy selects this namespace"),
+        "pending" => (Label::Gone, "not applied: platform or excluded namespace"),
         // Existing policies stay, but are not reconciled any more.
-        "applied" => (Label::AsItIs, "not looked after: the namespace is of the platform, or excluded"),
+        "applied" => (Label::AsItIs, "not reconciled: platform or excluded namespace"),
         _ => return None,
     };
     let is_said = label == Label::AsItIs

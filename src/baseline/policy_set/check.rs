@@ -20,7 +20,7 @@ impl PolicySet {
             [("profiles", &site.profiles.names, &layers.profiles), ("access", &site.access, &layers.access)]
         {
             if let Some(name) = names.iter().find(|name| !known.contains_key(*name)) {
-                let problem = format!("the configuration names `{name}`, and there are no policies for it");
+                let problem = format!("the configuration lists `{name}`, but the folder has no policies");
                 return Err(Error { file: format!("{folder}{layer}/{name}"), problem });
             }
         }
@@ -43,8 +43,7 @@ impl PolicySet {
             if name.starts_with(&**prefix) {
                 return Ok(());
             }
-            let problem =
-                format!("metadata.name: `{name}` has to start with `{prefix}` (`baseline.reservedPrefix`), which is nobody else's");
+            let problem = format!("metadata.name: `{name}` must start with `{prefix}` (`baseline.reservedPrefix`)");
             Err(Error { file: template.file.clone(), problem })
         })?;
         all.iter().enumerate().try_for_each(|(position, later)| {
@@ -53,7 +52,7 @@ impl PolicySet {
             };
             let (_, template) = later;
             let problem = format!(
-                "metadata.name: {} is the name of another in {}, and one would be written over the other without end",
+                "metadata.name: {} is also defined in {}; the two would overwrite each other",
                 template.object.id, earlier.file
             );
             Err(Error { file: template.file.clone(), problem })
@@ -79,7 +78,7 @@ fn asks_for(template: &Template, label: &str, value: Option<&str>) -> Result<(),
     };
     let Some(namespaces) = template.namespaces().find(|namespaces| !wanted.covers(namespaces)) else { return Ok(()) };
     let problem = format!(
-        "{} is for pods {}, and has to be for namespaces with the label `{words}` only",
+        "{} selects pods {}; it must select only namespaces with the label `{words}`",
         template.object.id,
         Namespaces::Matching(namespaces.clone())
     );
@@ -112,8 +111,8 @@ mod tests {
         assert_eq!(checked(["v", "w", "w", "y", "z"]), Ok(()), "no namespace has two profiles");
         assert_eq!(
             checked(["v", "w", "x", "v", "z"]).unwrap_err(),
-            "access/c/x.yaml: metadata.name: NetworkPolicy portcullis-v is the name of another in baseline/x.yaml, \
-             and one would be written over the other without end"
+            "access/c/x.yaml: metadata.name: NetworkPolicy portcullis-v is also defined in baseline/x.yaml; the two \
+             would overwrite each other"
         );
         for names in [["v", "v", "x", "y", "z"], ["v", "w", "x", "x", "z"], ["v", "w", "x", "y", "y"]] {
             assert!(checked(names).is_err(), "{names:?}");

@@ -95,16 +95,16 @@ impl Worker {
         for owned in &held.new {
             let (notice, every) = (self.pace.brake.notice.as_secs(), self.pace.brake.every.as_secs());
             let (kind, name, layer) = (&owned.object.kind, &owned.object.name, &owned.layer);
-            tracing::warn!(%kind, %name, %layer, notice, "the file of a policy was removed: it will be deleted");
+            tracing::warn!(%kind, %name, %layer, notice, "policy file removed; the policy will be deleted");
             let note = match namespace {
                 Some(_) => format!(
-                    "The file of {kind} {name} (layer {layer}) was removed from the policies folder. In {notice} s its deletion \
-                     begins, in at most {} namespaces every {every} s. Restore the file to keep it",
+                    "The file of {kind} {name} (layer {layer}) was removed from the policies folder. Deletion starts \
+                     in {notice} s, in at most {} namespaces every {every} s. Restore the file to keep it",
                     self.brake.share(namespaces)
                 ),
                 None => format!(
-                    "The file of {kind} {name} (layer {layer}) was removed from the policies folder. It is deleted in {notice} s. \
-                     Restore the file to keep it"
+                    "The file of {kind} {name} (layer {layer}) was removed from the policies folder. It will be \
+                     deleted in {notice} s. Restore the file to keep it"
                 ),
             };
             let (announcer, home) = (Arc::clone(&self.executor.announcer), Arc::clone(&self.executor.home));
@@ -131,7 +131,7 @@ impl Worker {
             return;
         }
         let selector = catalogue.site.layer_label();
-        tracing::warn!(kept, selector, "policies of another policy set stay until they are deleted");
+        tracing::warn!(kept, selector, "policies of another policySet stay in force until you delete them");
         let (announcer, home) = (Arc::clone(&self.executor.announcer), Arc::clone(&self.executor.home));
         let note = format!(
             "{kept} of another policySet stay in force. Once every namespace is `applied`, delete them by label {selector}"
@@ -284,9 +284,9 @@ impl Worker {
             Err(failure) => {
                 let times = self.queue.failures(&key);
                 if is_passing(&failure) && times == 0 {
-                    tracing::debug!(?key, %failure, "trying again");
+                    tracing::debug!(?key, %failure, "reconcile failed; requeued");
                 } else {
-                    tracing::warn!(?key, %failure, times, "a baseline could not be applied");
+                    tracing::warn!(?key, %failure, times, "failed to reconcile; requeued with backoff");
                 }
                 self.queue.failed(&key, now);
                 self.standings.failed(&key);
@@ -350,7 +350,7 @@ impl Worked {
 
 /// The result of a task that panicked.
 pub(super) fn broken(key: Key, error: &JoinError) -> Worked {
-    tracing::error!(?key, %error, "the work on a baseline broke off, which is a fault of Portcullis");
-    let result = Err(Failure::Fault("its work broke off".into()));
+    tracing::error!(?key, %error, "a reconcile task panicked; this is a bug in Portcullis");
+    let result = Err(Failure::Fault("the reconcile task panicked".into()));
     Worked::new(key, Instant::now(), result)
 }
