@@ -54,7 +54,7 @@ async fn a_broken_configuration_leaves_the_last_good_one_in_force() {
 
     files.write("portcullis.yaml", &format!("{HEAD}rules:\n  any-prot: deny\n"));
     let detail = until_detail(&server, CONFIGURATION, LAST_GOOD).await;
-    let fault = format!("{}: line 4: rules.any-prot: there is no rule `any-prot`; did you mean", config.display());
+    let fault = format!("{}: line 4: rules.any-prot: unknown rule `any-prot`; did you mean", config.display());
     assert!(detail.contains(&fault), "{detail}");
     assert_eq!(server.metric(GOOD), 0.0);
     assert!(server.client.post("/validate", any_port("u-1")).await.allowed(), "what was in force is in force");
@@ -197,11 +197,11 @@ fn a_bad_file_at_the_start_is_an_error_that_says_what_to_write() {
     let leaf = files.authority.days(1);
     files.write_pair(&leaf);
     for (text, fault) in [
-        ("labelDomian: x.y\n", "line 3: labelDomian: there is no such field; did you mean `labelDomain`?"),
-        ("rules:\n  any-prot: warn\n", "line 4: rules.any-prot: there is no rule `any-prot`; did you mean `any-port`?"),
+        ("labelDomian: x.y\n", "line 3: labelDomian: unknown field; did you mean `labelDomain`?"),
+        ("rules:\n  any-prot: warn\n", "line 4: rules.any-prot: unknown rule `any-prot`; did you mean `any-port`?"),
         (
             "rules:\n  any-port:\n    settings: {sameNamespaces: true}\n",
-            "line 5: rules.any-port.settings.sameNamespaces: there is no such field; did you mean `sameNamespace`?",
+            "line 5: rules.any-port.settings.sameNamespaces: unknown field; did you mean `sameNamespace`?",
         ),
         ("rules: {any-port: [\n", "line "),
     ] {
@@ -222,5 +222,5 @@ fn a_bad_file_at_the_start_is_an_error_that_says_what_to_write() {
 
     files.write("tls.key", &files.authority.days(1).key);
     let (code, said) = fails(&files, &[]);
-    assert!(code == Some(2) && said.contains("tls.key: certificate and key cannot be used together"), "{said}");
+    assert!(code == Some(2) && said.contains("tls.key: certificate and key do not fit together"), "{said}");
 }

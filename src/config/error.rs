@@ -58,7 +58,7 @@ impl Error {
         let quoted: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
         match quoted.split_first() {
             Some((name, known)) if text.starts_with("unknown field") => {
-                format!("there is no such field{}", suggest(name, known.iter().copied()))
+                format!("unknown field{}", suggest(name, known.iter().copied()))
             }
             Some((name, known)) if text.starts_with("unknown variant") => {
                 format!("unknown value `{name}`; expected one of: {}", known.join(", "))

@@ -99,22 +99,24 @@ impl Configuration {
     pub fn read_with(text: &str, preset: Option<Preset>) -> Result<Self, Error> {
         let mut documents = manifest::read(text)?.into_iter().filter(|document| !document.value.is_null());
         let Some(mut document) = documents.next() else {
-            return Err(Error::new(1, "", "the file is empty; `apiVersion` and `kind` are needed"));
+            return Err(Error::new(1, "", "the file is empty; `apiVersion` and `kind` are required"));
         };
         if let Some(another) = documents.next() {
-            return Err(Error::new(another.line, "", "a configuration is one document, and here starts another"));
+            return Err(Error::new(another.line, "", "a configuration must be one document; a second one starts here"));
         }
         if !document.value.is_object() {
-            return Err(Error::new(document.line, "", "a configuration is a map with `apiVersion` and `kind`"));
+            return Err(Error::new(document.line, "", "a configuration must be a map with `apiVersion` and `kind`"));
         }
         for (field, expected) in [("apiVersion", "portcullis.dev/v1alpha1"), ("kind", "Configuration")] {
             match document.value.get(field).and_then(Value::as_str) {
                 Some(found) if found == expected => {}
                 Some(found) => {
-                    let problem = format!("`{found}` is not understood, only `{expected}`");
+                    let problem = format!("unsupported value `{found}`; expected `{expected}`");
                     return Err(Error::at(&document, &[field], problem));
                 }
-                None => return Err(Error::at(&document, &[field], format!("it has to be `{expected}`"))),
+                None => {
+                    return Err(Error::at(&document, &[field], format!("a value is required; expected `{expected}`")));
+                }
             }
         }
         written::normalise(&mut document.value);
@@ -256,7 +258,7 @@ fn lay_over(base: &mut Value, over: Value) {
 fn position(document: &Document, place: &[&str], name: &str) -> Result<usize, Error> {
     RULES.iter().position(|rule| rule.name == name).ok_or_else(|| {
         let names = RULES.iter().map(|rule| rule.name);
-        let problem = format!("there is no rule `{name}`{}; `portcullis rules` lists them", suggest(name, names));
+        let problem = format!("unknown rule `{name}`{}; `portcullis rules` lists all rules", suggest(name, names));
         Error::at(document, &[place, &[name]].concat(), problem)
     })
 }
@@ -396,17 +398,15 @@ mod tests {
 
     #[test]
     fn faults_name_line_place_and_what_was_probably_meant() {
-        assert_eq!(
-            fault("labelDomian: x.y\n"),
-            "line 3: labelDomian: there is no such field; did you mean `labelDomain`?"
-        );
+        assert_eq!(fault("labelDomian: x.y\n"), "line 3: labelDomian: unknown field; did you mean `labelDomain`?");
         assert_eq!(
             fault("rules:\n  any-prot: warn\n"),
-            "line 4: rules.any-prot: there is no rule `any-prot`; did you mean `any-port`?; `portcullis rules` lists them"
+            "line 4: rules.any-prot: unknown rule `any-prot`; did you mean `any-port`?; `portcullis rules` lists all \
+             rules"
         );
         assert_eq!(
             fault("rules:\n  any-port:\n    settings:\n      sameNamespaces: true\n"),
-            "line 6: rules.any-port.settings.sameNamespaces: there is no such field; did you mean `sameNamespace`?"
+            "line 6: rules.any-port.settings.sameNamespaces: unknown field; did you mean `sameNamespace`?"
         );
         assert!(
             fault("rules:\n  any-port: maybe\n").starts_with("line 4: rules.any-port.mode: unknown value `maybe`;"),
@@ -427,21 +427,21 @@ mod tests {
         for no_name in ["'*-system'", "Monitoring", "a.b", "''"] {
             let fault = fault(&format!("platformNamespaces: [kube-system, {no_name}]\n"));
             assert!(
-                fault.starts_with("line 3: platformNamespaces[1]: `") && fault.contains("is no name of a namespace"),
+                fault.starts_with("line 3: platformNamespaces[1]: `") && fault.contains("is not a namespace name"),
                 "{fault}"
             );
         }
         assert!(fault("overrides: [{namespaces: {}, rules: {any-port: warn}}]\n").contains("names, platform"));
         assert_eq!(
             Configuration::read("").err().unwrap().to_string(),
-            "line 1: the file is empty; `apiVersion` and `kind` are needed"
+            "line 1: the file is empty; `apiVersion` and `kind` are required"
         );
         assert!(
             Configuration::read("apiVersion: v1\nkind: Configuration\n")
                 .err()
                 .unwrap()
                 .to_string()
-                .starts_with("line 1: apiVersion: `v1`")
+                .starts_with("line 1: apiVersion: unsupported value `v1`")
         );
     }
 }

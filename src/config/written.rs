@@ -107,7 +107,7 @@ impl Namespaces {
     pub(super) fn labels(&self) -> Result<Option<Selector>, String> {
         if self.match_labels.is_none() && self.match_expressions.is_none() {
             return if self.names.is_none() && self.platform.is_none() {
-                Err("say which: one or more of names, platform, matchLabels, matchExpressions".into())
+                Err("at least one of names, platform, matchLabels and matchExpressions is required".into())
             } else {
                 Ok(None)
             };
@@ -132,11 +132,12 @@ impl Written {
     pub(super) fn site(&self, document: &Document) -> Result<Site, Error> {
         let domain = &self.label_domain;
         if !is_label_domain(domain) {
-            let problem = format!("`{domain}` is not a DNS name in lower case, such as network-policy.example.com");
+            let problem =
+                format!("`{domain}` is not a lower-case DNS name; expected a value such as network-policy.example.com");
             return Err(Error::at(document, &["labelDomain"], problem));
         }
         if self.cluster_dns.is_empty() {
-            return Err(Error::at(document, &["clusterDNS"], "at least one way to the cluster's DNS is needed"));
+            return Err(Error::at(document, &["clusterDNS"], "at least one entry is required"));
         }
         let profiles = self.profiles.clone();
         if let Some(default) = profiles.default.as_ref().filter(|default| !profiles.names.contains(default)) {
@@ -145,16 +146,16 @@ impl Written {
         }
         for (place, names) in [(&["profiles", "names"][..], &profiles.names), (&["access"], &self.access)] {
             if let Some(name) = names.iter().find(|name| !is_label_value(name)) {
-                return Err(Error::at(document, place, format!("`{name}` cannot be the value of a label")));
+                return Err(Error::at(document, place, format!("`{name}` is not a valid label value")));
             }
         }
         let baseline = self.baseline.clone();
         if baseline.reserved_prefix.is_empty() {
-            let problem = "it has to be the start of names; the empty text would reserve them all";
+            let problem = "the prefix must not be empty; an empty prefix would reserve all names";
             return Err(Error::at(document, &["baseline", "reservedPrefix"], problem));
         }
         if self.hatch.max_duration <= SignedDuration::ZERO {
-            let problem = format!("`{:#}` is no time that a hatch could be open for", self.hatch.max_duration);
+            let problem = format!("`{:#}` is not a positive duration", self.hatch.max_duration);
             return Err(Error::at(document, &["hatch", "maxDuration"], problem));
         }
         Ok(Site {

@@ -193,9 +193,7 @@ pub enum SiteError {
     #[error("an entry of `clusterDNS` needs either `namespace` with `podLabels`, or `addresses`")]
     DnsPlace,
     /// The text cannot be a namespace name.
-    #[error(
-        "`{0}` is no name of a namespace: these have lower-case letters, digits and `-`; a `*` may stand at the end"
-    )]
+    #[error("`{0}` is not a namespace name; use lower-case letters, digits and `-`, with an optional `*` at the end")]
     Namespace(String),
     /// The text cannot be a port number.
     #[error("`port: 0` of an entry of `clusterDNS` is not a port number from 1 to 65535")]
