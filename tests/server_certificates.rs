@@ -77,7 +77,7 @@ async fn half_a_pair_leaves_the_last_good_one_in_use() {
 
     files.write("tls.crt", &second.certificate);
     let detail = until_detail(&server, CERTIFICATE, LAST_GOOD).await;
-    assert!(detail.contains("cannot be used together"), "{detail}");
+    assert!(detail.contains("do not fit together"), "{detail}");
     assert_eq!(server.client.serial().await.unwrap(), first.serial);
     assert_eq!(server.metric(EXPIRY), first.expires as f64, "the gauge is about what is in use");
     assert_eq!(server.metric(&failures), 1.0);

@@ -103,7 +103,7 @@ fn first(certificate: &str) -> Result<CertificateDer<'static>, Error> {
 /// The reason why the client rejects the certificate.
 pub fn signs(ca: &str, leaf: &str) -> Result<(), Error> {
     let (authority, facts) = (Facts::of(ca)?, Facts::of(leaf)?);
-    let name = facts.names.first().ok_or_else(|| Error::X509("it is for no name".to_owned()))?;
+    let name = facts.names.first().ok_or_else(|| Error::X509("it has no subject alternative name".to_owned()))?;
     let name = ServerName::try_from(name.as_str()).map_err(|error| Error::X509(error.to_string()))?;
     // The first second at which both are valid. A machine whose clock is behind may sign with a CA that is not valid
     // yet.

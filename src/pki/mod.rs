@@ -44,7 +44,7 @@ pub struct Pem {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The PEM cannot be parsed.
-    #[error("the {what} is not PEM: {problem}")]
+    #[error("invalid PEM in the {what}: {problem}")]
     Pem {
         /// `certificate` or `key`.
         what: &'static str,
@@ -52,19 +52,19 @@ pub enum Error {
         problem: String,
     },
     /// The file has no certificate.
-    #[error("there is no certificate in it")]
+    #[error("no certificate found")]
     NoCertificate,
     /// The server cannot use the certificate with the key.
-    #[error("certificate and key cannot be used together: {0}")]
+    #[error("certificate and key do not fit together: {0}")]
     Pair(#[from] rustls::Error),
     /// The certificate cannot be parsed.
-    #[error("the certificate cannot be read: {0}")]
+    #[error("failed to parse the certificate: {0}")]
     X509(String),
     /// The key belongs to another certificate.
     #[error("the key does not belong to the certificate")]
     NotItsKey,
     /// The certificate could not be created.
-    #[error("a certificate could not be made: {0}")]
+    #[error("failed to create a certificate: {0}")]
     Make(#[from] rcgen::Error),
 }
 
