@@ -51,7 +51,7 @@ fn string_length(text: &str) -> usize {
 /// Parses a string, a number, true, false or null.
 fn value(token: &str) -> Result<Value, String> {
     if token.starts_with(|first: char| first.is_ascii_digit() || first == '-') {
-        return scalar::json_number(token).ok_or_else(|| format!("`{token}` is a number out of range"));
+        return scalar::json_number(token).ok_or_else(|| format!("number `{token}` is out of range"));
     }
     serde_json::from_str(token).map_err(|error| {
         let problem = error.to_string();

@@ -225,9 +225,9 @@ mod tests {
             let dropped: Vec<String> = document.dropped.iter().map(ToString::to_string).collect();
             (document.value, dropped)
         };
-        let twice = "line 3: the key `a` appears twice in one map; only the last one counts";
+        let twice = "line 3: duplicate key `a`; only the last value is used";
         assert_eq!(dropped("a: 1\nb: 2\na: 3\n"), (json!({"a": 3, "b": 2}), vec![twice.to_owned()]));
-        let json = "line 2: the key `a` appears twice in one map; only the last one counts";
+        let json = "line 2: duplicate key `a`; only the last value is used";
         assert_eq!(dropped("{\"a\": 1,\n\"a\": 3}"), (json!({"a": 3}), vec![json.to_owned()]));
         assert_eq!(dropped("<<: {a: 1}\na: 3\n"), (json!({"a": 3}), Vec::new()));
         assert_eq!(dropped("{\"<<\": {\"a\": 1}}"), (json!({"<<": {"a": 1}}), Vec::new()));
@@ -280,10 +280,7 @@ mod tests {
     #[test]
     fn faults_name_their_line() {
         let fault = |text: &str| read(text).unwrap_err().to_string();
-        assert_eq!(
-            fault("a: 1\nb: 2\na: 3\n"),
-            "line 3: the key `a` appears twice in one map; only the last one counts"
-        );
+        assert_eq!(fault("a: 1\nb: 2\na: 3\n"), "line 3: duplicate key `a`; only the last value is used");
         assert!(fault("a: [1, 2\nb: 3").starts_with("line "), "{}", fault("a: [1, 2\nb: 3"));
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         assert!(fault(&deep).contains("deeper than 128"), "{}", fault(&deep));
@@ -291,6 +288,6 @@ mod tests {
         let bomb = (1..12).fold("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned(), |text, n| {
             format!("{text}a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(","))
         });
-        assert!(fault(&bomb).contains("aliases for more than 1000000 values"), "{}", fault(&bomb));
+        assert!(fault(&bomb).contains("aliases expand to more than 1000000 values"), "{}", fault(&bomb));
     }
 }

@@ -10,7 +10,7 @@ pub(super) fn read(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<
     let Some(tag) = tag else {
         return if style == ScalarStyle::Plain { plain(text) } else { Ok(Value::String(text.to_owned())) };
     };
-    let misfit = || format!("`{text}` is not a value of its tag {}", tag.original());
+    let misfit = || format!("`{text}` does not match its tag {}", tag.original());
     match tag.core_suffix() {
         Some("int") => {
             let number = integer(&text.replace('_', "")).or_else(|| binary(text));
@@ -38,7 +38,7 @@ fn plain(text: &str) -> Result<Value, String> {
             return Ok(Value::Bool(false));
         }
         ".nan" | ".NaN" | ".NAN" | ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" | "-.inf" | "-.Inf"
-        | "-.INF" => return Err(format!("`{text}` is a number that JSON does not have")),
+        | "-.INF" => return Err(format!("`{text}` is not a valid JSON number")),
         _ => {}
     }
     let number = match text.as_bytes().first() {

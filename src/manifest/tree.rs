@@ -112,7 +112,7 @@ impl Builder {
     }
 
     pub(super) fn alias(&mut self, anchor: usize, line: usize) -> Result<(), String> {
-        let mut node = self.anchors.get(&anchor).ok_or("an alias inside the value that it stands for")?.clone();
+        let mut node = self.anchors.get(&anchor).ok_or("an alias refers to the value that contains it")?.clone();
         node.line = line;
         self.count(node.size())?;
         self.close(node, 0)
@@ -120,7 +120,11 @@ impl Builder {
 
     fn count(&mut self, nodes: usize) -> Result<(), String> {
         self.aliased += nodes;
-        if self.aliased > MAX_ALIASED { Err(format!("aliases for more than {MAX_ALIASED} values")) } else { Ok(()) }
+        if self.aliased > MAX_ALIASED {
+            Err(format!("aliases expand to more than {MAX_ALIASED} values"))
+        } else {
+            Ok(())
+        }
     }
 
     /// Adds a complete node to the list or map around it.
@@ -142,7 +146,7 @@ impl Builder {
             (Content::Map(_), Some(Key::Name(key, line))) => {
                 let repeats = parent.set(&key, Node { line, ..node }, true);
                 if repeats {
-                    self.drop_text(line, format!("the key `{key}` appears twice in one map; only the last one counts"));
+                    self.drop_text(line, format!("duplicate key `{key}`; only the last value is used"));
                 }
             }
             (Content::Scalar(_), _) => {}
@@ -199,7 +203,7 @@ impl Open {
     }
 }
 
-const NOT_MERGEABLE: &str = "`<<` takes a map or a list of maps";
+const NOT_MERGEABLE: &str = "`<<` must be a map or a list of maps";
 
 fn key(node: &Node) -> Result<String, String> {
     match &node.content {
