@@ -125,7 +125,7 @@ fn what_cannot_be_judged_is_told_and_the_rest_is_judged_all_the_same() {
         "a.yaml:1: not YAML",
         "b.yaml:1: not a Kubernetes object: `apiVersion` and `kind` are required",
         "c.yaml:4: spec.ingress[0].ports[0].port: `70000` is not a port number from 1 to 65535",
-        "d.yaml:1: apiVersion: `networking.k8s.io/v2` of NetworkPolicy is not understood, only v1",
+        "d.yaml:1: apiVersion: `networking.k8s.io/v2` of NetworkPolicy is not supported; expected v1",
         "g.yaml:3: spec.hostNetwork: `\"yes\"` is a string; expected true or false",
     ] {
         assert!(done.err.contains(expected), "{expected} in\n{}", done.err);
@@ -233,8 +233,8 @@ fn a_manifest_that_another_one_overwrites_is_a_finding() {
     assert_eq!(file, "19-same-name-twice.yaml");
     assert_eq!(
         message,
-        "NetworkPolicy shop/in-web is defined twice; the manifest at tests/cases/19-same-name-twice.yaml:11 \
-         replaces this one"
+        "NetworkPolicy shop/in-web is defined twice; the manifest at tests/cases/19-same-name-twice.yaml:11 replaces \
+         this one"
     );
     let [(file, 1, message)] = &found("tests/cases/19b-same-object-in-two-files")[..] else {
         panic!("one, at the first")

@@ -241,7 +241,7 @@ impl Supervisor {
         let before = self.cluster.served.load();
         for (kind, problem) in served.other_versions() {
             if before.other_versions().get(kind) != Some(problem) {
-                tracing::warn!(%kind, %problem, "this kind is served only in a version that is not known");
+                tracing::warn!(%kind, %problem, "this kind is served only in a version that Portcullis does not list");
             }
         }
         for (group, why) in served.unclear() {

@@ -28,7 +28,7 @@ impl ReadError {
     /// An error for a known kind in an unsupported version.
     #[must_use]
     pub fn version(api_version: &str, kind: &str, versions: &[&str]) -> Self {
-        let problem = format!("`{api_version}` of {kind} is not understood, only {}", versions.join(", "));
+        let problem = format!("`{api_version}` of {kind} is not supported; expected {}", versions.join(", "));
         Self::at(&Path::root().field("apiVersion"), problem)
     }
 }

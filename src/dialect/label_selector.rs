@@ -36,14 +36,14 @@ impl LabelSelector {
             let values = expression.values.clone().unwrap_or_default();
             let operator = match &*expression.operator {
                 "In" | "NotIn" if values.is_empty() => {
-                    return Err(ReadError::at(&place().field("values"), "`In` and `NotIn` need at least one value"));
+                    return Err(ReadError::at(&place().field("values"), "`In` and `NotIn` require at least one value"));
                 }
                 "In" => Operator::In(values),
                 "NotIn" => Operator::NotIn(values),
                 "Exists" => Operator::Exists,
                 "DoesNotExist" => Operator::Absent,
                 other => {
-                    let problem = format!("`{other}` is none of In, NotIn, Exists and DoesNotExist");
+                    let problem = format!("`{other}` is not one of In, NotIn, Exists, DoesNotExist");
                     return Err(ReadError::at(&place().field("operator"), problem));
                 }
             };
@@ -131,11 +131,11 @@ mod tests {
         let fault = |json: Value| read(&json).unwrap_err().to_string();
         assert_eq!(
             fault(json!({"matchExpressions": [{"key": "a", "operator": "Exists"}, {"key": "a", "operator": "Is"}]})),
-            "podSelector.matchExpressions[1].operator: `Is` is none of In, NotIn, Exists and DoesNotExist"
+            "podSelector.matchExpressions[1].operator: `Is` is not one of In, NotIn, Exists, DoesNotExist"
         );
         assert_eq!(
             fault(json!({"matchExpressions": [{"key": "a", "operator": "In"}]})),
-            "podSelector.matchExpressions[0].values: `In` and `NotIn` need at least one value"
+            "podSelector.matchExpressions[0].values: `In` and `NotIn` require at least one value"
         );
     }
 }

@@ -176,7 +176,7 @@ mod tests {
         let manifest = Manifest::read("networking.k8s.io/v9", "NetworkPolicy", "{}", Origin::Author).unwrap();
         assert_eq!(
             read(&manifest).unwrap_err().to_string(),
-            "apiVersion: `networking.k8s.io/v9` of NetworkPolicy is not understood, only v1"
+            "apiVersion: `networking.k8s.io/v9` of NetworkPolicy is not supported; expected v1"
         );
     }
 

@@ -47,9 +47,8 @@ pub(super) fn unknown(kind: &str, path: Path) -> Fault {
         Some(crate::model::Step::Field(name)) => name.to_string(),
         _ => path.to_string(),
     };
-    let problem =
-        format!("{kind} has no field `{name}` here, as far as is known: it is judged as if it were not there");
-    Fault::new(path, FaultKind::UnknownField, problem, "correct its name or its place, or remove it")
+    let problem = format!("unknown field `{name}` in {kind}; it was ignored");
+    Fault::new(path, FaultKind::UnknownField, problem, "correct its name or position, or remove it")
 }
 
 /// The path of an ignored field below `root`.

@@ -100,11 +100,11 @@ impl<'a> Manifest<'a> {
     /// The reference to the object. A request knows the namespace; a file may not.
     pub(super) fn id(&self) -> Result<ObjectRef, ReadError> {
         if !self.written.is_object {
-            return Err(ReadError::at(&Path::root(), "it has to be an object"));
+            return Err(ReadError::at(&Path::root(), "expected an object"));
         }
         let metadata = self.metadata();
         if self.written.metadata.is_some_and(|metadata| !metadata.is_object) {
-            return Err(ReadError::at(&Path::root().field("metadata"), "it has to be an object"));
+            return Err(ReadError::at(&Path::root().field("metadata"), "expected an object"));
         }
         let given = match self.origin {
             Origin::Author => None,

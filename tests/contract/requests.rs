@@ -201,7 +201,11 @@ fn a_new_object_of_an_unknown_version_is_denied_by_name() {
     let mut webhook = Webhook::new();
     for (object, version) in of_unknown_versions() {
         for endpoint in ["/validate", "/mutate"] {
-            webhook.ask(endpoint, &create(&object)).refused(422, "Invalid", &[version, "is not understood, only v1"]);
+            webhook.ask(endpoint, &create(&object)).refused(
+                422,
+                "Invalid",
+                &[version, "is not supported; expected v1"],
+            );
         }
     }
 }
@@ -214,7 +218,7 @@ fn a_changed_object_of_an_unknown_version_is_denied_by_name() {
         // The API server converts both objects to the version of the request.
         let mut old = new.clone();
         old["spec"] = json!({"podSelector": {}});
-        webhook.validate(&update(&old, &new)).refused(422, "Invalid", &[version, "is not understood, only v1"]);
+        webhook.validate(&update(&old, &new)).refused(422, "Invalid", &[version, "is not supported; expected v1"]);
     }
 }
 
@@ -225,7 +229,7 @@ fn the_deletion_of_an_object_of_an_unknown_version_is_denied_by_name() {
     let mut object = allow_dns();
     object["apiVersion"] = json!("networking.k8s.io/v9");
     let verdict = webhook.validate(&delete(&object));
-    verdict.refused(422, "Invalid", &["networking.k8s.io/v9", "is not understood, only v1"]);
+    verdict.refused(422, "Invalid", &["networking.k8s.io/v9", "is not supported; expected v1"]);
 }
 
 /// Trap 18. A newer version of a custom resource is judged like the known one, with a warning.

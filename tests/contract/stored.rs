@@ -205,7 +205,7 @@ fn nothing_is_stored_by_the_name_of_something_else() {
         let new = stored("default.web", Some(&metadata), &to_dns());
         for review in [create(&new), update(&old, &new)] {
             let verdict = webhook.validate(&review);
-            verdict.refused(422, "Invalid", &["names the object", "stored as `default.web`"]);
+            verdict.refused(422, "Invalid", &["the name `", "differs from the stored name `default.web`"]);
         }
     }
     let mut unnamed = stored("", Some(&json!({"name": "portcullis-x"})), &to_dns());

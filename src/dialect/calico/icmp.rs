@@ -22,7 +22,7 @@ impl Reader {
             self.check_icmp(icmp, &path);
             if field == "icmp" && !is_icmp {
                 let help = "write `protocol: ICMP` or `protocol: ICMPv6`";
-                self.refuse(&path, "`icmp` is given without such a protocol", "Felix does not check it", help);
+                self.refuse(&path, "`icmp` is set without an ICMP protocol", "Felix does not check it", help);
             }
             let Some(kind) = icmp.kind else { continue };
             let number = |number: i64| u8::try_from(number).ok();
@@ -43,19 +43,19 @@ impl Reader {
     fn check_icmp(&mut self, icmp: &wire::Icmp, path: &Path) {
         let help = "write a type from 0 to 254 and a code from 0 to 255";
         if let Some(kind) = icmp.kind.filter(|kind| !(0..=254).contains(kind)) {
-            self.refuse(&path.field("type"), &format!("`{kind}` is not a type of ICMP messages"), ASIDE, help);
+            self.refuse(&path.field("type"), &format!("`{kind}` is not an ICMP type"), ASIDE, help);
         }
         if let Some(code) = icmp.code {
             if icmp.kind.is_none() {
                 self.refuse(
                     &path.field("code"),
-                    &format!("the code `{code}` has no type"),
-                    "Felix leaves it out",
+                    &format!("ICMP code `{code}` is set without a type"),
+                    "Felix ignores it",
                     help,
                 );
             }
             if !(0..=255).contains(&code) {
-                self.refuse(&path.field("code"), &format!("`{code}` is not a code of ICMP messages"), ASIDE, help);
+                self.refuse(&path.field("code"), &format!("`{code}` is not an ICMP code"), ASIDE, help);
             }
         }
     }

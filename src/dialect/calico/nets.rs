@@ -94,8 +94,8 @@ impl Reader {
         let not_nets = self.list(entity.not_nets.as_deref().unwrap_or_default(), &path.field("notNets"));
         for not in &not_nets {
             if not.net.is_some_and(|net| net.prefix_len() == 0) {
-                let problem = format!("`{}` leaves out every address of its family, so nothing is left", not.text);
-                self.refuse(&not.path, &problem, "Felix leaves the rule out", "leave out only a part of the addresses");
+                let problem = format!("`{}` excludes every address of its family", not.text);
+                self.refuse(&not.path, &problem, "Felix ignores the rule", "exclude only some of the addresses");
             }
         }
         Nets { nets, not_nets }
@@ -104,7 +104,7 @@ impl Reader {
     fn list<'a>(&mut self, list: &'a [Box<str>], path: &Path) -> Vec<Net<'a>> {
         self.at_most(list.len(), MOST, path);
         for (position, text) in repeated(list) {
-            self.refuse(&path.index(position), &format!("`{text}` is listed twice"), ASIDE_NOT, "list each block once");
+            self.refuse(&path.index(position), &format!("`{text}` is repeated"), ASIDE_NOT, "list each block once");
         }
         // A longer list is rejected, so entries beyond the limit are not parsed.
         let entries = list.iter().take(MOST).enumerate();
@@ -121,21 +121,21 @@ impl Reader {
         if let Some(net) = cidr::parse_net(text) {
             let whole = net.trunc();
             if whole != net {
-                let problem = format!("`{text}` has bits set that are not a part of the block");
-                self.refuse(path, &problem, "Felix takes the block that it is in", &format!("write `{whole}`"));
+                let problem = format!("`{text}` has host bits set");
+                self.refuse(path, &problem, "Felix uses the enclosing block", &format!("write `{whole}`"));
             }
             return Some(whole);
         }
         if let Ok(address) = text.parse::<IpAddr>() {
             let net = IpNet::from(address);
-            let problem = format!("`{text}` is an address, and rules need a block");
-            self.refuse(path, &problem, "Felix takes the address", &format!("write `{net}`"));
+            let problem = format!("`{text}` is an address, not a CIDR");
+            self.refuse(path, &problem, "Felix accepts the address", &format!("write `{net}`"));
             return Some(net);
         }
         self.refuse(
             path,
-            &format!("`{text}` is not a block of addresses"),
-            "Felix leaves it out of the list, so that the rule may mean any address",
+            &format!("`{text}` is not a CIDR"),
+            "Felix ignores the entry, and the rule may match any address",
             "write a CIDR, such as 10.0.0.0/8 or fd00::/8",
         );
         None
@@ -150,12 +150,12 @@ impl Reader {
             if let Some(version) = version
                 && (own.v4 && version == 6 || own.v6 && version == 4)
             {
-                let problem = format!("the rule is for IPv{version}, and its blocks are of the other family");
+                let problem = format!("the rule is for IPv{version}, but its CIDRs are of the other family");
                 self.refuse(
                     &path,
                     &problem,
-                    "Felix leaves those blocks out",
-                    "write blocks of that family, or a rule each",
+                    "Felix ignores those CIDRs",
+                    "write CIDRs of that family, or one rule per family",
                 );
             }
             let before = seen;
@@ -163,8 +163,8 @@ impl Reader {
             if seen == Families::BOTH && before != Families::BOTH {
                 self.refuse(
                     &path,
-                    "the rule has both IPv4 and IPv6 blocks",
-                    "Felix makes a rule for each family where it can",
+                    "the rule has both IPv4 and IPv6 CIDRs",
+                    "Felix creates one rule per family where possible",
                     "write a rule for each family",
                 );
             }
@@ -205,8 +205,8 @@ mod tests {
         assert_eq!(
             (fault.problem.as_str(), fault.help.as_str()),
             (
-                "`10.0.0.1/8` has bits set that are not a part of the block: Calico refuses it, and where it is written past \
-                 Calico's API server, Felix takes the block that it is in",
+                "`10.0.0.1/8` has host bits set; Calico's API server rejects it; without that check, Felix uses the \
+                 enclosing block",
                 "write `10.0.0.0/8`"
             )
         );

@@ -55,7 +55,7 @@ impl Reader {
             let read = |net: &Net<'_>| match net.net {
                 Some(block) => single(nets.block(block), &net.path),
                 None => {
-                    let words = format!("`{}`, which is not a block of addresses", net.text);
+                    let words = format!("`{}`, which is not a CIDR", net.text);
                     Peer::new(net.path.clone(), Who::Unclear(words.into()))
                 }
             };
@@ -94,14 +94,14 @@ impl Reader {
     ) -> Option<Selector> {
         if nets.nets.iter().chain(&nets.not_nets).any(|net| net.net.is_none()) {
             let all = described(nets.nets.iter().chain(&nets.not_nets));
-            conditions.push(format!("the {end} address is what {all} say, which are not all blocks").into());
+            conditions.push(format!("the {end} address is in {all}, which contains invalid CIDRs").into());
         }
         if let Some(services) = &entity.services {
             conditions.push(format!("the {end} is {}", service(services)).into());
         }
         let Selectors { namespaces, labels, except, broken } = self.selectors(entity, path);
         if let Some(text) = broken {
-            conditions.push(format!("the {end} is what `{text}` selects, which does not parse").into());
+            conditions.push(format!("the {end} matches `{text}`, which does not parse").into());
         }
         let namespaces = match namespaces {
             Parsed::Is(selector) => Some(of_namespaces(selector).on(Owner::Namespace)),
@@ -116,14 +116,14 @@ impl Reader {
     fn endpoints(&mut self, entity: &wire::Entity, path: &Path) -> Option<Who> {
         let Selectors { namespaces, labels, except, broken } = self.selectors(entity, path);
         if let Some(text) = broken {
-            return Some(Who::Unclear(format!("what `{text}` selects, which does not parse").into()));
+            return Some(Who::Unclear(format!("endpoints with the invalid selector `{text}`").into()));
         }
         let namespaces = match namespaces {
             Parsed::Global => {
                 let place = path.field("namespaceSelector");
-                let problem = "`global()` means host endpoints and global network sets, which are not read here: it is judged \
-                               as nothing that pods are";
-                let help = "nothing has to be changed; select pods by labels if pods are meant";
+                let problem = "`global()` matches host endpoints and global network sets, which Portcullis does not \
+                               read; it is treated as matching no pod";
+                let help = "no change is needed; to match pods, select them by labels";
                 self.fault(&place, FaultKind::NotUnderstood, problem.into(), help);
                 return Some(Who::All(vec![
                     Who::Not(Box::new(Who::Pods(Pods {
@@ -364,12 +364,12 @@ mod tests {
             ("namespaceSelector", "InvalidSelector"),
         ] {
             let source = json!({field: "a = 'b'"});
-            assert_eq!(from(GLOBAL, &source), "what `a = 'b'` selects, which does not parse");
+            assert_eq!(from(GLOBAL, &source), "endpoints with the invalid selector `a = 'b'`");
             let spec = json!({"ingress": [{"action": "Allow", "source": source}]});
             assert_eq!(faults(GLOBAL, &spec), [format!("spec.ingress[0].source.{field}: {fault}")]);
         }
         let accounts = json!({"ingress": [{"action": "Allow", "source": {"serviceAccounts": {"selector": "a"}}}]});
         assert_eq!(faults(GLOBAL, &accounts), ["spec.ingress[0].source.serviceAccounts.selector: InvalidSelector"]);
-        assert_eq!(from(GLOBAL, &json!({"nets": ["garbage"]})), "`garbage`, which is not a block of addresses");
+        assert_eq!(from(GLOBAL, &json!({"nets": ["garbage"]})), "`garbage`, which is not a CIDR");
     }
 }

@@ -12,7 +12,7 @@ const MOST: usize = 50;
 const UDP_LITE: u8 = 136;
 
 /// The effect of an entry that cannot be decoded.
-const UNREADABLE: &str = "Felix can read no policy of the kind any more";
+const UNREADABLE: &str = "Felix can no longer read any policy of this kind";
 
 /// The value of `protocol` or `notProtocol`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Reader {
             IntOrString::Number(number) => match u8::try_from(*number) {
                 Ok(number) => Some(number),
                 Err(_) => {
-                    self.refuse(path, &format!("`{number}` is not the number of a protocol"), UNREADABLE, help);
+                    self.refuse(path, &format!("`{number}` is not a protocol number"), UNREADABLE, help);
                     return Named::Unknown;
                 }
             },
@@ -76,7 +76,7 @@ impl Reader {
         };
         match (number, written) {
             (Some(0), _) => {
-                self.refuse(path, "`0` is not the number of a protocol", ASIDE, help);
+                self.refuse(path, "`0` is not a protocol number", ASIDE, help);
                 Named::Unknown
             }
             (Some(number), _) => Named::Known(Protocol::of(number)),
@@ -97,13 +97,13 @@ impl Reader {
         match NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
             Some((name, protocol)) => {
                 if *name != text {
-                    let problem = format!("`{text}` is not the name of a protocol");
-                    self.refuse(path, &problem, "Felix takes it all the same", &format!("write `{name}`"));
+                    let problem = format!("`{text}` is not a protocol name");
+                    self.refuse(path, &problem, "Felix accepts it", &format!("write `{name}`"));
                 }
                 Named::Known(*protocol)
             }
             None => {
-                self.refuse(path, &format!("`{text}` is not the name of a protocol"), ASIDE, help);
+                self.refuse(path, &format!("`{text}` is not a protocol name"), ASIDE, help);
                 Named::Unknown
             }
         }
@@ -118,16 +118,15 @@ impl Reader {
                 Named::Absent if list.iter().any(is_numeric) => "without a protocol".to_owned(),
                 Named::Known(known) if !known.has_ports() && !list.is_empty() => {
                     let written = written.map(ToString::to_string).unwrap_or_default();
-                    format!("with the protocol {written}, which has none here")
+                    format!("with protocol {written}, whose ports Calico does not match")
                 }
                 _ => continue,
             };
             let listed = list.iter().take(8).map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let problem = format!(
-                "ports ({listed}) are given {problem}: Calico refuses it, and where it is written past Calico's API server, \
-                 {ASIDE}"
+                "ports ({listed}) are set {problem}; Calico's API server rejects them; without that check, {ASIDE}"
             );
-            let help = "write `protocol: TCP`, UDP or SCTP in the rule; for several protocols, a rule each";
+            let help = "set `protocol` to TCP, UDP or SCTP; for several protocols, write one rule each";
             self.fault(&path.field(field), FaultKind::PortWithoutProtocol, problem, help);
         }
     }
@@ -172,7 +171,7 @@ impl Reader {
             return None;
         };
         if first > last {
-            let problem = format!("`{written}` is a range whose end is before its start");
+            let problem = format!("`{written}` is a range that ends before it starts");
             self.refuse(path, &problem, UNREADABLE, &format!("write \"{last}:{first}\""));
             return None;
         }
@@ -186,15 +185,15 @@ impl Reader {
         let is_readable = (1..=128).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
         if !is_readable {
-            self.refuse(path, &format!("`{name}` is neither a port nor the name of one"), UNREADABLE, help);
+            self.refuse(path, &format!("`{name}` is neither a port number nor a port name"), UNREADABLE, help);
             return None;
         }
         if !is_port_name(name) {
             let range = name.replacen('-', ":", 1);
             let is_range = is_numeric(&IntOrString::Text(range.as_str().into()));
             let help = if is_range { format!("write a range as \"{range}\"") } else { help.to_owned() };
-            let problem = format!("`{name}` cannot be the name of a port");
-            self.refuse(path, &problem, "Felix looks for a port of that name", &help);
+            let problem = format!("`{name}` is not a valid port name");
+            self.refuse(path, &problem, "Felix matches ports of that name", &help);
         }
         Some(Numbers::Named(name.into()))
     }
@@ -328,8 +327,8 @@ mod tests {
         let object = read(KIND, &json!({"ingress": [{"action": "Allow", "destination": {"ports": [9090]}}]}));
         assert_eq!(
             object.faults[0].problem,
-            "ports (9090) are given without a protocol: Calico refuses it, and where it is written past Calico's API server, \
-             Felix leaves the whole policy aside"
+            "ports (9090) are set without a protocol; Calico's API server rejects them; without that check, Felix \
+             ignores the whole policy"
         );
         assert_eq!(ports(json!({"destination": {"ports": [9090]}})), "any protocol 9090");
     }

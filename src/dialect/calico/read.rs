@@ -185,7 +185,7 @@ impl Reader {
 
     /// Reports a policy with `stagedAction: Delete` that has other fields.
     fn refuse_staged_delete(&mut self, path: &Path, help: &str) {
-        self.refuse(path, "the policy is to be deleted, and says something besides", ASIDE_NOT, help);
+        self.refuse(path, "`stagedAction: Delete` is combined with other fields", ASIDE_NOT, help);
     }
 
     /// Returns true if `stagedAction` is Delete.
@@ -194,8 +194,8 @@ impl Reader {
             Some("Delete") => true,
             None | Some("" | "Set" | "Learn" | "Ignore") => false,
             Some(other) => {
-                let problem = format!("`{other}` is none of Set, Delete, Learn and Ignore");
-                self.refuse(path, &problem, "Felix takes it for Set", "write one of them");
+                let problem = format!("`{other}` is not one of Set, Delete, Learn, Ignore");
+                self.refuse(path, &problem, "Felix treats it as Set", "write one of them");
                 false
             }
         }
@@ -206,9 +206,10 @@ impl Reader {
     fn is_for_hosts(&mut self, spec: &wire::Spec, path: &Path) -> bool {
         let fields = [(spec.do_not_track, "doNotTrack"), (spec.pre_dnat, "preDNAT")];
         let Some((_, field)) = fields.into_iter().find(|(set, _)| *set == Some(true)) else { return false };
-        let problem =
-            format!("a policy with `{field}` is for host endpoints, which are not read here: it is not judged");
-        let help = "nothing has to be changed; remove it if the policy is meant for pods";
+        let problem = format!(
+            "a policy with `{field}` applies to host endpoints, which Portcullis does not read; it is not evaluated"
+        );
+        let help = "no change is needed; remove the field if the policy is meant for pods";
         self.fault(&path.field(field), FaultKind::NotUnderstood, problem, help);
         true
     }
@@ -274,16 +275,16 @@ impl Reader {
             let known = [("Ingress", 0), ("Egress", 1)].into_iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
             let Some((name, at)) = known else {
                 let problem = format!("`{text}` is neither Ingress nor Egress");
-                self.refuse(&path, &problem, "Felix leaves it out", "write Ingress or Egress");
+                self.refuse(&path, &problem, "Felix ignores it", "write Ingress or Egress");
                 continue;
             };
             if name != &**text {
                 let problem = format!("`{text}` is neither Ingress nor Egress");
-                self.refuse(&path, &problem, "Felix takes it all the same", &format!("write `{name}`"));
+                self.refuse(&path, &problem, "Felix accepts it", &format!("write `{name}`"));
             }
             if let Some(isolated) = isolates.get_mut(at) {
                 if *isolated {
-                    self.refuse(&path, &format!("`{text}` is written twice"), ASIDE_NOT, "write it once");
+                    self.refuse(&path, &format!("`{text}` is repeated"), ASIDE_NOT, "write it once");
                 }
                 *isolated = true;
             }
@@ -514,8 +515,8 @@ mod tests {
         );
         assert_eq!(
             fault.problem,
-            "`app = 'Web'` does not parse at `= 'Web'`: expected `==`; Calico's API server refuses it, and where it is \
-             written past it, Felix leaves the whole policy aside"
+            "cannot parse selector `app = 'Web'` at `= 'Web'` (expected `==`); Calico's API server rejects it; without \
+             that check, Felix ignores the whole policy"
         );
         assert_eq!(fault.help, "write == instead of =");
         assert_eq!(object.policies()[0].standing, Standing::Refused);

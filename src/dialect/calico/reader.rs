@@ -7,10 +7,10 @@ use crate::budget::{charge, hold};
 use crate::model::{Fault, FaultKind, Namespaces, Path, Selector};
 
 /// The effect of a policy that fails Felix's own checks (`felix/calc/validation_filter.go`).
-pub(super) const ASIDE: &str = "Felix leaves the whole policy aside";
+pub(super) const ASIDE: &str = "Felix ignores the whole policy";
 
 /// The effect of an invalid value that only Calico's API server rejects.
-pub(super) const ASIDE_NOT: &str = "nothing checks it again, and Felix makes of it what it can";
+pub(super) const ASIDE_NOT: &str = "Felix applies what it can";
 
 /// Maximum length of a selector, in characters.
 const LONGEST_SELECTOR: usize = 1024;
@@ -81,7 +81,7 @@ impl Reader {
     /// Reports a value that Calico rejects. `then` is what Felix does if that check was bypassed: the CRD accepts more
     /// than Calico's API server and `calicoctl`.
     pub(super) fn refuse(&mut self, path: &Path, what: &str, then: &str, help: &str) {
-        let problem = format!("{what}: Calico refuses it, and where it is written past Calico's API server, {then}");
+        let problem = format!("{what}; Calico's API server rejects it; without that check, {then}");
         self.fault(path, FaultKind::NeverEnforced, problem, help);
     }
 
@@ -92,16 +92,16 @@ impl Reader {
     /// Checks the maximum length of a list.
     pub(super) fn at_most(&mut self, length: usize, most: usize, path: &Path) {
         if length > most {
-            let problem = format!("the list has {length} entries, and may have {most}");
-            self.refuse(path, &problem, ASIDE_NOT, "spread them over several rules or policies");
+            let problem = format!("the list has {length} entries; the maximum is {most}");
+            self.refuse(path, &problem, ASIDE_NOT, "split them over several rules or policies");
         }
     }
 
     pub(super) fn selector<'a>(&mut self, text: Option<&'a str>, path: &Path, role: Role) -> Parsed<'a> {
         let Some(text) = text.filter(|text| !text.is_empty()) else { return Parsed::Absent };
         if role != Role::Accounts && text.len() > LONGEST_SELECTOR && text.chars().nth(LONGEST_SELECTOR).is_some() {
-            let problem = format!("the selector has {} characters, and may have 1024", text.chars().count());
-            self.refuse(path, &problem, ASIDE_NOT, "write it shorter, for example with `in {…}`, or as several rules");
+            let problem = format!("the selector has {} characters; the maximum is 1024", text.chars().count());
+            self.refuse(path, &problem, ASIDE_NOT, "shorten it, for example with `in {…}`, or split the rule");
         }
         charge(text.len() / BYTES_PER_STEP);
         hold(text.len() * BYTES_PER_CHARACTER);
@@ -117,14 +117,14 @@ impl Reader {
                 Role::Namespaces if selector::is_global(text) => return Parsed::Global,
                 Role::Namespaces => self.refuse(
                     path,
-                    &format!("`{text}` combines `global()` with something else"),
+                    &format!("`{text}` combines `global()` with other terms"),
                     ASIDE_NOT,
                     "write `global()` alone, in a rule of its own",
                 ),
                 Role::Pods | Role::Narrowing => self.refuse(
                     path,
-                    &format!("`{text}` has `global()`, which has a meaning only in the namespaceSelector of a rule"),
-                    "Felix takes it for `all()`",
+                    &format!("`{text}` uses `global()`, which is valid only in the namespaceSelector of a rule"),
+                    "Felix treats it as `all()`",
                     "remove `global()`",
                 ),
                 Role::Not | Role::Accounts => {}
@@ -135,10 +135,10 @@ impl Reader {
 
     fn broken(&mut self, path: &Path, role: Role, error: &SelectorError) {
         let then = match role {
-            Role::Narrowing => "Felix leaves the selector out, so that the policy is for more pods than it says",
+            Role::Narrowing => "Felix ignores the selector, and the policy selects more pods than written",
             _ => ASIDE,
         };
-        let problem = format!("{error}; Calico's API server refuses it, and where it is written past it, {then}");
+        let problem = format!("{error}; Calico's API server rejects it; without that check, {then}");
         self.fault(path, FaultKind::InvalidSelector, problem, &error.hint);
     }
 }

@@ -53,12 +53,12 @@ impl Reader {
             Some((name, action)) => {
                 if *name != written {
                     let problem = format!("`{written}` is not an action");
-                    self.refuse(path, &problem, "Felix takes it all the same", &format!("write `{name}`"));
+                    self.refuse(path, &problem, "Felix accepts it", &format!("write `{name}`"));
                 }
                 Ok(*action)
             }
-            None if written.is_empty() => Err(ReadError::at(path, "a rule needs one of Allow, Deny, Log and Pass")),
-            None => Err(ReadError::at(path, format!("`{written}` is none of Allow, Deny, Log and Pass"))),
+            None if written.is_empty() => Err(ReadError::at(path, "a rule needs an action: Allow, Deny, Log or Pass")),
+            None => Err(ReadError::at(path, format!("`{written}` is not one of Allow, Deny, Log, Pass"))),
         }
     }
 
@@ -68,8 +68,8 @@ impl Reader {
             Some(4) => Families { v4: true, v6: false },
             Some(6) => Families { v4: false, v6: true },
             Some(other) => {
-                let problem = format!("`{other}` is not a version of IP");
-                self.refuse(path, &problem, super::reader::ASIDE, "write 4 or 6, or leave it out for both");
+                let problem = format!("`{other}` is not an IP version");
+                self.refuse(path, &problem, super::reader::ASIDE, "write 4 or 6, or omit it for both");
                 Families::BOTH
             }
         }
@@ -102,10 +102,10 @@ mod tests {
         let error = |rule| try_read("projectcalico.org/v3", KIND, &json!({"ingress": [rule]})).unwrap_err().to_string();
         assert_eq!(
             error(json!({"action": "Drop"})),
-            "spec.ingress[0].action: `Drop` is none of Allow, Deny, Log and Pass"
+            "spec.ingress[0].action: `Drop` is not one of Allow, Deny, Log, Pass"
         );
         for rule in [json!({}), json!(null), json!({"action": ""})] {
-            assert_eq!(error(rule), "spec.ingress[0].action: a rule needs one of Allow, Deny, Log and Pass");
+            assert_eq!(error(rule), "spec.ingress[0].action: a rule needs an action: Allow, Deny, Log or Pass");
         }
     }
 

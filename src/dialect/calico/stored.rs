@@ -26,7 +26,7 @@ pub(super) fn annotations(manifest: &Manifest<'_>) -> Result<Labels, ReadError> 
     let id = manifest.id()?;
     // With another name, Calico would return this object in place of a different one.
     if let Some(other) = names.iter().find(|name| ***name != *id.name && ***name != *id.bare_name()) {
-        let problem = format!("it names the object `{other}`, which is stored as `{}`", id.name);
+        let problem = format!("the name `{other}` differs from the stored name `{}`", id.name);
         return Err(ReadError::at(&place(), problem));
     }
     Ok(own.iter().chain(annotations.iter()).collect())
@@ -112,7 +112,7 @@ mod tests {
         }
         for name in ["q", "default.default.p", "default."] {
             let error = stored(&json!({"Name": name}).to_string()).unwrap_err();
-            assert_eq!(error.problem, format!("it names the object `{name}`, which is stored as `default.p`"));
+            assert_eq!(error.problem, format!("the name `{name}` differs from the stored name `default.p`"));
         }
     }
 }

@@ -19,8 +19,8 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     let spec: wire::Tier = manifest.strict_spec(&mut reader.faults)?;
     let path = Path::root().field("spec");
     if !id.name.is_empty() && (!is_label(&id.name) || id.name.len() > LONGEST_NAME) {
-        let problem = format!("`{}` cannot be the name of a tier", id.name);
-        let help = "write at most 63 small letters, digits and `-`";
+        let problem = format!("`{}` is not a valid tier name", id.name);
+        let help = "use at most 63 lower-case letters, digits and `-`";
         reader.refuse(&Path::root().field("metadata").field("name"), &problem, ASIDE_NOT, help);
     }
     let action = path.field("defaultAction");
@@ -29,18 +29,18 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
         Some("Pass") => false,
         Some(other) => {
             let problem = format!("`{other}` is neither Deny nor Pass");
-            reader.refuse(&action, &problem, "Felix takes it for Deny", "write Deny or Pass");
+            reader.refuse(&action, &problem, "Felix treats it as Deny", "write Deny or Pass");
             true
         }
     };
     if let Some((name, order, has_to_drop)) = BUILT_IN.iter().find(|(name, ..)| **name == *id.name) {
         if drops != *has_to_drop {
             let should = if *has_to_drop { "Deny" } else { "Pass" };
-            let problem = format!("the tier {name} has another default action than {should}");
+            let problem = format!("the default action of tier {name} is not {should}");
             reader.refuse(&action, &problem, ASIDE_NOT, &format!("write `defaultAction: {should}`"));
         }
         if spec.order != Some(*order) {
-            let problem = format!("the tier {name} has another order than {order}");
+            let problem = format!("the order of tier {name} is not {order}");
             reader.refuse(&path.field("order"), &problem, ASIDE_NOT, &format!("write `order: {order}`"));
         }
     }

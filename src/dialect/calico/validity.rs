@@ -23,8 +23,8 @@ impl Reader {
         let is_converted = !self.is_global && (name.starts_with("knp.default.") || name.starts_with("ossg.default."));
         let is_valid = labels.iter().all(|label| is_label(label)) && (labels.len() <= 2 || is_converted);
         if !name.is_empty() && (!is_valid || name.len() > LONGEST_NAME) {
-            let help = "write small letters, digits and `-`, and at most one dot, after the name of the tier";
-            self.refuse(&path, &format!("`{name}` cannot be the name of a policy"), ASIDE_NOT, help);
+            let help = "use lower-case letters, digits and `-`, and at most one dot, after the tier name";
+            self.refuse(&path, &format!("`{name}` is not a valid policy name"), ASIDE_NOT, help);
         }
     }
 
@@ -32,8 +32,8 @@ impl Reader {
         if let Some(tier) = spec.tier.as_deref().filter(|tier| !tier.is_empty())
             && (!tier.split('.').all(is_label) || tier.len() > LONGEST_NAME)
         {
-            let help = "write the name of a tier: small letters, digits and `-`";
-            self.refuse(&path.field("tier"), &format!("`{tier}` cannot be the name of a tier"), ASIDE_NOT, help);
+            let help = "use lower-case letters, digits and `-`";
+            self.refuse(&path.field("tier"), &format!("`{tier}` is not a valid tier name"), ASIDE_NOT, help);
         }
         for (rules, field) in [(&spec.ingress, "ingress"), (&spec.egress, "egress")] {
             self.at_most(rules.as_ref().map_or(0, Vec::len), MOST_RULES, &path.field(field));
@@ -42,9 +42,14 @@ impl Reader {
         for (position, hint) in hints.iter().enumerate() {
             let path = path.field("performanceHints").index(position);
             if &**hint != "AssumeNeededOnEveryNode" {
-                self.refuse(&path, &format!("`{hint}` is not a hint"), ASIDE, "write AssumeNeededOnEveryNode");
+                self.refuse(
+                    &path,
+                    &format!("`{hint}` is not a performance hint"),
+                    ASIDE,
+                    "write AssumeNeededOnEveryNode",
+                );
             } else if position > 0 {
-                self.refuse(&path, &format!("`{hint}` is written twice"), ASIDE, "write it once");
+                self.refuse(&path, &format!("`{hint}` is repeated"), ASIDE, "write it once");
             }
         }
         self.check_hosts(spec, path);
@@ -56,19 +61,19 @@ impl Reader {
         let (untracked, early) = (is_set(spec.do_not_track), is_set(spec.pre_dnat));
         if untracked && early {
             let problem = "`doNotTrack` and `preDNAT` are both set";
-            self.refuse(&path.field("preDNAT"), problem, "Felix follows doNotTrack", "set one of them");
+            self.refuse(&path.field("preDNAT"), problem, "Felix applies doNotTrack", "set one of them");
         }
         if early && spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()) {
             let problem = "a policy with `preDNAT` has egress rules";
-            self.refuse(&path.field("egress"), problem, "Felix leaves them out", "write them into another policy");
+            self.refuse(&path.field("egress"), problem, "Felix ignores them", "move them to another policy");
         }
         if early && spec.types.iter().flatten().any(|direction| &**direction == "Egress") {
             let problem = "a policy with `preDNAT` has the type Egress";
-            self.refuse(&path.field("types"), problem, "Felix leaves it out", "write `types: [Ingress]`");
+            self.refuse(&path.field("types"), problem, "Felix ignores it", "write `types: [Ingress]`");
         }
         if (untracked || early) && !is_set(spec.apply_on_forward) {
             let field = if untracked { "doNotTrack" } else { "preDNAT" };
-            let problem = format!("`{field}` is set and `applyOnForward` is not");
+            let problem = format!("`{field}` is set without `applyOnForward`");
             self.refuse(&path.field(field), &problem, ASIDE_NOT, "write `applyOnForward: true`");
         }
     }
@@ -78,9 +83,9 @@ impl Reader {
             for (names, version) in [(["ICMP", "1"], 4), (["ICMPv6", "58"], 6)] {
                 let is_it = protocol.as_ref().is_some_and(|protocol| names.contains(&protocol.to_string().as_str()));
                 if let Some(other) = rule.ip_version.filter(|other| is_it && *other != version) {
-                    let problem = format!("{} is a protocol of IPv{version}, and the rule is for IPv{other}", names[0]);
-                    let help = format!("write `ipVersion: {version}`, or leave it out");
-                    self.refuse(&path.field(field), &problem, "the rule means nothing", &help);
+                    let problem = format!("{} is an IPv{version} protocol, but the rule is for IPv{other}", names[0]);
+                    let help = format!("write `ipVersion: {version}`, or omit it");
+                    self.refuse(&path.field(field), &problem, "the rule matches nothing", &help);
                 }
             }
         }
@@ -99,25 +104,25 @@ impl Reader {
         if let Some(protocol) = &rule.protocol
             && !["TCP", "6"].contains(&protocol.to_string().as_str())
         {
-            let problem = format!("requests are named in a rule for {protocol}");
-            self.refuse(path, &problem, then, "write `protocol: TCP`, or leave the protocol out");
+            let problem = format!("`http` is set in a rule for {protocol}");
+            self.refuse(path, &problem, then, "write `protocol: TCP`, or omit the protocol");
         }
         if action != Action::Allow {
-            self.refuse(path, "requests are named in a rule that does not allow", then, "write `action: Allow`");
+            self.refuse(path, "`http` is set in a rule whose action is not Allow", then, "write `action: Allow`");
         }
         if direction == Direction::Egress {
             self.refuse(
                 path,
-                "requests are named in an egress rule",
+                "`http` is set in an egress rule",
                 then,
-                "name them in an ingress rule of the receiver",
+                "write it in an ingress rule of the receiving pods",
             );
         }
         let methods = http.methods.as_deref().unwrap_or_default();
         self.at_most(methods.len(), MOST_REQUESTS, &path.field("methods"));
         for (position, method) in repeated(methods) {
             let path = path.field("methods").index(position);
-            self.refuse(&path, &format!("`{method}` is listed twice"), then, "list each method once");
+            self.refuse(&path, &format!("`{method}` is repeated"), then, "list each method once");
         }
         let paths = http.paths.as_deref().unwrap_or_default();
         self.at_most(paths.len(), MOST_REQUESTS, &path.field("paths"));
@@ -128,7 +133,8 @@ impl Reader {
                 (Some(_), Some(_)) => (None, "`exact` and `prefix` are both set".to_owned()),
                 (None, None) => (None, "neither `exact` nor `prefix` is set".to_owned()),
                 (Some(text), None) | (None, Some(text)) => {
-                    let problem = format!("`{text}` is not a path: it starts with `/` and has no blank, `?` or `#`");
+                    let problem =
+                        format!("`{text}` is not a path; a path starts with `/` and has no space, `?` or `#`");
                     (Some(text), problem)
                 }
             };
@@ -145,12 +151,12 @@ impl Reader {
         let names = entity.service_accounts.as_ref().and_then(|accounts| accounts.names.as_deref()).unwrap_or_default();
         for (position, name) in names.iter().enumerate().filter(|(_, name)| name.contains('\'')) {
             let path = path.field("serviceAccounts").field("names").index(position);
-            let problem = format!("`{name}` cannot be the name of a service account");
-            self.refuse(&path, &problem, "Felix leaves the service accounts out", "remove the quote");
+            let problem = format!("`{name}` is not a valid service account name");
+            self.refuse(&path, &problem, "Felix ignores the service accounts", "remove the quote");
         }
         for (position, name) in repeated(names) {
             let path = path.field("serviceAccounts").field("names").index(position);
-            self.refuse(&path, &format!("`{name}` is listed twice"), ASIDE_NOT, "list each name once");
+            self.refuse(&path, &format!("`{name}` is repeated"), ASIDE_NOT, "list each name once");
         }
         let Some(services) = &entity.services else { return };
         let path = path.field("services");
@@ -162,27 +168,27 @@ impl Reader {
             (is_set(&entity.namespace_selector), "`namespaceSelector`"),
             (entity.service_accounts.is_some(), "`serviceAccounts`"),
             (is_set(&entity.selector) || is_set(&entity.not_selector), "a selector"),
-            (has_some(&entity.nets) || has_some(&entity.not_nets), "blocks of addresses"),
+            (has_some(&entity.nets) || has_some(&entity.not_nets), "`nets`"),
             (has_ports && end == "destination", "ports"),
         ];
         for (_, what) in beside.into_iter().filter(|(is_beside, _)| *is_beside) {
-            let problem = format!("a Service is named beside {what}");
-            self.refuse(&path, &problem, "Felix asks for both", "write a rule for each");
+            let problem = format!("`services` is combined with {what}");
+            self.refuse(&path, &problem, "Felix requires both to match", "write one rule for each");
         }
         if is_near {
-            let problem = format!("a Service is named as the {end} of an {direction} rule");
-            let help = "name it as the other end, or select the pods";
+            let problem = format!("`services` is set on the {end} of an {direction} rule");
+            let help = "set it on the other end, or select the pods";
             self.refuse(&path, &problem, ASIDE_NOT, help);
         }
         if !is_set(&services.name) {
-            self.refuse(&path.field("name"), "the Service has no name", "the rule means nothing", "write its name");
+            self.refuse(&path.field("name"), "the Service has no name", "the rule matches nothing", "write its name");
         }
         if self.is_global && !is_near && !is_set(&services.namespace) {
-            let problem = "the Service has no namespace, and the policy is in none";
+            let problem = "the Service has no namespace, and the policy is cluster-scoped";
             self.refuse(
                 &path.field("namespace"),
                 problem,
-                "the rule means nothing",
+                "the rule matches nothing",
                 "write the namespace of the Service",
             );
         }
@@ -190,12 +196,12 @@ impl Reader {
             if let Some(name) = name.as_deref().filter(|name| !name.is_empty())
                 && (!name.split('.').all(is_label) || name.len() > LONGEST_NAME)
             {
-                let problem = format!("`{name}` cannot be such a name");
+                let problem = format!("`{name}` is not a valid name");
                 self.refuse(
                     &path.field(field),
                     &problem,
-                    "the rule means nothing",
-                    "write small letters, digits and `-`",
+                    "the rule matches nothing",
+                    "use lower-case letters, digits and `-`",
                 );
             }
         }
@@ -324,8 +330,8 @@ mod tests {
             (fault.path.to_string().as_str(), fault.problem.as_str(), fault.help.as_str()),
             (
                 "spec.types[0]",
-                "`ingress` is neither Ingress nor Egress: Calico refuses it, and where it is written past Calico's API \
-                 server, Felix takes it all the same",
+                "`ingress` is neither Ingress nor Egress; Calico's API server rejects it; without that check, Felix \
+                 accepts it",
                 "write `Ingress`"
             )
         );

@@ -12,7 +12,7 @@ pub(super) fn message(field: &wire::IcmpField, path: Path, faults: &mut Faults) 
         Some("IPv6") => Protocol::Icmpv6,
         Some(other) => {
             let help = "write IPv4 or IPv6";
-            faults.never(path.field("family"), &format!("`{other}` is no family of ICMP"), help);
+            faults.never(path.field("family"), &format!("`{other}` is not an ICMP family"), help);
             return None;
         }
     };
@@ -26,7 +26,7 @@ pub(super) fn message(field: &wire::IcmpField, path: Path, faults: &mut Faults) 
         Some(IntOrString::Text(name)) => match named_message(name, protocol).or_else(|| name.parse().ok()) {
             Some(number) => number,
             None => {
-                let problem = format!("`{name}` is no message of {protocol}");
+                let problem = format!("`{name}` is not a message of {protocol}");
                 faults.never(path.field("type"), &problem, "write its number or its name, such as 8 or EchoRequest");
                 return None;
             }
@@ -103,11 +103,11 @@ mod tests {
         let problem = |field: Value| fault("egress", &json!({"icmps": [{"fields": [field]}]}));
         assert_eq!(
             problem(json!({"type": "PacketTooBig"})),
-            "spec.egress[0].icmps[0].fields[0].type: `PacketTooBig` is no message of ICMP"
+            "spec.egress[0].icmps[0].fields[0].type: `PacketTooBig` is not a message of ICMP"
         );
         assert_eq!(
             problem(json!({"type": 1, "family": "ipv4"})),
-            "spec.egress[0].icmps[0].fields[0].family: `ipv4` is no family of ICMP"
+            "spec.egress[0].icmps[0].fields[0].family: `ipv4` is not an ICMP family"
         );
         assert_eq!(problem(json!({})), "spec.egress[0].icmps[0].fields[0]: the entry has no `type`");
     }

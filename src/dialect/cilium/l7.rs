@@ -48,32 +48,32 @@ impl<'a> L7<'a> {
     ) {
         let rules = || path.field("rules");
         if self.has_several {
-            let problem = "rules for several protocols do not go together";
-            faults.never(rules(), problem, "write an entry of `toPorts` with other ports for each of them");
+            let problem = "rules for several L7 protocols are combined";
+            faults.never(rules(), problem, "write a separate entry of `toPorts`, with other ports, for each of them");
         }
         let is_ingress = list.direction == Direction::Ingress;
         if is_for_nodes && (!self.http.is_empty() || is_ingress && !self.dns.is_empty()) {
-            faults.never(rules(), "a policy for nodes has no rules for requests", "remove them");
+            faults.never(rules(), "a policy for nodes must not have L7 rules", "remove them");
         }
         if is_ingress && !self.dns.is_empty() {
-            let help = "write rules for DNS in `egress` of the pods that ask";
-            faults.never(rules().field("dns"), "there are no rules for DNS in `ingress`", help);
+            let help = "write rules for DNS in `egress` of the client pods";
+            faults.never(rules().field("dns"), "rules for DNS are not allowed in `ingress`", help);
         }
         let ports = rule.ports.as_deref().unwrap_or_default();
         if !self.dns.is_empty() && ports.is_empty() {
-            faults.never(rules().field("dns"), "rules for DNS need a port", "write `ports` with port \"53\"");
+            faults.never(rules().field("dns"), "rules for DNS require a port", "write `ports` with port \"53\"");
         }
         if !self.is_empty() && ports.iter().any(|port| port.port.as_deref().is_some_and(|port| number(port) == Some(0)))
         {
-            faults.never(rules(), "rules for requests do not go together with port `0`", "write the ports");
+            faults.never(rules(), "L7 rules must not be combined with port `0`", "write the ports");
         }
         for (position, http) in self.http.iter().enumerate() {
             let path = || rules().field("http").index(position);
             for (field, text) in [("path", &http.path), ("method", &http.method)] {
                 let Some(text) = text else { continue };
                 if let Some(why) = regex_problem(text) {
-                    let problem = format!("`{text}` is no regular expression: it {why}");
-                    faults.never(path().field(field), &problem, "write an expression of RE2");
+                    let problem = format!("`{text}` is not a regular expression: it {why}");
+                    faults.never(path().field(field), &problem, "write an RE2 expression");
                 }
             }
             for (position, header) in http.header_matches.iter().flatten().enumerate() {
@@ -87,7 +87,7 @@ impl<'a> L7<'a> {
                 match header.mismatch.as_deref() {
                     None | Some("" | "LOG" | "ADD" | "DELETE" | "REPLACE") => {}
                     Some(other) => {
-                        let problem = format!("`{other}` is none of LOG, ADD, DELETE and REPLACE");
+                        let problem = format!("`{other}` is not one of LOG, ADD, DELETE, REPLACE");
                         faults.never(path().field("mismatch"), &problem, "write one of them");
                     }
                 }
@@ -107,33 +107,31 @@ impl<'a> L7<'a> {
         let names = rule.server_names.as_deref().unwrap_or_default();
         if !names.is_empty() {
             if names.iter().any(|name| name.is_empty()) {
-                faults.never(path.field("serverNames"), "a name of a server is empty", "write the name, or remove it");
+                faults.never(path.field("serverNames"), "a server name is empty", "write the name, or remove it");
             }
             if !self.is_empty() && rule.terminating_tls.is_none() {
-                let problem = "`serverNames` do not go together with rules for requests without `terminatingTLS`";
+                let problem = "`serverNames` requires `terminatingTLS` to be combined with L7 rules";
                 faults.never(path.field("serverNames"), problem, "remove one of them, or add `terminatingTLS`");
             }
-            conditions.push(format!("the name of the server in TLS is {}", names.join(" or ")).into());
+            conditions.push(format!("the TLS server name is {}", names.join(" or ")).into());
         }
         if let Some(listener) = &rule.listener {
             let name = listener.name.as_deref().unwrap_or_default();
             let problem = match (list.direction, self.is_empty()) {
-                (Direction::Ingress, _) => Some(format!("there is no `listener` in `ingress`, such as `{name}`")),
-                (Direction::Egress, false) => {
-                    Some(format!("the listener `{name}` does not go together with rules for requests"))
-                }
+                (Direction::Ingress, _) => Some(format!("listener `{name}` is set in `ingress`")),
+                (Direction::Egress, false) => Some(format!("listener `{name}` must not be combined with L7 rules")),
                 (Direction::Egress, true) => None,
             };
             if let Some(problem) = problem {
                 faults.never(path.field("listener"), &problem, "remove one of them");
             }
-            conditions.push(format!("the listener {name} of Envoy lets it through").into());
+            conditions.push(format!("the Envoy listener {name} allows it").into());
         }
         if rule.terminating_tls.is_some() {
-            conditions.push("the connection is in TLS, which the agent terminates".into());
+            conditions.push("the connection uses TLS, which the agent terminates".into());
         }
         if rule.originating_tls.is_some() {
-            conditions.push("the agent can reach the other side in TLS".into());
+            conditions.push("the agent can reach the other side over TLS".into());
         }
         conditions
     }
@@ -219,16 +217,13 @@ mod tests {
             entry["ports"] = json!([{"port": "443", "protocol": "TCP"}]);
             rules("egress", &json!({"toPorts": [entry]})).remove(0).conditions.join("; ")
         };
-        assert_eq!(
-            conditions(json!({"serverNames": ["a.com", "*.b.com"]})),
-            "the name of the server in TLS is a.com or *.b.com"
-        );
+        assert_eq!(conditions(json!({"serverNames": ["a.com", "*.b.com"]})), "the TLS server name is a.com or *.b.com");
         let listener = json!({"listener": {"envoyConfig": {"kind": "CiliumEnvoyConfig", "name": "e"}, "name": "l", "priority": 1}});
-        assert_eq!(conditions(listener), "the listener l of Envoy lets it through");
+        assert_eq!(conditions(listener), "the Envoy listener l allows it");
         let tls = json!({"secret": {"name": "s", "namespace": "n"}, "trustedCA": "ca"});
         assert_eq!(
             conditions(json!({"terminatingTLS": tls, "originatingTLS": tls, "rules": {"http": [{}]}})),
-            "the connection is in TLS, which the agent terminates; the agent can reach the other side in TLS"
+            "the connection uses TLS, which the agent terminates; the agent can reach the other side over TLS"
         );
     }
 
@@ -239,17 +234,17 @@ mod tests {
         let of = |entry: Value| fault("egress", &json!({"toPorts": [entry]}));
         assert_eq!(
             of(json!({"ports": [{"port": "80"}], "rules": {"http": [{}]}})),
-            format!(
-                "{place}.ports[0].protocol: rules for HTTP are for any protocol here, and there is HTTP only over TCP"
-            )
+            format!("{place}.ports[0].protocol: rules for HTTP are set for any protocol; they require TCP")
         );
         assert_eq!(
             of(json!({"ports": tcp, "rules": {"http": [{"path": "*"}]}})),
-            format!("{place}.rules.http[0].path: `*` is no regular expression: it repeats nothing")
+            format!(
+                "{place}.rules.http[0].path: `*` is not a regular expression: it has a repetition without an operand"
+            )
         );
         assert_eq!(
             of(json!({"ports": tcp, "rules": {"http": [{"headerMatches": [{"name": "a", "mismatch": "KEEP"}]}]}})),
-            format!("{place}.rules.http[0].headerMatches[0].mismatch: `KEEP` is none of LOG, ADD, DELETE and REPLACE")
+            format!("{place}.rules.http[0].headerMatches[0].mismatch: `KEEP` is not one of LOG, ADD, DELETE, REPLACE")
         );
         let headers = json!([{"name": "a", "secret": {"namespace": "n"}}, {"value": "b"}]);
         assert_eq!(
@@ -263,40 +258,38 @@ mod tests {
         );
         assert_eq!(
             of(json!({"ports": tcp, "rules": {"http": [], "dns": []}})),
-            format!("{place}.rules: rules for several protocols do not go together")
+            format!("{place}.rules: rules for several L7 protocols are combined")
         );
         assert_eq!(
             of(json!({"ports": tcp, "rules": {"http": [{}], "kafka": [{"topic": "a"}]}})),
-            format!("{place}.rules: rules for several protocols do not go together")
+            format!("{place}.rules: rules for several L7 protocols are combined")
         );
         assert_eq!(
             of(json!({"ports": [{"port": "0"}], "rules": {"dns": [{"matchPattern": "*"}]}})),
-            format!("{place}.rules: rules for requests do not go together with port `0`")
+            format!("{place}.rules: L7 rules must not be combined with port `0`")
         );
         assert_eq!(
             of(json!({"ports": [{"port": "53", "endPort": 54}], "rules": {"dns": [{"matchPattern": "*"}]}})),
-            format!("{place}.ports[0].endPort: rules for DNS do not go together with a range of ports from `53`")
+            format!("{place}.ports[0].endPort: rules for DNS are combined with a port range from `53`")
         );
         assert_eq!(
             of(json!({"rules": {"dns": [{"matchPattern": "*"}]}})),
-            format!("{place}.rules.dns: rules for DNS need a port")
+            format!("{place}.rules.dns: rules for DNS require a port")
         );
         assert_eq!(
             of(json!({"ports": tcp, "serverNames": ["a"], "rules": {"http": [{}]}})),
-            format!(
-                "{place}.serverNames: `serverNames` do not go together with rules for requests without `terminatingTLS`"
-            )
+            format!("{place}.serverNames: `serverNames` requires `terminatingTLS` to be combined with L7 rules")
         );
         let dns =
             json!({"ingress": [{"toPorts": [{"ports": [{"port": "53"}], "rules": {"dns": [{"matchName": "a"}]}}]}]});
-        assert_eq!(faults(&dns), ["spec.ingress[0].toPorts[0].rules.dns: there are no rules for DNS in `ingress`"]);
+        assert_eq!(faults(&dns), ["spec.ingress[0].toPorts[0].rules.dns: rules for DNS are not allowed in `ingress`"]);
         assert_eq!(
             fault("ingress", &json!({"toPorts": [{"ports": tcp, "listener": {"name": "l"}}]})),
-            "spec.ingress[0].toPorts[0].listener: there is no `listener` in `ingress`, such as `l`"
+            "spec.ingress[0].toPorts[0].listener: listener `l` is set in `ingress`"
         );
         assert_eq!(
             fault("egress", &json!({"icmps": [{"fields": [{"type": 8}]}], "toPorts": [{"ports": tcp}]})),
-            "spec.egress[0]: `icmps` and `toPorts` do not go together in one rule"
+            "spec.egress[0]: `icmps` and `toPorts` are combined in one rule"
         );
     }
 }

@@ -28,20 +28,17 @@ impl Scope {
                 // No pod has such a label, so its absence always holds.
                 Key::Reserved(_) | Key::Foreign if !term.asks_for_it() => {}
                 Key::Reserved(_) | Key::Foreign => {
-                    let problem = format!(
-                        "`{}` selects endpoints that are no pods, or not by their labels: they are not judged",
-                        term.as_written()
-                    );
-                    faults.not_understood(path.clone(), problem, "nothing needs to be changed for this");
+                    let problem =
+                        format!("`{}` does not select by pod labels; the policy is not evaluated", term.as_written());
+                    faults.not_understood(path.clone(), problem, "no change is needed");
                     return None;
                 }
                 Key::Cluster => {
                     let problem = format!(
-                        "`{}` asks for the name of the cluster, which is not known here: it is judged as if it were not \
-                         there",
+                        "`{}` selects by cluster name, which Portcullis does not know; the condition was ignored",
                         term.as_written()
                     );
-                    let help = "remove it: a policy concerns only pods of its own cluster";
+                    let help = "remove it, because a policy applies only to pods of its own cluster";
                     faults.not_understood(path.clone(), problem, help);
                 }
                 // In `matchLabels`, Cilium overwrites "k8s:io.kubernetes.pod.namespace" with the policy's own
@@ -264,7 +261,7 @@ mod tests {
         for selector in [
             json!({"matchLabels": {"reserved:host": "", "app": "web"}}),
             expression("reserved:host", "DoesNotExist", &[]),
-            json!({"matchLabels": {"reserved:nobody": ""}}),
+            json!({"matchLabels": {"reserved:nothing": ""}}),
             json!({"matchLabels": {"cidrgroup:a": "b"}}),
             expression("io.cilium.k8s.policy.cluster", "DoesNotExist", &[]),
         ] {
@@ -374,13 +371,13 @@ mod tests {
         assert!(object.policies().is_empty());
         assert_eq!(
             super::super::testing::faults_of(&object),
-            ["spec.endpointSelector: `reserved:ingress=` selects endpoints that are no pods, or not by their labels: \
-                 they are not judged"]
+            ["spec.endpointSelector: `reserved:ingress=` does not select by pod labels; the policy is not evaluated"]
         );
         let selector = json!({"matchLabels": {"io.cilium.k8s.policy.cluster": "a"}});
         let spec = json!({"endpointSelector": selector, "ingress": [{}]});
         assert!(
-            faults(&spec)[0].starts_with("spec.endpointSelector: `io.cilium.k8s.policy.cluster=a` asks for the name")
+            faults(&spec)[0]
+                .starts_with("spec.endpointSelector: `io.cilium.k8s.policy.cluster=a` selects by cluster name")
         );
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn patterns(
         return Vec::new();
     }
     if let (false, Some(name), Some(pattern)) = (may_have_both, &name, &pattern) {
-        let problem = format!("`matchName` `{name}` and `matchPattern` `{pattern}` do not go together in one entry");
+        let problem = format!("`matchName` `{name}` and `matchPattern` `{pattern}` are combined in one entry");
         faults.never(path.clone(), &problem, "write two entries");
     }
     if let Some(name) = &name
@@ -27,22 +27,25 @@ pub(super) fn patterns(
     {
         let (problem, help) = if bad == '*' {
             (
-                format!("`{name}` is a pattern, and `matchName` takes one name"),
+                format!("`{name}` is a pattern; `matchName` requires one name"),
                 format!("write it as `matchPattern: \"{name}\"`"),
             )
         } else {
-            (format!("`{name}` is no name in DNS: `{bad}` cannot be in one"), "write a name such as example.com".into())
+            (
+                format!("`{name}` is not a DNS name; `{bad}` is not allowed in it"),
+                "write a name such as example.com".into(),
+            )
         };
         faults.fqdn(path.field("matchName"), &problem, help);
     }
     if let Some(pattern) = &pattern {
         let problem = match pattern.chars().find(|char| *char != '*' && !is_of_name(*char)) {
-            Some(bad) => Some(format!("`{pattern}` is no pattern of names in DNS: `{bad}` cannot be in one")),
+            Some(bad) => Some(format!("`{pattern}` is not a DNS name pattern; `{bad}` is not allowed in it")),
             None if pattern.trim().len() > 255 => Some(format!("`{pattern}` is longer than 255 characters")),
             None => None,
         };
         if let Some(problem) = problem {
-            let help = "write a name in which `*` stands for any part of a label, such as *.example.com";
+            let help = "write a name in which `*` matches any part of a label, such as *.example.com";
             faults.fqdn(path.field("matchPattern"), &problem, help);
         }
     }
@@ -100,10 +103,9 @@ mod tests {
         assert!(names[0].overlaps(&DomainPattern::name("www.google.com")), "what was meant");
         assert_eq!(
             faults,
-            [
-                "spec.toFQDNs[0].matchName: `*.google.com` is a pattern, and `matchName` takes one name: the agent stores it \
-                 and does not enforce it (write it as `matchPattern: \"*.google.com\"`)"
-            ]
+            ["spec.toFQDNs[0].matchName: `*.google.com` is a pattern; `matchName` requires one name; the API server \
+                 accepts the policy, but the agent does not enforce it (write it as `matchPattern: \
+                 \"*.google.com\"`)"]
         );
     }
 
@@ -131,9 +133,12 @@ mod tests {
             faults.remove(0)
         };
         assert!(
-            fault(Some("a b.com"), None).starts_with("spec.toFQDNs[0].matchName: `a b.com` is no name in DNS: ` `")
+            fault(Some("a b.com"), None).starts_with("spec.toFQDNs[0].matchName: `a b.com` is not a DNS name; ` `")
         );
-        assert!(fault(None, Some("(a).com")).starts_with("spec.toFQDNs[0].matchPattern: `(a).com` is no pattern"));
+        assert!(
+            fault(None, Some("(a).com"))
+                .starts_with("spec.toFQDNs[0].matchPattern: `(a).com` is not a DNS name pattern")
+        );
         assert!(fault(Some("a.com"), Some("*.com")).starts_with("spec.toFQDNs[0]: `matchName` `a.com` and"));
         assert!(fault(None, None).starts_with("spec.toFQDNs[0]: the entry has neither `matchName` nor `matchPattern`"));
         assert!(fault(None, Some(&"a".repeat(256))).contains("longer than 255"));

@@ -56,16 +56,16 @@ pub(super) fn read(
         for (path, selector) in entries(Some(element.fqdns), path, "toFQDNs") {
             let patterns = names::patterns(selector, false, &path, faults);
             if patterns.is_empty() {
-                add(path.clone(), Who::Unclear("a name that is not given".into()));
+                add(path.clone(), Who::Unclear("an empty name".into()));
             }
             for pattern in patterns {
                 add(path.clone(), Who::Domain(pattern));
             }
         }
         for (path, _) in entries(Some(element.groups), path, list.groups) {
-            let problem = "the addresses of a group of AWS are not known here, so the rule is not counted";
+            let problem = "Portcullis does not know the addresses of a cloud provider group; the rule was ignored";
             faults.not_understood(path.clone(), problem, "list the addresses as CIDRs");
-            add(path, Who::Unclear("a group of AWS".into()));
+            add(path, Who::Unclear("a cloud provider group".into()));
         }
         if list.action == Action::Allow {
             for (path, wanted) in entries(Some(element.services), path, "toServices") {
@@ -76,8 +76,7 @@ pub(super) fn read(
             }
         } else if !element.services.is_empty() {
             // `specHasToServices` checks only `egress`, and `parserules.go` ignores Services.
-            let problem =
-                "the agent looks up no Services for `egressDeny`: it denies as if `toServices` were not there";
+            let problem = "the agent ignores `toServices` in `egressDeny` and applies the rest of the rule";
             let help = "select the pods behind the Service with `toEndpoints`";
             faults.not_understood(path.field("toServices"), problem, help);
         }
@@ -117,8 +116,8 @@ fn check_combination(element: &Element<'_>, list: List, path: &Path, faults: &mu
     .filter_map(|(name, length)| (length > 0).then_some(name))
     .collect();
     if let [first, second, ..] = filled.as_slice() {
-        let problem = format!("`{first}` and `{second}` do not go together in one rule");
-        faults.never(path.clone(), &problem, "write a rule for each of them");
+        let problem = format!("`{first}` and `{second}` are combined in one rule");
+        faults.never(path.clone(), &problem, "write one rule for each of them");
     }
 }
 
@@ -142,7 +141,7 @@ fn entity(name: &str, path: &Path, faults: &mut Faults) -> Who {
         other => {
             let help = "write one of all, world, cluster, cluster-mesh, host, remote-node, kube-apiserver, health, init, \
                         ingress, unmanaged and none";
-            faults.never(path.clone(), &format!("`{other}` is no entity"), help);
+            faults.never(path.clone(), &format!("`{other}` is not an entity"), help);
             return Who::Unclear(format!("entity {other}").into());
         }
     })
@@ -168,7 +167,7 @@ fn prefix(text: &str) -> Option<IpNet> {
 
 fn bad_cidr(text: &str, path: Path, faults: &mut Faults) -> Who {
     let help = "write an address and a length, such as 10.0.0.0/8 or fd00::/8";
-    faults.never(path, &format!("`{text}` is no CIDR"), help);
+    faults.never(path, &format!("`{text}` is not a CIDR"), help);
     Who::Unclear(format!("the addresses `{text}`").into())
 }
 
@@ -179,9 +178,9 @@ fn cidr_rule(rule: &wire::CidrRule, path: &Path, faults: &mut Faults) -> Who {
     let sources = usize::from(cidr.is_some()) + usize::from(group.is_some()) + usize::from(selector.is_some());
     if sources != 1 {
         let problem = if sources == 0 {
-            "the entry has neither `cidr` nor `cidrGroupRef` nor `cidrGroupSelector`"
+            "the entry requires one of `cidr`, `cidrGroupRef` and `cidrGroupSelector`"
         } else {
-            "of `cidr`, `cidrGroupRef` and `cidrGroupSelector` only one can be there"
+            "the entry has more than one of `cidr`, `cidrGroupRef` and `cidrGroupSelector`"
         };
         faults.never(path.clone(), problem, "write one of them");
     }
@@ -195,9 +194,8 @@ fn cidr_rule(rule: &wire::CidrRule, path: &Path, faults: &mut Faults) -> Who {
                 }
                 Some(part) if net.contains(&part) => except.push(part),
                 Some(_) => {
-                    let problem =
-                        format!("`{text}` is no part of `{cidr}`, and so nothing that could be left out of it");
-                    faults.never(path, &problem, "leave out a part of the block, or remove it");
+                    let problem = format!("`{text}` is not within `{cidr}`");
+                    faults.never(path, &problem, "exclude a part of the CIDR, or remove the entry");
                 }
             }
         }
@@ -211,9 +209,9 @@ fn cidr_rule(rule: &wire::CidrRule, path: &Path, faults: &mut Faults) -> Who {
         (None, Some(selector)) => {
             ("cidrGroupSelector", format!("the addresses of CiliumCIDRGroups with {}", in_words(selector)))
         }
-        (None, None) => return Who::Unclear("addresses that are not given".into()),
+        (None, None) => return Who::Unclear("unspecified addresses".into()),
     };
-    let problem = format!("{words} are not known here, so the rule is not counted");
+    let problem = format!("Portcullis does not know {words}; the rule was ignored");
     faults.not_understood(path.field(place), problem, "list the addresses as CIDRs");
     Who::Unclear(words.into())
 }
@@ -229,13 +227,13 @@ fn service(wanted: &wire::Service) -> String {
         (Some(by), _) => {
             let labels = by.selector.as_ref().map(in_words).filter(|labels| !labels.is_empty());
             let labels = labels.map_or_else(String::new, |labels| format!(" with {labels}"));
-            format!("what is behind Services{labels} {}", whereabouts(&by.namespace))
+            format!("the backends of Services{labels} {}", whereabouts(&by.namespace))
         }
         (None, Some(by)) => {
             let name = by.service_name.as_deref().unwrap_or_default();
-            format!("what is behind Service {name} {}", whereabouts(&by.namespace))
+            format!("the backends of Service {name} {}", whereabouts(&by.namespace))
         }
-        (None, None) => "what is behind no Service".into(),
+        (None, None) => "the backends of no Service".into(),
     }
 }
 
@@ -291,8 +289,8 @@ mod tests {
         assert_eq!(
             peers("egress", &services),
             [
-                "spec.egress[0].toServices[0]: what is behind Service db in namespace data",
-                "spec.egress[0].toServices[1]: what is behind Services with a=b in any namespace"
+                "spec.egress[0].toServices[0]: the backends of Service db in namespace data",
+                "spec.egress[0].toServices[1]: the backends of Services with a=b in any namespace"
             ]
         );
     }
@@ -325,42 +323,41 @@ mod tests {
     fn what_the_agent_refuses() {
         assert_eq!(
             fault("ingress", &json!({"fromEndpoints": [{}], "fromCIDR": ["10.0.0.0/8"]})),
-            "spec.ingress[0]: `fromEndpoints` and `fromCIDR` do not go together in one rule"
+            "spec.ingress[0]: `fromEndpoints` and `fromCIDR` are combined in one rule"
         );
         assert_eq!(
             fault("egress", &json!({"toFQDNs": [{"matchName": "a.com"}], "toServices": [{}]})),
-            "spec.egress[0]: `toServices` and `toFQDNs` do not go together in one rule"
+            "spec.egress[0]: `toServices` and `toFQDNs` are combined in one rule"
         );
         assert_eq!(
             fault("ingress", &json!({"fromEntities": ["universe"]})),
-            "spec.ingress[0].fromEntities[0]: `universe` is no entity"
+            "spec.ingress[0].fromEntities[0]: `universe` is not an entity"
         );
         for (text, field) in [("10.0.0.0/33", "toCIDR"), ("", "toCIDR"), ("010.0.0.0/8", "toCIDR"), ("a", "toCIDR")] {
             assert_eq!(
                 fault("egress", &json!({field: [text]})),
-                format!("spec.egress[0].toCIDR[0]: `{text}` is no CIDR")
+                format!("spec.egress[0].toCIDR[0]: `{text}` is not a CIDR")
             );
         }
         assert_eq!(
             fault("egressDeny", &json!({"toCIDRSet": [{"cidr": "10.0.0.1"}]})),
-            "spec.egressDeny[0].toCIDRSet[0].cidr: `10.0.0.1` is no CIDR"
+            "spec.egressDeny[0].toCIDRSet[0].cidr: `10.0.0.1` is not a CIDR"
         );
         assert_eq!(
             fault("egress", &json!({"toCIDRSet": [{"cidr": "10.0.0.0/9", "except": ["10.0.0.0/9", "10.0.0.0/8"]}]})),
-            "spec.egress[0].toCIDRSet[0].except[1]: `10.0.0.0/8` is no part of `10.0.0.0/9`, and so nothing that could be \
-             left out of it"
+            "spec.egress[0].toCIDRSet[0].except[1]: `10.0.0.0/8` is not within `10.0.0.0/9`"
         );
         assert_eq!(
             fault("egress", &json!({"toCIDRSet": [{}]})),
-            "spec.egress[0].toCIDRSet[0]: the entry has neither `cidr` nor `cidrGroupRef` nor `cidrGroupSelector`"
+            "spec.egress[0].toCIDRSet[0]: the entry requires one of `cidr`, `cidrGroupRef` and `cidrGroupSelector`"
         );
         let groups = json!({"toCIDRSet": [{"cidrGroupSelector": {"matchLabels": {"a b": "c"}}}]});
         let groups = faults(&json!({"egress": [groups]}));
         let place = "spec.egress[0].toCIDRSet[0].cidrGroupSelector";
-        assert_eq!(groups[0], format!("{place}.matchLabels[\"a b\"]: `a b` is no key of a label"));
+        assert_eq!(groups[0], format!("{place}.matchLabels[\"a b\"]: `a b` is not a label key"));
         assert_eq!(
             fault("egress", &json!({"toCIDRSet": [{"cidr": "10.0.0.0/8", "cidrGroupRef": "a"}]})),
-            "spec.egress[0].toCIDRSet[0]: of `cidr`, `cidrGroupRef` and `cidrGroupSelector` only one can be there"
+            "spec.egress[0].toCIDRSet[0]: the entry has more than one of `cidr`, `cidrGroupRef` and `cidrGroupSelector`"
         );
     }
 
@@ -373,7 +370,11 @@ mod tests {
                 "fromCIDRSet[0].cidrGroupSelector",
                 "CiliumCIDRGroups with a=b",
             ),
-            (json!({"fromGroups": [{"aws": {"region": "x", "labels": {"a": "b"}}}]}), "fromGroups[0]", "group of AWS"),
+            (
+                json!({"fromGroups": [{"aws": {"region": "x", "labels": {"a": "b"}}}]}),
+                "fromGroups[0]",
+                "a cloud provider group",
+            ),
         ] {
             let object = object(&json!({"ingress": [element]}));
             assert_eq!(object.faults[0].path.to_string(), format!("spec.ingress[0].{place}"));

@@ -30,8 +30,8 @@ pub(super) fn read(
     faults: &mut Faults,
 ) -> Vec<Entry> {
     if !element.icmps.is_empty() && !element.ports.is_empty() {
-        let problem = "`icmps` and `toPorts` do not go together in one rule";
-        faults.never(path.clone(), problem, "write a rule for each of them");
+        let problem = "`icmps` and `toPorts` are combined in one rule";
+        faults.never(path.clone(), problem, "write one rule for each of them");
     }
     let mut entries = Vec::with_capacity(element.ports.len() + element.icmps.len());
     for (position, entry) in element.ports.iter().enumerate() {
@@ -42,7 +42,7 @@ pub(super) fn read(
         let path = path.field("icmps").index(position);
         let fields = rule.fields.as_deref().unwrap_or_default();
         if fields.len() > MOST {
-            let problem = format!("the entry has {} messages, and {MOST} are the most", fields.len());
+            let problem = format!("the entry has {} messages; the maximum is {MOST}", fields.len());
             faults.never(path.field("fields"), &problem, "write several rules");
         }
         let fields = fields.iter().enumerate();
@@ -63,7 +63,7 @@ fn to_ports(
 ) -> impl Iterator<Item = Entry> + use<> {
     let ports_path = path.field("ports");
     if entry.ports.len() > MOST {
-        let problem = format!("the entry has {} ports, and {MOST} are the most", entry.ports.len());
+        let problem = format!("the entry has {} ports; the maximum is {MOST}", entry.ports.len());
         faults.never(ports_path.clone(), &problem, "write several entries of `toPorts`");
     }
     let l7 = entry.rule.and_then(|rule| rule.rules.as_ref()).map(L7::of).unwrap_or_default();
@@ -95,7 +95,7 @@ fn range_from_name(written: &wire::PortProtocol, port: &Port, list: List) -> Opt
     let Numbers::Named(name) = &port.numbers else { return None };
     let last = written.end_port.and_then(|last| u16::try_from(last).ok()).filter(|last| *last > 0)?;
     let range = Port::new(port.path.clone(), port.protocol, Numbers::Range(1, last));
-    let condition = format!("the port is not below the one that the pod names {name}");
+    let condition = format!("the port is at least the number of the pod's port {name}");
     (list.direction == Direction::Ingress).then(|| (range, condition.into()))
 }
 
@@ -107,13 +107,13 @@ fn port(written: &wire::PortProtocol, l7: &L7<'_>, path: Path, faults: &mut Faul
         None => {
             let other = written.protocol.as_deref().unwrap_or_default();
             let help = "write one of TCP, UDP, SCTP, VRRP, IGMP, GRE, IPIP, IPV6, ESP, AH and ANY";
-            faults.never(path.field("protocol"), &format!("`{other}` is no protocol"), help);
+            faults.never(path.field("protocol"), &format!("`{other}` is not a protocol"), help);
             return None;
         }
     };
     if !l7.http.is_empty() && protocol != Some(Protocol::Tcp) {
         let name = protocol.map_or("any protocol".into(), |protocol| protocol.to_string());
-        let problem = format!("rules for HTTP are for {name} here, and there is HTTP only over TCP");
+        let problem = format!("rules for HTTP are set for {name}; they require TCP");
         faults.never(path.field("protocol"), &problem, "write `protocol: TCP`");
     }
     let text = written.port.as_deref().unwrap_or_default();
@@ -132,13 +132,13 @@ fn port(written: &wire::PortProtocol, l7: &L7<'_>, path: Path, faults: &mut Faul
     } else {
         let Some(first) = number(text) else {
             let help = "write a number from 0 to 65535, or a name of at most 15 letters, digits and `-`";
-            faults.never(path.field("port"), &format!("`{text}` is no port"), help);
+            faults.never(path.field("port"), &format!("`{text}` is not a port"), help);
             return None;
         };
         let last = written.end_port.and_then(|last| u16::try_from(last).ok()).filter(|last| *last > first);
         if last.is_some() && !l7.dns.is_empty() {
-            let problem = format!("rules for DNS do not go together with a range of ports from `{text}`");
-            faults.never(path.field("endPort"), &problem, "write the ports one by one");
+            let problem = format!("rules for DNS are combined with a port range from `{text}`");
+            faults.never(path.field("endPort"), &problem, "list the ports individually");
         }
         if !has_ports && first != 0 {
             let name = written.protocol.as_deref().unwrap_or_default();
@@ -239,14 +239,14 @@ mod tests {
     #[test]
     fn ports_that_the_agent_refuses() {
         assert_eq!(port_fault(&json!({"protocol": "TCP"})), ": the entry has no `port`");
-        assert_eq!(port_fault(&json!({"port": "80/tcp"})), ".port: `80/tcp` is no port");
-        assert_eq!(port_fault(&json!({"port": "a-name-that-is-long"})), ".port: `a-name-that-is-long` is no port");
-        assert_eq!(port_fault(&json!({"port": "80", "protocol": "HTTP"})), ".protocol: `HTTP` is no protocol");
+        assert_eq!(port_fault(&json!({"port": "80/tcp"})), ".port: `80/tcp` is not a port");
+        assert_eq!(port_fault(&json!({"port": "a-name-that-is-long"})), ".port: `a-name-that-is-long` is not a port");
+        assert_eq!(port_fault(&json!({"port": "80", "protocol": "HTTP"})), ".protocol: `HTTP` is not a protocol");
         assert_eq!(port_fault(&json!({"port": "80", "protocol": "GRE"})), ".port: GRE has no port `80`");
         let many: Vec<Value> = (1..=41).map(|port| json!({"port": port.to_string()})).collect();
         assert_eq!(
             fault("ingressDeny", &json!({"toPorts": [{"ports": many}]})),
-            "spec.ingressDeny[0].toPorts[0].ports: the entry has 41 ports, and 40 are the most"
+            "spec.ingressDeny[0].toPorts[0].ports: the entry has 41 ports; the maximum is 40"
         );
     }
 

@@ -31,7 +31,7 @@ pub(super) fn object(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     let scope = Scope { namespace: id.namespace.clone(), is_clusterwide };
     let mut faults = Faults::new(unknown);
     if specs.is_empty() && !has_specs {
-        let problem = "the policy has neither `spec` nor `specs`";
+        let problem = "the policy requires `spec` or `specs`";
         faults.never(root.field("spec"), problem, "write a `spec`");
     }
     let mut policies: Vec<Policy> =
@@ -53,7 +53,7 @@ fn read_specs(
     let Some(written) = manifest.written.specs else { return Ok(false) };
     let path = Path::root().field("specs");
     let items: Option<Vec<&RawValue>> =
-        serde_json::from_str(written.get()).map_err(|_| ReadError::at(&path, "it has to be a list"))?;
+        serde_json::from_str(written.get()).map_err(|_| ReadError::at(&path, "expected a list"))?;
     for (position, item) in items.iter().flatten().enumerate() {
         let path = path.index(position);
         let spec = match item.get() {
@@ -71,23 +71,23 @@ fn policy(spec: &wire::Spec, path: &Path, object: &ObjectRef, scope: &Scope, fau
     let subject = match (&spec.endpoint_selector, &spec.node_selector) {
         (Some(endpoints), None) => scope.subject(endpoints, &endpoints_path, faults),
         (Some(endpoints), Some(_)) => {
-            let problem = "`endpointSelector` and `nodeSelector` do not go together";
-            faults.never(nodes_path, problem, "write a policy for each of them");
+            let problem = "`endpointSelector` and `nodeSelector` are combined";
+            faults.never(nodes_path, problem, "write one policy for each of them");
             scope.subject(endpoints, &endpoints_path, faults)
         }
         (None, Some(_)) if !scope.is_clusterwide => {
-            let problem = format!("{} has no `nodeSelector`", object.kind);
+            let problem = format!("{} must not have a `nodeSelector`", object.kind);
             faults.never(nodes_path, &problem, format!("write a {CLUSTERWIDE}"));
             None
         }
         (None, Some(nodes)) => {
             Scope::nodes(nodes, &nodes_path, faults);
-            let problem = "policies for nodes (the host firewall of Cilium) are not judged";
-            faults.not_understood(nodes_path, problem, "nothing needs to be changed for this");
+            let problem = "policies for nodes (Cilium host firewall) are not evaluated";
+            faults.not_understood(nodes_path, problem, "no change is needed");
             None
         }
         (None, None) => {
-            let problem = "the policy has no `endpointSelector`";
+            let problem = "the policy requires an `endpointSelector`";
             faults.never(path.clone(), problem, "write `endpointSelector: {}` for all pods, or select some of them");
             Some(scope.nothing())
         }
@@ -95,8 +95,8 @@ fn policy(spec: &wire::Spec, path: &Path, object: &ObjectRef, scope: &Scope, fau
     let is_for_nodes = spec.endpoint_selector.is_none() && spec.node_selector.is_some();
     let lists = [count(&spec.ingress), count(&spec.ingress_deny), count(&spec.egress), count(&spec.egress_deny)];
     if lists.iter().all(|count| *count == 0) {
-        let problem = "there is no rule in `ingress`, `ingressDeny`, `egress` or `egressDeny`";
-        let help = "write `- {}` into `ingress` or `egress` to isolate that direction and to allow nothing";
+        let problem = "the policy has no rule in `ingress`, `ingressDeny`, `egress` or `egressDeny`";
+        let help = "write `- {}` into `ingress` or `egress` to isolate that direction and allow nothing";
         faults.never(path.clone(), problem, help);
     }
 
@@ -241,15 +241,14 @@ impl Reader<'_> {
         let mut conditions: Vec<Box<str>> = Vec::new();
         if !element.requires.is_empty() {
             let field = list.requires;
-            let problem =
-                format!("Cilium 1.20 rejects `{field}`, which asks for more labels of the peers of every rule");
-            let help = "write the labels into the selectors of the peers";
+            let problem = format!("Cilium no longer supports `{field}` since 1.20");
+            let help = "add the labels to the selectors of the peers";
             self.faults.never(path.field(field), &problem, help);
-            conditions.push(format!("the peers are what `{field}` asks for").into());
+            conditions.push(format!("the peers match `{field}`").into());
         }
         match element.authentication.and_then(|authentication| authentication.mode.as_deref()) {
             None | Some("disabled") => {}
-            Some("required") => conditions.push("both sides prove who they are (mutual authentication)".into()),
+            Some("required") => conditions.push("mutual authentication succeeds".into()),
             Some(mode) => conditions.push(format!("authentication succeeds (mode {mode})").into()),
         }
         conditions
@@ -352,7 +351,7 @@ mod tests {
             rules("ingress", &json!({"fromEntities": ["all"], "authentication": {"mode": mode}})).remove(0).conditions
         };
         assert_eq!(conditions("disabled").len(), 0);
-        assert_eq!(*conditions("required")[0], *"both sides prove who they are (mutual authentication)");
+        assert_eq!(*conditions("required")[0], *"mutual authentication succeeds");
         assert_eq!(*conditions("test-always-fail")[0], *"authentication succeeds (mode test-always-fail)");
     }
 
@@ -364,7 +363,7 @@ mod tests {
             (object.faults[0].path.to_string(), object.faults[0].kind),
             ("spec.ingress[0].fromRequires".into(), FaultKind::NeverEnforced)
         );
-        assert_eq!(*object.policies()[0].ingress.rules[0].conditions[0], *"the peers are what `fromRequires` asks for");
+        assert_eq!(*object.policies()[0].ingress.rules[0].conditions[0], *"the peers match `fromRequires`");
     }
 
     #[test]
@@ -378,7 +377,7 @@ mod tests {
         let none = read_fields(NAMESPACED, &json!({"specs": []})).unwrap();
         assert!(none.policies().is_empty() && none.faults.is_empty());
         let error = |fields: Value| read_fields(NAMESPACED, &fields).unwrap_err().to_string();
-        assert_eq!(error(json!({"specs": {}})), "specs: it has to be a list");
+        assert_eq!(error(json!({"specs": {}})), "specs: expected a list");
         assert_eq!(error(json!({"specs": [{"ingress": 5}]})), "specs[0].ingress: `5` is a number; expected a list");
         assert_eq!(
             error(json!({"spec": {"egress": [{"toPorts": [{"ports": [{"port": 53}]}]}]}})),
@@ -392,27 +391,27 @@ mod tests {
         let bad = json!({"endpointSelector": {}, "egress": [{"toCIDR": ["x"]}]});
         let object = read_fields(NAMESPACED, &json!({"specs": [good, bad]})).unwrap();
         assert!(object.policies().iter().all(|policy| policy.standing == Standing::Refused));
-        assert_eq!(faults_of(&object), ["specs[1].egress[0].toCIDR[0]: `x` is no CIDR"]);
+        assert_eq!(faults_of(&object), ["specs[1].egress[0].toCIDR[0]: `x` is not a CIDR"]);
     }
 
     #[test]
     fn specs_that_say_nothing_or_too_much() {
         let of = |fields: Value| faults_of(&read_fields(NAMESPACED, &fields).unwrap());
-        assert_eq!(of(json!({})), ["spec: the policy has neither `spec` nor `specs`"]);
+        assert_eq!(of(json!({})), ["spec: the policy requires `spec` or `specs`"]);
         assert_eq!(
             of(json!({"spec": {}})),
             [
-                "spec: the policy has no `endpointSelector`",
-                "spec: there is no rule in `ingress`, `ingressDeny`, `egress` or `egressDeny`"
+                "spec: the policy requires an `endpointSelector`",
+                "spec: the policy has no rule in `ingress`, `ingressDeny`, `egress` or `egressDeny`"
             ]
         );
         assert_eq!(
             faults(&json!({"endpointSelector": {}, "nodeSelector": {}, "ingress": [{}]})),
-            ["spec.nodeSelector: `endpointSelector` and `nodeSelector` do not go together"]
+            ["spec.nodeSelector: `endpointSelector` and `nodeSelector` are combined"]
         );
         assert_eq!(
             faults(&json!({"nodeSelector": {}, "ingress": [{}]})),
-            ["spec.nodeSelector: CiliumNetworkPolicy has no `nodeSelector`"]
+            ["spec.nodeSelector: CiliumNetworkPolicy must not have a `nodeSelector`"]
         );
     }
 
@@ -422,7 +421,7 @@ mod tests {
         assert!(object.policies().is_empty());
         assert_eq!(
             faults_of(&object),
-            ["spec.nodeSelector: policies for nodes (the host firewall of Cilium) are not judged"]
+            ["spec.nodeSelector: policies for nodes (Cilium host firewall) are not evaluated"]
         );
     }
 
@@ -476,7 +475,7 @@ mod tests {
         let element = json!({"toFQDNs": [{"matchName": "*.google.com"}]});
         assert_eq!(
             fault("egress", &element),
-            "spec.egress[0].toFQDNs[0].matchName: `*.google.com` is a pattern, and `matchName` takes one name"
+            "spec.egress[0].toFQDNs[0].matchName: `*.google.com` is a pattern; `matchName` requires one name"
         );
         let object = object(&json!({"egress": [element]}));
         assert_eq!(object.policies()[0].egress.rules[0].peers.to_string(), "*.google.com");

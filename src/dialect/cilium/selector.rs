@@ -127,13 +127,13 @@ pub(super) fn terms<'a>(selector: &'a wire::LabelSelector, path: &Path, faults: 
                 continue;
             }
             ("Exists" | "DoesNotExist", false) => {
-                let problem = format!("`{name}` of `{key}` has values, and takes none");
+                let problem = format!("`{name}` of `{key}` must not have values");
                 faults.selector(place().field("values"), &problem, "remove the values, or write In or NotIn");
                 parses = false;
                 continue;
             }
             _ => {
-                let problem = format!("`{name}` is none of In, NotIn, Exists and DoesNotExist");
+                let problem = format!("`{name}` is not one of In, NotIn, Exists, DoesNotExist");
                 faults.selector(place().field("operator"), &problem, "write one of them");
                 parses = false;
                 continue;
@@ -146,7 +146,7 @@ pub(super) fn terms<'a>(selector: &'a wire::LabelSelector, path: &Path, faults: 
 
 fn check_key(key: &str, path: impl Fn() -> Path, faults: &mut Faults) -> bool {
     let Some(problem) = key_problem(key) else { return true };
-    faults.selector(path(), &problem, "write a key of a label, if need be with one source before it: `k8s:app`");
+    faults.selector(path(), &problem, "write a label key, optionally with one source before it: `k8s:app`");
     false
 }
 
@@ -155,7 +155,7 @@ fn check_value(value: &str, path: impl Fn() -> Path, faults: &mut Faults) -> boo
         return true;
     }
     let help = "write at most 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends";
-    faults.selector(path(), &format!("`{value}` is no value of a label"), help);
+    faults.selector(path(), &format!("`{value}` is not a label value"), help);
     false
 }
 
@@ -191,7 +191,7 @@ mod tests {
         };
         assert_eq!(
             of(json!({"matchExpressions": [{"key": "a", "operator": "Exists"}, {"key": "a", "operator": "Is"}]})),
-            ["spec.endpointSelector.matchExpressions[1].operator: `Is` is none of In, NotIn, Exists and DoesNotExist"]
+            ["spec.endpointSelector.matchExpressions[1].operator: `Is` is not one of In, NotIn, Exists, DoesNotExist"]
         );
         assert_eq!(
             of(expression("a", "In", &[])),
@@ -199,13 +199,13 @@ mod tests {
         );
         assert_eq!(
             of(expression("a", "Exists", &["b"])),
-            ["spec.endpointSelector.matchExpressions[0].values: `Exists` of `a` has values, and takes none"]
+            ["spec.endpointSelector.matchExpressions[0].values: `Exists` of `a` must not have values"]
         );
         assert_eq!(
             of(json!({"matchLabels": {"a b": "c d"}})),
             [
-                "spec.endpointSelector.matchLabels[\"a b\"]: `a b` is no key of a label",
-                "spec.endpointSelector.matchLabels[\"a b\"]: `c d` is no value of a label"
+                "spec.endpointSelector.matchLabels[\"a b\"]: `a b` is not a label key",
+                "spec.endpointSelector.matchLabels[\"a b\"]: `c d` is not a label value"
             ]
         );
         let object = object(&json!({"ingress": [{"fromEndpoints": [expression("a", "In", &[])]}]}));

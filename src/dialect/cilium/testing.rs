@@ -48,7 +48,7 @@ pub(super) fn rules(list: &str, element: &Value) -> Vec<Rule> {
 
 /// Each fault as `path: problem`, without the ending that most problems share.
 pub(super) fn faults_of(object: &Object) -> Vec<String> {
-    let said = ": the agent stores it and does not enforce it";
+    let said = "; the API server accepts the policy, but the agent does not enforce it";
     object
         .faults
         .iter()

@@ -45,7 +45,7 @@ impl Faults {
     }
 
     fn refused(&mut self, path: Path, kind: FaultKind, problem: &str, help: impl Into<String>) {
-        let problem = format!("{problem}: the agent stores it and does not enforce it");
+        let problem = format!("{problem}; the API server accepts the policy, but the agent does not enforce it");
         self.0.push(Fault::new(path, kind, problem, help));
     }
 }
@@ -56,17 +56,17 @@ pub(super) fn key_problem(key: &str) -> Option<String> {
     let (label, source) = match (parts.next(), parts.next(), parts.next()) {
         (Some(label), None, _) => (label, None),
         (Some(source), Some(label), None) => (label, Some(source)),
-        _ => return Some(format!("`{key}` has more than one `:`, which parts the source of a label from its key")),
+        _ => return Some(format!("`{key}` has more than one `:`, which separates the label source from the key")),
     };
     if source.is_some_and(|source| source.is_empty() || !source.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
-        return Some(format!("`{key}` has a source that is not made of letters and digits"));
+        return Some(format!("`{key}` has a label source with characters other than letters and digits"));
     }
     let (prefix, name) = match label.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, label),
     };
     let is_key = prefix.is_none_or(is_subdomain) && !name.is_empty() && is_value(name);
-    (!is_key).then(|| format!("`{key}` is no key of a label"))
+    (!is_key).then(|| format!("`{key}` is not a label key"))
 }
 
 /// Returns true if the text is a valid label value (`IsValidLabelValue` of Kubernetes).
@@ -111,7 +111,7 @@ pub(super) fn regex_problem(text: &str) -> Option<&'static str> {
                 chars.next_if_eq(&']');
                 loop {
                     match chars.next() {
-                        None => return Some("has a `[` without its `]`"),
+                        None => return Some("has an unclosed `[`"),
                         Some(']') => break,
                         Some('\\') => {
                             chars.next();
@@ -121,7 +121,7 @@ pub(super) fn regex_problem(text: &str) -> Option<&'static str> {
                             if chars.by_ref().any(|char| char == ']') {
                                 continue;
                             }
-                            return Some("has a `[` without its `]`");
+                            return Some("has an unclosed `[`");
                         }
                         Some(_) => {}
                     }
@@ -132,20 +132,20 @@ pub(super) fn regex_problem(text: &str) -> Option<&'static str> {
                 open += 1;
                 repeatable = false;
                 if chars.next_if_eq(&'?').is_some() && matches!(chars.peek(), Some('=' | '!')) {
-                    return Some("looks ahead, which RE2 does not");
+                    return Some("uses lookahead, which RE2 does not support");
                 }
             }
             ')' => {
-                let Some(rest) = open.checked_sub(1) else { return Some("has a `)` without its `(`") };
+                let Some(rest) = open.checked_sub(1) else { return Some("has an unopened `)`") };
                 open = rest;
                 repeatable = true;
             }
-            '*' | '+' | '?' if !repeatable => return Some("repeats nothing"),
+            '*' | '+' | '?' if !repeatable => return Some("has a repetition without an operand"),
             '|' => repeatable = false,
             _ => repeatable = true,
         }
     }
-    (open > 0).then_some("has a `(` without its `)`")
+    (open > 0).then_some("has an unclosed `(`")
 }
 
 #[cfg(test)]
@@ -159,15 +159,18 @@ mod tests {
         }
         assert_eq!(
             key_problem("a:b:c").unwrap(),
-            "`a:b:c` has more than one `:`, which parts the source of a label from its key"
+            "`a:b:c` has more than one `:`, which separates the label source from the key"
         );
         assert_eq!(
             key_problem("k8s-x:app").unwrap(),
-            "`k8s-x:app` has a source that is not made of letters and digits"
+            "`k8s-x:app` has a label source with characters other than letters and digits"
         );
-        assert_eq!(key_problem(":app").unwrap(), "`:app` has a source that is not made of letters and digits");
+        assert_eq!(
+            key_problem(":app").unwrap(),
+            "`:app` has a label source with characters other than letters and digits"
+        );
         for key in ["", "k8s:", "a b", "-a", "A.b/c", "a//b", "a/b/c", "a/"] {
-            assert_eq!(key_problem(key).unwrap(), format!("`{key}` is no key of a label"));
+            assert_eq!(key_problem(key).unwrap(), format!("`{key}` is not a label key"));
         }
     }
 
@@ -187,11 +190,11 @@ mod tests {
         for text in ["", "/a.*", "GET|POST", "/v[0-9]+/(?P<id>x)?$", "[]a]", "[[:alpha:]]*", "a\\*", "(?i)a", "/\\(a"] {
             assert_eq!(regex_problem(text), None, "{text}");
         }
-        assert_eq!(regex_problem("*"), Some("repeats nothing"));
-        assert_eq!(regex_problem("(a"), Some("has a `(` without its `)`"));
-        assert_eq!(regex_problem("a)"), Some("has a `)` without its `(`"));
-        assert_eq!(regex_problem("[a"), Some("has a `[` without its `]`"));
+        assert_eq!(regex_problem("*"), Some("has a repetition without an operand"));
+        assert_eq!(regex_problem("(a"), Some("has an unclosed `(`"));
+        assert_eq!(regex_problem("a)"), Some("has an unopened `)`"));
+        assert_eq!(regex_problem("[a"), Some("has an unclosed `[`"));
         assert_eq!(regex_problem("a\\"), Some("ends in a `\\`"));
-        assert_eq!(regex_problem("(?!a)b"), Some("looks ahead, which RE2 does not"));
+        assert_eq!(regex_problem("(?!a)b"), Some("uses lookahead, which RE2 does not support"));
     }
 }

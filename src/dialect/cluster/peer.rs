@@ -13,15 +13,14 @@ use crate::model::{Action, Block, Direction, DomainPattern, FaultKind, Namespace
 impl Reader {
     pub(super) fn subject(&mut self, subject: Option<&wire::Subject>, path: &Path) -> Result<Pods, ReadError> {
         let Some(subject) = subject else {
-            return Err(ReadError::at(path, "a subject is needed: namespaces or pods"));
+            return Err(ReadError::at(path, "a subject is required: namespaces or pods"));
         };
         let pods = match (&subject.namespaces, &subject.pods) {
             (Some(_), Some(_)) => return Err(both(path, "subject", &["namespaces", "pods"])),
             (Some(namespaces), None) => self.namespaces(namespaces, &path.field("namespaces")),
             (None, Some(pods)) => self.pods(pods, &path.field("pods"))?,
             (None, None) => {
-                let problem =
-                    "a subject with none of the fields that are known here: it is judged as if it were nothing";
+                let problem = "the subject has no known field; the policy is treated as selecting no pod";
                 self.fault(FaultKind::NotUnderstood, path, problem, "write `namespaces` or `pods`");
                 None
             }
@@ -41,7 +40,7 @@ impl Reader {
         let path = rule.field(if direction == Direction::Ingress { "from" } else { "to" });
         let peers = peers.unwrap_or_default();
         if peers.is_empty() {
-            return Err(ReadError::at(&path, "a rule needs at least one peer"));
+            return Err(ReadError::at(&path, "a rule requires at least one peer"));
         }
         let mut all = Some(Vec::with_capacity(peers.len()));
         for (position, peer) in peers.iter().enumerate() {
@@ -97,8 +96,8 @@ impl Reader {
             }
             let allow = self.which.allow();
             let first = names.first().map_or("", |name| name);
-            let problem = format!("names, such as `{first}`, in a rule whose action is not {allow}");
-            self.closing(&path, action, &problem, format!("write names in {allow} rules only"));
+            let problem = format!("domain names, such as `{first}`, are set in a rule whose action is not {allow}");
+            self.closing(&path, action, &problem, format!("use domain names only in {allow} rules"));
             Ok(None)
         } else {
             let known = match (direction, self.which) {
@@ -106,7 +105,7 @@ impl Reader {
                 (Direction::Egress, Which::Baseline) => "namespaces, pods, networks or nodes",
                 (Direction::Egress, _) => "namespaces, pods, networks, nodes or domainNames",
             };
-            let problem = "a peer with none of the fields that are known here";
+            let problem = "the peer has no known field";
             self.closing(path, action, problem, format!("write one of {known}"));
             Ok(None)
         }
@@ -136,7 +135,7 @@ impl Reader {
         selector
             .read(path)
             .map_err(|error| {
-                let help = "use In and NotIn with values, and Exists and DoesNotExist without";
+                let help = "use In and NotIn with values, Exists and DoesNotExist without";
                 self.fault(FaultKind::InvalidSelector, path, error.problem, help);
             })
             .ok()
@@ -145,11 +144,11 @@ impl Reader {
 
 fn both(path: &Path, what: &str, written: &[&str]) -> ReadError {
     let written = written.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ");
-    ReadError::at(path, format!("{written}: a {what} is just one of these"))
+    ReadError::at(path, format!("{written} are combined; a {what} must have exactly one of them"))
 }
 
 fn missing(path: &Path, field: &'static str, everything: &str) -> ReadError {
-    ReadError::at(&path.field(field), format!("a selector is needed; `{{}}` means {everything}"))
+    ReadError::at(&path.field(field), format!("a selector is required; `{{}}` selects {everything}"))
 }
 
 /// Reads a peer from each item of a list, which must not be empty.
@@ -160,7 +159,7 @@ fn each(
     who: impl Fn(&str, &Path) -> Result<Who, ReadError>,
 ) -> Result<Vec<Peer>, ReadError> {
     if items.is_empty() {
-        return Err(ReadError::at(path, format!("the list needs at least {what}")));
+        return Err(ReadError::at(path, format!("the list requires at least {what}")));
     }
     let items = items.iter().enumerate();
     items
@@ -195,7 +194,7 @@ fn domain(text: &str, path: &Path) -> Result<DomainPattern, ReadError> {
     if labels.len() > 1 && labels.iter().all(is_label) {
         return Ok(DomainPattern::subdomains(text));
     }
-    let problem = format!("`{text}` is not a name of two labels or more, such as example.com or *.example.com");
+    let problem = format!("`{text}` is not a domain name of two or more labels, such as example.com or *.example.com");
     Err(ReadError::at(path, problem))
 }
 
@@ -250,15 +249,14 @@ mod tests {
         assert_eq!(object.policies()[0].subject.to_string(), "all pods in namespaces with nothing");
         assert_eq!(
             faults(&object).pop().unwrap(),
-            "spec.subject NotUnderstood: a subject with none of the fields that are known here: it is judged as if it were \
-             nothing"
+            "spec.subject NotUnderstood: the subject has no known field; the policy is treated as selecting no pod"
         );
         let object = subject(&json!({"namespaces": {"matchExpressions": [{"key": "a", "operator": "Is"}]}})).unwrap();
         assert_eq!(object.policies()[0].subject.to_string(), "all pods in namespaces with nothing");
         assert_eq!(object.policies()[0].standing, Standing::Refused);
         assert_eq!(
             faults(&object),
-            ["spec.subject.namespaces InvalidSelector: `Is` is none of In, NotIn, Exists and DoesNotExist"]
+            ["spec.subject.namespaces InvalidSelector: `Is` is not one of In, NotIn, Exists, DoesNotExist"]
         );
     }
 
@@ -301,8 +299,8 @@ mod tests {
             assert_eq!(
                 faults(&object),
                 [
-                    "spec.egress[0].to[0].domainNames NotUnderstood: names, such as `a.example.com`, in a rule whose action is \
-                  not Accept: a rule with it denies everything, as the API has it"
+                    "spec.egress[0].to[0].domainNames NotUnderstood: domain names, such as `a.example.com`, are set in a \
+                     rule whose action is not Accept; such a rule denies everything"
                 ]
             );
         }
@@ -323,7 +321,7 @@ mod tests {
                 "all pods in every namespace"
             ]
         );
-        let problem = "InvalidSelector: `In` and `NotIn` need at least one value";
+        let problem = "InvalidSelector: `In` and `NotIn` require at least one value";
         assert_eq!(
             faults(&object),
             [
@@ -340,10 +338,10 @@ mod tests {
         for (written, message) in [
             (
                 json!({"namespaces": {}, "networks": ["::/0"]}),
-                format!("{peer}: `namespaces` and `networks`: a peer is just one of these"),
+                format!("{peer}: `namespaces` and `networks` are combined; a peer must have exactly one of them"),
             ),
-            (json!({"networks": []}), format!("{peer}.networks: the list needs at least a CIDR")),
-            (json!({"domainNames": []}), format!("{peer}.domainNames: the list needs at least a name")),
+            (json!({"networks": []}), format!("{peer}.networks: the list requires at least a CIDR")),
+            (json!({"domainNames": []}), format!("{peer}.domainNames: the list requires at least a name")),
             (
                 json!({"networks": ["10.0.0.0"]}),
                 format!("{peer}.networks[0]: `10.0.0.0` is not a CIDR, such as 10.0.0.0/8 or fd00::/8"),
@@ -351,20 +349,20 @@ mod tests {
             (
                 json!({"domainNames": ["localhost"]}),
                 format!(
-                    "{peer}.domainNames[0]: `localhost` is not a name of two labels or more, such as example.com or \
-                     *.example.com"
+                    "{peer}.domainNames[0]: `localhost` is not a domain name of two or more labels, such as \
+                     example.com or *.example.com"
                 ),
             ),
             (
                 json!({"pods": {"namespaceSelector": {}}}),
-                format!("{peer}.pods.podSelector: a selector is needed; `{{}}` means every pod"),
+                format!("{peer}.pods.podSelector: a selector is required; `{{}}` selects every pod"),
             ),
         ] {
             assert_eq!(to("Accept", &json!([written])).unwrap_err().to_string(), message);
         }
         assert_eq!(
             subject(&json!({"namespaces": {}, "pods": {"podSelector": {}}})).unwrap_err().to_string(),
-            "spec.subject: `namespaces` and `pods`: a subject is just one of these"
+            "spec.subject: `namespaces` and `pods` are combined; a subject must have exactly one of them"
         );
     }
 
@@ -375,7 +373,7 @@ mod tests {
         let manifest = Manifest::read("policy.networking.k8s.io/v1alpha1", kind, &json, Origin::Author).unwrap();
         assert_eq!(
             read::object(&manifest).unwrap_err().to_string(),
-            "spec.subject.pods.namespaceSelector: a selector is needed; `{}` means every namespace"
+            "spec.subject.pods.namespaceSelector: a selector is required; `{}` selects every namespace"
         );
     }
 

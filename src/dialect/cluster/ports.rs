@@ -42,7 +42,7 @@ impl Reader {
         read: impl Fn(&mut Self, &T, &Path) -> Result<Entry, ReadError>,
     ) -> Result<Option<Ports>, ReadError> {
         if entries.is_empty() {
-            return Err(ReadError::at(path, "the list needs at least one entry; without it every port is meant"));
+            return Err(ReadError::at(path, "the list requires at least one entry; omit the list to match every port"));
         }
         let mut ports = Vec::with_capacity(entries.len());
         let mut is_understood = true;
@@ -72,8 +72,8 @@ impl Reader {
             (Some((field, protocol, transport)), None, None) => {
                 let path = path.field(field);
                 let Some(port) = &transport.destination_port else {
-                    let problem = format!("`{field}` without a destinationPort");
-                    let help = "write a `destinationPort`; the range 1-65535 means every port";
+                    let problem = format!("`{field}` is set without a destinationPort");
+                    let help = "write a `destinationPort`; the range 1-65535 matches every port";
                     self.closing(&path, action, &problem, help);
                     return Ok(Entry::Unknown);
                 };
@@ -84,7 +84,7 @@ impl Reader {
                 self.closing(
                     path,
                     action,
-                    "an entry of no protocol that is known here",
+                    "the entry has no known protocol",
                     "write one of tcp, udp, sctp or destinationNamedPort",
                 );
                 Ok(Entry::Unknown)
@@ -112,11 +112,11 @@ impl Reader {
                 if first < last {
                     Ok(Entry::Port(Some(protocol), Numbers::Range(first, last)))
                 } else {
-                    Err(ReadError::at(&path, format!("the start `{first}` has to be less than the end `{last}`")))
+                    Err(ReadError::at(&path, format!("the start `{first}` must be less than the end `{last}`")))
                 }
             }
             (None, None) => {
-                let problem = "a destinationPort with none of the fields that are known here";
+                let problem = "the destinationPort has no known field";
                 self.closing(path, action, problem, "write `number` or `range`");
                 Ok(Entry::Unknown)
             }
@@ -138,7 +138,7 @@ impl Reader {
                 let known = self.known(range.protocol.as_deref(), Numbers::Range(first, last), action, &path);
                 // The CRD does not check this.
                 if first > last {
-                    let problem = format!("no port is from `{first}` to `{last}`");
+                    let problem = format!("the range from `{first}` to `{last}` is empty");
                     self.fault(FaultKind::NeverEnforced, &path, problem, "put the smaller number first");
                     return Ok(if matches!(known, Entry::Unknown) { known } else { Entry::Nothing });
                 }
@@ -146,7 +146,7 @@ impl Reader {
             }
             (None, None, Some(name)) => Ok(Entry::Port(None, Numbers::Named(name.into()))),
             (None, None, None) => {
-                let problem = "a port with none of the fields that are known here";
+                let problem = "the port has no known field";
                 self.closing(path, action, problem, "write one of portNumber, portRange or namedPort");
                 Ok(Entry::Unknown)
             }
@@ -162,12 +162,7 @@ impl Reader {
             Some("SCTP") => Protocol::Sctp,
             Some(other) => {
                 let path = path.field("protocol");
-                self.closing(
-                    &path,
-                    action,
-                    &format!("the protocol `{other}` is not known here"),
-                    "write TCP, UDP or SCTP",
-                );
+                self.closing(&path, action, &format!("unknown protocol `{other}`"), "write TCP, UDP or SCTP");
                 return Entry::Unknown;
             }
         };
@@ -208,26 +203,26 @@ impl Reader {
             }
         };
         for (path, name) in named {
-            let problem = format!("the port name `{name}` in a rule for {nameless}, whose ports have no names");
+            let problem = format!("the port name `{name}` is set in a rule for {nameless}, which have no named ports");
             self.fault(
                 FaultKind::NeverEnforced,
                 &path,
                 problem,
-                "write the number, or make a rule of its own for the pods",
+                "write the port number, or a separate rule for the pods",
             );
         }
     }
 }
 
 fn just_one(path: &Path, of: &str) -> ReadError {
-    ReadError::at(path, format!("more than one of {of}: write an entry for each"))
+    ReadError::at(path, format!("the entry has more than one of {of}; write an entry for each"))
 }
 
 fn number(number: Option<i64>, path: &Path, field: &'static str) -> Result<u16, ReadError> {
     let problem = match number.map(|number| (number, u16::try_from(number))) {
         Some((_, Ok(number @ 1..))) => return Ok(number),
         Some((number, _)) => format!("`{number}` is not a port number from 1 to 65535"),
-        None => "a port number from 1 to 65535 is needed".to_owned(),
+        None => "a port number from 1 to 65535 is required".to_owned(),
     };
     Err(ReadError::at(&path.field(field), problem))
 }
@@ -319,21 +314,16 @@ mod tests {
     #[test]
     fn what_is_not_known_closes_the_rule() {
         for (entry, place, problem) in [
-            (json!({"icmp": {}}), "", "an entry of no protocol that is known here"),
-            (json!(null), "", "an entry of no protocol that is known here"),
-            (json!({"destinationNamedPort": ""}), "", "an entry of no protocol that is known here"),
-            (json!({"tcp": {}}), ".tcp", "`tcp` without a destinationPort"),
-            (
-                json!({"udp": {"destinationPort": {}}}),
-                ".udp.destinationPort",
-                "a destinationPort with none of the fields that are known here",
-            ),
+            (json!({"icmp": {}}), "", "the entry has no known protocol"),
+            (json!(null), "", "the entry has no known protocol"),
+            (json!({"destinationNamedPort": ""}), "", "the entry has no known protocol"),
+            (json!({"tcp": {}}), ".tcp", "`tcp` is set without a destinationPort"),
+            (json!({"udp": {"destinationPort": {}}}), ".udp.destinationPort", "the destinationPort has no known field"),
         ] {
             let object = protocols(&to_all(&json!([{"tcp": {"destinationPort": {"number": 1}}}, entry]))).unwrap();
             assert_eq!(object.policies()[0].egress.rules[0].peers, Peers::Only(Vec::new()));
-            let wanted = format!(
-                "spec.egress[0].protocols[1]{place} NotUnderstood: {problem}: a rule with it accepts nothing, as the API has it"
-            );
+            let wanted =
+                format!("spec.egress[0].protocols[1]{place} NotUnderstood: {problem}; such a rule accepts nothing");
             assert_eq!(faults(&object).pop(), Some(wanted));
         }
         let object = ports(&json!([{"portNumber": {"protocol": "tcp", "port": 1}}])).unwrap();
@@ -341,10 +331,8 @@ mod tests {
         assert_eq!(object.policies()[0].ingress.rules[0].ports, Ports::Any);
         assert_eq!(
             faults(&object),
-            [
-                "spec.ingress[0].ports[0].portNumber.protocol NotUnderstood: the protocol `tcp` is not known here: a rule with it \
-              denies everything, as the API has it"
-            ]
+            ["spec.ingress[0].ports[0].portNumber.protocol NotUnderstood: unknown protocol `tcp`; such a rule denies \
+              everything"]
         );
     }
 
@@ -353,14 +341,20 @@ mod tests {
         let list = "spec.egress[0].protocols";
         let tcp = |port: Value| json!([{"tcp": {"destinationPort": port}}]);
         for (written, message) in [
-            (json!([]), format!("{list}: the list needs at least one entry; without it every port is meant")),
+            (json!([]), format!("{list}: the list requires at least one entry; omit the list to match every port")),
             (
                 json!([{"tcp": {}, "udp": {}}]),
-                format!("{list}[0]: more than one of tcp, udp, sctp and destinationNamedPort: write an entry for each"),
+                format!(
+                    "{list}[0]: the entry has more than one of tcp, udp, sctp and destinationNamedPort; write an entry \
+                     for each"
+                ),
             ),
             (
                 json!([{"tcp": {}, "destinationNamedPort": "a"}]),
-                format!("{list}[0]: more than one of tcp, udp, sctp and destinationNamedPort: write an entry for each"),
+                format!(
+                    "{list}[0]: the entry has more than one of tcp, udp, sctp and destinationNamedPort; write an entry \
+                     for each"
+                ),
             ),
             (
                 tcp(json!({"number": 0})),
@@ -368,18 +362,19 @@ mod tests {
             ),
             (
                 tcp(json!({"range": {"start": 5, "end": 5}})),
-                format!("{list}[0].tcp.destinationPort.range: the start `5` has to be less than the end `5`"),
+                format!("{list}[0].tcp.destinationPort.range: the start `5` must be less than the end `5`"),
             ),
             (
                 tcp(json!({"range": {"start": 5}})),
-                format!("{list}[0].tcp.destinationPort.range.end: a port number from 1 to 65535 is needed"),
+                format!("{list}[0].tcp.destinationPort.range.end: a port number from 1 to 65535 is required"),
             ),
         ] {
             assert_eq!(protocols(&to_all(&written)).unwrap_err().to_string(), message);
         }
         assert_eq!(
             ports(&json!([{"portNumber": {"port": 1}, "namedPort": "a"}])).unwrap_err().to_string(),
-            "spec.ingress[0].ports[0]: more than one of portNumber, portRange and namedPort: write an entry for each"
+            "spec.ingress[0].ports[0]: the entry has more than one of portNumber, portRange and namedPort; write an \
+             entry for each"
         );
     }
 
@@ -387,7 +382,10 @@ mod tests {
     fn a_range_that_is_empty_is_stored_before_v1alpha2() {
         let object = ports(&json!([{"portRange": {"start": 9, "end": 1}}, {"portNumber": {"port": 2}}])).unwrap();
         assert_eq!(described(&object), owned([("spec.ingress[0].ports[1]", "TCP 2")]));
-        assert_eq!(faults(&object), ["spec.ingress[0].ports[0].portRange NeverEnforced: no port is from `9` to `1`"]);
+        assert_eq!(
+            faults(&object),
+            ["spec.ingress[0].ports[0].portRange NeverEnforced: the range from `9` to `1` is empty"]
+        );
         assert_eq!(object.policies()[0].standing, Standing::Refused);
     }
 
@@ -401,8 +399,8 @@ mod tests {
         assert_eq!(
             faults(&object),
             [
-                "spec.egress[0].protocols[0].destinationNamedPort NeverEnforced: the port name `web` in a rule for networks, whose \
-              ports have no names"
+                "spec.egress[0].protocols[0].destinationNamedPort NeverEnforced: the port name `web` is set in a rule for \
+                 networks, which have no named ports"
             ]
         );
     }

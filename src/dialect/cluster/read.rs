@@ -53,11 +53,11 @@ impl Reader {
     /// Reports a part of a rule that is not understood. The whole rule fails closed.
     pub(super) fn closing(&mut self, path: &Path, action: Action, problem: &str, help: impl Into<String>) {
         let what = if action == Action::Allow {
-            format!("a rule with it {}s nothing", self.which.allow().to_lowercase())
+            format!("such a rule {}s nothing", self.which.allow().to_lowercase())
         } else {
-            "a rule with it denies everything".to_owned()
+            "such a rule denies everything".to_owned()
         };
-        self.fault(FaultKind::NotUnderstood, path, format!("{problem}: {what}, as the API has it"), help);
+        self.fault(FaultKind::NotUnderstood, path, format!("{problem}; {what}"), help);
     }
 
     /// Reports a name that the CRD of BaselineAdminNetworkPolicy rejects: a cluster has at most one, which is named
@@ -106,8 +106,8 @@ impl Reader {
             (Some("Allow"), Which::Cluster) => "`Allow` is called Accept in a ClusterNetworkPolicy".to_owned(),
             (Some("Accept"), which) => format!("`Accept` is called Allow in {} {}", which.article(), which.name()),
             (Some(other), Which::Baseline) => format!("`{other}` is neither Allow nor Deny"),
-            (Some(other), which) => format!("`{other}` is none of {}, Deny and Pass", which.allow()),
-            (None, which) => format!("an action is needed, such as {}", which.allow()),
+            (Some(other), which) => format!("`{other}` is not one of {}, Deny, Pass", which.allow()),
+            (None, which) => format!("an action is required, such as {}", which.allow()),
         };
         Err(ReadError::at(path, problem))
     }
@@ -232,7 +232,7 @@ mod tests {
         let rule = |action: &str| json!({"ingress": [{"action": action, "from": [{"namespaces": {}}]}]});
         for (read, message) in [
             (cluster(&rule("Allow")), "`Allow` is called Accept in a ClusterNetworkPolicy"),
-            (cluster(&rule("accept")), "`accept` is none of Accept, Deny and Pass"),
+            (cluster(&rule("accept")), "`accept` is not one of Accept, Deny, Pass"),
             (admin(&rule("Accept")), "`Accept` is called Allow in an AdminNetworkPolicy"),
             (baseline(&rule("Accept")), "`Accept` is called Allow in a BaselineAdminNetworkPolicy"),
             (baseline(&rule("Pass")), "`Pass` is neither Allow nor Deny"),
@@ -241,7 +241,7 @@ mod tests {
         }
         assert_eq!(
             fault(cluster(&json!({"ingress": [{"from": [{"namespaces": {}}]}]}))),
-            "spec.ingress[0].action: an action is needed, such as Accept"
+            "spec.ingress[0].action: an action is required, such as Accept"
         );
         let unknown = |object: Object| -> Vec<String> {
             object.faults.iter().map(|fault| format!("{} {:?}", fault.path, fault.kind)).collect()
@@ -270,17 +270,17 @@ mod tests {
     #[test]
     fn what_leaves_no_reading_is_an_error_with_its_value() {
         for (fields, message) in [
-            (json!({"tier": null}), "spec.tier: a tier is needed: Admin or Baseline"),
+            (json!({"tier": null}), "spec.tier: a tier is required: Admin or Baseline"),
             (json!({"tier": "admin"}), "spec.tier: `admin` is neither Admin nor Baseline"),
-            (json!({"priority": null}), "spec.priority: a priority from 0 to 1000 is needed"),
+            (json!({"priority": null}), "spec.priority: a priority from 0 to 1000 is required"),
             (json!({"priority": 1001}), "spec.priority: `1001` is not a priority from 0 to 1000"),
             (json!({"priority": -1}), "spec.priority: `-1` is not a priority from 0 to 1000"),
-            (json!({"subject": null}), "spec.subject: a subject is needed: namespaces or pods"),
+            (json!({"subject": null}), "spec.subject: a subject is required: namespaces or pods"),
             (
                 json!({"ingress": [{"action": "Deny", "from": []}]}),
-                "spec.ingress[0].from: a rule needs at least one peer",
+                "spec.ingress[0].from: a rule requires at least one peer",
             ),
-            (json!({"egress": [{"action": "Deny"}]}), "spec.egress[0].to: a rule needs at least one peer"),
+            (json!({"egress": [{"action": "Deny"}]}), "spec.egress[0].to: a rule requires at least one peer"),
         ] {
             assert_eq!(fault(cluster(&fields)), message);
         }
@@ -292,21 +292,15 @@ mod tests {
         let object = cluster(&json!({"egress": [rule("Accept"), rule("Deny"), rule("Pass")]})).unwrap();
         let rules: Vec<String> = object.policies()[0].egress.rules.iter().map(described).collect();
         assert_eq!(rules, ["Allow nowhere on no port", "Deny anywhere on every port", "Deny anywhere on every port"]);
-        let none = "a peer with none of the fields that are known here";
+        let none = "the peer has no known field";
         let closing: Vec<String> =
             faults(&object).into_iter().filter(|fault| fault.contains("NotUnderstood")).collect();
         assert_eq!(
             closing,
             [
-                format!(
-                    "spec.egress[0].to[1] NotUnderstood: {none}: a rule with it accepts nothing, as the API has it"
-                ),
-                format!(
-                    "spec.egress[1].to[1] NotUnderstood: {none}: a rule with it denies everything, as the API has it"
-                ),
-                format!(
-                    "spec.egress[2].to[1] NotUnderstood: {none}: a rule with it denies everything, as the API has it"
-                ),
+                format!("spec.egress[0].to[1] NotUnderstood: {none}; such a rule accepts nothing"),
+                format!("spec.egress[1].to[1] NotUnderstood: {none}; such a rule denies everything"),
+                format!("spec.egress[2].to[1] NotUnderstood: {none}; such a rule denies everything"),
             ]
         );
         assert_eq!(object.faults.last().unwrap().help, "write one of namespaces, pods, networks, nodes or domainNames");
@@ -314,9 +308,7 @@ mod tests {
         let object = admin(&json!({"ingress": [{"action": "Allow", "from": [null]}]})).unwrap();
         assert_eq!(
             faults(&object),
-            [format!(
-                "spec.ingress[0].from[0] NotUnderstood: {none}: a rule with it allows nothing, as the API has it"
-            )]
+            [format!("spec.ingress[0].from[0] NotUnderstood: {none}; such a rule allows nothing")]
         );
     }
 }

@@ -63,7 +63,7 @@ fn tier(tier: Option<&str>) -> Result<Stage, ReadError> {
         other => Err(ReadError::at(
             &Path::root().field("spec").field("tier"),
             other.map_or_else(
-                || "a tier is needed: Admin or Baseline".to_owned(),
+                || "a tier is required: Admin or Baseline".to_owned(),
                 |other| format!("`{other}` is neither Admin nor Baseline"),
             ),
         )),
@@ -74,7 +74,7 @@ fn order(priority: Option<i64>) -> Result<Order, ReadError> {
     let problem = match priority.map(|priority| (priority, u16::try_from(priority))) {
         Some((_, Ok(priority @ 0..=1000))) => return Ok(Order::At(Precedence(priority.into()))),
         Some((priority, _)) => format!("`{priority}` is not a priority from 0 to 1000"),
-        None => "a priority from 0 to 1000 is needed".to_owned(),
+        None => "a priority from 0 to 1000 is required".to_owned(),
     };
     Err(ReadError::at(&Path::root().field("spec").field("priority"), problem))
 }

@@ -174,10 +174,10 @@ impl Reader {
         let who = match (&peer.ip_block, namespaces, pods) {
             (Some(block), None, None) => Who::Addresses(self.ip_block(block, &path.field("ipBlock"))?),
             (Some(_), _, _) => {
-                return Err(ReadError::at(&path, "`ipBlock` does not go together with a selector in one peer"));
+                return Err(ReadError::at(&path, "a peer must not combine `ipBlock` with a selector"));
             }
             (None, None, None) => {
-                return Err(ReadError::at(&path, "a peer needs a podSelector, a namespaceSelector or an ipBlock"));
+                return Err(ReadError::at(&path, "a peer requires a podSelector, a namespaceSelector or an ipBlock"));
             }
             (None, Some(namespaces), labels) => {
                 Who::Pods(Pods { namespaces: Namespaces::Matching(namespaces), labels })
@@ -257,7 +257,7 @@ fn port(port: &wire::Port, path: Path) -> Result<Port, ReadError> {
         Some("UDP") => Protocol::Udp,
         Some("SCTP") => Protocol::Sctp,
         Some(other) => {
-            return Err(ReadError::at(&path.field("protocol"), format!("`{other}` is none of TCP, UDP and SCTP")));
+            return Err(ReadError::at(&path.field("protocol"), format!("`{other}` is not one of TCP, UDP, SCTP")));
         }
     };
     let number = |number: i64, field: &'static str| match u16::try_from(number) {
@@ -273,7 +273,7 @@ fn port(port: &wire::Port, path: Path) -> Result<Port, ReadError> {
         (Some(IntOrString::Number(first)), Some(last)) => {
             let (first, last) = (number(*first, "port")?, number(last, "endPort")?);
             if last < first {
-                return Err(ReadError::at(&path.field("endPort"), format!("`{last}` is smaller than port `{first}`")));
+                return Err(ReadError::at(&path.field("endPort"), format!("`{last}` is less than port `{first}`")));
             }
             Numbers::Range(first, last)
         }
@@ -283,14 +283,14 @@ fn port(port: &wire::Port, path: Path) -> Result<Port, ReadError> {
                 format!("`\"{name}\"` is a string; write a port number without quotes")
             } else {
                 format!(
-                    "`{name}` is not a port name; a name has at most 15 lower-case letters, digits and single `-`, at least one \
-                     of them a letter"
+                    "`{name}` is not a port name; expected at most 15 lower-case letters, digits and single `-`, with \
+                     at least one letter"
                 )
             };
             return Err(ReadError::at(&path.field("port"), problem));
         }
         (None | Some(IntOrString::Text(_)), Some(_)) => {
-            return Err(ReadError::at(&path.field("endPort"), "`endPort` needs a `port` that is a number"));
+            return Err(ReadError::at(&path.field("endPort"), "`endPort` requires a numeric `port`"));
         }
     };
     // No charge here: the charge for the text covers each of its objects.
@@ -442,7 +442,7 @@ mod tests {
     fn faults_name_place_and_value() {
         assert_eq!(
             fault(&json!({"ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16"]}}]}]})),
-            "spec.ingress[0].from[0].ipBlock.except[0]: `11.0.0.0/16` is not a part of `10.0.0.0/8`"
+            "spec.ingress[0].from[0].ipBlock.except[0]: `11.0.0.0/16` is not strictly within `10.0.0.0/8`"
         );
         assert_eq!(
             fault(&json!({"policyTypes": ["ingress"]})),
@@ -450,11 +450,11 @@ mod tests {
         );
         assert_eq!(
             fault(&json!({"ingress": [{"ports": [{"port": 9, "endPort": 1}]}]})),
-            "spec.ingress[0].ports[0].endPort: `1` is smaller than port `9`"
+            "spec.ingress[0].ports[0].endPort: `1` is less than port `9`"
         );
         assert_eq!(
             fault(&json!({"ingress": [{"from": [{}]}]})),
-            "spec.ingress[0].from[0]: a peer needs a podSelector, a namespaceSelector or an ipBlock"
+            "spec.ingress[0].from[0]: a peer requires a podSelector, a namespaceSelector or an ipBlock"
         );
         assert_eq!(
             fault(&json!({"ingress": [{"ports": [{"port": 0}]}]})),

@@ -35,22 +35,22 @@ impl SelectorError {
         let other = if quote == '"' { '\'' } else { '"' };
         let inner = text.get(place + 1..).unwrap_or_default();
         let hint = if inner.contains(other) {
-            format!("end the text with the quote that it starts with: {quote}…{quote}")
+            format!("close the string with the quote that opened it: {quote}…{quote}")
         } else {
-            format!("end the text with {quote}")
+            format!("close the string with {quote}")
         };
-        Self { hint: hint.into(), ..Self::at(text, place, format!("a text that ends with {quote}")) }
+        Self { hint: hint.into(), ..Self::at(text, place, format!("a string that ends with {quote}")) }
     }
 }
 
 impl fmt::Display for SelectorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` does not parse at ", self.text)?;
+        write!(f, "cannot parse selector `{}` at ", self.text)?;
         match &*self.found {
             "" => f.write_str("its end")?,
             found => write!(f, "`{found}`")?,
         }
-        write!(f, ": expected {}", self.expected)
+        write!(f, " (expected {})", self.expected)
     }
 }
 
@@ -84,16 +84,16 @@ fn hint(before: &str, found: &str) -> Cow<'static, str> {
         return if ends_with(&['&', '|', '!', '(']) {
             "complete it, or remove the operator at its end".into()
         } else if !last.is_empty() && !is_word(&["in", "contains", "with", "notin"], last) {
-            format!("to ask whether there is a label, write has({last})").into()
+            format!("to test that the label exists, write has({last})").into()
         } else {
-            "complete it: it ends too early".into()
+            "complete the selector".into()
         };
     };
     match first {
         '\n' | '\r' if found.trim().is_empty() => {
-            "remove the newline at its end: in YAML, write `|-` or `>-` instead of `|` or `>`".into()
+            "remove the newline at its end; in YAML, write `|-` or `>-` instead of `|` or `>`".into()
         }
-        '\n' | '\r' => "write it in one line: only spaces and tabs may stand between its words".into(),
+        '\n' | '\r' => "write it on one line, with only spaces and tabs between its words".into(),
         '=' if before.ends_with('=') => "write == with two signs".into(),
         '=' => "write == instead of =".into(),
         '&' => "write && instead of &".into(),
@@ -101,12 +101,11 @@ fn hint(before: &str, found: &str) -> Cow<'static, str> {
         '[' => "write a set in braces: {'a', 'b'}".into(),
         '(' if is_word(&["in", "not in", "notin"], last) => "write a set in braces: {'a', 'b'}".into(),
         '(' if is_word(&["has", "all", "global"], last) => {
-            format!("write {}( with no space before the parenthesis, in small letters", last.to_ascii_lowercase())
-                .into()
+            format!("write {}( in lower case, without a space before the parenthesis", last.to_ascii_lowercase()).into()
         }
         ':' => "write == between a label and its value".into(),
         '"' | '\'' if ends_with(&['=', ',', '{']) || last.is_empty() => {
-            "write the key of a label without quotes, and its value in quotes after the operator".into()
+            "write the label key without quotes and its value in quotes".into()
         }
         ')' | '}' if last.is_empty() || ends_with(&['\'', '"', ')']) => {
             "remove it, or add the one that opens it".into()
@@ -114,14 +113,14 @@ fn hint(before: &str, found: &str) -> Cow<'static, str> {
         _ if is_word(&["and"], word) || is_word(&["and"], last) => "write && instead of the word".into(),
         _ if is_word(&["or"], word) || is_word(&["or"], last) => "write || instead of the word".into(),
         _ if (is_word(&["not"], word) || is_word(&["not"], last)) && !ends_with(&['=']) => {
-            "write ! before what must not hold, or `not in` and a set".into()
+            "write `!` before the negated term, or `not in` and a set".into()
         }
         _ if !word.is_empty() && (ends_with(&['=']) || is_word(&["contains", "with"], last)) => {
             format!("put the value in quotes: '{word}'").into()
         }
         _ if !word.is_empty() && ends_with(&['{', ',']) => format!("put each value in quotes: '{word}'").into(),
-        _ if word.eq_ignore_ascii_case("in") => "write the operator in small letters".into(),
-        _ if !first.is_ascii() => "use only the letters, quotes and blanks of ASCII outside of quotes".into(),
+        _ if word.eq_ignore_ascii_case("in") => "write the operator in lower case".into(),
+        _ if !first.is_ascii() => "use only ASCII characters outside quotes".into(),
         _ => "write key == 'value', key in {'a', 'b'}, has(key) or all(), joined by && and ||".into(),
     }
 }

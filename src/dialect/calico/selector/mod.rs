@@ -119,7 +119,7 @@ impl<'a> Parser<'a> {
 
     fn nested(&mut self) -> Result<Selector, SelectorError> {
         if self.depth == DEEPEST {
-            return Err(self.expected("no more parentheses: only 200 of them in each other are read here"));
+            return Err(self.expected("at most 200 nested parentheses"));
         }
         self.depth += 1;
         self.take()?;
@@ -155,7 +155,7 @@ impl<'a> Parser<'a> {
     }
 
     fn text(&mut self) -> Result<Box<str>, SelectorError> {
-        let Token::Text(text) = self.token else { return Err(self.expected("a text in quotes")) };
+        let Token::Text(text) = self.token else { return Err(self.expected("a quoted string")) };
         self.take()?;
         Ok(text.into())
     }
@@ -176,7 +176,7 @@ impl<'a> Parser<'a> {
             self.take()?;
         }
         if self.token != Token::CloseBrace {
-            return Err(self.expected("a text in quotes, `,` or `}`"));
+            return Err(self.expected("a quoted string, `,` or `}`"));
         }
         self.take()?;
         Ok(values)

@@ -148,7 +148,7 @@ impl<'a> Tokens<'a> {
                 self.at += length;
                 Ok(key)
             }
-            _ => Err(SelectorError::at(self.text, self.at, "the key of a label, at most 512 bytes long")),
+            _ => Err(SelectorError::at(self.text, self.at, "a label key of at most 512 bytes")),
         }
     }
 
@@ -157,11 +157,11 @@ impl<'a> Tokens<'a> {
         match self.last {
             Some(Token::In | Token::NotIn) => "`{`",
             Some(Token::Equal | Token::NotEqual | Token::Contains | Token::StartsWith | Token::EndsWith) => {
-                "a text in quotes"
+                "a quoted string"
             }
             Some(Token::Text(_) | Token::CloseBrace | Token::CloseParenthesis)
             | Some(Token::All | Token::Global | Token::Has(_)) => "`&&`, `||` or the end",
-            _ => "the key of a label",
+            _ => "a label key",
         }
     }
 

@@ -190,38 +190,49 @@ fn errors_name_the_place_and_what_was_meant() {
         (error.place, error.to_string(), error.hint.into_owned())
     };
     for (text, place, message, hint) in [
-        ("app = 'web'", 4, "`app = 'web'` does not parse at `= 'web'`: expected `==`", "write == instead of ="),
+        ("app = 'web'", 4, "cannot parse selector `app = 'web'` at `= 'web'` (expected `==`)", "write == instead of ="),
         (
             "app == \"web'",
             7,
-            "`app == \"web'` does not parse at `\"web'`: expected a text that ends with \"",
-            "end the text with the quote that it starts with: \"…\"",
+            "cannot parse selector `app == \"web'` at `\"web'` (expected a string that ends with \")",
+            "close the string with the quote that opened it: \"…\"",
         ),
-        ("a == 'b", 5, "`a == 'b` does not parse at `'b`: expected a text that ends with '", "end the text with '"),
+        (
+            "a == 'b",
+            5,
+            "cannot parse selector `a == 'b` at `'b` (expected a string that ends with ')",
+            "close the string with '",
+        ),
         (
             "app in ['a', 'b']",
             7,
-            "`app in ['a', 'b']` does not parse at `['a', 'b']`: expected `{`",
+            "cannot parse selector `app in ['a', 'b']` at `['a', 'b']` (expected `{`)",
             "write a set in braces: {'a', 'b'}",
         ),
         (
             "app == 'web' AND env == 'prod'",
             13,
-            "`app == 'web' AND env == 'prod'` does not parse at `AND env == 'prod'`: expected `&&`, `||` or the end",
+            "cannot parse selector `app == 'web' AND env == 'prod'` at `AND env == 'prod'` (expected `&&`, `||` or the \
+             end)",
             "write && instead of the word",
         ),
         (
             "all()\n",
             5,
-            "`all()\\n` does not parse at `\\n`: expected `&&`, `||` or the end",
-            "remove the newline at its end: in YAML, write `|-` or `>-` instead of `|` or `>`",
+            "cannot parse selector `all()\\n` at `\\n` (expected `&&`, `||` or the end)",
+            "remove the newline at its end; in YAML, write `|-` or `>-` instead of `|` or `>`",
         ),
-        ("a == b", 5, "`a == b` does not parse at `b`: expected a text in quotes", "put the value in quotes: 'b'"),
+        (
+            "a == b",
+            5,
+            "cannot parse selector `a == b` at `b` (expected a quoted string)",
+            "put the value in quotes: 'b'",
+        ),
         (
             "app",
             3,
-            "`app` does not parse at its end: expected an operator, such as `==`, `in` or `contains`",
-            "to ask whether there is a label, write has(app)",
+            "cannot parse selector `app` at its end (expected an operator, such as `==`, `in` or `contains`)",
+            "to test that the label exists, write has(app)",
         ),
     ] {
         assert_eq!(fault(text), (place, message.to_owned(), hint.to_owned()));
@@ -234,14 +245,14 @@ fn errors_name_the_place_and_what_was_meant() {
         ("a === 'b'", "write == with two signs"),
         ("a in ('b')", "write a set in braces: {'a', 'b'}"),
         ("a in {b}", "put each value in quotes: 'b'"),
-        ("has (a)", "write has( with no space before the parenthesis, in small letters"),
-        ("ALL()", "write all( with no space before the parenthesis, in small letters"),
-        ("'a' == 'b'", "write the key of a label without quotes, and its value in quotes after the operator"),
+        ("has (a)", "write has( in lower case, without a space before the parenthesis"),
+        ("ALL()", "write all( in lower case, without a space before the parenthesis"),
+        ("'a' == 'b'", "write the label key without quotes and its value in quotes"),
         ("a: 'b'", "write == between a label and its value"),
         ("a == 'b' &&", "complete it, or remove the operator at its end"),
         ("a == 'b')", "remove it, or add the one that opens it"),
-        ("NOT has(a)", "write ! before what must not hold, or `not in` and a set"),
-        ("a IN {'b'}", "write the operator in small letters"),
+        ("NOT has(a)", "write `!` before the negated term, or `not in` and a set"),
+        ("a IN {'b'}", "write the operator in lower case"),
     ] {
         assert_eq!(fault(text).2, hint, "{text}");
     }
