@@ -14,7 +14,7 @@ use portcullis::baseline::{
     Catalogue, Label, Layer, Plan, PolicySet, Standing, Step, kept_in_cluster, plan, plan_cluster,
 };
 use portcullis::config::Configuration;
-use portcullis::model::{Body, Labels, Object, ObjectRef, Workload};
+use portcullis::model::{ApiServer, Body, Labels, Object, ObjectRef, PortSet, Protocol, Workload};
 use portcullis::view::{NamespaceFacts, Owned, Site, View};
 
 fn policy(name: &str) -> String {
@@ -684,4 +684,155 @@ fn a_grant_is_taken_back_whatever_the_cluster_lacks() {
     let plan = plan(&cilium, "shop", &facts, &[], Timestamp::UNIX_EPOCH);
     assert_eq!(words(&cilium, &plan), ["delete db"]);
     assert!(plan.waits_for_cluster);
+}
+
+/// The catalogue of a folder in which the access policy and one of two profiles name the API server, which has these
+/// addresses.
+fn naming_the_api_server(addresses: &[&str]) -> Catalogue {
+    let text = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\naccess: [api]\n\
+                profiles: {names: [isolated, standard], default: null}\n";
+    let site: Arc<Site> = Arc::new(Configuration::read(text).unwrap().site);
+    let marked = |name: &str| {
+        policy(name)
+            .replace(
+                "metadata: {",
+                "metadata: {annotations: {network-policy.portcullis.dev/fill: kube-apiserver-endpoints}, ",
+            )
+            .replace("spec: {", "spec: {policyTypes: [Egress], ")
+    };
+    let files = [
+        ("baseline/deny.yaml", policy("deny")),
+        ("profiles/isolated/none.yaml", policy("none")),
+        ("profiles/standard/out.yaml", marked("out")),
+        ("access/api/api.yaml", marked("api")),
+    ];
+    let set = PolicySet::read(files.map(|(file, text)| (file.to_owned(), text))).unwrap();
+    set.check(&site).unwrap();
+    let mut api_server = ApiServer::default();
+    for address in addresses {
+        api_server.insert(address.parse().unwrap(), &PortSet::from([(Protocol::Tcp, 6443)]));
+    }
+    let mut catalogue = Catalogue::filled(site, &set, Some(&api_server).filter(|_| !addresses.is_empty()));
+    for position in 0..catalogue.entries().len() {
+        let manifest = catalogue.entries()[position].manifest.clone();
+        catalogue.learn(position, &manifest);
+    }
+    catalogue
+}
+
+const API: (&str, &str) = ("access.network-policy.portcullis.dev/api", "true");
+const WAITING: &str = "waiting until the endpoints of the API server are known";
+
+#[test]
+fn a_policy_waits_for_the_endpoints_of_the_api_server_and_nothing_else_does() {
+    let unknown = naming_the_api_server(&[]);
+    let first = facts(&[PENDING, ISOLATED, API], Vec::new());
+    assert_eq!(
+        plan_of(&unknown, &first),
+        ["apply deny", "apply none", &format!("mark applied: baseline, profile isolated; {WAITING}: access api")]
+    );
+    let standing = |catalogue: &Catalogue, facts: &NamespaceFacts| {
+        plan(catalogue, "shop", facts, &[], Timestamp::UNIX_EPOCH).standing
+    };
+    let others = facts(&[(PENDING.0, "applied"), ISOLATED, API], stored(&unknown, &["deny", "none"]));
+    assert_eq!(standing(&unknown, &others), Standing::Pending, "a metric counts it");
+
+    let known = naming_the_api_server(&["10.0.0.1"]);
+    assert_eq!(plan_of(&known, &others), ["apply api", "mark applied: baseline, profile isolated, access api"]);
+    let all = facts(&[(PENDING.0, "applied"), ISOLATED, API], stored(&known, &["deny", "none", "api"]));
+    assert_eq!(standing(&known, &all), Standing::Applied);
+}
+
+#[test]
+fn other_endpoints_of_the_api_server_are_one_write() {
+    let (one, two) = (naming_the_api_server(&["10.0.0.1"]), naming_the_api_server(&["10.0.0.2", "10.0.0.1"]));
+    let status = "applied: baseline, profile isolated, access api";
+    let with = |owned: Vec<Owned>| {
+        let mut facts = facts(&[(PENDING.0, "applied"), ISOLATED, API], owned);
+        facts.annotations = [("network-policy.portcullis.dev/baseline-status", status)].into_iter().collect();
+        facts
+    };
+    let before = with(stored(&one, &["deny", "none", "api"]));
+    assert!(plan_of(&one, &before).is_empty());
+    assert_eq!(plan_of(&two, &before), ["apply api"]);
+    assert!(plan_of(&two, &with(stored(&two, &["deny", "none", "api"]))).is_empty());
+    let again = naming_the_api_server(&["10.0.0.1", "10.0.0.2"]);
+    assert!(plan_of(&again, &with(stored(&two, &["deny", "none", "api"]))).is_empty(), "the order makes no difference");
+
+    let api = |catalogue: &Catalogue| {
+        catalogue.entries().iter().find(|entry| *entry.id.name == *"portcullis-api").unwrap().manifest.clone()
+    };
+    assert_eq!(api(&two)["spec"]["egress"][0]["to"][1]["ipBlock"]["cidr"], "10.0.0.2/32");
+    assert_ne!(
+        api(&one)["metadata"]["annotations"]["network-policy.portcullis.dev/template"],
+        api(&two)["metadata"]["annotations"]["network-policy.portcullis.dev/template"]
+    );
+}
+
+#[test]
+fn what_was_filled_in_stays_while_the_endpoints_are_unknown() {
+    let (known, unknown) = (naming_the_api_server(&["10.0.0.1"]), naming_the_api_server(&[]));
+    let owned = stored(&known, &["deny", "none", "api"]);
+    let steps = plan_of(&unknown, &facts(&[(PENDING.0, "applied"), ISOLATED, API], owned.clone()));
+    assert_eq!(steps, [format!("mark applied: baseline, profile isolated; {WAITING}: access api")]);
+    // Access that is revoked goes all the same.
+    let steps = plan_of(&unknown, &facts(&[(PENDING.0, "applied"), ISOLATED], owned));
+    assert_eq!(steps, ["delete api", "mark applied: baseline, profile isolated"]);
+}
+
+#[test]
+fn a_profile_that_waits_replaces_no_other() {
+    let (known, unknown) = (naming_the_api_server(&["10.0.0.1"]), naming_the_api_server(&[]));
+    let facts = facts(&[(PENDING.0, "applied"), STANDARD], stored(&known, &["deny", "none"]));
+    assert_eq!(
+        plan_of(&unknown, &facts),
+        [format!("mark applied: baseline; kept: profile isolated; {WAITING}: profile standard")]
+    );
+    assert_eq!(plan_of(&known, &facts), ["apply out", "delete none", "mark applied: baseline, profile standard"]);
+}
+
+#[test]
+fn a_mistake_in_the_annotation_names_the_file() {
+    let site = Configuration::shipped().unwrap().site;
+    let shipped = |name: &str, from: &str, to: &str| {
+        let shipped = ["baseline", "profiles", "access"]
+            .map(|folder| format!("{}/policies/{folder}", env!("CARGO_MANIFEST_DIR")));
+        let mut files = Vec::new();
+        for folder in shipped {
+            read_folder(std::path::Path::new(&folder), &mut files);
+        }
+        for (file, text) in &mut files {
+            if file == name {
+                assert!(text.contains(from), "{text}");
+                *text = text.replace(from, to);
+            }
+        }
+        PolicySet::read(files).unwrap().check(&site).map_err(|error| error.to_string())
+    };
+    let (file, mark) = ("access/kube-api/to-kube-api.yaml", "fill: kube-apiserver-endpoints");
+    assert_eq!(shipped(file, mark, mark), Ok(()));
+    assert_eq!(
+        shipped(file, "/fill: kube-apiserver-endpoints", "/fill: kube-apiserver").unwrap_err(),
+        format!(
+            "{file}: metadata.annotations: unknown value `kube-apiserver` of `network-policy.portcullis.dev/fill`; expected \
+             `kube-apiserver-endpoints`"
+        )
+    );
+    let ingress = shipped(file, "policyTypes: [Egress]\n  egress: []", "policyTypes: [Ingress]").unwrap_err();
+    assert!(ingress.starts_with(file) && ingress.contains("needs a NetworkPolicy with `Egress`"), "{ingress}");
+    let other = shipped(file, "    network-policy.portcullis.dev/fill", "    other.example/fill").unwrap_err();
+    assert!(other.starts_with(file) && other.contains("has no effect"), "{other}");
+}
+
+/// Adds the files of a folder in `policies/`, by their paths in it.
+fn read_folder(folder: &std::path::Path, files: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_folder(&path, files);
+        } else {
+            let (_, name) = path.to_str().unwrap().rsplit_once("/policies/").unwrap();
+            files.push((name.to_owned(), std::fs::read_to_string(&path).unwrap()));
+        }
+    }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use super::fill::fill;
 use super::policy_set::{Layer, PolicySet};
 use crate::dialect;
-use crate::model::{Labels, ObjectRef, Selector};
+use crate::model::{ApiServer, Labels, ObjectRef, Selector};
 use crate::view::{BaselineScope, NamespaceFacts, Owned, Site};
 
 /// The namespace of the cluster DNS, the kube-proxies and the controllers of Kubernetes.
@@ -36,6 +37,9 @@ pub struct Entry {
     pub manifest: Value,
     /// True if the policy is cluster-wide.
     pub of_cluster: bool,
+    /// True if the policy waits for the endpoints of the API server. Until they are known, a stored policy stays as it
+    /// is.
+    pub waits: bool,
     /// The namespaces that a cluster-wide policy selects.
     selects: Vec<Selector>,
     /// The object that the API server would store, once a dry run has returned it.
@@ -51,16 +55,29 @@ struct Stored {
 }
 
 impl Catalogue {
-    /// Creates the catalogue of the policies that the site selects from a set.
+    /// Creates the catalogue of the policies that the site selects from a set, while the endpoints of the API server are
+    /// unknown.
     #[must_use]
     pub fn of(site: Arc<Site>, policies: &PolicySet) -> Self {
-        let entries = policies.by_layer(&site).into_iter().map(|(layer, template)| Entry {
-            manifest: written(&site, &layer, &template.value),
-            id: template.object.id.clone(),
-            of_cluster: template.is_of_cluster(),
-            selects: template.namespaces().cloned().collect(),
-            layer,
-            stored: None,
+        Self::filled(site, policies, None)
+    }
+
+    /// Creates the catalogue of the policies that the site selects from a set, with the endpoints of the API server
+    /// filled in.
+    #[must_use]
+    pub fn filled(site: Arc<Site>, policies: &PolicySet, api_server: Option<&ApiServer>) -> Self {
+        let entries = policies.by_layer(&site).into_iter().map(|(layer, template)| {
+            let mut value = template.value.clone();
+            let is_complete = fill(&site, &mut value, api_server);
+            Entry {
+                manifest: written(&site, &layer, &value),
+                id: template.object.id.clone(),
+                of_cluster: template.is_of_cluster(),
+                waits: !is_complete,
+                selects: template.namespaces().cloned().collect(),
+                layer,
+                stored: None,
+            }
         });
         let entries = entries.collect();
         Self { site, installed: None, home: None, entries }
@@ -106,6 +123,12 @@ impl Catalogue {
     #[must_use]
     pub fn has(&self, layer: &Layer) -> bool {
         self.entries.iter().any(|entry| entry.layer == *layer)
+    }
+
+    /// Returns true if a policy of a layer waits for the endpoints of the API server.
+    #[must_use]
+    pub fn waits(&self, layer: &Layer) -> bool {
+        self.entries.iter().any(|entry| entry.layer == *layer && entry.waits)
     }
 
     /// Returns true if a cluster-wide policy opens the hatch of every namespace with the hatch label.
@@ -200,16 +223,21 @@ impl Entry {
         })
     }
 
-    /// Returns true if a dry run has returned the stored form of the policy.
+    /// Returns true if a dry run has returned the stored form of the policy, or if the policy waits and needs none.
     #[must_use]
     pub fn is_learnt(&self) -> bool {
-        self.stored.is_some()
+        self.waits || self.stored.is_some()
     }
 
     /// Returns true if a stored object with this fingerprint has the wanted state. Always true before the dry run.
     #[must_use]
     pub fn comes_to(&self, fingerprint: u64) -> bool {
         self.stored.as_ref().is_none_or(|stored| stored.fingerprint == fingerprint)
+    }
+
+    /// The digest of the manifest, which differs for each version of the file and of what is filled in.
+    pub(super) fn digest(&self) -> u64 {
+        hash(&self.manifest)
     }
 
     /// Returns the JSON patch that sets the `spec` and `specs` of a stored object to the wanted state.
@@ -253,13 +281,16 @@ fn written(site: &Site, layer: &Layer, template: &Value) -> Value {
     manifest
 }
 
-/// Returns a hash of a template that is the same in every build: FNV-1a.
+/// Returns the digest of a template for its annotation.
 fn digest(template: &Value) -> String {
-    let text = template.to_string();
-    let digest = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    format!("{digest:016x}")
+    format!("{:016x}", hash(template))
+}
+
+/// Returns a hash of a manifest that is the same in every build: FNV-1a.
+fn hash(manifest: &Value) -> u64 {
+    let text = manifest.to_string();
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |digest, byte| (digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 fn add(metadata: &mut Map<String, Value>, part: &str, entries: impl Iterator<Item = (String, String)>) {

@@ -15,8 +15,8 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 /// One write of the controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Write {
-    /// A policy was applied.
-    Applied(ObjectRef),
+    /// A policy was applied, in the version with this digest.
+    Applied(ObjectRef, u64),
     /// A policy was deleted.
     Deleted(ObjectRef),
     /// An open hatch was recorded on the namespace.
@@ -32,7 +32,11 @@ impl Write {
     /// sign of a conflict, because no other client reverted it.
     fn is_replaced_by(&self, later: &Self) -> bool {
         match (self, later) {
-            (Self::Applied(object), Self::Deleted(other)) => object.is_same_object(other),
+            (Self::Applied(object, _), Self::Deleted(other)) => object.is_same_object(other),
+            // The endpoints of the API server changed.
+            (Self::Applied(object, version), Self::Applied(other, later)) => {
+                version != later && object.is_same_object(other)
+            }
             (Self::Opened, Self::Closed) | (Self::Closed, Self::Opened) => true,
             (Self::Marked(status), Self::Marked(other)) => status != other,
             _ => false,
@@ -44,8 +48,9 @@ impl Write {
 pub(super) fn writes(catalogue: &Catalogue, namespace: Option<&str>, steps: &[Step]) -> Vec<Write> {
     let write = |step: &Step| match step {
         Step::Apply(position) => {
-            let id = catalogue.entries().get(*position)?.id.clone();
-            Some(Write::Applied(ObjectRef { namespace: namespace.map(Into::into), ..id }))
+            let entry = catalogue.entries().get(*position)?;
+            let object = ObjectRef { namespace: namespace.map(Into::into), ..entry.id.clone() };
+            Some(Write::Applied(object, entry.digest()))
         }
         Step::Delete { owned, .. } => Some(Write::Deleted(owned.object.clone())),
         Step::OpenHatch { .. } => Some(Write::Opened),
@@ -156,7 +161,7 @@ mod tests {
     }
 
     fn applied(name: &str) -> Write {
-        Write::Applied(object(name))
+        Write::Applied(object(name), 0)
     }
 
     fn deleted(name: &str) -> Write {
@@ -193,6 +198,15 @@ mod tests {
         let (standard, isolated) = ([applied("out"), deleted("none")], [applied("none"), deleted("out")]);
         let times = [&standard, &isolated].repeat(5).into_iter().map(|writes| contest.record("u", writes, now, &pace));
         assert_eq!(times.max(), Some(0), "the profile goes back and forth");
+    }
+
+    #[test]
+    fn another_version_of_a_policy_is_no_conflict() {
+        let (mut contest, pace, now) = (Contest::default(), Pace::default(), Instant::now());
+        let version = |version: u64| [Write::Applied(object("a"), version)];
+        let times = [1, 2, 1, 2, 1, 2].map(|number| contest.record("u", &version(number), now, &pace));
+        assert_eq!(times, [0; 6], "the endpoints of the API server go back and forth");
+        assert_eq!(contest.record("u", &version(2), now, &pace), 1, "another writer reverted it");
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! The policies that a namespace is due. They count before the controller has applied them, because a namespace is
 //! evaluated as it will be.
 
+use super::fill::fill;
 use super::policy_set::{PolicySet, Template};
 use crate::dialect::{self, Manifest, Origin};
-use crate::model::{Body, Labels, Object, ObjectRef};
+use crate::model::{ApiServer, Body, Labels, Object, ObjectRef};
 use crate::view::{NamespaceFacts, Site, View};
 
 /// Returns the policies that a namespace is due and that the view lacks, as the controller will apply them.
+///
+/// Where the endpoints of the API server are unknown, policies that name them count as they are in their files.
 ///
 /// A stored policy that differs from its template counts as it is stored. The policies of an open hatch are left out,
 /// because the hatch closes again.
@@ -17,7 +20,8 @@ pub fn missing(policies: &PolicySet, site: &Site, view: &View, namespace: &str) 
         return Vec::new();
     };
     let lacks = |template: &&Template| !is_stored(view, facts, template);
-    policies.templates(site, labels).filter(lacks).filter_map(|template| object(template, namespace)).collect()
+    let object = |template| object(template, site, namespace, view.api_server());
+    policies.templates(site, labels).filter(lacks).filter_map(object).collect()
 }
 
 /// Adds the policies that the namespaces of a view are due.
@@ -58,12 +62,14 @@ fn is_stored(view: &View, facts: &NamespaceFacts, template: &Template) -> bool {
 }
 
 /// Returns a template as an object, in a namespace unless it is cluster-wide.
-fn object(template: &Template, namespace: &str) -> Option<Object> {
+fn object(template: &Template, site: &Site, namespace: &str, api_server: Option<&ApiServer>) -> Option<Object> {
     if template.is_of_cluster() {
         return Some(template.object.clone());
     }
     let id = &template.object.id;
-    let text = template.in_namespace(namespace).to_string();
+    let mut value = template.in_namespace(namespace);
+    fill(site, &mut value, api_server);
+    let text = value.to_string();
     let manifest = Manifest::read(&id.api_version, &id.kind, &text, Origin::Author).ok()?;
     dialect::read(&manifest).ok().flatten()
 }
@@ -106,6 +112,27 @@ mod tests {
         complete(&mut view, &PolicySet::shipped(&site.label_domain).unwrap(), &site);
         assert!(names(&view, "shop").is_empty());
         assert_eq!(view.own_policies("shop").count(), all.len());
+    }
+
+    #[test]
+    fn policies_that_name_the_api_server_are_filled_in_once_it_is_known() {
+        let label = "access.network-policy.portcullis.dev/kube-api";
+        let mut view = View::of([namespace("shop", &format!(r#""{PROFILE}": "isolated", "{label}": "true""#))]);
+        let site = Configuration::shipped().unwrap().site;
+        let policies = PolicySet::shipped(&site.label_domain).unwrap();
+        let blocks = |view: &View| -> Vec<String> {
+            let due = missing(&policies, &site, view, "shop");
+            let object = due.iter().find(|object| *object.id.name == *"portcullis-access-kube-api").unwrap();
+            let [policy] = object.policies() else { panic!("{object:?}") };
+            assert!(policy.egress.isolates);
+            let blocks = policy.egress.rules.iter().flat_map(crate::model::Rule::blocks);
+            blocks.map(|(_, block)| block.net.to_string()).collect()
+        };
+        assert!(blocks(&view).is_empty(), "it allows nothing");
+        let mut api_server = ApiServer::default();
+        api_server.insert("10.0.0.1".parse().unwrap(), &[(crate::model::Protocol::Tcp, 6443)].into());
+        view.set_api_server(api_server.into());
+        assert_eq!(blocks(&view), ["10.0.0.1/32"]);
     }
 
     #[test]

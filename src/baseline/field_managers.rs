@@ -25,7 +25,7 @@ impl Executor {
         let mut parts = Vec::new();
         for write in writes.iter().take(MAX_OBJECTS) {
             let part = match (write, subject) {
-                (Write::Applied(object), _) => self.describe_policy(object, site).await,
+                (Write::Applied(object, _), _) => self.describe_policy(object, site).await,
                 (_, Some(subject)) => self.describe_namespace(subject, site).await,
                 (_, None) => continue,
             };

@@ -28,13 +28,15 @@ pub(super) struct Learner {
     catalogue: Option<Arc<Catalogue>>,
     /// The next catalogue. It becomes current as soon as all its dry runs are complete, or at this time.
     next: Option<(Catalogue, Instant)>,
+    /// True if the next catalogue is of another policies folder or another configuration.
+    is_other: bool,
     /// The dry-run task. There is at most one, and it ends with this value.
     asking: JoinSet<()>,
 }
 
 impl Learner {
     pub(super) fn new(executor: Executor, patience: Duration, learnt: UnboundedReceiver<Learnt>) -> Self {
-        Self { executor, patience, learnt, catalogue: None, next: None, asking: JoinSet::new() }
+        Self { executor, patience, learnt, catalogue: None, next: None, is_other: false, asking: JoinSet::new() }
     }
 
     /// Returns the current catalogue.
@@ -42,8 +44,19 @@ impl Learner {
         self.catalogue.as_ref()
     }
 
-    /// Starts the dry runs of another catalogue, which becomes current soon.
-    pub(super) fn begin(&mut self, mut catalogue: Catalogue) {
+    /// Starts the dry runs of the catalogue of another policies folder or another configuration, which becomes current
+    /// soon.
+    pub(super) fn begin(&mut self, catalogue: Catalogue) {
+        self.is_other = true;
+        self.start(catalogue);
+    }
+
+    /// Starts the dry runs of the same policies with other endpoints of the API server.
+    pub(super) fn refill(&mut self, catalogue: Catalogue) {
+        self.start(catalogue);
+    }
+
+    fn start(&mut self, mut catalogue: Catalogue) {
         if let Some(before) = &self.catalogue {
             catalogue.remember(before);
         }
@@ -56,7 +69,7 @@ impl Learner {
     }
 
     /// Waits until another catalogue becomes current, or until a new result changes the current one. Returns true if it
-    /// is another catalogue.
+    /// is the catalogue of another policies folder or another configuration.
     pub(super) async fn changed(&mut self) -> bool {
         loop {
             let due = self.next.as_ref().map(|(_, at)| *at);
@@ -80,7 +93,7 @@ impl Learner {
 
     fn change(&mut self) -> bool {
         self.catalogue = self.next.take().map(|(next, _)| Arc::new(next)).or_else(|| self.catalogue.take());
-        true
+        std::mem::take(&mut self.is_other)
     }
 
     /// Records the results that have arrived. Returns true if any of them is new.
@@ -230,6 +243,17 @@ mod tests {
         learner.begin(catalogue("a"));
         assert!(learner.changed().await);
         assert!(knows(&learner, "a"), "it is the same policy, and there is no answer any more");
+    }
+
+    #[tokio::test]
+    async fn other_endpoints_of_the_api_server_are_not_another_folder() {
+        let mut learner = learner(&[Answer::Same]);
+        learner.begin(catalogue("a"));
+        learner.refill(catalogue("b"));
+        assert!(learner.changed().await, "the folder was not current before");
+        learner.refill(catalogue("c"));
+        assert!(!learner.changed().await);
+        assert!(knows(&learner, "c"));
     }
 
     #[tokio::test]

@@ -7,6 +7,9 @@
 //!                                        └── controller: queue, resync ◀──────┘ reported by watches
 //! ```
 //!
+//! The catalogue holds the policies as they are applied: with the labels of the controller, and with the endpoints of the
+//! API server where a file asks for them.
+//!
 //! The controller is level-triggered: it compares the stored policies with the due ones, and each step follows from the
 //! state of the cluster alone. One replica works at a time, elected by a Lease.
 
@@ -21,6 +24,7 @@ mod error;
 mod events;
 mod executor;
 mod field_managers;
+mod fill;
 mod gates;
 mod hatch;
 mod learning;

@@ -46,7 +46,7 @@ pub enum Standing {
     /// The namespace is due no baseline because it has neither a baseline label nor a profile label, although new
     /// namespaces get one.
     Unlabelled,
-    /// At least one due policy is missing or outdated.
+    /// At least one due policy is missing or outdated, or waits for the endpoints of the API server.
     Pending,
     /// All due policies are applied.
     Applied,
@@ -113,7 +113,12 @@ pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluste
     let is_missing = |entry: &Entry| entry.of_cluster && entry.is_for(labels) && !entry.is_among(of_cluster);
     let missing_in_cluster = catalogue.entries().iter().any(|entry| layers.contains(&entry.layer) && is_missing(entry));
     // A replacement has to be applied before the policy that it replaces is deleted.
-    let is_lacking = |layer: &Layer| catalogue.entries().iter().any(|entry| entry.layer == *layer && is_missing(entry));
+    let is_held =
+        |entry: &Entry| entry.waits && !facts.owned.iter().any(|owned| owned.is_applied && entry.is(&owned.object));
+    let is_lacking = |layer: &Layer| {
+        let mut of_layer = catalogue.entries().iter().filter(|entry| entry.layer == *layer);
+        of_layer.any(|entry| is_missing(entry) || is_held(entry))
+    };
 
     let (mut replaced, mut kept) = (Vec::new(), Vec::new());
     let mut steps = Vec::new();
@@ -143,11 +148,13 @@ pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluste
     }
     let removals = steps.len();
     for (position, entry) in catalogue.entries().iter().enumerate() {
-        if layers.contains(&entry.layer) && !entry.of_cluster && !entry.is_among(&facts.owned) {
+        // A policy that waits is not applied. It would allow nothing, and replace the last known addresses.
+        if layers.contains(&entry.layer) && !entry.of_cluster && !entry.waits && !entry.is_among(&facts.owned) {
             steps.push(Step::Apply(position));
         }
     }
-    let complete = steps.len() == removals && !missing_in_cluster;
+    let waits = layers.iter().any(|layer| catalogue.waits(layer));
+    let complete = steps.len() == removals && !missing_in_cluster && !waits;
     let standing = match standing(due, complete) {
         Standing::NotDue if !meant && catalogue.was_missed(name, labels, facts) => Standing::Unlabelled,
         standing => standing,

@@ -108,7 +108,8 @@ impl Worker {
     pub(super) async fn work(mut self, stop: &CancellationToken) {
         let mut tasks: JoinSet<Worked> = JoinSet::new();
         let mut keys: HashMap<task::Id, Key> = HashMap::new();
-        self.views.mark_changed();
+        let view = Arc::clone(&self.views.borrow_and_update());
+        self.hear(view);
         self.wanted.mark_changed();
         while !stop.is_cancelled() {
             self.begin(&mut tasks, &mut keys);
@@ -137,10 +138,8 @@ impl Worker {
                     if changed.is_err() {
                         break;
                     }
-                    let wanted = self.wanted.borrow_and_update().clone();
-                    let mut catalogue = Catalogue::of(wanted.site, &wanted.policies);
-                    catalogue.installed = self.installed;
-                    catalogue.home = Some(Arc::clone(&self.executor.home));
+                    self.wanted.mark_unchanged();
+                    let catalogue = self.wanted_catalogue();
                     self.learner.begin(catalogue);
                 }
                 changed = self.views.changed() => {
@@ -154,6 +153,15 @@ impl Worker {
             }
         }
         tasks.shutdown().await;
+    }
+
+    /// The catalogue of the wanted policies, with the known endpoints of the API server.
+    fn wanted_catalogue(&self) -> Catalogue {
+        let wanted = self.wanted.borrow().clone();
+        let mut catalogue = Catalogue::filled(wanted.site, &wanted.policies, self.view.api_server());
+        catalogue.installed = self.installed;
+        catalogue.home = Some(Arc::clone(&self.executor.home));
+        catalogue
     }
 
     /// Replaces the view, and queues the keys that differ from the previous view.
@@ -186,6 +194,12 @@ impl Worker {
             self.complained.remove(&key);
             self.contests.remove(&key);
             self.standings.set(&key, None);
+        }
+        if before.is_whole() && before.api_server() != self.view.api_server() {
+            // All namespaces are reconciled when the catalogue becomes current. Only those with a policy that names the
+            // endpoints are written.
+            let catalogue = self.wanted_catalogue();
+            self.learner.refill(catalogue);
         }
         // Namespaces may have got the labels that the policies wait for.
         if self.held.is_some() {

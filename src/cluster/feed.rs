@@ -8,7 +8,7 @@ use kube::core::ApiResource;
 
 use super::arrival::Arrival;
 use super::status::WatchStatus;
-use crate::model::{Body, Object, ObjectRef, Workload};
+use crate::model::{ApiServer, Body, Object, ObjectRef, Workload};
 use crate::view::{Owned, View};
 
 /// Maximum number of unreadable objects of a kind that are recorded.
@@ -66,6 +66,11 @@ impl Feed {
     #[must_use]
     pub fn view(&self) -> &View {
         &self.view
+    }
+
+    /// Replaces the endpoints of the API server in the view.
+    pub fn set_api_server(&mut self, api_server: Arc<ApiServer>) {
+        self.view.set_api_server(api_server);
     }
 
     /// Returns the status of each watch, by the name of the kind.

@@ -6,10 +6,13 @@
 //!      └───────── lookup: a namespace, stored policies, an access review ◀──────────┘ facts the view lacks
 //! ```
 //!
+//! The endpoints of the API server have a watch of their own (`api_server`), on which readiness does not depend.
+//!
 //! Of the workloads other than pods, only Deployments, StatefulSets, DaemonSets and CronJobs are watched. All others
 //! create pods, which are watched anyway, or are created by one of these. Pods that have ended are left out, because no
 //! traffic reaches them.
 
+mod api_server;
 mod arrival;
 mod certificate;
 mod connect;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Cluster;
+use super::api_server::{self, Endpoints};
 use super::arrival::Owning;
 use super::discovery::{Served, discover, name};
 use super::feed::{Event, Feed};
@@ -67,6 +68,8 @@ struct Supervisor {
     cluster: Cluster,
     feed: Feed,
     watches: BTreeMap<Arc<str>, Handle>,
+    /// The watch of the endpoints of the API server, as it reported last.
+    endpoints: Endpoints,
     /// Watch tasks and the discovery task.
     tasks: JoinSet<()>,
     /// The number of the watch that was started last.
@@ -112,6 +115,7 @@ impl Supervisor {
             cluster,
             feed: Feed::default(),
             watches: BTreeMap::new(),
+            endpoints: Endpoints::default(),
             tasks: JoinSet::new(),
             number: 0,
             told,
@@ -130,6 +134,8 @@ impl Supervisor {
     async fn run(mut self, mut events: mpsc::Receiver<Told>) {
         let (found, mut discovered) = mpsc::channel(1);
         self.tasks.spawn(keep_discovering(self.cluster.clone(), found));
+        let (reported, mut endpoints) = watch::channel(Endpoints::default());
+        self.tasks.spawn(api_server::run(self.cluster.client.clone(), self.doubt.subscribe(), reported));
         let mut tidy = tokio::time::interval(TIDY);
         let mut handed_out = Instant::now();
         let mut is_new = false;
@@ -152,6 +158,10 @@ impl Supervisor {
                     tracing::error!(%error, "a watch task panicked; this is a bug in Portcullis");
                     return;
                 },
+                Ok(()) = endpoints.changed() => {
+                    let endpoints = endpoints.borrow_and_update().clone();
+                    is_new |= self.take_endpoints(endpoints);
+                }
                 Some(served) = discovered.recv() => is_new |= self.discovered(served),
                 Ok(()) = owning.changed() => self.begin_again(),
                 _ = tidy.tick() => {
@@ -185,6 +195,21 @@ impl Supervisor {
             self.report();
         }
         is_changed
+    }
+
+    /// Handles a report about the endpoints of the API server. Returns true if the view has changed.
+    fn take_endpoints(&mut self, endpoints: Endpoints) -> bool {
+        if endpoints.status != WatchStatus::Synced {
+            self.metrics.watch_failed(api_server::KIND);
+        }
+        let known = endpoints.known.clone().filter(|known| self.feed.view().api_server() != Some(&**known));
+        self.endpoints = endpoints;
+        let is_new = known.is_some();
+        if let Some(known) = known {
+            self.feed.set_api_server(known);
+        }
+        self.report();
+        is_new
     }
 
     /// Starts the watches of kinds that are served, and stops those of kinds that are not. Returns true if the view has
@@ -280,12 +305,13 @@ impl Supervisor {
     /// Updates the report. Publishes the first view as soon as all watches are synced.
     fn report(&mut self) {
         let served = self.cluster.served.load();
-        let watches: BTreeMap<String, WatchStatus> =
+        let mut watches: BTreeMap<String, WatchStatus> =
             self.feed.statuses().map(|(name, status)| (name.to_owned(), status.clone())).collect();
+        let unsynced = if self.is_synced { None } else { self.missing(&served, &watches) };
+        watches.insert(api_server::KIND.to_owned(), self.endpoints.status.clone());
         for (name, status) in &watches {
             self.metrics.watch(name, *status == WatchStatus::Synced);
         }
-        let unsynced = if self.is_synced { None } else { self.missing(&served, &watches) };
         if unsynced.is_none() && !self.is_synced {
             self.is_synced = true;
             self.views.send_replace(Arc::new(self.feed.view().clone()));
@@ -326,7 +352,9 @@ impl Supervisor {
             let names: Vec<&str> = syncing.map(|(name, _)| &**name).collect();
             (!names.is_empty()).then(|| format!("waiting for {}", names.join(", ")))
         };
-        late.or_else(waits)
+        // An answer is enough, even a rejection. Only policies that name the endpoints wait for the endpoints themselves.
+        let is_asked = self.endpoints.is_asked;
+        late.or_else(waits).or_else(|| (!is_asked).then(|| "waiting for the endpoints of the API server".to_owned()))
     }
 
     fn count(&self) {
@@ -427,6 +455,10 @@ mod tests {
         let metadata = r#""metadata": {"name": "wide", "namespace": "shop"}"#;
         list(&mut supervisor, &policy, &[&format!(r#"{{{metadata}, "spec": {{"podSelector": {{}}}}}}"#)]);
         list(&mut supervisor, &cilium, &[&format!(r#"{{{metadata}, "spec": {{"endpointSelector": {{}}}}}}"#)]);
+        // A rejected request for the endpoints of the API server is an answer.
+        assert_eq!(told.borrow().unsynced.as_deref(), Some("waiting for the endpoints of the API server"));
+        let status = WatchStatus::Syncing(Some("forbidden".to_owned()));
+        assert!(!supervisor.take_endpoints(Endpoints { status, is_asked: true, ..Endpoints::default() }));
         let known = |supervisor: &Supervisor| -> Vec<String> {
             supervisor.feed.view().own_policies("shop").map(|policy| policy.object.kind.to_string()).collect()
         };

@@ -201,7 +201,7 @@ async fn within<T>(patience: Duration, answer: impl Future<Output = T>) -> Resul
 }
 
 /// A backoff that doubles.
-struct Pauses(Duration);
+pub(super) struct Pauses(Duration);
 
 impl Default for Pauses {
     fn default() -> Self {
@@ -210,11 +210,11 @@ impl Default for Pauses {
 }
 
 impl Pauses {
-    fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         *self = Self::default();
     }
 
-    fn next(&mut self) -> Duration {
+    pub(super) fn next(&mut self) -> Duration {
         let pause = jittered(self.0);
         self.0 = (self.0 * 2).min(PAUSES.1);
         pause

@@ -13,6 +13,7 @@
 //! I/O and reads no clock.
 
 mod addresses;
+mod api_server;
 mod connection;
 mod connectivity;
 mod cover;
@@ -33,6 +34,7 @@ mod service;
 mod ternary;
 
 pub use addresses::{AddressSet, Block, is_link_local};
+pub use api_server::{ApiServer, PortSet};
 pub use connection::{Connection, Ends, Outcome, Policies, PortRange, Relation, connect, names, reach};
 pub use connectivity::{Answer, Assumption, Decision, Question, Subject, ask, ask_within, concern_all};
 pub use cover::{Allowance, BUDGET, uncovered};

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::{Body, Labels, Namespaces, NetworkSet, Object, ObjectRef, Policy, Surroundings, Tier};
+use crate::model::{ApiServer, Body, Labels, Namespaces, NetworkSet, Object, ObjectRef, Policy, Surroundings, Tier};
 
 /// A snapshot of the known objects of a cluster.
 ///
@@ -43,6 +43,8 @@ pub struct View {
     /// The policy tiers by name, each with the API group that reported it last: a cluster may serve the same tier in
     /// two groups.
     tiers: HashMap<Box<str>, (Box<str>, Tier)>,
+    /// The endpoints of the API server, if they are known.
+    api_server: Option<Arc<ApiServer>>,
     is_whole: bool,
 }
 
@@ -66,6 +68,17 @@ impl View {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.is_whole
+    }
+
+    /// The endpoints of the API server, if they are known.
+    #[must_use]
+    pub fn api_server(&self) -> Option<&ApiServer> {
+        self.api_server.as_deref()
+    }
+
+    /// Replaces the endpoints of the API server.
+    pub fn set_api_server(&mut self, api_server: Arc<ApiServer>) {
+        self.api_server = Some(api_server);
     }
 
     /// Inserts an object and replaces its earlier state.

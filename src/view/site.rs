@@ -388,6 +388,12 @@ impl Site {
         format!("{}/template", self.label_domain)
     }
 
+    /// The annotation of a file of the policies folder that names what the baseline controller fills in.
+    #[must_use]
+    pub fn fill_annotation(&self) -> String {
+        format!("{}/fill", self.label_domain)
+    }
+
     /// The scheduling gate of pods that wait for the baseline of their namespace.
     #[must_use]
     pub fn gate_name(&self) -> String {

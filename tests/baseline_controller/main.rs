@@ -11,6 +11,7 @@
 mod support;
 
 mod change;
+mod endpoints;
 mod feed;
 mod rig;
 mod scenarios;

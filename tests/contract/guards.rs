@@ -17,7 +17,7 @@ fn by(user: &str, review: Value) -> Value {
 
 fn reserved() -> Value {
     let mut policy = policy(&ingress(&[from("frontend")]));
-    policy["metadata"]["name"] = json!("portcullis-baseline-allow-mesh");
+    policy["metadata"]["name"] = json!("portcullis-baseline-allow-dns");
     policy["metadata"]["labels"] = json!({"network-policy.homelab/layer": "baseline"});
     policy
 }
@@ -54,6 +54,12 @@ fn policies_with_reserved_names_are_the_controllers() {
     // Those who only finish a deletion.
     let finisher = "system:serviceaccount:kube-system:generic-garbage-collector";
     webhook.validate(&by(finisher, delete(&reserved()))).allowed_without_a_word();
+    // The addresses of the API server, which the controller fills in, are no finding.
+    let mut filled = policy(&egress(&[json!({
+        "to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}], "ports": [{"protocol": "TCP", "port": 6443}],
+    })]));
+    filled["metadata"]["name"] = json!("portcullis-access-kube-api");
+    webhook.validate(&by(CONTROLLER, create(&filled))).allowed_without_a_word();
     // A name that has the prefix elsewhere is free.
     let mut free = reserved();
     free["metadata"]["name"] = json!("not-portcullis-baseline");

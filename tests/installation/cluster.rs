@@ -66,6 +66,17 @@ fn it_is_installed_by_one_command() {
     for kind in ["validatingwebhookconfiguration", "mutatingwebhookconfiguration"] {
         assert_eq!(plane.stored(&[kind, "portcullis"]), None, "the server writes them");
     }
+    // It may watch the endpoints of the API server, and no others.
+    let account = plane.as_user("system:serviceaccount:portcullis-system:portcullis", &[]);
+    for (verb, namespace, may) in [
+        ("list", "default", true),
+        ("watch", "default", true),
+        ("update", "default", false),
+        ("list", "kube-public", false),
+    ] {
+        let arguments = ["auth", "can-i", verb, "endpointslices.discovery.k8s.io", "--namespace", namespace];
+        assert_eq!(account.run(&arguments).ok, may, "{verb} in {namespace}");
+    }
 }
 
 fn hatches(cluster: &Installation) {

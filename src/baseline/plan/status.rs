@@ -123,14 +123,19 @@ pub(super) fn status(
         |layers: &mut dyn Iterator<Item = &Layer>| layers.map(ToString::to_string).collect::<Vec<String>>().join(", ");
     let mut parts = Vec::new();
     if due {
-        let mut applied = layers.iter().filter(|layer| **layer != Layer::Hatch && catalogue.has(layer));
-        parts.push(format!("applied: {}", list(&mut applied)));
+        let is_applied = |layer: &&Layer| **layer != Layer::Hatch && catalogue.has(layer) && !catalogue.waits(layer);
+        parts.push(format!("applied: {}", list(&mut layers.iter().filter(is_applied))));
     }
     if !kept.layers.is_empty() {
         parts.push(format!("kept: {}", list(&mut kept.layers.iter())));
     }
     if parts.is_empty() {
         return None;
+    }
+    let waiting: Vec<&Layer> = layers.iter().filter(|layer| catalogue.waits(layer)).collect();
+    if !waiting.is_empty() {
+        let waiting = list(&mut waiting.into_iter());
+        parts.push(format!("waiting until the endpoints of the API server are known: {waiting}"));
     }
     for (domain, layers) in &kept.earlier {
         parts.push(format!("found with labelDomain {domain}: {}", list(&mut layers.iter())));

@@ -1,5 +1,6 @@
 //! Checks the policies folder against the configuration.
 
+use super::super::fill;
 use super::{Error, Layer, PolicySet, Template};
 use crate::model::{Namespaces, Operator, Selector};
 use crate::view::Site;
@@ -10,6 +11,7 @@ impl PolicySet {
     /// - It has a folder for each configured profile and access name.
     /// - Its cluster-wide policies select only namespaces with the label of their layer.
     /// - Every policy name starts with the reserved prefix.
+    /// - The fill annotation has a known value, and is on a policy that can be filled in.
     /// - No two policies would be the same object.
     ///
     /// # Errors
@@ -45,6 +47,10 @@ impl PolicySet {
             }
             let problem = format!("metadata.name: `{name}` must start with `{prefix}` (`baseline.reservedPrefix`)");
             Err(Error { file: template.file.clone(), problem })
+        })?;
+        all.iter().try_for_each(|(_, template)| {
+            let checked = fill::check(site, &template.value);
+            checked.map_err(|problem| Error { file: template.file.clone(), problem })
         })?;
         all.iter().enumerate().try_for_each(|(position, later)| {
             let Some((_, earlier)) = all.iter().take(position).find(|earlier| collide(earlier, later)) else {

@@ -5,9 +5,12 @@
 //! `pkg/apis/networking/v1/defaults.go` of Kubernetes. `protocol` defaults to TCP. `policyTypes` defaults to Ingress,
 //! plus Egress if the policy has egress rules.
 
+mod api_server;
 mod fix;
 mod read;
 mod wire;
+
+pub use api_server::{allow_api_server, can_allow_api_server};
 
 use super::{Dialect, Kind, Manifest, Patch, ReadError};
 use crate::model::{Fix, Object};
