@@ -128,7 +128,7 @@ fn policies_of_the_cluster_get_no_finding_and_follow_the_domain_of_the_labels() 
         let labels: Labels = [(site.profile_label(), "standard".to_owned())].into_iter().collect();
         assert!(policies.due(site, "shop", &labels).is_empty(), "there is nothing for each namespace");
         let due = due_to_the_cluster(&policies, site);
-        assert_eq!(due.len(), 5 + site.profiles.names.len() + site.access.len() + 1, "{set}");
+        assert_eq!(due.len(), 4 + site.profiles.names.len() + site.access.len() + 1, "{set}");
         // All but the hatch, which is a hole on purpose.
         let objects = due.iter().map(read).filter(|object| !object.id.name.starts_with("portcullis-hatch"));
         let objects: Vec<Object> = objects.collect();
@@ -167,6 +167,8 @@ const fn wish(
     Wish { direction, other, protocol: Protocol::Tcp, port, profiles, access: None }
 }
 
+/// The address from which the mesh sends IPv6 probes.
+const MESH_PROBES_V6: &str = "fd16:9254:7127:1337:ffff:ffff:ffff:ffff";
 const GATEWAY: &str = "gateway.networking.k8s.io/gateway-name";
 const WISHES: &[Wish] = &[
     wish(Egress, Ok(("kube-system", "k8s-app", "kube-dns")), 53, EVERY),
@@ -185,8 +187,19 @@ const WISHES: &[Wish] = &[
     wish(Ingress, Err("169.254.7.127"), 8080, EVERY),
     wish(Ingress, Err("203.0.113.9"), 8080, &[]),
     wish(Ingress, Ok(("shop", "app", "other")), 8080, &[]),
-    wish(Ingress, Ok(("istio-system", "app", "ztunnel")), 15_008, EVERY),
-    wish(Egress, Ok(("istio-system", "app", "ztunnel")), 15_008, EVERY),
+    wish(Ingress, Ok(("istio-system", "app", "ztunnel")), 15_008, &[]),
+    wish(Egress, Ok(("istio-system", "app", "ztunnel")), 15_008, &[]),
+    wish(Ingress, Ok(("meshed", "app", "other")), 15_008, &[]),
+    wish(Ingress, Err(MESH_PROBES_V6), 8080, &[]),
+    Wish { access: Some("mesh"), ..wish(Ingress, Ok(("istio-system", "app", "ztunnel")), 15_008, EVERY) },
+    Wish { access: Some("mesh"), ..wish(Egress, Ok(("istio-system", "app", "ztunnel")), 15_008, EVERY) },
+    Wish { access: Some("mesh"), ..wish(Ingress, Ok(("meshed", "app", "other")), 15_008, EVERY) },
+    Wish { access: Some("mesh"), ..wish(Egress, Ok(("meshed", "app", "other")), 15_008, EVERY) },
+    Wish { access: Some("mesh"), ..wish(Egress, Ok(("meshed", "app", "other")), 8080, &[]) },
+    Wish { access: Some("mesh"), ..wish(Ingress, Ok(("plain", "app", "other")), 15_008, &[]) },
+    Wish { access: Some("mesh"), ..wish(Egress, Ok(("plain", "app", "other")), 15_008, &[]) },
+    Wish { access: Some("mesh"), ..wish(Ingress, Err(MESH_PROBES_V6), 8080, EVERY) },
+    Wish { access: Some("mesh"), ..wish(Ingress, Err("203.0.113.9"), 15_008, &[]) },
     wish(Egress, Ok(("database", "cnpg.io/podRole", "instance")), 5432, &[]),
     Wish { access: Some("postgres"), ..wish(Egress, Ok(("database", "cnpg.io/podRole", "instance")), 5432, EVERY) },
     Wish { access: Some("postgres"), ..wish(Egress, Ok(("database", "cnpg.io/podRole", "instance")), 5433, &[]) },
@@ -210,9 +223,16 @@ fn the_sets_of_all_dialects_mean_the_same() {
                     "kind": "Namespace",
                     "metadata": {"name": "shop", "labels": labels.iter().cloned().collect::<BTreeMap<_, _>>()},
                 });
+                let other = |name: &str, labels: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+                let others = [
+                    other("meshed", json!({"istio.io/dataplane-mode": "ambient"})),
+                    other("plain", json!({})),
+                    other("istio-system", json!({})),
+                ];
                 let due = policies.due(site, "shop", &labels.into_iter().collect());
                 let of_cluster = due_to_the_cluster(&policies, site);
-                let view = View::of(due.into_iter().chain(of_cluster).chain([namespace]).map(|value| read(&value)));
+                let all = due.into_iter().chain(of_cluster).chain([namespace]).chain(others);
+                let view = View::of(all.map(|value| read(&value)));
 
                 let own = [("app", "web")].into_iter().collect();
                 let pod = |namespace, labels, addresses| Endpoint {

@@ -392,6 +392,9 @@ fn any_port() {
             (&[], vec![from("fromEntities: [health]", "")]),
             (&[], vec![from("fromEntities: [host, remote-node, kube-apiserver]", "")]),
             (&[], vec![from("fromCIDR: [169.254.0.0/16]", "")]),
+            // Istio's ambient mesh sends IPv6 probes from this address, and from no other of the block.
+            (&[], vec![from("fromCIDR: ['fd16:9254:7127:1337:ffff:ffff:ffff:ffff/128']", "")]),
+            (at, vec![from("fromCIDR: ['fd16:9254:7127:1337::/64']", "")]),
             (&[], vec![from("fromEndpoints: []", "")]),
             (&[], vec![cilium("ingress: [{}]")]),
             (&[], vec![cilium("ingressDeny: [{fromEntities: [world]}]")]),
@@ -654,6 +657,10 @@ fn other_rules() {
         &[
             (&["spec.ingress[0].fromCIDR[1]"], vec![from("fromCIDR: [169.254.0.0/16, 10.0.0.0/8]")]),
             (&["spec.ingress[0].fromCIDRSet[0]"], vec![from("fromCIDRSet: [{cidr: 10.0.0.0/8}]")]),
+            (
+                &["spec.ingress[0].fromCIDR[1]"],
+                vec![from("fromCIDR: ['fd16:9254:7127:1337:ffff:ffff:ffff:ffff/128', 'fd16:9254:7127:1337::/64']")],
+            ),
             (&[], vec![from("fromCIDR: [0.0.0.0/0]")]),
             (
                 &["spec.egress[0].destination.nets[0]"],
@@ -888,6 +895,18 @@ fn what_the_platform_needs() {
                         "mesh",
                         "{podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{ipBlock: {cidr: \
                         169.254.7.127/32}}]}, {ports: [{port: 15008}]}]}",
+                    ),
+                    of("prometheus", prometheus),
+                ],
+            ),
+            // The tunnel connects pods of the mesh, and a policy may name them by the label of their namespaces.
+            (
+                &[],
+                vec![
+                    namespace(mesh),
+                    of(
+                        "mesh",
+                        "{podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{from: [{ipBlock: {cidr:                         'fd16:9254:7127:1337:ffff:ffff:ffff:ffff/128'}}]}, {from: [{namespaceSelector: {matchLabels:                         {istio.io/dataplane-mode: ambient}}}], ports: [{port: 15008}]}], egress: [{to: [{namespaceSelector:                         {matchLabels: {istio.io/dataplane-mode: ambient}}}], ports: [{port: 15008}]}]}",
                     ),
                     of("prometheus", prometheus),
                 ],

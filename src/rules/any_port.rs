@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use super::hosts::is_for_hosts;
 use super::passed_on::{Later, for_whom, verb};
 use super::together::{self, MIN_SHARE, Part};
+use super::well_known::is_of_node;
 use super::{Case, Findings, Rule};
 use crate::budget::charge;
 use crate::model::{
     BUDGET, Direction, Entity, Namespaces, Peer, Peers, Policy, Ports, Protocol, Ranges, Rule as TrafficRule, Who,
-    is_link_local,
 };
 
 rule! {
@@ -38,8 +38,9 @@ rule! {
     /// - ClusterNetworkPolicy: an Accept (Allow) rule without `protocols` (`ports`), port ranges.
     ///
     /// Ignored are rules for ICMP alone, and rules that deny, log or pass traffic to later tiers. By default ingress
-    /// from the node is also exempt, because kubelet probes need it: link-local addresses, and the entities health,
-    /// host, remote-node and kube-apiserver.
+    /// from the node is also exempt, because kubelet probes need it: link-local addresses, the IPv6 address of probes in
+    /// Istio's ambient mesh (`fd16:9254:7127:1337:ffff:ffff:ffff:ffff`), and the entities health, host, remote-node and
+    /// kube-apiserver.
     ///
     /// A Calico GlobalNetworkPolicy for hosts is not checked. A policy is for hosts if it cannot select pods because it
     /// requires objects without a namespace (`!has(projectcalico.org/namespace)`). On a cluster it is also for hosts if
@@ -229,9 +230,7 @@ impl AnyPort {
         !peers.is_empty()
             && peers.iter().all(|peer| match &peer.who {
                 Who::Pods(pods) => self.same_namespace && matches!(pods.namespaces, Namespaces::Own(_)),
-                Who::Addresses(block) => {
-                    self.node_ingress && direction == Direction::Ingress && is_link_local(block.net)
-                }
+                Who::Addresses(block) => self.node_ingress && direction == Direction::Ingress && is_of_node(block.net),
                 Who::Entity(entity) => {
                     *entity == Entity::None || self.node_ingress && direction == Direction::Ingress && entity.is_node()
                 }

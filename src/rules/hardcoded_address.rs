@@ -1,7 +1,8 @@
 //! See [`HardcodedAddress`].
 
+use super::well_known::is_of_node;
 use super::{Case, Findings, Rule};
-use crate::model::{Direction, is_link_local};
+use crate::model::Direction;
 
 rule! {
     /// A peer is an IP address, although the pod or service behind the address may move.
@@ -14,7 +15,8 @@ rule! {
     /// ## What it looks at
     ///
     /// Each address block among the peers of an allow rule. Exempt are blocks of all addresses, which name no
-    /// particular address, and link-local addresses, which always stand for the node of the pod.
+    /// particular address, and addresses that always stand for the node of the pod: link-local addresses, and the IPv6
+    /// address from which Istio's ambient mesh sends probes.
     ///
     /// - NetworkPolicy: `ipBlock`.
     /// - Cilium: the CIDRs of a rule, as strings and as sets.
@@ -81,9 +83,7 @@ impl Rule for HardcodedAddress {
         for (direction, rule) in case.allow_rules() {
             for (peer, block) in rule.blocks() {
                 let net = block.net;
-                if net.prefix_len() == 0
-                    || is_link_local(net)
-                    || self.allowed.iter().any(|allowed| allowed.contains(&net))
+                if net.prefix_len() == 0 || is_of_node(net) || self.allowed.iter().any(|allowed| allowed.contains(&net))
                 {
                     continue;
                 }

@@ -1,15 +1,18 @@
 //! See [`PlatformFlowMissing`].
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::LazyLock;
 
 use serde::Deserialize;
 
 use super::blame::{Stop, can_stop, stopped_everywhere};
 use super::dns;
 use super::dns_blocked::ways;
-use super::well_known::WellKnown;
+use super::well_known::{MESH_PROBES, WellKnown};
 use super::{Case, Findings, Rule};
-use crate::model::{AddressSet, Direction, End, Entity, Names, Namespaces, Policy, Protocol, Traffic};
+use crate::model::{
+    AddressSet, Direction, End, Endpoint, Entity, Labels, Names, Namespaces, Policy, Protocol, Traffic,
+};
 
 rule! {
     /// Policies in a platform namespace block flows that the platform requires: metrics, health probes, the mesh.
@@ -30,7 +33,8 @@ rule! {
     ///   from which the mesh sends kubelet probes, or the node as a named entity. Outside the mesh probes come from the
     ///   node itself, which every implementation allows, so the flow is not required.
     /// - `mesh`: if the namespace is in the mesh (label `istio.io/dataplane-mode: ambient`), HBONE has to pass in each
-    ///   isolated direction. A namespace with unknown labels counts as outside the mesh.
+    ///   isolated direction: with the pods of the namespace itself, which stand for all pods of the mesh, or with
+    ///   `meshPods`. A namespace with unknown labels counts as outside the mesh.
     /// - `dns`: if egress is isolated, one path to the cluster DNS has to be open. Not required by default, because
     ///   `dns-blocked` checks it in every namespace.
     ///
@@ -97,10 +101,11 @@ rule! {
     /// - `flows`: the required flows out of `prometheus`, `probes`, `mesh` and `dns`. The first three by default.
     /// - `prometheus`: `namespace` and `podLabels` of the Prometheus pods. `monitoring` and
     ///   `app.kubernetes.io/name: prometheus` by default.
-    /// - `meshPods`: `namespace` and `podLabels` of the HBONE peers. `istio-system` and `app: ztunnel` by default.
+    /// - `meshPods`: `namespace` and `podLabels` of other HBONE peers. `istio-system` and `app: ztunnel` by default, as
+    ///   before Istio 1.21.
     /// - `meshPort`: the port of HBONE. 15008 by default.
-    /// - `probeAddresses`: the source addresses of probes in the mesh. 169.254.7.127 by default, as in Istio's ambient
-    ///   mode.
+    /// - `probeAddresses`: the source addresses of probes in the mesh, one of which has to be allowed. 169.254.7.127 and
+    ///   `fd16:9254:7127:1337:ffff:ffff:ffff:ffff` by default, as in Istio's ambient mode.
     "platform-flow-missing", Deny, adds_up = true,
     pub struct PlatformFlowMissing {
         flows: Vec<Flow>,
@@ -142,13 +147,18 @@ impl Default for PlatformFlowMissing {
             prometheus: WellKnown::prometheus(),
             mesh_pods: WellKnown::of("istio-system", ("app", "ztunnel")),
             mesh_port: 15_008,
-            probe_addresses: vec![IpAddr::from(Ipv4Addr::new(169, 254, 7, 127)).into()],
+            probe_addresses: vec![
+                IpAddr::from(Ipv4Addr::new(169, 254, 7, 127)).into(),
+                IpAddr::from(MESH_PROBES).into(),
+            ],
         }
     }
 }
 
 /// The label that adds a namespace to Istio's ambient mesh, with its value.
 const MESH: (&str, &str) = ("istio.io/dataplane-mode", "ambient");
+/// The labels of a pod of which only the namespace is known.
+static NO_LABELS: LazyLock<Labels> = LazyLock::new(Labels::default);
 
 impl Rule for PlatformFlowMissing {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
@@ -164,7 +174,7 @@ impl Rule for PlatformFlowMissing {
                 if needs_mesh && !in_mesh {
                     continue;
                 }
-                for Missing { direction, stop, what, allow } in self.missing(case, policy, *flow) {
+                for Missing { direction, stop, what, allow } in self.missing(case, policy, namespace, *flow) {
                     let subject = &policy.subject;
                     let (path, why, help) = match stop {
                         Stop::Rule(rule) => (
@@ -204,8 +214,8 @@ struct Missing<'a> {
 }
 
 impl PlatformFlowMissing {
-    /// The blocked parts of a flow, at most one per direction.
-    fn missing<'a>(&'a self, case: &Case<'a>, policy: &'a Policy, flow: Flow) -> Vec<Missing<'a>> {
+    /// The blocked parts of a flow of the pods of a namespace, at most one per direction.
+    fn missing<'a>(&'a self, case: &Case<'a>, policy: &'a Policy, namespace: &'a str, flow: Flow) -> Vec<Missing<'a>> {
         let mut missing = Vec::new();
         match flow {
             Flow::Prometheus => {
@@ -224,7 +234,7 @@ impl PlatformFlowMissing {
                 let node = [End::Entity(Entity::Host), End::Entity(Entity::Health)];
                 let ways: Vec<_> = node.into_iter().chain(from).map(|end| (end, Traffic::SomePort)).collect();
                 let from: Vec<String> = self.probe_addresses.iter().map(|from| from.address.to_string()).collect();
-                let from = if from.is_empty() { "the node".to_owned() } else { from.join(" and ") };
+                let from = if from.is_empty() { "the node".to_owned() } else { from.join(" or ") };
                 missing.extend(stop(case, policy, direction, &ways).map(|stop| Missing {
                     direction,
                     stop,
@@ -233,15 +243,30 @@ impl PlatformFlowMissing {
                 }));
             }
             Flow::Mesh => {
-                let (number, pods) = (self.mesh_port, &self.mesh_pods);
+                let number = self.mesh_port;
                 let port = Traffic::Port { protocol: Protocol::Tcp, number, names: Names::AtLeast(&[]) };
+                // Since Istio 1.21 the tunnel connects the pods themselves, not ztunnel. This namespace is in the mesh.
+                let pod = End::Pod(Endpoint {
+                    namespace,
+                    labels: &NO_LABELS,
+                    complete: false,
+                    is_template: false,
+                    account: None,
+                    addresses: &[],
+                    services: &[],
+                });
+                let ways = [(pod, port), (self.mesh_pods.end(), port)];
                 for direction in Direction::ALL {
                     let preposition = if direction == Direction::Ingress { "from" } else { "to" };
-                    missing.extend(stop(case, policy, direction, &[(pods.end(), port)]).map(|stop| Missing {
+                    missing.extend(stop(case, policy, direction, &ways).map(|stop| Missing {
                         direction,
                         stop,
-                        what: text!("the mesh (namespace {}, TCP {number})", pods.namespace),
-                        allow: text!("{direction} {preposition} {pods} on TCP {number}"),
+                        what: text!("the mesh (TCP {number})"),
+                        allow: text!(
+                            "{direction} {preposition} pods of namespaces with {}={} on TCP {number}",
+                            MESH.0,
+                            MESH.1
+                        ),
                     }));
                 }
             }

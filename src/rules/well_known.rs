@@ -1,10 +1,21 @@
-//! Pods that settings name: the pods of Prometheus and of the mesh.
+//! Pods that settings name, such as those of Prometheus and of the mesh, and addresses that only the node of a pod has.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::model::{End, Endpoint, Labels};
+use crate::model::{End, Endpoint, Labels, is_link_local};
+
+/// The IPv6 address from which Istio's ambient mesh sends the probes of kubelets. Each node uses it towards its own pods,
+/// and no network routes it. The IPv4 address, 169.254.7.127, is link-local.
+pub(super) const MESH_PROBES: Ipv6Addr = Ipv6Addr::new(0xfd16, 0x9254, 0x7127, 0x1337, 0xffff, 0xffff, 0xffff, 0xffff);
+
+/// Returns true if the addresses of a block stand for the node of each pod.
+pub(super) fn is_of_node(net: IpNet) -> bool {
+    is_link_local(net) || net == IpNet::from(IpAddr::V6(MESH_PROBES))
+}
 
 /// Pods that are named in a setting.
 #[derive(Clone, Debug, Deserialize)]

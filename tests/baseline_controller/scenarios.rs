@@ -82,7 +82,7 @@ fn a_new_namespace_gets_its_policies_and_its_label(rig: &Rig, replica: &Replica)
     rig.namespace("new", &[&profile("standard"), &format!("access.{DOMAIN}/postgres: 'true'")]);
     rig.until_applied("new", "baseline, profile standard, access postgres");
     let names: BTreeSet<String> = rig.policies("new").into_keys().collect();
-    let baseline = ["allow-dns", "allow-health-probes", "allow-mesh", "allow-prometheus-scrape", "default-deny"];
+    let baseline = ["allow-dns", "allow-health-probes", "allow-prometheus-scrape", "default-deny"];
     let expected = baseline.iter().map(|name| format!("portcullis-baseline-{name}"));
     assert_eq!(names, expected.chain([STANDARD.to_owned(), POSTGRES.to_owned()]).collect());
     let stored = rig.policy("new", POSTGRES).unwrap();
@@ -131,7 +131,7 @@ fn a_deleted_policy_comes_back(rig: &Rig, _: &Replica) {
     let before = uid(rig.policy("deleted", DENY)).unwrap();
     rig.kubectl(&["delete", "networkpolicies", "--all", "--namespace", "deleted"]);
     until("it is there again", || uid(rig.policy("deleted", DENY)).is_some_and(|uid| uid != before));
-    until("all are", || rig.policies("deleted").len() == 5);
+    until("all are", || rig.policies("deleted").len() == 4);
 }
 
 fn a_new_profile_comes_before_the_old_one_goes(rig: &Rig, _: &Replica) {
@@ -170,7 +170,7 @@ fn access_that_is_taken_back_goes(rig: &Rig, _: &Replica) {
     rig.kubectl(&["label", "namespace", "access", &format!("access.{DOMAIN}/postgres-")]);
     until("its policy is gone", || rig.policy("access", POSTGRES).is_none());
     rig.until_applied("access", "baseline");
-    assert_eq!(rig.policies("access").len(), 5);
+    assert_eq!(rig.policies("access").len(), 4);
 }
 
 fn a_label_that_vanishes_deletes_nothing(rig: &Rig, replica: &Replica) {
@@ -247,7 +247,7 @@ fn a_namespace_made_anew_gets_its_policies_again(rig: &Rig, replica: &Replica) {
     rig.namespace("anew", &[]);
     rig.until_applied("anew", "baseline");
     assert_ne!(rig.stored("anew")["metadata"]["uid"], uid);
-    assert_eq!(rig.policies("anew").len(), 5);
+    assert_eq!(rig.policies("anew").len(), 4);
 }
 
 fn a_hatch_opens_and_closes_by_itself(rig: &Rig, replica: &Replica) {
@@ -311,7 +311,7 @@ fn a_change_of_the_folder_reaches_all(rig: &Rig, _: &Replica) {
         rig.policy("folder", DENY).unwrap()["spec"]["policyTypes"] == json!(["Ingress"])
     });
     rig.wanted.send_replace(Wanted { site: Arc::clone(&rig.site), policies: shipped });
-    until("all is back", || names().len() == 6 && !names().contains(&"portcullis-x".to_owned()));
+    until("all is back", || names().len() == 5 && !names().contains(&"portcullis-x".to_owned()));
 }
 
 pub(crate) fn another_takes_over_and_applies_nothing_twice(rig: &Rig) {

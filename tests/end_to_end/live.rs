@@ -12,10 +12,9 @@ use crate::support::installation::{Installation, NAMESPACE, Replica};
 pub(crate) type Scenario = (&'static str, fn(&mut Installation));
 
 /// What a namespace with the profile that ships as the default is due.
-const STANDARD: [&str; 6] = [
+const STANDARD: [&str; 5] = [
     "portcullis-baseline-allow-dns",
     "portcullis-baseline-allow-health-probes",
-    "portcullis-baseline-allow-mesh",
     "portcullis-baseline-allow-prometheus-scrape",
     "portcullis-baseline-default-deny",
     "portcullis-profile-standard",
@@ -133,8 +132,8 @@ pub(crate) fn what_an_administrator_deletes_comes_back(cluster: &mut Installatio
     accepted(&cluster.plane.kubectl(&delete));
     cluster.until("the policy is back", |cluster| cluster.names("deleted") == STANDARD);
     let after = cluster.policies("deleted");
-    assert_ne!(before[4]["metadata"]["uid"], after[4]["metadata"]["uid"], "it is a new one");
-    assert_eq!(before[4]["spec"], after[4]["spec"]);
+    assert_ne!(before[3]["metadata"]["uid"], after[3]["metadata"]["uid"], "it is a new one");
+    assert_eq!(before[3]["spec"], after[3]["spec"]);
     assert_eq!(
         before[0]["metadata"]["resourceVersion"], after[0]["metadata"]["resourceVersion"],
         "others are not touched"
@@ -163,8 +162,8 @@ pub(crate) fn what_an_administrator_changes_is_put_right(cluster: &mut Installat
             patch,
         ]));
         cluster.until(&format!("{patch} is put right"), |cluster| {
-            let after = &cluster.policies("changed")[4];
-            after["spec"] == before[4]["spec"] && after["metadata"]["labels"] == before[4]["metadata"]["labels"]
+            let after = &cluster.policies("changed")[3];
+            after["spec"] == before[3]["spec"] && after["metadata"]["labels"] == before[3]["metadata"]["labels"]
         });
     }
 }
@@ -255,7 +254,7 @@ pub(crate) fn a_label_that_is_lost_takes_nothing_away(cluster: &mut Installation
 
 pub(crate) fn what_only_looks_managed_is_not_deleted(cluster: &mut Installation) {
     ready(cluster, "lookalike");
-    let mut alike = cluster.policies("lookalike")[5].clone();
+    let mut alike = cluster.policies("lookalike")[4].clone();
     alike["metadata"] = json!({"name": "lookalike", "namespace": "lookalike", "labels": alike["metadata"]["labels"]});
     accepted(&cluster.plane.apply(&alike.to_string(), &[]));
     accepted(&cluster.plane.kubectl(&[
@@ -265,7 +264,7 @@ pub(crate) fn what_only_looks_managed_is_not_deleted(cluster: &mut Installation)
         "--overwrite",
         &format!("{PROFILE}=isolated"),
     ]));
-    cluster.until("the profile is changed", |cluster| !cluster.names("lookalike").contains(&STANDARD[5].to_owned()));
+    cluster.until("the profile is changed", |cluster| !cluster.names("lookalike").contains(&STANDARD[4].to_owned()));
     assert!(cluster.names("lookalike").contains(&"lookalike".to_owned()));
 }
 

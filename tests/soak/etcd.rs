@@ -11,10 +11,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
 /// The policies that every namespace with a baseline has, besides those of its profile.
-const BASELINE: [&str; 5] = [
+const BASELINE: [&str; 4] = [
     "portcullis-baseline-allow-dns",
     "portcullis-baseline-allow-health-probes",
-    "portcullis-baseline-allow-mesh",
     "portcullis-baseline-allow-prometheus-scrape",
     "portcullis-baseline-default-deny",
 ];
