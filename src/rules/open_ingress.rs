@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use ipnet::IpNet;
+
 use super::passed_on::{Later, verb};
 use super::{Case, Findings, Rule};
 use crate::budget::charge;
@@ -185,13 +187,13 @@ fn by_blocks<'a>(rules: &[&'a TrafficRule]) -> Vec<Open<'a>> {
     }
     let open = |key| {
         let blocks = sums.remove(&key)?;
-        // Most lists hold a few small blocks.
-        if blocks.iter().all(|(_, _, block)| block.net.prefix_len() > 8) && blocks.len() < 256 {
-            return None;
-        }
-        if let Some((rule, peer, block)) = blocks.iter().find(|(_, _, block)| block.addresses().is_nearly_everywhere())
-        {
+        // Only a block of a whole family can be nearly everywhere alone.
+        let mut whole = blocks.iter().filter(|(_, _, block)| block.net.prefix_len() == 0);
+        if let Some((rule, peer, block)) = whole.find(|(_, _, block)| block.addresses().is_nearly_everywhere()) {
             return Some(Open::anywhere(rule, &peer.path, text!("{block}")));
+        }
+        if !may_be_everywhere(blocks.iter().map(|(_, _, block)| block.net)) {
+            return None;
         }
         let all = AddressSet::union(blocks.iter().map(|(_, _, block)| block.addresses()));
         let (rule, peer, _) = blocks.last().filter(|_| all.is_nearly_everywhere())?;
@@ -203,6 +205,19 @@ fn by_blocks<'a>(rules: &[&'a TrafficRule]) -> Vec<Open<'a>> {
         Some(Open::anywhere(rule, &peer.path, from))
     };
     order.into_iter().filter_map(open).collect()
+}
+
+/// Returns false if the blocks are too small to be nearly everywhere together. This is cheap, and holds for most lists.
+fn may_be_everywhere(nets: impl Iterator<Item = IpNet>) -> bool {
+    let (mut v4, mut v6) = (0_u128, 0_u128);
+    for net in nets {
+        let bits = u32::from(net.max_prefix_len() - net.prefix_len());
+        let size = 1_u128.checked_shl(bits).unwrap_or(u128::MAX);
+        let sum = if net.addr().is_ipv4() { &mut v4 } else { &mut v6 };
+        *sum = sum.saturating_add(size);
+    }
+    // Three quarters of the family, which is less than what pods can have without 1/256.
+    v4 >= 3 << 30 || v6 >= 3 << 126
 }
 
 /// Maximum number of blocks that a message names.
