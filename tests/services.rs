@@ -7,36 +7,18 @@
     reason = "a test that cannot go on says so by a panic"
 )]
 
+#[path = "support/apps.rs"]
+mod apps;
 #[path = "support/objects.rs"]
 mod objects;
 #[path = "support/texts.rs"]
 #[allow(dead_code, reason = "shared with other tests")]
 mod texts;
 
+use apps::{Stranger, app, judged, object, service};
 use objects::objects;
-use portcullis::config::Configuration;
-use portcullis::engine::{Judgement, judge};
 use portcullis::model::{Finding, Object};
-use portcullis::rules::{Anonymous, Author, Change, Occasion};
-use portcullis::view::View;
-
-fn object(api_version: &str, kind: &str, namespace: &str, spec: &str) -> String {
-    format!("apiVersion: {api_version}\nkind: {kind}\nmetadata: {{name: x, namespace: {namespace}}}\nspec: {spec}\n")
-}
-
-/// A Deployment with these container ports.
-fn app(namespace: &str, name: &str, ports: &str) -> String {
-    let template = format!(
-        "{{template: {{metadata: {{labels: {{app: {name}}}}}, spec: {{containers: [{{name: c, ports: [{ports}]}}]}}}}}}"
-    );
-    object("apps/v1", "Deployment", namespace, &template).replace("name: x", &format!("name: {name}"))
-}
-
-/// A Service for the pods of an app.
-fn service(namespace: &str, name: &str, more: &str) -> String {
-    object("v1", "Service", namespace, &format!("{{selector: {{app: {name}}}, {more}}}"))
-        .replace("name: x", &format!("name: {name}"))
-}
+use portcullis::rules::{Anonymous, Author};
 
 fn policy(spec: &str) -> String {
     object("networking.k8s.io/v1", "NetworkPolicy", "shop", spec).replace("name: x", "name: p")
@@ -54,18 +36,7 @@ fn egress(peer: &str, ports: &str) -> String {
 
 /// The findings of a rule in the last object. The others are in manifests, or in a cluster.
 fn findings(rule: &str, yaml: &[String], is_whole: bool, old: Option<&Object>, author: &dyn Author) -> Vec<Finding> {
-    let mut objects: Vec<Object> = yaml.iter().flat_map(|yaml| objects(yaml)).collect();
-    let new = objects.pop().unwrap();
-    let mut view = if is_whole { View::of_cluster() } else { View::default() };
-    for object in objects {
-        view.insert(object);
-    }
-    let configuration = Configuration::shipped().unwrap();
-    let occasion = Occasion { author, ..Occasion::default() };
-    let change = Change::Write { new: &new, old: old.map(|old| old as _) };
-    let verdict = judge(&configuration, &view, change, occasion);
-    let of_rule = |judgement: &Judgement| judgement.finding.rule == rule;
-    let found: Vec<Judgement> = verdict.judgements.into_iter().filter(of_rule).collect();
+    let found = judged(rule, yaml, is_whole, old, author);
     texts::check("tests/services.rs", "services", &texts::named(yaml), &found);
     found.into_iter().map(|judgement| judgement.finding).collect()
 }
@@ -180,28 +151,6 @@ fn the_message_names_the_service_and_the_port_to_allow() {
     let found = findings("service-port", &yaml, false, None, &Anonymous).remove(0);
     assert!(found.message.contains("Service shop/api forwards port 80 to TCP 8080"), "{}", found.message);
     assert!(found.help.contains("TCP 8080"), "{}", found.help);
-}
-
-/// A user who may list nothing.
-#[derive(Debug)]
-struct Stranger;
-
-impl Author for Stranger {
-    fn username(&self) -> Option<&str> {
-        Some("stranger")
-    }
-
-    fn is_in(&self, _: &str) -> bool {
-        false
-    }
-
-    fn may_bypass(&self, _: &'static str) -> Result<(), String> {
-        Err("not".to_owned())
-    }
-
-    fn may_list(&self, _: &'static str, _: Option<&str>) -> bool {
-        false
-    }
 }
 
 #[test]
