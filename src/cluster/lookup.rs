@@ -49,7 +49,7 @@ type Key = (Requester, Right, Option<Box<str>>);
 enum Right {
     /// To bypass a rule.
     Bypass(&'static str),
-    /// To list a core resource.
+    /// To list a resource, with its group if that is not the core group.
     List(&'static str),
 }
 
@@ -171,7 +171,10 @@ fn review((requester, right, namespace): &Key) -> SubjectAccessReview {
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let (verb, group, resource, name) = match right {
         Right::Bypass(rule) => ("bypass", "portcullis.dev", "rules", *rule),
-        Right::List(resource) => ("list", "", *resource, ""),
+        Right::List(resource) => {
+            let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
+            ("list", group, resource, "")
+        }
     };
     let all = |texts: &[Box<str>]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
     SubjectAccessReview {
@@ -238,6 +241,19 @@ mod tests {
         let namespaced = spec(Some("shop"))["resourceAttributes"].clone();
         assert_eq!(namespaced["namespace"], "shop", "a RoleBinding in it counts");
         assert_eq!(namespaced["name"], "any-port");
+    }
+
+    #[test]
+    fn the_group_of_a_resource_follows_its_name() {
+        let attributes = |resource: &'static str| {
+            let review = review(&(requester("alice"), Right::List(resource), None));
+            serde_json::to_value(review).unwrap()["spec"]["resourceAttributes"].clone()
+        };
+        assert_eq!(attributes("pods"), json!({"verb": "list", "resource": "pods"}));
+        assert_eq!(
+            attributes("ingresses.networking.k8s.io"),
+            json!({"verb": "list", "group": "networking.k8s.io", "resource": "ingresses"})
+        );
     }
 
     #[tokio::test]

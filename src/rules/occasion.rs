@@ -44,8 +44,8 @@ pub trait Author: fmt::Debug {
     /// Fails if the user may not, or if the lookup failed. The error is a clause that completes a message.
     fn may_bypass(&self, rule: &'static str) -> Result<(), String>;
 
-    /// Returns true if the user may list a core resource in a namespace or cluster-wide, so that a response may name
-    /// existing objects. Manifests in files belong to their author, so this is true by default.
+    /// Returns true if the user may list a resource in a namespace or cluster-wide, so that a response may name existing
+    /// objects. The name of a resource outside of the core group ends with its group, as in `ingresses.networking.k8s.io`. Manifests in files belong to their author, so this is true by default.
     fn may_list(&self, _resource: &'static str, _namespace: Option<&str>) -> bool {
         true
     }

@@ -17,9 +17,9 @@ pub enum Need {
     /// The policies that are stored now, in a namespace and cluster-wide. They are read before a denial that they could
     /// change.
     Stored(Option<Box<str>>),
-    /// A check that the requester may list a core resource, in a namespace or in the whole cluster.
+    /// A check that the requester may list a resource, in a namespace or in the whole cluster.
     List {
-        /// The resource.
+        /// The resource. Outside of the core group its group follows, as in `ingresses.networking.k8s.io`.
         resource: &'static str,
         /// The namespace.
         namespace: Option<Box<str>>,
@@ -51,7 +51,7 @@ pub struct Requester {
     pub extra: Vec<(Box<str>, Vec<Box<str>>)>,
 }
 
-/// A core resource and the namespace to list it in; `None` for the whole cluster.
+/// A resource and the namespace to list it in; `None` for the whole cluster.
 pub type Listed = (&'static str, Option<Box<str>>);
 
 /// The answers to lookups.
