@@ -121,6 +121,33 @@ fn what_vanished_between_two_lists_is_removed_and_nothing_before_the_end_of_the_
 }
 
 #[test]
+fn a_webhook_that_vanished_leads_nowhere_and_one_that_moved_leads_elsewhere() {
+    const WEBHOOKS: (&str, &str) = ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration");
+    let mut fed = Fed::new(&[WEBHOOKS]);
+    let webhooks = |name: &str, namespace: &str| {
+        let service = json!({"namespace": namespace, "name": "hook"});
+        json!({"metadata": {"name": name}, "webhooks": [{"clientConfig": {"service": service}}]})
+    };
+    let leading = |fed: &Fed, namespace: &str| -> Vec<String> {
+        let backends = fed.feed.view().namespace(namespace).map(|facts| facts.backends.as_slice());
+        backends.unwrap_or_default().iter().map(|backend| backend.object.name.to_string()).collect()
+    };
+    fed.list(WEBHOOKS.1, &[webhooks("a", "shop"), webhooks("b", "shop")]);
+    assert_eq!(leading(&fed, "shop"), ["a", "b"]);
+    assert_eq!(fed.feed.counts(), [(WEBHOOKS.1, 2, 0)]);
+    fed.applied(WEBHOOKS.1, &webhooks("a", "bank"));
+    assert_eq!((leading(&fed, "shop"), leading(&fed, "bank")), (vec!["b".to_owned()], vec!["a".to_owned()]));
+    // What cannot be read any more counts for nothing.
+    fed.applied(WEBHOOKS.1, &json!({"metadata": {"name": "a"}, "webhooks": 5}));
+    assert!(leading(&fed, "bank").is_empty());
+    fed.list(WEBHOOKS.1, &[]);
+    assert!(leading(&fed, "shop").is_empty() && fed.feed.view().namespace("shop").is_none());
+    fed.list(WEBHOOKS.1, &[webhooks("a", "shop")]);
+    fed.feed.unwatch(WEBHOOKS.1);
+    assert!(leading(&fed, "shop").is_empty());
+}
+
+#[test]
 fn what_vanished_is_removed_of_every_kind_and_of_that_kind_only() {
     let kinds =
         [NAMESPACE, POD, POLICY, ("projectcalico.org/v3", "Tier"), ("cilium.io/v2", "CiliumClusterwideNetworkPolicy")];

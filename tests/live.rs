@@ -85,10 +85,25 @@ async fn decisions_follow_what_is_in_the_cluster() {
     let server = Portcullis::watching(plane.kubeconfig(), &arguments).await;
     server.until_ready().await;
     let (_, ready) = server.readyz().unwrap();
-    for kind in ["Namespace", "NetworkPolicy", "Pod", "Deployment", "StatefulSet", "DaemonSet", "CronJob"] {
+    for kind in [
+        "Namespace",
+        "NetworkPolicy",
+        "Pod",
+        "Deployment",
+        "StatefulSet",
+        "DaemonSet",
+        "CronJob",
+        "Service",
+        "Ingress",
+        "ValidatingWebhookConfiguration",
+        "MutatingWebhookConfiguration",
+        "APIService",
+    ] {
         assert_eq!(ready["detail"]["watches"][kind], "synced", "{ready}");
     }
-    assert!(ready["detail"]["watches"]["CiliumNetworkPolicy"].is_null(), "a missing CRD is no error: {ready}");
+    for kind in ["CiliumNetworkPolicy", "HTTPRoute"] {
+        assert!(ready["detail"]["watches"][kind].is_null(), "a missing CRD is no error: {ready}");
+    }
 
     // What the watches have not told of is asked for.
     let (allowed, why) = ask(&server, "alice", &pod("shop")).await;

@@ -58,11 +58,12 @@ impl Served {
 
     /// Returns a group whose failed discovery leaves it open which policies are in the cluster, and the reason. If
     /// discovery of the group of Calico's API server fails, its policies are watched in the group in which they are
-    /// stored.
+    /// stored. Groups without policies only lead to warnings, so they do not count.
     #[must_use]
     pub fn missing(&self) -> Option<(&str, &str)> {
         let is_stored = |group: &str| group == SERVED && self.find(STORED, "GlobalNetworkPolicy").is_some();
-        let mut unclear = self.unclear.iter().filter(|(group, _)| !is_stored(group));
+        let mut unclear =
+            self.unclear.iter().filter(|(group, _)| !is_stored(group) && !WITHOUT_POLICIES.contains(&group.as_str()));
         unclear.next().map(|(group, why)| (group.as_str(), why.as_str()))
     }
 
@@ -87,6 +88,10 @@ const EVERYWHERE: [(&str, &str); 3] = [("", "Namespace"), ("", "Pod"), ("network
 /// The group of Calico's policies as its API server serves them, and the group in which they are stored.
 const SERVED: &str = "projectcalico.org";
 const STORED: &str = "crd.projectcalico.org";
+
+/// Groups whose kinds are read for the Services that they lead to.
+const WITHOUT_POLICIES: [&str; 3] =
+    ["admissionregistration.k8s.io", "apiregistration.k8s.io", "gateway.networking.k8s.io"];
 
 /// Workload kinds that are watched. All others create pods, or are created by one of these.
 const RUNNING: [&str; 5] = ["Pod", "DaemonSet", "Deployment", "StatefulSet", "CronJob"];
@@ -306,6 +311,8 @@ mod tests {
         let kinds = [("globalnetworkpolicies", "GlobalNetworkPolicy"), ("tiers", "Tier")];
         take(&mut served, STORED, "v1", &list("crd.projectcalico.org/v1", &kinds));
         assert_eq!(served.missing(), None);
+        served.unclear.insert("gateway.networking.k8s.io".to_owned(), "503".to_owned());
+        assert_eq!(served.missing(), None, "no policy is in it");
         served.unclear.insert("cilium.io".to_owned(), "503".to_owned());
         assert_eq!(served.missing(), Some(("cilium.io", "503")));
     }

@@ -12,6 +12,7 @@ mod patch;
 mod strict;
 mod written;
 
+pub mod backend;
 pub mod calico;
 pub mod cilium;
 pub mod cluster;
@@ -37,6 +38,7 @@ pub const DIALECTS: &[&dyn Dialect] = &[
     &namespace::Namespaces,
     &workload::Workloads,
     &service::Services,
+    &backend::Backends,
 ];
 
 /// A group of kinds whose manifests are read and fixed in the same way.

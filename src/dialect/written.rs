@@ -56,6 +56,8 @@ parts! {
         specs: "specs" => &'a RawValue,
         /// `template`, of a PodTemplate.
         template: "template" => &'a RawValue,
+        /// `webhooks`, of a webhook configuration.
+        webhooks: "webhooks" => &'a RawValue,
         /// `status`.
         status: "status" => &'a RawValue,
     }
@@ -191,7 +193,8 @@ impl<'a> Manifest<'a> {
         name: &'static str,
         faults: &mut Vec<Fault>,
     ) -> Result<Option<T>, ReadError> {
-        if let Some(other) = self.written.other {
+        // Only webhook configurations have `webhooks`, and these are not parsed here.
+        if let Some(other) = self.written.other.or_else(|| self.written.webhooks.map(|_| "webhooks")) {
             let fault = strict::unknown(self.kind, Path::root().unknown_field(other));
             if !faults.contains(&fault) {
                 faults.push(fault);
@@ -254,6 +257,7 @@ impl<'a> Manifest<'a> {
         same(self.written.spec, other.written.spec)
             && same(self.written.specs, other.written.specs)
             && same(self.written.template, other.written.template)
+            && same(self.written.webhooks, other.written.webhooks)
     }
 }
 

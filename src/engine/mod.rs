@@ -220,13 +220,13 @@ fn own_labels<'a>(case: &Case<'a>) -> Option<&'a Labels> {
     let object = case.change.object();
     match &object.body {
         Body::Namespace(_) => labels(case.change.old().unwrap_or(object)),
-        Body::Policies(_) | Body::Tier(_) | Body::Workload(_) | Body::Service(_) => None,
+        Body::Policies(_) | Body::Tier(_) | Body::Workload(_) | Body::Service(_) | Body::Backends(_) => None,
     }
 }
 
 fn labels(object: &Object) -> Option<&Labels> {
     match &object.body {
         Body::Namespace(namespace) => Some(&namespace.labels),
-        Body::Policies(_) | Body::Tier(_) | Body::Workload(_) | Body::Service(_) => None,
+        Body::Policies(_) | Body::Tier(_) | Body::Workload(_) | Body::Service(_) | Body::Backends(_) => None,
     }
 }

@@ -14,6 +14,7 @@
 
 mod addresses;
 mod api_server;
+mod backend;
 mod connection;
 mod connectivity;
 mod cover;
@@ -35,6 +36,7 @@ mod ternary;
 
 pub use addresses::{AddressSet, Block, is_link_local};
 pub use api_server::{ApiServer, PortSet};
+pub use backend::{Backend, BackendPort, Caller};
 pub use connection::{Connection, Ends, Outcome, Policies, PortRange, Relation, connect, names, reach};
 pub use connectivity::{Answer, Assumption, Decision, Question, Subject, ask, ask_within, concern_all};
 pub use cover::{Allowance, BUDGET, uncovered};

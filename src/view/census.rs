@@ -50,6 +50,11 @@ impl View {
                         found.extend(facts.services.iter().map(|(name, _)| object(Some(namespace), name)));
                     }
                 }
+                for (group, other, namespace, name) in self.callers.iter() {
+                    if (group, other) == (sample.group(), kind) {
+                        found.push(object(namespace, name));
+                    }
+                }
                 // An object can hold several policies.
                 found.sort_unstable();
                 found.dedup();
@@ -79,6 +84,9 @@ impl View {
             }
         }
         count("", "Service", self.namespaces.values().map(|facts| facts.services.len()).sum());
+        for (group, kind, _, _) in self.callers.iter() {
+            count(group, kind, 1);
+        }
         for facts in self.namespaces.values() {
             for alike in facts.running().chunk_by(|one, other| one.kind == other.kind) {
                 if let Some(first) = alike.first() {

@@ -1,5 +1,6 @@
 //! The cache of the cluster: an immutable snapshot, built in the same way from manifests and from watches.
 
+mod callers;
 mod census;
 mod hatch;
 mod lookup;
@@ -19,7 +20,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::{ApiServer, Body, Labels, Namespaces, NetworkSet, Object, ObjectRef, Policy, Surroundings, Tier};
+use crate::model::{
+    ApiServer, Backend, Body, Labels, Namespaces, NetworkSet, Object, ObjectRef, Policy, Surroundings, Tier,
+};
 
 /// A snapshot of the known objects of a cluster.
 ///
@@ -36,6 +39,8 @@ pub struct View {
     cluster_wide: Vec<Arc<Policy>>,
     /// The cluster-scoped objects that belong to the baseline controller.
     owned: Vec<Owned>,
+    /// The objects that send connections to Services. Each namespace holds the backends in it.
+    callers: callers::Callers,
     /// The labels of Calico's host endpoints.
     host_endpoints: Vec<Labels>,
     /// Calico's network sets.
@@ -115,6 +120,18 @@ impl View {
                 let name = id.namespace.unwrap_or_default();
                 self.facts_mut(&name).insert_service(id.name, service);
             }
+            Body::Backends(backends) => self.insert_backends(&id, backends),
+        }
+    }
+
+    /// Inserts the Services to which an object sends connections, into the namespaces of these Services.
+    fn insert_backends(&mut self, id: &ObjectRef, backends: Vec<Backend>) {
+        for namespace in self.callers.insert(id, &backends) {
+            self.change(&namespace, |facts| facts.remove_backends(id));
+        }
+        for backend in backends {
+            let namespace = backend.namespace.clone().unwrap_or_default();
+            self.facts_mut(&namespace).backends.push(Arc::new(backend));
         }
     }
 
@@ -156,6 +173,9 @@ impl View {
                 }
             }
             _ => {
+                for namespace in self.callers.remove(id).unwrap_or_default() {
+                    self.change(&namespace, |facts| facts.remove_backends(id));
+                }
                 self.own(id, None);
                 self.cluster_wide.retain(|policy| !policy.object.is_same_entry(id));
                 let name = id.namespace.as_deref().unwrap_or_default();

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 
-use crate::model::{Labels, ObjectRef, Policy, Service, Workload};
+use crate::model::{Backend, Labels, ObjectRef, Policy, Service, Workload};
 
 /// The facts about one namespace.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,8 @@ pub struct NamespaceFacts {
     running: Vec<Running>,
     /// Its Services, by name.
     pub services: Vec<(Box<str>, Arc<Service>)>,
+    /// The connections that other objects send to its Services, by object.
+    pub backends: Vec<Arc<Backend>>,
     /// The index of the first pod of each group in `running` that shares one workload. It is computed on first use and
     /// cached, because a namespace may hold tens of thousands of pods.
     starts: OnceLock<Box<[u32]>>,
@@ -129,6 +131,10 @@ impl NamespaceFacts {
         }
     }
 
+    pub(super) fn remove_backends(&mut self, object: &ObjectRef) {
+        self.backends.retain(|backend| !backend.object.is_same_entry(object));
+    }
+
     pub(super) fn remove_workload(&mut self, kind: &str, name: &str) {
         self.starts = OnceLock::new();
         if let Ok(at) = self.place(kind, name) {
@@ -147,6 +153,7 @@ impl NamespaceFacts {
             running: std::mem::take(&mut self.running),
             has_operator_pods: self.has_operator_pods,
             services: std::mem::take(&mut self.services),
+            backends: std::mem::take(&mut self.backends),
             owned: std::mem::take(&mut self.owned),
             ..Self::default()
         };
@@ -158,5 +165,6 @@ impl NamespaceFacts {
             && self.running.is_empty()
             && self.owned.is_empty()
             && self.services.is_empty()
+            && self.backends.is_empty()
     }
 }

@@ -32,7 +32,12 @@ impl Shape {
         metadata.entry("name").or_insert("shape".into());
         let is_namespaced = !matches!(
             self.kind,
-            "Namespace" | "CiliumClusterwideNetworkPolicy" | "GlobalNetworkPolicy" | "ClusterNetworkPolicy" | "Tier"
+            "Namespace"
+                | "CiliumClusterwideNetworkPolicy"
+                | "GlobalNetworkPolicy"
+                | "ClusterNetworkPolicy"
+                | "Tier"
+                | "ValidatingWebhookConfiguration"
         );
         if is_namespaced {
             metadata.insert("namespace".into(), NAMESPACE.into());
@@ -140,6 +145,10 @@ const CLUSTER: (&str, &str) = ("policy.networking.k8s.io/v1alpha2", "ClusterNetw
 const POD: (&str, &str) = ("v1", "Pod");
 const DEPLOYMENT: (&str, &str) = ("apps/v1", "Deployment");
 const NAMESPACES: (&str, &str) = ("v1", "Namespace");
+const SERVICES: (&str, &str) = ("v1", "Service");
+const INGRESSES: (&str, &str) = ("networking.k8s.io/v1", "Ingress");
+const ROUTES: (&str, &str) = ("gateway.networking.k8s.io/v1", "HTTPRoute");
+const WEBHOOKS: (&str, &str) = ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration");
 
 macro_rules! shapes {
     ($($kind:ident $name:literal $object:expr;)*) => {
@@ -212,6 +221,12 @@ pub(crate) const SHAPES: &[Shape] = shapes! {
     NAMESPACES "Namespace labels" |n| { let mut labels = map(n); labels["network-policy.portcullis.dev/profile"] = "isolated".into(); json!({"metadata": {"name": NAMESPACE, "labels": labels}}) };
     NAMESPACES "Namespace annotations" |n| json!({"metadata": {"name": NAMESPACE, "annotations": map(n), "labels": {"network-policy.portcullis.dev/profile": "internal"}}});
     NAMESPACES "Namespace ownerReferences" |n| json!({"metadata": {"name": NAMESPACE, "ownerReferences": list(n, |_| json!({"name": "a"}))}});
+    SERVICES "Service ports" |n| json!({"metadata": {}, "spec": {"type": "NodePort", "selector": {"app": "a1"}, "ports": list(n, |n| json!({"name": format!("p{n}"), "port": port(n)}))}});
+    INGRESSES "Ingress paths" |n| json!({"metadata": {}, "spec": {"rules": [{"http": {"paths": list(n, |n| json!({"path": format!("/{n}"), "backend": {"service": {"name": "hook", "port": {"number": port(n)}}}}))}}]}});
+    INGRESSES "Ingress rules" |n| json!({"metadata": {}, "spec": {"rules": list(n, |n| json!({"http": {"paths": [{"backend": {"service": {"name": format!("s{n}"), "port": {"name": "a"}}}}]}}))}});
+    ROUTES "HTTPRoute parentRefs" |n| json!({"metadata": {}, "spec": {"parentRefs": list(n, |n| json!({"name": "edge", "namespace": format!("n{n}")})), "rules": [{"backendRefs": [{"name": "hook", "port": 443}]}]}});
+    ROUTES "HTTPRoute backendRefs" |n| json!({"metadata": {}, "spec": {"parentRefs": [{"name": "edge", "namespace": "edge"}], "rules": [{"backendRefs": list(n, |n| json!({"name": "hook", "port": port(n)}))}]}});
+    WEBHOOKS "ValidatingWebhookConfiguration webhooks" |n| json!({"metadata": {}, "webhooks": list(n, |n| json!({"name": format!("a{n}.example.com"), "clientConfig": {"service": {"namespace": NAMESPACE, "name": "hook", "port": port(n)}}}))});
     POD "Pod labels" |n| json!({"metadata": {"labels": map(n)}, "spec": {"hostNetwork": true, "containers": []}});
     POD "Pod containers" |n| json!({"metadata": {}, "spec": {"hostNetwork": true, "containers": list(n, |n| json!({"name": format!("c{n}"), "image": "x", "ports": [{"containerPort": port(n)}]}))}});
     DEPLOYMENT "Deployment containers" |n| json!({"metadata": {}, "spec": {"template": {"metadata": {"labels": {"app": "a"}}, "spec": {"hostNetwork": true, "containers": list(n, |n| json!({"name": format!("c{n}"), "image": "x"}))}}}});

@@ -290,6 +290,7 @@ fn lacks_namespace(object: &Object) -> bool {
             policies.iter().any(|policy| matches!(policy.subject.namespaces, Namespaces::Own(None)))
         }
         Body::Workload(_) | Body::Service(_) => true,
+        Body::Backends(backends) => backends.iter().any(|backend| backend.namespace.is_none()),
         Body::Namespace(_) | Body::Tier(_) => false,
     };
     is_of_namespace && object.id.namespace.is_none()
