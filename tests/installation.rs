@@ -10,6 +10,8 @@
 
 mod support;
 
+#[path = "installation/backends.rs"]
+mod backends;
 #[path = "installation/cluster.rs"]
 mod cluster;
 #[path = "installation/dns.rs"]

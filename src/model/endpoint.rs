@@ -1,6 +1,7 @@
 //! The two ends of a connection, and the facts about them.
 
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use crate::budget::charge;
 
@@ -63,6 +64,8 @@ impl dyn Surroundings + '_ {
 pub enum End<'a> {
     /// A pod, or several pods with these properties.
     Pod(Endpoint<'a>),
+    /// An unknown pod of any namespace but this one.
+    Foreign(&'a str),
     /// All of these addresses. They do not belong to pods.
     Addresses {
         /// The addresses.
@@ -119,7 +122,33 @@ impl<'a> Endpoint<'a> {
     }
 }
 
+/// A pod of which nothing is known.
+fn unknown_pod() -> Endpoint<'static> {
+    static NOTHING: LazyLock<Labels> = LazyLock::new(Labels::default);
+    Endpoint {
+        namespace: "",
+        labels: &NOTHING,
+        complete: false,
+        is_template: false,
+        account: None,
+        addresses: &[],
+        services: &[],
+    }
+}
+
 impl Namespaces {
+    /// Returns true if these namespaces include every namespace but `own`, and false if they include none of them. `None`
+    /// if neither is known.
+    fn mean_all_but(&self, own: &str) -> Option<bool> {
+        match self {
+            Self::Own(name) => (name.as_deref().unwrap_or_default() == own).then_some(false),
+            Self::Matching(selector) => match selector.values_of(NAME_LABEL) {
+                Some(names) => names.iter().all(|name| **name == *own).then_some(false),
+                None => selector.decided(&|_, _| Fact::Unknown),
+            },
+        }
+    }
+
     /// Returns true if these namespaces include `namespace`. `None` if that is unknown.
     #[must_use]
     pub fn mean(&self, namespace: &str, around: &dyn Surroundings) -> Option<bool> {
@@ -168,6 +197,13 @@ impl Pods {
             self.labels.as_ref().map(|selector| selector.decided(&|owner, key| endpoint.label(owner, key, around)));
         all_of([there, labels.unwrap_or(Some(true))])
     }
+
+    /// Returns true if these pods include every pod outside of the namespace `own`, and false if they include none. `None`
+    /// if neither is known.
+    fn mean_foreign(&self, own: &str) -> Option<bool> {
+        let labels = self.labels.as_ref().map(|labels| labels.decided(&|_, _| Fact::Unknown));
+        all_of([self.namespaces.mean_all_but(own), labels.unwrap_or(Some(true))])
+    }
 }
 
 impl Peers {
@@ -188,7 +224,7 @@ impl Peers {
         };
         match end {
             End::Addresses { set, .. } => blocks(false).covers(set).then_some(true),
-            End::Pod(Endpoint { addresses: [], .. }) => {
+            End::Pod(Endpoint { addresses: [], .. }) | End::Foreign(_) => {
                 blocks(true).covers(&AddressSet::every_v4_of_pods()).then_some(true)
             }
             End::Pod(_) | End::Entity(_) | End::Domain(_) => None,
@@ -211,6 +247,8 @@ impl Who {
             }
             (Self::Unclear(_) | Self::Service(_), _) => None,
             (Self::Pods(pods), End::Pod(endpoint)) => pods.mean(endpoint, around),
+            (Self::Pods(pods), End::Foreign(own)) => pods.mean_foreign(own),
+            (_, End::Foreign(_)) => self.means(&End::Pod(unknown_pod()), around),
             (Self::Pods(_), End::Addresses { .. } | End::Entity(_) | End::Domain(_)) => Some(false),
             (Self::Addresses(block), _) => block.means(end),
             (Self::Entity(entity), End::Pod(_)) => match entity {
@@ -273,12 +311,12 @@ impl Block {
                     Some(false)
                 }
             }
-            End::Pod(_) if !self.inside => Some(false),
+            End::Pod(_) | End::Foreign(_) if !self.inside => Some(false),
             // Link-local addresses never leave the node, and no pod has one that other pods can reach.
-            End::Pod(Endpoint { addresses: [], .. }) if is_link_local(self.net) => Some(false),
+            End::Pod(Endpoint { addresses: [], .. }) | End::Foreign(_) if is_link_local(self.net) => Some(false),
             // The addresses of the pods are unknown. A block of every IPv4 address includes theirs, even if it excludes
             // parts that no pod can use. In an IPv6-only cluster `clusterDNS` has to list addresses.
-            End::Pod(Endpoint { addresses: [], .. }) => {
+            End::Pod(Endpoint { addresses: [], .. }) | End::Foreign(_) => {
                 let everywhere = self.net.addr().is_ipv4()
                     && self.net.prefix_len() == 0
                     && self.except.iter().all(|net| is_link_local(*net));
@@ -298,6 +336,7 @@ impl Block {
                 Entity::World | Entity::WorldV4 | Entity::WorldV6 | Entity::All => None,
                 Entity::None => Some(true),
                 Entity::KubeApiserver if !self.inside => None,
+                Entity::Ingress if is_link_local(self.net) => Some(false),
                 _ if !self.inside => Some(false),
                 _ => self.is_everywhere().then_some(true),
             },

@@ -63,7 +63,7 @@ impl Pods {
                 is_selected => all_of([is_selected, set.contains(end)]),
             }
         }));
-        if known != Some(false) || matches!(end, End::Pod(_) | End::Entity(Entity::None)) {
+        if known != Some(false) || matches!(end, End::Pod(_) | End::Foreign(_) | End::Entity(Entity::None)) {
             return known;
         }
         let labels = self.labels.as_ref().map(|labels| {

@@ -13,6 +13,8 @@ pub struct Service {
     pub is_headless: bool,
     /// True if clients outside of the cluster can reach it: `NodePort`, `LoadBalancer`, or `externalIPs`.
     pub is_exposed: bool,
+    /// True if it names a class of load balancers. Some of those forward connections by pods of their own.
+    pub has_load_balancer_class: bool,
 }
 
 /// A port of a Service.

@@ -71,6 +71,22 @@ pub(super) fn stopped_everywhere<'a>(
     own
 }
 
+/// Finds the decision that blocks a connection of one pod. None if it passes, or if it is unknown whether a rule lets it pass.
+pub(super) fn surely_stopped<'a>(
+    scene: Scene<'a>,
+    policies: impl IntoIterator<Item = &'a Policy>,
+    question: &Question<'a>,
+) -> Option<Decision<'a>> {
+    let answer = scene.ask(policies, question);
+    let opens = |action: Action| matches!(action, Action::Allow | Action::Pass);
+    let may_pass = answer.assumed.iter().any(|assumed| match assumed.rule {
+        Some(rule) => opens(rule.action),
+        None => assumed.policy.side(question.direction).rules.iter().any(|rule| opens(rule.action)),
+    });
+    let stops = |decision: &Decision<'_>| !decision.passes();
+    answer.decisions.into_iter().find(stops).filter(|_| !may_pass)
+}
+
 /// Maximum number of policies that are named as ignored.
 const MOST_NAMED: usize = 3;
 

@@ -15,7 +15,7 @@ const MAX_LOOKS: usize = 10_000;
 /// The pods at the destination of a rule that are known, in one namespace.
 pub(super) struct Destination<'a> {
     pub(super) namespace: &'a str,
-    facts: &'a NamespaceFacts,
+    pub(super) facts: &'a NamespaceFacts,
     /// Those that the rule is sure to be for.
     pub(super) matched: Vec<&'a Running>,
     /// Those that it may be for.

@@ -49,6 +49,7 @@ mod too_complex;
 mod unguarded_hatch;
 mod unknown_field;
 mod unknown_port_name;
+mod unreachable_backend;
 mod untrusted_change;
 mod well_known;
 
@@ -86,6 +87,7 @@ pub const RULES: &[Definition] = &[
     Definition::of::<dangling_selector::DanglingSelector>(),
     Definition::of::<service_port::ServicePort>(),
     Definition::of::<unknown_port_name::UnknownPortName>(),
+    Definition::of::<unreachable_backend::UnreachableBackend>(),
     Definition::of::<monitoring_blocked::MonitoringBlocked>(),
     Definition::of::<redundant_policy::RedundantPolicy>(),
     Definition::of::<unknown_field::UnknownField>(),

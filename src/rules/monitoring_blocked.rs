@@ -1,12 +1,12 @@
 //! See [`MonitoringBlocked`].
 
-use super::blame::can_stop;
+use super::blame::{can_stop, surely_stopped};
 use super::near_miss::{NearMiss, Target, near_miss};
 use super::well_known::WellKnown;
 use super::{Case, Findings, Rule};
 use crate::model::{
-    Action, Decision, Direction, End, Endpoint, Labels, NAME_LABEL, Names, Namespaces, Path, Pods, Policy, Protocol,
-    Question, Selector, Subject, Traffic, Workload,
+    Decision, Direction, End, Endpoint, Labels, NAME_LABEL, Names, Namespaces, Path, Pods, Policy, Protocol, Question,
+    Selector, Subject, Traffic, Workload,
 };
 use crate::view::{NamespaceFacts, Scene};
 
@@ -379,16 +379,7 @@ fn stop<'a>(scene: Scene<'a>, scraped: Scraped<'a>, from: Endpoint<'a>, traffic:
         other: End::Pod(from),
         traffic,
     };
-    let answer = scene.ask(scene.policies(scraped.namespace), &question);
-    let opens = |action: Action| matches!(action, Action::Allow | Action::Pass);
-    let may_pass = answer.assumed.iter().any(|assumed| match assumed.rule {
-        Some(rule) => opens(rule.action),
-        None => assumed.policy.ingress.rules.iter().any(|rule| opens(rule.action)),
-    });
-    if may_pass {
-        return None;
-    }
-    answer.decisions.into_iter().find_map(|decision| match decision {
+    surely_stopped(scene, scene.policies(scraped.namespace), &question).and_then(|decision| match decision {
         Decision::Isolated(by) => Some(Blocked::Isolated(by)),
         Decision::Denied(by, rule) => Some(Blocked::Denied(by, &rule.path)),
         Decision::Open | Decision::Allowed(..) => None,

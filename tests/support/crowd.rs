@@ -1,4 +1,4 @@
-//! A namespace with a profile, its policies and its pods, for whatever a hostile author sends there.
+//! A namespace with a profile, its policies, its pods and a webhook that leads to them, for whatever a hostile author sends there.
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
@@ -18,7 +18,7 @@ fn read(value: &Value) -> Object {
     dialect::read(&Manifest::read(api_version, kind, &json, Origin::Author).unwrap()).unwrap().unwrap()
 }
 
-/// Namespace shop with the profile `isolated`, 20 policies, and 100 pods of which some want to be scraped.
+/// Namespace shop with the profile `isolated`, 20 policies, a webhook, and 100 pods of which some want to be scraped.
 pub(crate) fn knowledge(configuration: Configuration) -> Knowledge {
     let mut objects = vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata":
         {"name": "shop", "labels": {format!("{DOMAIN}/profile"): "isolated", "kubernetes.io/metadata.name": "shop"}}})];
@@ -37,6 +37,11 @@ pub(crate) fn knowledge(configuration: Configuration) -> Knowledge {
             "namespace": "shop", "labels": {"app": format!("a{}", number % 40), "pod": number.to_string()},
             "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "9090"}}, "spec": {"containers": []}}));
     }
+    objects.push(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hook", "namespace": "shop"},
+        "spec": {"type": "NodePort", "selector": {"app": "a1"}, "ports": [{"port": 443, "targetPort": 10250}]}}));
+    objects.push(json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "hook"}, "webhooks": [{"name": "hook.example.com",
+            "clientConfig": {"service": {"namespace": "shop", "name": "hook"}}}]}));
     let policies = PolicySet::shipped(DOMAIN).unwrap();
     Knowledge::new(configuration, View::of(objects.iter().map(read)), policies)
 }

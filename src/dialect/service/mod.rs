@@ -19,6 +19,7 @@ struct Spec {
     cluster_ip: Option<Box<str>>,
     #[serde(rename = "externalIPs")]
     external_ips: Option<Vec<Box<str>>>,
+    load_balancer_class: Option<Box<str>>,
     selector: Option<LabelMap>,
     ports: Option<Vec<Port>>,
 }
@@ -49,7 +50,7 @@ impl Dialect for Services {
     }
 
     fn read(&self, manifest: &Manifest<'_>) -> Result<Object, ReadError> {
-        let Spec { r#type, cluster_ip, external_ips, selector, ports } = manifest.spec()?;
+        let Spec { r#type, cluster_ip, external_ips, load_balancer_class, selector, ports } = manifest.spec()?;
         // An ExternalName is a CNAME record: it leads to no pods.
         let leads_to_pods = r#type.as_deref() != Some("ExternalName");
         let LabelMap(selector) = selector.filter(|_| leads_to_pods).unwrap_or_default();
@@ -59,6 +60,7 @@ impl Dialect for Services {
             is_headless: cluster_ip.as_deref() == Some("None"),
             is_exposed: matches!(r#type.as_deref(), Some("NodePort" | "LoadBalancer"))
                 || external_ips.is_some_and(|addresses| !addresses.is_empty()),
+            has_load_balancer_class: load_balancer_class.is_some_and(|class| !class.is_empty()),
         };
         let annotations = manifest.annotations()?;
         Ok(Object { id: manifest.id()?, body: Body::Service(service), faults: Vec::new(), annotations })
@@ -140,6 +142,7 @@ mod tests {
         ] {
             assert_eq!(service(&spec).is_exposed, is_exposed, "{spec}");
         }
+        assert!(service(&json!({"type": "LoadBalancer", "loadBalancerClass": "tailscale"})).has_load_balancer_class);
         let external = service(&json!({"type": "ExternalName", "externalName": "x.example", "selector": {"app": "a"}}));
         assert!(external.selector.is_empty());
     }
