@@ -150,7 +150,7 @@ fn uninstall(cluster: &Installation) {
     });
     accepted(&plane.apply(&pod.to_string(), &[]));
     let Done { code, err: error, .. } = cluster.portcullis(&["uninstall"]);
-    assert_eq!((code, error.contains("give --yes")), (2, true), "{error}");
+    assert_eq!((code, error.contains("confirm with --yes")), (2, true), "{error}");
     assert_eq!(bundles(plane).len(), 8, "nothing was changed");
 
     let Done { code, out, err: error } = cluster.portcullis(&["uninstall", "--yes"]);

@@ -100,7 +100,7 @@ fn other_ways_to_resolve_names_are_known_or_configured_by_the_help() {
     let on_8053 = to_pods("kube-system", kube_dns, 8053);
     cluster.until("the port of the pods is known", |cluster| ask(cluster, &on_8053).ok);
     let denial = ask(&cluster, &to_pods("kube-system", kube_dns, 53));
-    assert!(is_denied_for_dns(&denial) && denial.stderr.contains("the DNS pods are on 8053"), "{denial}");
+    assert!(is_denied_for_dns(&denial) && denial.stderr.contains("the DNS pods listen on 8053"), "{denial}");
     // Its address is known too.
     let allowed = ask(&cluster, &to_block("10.244.0.0/16", 8053));
     assert!(allowed.ok, "{allowed}");

@@ -195,7 +195,7 @@ impl Reader {
             if outer.contains(&net) && outer != net {
                 Ok(net)
             } else {
-                Err(ReadError::at(&path, format!("`{inner}` is not a part of `{}`", block.cidr)))
+                Err(ReadError::at(&path, format!("`{inner}` is not strictly within `{}`", block.cidr)))
             }
         })?;
         Ok(Block { net: outer, except, inside: true })
