@@ -8,6 +8,7 @@ mod diff;
 mod hatch;
 mod inputs;
 mod live;
+mod progress;
 mod report;
 mod review;
 mod rules;

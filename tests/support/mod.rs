@@ -20,9 +20,11 @@ pub(crate) mod pki;
 pub(crate) mod played;
 pub(crate) mod process;
 pub(crate) mod reviews;
+pub(crate) mod schema;
 pub(crate) mod server;
 pub(crate) mod service;
 pub(crate) mod verdict;
+pub(crate) mod xml;
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU32, Ordering};

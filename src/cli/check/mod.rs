@@ -1,17 +1,19 @@
 //! `portcullis check`: judges manifests as the webhook would judge them.
 
+mod changed;
 mod duplicates;
 mod scopes;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::inputs::{self, Found, Glob, STDIN};
-use super::report::{self, Entry, Report};
+use super::progress::Progress;
+use super::report::{Entry, Format, Report};
 use super::sources::Sources;
 use super::variables::{self, Unresolved};
 use super::{DENIED, FAILED, OK};
@@ -23,6 +25,7 @@ use crate::model::{Body, FaultKind, Finding, Namespaces, Object, Path};
 use crate::rules::{self, Change, Mode, Named, Occasion};
 use crate::view::{Site, View};
 
+use changed::Unchanged;
 use scopes::{Place, Scope, Scopes};
 
 /// Judge manifests as the webhook would.
@@ -37,7 +40,8 @@ use scopes::{Place, Scope, Scopes};
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: 0 no denial, 1 at least one denial, 2 an input could not be checked.\n\n\
     Examples:\n  portcullis check manifests/\n  kustomize build . | portcullis check --output json -\n  \
-    portcullis check --context cluster-dump.yaml new-policy.yaml")]
+    portcullis check --context cluster-dump.yaml new-policy.yaml\n  \
+    portcullis check --changed-since origin/main --output sarif manifests/")]
 pub(super) struct Arguments {
     /// Check these manifest files and folders; `-` reads standard input.
     #[arg(required = true, value_name = "PATH")]
@@ -60,6 +64,13 @@ pub(super) struct Arguments {
     /// They count for the manifests to check, but are not judged themselves.
     #[arg(long, value_name = "PATH")]
     context: Vec<PathBuf>,
+    /// Judge only manifests in files that changed since this Git revision.
+    ///
+    /// Files are compared with the last common commit of HEAD and the revision, as for a pull request. Changes that are
+    /// not committed and files that Git does not track count as changed. All other manifests count for the changed
+    /// ones, but are not judged themselves.
+    #[arg(long, value_name = "REVISION")]
+    changed_since: Option<String>,
     /// Skip files and folders that match this pattern. Repeatable.
     ///
     /// A pattern without `/` matches names, a pattern with `/` matches paths. `?` matches one character, `*` any text
@@ -76,21 +87,12 @@ pub(super) struct Arguments {
     #[arg(long = "as-group", value_name = "GROUP", requires = "author")]
     author_groups: Vec<String>,
     /// Print the findings in this format.
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    output: Format,
 }
 
 /// Maximum number of patches shown for one object.
 const FIXES: usize = 100;
-
-/// The output format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Text for people.
-    Text,
-    /// One JSON object for programs.
-    Json,
-}
 
 /// The strictness of the rules for which the configuration sets no mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -121,21 +123,25 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     };
     if arguments.paths.iter().any(|path| path.as_os_str() == STDIN) {
         sources.refuse_stdin()?;
+        if arguments.changed_since.is_some() {
+            bail!("--changed-since needs files; standard input has no revision");
+        }
     }
     let sources = sources.read()?;
     let configuration = sources.configuration_with(arguments.preset.map(Preset::from))?;
     let policies = sources.policies(&configuration)?;
     let (mut view, problems) = sources.context_and_problems();
     let mut report = Report { errors: problems, ..Report::default() };
-    let items = read(arguments, &mut view, &mut report);
+    let items = read(arguments, &mut view, &mut report)?;
     for item in items.iter().filter(|item| item.scope == Scope::Run) {
         let mut object = item.object.clone();
         baseline::give_profile(&mut object, &configuration.site);
         view.insert(object);
     }
     let site = &configuration.site;
-    report.assumed = items.iter().filter_map(|item| rules::assumed_for_dns(&item.object, site)).collect();
-    report.undescribed = undescribed(&configuration.site, &view, items.iter().map(|item| &item.object));
+    let judged = || items.iter().filter(|item| !item.is_context);
+    report.assumed = judged().filter_map(|item| rules::assumed_for_dns(&item.object, site)).collect();
+    report.undescribed = undescribed(&configuration.site, &view, judged().map(|item| &item.object));
     baseline::complete(&mut view, &policies, &configuration.site);
     let views = views(&view, &items);
     let named = arguments.author.as_deref().map(|username| Named {
@@ -149,7 +155,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     }
     let overwritten = duplicates::overwritten(&items);
     let mut printed = HashSet::new();
-    for (item, overwriting) in items.iter().zip(overwritten) {
+    let mut progress = Progress::start();
+    for (number, (item, overwriting)) in
+        items.iter().zip(overwritten).enumerate().filter(|(_, (item, _))| !item.is_context)
+    {
+        progress.update("judging", number, items.len(), "objects");
         let Item { found, object, scope, .. } = item;
         let Some(view) = views.get(scope) else { continue };
         let mut entries = remarks(item);
@@ -176,13 +186,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         });
         report.entries.extend(entries);
     }
-    match arguments.output {
-        Output::Text => report::text::print(&report)?,
-        Output::Json => report::json::print(&report)?,
-    }
-    for error in &report.errors {
-        anstream::eprintln!("{}error{:#}: {error}", super::RED, super::RED);
-    }
+    drop(progress);
+    report.print(arguments.output)?;
     Ok(match (report.errors.is_empty(), report.denies()) {
         (false, _) => FAILED,
         (true, true) => DENIED,
@@ -193,25 +198,34 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
 /// A manifest to judge.
 #[derive(Debug)]
 struct Item {
-    /// The position of the manifest among all manifests of the run.
+    /// The position of the manifest in [`Report::objects`].
     manifest: usize,
     found: Found,
     object: Object,
     scope: Scope,
+    /// True if the manifest is not judged, because its file has not changed.
+    is_context: bool,
     /// Unresolved variables that do not prevent a judgement.
     unresolved: Vec<Unresolved>,
 }
 
 /// Reads the manifests to judge. A manifest without a namespace becomes one item for each namespace that it goes to.
-fn read(arguments: &Arguments, view: &mut View, report: &mut Report) -> Vec<Item> {
+fn read(arguments: &Arguments, view: &mut View, report: &mut Report) -> Result<Vec<Item>> {
     let inputs = inputs::read(&arguments.paths, &arguments.skip);
     report.errors.extend(inputs.problems);
     report.skipped.extend(inputs.skipped);
     let folders = inputs.files.iter().filter_map(inputs::File::folder);
     let scopes = Scopes::of(folders.chain(inputs.kustomizations.iter().map(PathBuf::as_path)));
+    let unchanged = match &arguments.changed_since {
+        Some(revision) => Unchanged::since(revision, inputs.files.iter().filter_map(inputs::File::path))?,
+        None => Unchanged::default(),
+    };
     let mut items = Vec::new();
     let mut loose = BTreeSet::new();
-    for file in &inputs.files {
+    let mut progress = Progress::start();
+    for (number, file) in inputs.files.iter().enumerate() {
+        progress.update("reading", number, inputs.files.len(), "files");
+        let is_context = file.path().is_some_and(|path| unchanged.contains(path));
         let contents = file.contents();
         report.errors.extend(contents.problems);
         report.skipped.extend(contents.skipped);
@@ -229,7 +243,7 @@ fn read(arguments: &Arguments, view: &mut View, report: &mut Report) -> Vec<Item
                 }
             };
             let Some(object) = object else {
-                report.passed_over += 1;
+                report.passed_over += usize::from(!is_context);
                 match scopes.places(file.folder()) {
                     [Place::Named(namespace)] if !found.has_namespace() => {
                         found.in_namespace(namespace).insert_unread(view);
@@ -247,9 +261,9 @@ fn read(arguments: &Arguments, view: &mut View, report: &mut Report) -> Vec<Item
                 report.errors.push(unresolved_variable(&found, variable));
                 continue;
             }
-            report.resources += 1;
+            let manifest = report.add(&found, &object.id, is_context);
             if !lacks_namespace(&object) {
-                items.push(Item { manifest: report.resources, found, object, scope: Scope::Run, unresolved });
+                items.push(Item { manifest, found, object, scope: Scope::Run, is_context, unresolved });
                 continue;
             }
             for place in scopes.places(file.folder()) {
@@ -261,8 +275,7 @@ fn read(arguments: &Arguments, view: &mut View, report: &mut Report) -> Vec<Item
                     loose.insert(file.folder().map(|folder| folder.display().to_string()).unwrap_or_default());
                 }
                 if let Ok(Some(object)) = found.read() {
-                    let manifest = report.resources;
-                    items.push(Item { manifest, found, object, scope, unresolved: unresolved.clone() });
+                    items.push(Item { manifest, found, object, scope, is_context, unresolved: unresolved.clone() });
                 }
             }
         }
@@ -271,7 +284,7 @@ fn read(arguments: &Arguments, view: &mut View, report: &mut Report) -> Vec<Item
         report.one_namespace =
             loose.into_iter().map(|folder| if folder.is_empty() { ".".into() } else { folder }).collect();
     }
-    items
+    Ok(items)
 }
 
 fn unresolved_variable(found: &Found, variable: &Unresolved) -> inputs::Problem {

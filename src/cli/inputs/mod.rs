@@ -16,6 +16,9 @@ pub(super) use walk::files_below;
 /// The path argument that stands for standard input.
 pub(super) const STDIN: &str = "-";
 
+/// The file name of standard input in messages.
+pub(super) const STDIN_NAME: &str = "<stdin>";
+
 /// Maximum size of a file.
 const MAX_FILE_BYTES: u64 = 512 * 1024 * 1024;
 
@@ -72,8 +75,8 @@ pub(super) fn read(paths: &[PathBuf], skip: &[Glob]) -> Inputs {
     let mut inputs = Inputs::default();
     for path in paths {
         if path.as_os_str() == STDIN {
-            match text_of("<stdin>", std::io::stdin()) {
-                Ok(text) => inputs.files.push(File { name: "<stdin>".into(), path: None, is_named: true, text }),
+            match text_of(STDIN_NAME, std::io::stdin()) {
+                Ok(text) => inputs.files.push(File { name: STDIN_NAME.into(), path: None, is_named: true, text }),
                 Err(problem) => inputs.problems.push(problem),
             }
         } else if skip.iter().any(|glob| glob.matches(path, path)) {
@@ -89,6 +92,13 @@ pub(super) fn read(paths: &[PathBuf], skip: &[Glob]) -> Inputs {
 
 /// The reason of a file that `--skip` excludes.
 const BY_OPTION: &str = "excluded by --skip";
+
+impl File {
+    /// Returns the path of the file. None for standard input.
+    pub(super) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+}
 
 impl Inputs {
     fn add(&mut self, path: &Path, is_named: bool) {

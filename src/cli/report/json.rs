@@ -75,11 +75,12 @@ struct Summary {
     warn: usize,
     audit: usize,
     passed_over: usize,
+    unchanged: usize,
     skipped: usize,
     errors: usize,
 }
 
-pub(in crate::cli) fn print(report: &Report) -> Result<()> {
+pub(super) fn print(report: &Report) -> Result<()> {
     let findings = report
         .entries
         .iter()
@@ -110,6 +111,7 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
         warn: report.count(Mode::Warn),
         audit: report.count(Mode::Audit),
         passed_over: report.passed_over,
+        unchanged: report.unchanged,
         skipped: report.skipped.len(),
         errors: report.errors.len(),
     };

@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use anyhow::Result;
 
-use super::{Entry, Report};
+use super::{Entry, MAX_NAMED, Report, named, plural};
 use crate::cli::{BOLD, FAINT, GREEN, RED, YELLOW};
 use crate::model::ObjectRef;
 use crate::rules::Mode;
@@ -73,10 +73,7 @@ fn print_rules(out: &mut impl std::io::Write, entries: &[Entry]) -> Result<()> {
     Ok(())
 }
 
-/// Maximum number of names in one line.
-const MAX_NAMED: usize = 5;
-
-pub(in crate::cli) fn print(report: &Report) -> Result<()> {
+pub(super) fn print(report: &Report) -> Result<()> {
     let mut out = anstream::stdout().lock();
     let groups = groups(&report.entries);
     for (entry, alike) in &groups {
@@ -129,6 +126,7 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
         _ => RED,
     };
     let left_out: Vec<String> = [
+        (report.unchanged > 0).then(|| format!("{} unchanged", report.unchanged)),
         (report.passed_over > 0).then(|| format!("{} of other kinds ignored", report.passed_over)),
         (!report.skipped.is_empty()).then(|| format!("{} skipped", plural(report.skipped.len(), "file"))),
     ]
@@ -149,15 +147,4 @@ pub(in crate::cli) fn print(report: &Report) -> Result<()> {
         )?;
     }
     Ok(())
-}
-
-/// Lists the first names, with an ellipsis if there are more.
-fn named(names: &[String]) -> String {
-    let more = if names.len() > MAX_NAMED { ", …" } else { "" };
-    let names: Vec<String> = names.iter().take(MAX_NAMED).map(|name| format!("`{name}`")).collect();
-    format!("{}{more}", names.join(", "))
-}
-
-fn plural(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
