@@ -1,0 +1,1 @@
+../../../src/baseline/fill.rs
