@@ -40,7 +40,7 @@ async fn a_new_configuration_is_put_in_force() {
     files.write("portcullis.yaml", &format!("{HEAD}rules:\n  any-port: warn\n"));
     until_answer(&server, "/validate", &any_port("u-2"), "a warning", Answer::allowed).await;
     let warned = server.client.post("/validate", any_port("u-3")).await.response();
-    assert!(warned["warnings"][0].as_str().unwrap().starts_with("any-port at spec.ingress[0]"), "{warned}");
+    assert!(warned["warnings"][0].as_str().unwrap().contains(" (any-port at spec.ingress[0]); "), "{warned}");
     until_detail(&server, CONFIGURATION, "ok").await;
     server.until_metric(&reloads(CONFIGURATION, "success"), 1.0).await;
     assert_eq!(server.metric(GOOD), 1.0);

@@ -6,6 +6,7 @@
 mod answer;
 mod asking;
 mod cuts;
+mod fix;
 mod held;
 mod mutate;
 mod preview;

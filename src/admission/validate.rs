@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::answer::{self, Denial, Outcome};
 use super::asking::Asking;
+use super::fix::Manifests;
 use super::preview::preview;
 use super::relabelled::is_told_only;
 use super::review::{Malformed, Refusal, Request};
@@ -85,7 +86,7 @@ impl Judged {
     }
 
     pub(super) fn refused(mut denial: Denial) -> Self {
-        denial.message = text::clean(denial.message);
+        denial.message = text::clean(&denial.message).into_owned();
         let unreadable = Some(denial.message.clone());
         Self { outcome: Outcome { denial: Some(denial), ..Outcome::default() }, unreadable, ..Self::default() }
     }
@@ -296,9 +297,12 @@ fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<
     }
     let is_whole = !judgements.iter().any(|judgement| judgement.finding.rule == rules::TOO_COMPLEX);
     // A fix parses the object again, and an exceeded budget has no room for that.
-    let object = request.object.filter(|_| is_whole).map(|object| manifest(request, &api_version, object));
+    let new = request.object.filter(|_| is_whole);
+    let old = request.old_object.filter(|_| request.operation == "UPDATE");
+    let read = |object| manifest(request, &api_version, object);
+    let manifests = new.map(|new| Manifests { new: read(new), old: old.map(read) });
     let outcome = Outcome {
-        denial: text::denial(&judgements, object.as_ref()),
+        denial: text::denial(&judgements, manifests.as_ref()),
         warnings: text::with_preview(text::warnings(&judgements), &previewed),
         audit: text::audit(&judgements),
         patch: None,

@@ -9,6 +9,7 @@ mod fingerprint;
 mod int_or_string;
 mod label_selector;
 mod patch;
+mod stored;
 mod strict;
 mod written;
 
@@ -24,6 +25,7 @@ pub mod workload;
 pub use error::ReadError;
 pub use fingerprint::fingerprint;
 pub use patch::Patch;
+pub use stored::with_update;
 pub use written::{Manifest, Metadata, Origin, Written};
 
 use crate::budget;

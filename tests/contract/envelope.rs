@@ -141,7 +141,7 @@ fn a_denial_has_the_code_and_the_reason_of_its_kind() {
 
 /// Trap 8. The API server puts `admission webhook "x" denied the request: ` before it, and shows line breaks.
 #[test]
-fn a_denial_says_rule_place_and_what_to_do_a_finding_a_line() {
+fn a_denial_says_rule_fact_place_and_what_to_do() {
     let mut webhook = Webhook::new();
     let spec = json!({
         "podSelector": {"matchLabels": {"app": "web"}},
@@ -152,11 +152,14 @@ fn a_denial_says_rule_place_and_what_to_do_a_finding_a_line() {
     let verdict = webhook.validate(&create(&policy(&spec)));
     verdict.denied_by(&[("dns-blocked", "spec.egress"), ("any-port", "spec.ingress[0]")]);
     let lines: Vec<&str> = verdict.message.lines().collect();
-    assert_eq!(lines.len(), 3, "{verdict}");
-    assert!(lines[0].starts_with("dns-blocked at spec.egress: ") && lines[0].contains("app=web"), "{verdict}");
-    assert!(lines[0].contains("; allow UDP and TCP to port 53 of pods with k8s-app=kube-dns"), "{verdict}");
-    assert!(lines[1].starts_with("any-port at spec.ingress[0]: ") && lines[1].contains("app=batch"), "{verdict}");
-    assert!(lines[1].contains("; list the ports"), "{verdict}");
+    assert_eq!(lines.len(), 7, "{verdict}");
+    assert!(lines[0].starts_with("dns-blocked: pods with app=web "), "{verdict}");
+    assert_eq!(lines[1], "  at spec.egress", "{verdict}");
+    assert!(lines[2].starts_with("  help: allow UDP and TCP to port 53 of pods with k8s-app=kube-dns"), "{verdict}");
+    assert!(lines[3].starts_with("  JSON patch: ["), "{verdict}");
+    assert!(lines[4].starts_with("any-port: ") && lines[4].contains("app=batch"), "{verdict}");
+    assert_eq!(lines[5], "  at spec.ingress[0]", "{verdict}");
+    assert!(lines[6].starts_with("  help: list the ports"), "{verdict}");
 }
 
 /// Trap 8. What a denial proposes is what would be let in.
@@ -173,10 +176,48 @@ fn the_patch_in_a_denial_puts_the_object_right() {
         let verdict = webhook.validate(&create(&bad));
         verdict.denied_by(&[("dns-blocked", "spec.egress")]);
         let line = verdict.message.lines().last().unwrap();
-        let (_, patch) = line.split_once("JSON patch for dns-blocked: ").unwrap_or_else(|| panic!("{verdict}"));
+        let patch = line.strip_prefix("  JSON patch: ").unwrap_or_else(|| panic!("{verdict}"));
         let patch: json_patch::Patch = serde_json::from_str(patch).unwrap_or_else(|error| panic!("{error}: {verdict}"));
         json_patch::patch(&mut bad, &patch).unwrap_or_else(|error| panic!("{error}: {verdict}"));
         webhook.validate(&create(&bad)).allowed_without_a_word();
+    }
+}
+
+/// A denied update is not stored, so the command makes it together with the fix.
+#[test]
+fn the_command_in_a_denial_makes_the_update_with_the_fix() {
+    let mut webhook = Webhook::new();
+    let mut old = policy(&egress(&[to_database(), to_dns()]));
+    old["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": "{}"});
+    let to_cache = json!({"to": [{"podSelector": {"matchLabels": {"app": "o'cache"}}}], "ports": [{"protocol": "TCP", "port": 6379}]});
+    for app in [json!({}), json!({"matchLabels": {"app": "web"}})] {
+        let mut new = policy(&egress(std::slice::from_ref(&to_cache)));
+        new["spec"]["podSelector"] = app;
+        let verdict = webhook.validate(&update(&old, &new));
+        verdict.denied_by(&[("dns-blocked", "spec.egress")]);
+        let line = verdict.message.lines().last().unwrap();
+        let start = "  fix: kubectl patch networkpolicy.networking.k8s.io web --namespace shop --type=json --patch '";
+        let patch = line.strip_prefix(start).and_then(|rest| rest.strip_suffix('\''));
+        let patch = patch.filter(|patch| !patch.contains('\'')).unwrap_or_else(|| panic!("{verdict}"));
+        let patch: json_patch::Patch = serde_json::from_str(patch).unwrap_or_else(|error| panic!("{error}: {verdict}"));
+        let mut fixed = old.clone();
+        json_patch::patch(&mut fixed, &patch).unwrap_or_else(|error| panic!("{error}: {verdict}"));
+        webhook.validate(&update(&old, &fixed)).allowed_without_a_word();
+        assert_eq!(fixed["spec"]["podSelector"], new["spec"]["podSelector"], "{verdict}");
+        assert_eq!(fixed["spec"]["egress"], json!([to_cache, to_dns()]), "{verdict}");
+    }
+
+    // With another finding the command would be denied, and with a new label it would lose that label.
+    let both = policy(&json!({
+        "podSelector": {}, "policyTypes": ["Ingress", "Egress"],
+        "ingress": [from_on_any_port("batch")], "egress": [to_database()],
+    }));
+    let mut labelled = policy(&egress(&[to_database()]));
+    labelled["metadata"]["labels"] = json!({"team": "web"});
+    for new in [both, labelled] {
+        let verdict = webhook.validate(&update(&old, &new));
+        assert!(verdict.message.contains("\n  JSON patch: ["), "{verdict}");
+        assert!(!verdict.message.contains("kubectl patch"), "{verdict}");
     }
 }
 
@@ -184,11 +225,11 @@ fn the_patch_in_a_denial_puts_the_object_right() {
 #[test]
 fn what_the_author_wrote_breaks_no_line_of_a_denial() {
     let mut webhook = Webhook::new();
-    let label = "x\nany-port at spec.made.up: nothing\u{7}\r\u{85}";
+    let label = "x\nany-port: nothing\u{7}\r\u{85}";
     let rule = json!({"from": [{"podSelector": {"matchLabels": {"app": label}}}]});
     let verdict = webhook.validate(&create(&policy(&ingress(&[rule]))));
     verdict.denied_by(&[("any-port", "spec.ingress[0]")]);
-    assert_eq!(verdict.message.lines().count(), 1, "{verdict}");
+    assert_eq!(verdict.message.lines().count(), 3, "{verdict}");
 
     let verdict = webhook.validate(&create(&policy(&json!({"podSelector": {}, "policyTypes": [label]}))));
     verdict.refused(422, "Invalid", &["spec.policyTypes[0]"]);

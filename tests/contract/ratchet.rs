@@ -16,7 +16,7 @@ fn an_old_fault_is_warned_about_wherever_it_stands_now() {
     let verdict = webhook.validate(&update(&old, &new));
     verdict.allowed_with(&[("any-port", "spec.ingress[1]")]);
     assert_eq!(borrowed(&verdict.before), [("any-port", "spec.ingress[1]")], "{verdict}");
-    assert!(verdict.warnings[0].starts_with("any-port (existing fault) at spec.ingress[1]: "), "{verdict}");
+    assert!(verdict.warnings[0].contains(" (any-port, existing fault, at spec.ingress[1]); "), "{verdict}");
 
     let old = policy(&egress(&[to_database()]));
     let new = policy(&egress(&[to_database(), to_database()]));

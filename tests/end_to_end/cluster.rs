@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::manifests::{FROM_BATCH_ON_ANY_PORT, PROFILE, ingress, policy};
 use crate::support::control_plane::{ControlPlane, Kubectl, Output};
 use crate::support::server::Server;
+use crate::support::verdict::has_finding;
 
 /// How long an API server may take to notice a webhook configuration.
 const NOTICE: Duration = Duration::from_secs(20);
@@ -150,13 +151,12 @@ pub(crate) fn warned(output: &Output, rule: &str, place: &str) {
     assert!(warnings.any(says), "no warning of {rule} at {place}: {output}");
 }
 
-/// Denied by this webhook, in a line that names this rule and this place.
+/// Denied by this webhook, with a finding of this rule at this place.
 #[track_caller]
 pub(crate) fn denied(output: &Output, webhook: &str, rule: &str, place: &str) {
     let denial = format!("admission webhook \"{webhook}\" denied the request");
-    let says = |line: &str| !line.starts_with("Warning: ") && names(line, rule) && names(line, place);
     assert!(!output.ok && output.stderr.contains(&denial), "not denied by {webhook}: {output}");
-    assert!(output.stderr.lines().any(says), "no denial by {rule} at {place}: {output}");
+    assert!(has_finding(&output.stderr, rule, place), "no denial by {rule} at {place}: {output}");
 }
 
 /// Refused by the API server, since nobody answered where it had to ask this webhook.

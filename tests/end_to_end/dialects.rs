@@ -91,7 +91,7 @@ pub(crate) fn a_staged_policy_is_warned_about_and_stored(cluster: &mut Cluster) 
         "staged",
         "{selector: all(), types: [Ingress], ingress: [{action: Allow, source: {selector: app == 'batch'}}]}",
     );
-    warned(&cluster.plane.apply(&manifest, &[]), "any-port (staged)", "spec.ingress[0]");
+    warned(&cluster.plane.apply(&manifest, &[]), "any-port, staged", "spec.ingress[0]");
     assert!(cluster.plane.stored(&["stagednetworkpolicies", "trial", "--namespace=staged"]).is_some());
 }
 

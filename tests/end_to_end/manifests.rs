@@ -8,6 +8,9 @@ pub(crate) const TO_DNS: &str = "{to: [{namespaceSelector: {matchLabels: {kubern
     podSelector: {matchLabels: {k8s-app: kube-dns}}}], ports: [{protocol: UDP, port: 53}, {protocol: TCP, port: 53}]}";
 /// An egress rule to a database.
 pub(crate) const TO_DB: &str = "{to: [{podSelector: {matchLabels: {app: db}}}], ports: [{protocol: TCP, port: 5432}]}";
+/// An egress rule to a cache.
+pub(crate) const TO_CACHE: &str =
+    "{to: [{podSelector: {matchLabels: {app: cache}}}], ports: [{protocol: TCP, port: 6379}]}";
 /// An ingress rule on one port.
 pub(crate) const FROM_FRONTEND: &str =
     "{from: [{podSelector: {matchLabels: {app: frontend}}}], ports: [{protocol: TCP, port: 8080}]}";

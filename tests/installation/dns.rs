@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::control_plane::{ControlPlane, Output};
 use crate::support::installation::Installation;
+use crate::support::verdict::has_finding;
 
 /// The egress rule of a policy in a namespace that has no baseline.
 fn policy(rule: &str) -> String {
@@ -63,7 +64,7 @@ fn follow_the_help(cluster: &Installation, denial: &Output) {
 }
 
 fn is_denied_for_dns(output: &Output) -> bool {
-    !output.ok && output.stderr.contains("dns-blocked at spec.egress")
+    !output.ok && has_finding(&output.stderr, "dns-blocked", "spec.egress")
 }
 
 #[test]

@@ -40,10 +40,10 @@ fn a_policy_and_a_service_that_do_not_fit_are_warned_about() {
     cluster.until("the port of the Service is known", |_| {
         let asked = ask("80");
         assert!(asked.ok, "{asked}");
-        asked.stderr.contains("Warning: service-port at spec.ingress[0].ports[0]")
+        asked.stderr.contains(" (service-port at spec.ingress[0].ports[0]); ")
     });
     let named = ask("http");
-    assert!(named.ok && named.stderr.contains("Warning: unknown-port-name at spec.ingress[0].ports[0]"), "{named}");
+    assert!(named.ok && named.stderr.contains(" (unknown-port-name at spec.ingress[0].ports[0]); "), "{named}");
     for right in ["8080", "web"] {
         let asked = ask(right);
         assert!(asked.ok && !asked.stderr.contains("-port"), "{asked}");
@@ -55,7 +55,7 @@ fn a_policy_and_a_service_that_do_not_fit_are_warned_about() {
     cluster.until("the policy is known", |cluster| {
         let moved = cluster.plane.apply(&service(9090), &["--dry-run=server"]);
         assert!(moved.ok, "{moved}");
-        moved.stderr.contains("Warning: service-port at spec.ports[0].targetPort")
+        moved.stderr.contains(" (service-port at spec.ports[0].targetPort); ")
     });
     let unmoved = cluster.plane.apply(&service(8080), &["--dry-run=server"]);
     assert!(unmoved.ok && !unmoved.stderr.contains("Warning"), "{unmoved}");

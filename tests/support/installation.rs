@@ -21,6 +21,7 @@ use super::limit::{MemoryLimit, status_bytes};
 use super::process::Process;
 use super::server::{get, portcullis, within};
 use super::service::Service;
+use super::verdict::has_finding;
 
 /// How long anything may take that has to happen some time. Only what never happens takes as long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
@@ -193,7 +194,7 @@ impl Installation {
         let bad = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: probe, namespace: default}\n\
                    spec: {podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{podSelector: {}}]}]}\n";
         self.until("being asked", |cluster| {
-            cluster.plane.apply(bad, &["--dry-run=server"]).stderr.contains("any-port at spec.ingress[0]")
+            has_finding(&cluster.plane.apply(bad, &["--dry-run=server"]).stderr, "any-port", "spec.ingress[0]")
         });
     }
 

@@ -9,6 +9,7 @@ use json_patch::Patch;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube_core::DynamicObject;
 use kube_core::admission::AdmissionReview;
+use portcullis::rules::RULES;
 use serde_json::{Value, json};
 
 use super::client::Answer;
@@ -107,19 +108,44 @@ impl Verdict {
         self.message = read.message.unwrap_or_default();
         assert!((400..500).contains(&self.code), "a denial is 4xx: {self}");
         assert!(!self.reason.is_empty() && !self.message.is_empty(), "a denial has a reason and a message: {self}");
-        assert!(self.message.lines().count() <= 12, "a denial is for a person: {self}");
+        assert!(self.message.lines().count() <= 61 && self.message.len() <= 8300, "a denial is for a person: {self}");
         assert!(!self.message.contains(|c: char| c.is_control() && c != '\n'), "control characters: {self}");
         let causes = read.details.and_then(|details| details.causes).unwrap_or_default();
-        for (position, cause) in causes.into_iter().enumerate() {
+        // The message names what the causes name, in the same order, as far as it goes.
+        let mut lines = self.message.lines().peekable();
+        let (mut more, count) = (0, causes.len());
+        for cause in causes {
             let found = (cause.reason.unwrap_or_default(), cause.field.unwrap_or_default());
-            // The message names what the causes name, in the same order, as far as it goes.
-            if let Some(line) = self.message.lines().nth(position).filter(|line| !line.starts_with("and ")) {
-                let start = format!("{} at {}: {}; ", found.0, found.1, cause.message.unwrap_or_default());
-                assert!(line.starts_with(&start) && line.len() > start.len(), "no line {start}and what to do: {self}");
+            if more == 0 {
+                more = lines.next_if(|line| line.starts_with("and ")).map_or(0, |line| self.left_out(line));
+                assert!(more == 0 || self.denials.len() + more == count, "{count} findings: {self}");
+            }
+            if more == 0 {
+                let summary = format!("{}: {}", found.0, cause.message.unwrap_or_default());
+                assert_eq!(lines.next(), Some(&*summary), "{self}");
+                let mut place = format!("  at {}", found.1);
+                if found.1.is_empty() {
+                    place.clear();
+                }
+                let at = lines.next_if(|line| line.starts_with("  at ")).unwrap_or_default();
+                assert_eq!(at, place, "{self}");
+                lines.next_if(|line| line.starts_with("  closest: "));
+                assert!(lines.next().is_some_and(|line| line.starts_with("  help: ")), "no help: {self}");
+                let is_fix =
+                    |line: &&str| line.starts_with("  fix: kubectl patch ") || line.starts_with("  JSON patch: ");
+                lines.next_if(is_fix);
             }
             self.denials.push(found);
         }
+        assert!(count == 0 || lines.next().is_none(), "more lines than findings: {self}");
         self
+    }
+
+    /// The number of findings that a denial leaves out, by its last line.
+    #[track_caller]
+    fn left_out(&self, line: &str) -> usize {
+        let number = line.split(' ').nth(1).and_then(|number| number.parse().ok());
+        number.unwrap_or_else(|| panic!("no number in {line}: {self}"))
     }
 
     /// Allowed, and not a word more: no warning, no patch.
@@ -225,14 +251,29 @@ fn as_others_read_it(review: &Value, patch: Option<&[u8]>, verdict: &Verdict) {
     assert_eq!(response.warnings.unwrap_or_default(), verdict.warnings, "{verdict}");
 }
 
-/// The rule and the place that a warning starts with, and whether the fault was there before.
+/// The rule and the path in the parentheses of a warning, and whether the fault was there before.
 fn found(warning: &str) -> Option<(Found, bool)> {
-    let (rule, rest) = warning.split_once(" at ")?;
-    let (path, _) = rest.split_once(": ")?;
-    let (rule, note) = rule.split_once(" (").unwrap_or((rule, ""));
-    let before = note == "existing fault)";
-    let is_rule = rule.chars().all(|c| c.is_ascii_lowercase() || c == '-');
-    is_rule.then(|| ((rule.to_owned(), path.to_owned()), before))
+    RULES.iter().find_map(|rule| {
+        let (_, rest) = warning.split_once(&format!(" ({}", rule.name))?;
+        let (note, rest) = match rest.strip_prefix(", ") {
+            Some(rest) => rest.split_at(rest.find([',', ')'])?),
+            None => ("", rest),
+        };
+        let path = match rest.trim_start_matches(',').strip_prefix(" at ") {
+            Some(rest) => rest.split_once("); ")?.0,
+            None => rest.starts_with("); ").then_some("")?,
+        };
+        Some(((rule.name.to_owned(), path.to_owned()), note == "existing fault"))
+    })
+}
+
+/// Returns true if a denial has a finding of this rule at this path: a line that ends with the rule and the message, and
+/// a line with the path. The text may be a message, or the output of a command.
+pub(crate) fn has_finding(text: &str, rule: &str, path: &str) -> bool {
+    let (start, place) = (format!("{rule}: "), format!("at {path}"));
+    let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+    let is_named = |line: &str| line.starts_with(&start) || line.contains(&format!(" {start}"));
+    lines.windows(2).any(|lines| is_named(lines[0]) && lines[1] == place)
 }
 
 pub(crate) fn borrowed(found: &[Found]) -> Vec<(&str, &str)> {
