@@ -9,8 +9,9 @@
 
 mod support;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::command::run;
+use support::reviews::{backend_policy, create, egress, to_database};
 use support::verdict::has_finding;
 
 const DENIED: &str = "tests/corpus/kubernetes/default-deny-egress.yaml";
@@ -454,6 +455,41 @@ fn webhooks_that_can_refuse_pods_spare_the_platform() {
     }
     for webhook in webhooks(&format!("{platform}overrides: []\n")) {
         assert_eq!(spared(&webhook), (shipped.map(str::to_owned).to_vec(), Vec::new()));
+    }
+}
+
+/// The denial in the README is the one that the policy gets in a cluster.
+#[test]
+fn the_readme_shows_a_denial_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let known = dir.path().join("kube-system.json");
+    let labels = json!({"kubernetes.io/metadata.name": "kube-system"});
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "labels": labels}});
+    std::fs::write(&known, namespace.to_string()).unwrap();
+    let by_name = json!({
+        "to": [{
+            "namespaceSelector": {"matchLabels": {"name": "kube-system"}},
+            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+        }],
+        "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+    });
+    let review = create(&backend_policy("backend", &egress(&[to_database(), by_name])));
+    let done = run(&["review", "--context", known.to_str().unwrap()], &review.to_string());
+    let answer: Value = serde_json::from_str(&done.out).unwrap();
+    let message = answer["response"]["status"]["message"].as_str().unwrap();
+    let readme = std::fs::read_to_string("README.md").unwrap();
+    let (_, sample) = readme.split_once(" denied the request: ").unwrap();
+    let mut shown = sample.lines().map(|line| line.strip_prefix("    ").unwrap_or(line));
+    for line in message.lines() {
+        let shown = shown.next().unwrap();
+        let mut rest = line;
+        // The README leaves out parts of the patch.
+        for part in shown.split('…') {
+            let (_, after) = rest.split_once(part).unwrap_or_else(|| panic!("{shown}\nis not\n{line}"));
+            rest = after;
+        }
+        assert!(rest.is_empty() && line.starts_with(shown.split('…').next().unwrap()), "{shown}\nis not\n{line}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Portcullis as `deploy/` installs it: what it knows of a cluster, what it keeps there, and who may switch it off.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -524,6 +525,23 @@ pub(crate) fn what_is_in_the_cluster_counts(cluster: &mut Installation) {
         let deleted = developer.run(&["delete", "networkpolicy", "dns", "-n", plain, "--dry-run=server"]);
         has_finding(&deleted.stderr, "dns-blocked", "spec")
     });
+}
+
+pub(crate) fn the_command_in_a_denial_works(cluster: &mut Installation) {
+    let (namespace, name) = ("before-update", ["networkpolicy", "web", "--namespace=before-update"]);
+    accepted(&cluster.plane.apply(&policy("web", namespace, &egress(&[TO_DB, TO_DNS])), &[]));
+    let before = cluster.plane.stored(&name).expect("it is stored");
+    let applied = cluster.plane.apply(&policy("web", namespace, &egress(&[TO_CACHE])), &[]);
+    denied(&applied, POLICIES, "dns-blocked", "spec.egress");
+    let command = applied.stderr.lines().find_map(|line| line.strip_prefix("  fix: kubectl "));
+    // A shell splits the command into words.
+    let command = format!("printf '%s\\n' {}", command.unwrap_or_else(|| panic!("no command: {applied}")));
+    let words = Command::new("sh").arg("-c").arg(command).output().expect("sh runs").stdout;
+    let words = String::from_utf8(words).expect("UTF-8");
+    accepted(&cluster.plane.kubectl(&words.lines().collect::<Vec<_>>()));
+    let after = cluster.plane.stored(&name).expect("it is stored");
+    assert_eq!(after["spec"]["egress"][0]["ports"][0]["port"], 6379, "{after}");
+    assert_eq!(after["spec"]["egress"][1], before["spec"]["egress"][1], "{after}");
 }
 
 /// A kind of policies of the whole cluster.

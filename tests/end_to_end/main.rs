@@ -142,7 +142,7 @@ macro_rules! live_scenarios {
 #[test]
 fn portcullis_looks_after_a_cluster() {
     let Some(plane) = ControlPlane::start() else { return };
-    for namespace in ["before", "before-dns", "before-crd", "before-profile"] {
+    for namespace in ["before", "before-dns", "before-update", "before-crd", "before-profile"] {
         accepted(&plane.kubectl(&["create", "namespace", namespace]));
     }
     let mut cluster = Installation::new(plane, 2, "baseline: {gate: true}\n");
@@ -165,6 +165,7 @@ fn portcullis_looks_after_a_cluster() {
         a_role_binding_grants_a_bypass_in_its_namespace_alone,
         less_isolation_needs_the_right,
         what_is_in_the_cluster_counts,
+        the_command_in_a_denial_works,
         a_crd_that_comes_later_is_watched,
         a_label_that_takes_dns_away_is_previewed,
         a_crd_that_goes_takes_with_it_what_its_policies_allowed,

@@ -64,7 +64,8 @@ fn follow_the_help(cluster: &Installation, denial: &Output) {
 }
 
 fn is_denied_for_dns(output: &Output) -> bool {
-    !output.ok && has_finding(&output.stderr, "dns-blocked", "spec.egress")
+    let places = ["spec.egress", "spec.egress[0]"];
+    !output.ok && places.iter().any(|place| has_finding(&output.stderr, "dns-blocked", place))
 }
 
 #[test]
