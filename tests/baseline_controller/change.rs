@@ -111,7 +111,7 @@ fn a_second_installation_does_nothing(rig: &Rig, first: &Replica) {
     let second = rig.replica_in("second", "second");
     until("it says so", || second.metric("portcullis_baseline_another_controller") == Some(1.0));
     until("an Event names the other one", || {
-        rig.events("second", "AnotherController").iter().any(|note| note.contains("in namespace default works"))
+        rig.events("second", "AnotherController").iter().any(|note| note.contains("in namespace default is active"))
     });
     assert!(rig.plane.stored(&["lease", "portcullis", "--namespace=second"]).is_none());
     assert!(second.metric("portcullis_leader") == Some(0.0) && second.writes() < 0.5);

@@ -47,7 +47,7 @@ fn a_policy_that_blocks_a_webhook_is_warned_about() {
         assert!(asked.ok, "{asked}");
         asked.stderr
     };
-    let warning = "Warning: unreachable-backend at spec.ingress";
+    let warning = " (unreachable-backend at spec.ingress";
     cluster.until("the webhook is known", |_| ask("").contains(warning));
     assert!(ask("").contains("the API server cannot reach Service default/hook"), "{}", ask(""));
     assert!(ask("{from: [{podSelector: {}}], ports: [{port: 10250}]}").contains(warning));
