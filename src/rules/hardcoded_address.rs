@@ -87,11 +87,11 @@ impl Rule for HardcodedAddress {
                 {
                     continue;
                 }
-                let preposition = if direction == Direction::Ingress { "from" } else { "to" };
-                let message = text!(
-                    "{direction} {preposition} {block} is allowed by address, which fails when the peer gets another address"
-                );
-                let help = "if the peer runs in the cluster, select it by pod and namespace labels".to_owned();
+                // A list may hold tens of thousands, and each text costs steps by its parts and its length.
+                let way = if direction == Direction::Ingress { "ingress from " } else { "egress to " };
+                let message = text!("{way}{block} is allowed by address");
+                let help =
+                    "if the peer runs in the cluster, select it by labels, because its address can change".to_owned();
                 findings.add::<Self>(case, peer.path.clone(), message, help, None);
             }
         }
