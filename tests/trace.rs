@@ -140,6 +140,13 @@ fn a_revision_is_compared_with_the_working_tree() {
     assert_eq!(code, 1, "{error}");
     assert!(out.contains("opens      Deployment shop/web to Deployment shop/api on TCP 8080"), "{out}");
     assert!(out.contains("loses DNS  Pod database/postgres-1"), "{out}");
+    let outside = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .current_dir(&manifests)
+        .args(["diff", "--since", "HEAD", "../manifests"])
+        .output()
+        .unwrap();
+    assert_eq!(outside.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&outside.stderr).contains("below the current folder"));
     let (code, _, error) = diff("nowhere");
     assert!(code == 2 && error.contains("nowhere"), "{error}");
 }

@@ -1,15 +1,14 @@
 //! `portcullis diff`: the connections that a change opens or closes.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
-use super::sources::Sources;
+use super::git::git;
+use super::state::{State, StateArguments};
 use super::{BOLD, FAINT, GREEN, OK, RED, YELLOW};
-use crate::baseline;
 use crate::trace::{Change, Difference, compare};
 use crate::view::View;
 
@@ -34,21 +33,8 @@ pub(super) struct Arguments {
     /// The Git revision whose state of the paths is the one before the change.
     #[arg(long, value_name = "REV", conflicts_with = "cluster")]
     since: Option<String>,
-    /// Compare the cluster with the cluster in which the manifests are applied. Needs read access only.
-    #[arg(long)]
-    cluster: bool,
-    /// The kubeconfig [default: $KUBECONFIG, then ~/.kube/config].
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// The context in the kubeconfig.
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
-    /// The configuration [default: the shipped one].
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The folder of baseline policies [default: the shipped ones].
-    #[arg(long, value_name = "FOLDER")]
-    policies: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateArguments,
     /// The output format.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -65,26 +51,32 @@ enum Output {
     Markdown,
 }
 
+/// The option that needs Git.
+const OPTION: &str = "--since";
+
 /// The exit status if connections change.
 const CHANGED: u8 = 1;
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
-    let (before, after, site) = match (&arguments.since, arguments.cluster) {
-        (Some(revision), _) => {
-            let folder = checkout(revision, &arguments.paths)?;
-            let old: Vec<PathBuf> = arguments.paths.iter().map(|path| folder.path().join(path)).collect();
-            let old = old.into_iter().filter(|path| path.exists()).collect();
-            views(arguments, View::default(), old)?
+    let (base, missing) = arguments.state.base()?;
+    // What could not be read is in neither state, and a change of it is not seen.
+    for missing in missing {
+        anstream::eprintln!("{YELLOW}not read{YELLOW:#}: {missing}");
+    }
+    let checked_out = arguments.since.as_deref().map(|revision| checkout(revision, &arguments.paths)).transpose()?;
+    let old: Vec<PathBuf> = match &checked_out {
+        Some(folder) => {
+            let old = arguments.paths.iter().map(|path| folder.path().join(path));
+            old.filter(|path| path.exists()).collect()
         }
-        (None, true) => {
-            views(arguments, super::trace::from_cluster(&arguments.kubeconfig, &arguments.context)?.0, Vec::new())?
-        }
-        (None, false) if arguments.before.is_empty() => {
+        None if arguments.before.is_empty() && !arguments.state.cluster => {
             bail!("give the state before the change: --before, --since or --cluster")
         }
-        (None, false) => views(arguments, View::default(), arguments.before.clone())?,
+        None => arguments.before.clone(),
     };
-    let difference = compare(&before, &after, &site);
+    let before = read(&arguments.state, old, base.clone())?;
+    let after = read(&arguments.state, arguments.paths.clone(), base)?;
+    let difference = compare(&before.view, &after.view, &after.site);
     match arguments.output {
         Output::Text => print_text(&difference)?,
         Output::Json => super::print_json(&difference)?,
@@ -93,43 +85,32 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     Ok(if difference.is_empty() { OK } else { CHANGED })
 }
 
-/// The views before and after the change: both hold the base, and each its own manifests.
-fn views(arguments: &Arguments, base: View, old: Vec<PathBuf>) -> Result<(View, View, crate::view::Site)> {
-    let mut site = None;
-    let mut read = |paths: Vec<PathBuf>, mut view: View| -> Result<View> {
-        let sources =
-            Sources { config: arguments.config.clone(), policies: arguments.policies.clone(), context: paths };
-        let sources = sources.read()?;
-        let configuration = sources.configuration()?;
-        let policies = sources.policies(&configuration)?;
-        let (objects, problems) = sources.context_objects(&mut view);
-        if let Some(problem) = problems.into_iter().next() {
-            bail!(problem);
-        }
-        for mut object in objects {
-            baseline::give_profile(&mut object, &configuration.site);
-            view.insert(object);
-        }
-        baseline::complete(&mut view, &policies, &configuration.site);
-        site = Some(configuration.site);
-        Ok(view)
-    };
-    let before = read(old, base.clone())?;
-    let after = read(arguments.paths.clone(), base)?;
-    site.map(|site| (before, after, site)).context("no configuration")
+/// Reads a state. Fails if a manifest cannot be read, because its connections would count as unchanged.
+fn read(arguments: &StateArguments, paths: Vec<PathBuf>, base: View) -> Result<State> {
+    let state = arguments.apply(paths, base)?;
+    match state.missing.first() {
+        Some(problem) => bail!("{problem}"),
+        None => Ok(state),
+    }
 }
 
 /// Writes the state of paths in a revision into a temporary folder.
 fn checkout(revision: &str, paths: &[PathBuf]) -> Result<tempfile::TempDir> {
     let folder = tempfile::tempdir()?;
+    let here = Path::new(".");
     for path in paths {
-        if path.is_absolute() {
-            bail!("--since needs paths relative to the current folder; {} is absolute", path.display());
+        // A path that leads upwards would leave the temporary folder too.
+        if !path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+            bail!("--since needs paths below the current folder; {} is not", path.display());
         }
-        let listed = git(&["ls-tree", "-r", "--name-only", "-z", revision, "--"], Some(path))?;
+        let path = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
+        if revision.starts_with('-') {
+            bail!("--since: `{revision}` is not a revision");
+        }
+        let listed = git(OPTION, here, &["ls-tree", "-r", "--name-only", "-z", revision, "--", path])?;
         for name in listed.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
             let name = String::from_utf8_lossy(name).into_owned();
-            let content = git(&["show", &format!("{revision}:./{name}")], None)?;
+            let content = git(OPTION, here, &["show", &format!("{revision}:./{name}")])?;
             let file = folder.path().join(&name);
             if let Some(parent) = file.parent() {
                 std::fs::create_dir_all(parent)?;
@@ -138,14 +119,6 @@ fn checkout(revision: &str, paths: &[PathBuf]) -> Result<tempfile::TempDir> {
         }
     }
     Ok(folder)
-}
-
-fn git(arguments: &[&str], path: Option<&Path>) -> Result<Vec<u8>> {
-    let output = Command::new("git").args(arguments).args(path).output().context("git cannot be started")?;
-    if !output.status.success() {
-        bail!("git {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(output.stdout)
 }
 
 fn print_text(difference: &Difference) -> Result<()> {

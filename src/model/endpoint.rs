@@ -99,6 +99,21 @@ pub struct Endpoint<'a> {
 }
 
 impl<'a> Endpoint<'a> {
+    /// A pod of which only the namespace is known.
+    #[must_use]
+    pub fn unknown(namespace: &'a str) -> Self {
+        static NOTHING: LazyLock<Labels> = LazyLock::new(Labels::default);
+        Self {
+            namespace,
+            labels: &NOTHING,
+            complete: false,
+            is_template: false,
+            account: None,
+            addresses: &[],
+            services: &[],
+        }
+    }
+
     /// The pod that a workload describes. Its addresses and Services are unknown.
     #[must_use]
     pub fn of(namespace: &'a str, workload: &'a Workload) -> Self {
@@ -119,20 +134,6 @@ impl<'a> Endpoint<'a> {
             Owner::Account if key == NAME_LABEL => self.account.map_or(Fact::Unknown, Fact::Value),
             Owner::Account => Fact::Unknown,
         }
-    }
-}
-
-/// A pod of which nothing is known.
-fn unknown_pod() -> Endpoint<'static> {
-    static NOTHING: LazyLock<Labels> = LazyLock::new(Labels::default);
-    Endpoint {
-        namespace: "",
-        labels: &NOTHING,
-        complete: false,
-        is_template: false,
-        account: None,
-        addresses: &[],
-        services: &[],
     }
 }
 
@@ -248,7 +249,7 @@ impl Who {
             (Self::Unclear(_) | Self::Service(_), _) => None,
             (Self::Pods(pods), End::Pod(endpoint)) => pods.mean(endpoint, around),
             (Self::Pods(pods), End::Foreign(own)) => pods.mean_foreign(own),
-            (_, End::Foreign(_)) => self.means(&End::Pod(unknown_pod()), around),
+            (_, End::Foreign(_)) => self.means(&End::Pod(Endpoint::unknown("")), around),
             (Self::Pods(_), End::Addresses { .. } | End::Entity(_) | End::Domain(_)) => Some(false),
             (Self::Addresses(block), _) => block.means(end),
             (Self::Entity(entity), End::Pod(_)) => match entity {

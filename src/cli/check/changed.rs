@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::cli::git::git;
+
+/// The option that this is for.
+const OPTION: &str = "--changed-since";
 
 /// The files of one or more Git repositories that are the same as in a revision.
 #[derive(Debug, Default)]
@@ -66,10 +69,10 @@ fn root_of(folder: &Path) -> Option<PathBuf> {
 fn unchanged_in(root: &Path, revision: &str) -> Result<HashSet<PathBuf>> {
     let commit = commit(root, revision)?;
     let diff = ["diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--no-relative", "--merge-base", &commit];
-    let changed = git(root, &diff).with_context(|| {
+    let changed = git(OPTION, root, &diff).with_context(|| {
         format!("`{revision}` has no common commit with HEAD in {}; a shallow clone may lack it", root.display())
     })?;
-    let tracked = git(root, &["ls-files", "-z"])?;
+    let tracked = git(OPTION, root, &["ls-files", "-z"])?;
     let mut files: HashSet<PathBuf> = paths(root, &tracked).collect();
     for file in paths(root, &changed) {
         files.remove(&file);
@@ -91,24 +94,9 @@ fn commit(root: &Path, revision: &str) -> Result<String> {
         bail!(unknown());
     }
     // Fails if Git is missing, or if the repository belongs to another user.
-    git(root, &["rev-parse", "--git-dir"])?;
-    let id = git(root, &["rev-parse", "--verify", &commit]).with_context(unknown)?;
+    git(OPTION, root, &["rev-parse", "--git-dir"])?;
+    let id = git(OPTION, root, &["rev-parse", "--verify", &commit]).with_context(unknown)?;
     Ok(String::from_utf8_lossy(&id).trim().to_owned())
-}
-
-/// Runs Git in a folder and returns its output.
-fn git(folder: &Path, arguments: &[&str]) -> Result<Vec<u8>> {
-    let done = match Command::new("git").arg("-C").arg(folder).args(arguments).output() {
-        Ok(done) => done,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            bail!("--changed-since needs `git`, which is not installed")
-        }
-        Err(error) => return Err(error).context("cannot run `git`"),
-    };
-    if !done.status.success() {
-        bail!("{}", String::from_utf8_lossy(&done.stderr).trim());
-    }
-    Ok(done.stdout)
 }
 
 /// Returns the paths in an output of Git, which separates names by `/` and paths by NUL.

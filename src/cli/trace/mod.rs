@@ -8,9 +8,9 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::sources::Sources;
+use super::state::{State, StateArguments};
 use super::{DENIED, FAILED, OK};
-use crate::baseline::{self, PolicySet};
+use crate::baseline::PolicySet;
 use crate::trace::{self, Flow, Place, Repair, Verdict, explain, parse_target, repairs};
 use crate::view::{Scene, Site, View};
 
@@ -43,24 +43,11 @@ pub(super) struct Arguments {
     /// Files and folders with manifests; - is standard input.
     #[arg(value_name = "PATH", required_unless_present = "cluster")]
     paths: Vec<PathBuf>,
-    /// Read the cluster of the kubeconfig, or of the pod's service account. Needs read access only.
-    #[arg(long)]
-    cluster: bool,
-    /// The kubeconfig [default: $KUBECONFIG, then ~/.kube/config].
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// The context in the kubeconfig.
-    #[arg(long, value_name = "NAME")]
-    context: Option<String>,
+    #[command(flatten)]
+    state: StateArguments,
     /// The namespace of ends without one.
     #[arg(long, short, value_name = "NAME", default_value = "default")]
     namespace: String,
-    /// The configuration [default: the shipped one].
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The folder of baseline policies [default: the shipped ones].
-    #[arg(long, value_name = "FOLDER")]
-    policies: Option<PathBuf>,
     /// The output format.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -92,28 +79,10 @@ struct Traced {
 const MAX_PAIRS: usize = 100;
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
-    let sources = Sources {
-        config: arguments.config.clone(),
-        policies: arguments.policies.clone(),
-        context: arguments.paths.clone(),
-    };
-    let sources = sources.read()?;
-    let configuration = sources.configuration()?;
-    let policies = sources.policies(&configuration)?;
-    let (mut view, mut missing) = if arguments.cluster {
-        from_cluster(&arguments.kubeconfig, &arguments.context)?
-    } else {
-        (View::default(), Vec::new())
-    };
-    let (objects, problems) = sources.context_objects(&mut view);
-    missing.extend(problems.iter().map(ToString::to_string));
-    for mut object in objects {
-        baseline::give_profile(&mut object, &configuration.site);
-        view.insert(object);
-    }
-    baseline::complete(&mut view, &policies, &configuration.site);
-
-    let traced = trace(arguments, &view, &configuration.site, &policies, missing)?;
+    let (base, mut missing) = arguments.state.base()?;
+    let State { view, site, policies, missing: unread } = arguments.state.apply(arguments.paths.clone(), base)?;
+    missing.extend(unread);
+    let traced = trace(arguments, &view, &site, &policies, missing)?;
     match arguments.output {
         Output::Text => text::print(&traced)?,
         Output::Json => super::print_json(&traced)?,
@@ -123,19 +92,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         Verdict::Blocked => DENIED,
         Verdict::Undecided => FAILED,
     })
-}
-
-pub(super) fn from_cluster(kubeconfig: &Option<PathBuf>, context: &Option<String>) -> Result<(View, Vec<String>)> {
-    let mut read = None;
-    super::block_on(async {
-        let cluster = super::cluster(kubeconfig.as_deref(), context.as_deref()).await?;
-        read = Some(cluster.snapshot().await.map_err(|why| anyhow::anyhow!("API server {}: {why}", cluster.server))?);
-        Ok(OK)
-    })?;
-    match read {
-        Some(snapshot) => Ok((snapshot.view, snapshot.missing)),
-        None => bail!("the cluster could not be read"),
-    }
 }
 
 fn trace(
@@ -163,16 +119,11 @@ fn trace(
         }
         flows.extend(of_pair);
     }
-    let verdict = if arguments_name_a_port(&flows) || target.port.is_some() {
+    let verdict = if receivers.iter().all(|to| to.port.is_some()) {
         flows.iter().map(|flow| flow.verdict).max()
     } else {
         // Without a port the question is whether anything passes.
         flows.iter().map(|flow| flow.verdict).min()
     };
     Ok(Traced { verdict: verdict.unwrap_or(Verdict::Undecided), flows, repairs: mended, missing })
-}
-
-/// Returns true if every flow is over one port, as those to a Service are.
-fn arguments_name_a_port(flows: &[Flow]) -> bool {
-    flows.iter().all(|flow| !flow.ports.contains([',', '-']) && !flow.ports.starts_with("every"))
 }

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::super::Case;
 use super::super::destination::Looks;
-use crate::model::{AddressSet, Caller, End, Endpoint, Entity, Labels, Service};
+use crate::model::{AddressSet, Caller, End, Endpoint, Entity, Service};
 use crate::view::NamespaceFacts;
 
 /// A caller, by the places from which it may connect.
@@ -54,31 +54,17 @@ impl Source {
             LazyLock::new(|| AddressSet::union([AddressSet::every_v4_of_pods(), AddressSet::every_v6_of_pods()]));
         let mut ends = vec![End::Addresses { set: &ANYWHERE, outside: false }];
         match self {
-            Self::ApiServer => ends.extend(may_have_tunnel(case, looks)?.then(|| End::Pod(unknown_pod(SYSTEM)))),
+            Self::ApiServer => ends.extend(may_have_tunnel(case, looks)?.then(|| End::Pod(Endpoint::unknown(SYSTEM)))),
             Self::Outside => {
                 let platform = case.site.platform_namespaces.iter().filter_map(|pattern| pattern.name());
                 looks.take(case.site.platform_namespaces.len())?;
                 let platform = platform.filter(|name| *name != SYSTEM).chain([SYSTEM]);
-                ends.extend(platform.map(|name| End::Pod(unknown_pod(name))));
+                ends.extend(platform.map(|name| End::Pod(Endpoint::unknown(name))));
             }
             Self::OutsideByPods => ends.push(End::Foreign(namespace)),
             Self::Proxy => ends.extend([End::Foreign(namespace), End::Entity(Entity::Ingress)]),
         }
         Some(ends)
-    }
-}
-
-/// A pod of which only the namespace is known.
-fn unknown_pod(namespace: &str) -> Endpoint<'_> {
-    static NOTHING: LazyLock<Labels> = LazyLock::new(Labels::default);
-    Endpoint {
-        namespace,
-        labels: &NOTHING,
-        complete: false,
-        is_template: false,
-        account: None,
-        addresses: &[],
-        services: &[],
     }
 }
 

@@ -1,0 +1,75 @@
+//! The state of a cluster that `trace` and `diff` evaluate: from manifests, from a cluster, or from both.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow, bail};
+use clap::Args;
+
+use super::OK;
+use super::sources::Sources;
+use crate::baseline::{self, PolicySet};
+use crate::view::{Site, View};
+
+/// The arguments that say where the state is read from.
+#[derive(Debug, Args)]
+pub(super) struct StateArguments {
+    /// Read the cluster of the kubeconfig, or of the pod's service account. Needs read access only.
+    #[arg(long)]
+    pub(super) cluster: bool,
+    /// Read the kubeconfig from this file [default: $KUBECONFIG; in a pod its service account; otherwise ~/.kube/config].
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Use this context of the kubeconfig [default: its current context].
+    #[arg(long, value_name = "CONTEXT")]
+    kube_context: Option<String>,
+    /// The configuration [default: the shipped one].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder of baseline policies [default: the shipped ones].
+    #[arg(long, value_name = "FOLDER")]
+    policies: Option<PathBuf>,
+}
+
+/// A view with the settings that it was completed with.
+pub(super) struct State {
+    pub(super) view: View,
+    pub(super) site: Site,
+    pub(super) policies: PolicySet,
+    /// What could not be read.
+    pub(super) missing: Vec<String>,
+}
+
+impl StateArguments {
+    /// Reads the cluster, if it is to be read. Also returns what could not be read.
+    pub(super) fn base(&self) -> Result<(View, Vec<String>)> {
+        if !self.cluster {
+            return Ok((View::default(), Vec::new()));
+        }
+        let mut read = None;
+        super::block_on(async {
+            let cluster = super::cluster(self.kubeconfig.as_deref(), self.kube_context.as_deref()).await?;
+            read = Some(cluster.snapshot().await.map_err(|why| anyhow!("API server {}: {why}", cluster.server))?);
+            Ok(OK)
+        })?;
+        match read {
+            Some(snapshot) => Ok((snapshot.view, snapshot.missing)),
+            None => bail!("the cluster could not be read"),
+        }
+    }
+
+    /// Adds manifests to a view as if they were applied, and the policies that its namespaces are due.
+    pub(super) fn apply(&self, paths: Vec<PathBuf>, mut view: View) -> Result<State> {
+        let (config, policies) = (self.config.clone(), self.policies.clone());
+        let sources = Sources { config, policies, context: paths }.read()?;
+        let configuration = sources.configuration()?;
+        let policies = sources.policies(&configuration)?;
+        let (objects, problems) = sources.context_objects(&mut view);
+        for mut object in objects {
+            baseline::give_profile(&mut object, &configuration.site);
+            view.insert(object);
+        }
+        baseline::complete(&mut view, &policies, &configuration.site);
+        let missing = problems.iter().map(ToString::to_string).collect();
+        Ok(State { view, site: configuration.site, policies, missing })
+    }
+}
