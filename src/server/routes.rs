@@ -91,31 +91,44 @@ enum Attempt {
     Needs(Vec<Need>),
 }
 
+/// What the task of a request and the thread that judges it both know.
+#[derive(Default)]
+struct Flight {
+    /// The client or the task no longer waits. It ends a judgement that still runs.
+    cancelled: Arc<AtomicBool>,
+    /// The outcome is counted.
+    settled: AtomicBool,
+}
+
+impl Flight {
+    /// Claims to count the outcome. A decision can be made at the very moment at which the deadline passes or the
+    /// client closes the connection, and only the first of these is counted.
+    fn settle(&self) -> bool {
+        !self.settled.swap(true, Ordering::AcqRel)
+    }
+}
+
 /// A request in flight. When the client closes the connection, hyper drops the task and this value with it.
 struct Pending<'a> {
     metrics: &'a Metrics,
-    is_answered: bool,
-    /// Set on drop. It ends a judgement that still runs.
-    cancelled: Arc<AtomicBool>,
+    flight: Arc<Flight>,
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-        if !self.is_answered {
+        self.flight.cancelled.store(true, Ordering::Relaxed);
+        if self.flight.settle() {
             self.metrics.refused("cancelled");
         }
     }
 }
 
 async fn handle(State(handler): State<Handler>, request: Request) -> Response {
-    let cancelled = Arc::default();
-    let mut pending = Pending { metrics: &handler.shared.metrics, is_answered: false, cancelled };
-    let answered = handler.answer(request, &pending.cancelled).await;
-    pending.is_answered = true;
-    match answered {
+    let pending = Pending { metrics: &handler.shared.metrics, flight: Arc::default() };
+    match handler.answer(request, &pending.flight).await {
         Ok(body) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
         Err(failure) => {
+            pending.flight.settle();
             handler.shared.metrics.refused(failure.reason);
             let status = failure.status.as_u16();
             tracing::warn!(endpoint = handler.name, status, reason = failure.reason, "{}", failure.message);
@@ -125,7 +138,7 @@ async fn handle(State(handler): State<Handler>, request: Request) -> Response {
 }
 
 impl Handler {
-    async fn answer(&self, request: Request, cancelled: &Arc<AtomicBool>) -> Result<Vec<u8>, Failure> {
+    async fn answer(&self, request: Request, flight: &Arc<Flight>) -> Result<Vec<u8>, Failure> {
         let deadline = Instant::now() + budget(request.uri().query());
         let mut body = request.into_body();
         let collected = self.collect(&mut body, deadline).await;
@@ -139,7 +152,7 @@ impl Handler {
         let (body, _held) = collected?;
         let mut facts = Facts::default();
         for _ in 0..ROUNDS {
-            match self.attempt(&body, &mut facts, deadline, cancelled).await? {
+            match self.attempt(&body, &mut facts, deadline, flight).await? {
                 Attempt::Answered(answer) => return Ok(answer),
                 Attempt::Needs(needs) => self.look_up(needs, &mut facts, deadline).await,
             }
@@ -157,19 +170,21 @@ impl Handler {
         body: &Bytes,
         facts: &mut Facts,
         deadline: Instant,
-        cancelled: &Arc<AtomicBool>,
+        flight: &Arc<Flight>,
     ) -> Result<Attempt, Failure> {
-        let limits = Limits { deadline: Some(deadline), cancelled: Some(Arc::clone(cancelled)), ..Limits::default() };
+        let cancelled = Some(Arc::clone(&flight.cancelled));
+        let limits = Limits { deadline: Some(deadline), cancelled, ..Limits::default() };
         if body.len() <= memory::SMALL {
             let few = Limits { steps: INLINE_STEPS, bytes: INLINE_BYTES, is_trial: true, ..limits.clone() };
-            if let Some(attempt) = self.judge(body, facts, few)? {
+            if let Some(attempt) = self.judge(body, facts, few, flight)? {
                 return Ok(attempt);
             }
         }
         let (handler, judged_body, known) = (self.clone(), body.clone(), std::mem::take(facts));
-        let (done, judged) = oneshot::channel();
+        let judged_flight = Arc::clone(flight);
+        let (done, mut judged) = oneshot::channel();
         let job = move || {
-            let attempt = handler.judge(&judged_body, &known, limits);
+            let attempt = handler.judge(&judged_body, &known, limits, &judged_flight);
             // The receiver is dropped if the client has closed the connection.
             let _ = done.send((attempt, known));
         };
@@ -179,7 +194,12 @@ impl Handler {
             reason: "share",
             message: format!("too many expensive requests of user {user:?} are queued; retry later"),
         })?;
-        let judged = tokio::time::timeout_at(deadline.into(), judged).await.map_err(|_| late())?;
+        let judged = match tokio::time::timeout_at(deadline.into(), &mut judged).await {
+            Ok(judged) => judged,
+            Err(_) if flight.settle() => return Err(late()),
+            // A decision is made and counted, and its answer is on its way.
+            Err(_) => judged.await,
+        };
         let (attempt, known) = judged.map_err(|_| panicked())?;
         *facts = known;
         attempt?.ok_or_else(panicked)
@@ -259,7 +279,7 @@ impl Handler {
     }
 
     /// Judges within these limits. None if a trial exceeds them.
-    fn judge(&self, body: &[u8], facts: &Facts, limits: Limits) -> Result<Option<Attempt>, Failure> {
+    fn judge(&self, body: &[u8], facts: &Facts, limits: Limits, flight: &Flight) -> Result<Option<Attempt>, Failure> {
         let started = Instant::now();
         let knowledge = self.shared.knowledge.load();
         let is_trial = limits.is_trial;
@@ -282,6 +302,7 @@ impl Handler {
                 let namespace = decision.request.namespace.as_deref().filter(|name| !name.is_empty());
                 Ok(Some(Attempt::Needs(vec![Need::Stored(namespace.map(Box::from))])))
             }
+            Ok(Ok(Reply::Answer(_))) if !flight.settle() => Err(late()),
             Ok(Ok(Reply::Answer(Answer { body, decision }))) => {
                 record(self.name, &self.shared.metrics, &decision, started.elapsed());
                 Ok(Some(Attempt::Answered(body)))
@@ -370,6 +391,68 @@ fn go_duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::baseline::PolicySet;
+    use crate::config::Configuration;
+    use crate::server::{Limits, Readiness};
+    use crate::view::View;
+    use arc_swap::ArcSwap;
+    use serde_json::json;
+
+    /// Decides, and returns after the deadline of the request.
+    fn slow<'a>(knowledge: &Knowledge, facts: &Facts, body: &'a [u8]) -> Result<Reply<'a>, Refusal> {
+        let reply = admission::validate(knowledge, facts, body);
+        std::thread::sleep(Duration::from_millis(400));
+        reply
+    }
+
+    #[tokio::test]
+    async fn a_decision_after_the_deadline_is_counted_once() {
+        let knowledge = Knowledge::new(Configuration::shipped().unwrap(), View::default(), PolicySet::default());
+        let shared = Shared {
+            knowledge: ArcSwap::from_pointee(knowledge),
+            lookup: None,
+            readiness: Readiness::default(),
+            metrics: Metrics::default(),
+            limits: Limits::default(),
+        };
+        let (places, memory) = (Arc::new(Semaphore::new(1)), Memory::new(shared.limits.memory));
+        let judges = Arc::new(Judges::start().unwrap());
+        let shared = Arc::new(shared);
+        let handler = Handler { name: "validate", endpoint: slow, shared: Arc::clone(&shared), places, memory, judges };
+        // A body of this size is judged on another thread.
+        let annotations = json!({"note": "x".repeat(memory::SMALL)});
+        let body = json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "1", "kind": {"group": "networking.k8s.io", "version": "v1", "kind": "NetworkPolicy"},
+                "resource": {"group": "networking.k8s.io", "version": "v1", "resource": "networkpolicies"},
+                "name": "web", "namespace": "shop", "operation": "CREATE", "userInfo": {"username": "ada"},
+                "object": {
+                    "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+                    "metadata": {"name": "web", "namespace": "shop", "annotations": annotations},
+                    "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+                },
+                "oldObject": null, "dryRun": false,
+            },
+        });
+        let send = |timeout: &str| {
+            let uri = format!("/validate?timeout={timeout}");
+            let request = Request::builder().uri(uri).body(Body::from(body.to_string())).unwrap();
+            handle(State(handler.clone()), request)
+        };
+        assert_eq!(send("400ms").await.status(), StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!(send("30s").await.status(), StatusCode::OK);
+        // The second request waited for the same thread, so the first decision has been made by now.
+        let metrics = shared.metrics.text();
+        let counts: Vec<&str> = metrics
+            .lines()
+            .filter(|line| {
+                line.starts_with("portcullis_admission_re") && line.contains("_total{") && !line.ends_with(" 0")
+            })
+            .collect();
+        assert_eq!(counts.len(), 2, "{metrics}");
+        assert!(counts.iter().all(|line| line.ends_with(" 1")), "{metrics}");
+    }
 
     #[test]
     fn the_deadline_is_the_api_servers_less_a_margin() {
