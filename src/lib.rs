@@ -9,6 +9,7 @@ pub mod budget;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod controller;
 pub mod dialect;
 pub mod engine;
 pub mod manifest;

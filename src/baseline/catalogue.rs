@@ -100,7 +100,7 @@ impl Catalogue {
 
     /// Copies the dry-run results of the policies that an earlier catalogue has too. If the label or annotation names
     /// of the controller differ, nothing is copied.
-    pub(super) fn remember(&mut self, before: &Self) {
+    pub(crate) fn remember(&mut self, before: &Self) {
         let names = |site: &Site| (site.owned_labels(), site.owned_annotations());
         if names(&self.site) != names(&before.site) {
             return;
@@ -236,7 +236,7 @@ impl Entry {
     }
 
     /// The digest of the manifest, which differs for each version of the file and of what is filled in.
-    pub(super) fn digest(&self) -> u64 {
+    pub(crate) fn digest(&self) -> u64 {
         hash(&self.manifest)
     }
 

@@ -16,7 +16,7 @@ const MAX_NAMES: usize = 3;
 
 /// Removes the steps that would replace or delete policies of an earlier domain from a plan for the cluster, if
 /// namespaces still depend on these policies. Returns the reason in that case.
-pub(super) fn hold<'a>(
+pub(crate) fn hold<'a>(
     catalogue: &Catalogue,
     owned: &[Owned],
     namespaces: impl Iterator<Item = (&'a Arc<str>, &'a Arc<NamespaceFacts>)>,

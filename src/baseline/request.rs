@@ -9,7 +9,7 @@ use crate::view::{NamespaceFacts, Site};
 ///
 /// A hatch label that is added without a valid reason and end asks for nothing: the controller removes it, and if another
 /// client adds it each time, that is a write conflict and needs the backoff.
-pub(super) fn is_new(site: &Site, before: &NamespaceFacts, after: &NamespaceFacts, now: Timestamp) -> bool {
+pub(crate) fn is_new(site: &Site, before: &NamespaceFacts, after: &NamespaceFacts, now: Timestamp) -> bool {
     let (Some(old), Some(new)) = (&before.labels, &after.labels) else { return false };
     if chosen(site, old) != chosen(site, new) {
         return true;

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::tasks::Tasks;
 use super::webhook_keeper;
 use crate::admission::Knowledge;
-use crate::baseline::{self, Controller, Pace, Terms, Wanted};
 use crate::cluster::{self, Cluster, LiveLookup, Owning, Report, Running, WatchStatus};
+use crate::controller::{self, Controller, Pace, Terms, Wanted};
 use crate::server::{Shared, Watch, Watches};
 use crate::telemetry::Metrics;
 use crate::view::{Lookup, View};
@@ -92,7 +92,7 @@ pub(super) fn start(
         let controller = Controller {
             cluster: cluster.clone(),
             namespace,
-            identity: baseline::identity(),
+            identity: controller::identity(),
             terms: Terms::default(),
             pace: Pace::default(),
             views: views.clone(),
@@ -101,7 +101,7 @@ pub(super) fn start(
             running,
             leads: leading,
         };
-        tasks.spawn("baseline controller", baseline::run(controller, tasks.ending()));
+        tasks.spawn("baseline controller", controller::run(controller, tasks.ending()));
         let telling = tell_whether_it_runs(Arc::clone(shared), runs, tasks.ending());
         tasks.spawn("controller status", telling);
     }

@@ -14,8 +14,8 @@ use serde_json::json;
 
 use super::sources::Sources;
 use super::{FAILED, OK, block_on, cluster};
-use crate::baseline::{lift_gate, pods};
 use crate::cluster::{PAUSE_ANNOTATION, words};
+use crate::controller::{lift_gate, pods};
 use crate::view::Site;
 
 /// The field manager of the changes.

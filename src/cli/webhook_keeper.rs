@@ -12,8 +12,8 @@ use super::tasks::Tasks;
 use super::tls::TlsArguments;
 use super::webhooks::{Address, render};
 use crate::admission::Knowledge;
-use crate::baseline;
 use crate::cluster::{CertificateKeeper, Cluster, WantedWebhooks, WebhookKeeper};
+use crate::controller;
 use crate::server::Shared;
 
 /// The interval at which the configurations are compared.
@@ -127,7 +127,7 @@ impl Planned {
             wanted,
             leads,
             bundle: certificates.filter(|_| mode == Mode::Manage).map(CertificateKeeper::bundle),
-            identity: baseline::identity(),
+            identity: controller::identity(),
             every: EVERY,
             metrics: shared.metrics.webhooks.clone(),
         };

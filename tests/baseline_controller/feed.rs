@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
-use portcullis::baseline::Wanted;
+use portcullis::controller::Wanted;
 use portcullis::dialect::{self, Manifest, Origin};
 use portcullis::model::{Object, ObjectRef};
 use portcullis::view::{FIELD_MANAGER, Owned, Site, View};

@@ -10,9 +10,10 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::ApiResource;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use portcullis::baseline::{self, Brake, Controller, Pace, PolicySet, Terms, Wanted};
+use portcullis::baseline::PolicySet;
 use portcullis::cluster::{Cluster, Served};
 use portcullis::config::Configuration;
+use portcullis::controller::{self, Brake, Controller, Pace, Terms, Wanted};
 use portcullis::telemetry::Metrics;
 use portcullis::view::{Site, View};
 use serde_json::Value;
@@ -111,7 +112,7 @@ impl Rig {
             running: told,
             leads: watch::channel(false).0,
         };
-        let task = self.runtime.spawn(baseline::run(controller, stop.clone()));
+        let task = self.runtime.spawn(controller::run(controller, stop.clone()));
         Replica { metrics, stop, task, running, served }
     }
 

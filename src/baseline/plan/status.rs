@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::catalogue::Catalogue;
-use super::super::events::cut;
+use super::super::note::truncate_note;
 use super::super::policy_set::Layer;
 use super::{Label, Plan, Step, plan_cluster};
 use crate::model::Labels;
@@ -11,7 +11,7 @@ use crate::view::{HatchFault, NamespaceFacts, Owned};
 
 impl Plan {
     /// Puts a write conflict in front of the status.
-    pub(in super::super) fn report_conflict(&mut self, catalogue: &Catalogue, facts: &NamespaceFacts, conflict: &str) {
+    pub(crate) fn report_conflict(&mut self, catalogue: &Catalogue, facts: &NamespaceFacts, conflict: &str) {
         if let Some(status) = &self.status {
             let reported = format!("{conflict}; {status}");
             self.replace_status(catalogue, facts, reported);
@@ -19,12 +19,7 @@ impl Plan {
     }
 
     /// Adds deletions that have to wait to the status.
-    pub(in super::super) fn report_pending(
-        &mut self,
-        catalogue: &Catalogue,
-        facts: &NamespaceFacts,
-        pending: &[Owned],
-    ) {
+    pub(crate) fn report_pending(&mut self, catalogue: &Catalogue, facts: &NamespaceFacts, pending: &[Owned]) {
         if let Some(status) = &self.status {
             let names: Vec<&str> = pending.iter().map(|owned| &*owned.object.name).collect();
             let reported = format!("{status}; will be deleted, because the file was removed: {}", names.join(", "));
@@ -34,7 +29,7 @@ impl Plan {
 
     /// Replaces the status. The plan writes it only if the namespace has another status or label.
     fn replace_status(&mut self, catalogue: &Catalogue, facts: &NamespaceFacts, reported: String) {
-        let reported = cut(reported);
+        let reported = truncate_note(reported);
         self.status = Some(reported.clone());
         let annotation = catalogue.site.status_annotation();
         let is_said = facts.annotations.get(&annotation).is_some_and(|said| said == reported);
@@ -88,7 +83,7 @@ pub fn kept_in_cluster<'a>(catalogue: &Catalogue, owned: &'a [Owned]) -> Vec<&'a
 }
 
 /// Formats the number of these policies by kind: `14 CiliumClusterwideNetworkPolicy`.
-pub(in super::super) fn by_kind(owned: &[&Owned]) -> String {
+pub(crate) fn by_kind(owned: &[&Owned]) -> String {
     let mut kinds: Vec<(&str, usize)> = Vec::new();
     for owned in owned {
         match kinds.iter_mut().find(|(kind, _)| *kind == &*owned.object.kind) {
@@ -155,7 +150,7 @@ pub(super) fn status(
         Some(Err(HatchFault::Over(_) | HatchFault::TooLate { .. })) | None => {}
         Some(Err(fault)) => parts.push(format!("hatch not open: {fault}")),
     }
-    Some(cut(parts.join("; ")))
+    Some(truncate_note(parts.join("; ")))
 }
 
 /// Returns the step that writes the status, unless the namespace has it already.

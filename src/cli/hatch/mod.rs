@@ -372,7 +372,7 @@ mod tests {
     /// With a shorter wait the command would fail while another replica is about to take over.
     #[test]
     fn the_command_waits_longer_than_a_failover_takes() {
-        let terms = crate::baseline::Terms::default();
+        let terms = crate::controller::Terms::default();
         assert!(PATIENCE > terms.lease + 2 * terms.retry + Duration::from_secs(10));
     }
 

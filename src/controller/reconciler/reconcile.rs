@@ -7,14 +7,12 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::task::{self, JoinError, JoinSet};
 
-use super::super::catalogue::Catalogue;
-use super::super::contest::{REPORTED_AFTER, Write, writes};
-use super::super::domain_change;
 use super::super::error::Failure;
 use super::super::executor::{Subject, in_time, is_passing};
-use super::super::pace::jittered;
-use super::super::plan::{Plan, Standing, by_kind, kept_in_cluster, plan, plan_cluster};
+use super::super::limits::jittered;
+use super::super::write_conflicts::{REPORTED_AFTER, Write, writes};
 use super::{Key, Worked, Worker};
+use crate::baseline::{Catalogue, Plan, Standing, by_kind, domain_change, kept_in_cluster, plan, plan_cluster};
 use crate::view::NamespaceFacts;
 
 impl Worker {

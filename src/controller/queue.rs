@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-use super::pace::Pace;
+use super::limits::Pace;
 
 /// A queue of keys, ordered by the time at which they are due.
 #[derive(Debug)]

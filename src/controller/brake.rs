@@ -6,9 +6,8 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::pace::Brake as Terms;
-use super::plan::{Plan, Step};
-use super::policy_set::Layer;
+use super::limits::Brake as Terms;
+use crate::baseline::{Layer, Plan, Step};
 use crate::view::Owned;
 
 /// A policy of the folder in any namespace: its layer, kind and name.

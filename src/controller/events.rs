@@ -8,6 +8,8 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
+use crate::baseline::truncate_note;
+
 /// Maximum number of Events with one reason that a namespace gets at once.
 const BURST: f64 = 5.0;
 /// The time after which one more Event is allowed.
@@ -16,9 +18,6 @@ const REFILL: Duration = Duration::from_secs(120);
 const REMEMBERED: usize = 4096;
 /// Maximum time for writing an Event. The work does not wait longer for it.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Maximum length of the note of an Event, in bytes. The API server rejects longer ones.
-const LONGEST: usize = 1024;
 
 /// A writer of Events.
 pub(super) struct Announcer {
@@ -54,7 +53,7 @@ impl Announcer {
 
     /// Writes an Event on a namespace, unless the rate limit is exceeded.
     pub(super) async fn say(&self, namespace: &str, uid: &str, is_warning: bool, reason: &'static str, note: String) {
-        let note = cut(note);
+        let note = truncate_note(note);
         let recorder = {
             let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
             let recorder = || Recorder::new(self.client.clone(), self.reporter.clone());
@@ -81,17 +80,6 @@ impl Announcer {
             Err(_) => tracing::warn!(namespace, reason, "timed out writing an Event"),
         }
     }
-}
-
-/// Truncates a note to the maximum length of an Event. Annotations use the same limit.
-pub(super) fn cut(mut note: String) -> String {
-    if note.len() > LONGEST {
-        let dots = "…";
-        let end = (0..=LONGEST - dots.len()).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
-        note.truncate(end);
-        note.push_str(dots);
-    }
-    note
 }
 
 impl<R: Clone> Buckets<R> {
@@ -149,15 +137,5 @@ mod tests {
         let mut take = |note: &str| buckets.take("shop", "A", note, now, || made.next().unwrap_or(0));
         let who = ["one", "one", "other", "one"].map(|note| take(note).unwrap_or(99));
         assert_eq!(who, [0, 0, 1, 2]);
-    }
-
-    #[test]
-    fn a_note_is_no_longer_than_an_api_server_takes() {
-        assert_eq!(cut("x".repeat(1024)), "x".repeat(1024));
-        for long in ["x".repeat(1025), "ä".repeat(900), "€".repeat(700)] {
-            let cut = cut(long.clone());
-            assert!(cut.len() <= 1024 && cut.len() > 1020, "{}", cut.len());
-            assert!(cut.strip_suffix('…').is_some_and(|start| long.starts_with(start)));
-        }
     }
 }

@@ -10,12 +10,9 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::catalogue::Catalogue;
 use super::error::{Failure, is_conflict, is_missing};
-use super::events::{Announcer, cut};
-use super::objects::Learnt;
-use super::plan::{Label, Plan, Step, plan};
-use super::policy_set::Layer;
+use super::events::Announcer;
+use crate::baseline::{Catalogue, Label, Layer, Plan, Step, plan, truncate_note};
 use crate::cluster::Cluster;
 use crate::model::Labels;
 use crate::telemetry::BaselineMetrics;
@@ -31,6 +28,14 @@ pub(super) struct Executor {
     pub(super) announcer: Arc<Announcer>,
     /// Receives the dry-run result of a policy if it differs from the earlier one.
     pub(super) learnt: UnboundedSender<Learnt>,
+}
+
+/// The result of the latest dry run of a policy.
+pub(super) struct Learnt {
+    /// The manifest that was sent.
+    pub(super) manifest: Value,
+    /// The object that would be stored.
+    pub(super) stored: Value,
 }
 
 /// The inputs of the plan for a namespace.
@@ -227,7 +232,7 @@ impl Executor {
 
     /// Reports why a namespace could not be reconciled, in its status annotation and in an Event.
     pub(super) async fn complain(&self, subject: &Subject, failure: &Failure) {
-        let status = cut(format!("failed: {failure}"));
+        let status = truncate_note(format!("failed: {failure}"));
         let is_said = subject.facts.annotations.get(&subject.catalogue.site.status_annotation()) == Some(&status);
         if !is_said && let Err(error) = self.mark(subject, Label::AsItIs, Some(&status)).await {
             tracing::debug!(namespace = %subject.name, %error, "failed to write the status annotation");

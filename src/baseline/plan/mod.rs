@@ -11,7 +11,7 @@ mod status;
 
 use jiff::Timestamp;
 
-pub(super) use self::status::by_kind;
+pub(crate) use self::status::by_kind;
 pub use self::status::kept_in_cluster;
 use self::status::{Kept, earlier, mark, status, unmark};
 use super::catalogue::{Catalogue, Entry};

@@ -9,21 +9,11 @@ use super::claim::Claim;
 use super::events::Announcer;
 use super::executor::Executor;
 use super::lease::{Election, Terms};
-use super::pace::Pace;
-use super::policy_set::PolicySet;
-use super::worker::Worker;
+use super::limits::Pace;
+use super::reconciler::{Wanted, Worker};
 use crate::cluster::Cluster;
 use crate::telemetry::BaselineMetrics;
-use crate::view::{Site, View};
-
-/// The wanted policies, and the configuration with the names of their labels.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    /// The part of the configuration that describes the cluster.
-    pub site: Arc<Site>,
-    /// The policies of the policies folder.
-    pub policies: Arc<PolicySet>,
-}
+use crate::view::View;
 
 /// The dependencies of the controller.
 pub struct Controller {

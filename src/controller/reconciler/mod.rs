@@ -14,18 +14,24 @@ use tokio_util::sync::CancellationToken;
 
 use self::reconcile::broken;
 use super::brake::Brake;
-use super::catalogue::Catalogue;
-use super::contest::{Contest, Write};
-use super::controller::Wanted;
+use super::dry_run::Learner;
 use super::error::Failure;
-use super::executor::Executor;
-use super::learning::Learner;
-use super::objects::Learnt;
-use super::pace::Pace;
+use super::executor::{Executor, Learnt};
+use super::limits::Pace;
+use super::progress::Standings;
 use super::queue::Queue;
-use super::request;
-use super::standings::Standings;
-use crate::view::View;
+use super::write_conflicts::{Contest, Write};
+use crate::baseline::{Catalogue, PolicySet, request};
+use crate::view::{Site, View};
+
+/// The wanted policies, and the configuration with the names of their labels.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The part of the configuration that describes the cluster.
+    pub site: Arc<Site>,
+    /// The policies of the policies folder.
+    pub policies: Arc<PolicySet>,
+}
 
 /// A key of the queue. The cluster sorts first, because namespaces wait for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

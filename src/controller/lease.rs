@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::error::{is_conflict, is_missing};
-use super::pace::{jittered, noise};
+use super::limits::{jittered, noise};
 
 /// The durations of leader election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

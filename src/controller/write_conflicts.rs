@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::catalogue::Catalogue;
-use super::pace::Pace;
-use super::plan::Step;
+use super::limits::Pace;
+use crate::baseline::{Catalogue, Step};
 use crate::model::ObjectRef;
 
 /// Number of times that a write has to be reverted before the conflict is reported.

@@ -11,9 +11,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
-use super::catalogue::{Catalogue, Entry};
-use super::executor::{Executor, in_time};
-use super::objects::Learnt;
+use super::executor::{Executor, Learnt, in_time};
+use crate::baseline::{Catalogue, Entry};
 
 /// Maximum time that the work waits for the dry runs. Then it only checks which policies are present.
 const GRACE: Duration = Duration::from_secs(5);
@@ -156,9 +155,9 @@ async fn ask_about(executor: &Executor, patience: Duration, entry: Entry) -> Opt
 mod tests {
     use super::*;
     use crate::baseline::PolicySet;
-    use crate::baseline::events::Announcer;
     use crate::cluster::{Cluster, Served};
     use crate::config::Configuration;
+    use crate::controller::events::Announcer;
     use crate::telemetry::BaselineMetrics;
     use arc_swap::ArcSwap;
     use hyper::{Request, Response};

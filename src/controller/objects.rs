@@ -6,19 +6,11 @@ use kube::api::{
 };
 use serde_json::{Value, json};
 
-use super::catalogue::{Catalogue, Entry};
 use super::error::{Failure, is_missing};
-use super::executor::Executor;
+use super::executor::{Executor, Learnt};
+use crate::baseline::{Catalogue, Entry};
 use crate::model::ObjectRef;
 use crate::view::{FIELD_MANAGER, Owned};
-
-/// The result of the latest dry run of a policy.
-pub(super) struct Learnt {
-    /// The manifest that was sent.
-    pub(super) manifest: Value,
-    /// The object that would be stored.
-    pub(super) stored: Value,
-}
 
 impl Executor {
     /// Dry-runs the creation of an entry. Returns the object that the API server would store.

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::is_conflict;
 use super::events::Announcer;
-use super::pace::{Pace, jittered};
+use super::limits::{Pace, jittered};
 use crate::telemetry::BaselineMetrics;
 use crate::view::FIELD_MANAGER;
 

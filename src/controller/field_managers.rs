@@ -3,9 +3,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::Value;
 
-use super::contest::Write;
-use super::events::cut;
 use super::executor::{Executor, Subject};
+use super::write_conflicts::Write;
+use crate::baseline::truncate_note;
 use crate::model::ObjectRef;
 use crate::view::{FIELD_MANAGER, Site};
 
@@ -36,7 +36,7 @@ impl Executor {
         if writes.len() > MAX_OBJECTS {
             parts.push(format!("{} more objects", writes.len() - MAX_OBJECTS));
         }
-        cut(format!("contested: {}", parts.join(", ")))
+        truncate_note(format!("contested: {}", parts.join(", ")))
     }
 
     async fn describe_policy(&self, object: &ObjectRef, site: &Site) -> String {

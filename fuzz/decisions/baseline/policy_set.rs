@@ -1,1 +1,0 @@
-../../../src/baseline/policy_set.rs
