@@ -15,6 +15,7 @@ pub mod engine;
 pub mod manifest;
 pub mod model;
 pub mod pki;
+pub mod preview;
 pub mod rules;
 pub mod server;
 pub mod telemetry;

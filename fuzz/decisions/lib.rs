@@ -21,6 +21,8 @@ pub mod engine;
 pub mod manifest;
 #[path = "../../src/model/mod.rs"]
 pub mod model;
+#[path = "../../src/preview/mod.rs"]
+pub mod preview;
 #[path = "../../src/rules/mod.rs"]
 pub mod rules;
 #[path = "../../src/view/mod.rs"]

@@ -5,12 +5,8 @@
 
 mod answer;
 mod asking;
-mod cuts;
 mod fix;
-mod held;
 mod mutate;
-mod preview;
-mod relabelled;
 mod review;
 mod text;
 mod validate;

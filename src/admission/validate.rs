@@ -8,14 +8,13 @@ use serde::Deserialize;
 use super::answer::{self, Denial, Outcome};
 use super::asking::Asking;
 use super::fix::Manifests;
-use super::preview::preview;
-use super::relabelled::is_told_only;
 use super::review::{Malformed, Refusal, Request};
 use super::{Answer, Decision, Knowledge, Reply, text};
 use crate::budget::{self, Exceeded};
 use crate::dialect::{self, Claim, Manifest, Origin, ReadError, Written};
 use crate::engine::{self, Judgement};
 use crate::model::{Object, ObjectRef};
+use crate::preview::{is_only_previewed, preview};
 use crate::rules::{self, Change, Old};
 use crate::view::{Facts, Need, Site};
 
@@ -271,7 +270,7 @@ fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<
     let asking = Asking::new(knowledge, facts, request);
     let own = match asking.view() {
         Ok(own) => own,
-        Err(_) if is_told_only(site, subject.change()) => return Ok(Judged::nothing()),
+        Err(_) if is_only_previewed(site, subject.change()) => return Ok(Judged::nothing()),
         // Unknown is not treated as absent. The configuration decides the result.
         Err(why) if !(site.denies_unknown && site.denies_unjudged) => {
             return Ok(Judged::warned(&format!("allowed without a check: {why}")));
@@ -285,7 +284,9 @@ fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<
         Vec::new()
     } else {
         // The preview does not affect the decision, so a preview that exceeds the budget is omitted.
-        let lines = budget::attempt(|| preview(knowledge, view, subject.change(), asking.occasion().now));
+        let lines = budget::attempt(|| {
+            preview(&knowledge.configuration, &knowledge.policies, view, subject.change(), asking.occasion().now)
+        });
         lines.unwrap_or_default()
     };
     let needs = asking.into_needs();

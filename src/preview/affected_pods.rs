@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::cuts::isolates;
-use super::preview::{POLICIES, concerning};
+use super::scope::{POLICIES, concerning, isolates};
 use crate::config::Configuration;
 use crate::engine::{self, Judgement};
 use crate::model::{Body, Direction, Endpoint, Labels, Object, ObjectRef, Policy, Workload};

@@ -9,43 +9,47 @@
 
 use jiff::Timestamp;
 
-use super::Knowledge;
-use super::cuts::{cuts, isolates, what_stays_open};
-use super::held::{pods_that_escape, pods_that_it_closes, templates_that_stop};
-use super::relabelled::pods_that_lose_dns;
-use crate::baseline::Layer;
-use crate::model::{Action, Direction, Namespace, Object, Order, Policy, Precedence, Stage, Surroundings as _};
+use super::affected_pods::{pods_that_escape, pods_that_it_closes, templates_that_stop};
+use super::dns_loss::pods_that_lose_dns;
+use super::hatch::what_stays_shut;
+use super::profile_diff::{cuts, what_stays_open};
+use super::scope::isolates;
+use crate::baseline::PolicySet;
+use crate::config::Configuration;
+use crate::model::{Direction, Namespace, Object, Policy};
 use crate::rules::{self, Change};
 use crate::view::{Scene, SetName, Site, View};
 
 /// Maximum number of lines of a preview.
 const LINES: usize = 5;
-/// Maximum number of policies that are evaluated.
-pub(super) const POLICIES: usize = 200;
-/// Maximum number of policies that are named for one reason.
-pub(super) const NAMED_POLICIES: usize = 3;
-
 /// The lines of the preview, the most important first. Empty unless the labels of an existing namespace change, or its
 /// hatch is opened.
-pub(super) fn preview(knowledge: &Knowledge, view: &View, change: Change<'_>, now: Timestamp) -> Vec<String> {
+#[must_use]
+pub fn preview(
+    configuration: &Configuration,
+    policies: &PolicySet,
+    view: &View,
+    change: Change<'_>,
+    now: Timestamp,
+) -> Vec<String> {
     let Change::Write { new, .. } = change else { return Vec::new() };
     // Checked first, because parsing the old object is rarely necessary.
     let Some(after) = new.as_namespace() else { return Vec::new() };
     let Some((old, before)) = change.old().and_then(|old| Some((old, old.as_namespace()?))) else { return Vec::new() };
-    let site = &knowledge.configuration.site;
+    let site = &configuration.site;
     let will_be_open = is_open(site, new, after, now);
     let mut lines = Vec::new();
     if will_be_open && !is_open(site, old, before, now) {
-        lines.extend(what_stays_shut(knowledge, view, new));
+        lines.extend(what_stays_shut(configuration, policies, view, new));
     }
-    let mut asked = knowledge.configuration.asked(Some(&new.id.name), Some(&after.labels));
+    let mut asked = configuration.asked(Some(&new.id.name), Some(&after.labels));
     if asked.any(|asked| asked.definition.is_about(rules::Subject::NamespaceLabels)) {
         lines.extend(pods_that_lose_dns(site, view, old, new));
     }
     let label = site.profile_label();
     let is_known = |profile: &&str| site.profiles.names.iter().any(|known| known == profile);
     let profiles = (before.labels.get(&label), after.labels.get(&label));
-    let due = |labels| knowledge.policies.meant_for(site, &new.id.name, labels);
+    let due = |labels| policies.meant_for(site, &new.id.name, labels);
     match profiles {
         (before, after) if before == after => {}
         // The policies of the old profile stay in the namespace until the controller applies those of another profile.
@@ -61,7 +65,7 @@ pub(super) fn preview(knowledge: &Knowledge, view: &View, change: Change<'_>, no
             // An open hatch allows everything until it is closed.
             let when = if will_be_open { "once the hatch closes, " } else { "" };
             lines.extend(pods_that_escape(view, &new.id.name, other));
-            lines.extend(templates_that_stop(&knowledge.configuration, view, new));
+            lines.extend(templates_that_stop(configuration, view, new));
             match profile.filter(is_known) {
                 None => lines.extend(pods_that_it_closes(view, old, (when, other), &due)),
                 Some(profile) => {
@@ -104,63 +108,11 @@ fn what_opens(profile: &str, before: &[&Policy], after: &[&Policy], around: &Sce
     Some(format!("without profile {profile}, the namespace is no longer isolated for {opened}"))
 }
 
-/// Reports the policies that still deny traffic while the hatch is open. They take precedence over the policies of the
-/// hatch, which are additive and allow everything.
-fn what_stays_shut(knowledge: &Knowledge, view: &View, namespace: &Object) -> Vec<String> {
-    let scene = Scene::with(view, namespace);
-    let hatch = place_of_the_hatch(knowledge);
-    let denies =
-        |policy: &Policy| policy.sides().any(|(_, side)| side.rules.iter().any(|rule| rule.action == Action::Deny));
-    let beats = |policy: &&Policy| match &policy.stage {
-        Stage::Admin => denies(policy),
-        stage @ Stage::Tier(name) => {
-            let tier = scene.tier(name);
-            let is_earlier = stage.position(tier) < Stage::Policies.position(None);
-            is_earlier && (denies(policy) || stage.drops(tier) && policy.sides().any(|(_, side)| side.isolates))
-        }
-        // In Cilium deny rules take precedence over all allow rules. Of two ordered policies the first one decides.
-        Stage::Policies => (policy.order == Order::Additive || policy.order.position() < hatch) && denies(policy),
-        Stage::Baseline => false,
-    };
-    let mut all: Vec<String> =
-        concerning(view, namespace).take(POLICIES).filter(beats).map(|policy| policy.object.to_string()).collect();
-    all.sort_unstable();
-    all.dedup();
-    let more = all.len().saturating_sub(NAMED_POLICIES);
-    let mut lines: Vec<String> = all
-        .into_iter()
-        .take(NAMED_POLICIES)
-        .map(|name| format!("{name} still denies traffic while the hatch is open"))
-        .collect();
-    if more > 0 {
-        lines.push(format!("and {more} more policies still deny traffic"));
-    }
-    lines
-}
-
-/// The order of the hatch among ordered policies. It is the last of its policies, because the hatch opens only by all
-/// of them together.
-fn place_of_the_hatch(knowledge: &Knowledge) -> Precedence {
-    let layers = knowledge.policies.by_layer(&knowledge.configuration.site);
-    let hatch = layers.into_iter().filter(|(layer, _)| *layer == Layer::Hatch);
-    let orders = hatch.flat_map(|(_, template)| template.object.policies()).map(|policy| policy.order.position());
-    orders.max().unwrap_or_else(|| Order::Additive.position())
-}
-
-/// The enforced policies that are known to select pods of the namespace.
-pub(super) fn concerning<'a>(view: &'a View, namespace: &'a Object) -> impl Iterator<Item = &'a Policy> {
-    let scene = Scene::with(view, namespace);
-    let name = &*namespace.id.name;
-    scene.policies(name).filter(move |policy| policy.subject.namespaces.mean(name, &scene) == Some(true))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::baseline::PolicySet;
-    use crate::config::Configuration;
     use crate::dialect::{self, Manifest, Origin};
     use crate::model::{Body, Labels, ObjectRef, Path, Workload};
 
@@ -189,14 +141,13 @@ mod tests {
     }
 
     fn told(view: &View, old: &Object, new: &Object) -> Vec<String> {
-        told_by(Configuration::shipped().unwrap(), view, old, new)
+        told_by(&Configuration::shipped().unwrap(), view, old, new)
     }
 
-    fn told_by(configuration: Configuration, view: &View, old: &Object, new: &Object) -> Vec<String> {
+    fn told_by(configuration: &Configuration, view: &View, old: &Object, new: &Object) -> Vec<String> {
         let policies = PolicySet::shipped(&configuration.site.label_domain).unwrap();
-        let knowledge = Knowledge::new(configuration, View::default(), policies);
         let now = "2026-11-21T12:00:00Z".parse().unwrap();
-        preview(&knowledge, view, Change::Write { new, old: Some(old) }, now)
+        preview(configuration, &policies, view, Change::Write { new, old: Some(old) }, now)
     }
 
     fn read(api_version: &str, kind: &str, text: &str) -> Object {
@@ -252,7 +203,7 @@ mod tests {
         let standard = namespace(&[("profile", "standard")], &[]);
         let told = |set: &str, new: &Object| {
             let text = format!("apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\npolicySet: {set}\n");
-            told_by(Configuration::read(&text).unwrap(), &View::default(), &standard, new)
+            told_by(&Configuration::read(&text).unwrap(), &View::default(), &standard, new)
         };
         assert_eq!(told("kubernetes", &none), Vec::<String>::new());
         assert_eq!(told("kubernetes", &bogus), Vec::<String>::new());

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::held::{named, pods};
+use super::affected_pods::{named, pods};
+use super::scope::labels;
 use crate::model::{
     Decision, Direction, Endpoint, Labels, Object, Policy, Protocol, Question, Selector, Subject, Workload, ask_within,
 };
-use crate::rules::Change;
 use crate::view::{ClusterDns, Running, Scene, Site, View};
 
 /// Maximum number of steps. A step is the evaluation of one policy or rule.
@@ -49,25 +49,6 @@ pub(super) fn pods_that_lose_dns(site: &Site, view: &View, old: &Object, new: &O
     let at_least = if steps == 0 { "at least " } else { "" };
     let pods = if names.len() == 1 { "pod loses" } else { "pods lose" };
     Some(format!("{at_least}{} {pods} DNS by these labels: {}; {}", names.len(), named(&names), stopping?))
-}
-
-/// Returns true if only labels of a namespace change that no rule denies. The effect of such a change is only
-/// previewed.
-pub(super) fn is_told_only(site: &Site, change: Change<'_>) -> bool {
-    let (Some(old), new) = (change.old(), change.object()) else { return false };
-    let (Some(before), Some(after)) = (labels(old), labels(new)) else { return false };
-    // The same condition as in the webhook configuration.
-    let domain = format!("{}/", site.label_domain);
-    let own = |labels: &Labels| labels.iter().filter(|(key, _)| key.contains(&domain)).count();
-    let is_kept = |(key, value): (&str, &str)| !key.contains(&domain) || after.get(key) == Some(value);
-    matches!(change, Change::Write { .. })
-        && before.iter().all(is_kept)
-        && own(before) == own(after)
-        && old.annotations == new.annotations
-}
-
-fn labels(namespace: &Object) -> Option<&Labels> {
-    namespace.as_namespace().map(|namespace| &namespace.labels)
 }
 
 /// Returns true if a pod is a DNS pod of the cluster. Such a pod does not query itself.

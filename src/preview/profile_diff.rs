@@ -1,16 +1,11 @@
 //! The traffic that a change of the profile cuts off, and the traffic that other policies still allow.
 
-use super::preview::{NAMED_POLICIES, POLICIES, concerning};
+use super::scope::{NAMED_POLICIES, POLICIES, concerning};
 use crate::model::{
     Action, Allowance, Direction, NAME_LABEL, Namespaces, Object, Peers, Pods, Policy, Rule, Stage, Standing, Who,
     uncovered,
 };
 use crate::view::{Scene, Site, View};
-
-/// Returns true if one of these policies isolates pods in this direction.
-pub(super) fn isolates(policies: &[&Policy], direction: Direction, around: &Scene<'_>) -> bool {
-    policies.iter().any(|policy| policy.standing == Standing::InForce && policy.isolates(direction, around))
-}
 
 /// The traffic that the old profile allows, and that neither the new profile nor another policy of the namespace
 /// allows. None if the comparison exceeds its limit.
