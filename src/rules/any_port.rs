@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::hosts::is_for_hosts;
-use super::passed_on::{Later, for_whom, verb};
-use super::together::{self, MIN_SHARE, Part};
-use super::well_known::is_of_node;
+use super::shared::combined_rules::{self, MIN_SHARE, Part};
+use super::shared::host_policies::is_for_hosts;
+use super::shared::later_stages::{LaterStages, for_whom, verb};
+use super::shared::well_known::is_of_node;
 use super::{Case, Findings, Rule};
 use crate::budget::charge;
 use crate::model::{
@@ -114,7 +114,7 @@ impl Rule for AnyPort {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         let mut budget = BUDGET;
         for policy in case.policies().iter().filter(|policy| !is_for_hosts(case, policy)) {
-            let later = Later::than(case, policy, &mut budget);
+            let later = LaterStages::after(case, policy, &mut budget);
             for (direction, side) in policy.sides() {
                 for rule in &side.rules {
                     charge(1);
@@ -138,18 +138,18 @@ impl AnyPort {
         findings: &mut Findings,
         policy: &'a Policy,
         direction: Direction,
-        later: &Later<'a>,
+        later: &LaterStages<'a>,
     ) {
         let is_part = |rule: &TrafficRule| self.every_port(&rule.ports).is_none();
-        let Some(parts) = together::parts(case, policy, direction, later, is_part) else { return };
+        let Some(parts) = combined_rules::parts(case, policy, direction, later, is_part) else { return };
         let is_too_much =
-            |parts: &[Part<'_>], protocol| self.all_of(&together::sum(parts, protocol), protocol).is_some();
+            |parts: &[Part<'_>], protocol| self.all_of(&combined_rules::sum(parts, protocol), protocol).is_some();
         if !Protocol::WITH_PORTS.into_iter().any(|protocol| is_too_much(&parts, protocol)) {
             return;
         }
         // Each rule is reported once.
         let mut reported: HashSet<*const TrafficRule> = HashSet::new();
-        for parts in together::by_pods(&parts, case) {
+        for parts in combined_rules::by_pods(&parts, case) {
             for (peer, parts) in by_peer(&parts, case) {
                 let Some((last, what)) = self.completed(&parts) else { continue };
                 let own = || parts.iter().filter(|part| part.is_own).map(|part| std::ptr::from_ref(part.rule));
@@ -158,7 +158,7 @@ impl AnyPort {
                     continue;
                 }
                 let peers = peer.map_or(Peers::Any, |peer| Peers::Only(vec![peer.clone()]));
-                let what = text!("{what}, {}", together::with_whom(&parts, case));
+                let what = text!("{what}, {}", combined_rules::with_whom(&parts, case));
                 self.report(case, findings, direction, last, &peers, &what);
                 reported.extend(own());
             }
@@ -169,9 +169,9 @@ impl AnyPort {
     /// alone already open as many ports.
     fn completed<'a>(&self, parts: &[Part<'a>]) -> Option<(&'a TrafficRule, String)> {
         Protocol::WITH_PORTS.into_iter().find_map(|protocol| {
-            let all = together::sum(parts, protocol);
+            let all = combined_rules::sum(parts, protocol);
             let what = self.all_of(&all, protocol)?;
-            let of_others = together::sum(parts.iter().filter(|part| !part.is_own), protocol);
+            let of_others = combined_rules::sum(parts.iter().filter(|part| !part.is_own), protocol);
             if all.count() - of_others.count() <= MIN_SHARE {
                 return None;
             }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::nearest::{Effort, Nearest};
-use super::profiled::is_to_be_made;
+use super::shared::label_suggestion::{Effort, LabelSuggestion};
+use super::shared::profiles::is_to_be_made;
 use super::{Case, Findings, Rule};
 use crate::budget::charge;
 use crate::model::{
@@ -178,9 +178,9 @@ impl Rule for DanglingSelector {
 /// The objects that a selector does not match, with the closest existing label.
 enum Missed {
     /// No namespace matches.
-    Namespaces(Nearest),
+    Namespaces(LabelSuggestion),
     /// No pod in the selected namespaces matches.
-    Pods(Nearest, Others),
+    Pods(LabelSuggestion, Others),
 }
 
 /// Possible pods in the selected namespaces that no manifest defines.
@@ -326,11 +326,11 @@ impl<'a> Looking<'_, 'a> {
 
     /// The pod label in these namespaces that is closest to the selector. To avoid disclosing labels, only pods in the
     /// namespace of the object count, unless the author may list pods.
-    fn nearest_pod(&mut self, labels: &Selector, places: &[(Box<str>, &NamespaceFacts)]) -> Nearest {
+    fn nearest_pod(&mut self, labels: &Selector, places: &[(Box<str>, &NamespaceFacts)]) -> LabelSuggestion {
         let own = self.case.change.object().namespace();
         let mut nearest = |is_wanted: &dyn Fn(&str) -> bool| {
             let running = places.iter().filter(|(name, _)| is_wanted(name)).flat_map(|(_, facts)| facts.running());
-            Nearest::to(labels, &running.map(|running| &running.workload.labels), &mut self.effort)
+            LabelSuggestion::for_selector(labels, &running.map(|running| &running.workload.labels), &mut self.effort)
         };
         let in_own = nearest(&|name| Some(name) == own);
         if in_own.near().is_some() {
@@ -339,12 +339,12 @@ impl<'a> Looking<'_, 'a> {
         let anywhere = nearest(&|_| true);
         let only = if let [(name, _)] = places { Some(&**name) } else { None };
         let may_know = || self.case.occasion.author.may_list("pods", only);
-        if anywhere.near().is_some() && may_know() { anywhere } else { Nearest::default() }
+        if anywhere.near().is_some() && may_know() { anywhere } else { LabelSuggestion::default() }
     }
 
     /// The namespace label that is closest to a selector without a match. None if namespaces that are not known may
     /// match.
-    fn nearest_namespace(&mut self, selector: &Selector) -> Option<Nearest> {
+    fn nearest_namespace(&mut self, selector: &Selector) -> Option<LabelSuggestion> {
         let view = self.case.view;
         let is_known = |(name, facts): (&Arc<str>, &Arc<NamespaceFacts>)| {
             facts.labels.is_some() && (view.is_whole() || !WELL_KNOWN.contains(&&**name))
@@ -353,14 +353,14 @@ impl<'a> Looking<'_, 'a> {
             return None;
         }
         let known = view.namespaces().filter_map(|(_, facts)| facts.labels.as_ref());
-        let nearest = Nearest::to(selector, &known, &mut self.effort);
+        let nearest = LabelSuggestion::for_selector(selector, &known, &mut self.effort);
         // A namespace name that is close to no known name may belong to another team, whose manifests are not part of
         // this set.
         let is_by_name = selector.values_of(NAME_LABEL).is_some();
         let is_near = nearest.has_key(NAME_LABEL);
         let is_told = view.is_whole() || !is_by_name || is_near;
         let may_know = nearest.near().is_none() || self.case.occasion.author.may_list("namespaces", None);
-        is_told.then_some(if may_know { nearest } else { Nearest::default() })
+        is_told.then_some(if may_know { nearest } else { LabelSuggestion::default() })
     }
 
     /// Returns true if a selector requires a namespace that every cluster has, or a platform namespace: by its name, or

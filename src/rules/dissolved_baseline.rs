@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use super::any_port::AnyPort;
-use super::passed_on::{Later, for_whom, verb};
-use super::profiled::profiled;
-use super::together::{self, MIN_SHARE, Part};
+use super::shared::combined_rules::{self, MIN_SHARE, Part};
+use super::shared::later_stages::{LaterStages, for_whom, verb};
+use super::shared::profiles::profiled;
 use super::{Case, Findings, Rule};
 use crate::budget::charge;
 use crate::model::{
@@ -135,7 +135,7 @@ impl Rule for DissolvedBaseline {
         let mut budget = BUDGET;
         let mut looks = MOST_LOOKS;
         for policy in case.policies().iter().filter(|policy| !comes_too_late(case, policy)) {
-            let later = Later::than(case, policy, &mut budget);
+            let later = LaterStages::after(case, policy, &mut budget);
             let mut wide: Vec<Wide<'_>> =
                 policy.sides().flat_map(|side| self.wide(case, policy, side, &later, &mut budget)).collect();
             for direction in Direction::ALL {
@@ -190,7 +190,7 @@ impl DissolvedBaseline {
         case: &Case<'_>,
         policy: &Policy,
         (direction, side): (Direction, &'a Side),
-        later: &Later<'_>,
+        later: &LaterStages<'_>,
         budget: &mut usize,
     ) -> Vec<Wide<'a>> {
         let mut found = Vec::new();
@@ -239,19 +239,19 @@ impl DissolvedBaseline {
         case: &Case<'a>,
         policy: &'a Policy,
         direction: Direction,
-        later: &Later<'a>,
+        later: &LaterStages<'a>,
     ) -> Option<Wide<'a>> {
         let is_part = |rule: &TrafficRule| is_plain(rule) && (are_anything(&rule.peers) || has_blocks(&rule.peers));
-        let parts = together::parts(case, policy, direction, later, is_part)?;
+        let parts = combined_rules::parts(case, policy, direction, later, is_part)?;
         let parts: Vec<Part<'a>> = parts.into_iter().filter(|part| is_part(part.rule)).collect();
         let stopping: Vec<(usize, &TrafficRule)> = stopping(policy, policy.side(direction)).collect();
-        let may_be_wide = |protocol| together::sum(&parts, protocol).count() > u128::from(self.most);
+        let may_be_wide = |protocol| combined_rules::sum(&parts, protocol).count() > u128::from(self.most);
         let protocols: Vec<Protocol> =
             Protocol::WITH_PORTS.into_iter().filter(|protocol| may_be_wide(*protocol)).collect();
         if protocols.is_empty() {
             return None;
         }
-        together::by_pods(&parts, case).into_iter().find_map(|parts| {
+        combined_rules::by_pods(&parts, case).into_iter().find_map(|parts| {
             protocols.iter().find_map(|protocol| {
                 let open = open_to_anywhere(&parts, *protocol);
                 let before: Vec<Part<'a>> = parts.iter().filter(|part| !part.is_own).copied().collect();
@@ -265,7 +265,7 @@ impl DissolvedBaseline {
                 };
                 let own: Vec<&TrafficRule> = parts.iter().filter(|part| part.is_own).map(|part| part.rule).collect();
                 let rule = own.into_iter().rev().find(|rule| is_asked(rule))?;
-                let ports = text!("{open} {protocol} ports, {}", together::with_whom(&parts, case));
+                let ports = text!("{open} {protocol} ports, {}", combined_rules::with_whom(&parts, case));
                 Some(Wide { direction, rule, ports })
             })
         })

@@ -1,8 +1,7 @@
 //! See [`DnsUdpOnly`].
 
-use super::blame::{Stop, can_stop};
-use super::dns::{server_stopped, stopped};
-use super::dns_blocked::{allow, ways};
+use super::shared::attribution::{Stop, can_stop};
+use super::shared::cluster_dns::{allow_cluster_dns, cluster_dns_entries, server_stopped, stopped};
 use super::{Case, Findings, Rule};
 use crate::model::{Action, Fix, Numbers, Order, Policy, Port, Ports, Protocol, Standing};
 
@@ -85,22 +84,22 @@ impl Rule for DnsUdpOnly {
             let (path, help, fix) = match stop {
                 // In additive policies a deny rule takes precedence over every allow rule.
                 Stop::Rule(rule) if policy.order == Order::Additive => {
-                    let help = text!("exclude TCP to {} from this rule", ways(case));
+                    let help = text!("exclude TCP to {} from this rule", cluster_dns_entries(case));
                     (rule.path.clone(), help, None)
                 }
                 Stop::Rule(rule) => {
-                    let help = text!("allow TCP to {} before this rule", ways(case));
-                    (rule.path.clone(), help, allow(case, &[Protocol::Tcp], &policy.egress))
+                    let help = text!("allow TCP to {} before this rule", cluster_dns_entries(case));
+                    (rule.path.clone(), help, allow_cluster_dns(case, &[Protocol::Tcp], &policy.egress))
                 }
                 Stop::Isolation | Stop::Nothing | Stop::Others => {
-                    let help = text!("also allow TCP to {}", ways(case));
+                    let help = text!("also allow TCP to {}", cluster_dns_entries(case));
                     match udp_entry(case, policy) {
                         Some(port) => {
                             let fix = Fix::RepeatPort { port: port.path.clone(), protocol: Protocol::Tcp };
                             (port.path.clone(), help, Some(fix))
                         }
                         None => {
-                            let fix = allow(case, &[Protocol::Tcp], &policy.egress);
+                            let fix = allow_cluster_dns(case, &[Protocol::Tcp], &policy.egress);
                             (policy.egress.path.clone(), help, fix)
                         }
                     }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 
-use super::dns_blocked::ways;
+use super::shared::cluster_dns::cluster_dns_entries;
 use super::{Case, Findings, Rule};
 use crate::budget::charge;
 use crate::model::{
@@ -315,7 +315,7 @@ impl<'a> Watching<'a> {
         let add =
             "add `rules: {dns: [{matchPattern: \"*\"}]}` to the ports of the rule that allows DNS over UDP and TCP";
         if self.policies.is_empty() && self.has_others {
-            return text!("{add}; the existing DNS rules do not cover UDP to {}", ways(case));
+            return text!("{add}; the existing DNS rules do not cover UDP to {}", cluster_dns_entries(case));
         }
         add.to_owned()
     }

@@ -1,6 +1,6 @@
 //! See [`HardcodedAddress`].
 
-use super::well_known::is_of_node;
+use super::shared::well_known::is_of_node;
 use super::{Case, Findings, Rule};
 use crate::model::Direction;
 

@@ -1,6 +1,6 @@
 //! See [`IsolationDowngrade`].
 
-use super::occasion::{ask_for_bypass, user};
+use super::shared::bypass::{ask_for_bypass, user};
 use super::{Case, Defined, Findings, Rule};
 use crate::model::{Labels, Namespace, Object};
 use crate::view::Site;

@@ -1,6 +1,6 @@
 //! See [`ManagedPolicyChange`].
 
-use super::occasion::ask_for_bypass;
+use super::shared::bypass::ask_for_bypass;
 use super::{Case, Defined, Findings, Rule};
 use crate::model::{Body, Namespace, Object, Path};
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::passed_on::Later;
+use super::shared::later_stages::LaterStages;
 use super::{Case, Findings, Rule};
 use crate::model::{
     Action, AddressSet, BUDGET, Block, Decision, Direction, End, Fix, Names, Peer, Peers, Policy, Protocol, Question,
@@ -95,7 +95,7 @@ impl Rule for MetadataEgress {
             self.addresses.iter().map(|address| (*address, AddressSet::from(*address))).collect();
         let mut budget = BUDGET;
         for policy in case.policies() {
-            let later = Later::than(case, policy, &mut budget);
+            let later = LaterStages::after(case, policy, &mut budget);
             // Evaluated once for all rules, and only if one of them reaches the address.
             let mut denied: HashMap<IpAddr, bool> = HashMap::new();
             for rule in &policy.egress.rules {

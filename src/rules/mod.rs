@@ -1,30 +1,23 @@
 //! The rules, one file each, and their ordered list.
 //!
 //! A rule is a value whose fields are its settings. It checks a [`Case`] and adds its results to [`Findings`]. Rules
-//! use only the model; none of them depends on the syntax of a dialect.
+//! use only the model; none of them depends on the syntax of a dialect. `rule/` says what a rule is, and `shared/` has the helpers
+//! of several rules.
 
 #[macro_use]
-mod definition;
-#[macro_use]
-mod text;
-mod case;
-mod occasion;
+mod rule;
+mod shared;
 
 mod any_port;
 mod baseline_pending;
-mod blame;
 mod dangling_selector;
-mod destination;
 mod dissolved_baseline;
-mod dns;
 mod dns_blocked;
-mod dns_taken;
 mod dns_udp_only;
 mod explicit_default_deny;
 mod fqdn_without_dns;
 mod hardcoded_address;
 mod host_network;
-mod hosts;
 mod implicit_policy_types;
 mod invalid_fqdn;
 mod invalid_profile;
@@ -33,31 +26,26 @@ mod isolation_downgrade;
 mod managed_policy_change;
 mod metadata_egress;
 mod monitoring_blocked;
-mod near_miss;
-mod nearest;
 mod never_enforced;
 mod open_ingress;
-mod passed_on;
 mod platform_flow_missing;
 mod port_without_protocol;
-mod profiled;
 mod redundant_policy;
 mod service_port;
 mod split_peer;
-mod together;
 mod too_complex;
 mod unguarded_hatch;
 mod unknown_field;
 mod unknown_port_name;
 mod unreachable_backend;
 mod untrusted_change;
-mod well_known;
 
-pub use case::{Case, Change, Findings, Old};
-pub use definition::{Defined, Definition, Mode, Rule, SettingsError, Subject};
-pub use dns::assumed_for_dns;
-pub(crate) use occasion::ask_for_bypass;
-pub use occasion::{Anonymous, Author, Named, Occasion};
+pub use rule::{
+    Anonymous, Author, Case, Change, Defined, Definition, Findings, Mode, Named, Occasion, Old, Rule, SettingsError,
+    Subject,
+};
+pub(crate) use shared::bypass::ask_for_bypass;
+pub use shared::cluster_dns::assumed_for_dns;
 pub use too_complex::{TOO_COMPLEX, too_complex};
 pub use unguarded_hatch::opener;
 

@@ -1,8 +1,8 @@
 //! See [`MonitoringBlocked`].
 
-use super::blame::{can_stop, surely_stopped};
-use super::near_miss::{NearMiss, Target, near_miss};
-use super::well_known::WellKnown;
+use super::shared::attribution::{can_stop, surely_stopped};
+use super::shared::near_miss::{NearMiss, Target, near_miss};
+use super::shared::well_known::WellKnown;
 use super::{Case, Findings, Rule};
 use crate::model::{
     Decision, Direction, End, Endpoint, Labels, NAME_LABEL, Names, Namespaces, Path, Pods, Policy, Protocol, Question,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ipnet::IpNet;
 
-use super::passed_on::{Later, verb};
+use super::shared::later_stages::{LaterStages, verb};
 use super::{Case, Findings, Rule};
 use crate::budget::charge;
 use crate::model::{
@@ -96,7 +96,7 @@ impl Rule for OpenIngress {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         let mut budget = BUDGET;
         for policy in case.policies() {
-            let later = Later::than(case, policy, &mut budget);
+            let later = LaterStages::after(case, policy, &mut budget);
             let namespace = policy.object.namespace.as_deref();
             let is_shared =
                 policy.stage != Stage::Policies || namespace.is_some_and(|name| case.site.is_platform(name));

@@ -5,10 +5,9 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use super::blame::{Stop, can_stop, stopped_everywhere};
-use super::dns;
-use super::dns_blocked::ways;
-use super::well_known::{MESH_PROBES, WellKnown};
+use super::shared::attribution::{Stop, can_stop, stopped_everywhere};
+use super::shared::cluster_dns::{self, cluster_dns_entries};
+use super::shared::well_known::{MESH_PROBES, WellKnown};
 use super::{Case, Findings, Rule};
 use crate::model::{
     AddressSet, Direction, End, Endpoint, Entity, Labels, Names, Namespaces, Policy, Protocol, Traffic,
@@ -273,12 +272,12 @@ impl PlatformFlowMissing {
             Flow::Dns => {
                 if can_stop(&policy.egress) {
                     let around = case.supposing().policies_for(&policy.subject);
-                    let stop = dns::stopped_everywhere(case, &around, policy).map(|(stop, _)| stop);
+                    let stop = cluster_dns::stopped_everywhere(case, &around, policy).map(|(stop, _)| stop);
                     missing.extend(stop.map(|stop| Missing {
                         direction: Direction::Egress,
                         stop,
-                        what: text!("the cluster DNS ({})", ways(case)),
-                        allow: text!("UDP and TCP to {}", ways(case)),
+                        what: text!("the cluster DNS ({})", cluster_dns_entries(case)),
+                        allow: text!("UDP and TCP to {}", cluster_dns_entries(case)),
                     }));
                 }
             }

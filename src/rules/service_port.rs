@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::destination::{Destination, Forwarded, Listening, Looks, destinations, selected};
-use super::hosts::is_for_hosts;
+use super::shared::destination::{Destination, Forwarded, Listening, Looks, destinations, selected};
+use super::shared::host_policies::is_for_hosts;
 use super::{Case, Findings, Rule};
 use crate::model::{
     Action, Body, Direction, Names, Numbers, Path, Policy, Port, Ports, Protocol, Rule as TrafficRule, Service,

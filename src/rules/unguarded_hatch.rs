@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::occasion::{ask_for_bypass, user};
+use super::shared::bypass::{ask_for_bypass, user};
 use super::{Case, Defined, Findings, Rule};
 use crate::model::{Object, Path};
 use crate::view::{Hatch, HatchFault, Site};

@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::dns::{Server, servers, stopped};
-use super::dns_blocked::DnsBlocked;
-use super::hosts::is_for_hosts;
-use super::{Case, Findings};
+use super::super::shared::cluster_dns::{Server, servers, stopped};
+use super::super::shared::host_policies::is_for_hosts;
+use super::super::{Case, Findings};
+use super::DnsBlocked;
 use crate::model::{
     Action, Body, Direction, Namespaces, Object, Path, Pods, Policy, Protocol, Question, Stage, Standing, Subject,
     ask_within,
@@ -17,7 +17,7 @@ use crate::view::Scene;
 const STEPS: usize = 1_000_000;
 
 /// Reports pods that other policies isolate, or deny DNS to, and that lose the cluster DNS by this change.
-pub(super) fn check_taken(case: &Case<'_>, findings: &mut Findings) {
+pub(super) fn check_loss(case: &Case<'_>, findings: &mut Findings) {
     let can_take = |new: &Policy| means_dns(case, new, &[Action::Pass]);
     match &case.change.object().body {
         // A new policy can cut off DNS only by a Pass rule that takes precedence over other policies.

@@ -1,17 +1,16 @@
 //! See [`DnsBlocked`].
 
+mod loss;
+
 use serde::Deserialize;
 
-use super::blame::{Stop, assumptions, can_stop};
-use super::dns::{nearest, server_stopped, servers, stopped_everywhere};
-use super::dns_taken::check_taken;
-use super::hosts::is_for_hosts;
-use super::near_miss::NearMiss;
+use self::loss::check_loss;
+use super::shared::attribution::{Stop, assumptions, can_stop};
+use super::shared::cluster_dns::{allow_cluster_dns, cluster_dns_entries, nearest, server_stopped, stopped_everywhere};
+use super::shared::host_policies::is_for_hosts;
+use super::shared::near_miss::NearMiss;
 use super::{Case, Findings, Rule};
-use crate::model::{
-    Action, Direction, Fix, NAME_LABEL, Namespaces, Numbers, Order, Path, Peer, Pods, Policy, Port, Protocol, Selector,
-    Side, Standing, Who,
-};
+use crate::model::{Action, Direction, Namespaces, Order, Policy, Protocol, Selector, Standing};
 use crate::view::ClusterDns;
 
 rule! {
@@ -170,7 +169,7 @@ impl Rule for DnsBlocked {
             let Some((stop, mut assumed)) = stopped.filter(|_| !is_for_hosts(case, policy)) else { continue };
             // In additive policies a deny rule takes precedence over every allow rule.
             let is_final = policy.order == Order::Additive;
-            let allowing = || allow(case, &[Protocol::Udp, Protocol::Tcp], &policy.egress);
+            let allowing = || allow_cluster_dns(case, &[Protocol::Udp, Protocol::Tcp], &policy.egress);
             let (path, message, closest, help, fix) = match stop {
                 Stop::Rule(rule) => (
                     rule.path.clone(),
@@ -182,9 +181,9 @@ impl Rule for DnsBlocked {
                     ),
                     None,
                     if is_final {
-                        text!("exclude UDP and TCP to {} from this rule", ways(case))
+                        text!("exclude UDP and TCP to {} from this rule", cluster_dns_entries(case))
                     } else {
-                        text!("allow UDP and TCP to {} before this rule", ways(case))
+                        text!("allow UDP and TCP to {} before this rule", cluster_dns_entries(case))
                     },
                     if is_final { None } else { allowing() },
                 ),
@@ -226,7 +225,7 @@ impl Rule for DnsBlocked {
                         None => {
                             let help = text!(
                                 "allow UDP and TCP to {}, in this policy or in another policy for the same pods",
-                                ways(case)
+                                cluster_dns_entries(case)
                             );
                             (path, message, None, help, allowing())
                         }
@@ -237,7 +236,7 @@ impl Rule for DnsBlocked {
             findings.add_with_closest::<Self>(case, path, message, closest, help + &assumptions(&assumed), fix);
         }
         if self.scope == Scope::Union {
-            check_taken(case, findings);
+            check_loss(case, findings);
         }
         if self.servers {
             check_servers(case, findings);
@@ -302,42 +301,4 @@ fn are_servers(case: &Case<'_>, policy: &Policy) -> bool {
             && matches!(&policy.subject.namespaces, Namespaces::Own(_))
             && Selector::of(labels).covers(&policy.subject.selector())
     })
-}
-
-/// The `clusterDNS` entries in words, for a help text.
-pub(super) fn ways(case: &Case<'_>) -> String {
-    let way = |dns: &ClusterDns| dns.on_port(port(case, dns, Protocol::Udp));
-    let ways: Vec<String> = case.site.cluster_dns.iter().map(way).collect();
-    ways.join(" or ")
-}
-
-/// The port of a `clusterDNS` entry.
-fn port(case: &Case<'_>, dns: &ClusterDns, protocol: Protocol) -> u16 {
-    servers(case.view, dns).first().map_or(dns.port(), |server| server.port_over(protocol))
-}
-
-/// A fix that allows the first `clusterDNS` entry.
-pub(super) fn allow(case: &Case<'_>, protocols: &[Protocol], side: &Side) -> Option<Fix> {
-    let dns = case.site.cluster_dns.first()?;
-    let peer = |who| Peer::new(Path::root(), who);
-    let peers = match dns.pods() {
-        Some((namespace, labels)) => vec![peer(Who::Pods(Pods {
-            namespaces: Namespaces::Matching(Selector::equals(NAME_LABEL, namespace)),
-            labels: Some(Selector::of(labels)),
-        }))],
-        None => dns
-            .addresses()
-            .iter()
-            .map(|address| peer(Who::Addresses(crate::model::Block::whole((*address).into()))))
-            .collect(),
-    };
-    let ports = protocols
-        .iter()
-        .map(|protocol| {
-            let port = port(case, dns, *protocol);
-            Port { path: Path::root(), protocol: Some(*protocol), numbers: Numbers::Range(port, port) }
-        })
-        .collect();
-    let has_rules = side.written.is_some_and(|rules| rules > 0);
-    Some(Fix::Allow { rules: side.path.clone(), has_rules, direction: Direction::Egress, peers, ports })
 }

@@ -4,8 +4,6 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::Case;
-
 /// The author and the time of a change.
 #[derive(Clone, Copy, Debug)]
 pub struct Occasion<'a> {
@@ -96,14 +94,4 @@ impl Author for Named<'_> {
             Err(format!("`bypass` lists neither {} nor one of their groups", self.username))
         }
     }
-}
-
-/// The user who makes the change, in words.
-pub(super) fn user(case: &Case<'_>) -> String {
-    case.occasion.author.username().map_or_else(|| "this user".to_owned(), |username| text!("user {username}"))
-}
-
-/// The help for a change that requires the permission to bypass a rule.
-pub(crate) fn ask_for_bypass(rule: &str) -> String {
-    format!("ask a user with verb `bypass` on `rules.portcullis.dev`, resource name `{rule}`, to make this change")
 }

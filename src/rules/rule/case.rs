@@ -1,14 +1,9 @@
-//! The input of a rule and its findings.
+//! The input of a rule.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-
-use crate::budget;
-use crate::model::{
-    Body, Direction, FaultKind, Finding, Fix, Namespace, Object, Path, Policy, Rule as TrafficRule, Workload,
-};
+use crate::model::{Body, Direction, Namespace, Object, Policy, Rule as TrafficRule, Workload};
 use crate::view::{Scene, Site, View};
 
-use super::{Defined, Occasion};
+use super::author::Occasion;
 
 /// One change of one object, with the known state of the cluster.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +84,7 @@ impl<'a> Case<'a> {
     }
 
     /// Maximum number of other affected policies that are reported for one change.
-    pub(super) const MOST_OTHERS: usize = 20;
+    pub(crate) const MOST_OTHERS: usize = 20;
 
     /// Returns true if the object is created.
     #[must_use]
@@ -116,7 +111,7 @@ impl<'a> Case<'a> {
 
     /// The policies of other objects that may apply to the same pods, in their new state, ordered by name. A
     /// cluster-scoped object may apply to pods of any namespace.
-    pub(super) fn others(&self, are_wanted: impl Fn(&Policy) -> bool) -> Vec<&'a Policy> {
+    pub(crate) fn others(&self, are_wanted: impl Fn(&Policy) -> bool) -> Vec<&'a Policy> {
         let object = self.change.object();
         let is_other = |policy: &&Policy| !policy.object.is_same_object(&object.id) && are_wanted(policy);
         let mut others: Vec<&Policy> = match object.namespace() {
@@ -183,81 +178,5 @@ impl<'a> Case<'a> {
             Some(old) => Scene::with(self.view, old),
             None => Scene::without(self.view, self.change.object()),
         }
-    }
-}
-
-/// Maximum number of findings of one rule in one object that are kept. All of them are counted.
-pub(super) const MAX_FINDINGS: usize = 1000;
-
-/// The findings of one rule, in the order of discovery.
-#[derive(Debug, Default)]
-pub struct Findings {
-    kept: Vec<Finding>,
-    left_out: usize,
-    /// A hash of the messages beyond the maximum. The ratchet compares it to tell whether these findings changed.
-    digest: DefaultHasher,
-}
-
-impl Findings {
-    /// Adds a finding of rule `R` about the object of the case.
-    pub(super) fn add<R: Defined>(
-        &mut self,
-        case: &Case<'_>,
-        path: Path,
-        message: String,
-        help: String,
-        fix: Option<Fix>,
-    ) {
-        self.add_with_closest::<R>(case, path, message, None, help, fix);
-    }
-
-    /// Adds a finding with its near miss.
-    pub(super) fn add_with_closest<R: Defined>(
-        &mut self,
-        case: &Case<'_>,
-        path: Path,
-        message: String,
-        closest: Option<String>,
-        help: String,
-        fix: Option<Fix>,
-    ) {
-        if self.kept.len() >= MAX_FINDINGS {
-            self.left_out += 1;
-            message.hash(&mut self.digest);
-            return;
-        }
-        let closest_len = closest.as_ref().map_or(0, String::len);
-        budget::hold(size_of::<Finding>() + message.len() + closest_len + help.len());
-        let object = case.change.object().id.clone();
-        self.kept.push(Finding { rule: R::NAME, object, path, message, closest, help, fix });
-    }
-
-    /// Adds the faults that the dialect found in the object, as findings of rule `R`.
-    pub(super) fn add_faults<R: Defined>(&mut self, case: &Case<'_>, kinds: &[FaultKind]) {
-        let faults = case.written().map(|object| object.faults.as_slice()).unwrap_or_default();
-        for fault in faults.iter().filter(|fault| kinds.contains(&fault.kind)) {
-            budget::charge(1);
-            self.add::<R>(case, fault.path.clone(), fault.problem.clone(), fault.help.clone(), None);
-        }
-    }
-
-    /// The findings. One additional finding stands for those beyond the maximum.
-    #[must_use]
-    pub fn into_vec(self) -> Vec<Finding> {
-        let Self { mut kept, left_out, digest } = self;
-        if left_out > 0
-            && let Some(last) = kept.last().cloned()
-        {
-            let message = text!("{left_out} more findings of this rule in this object ({:016x})", digest.finish());
-            // Placed at the path of the last finding, so that it is reported after the individual findings.
-            kept.push(Finding {
-                message,
-                closest: None,
-                help: "split the object into smaller ones".to_owned(),
-                fix: None,
-                ..last
-            });
-        }
-        kept
     }
 }

@@ -4,7 +4,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Case, Findings};
+use super::case::Case;
+use super::findings::Findings;
 
 /// A rule with its settings.
 pub trait Rule: Send + Sync {
@@ -97,7 +98,7 @@ pub struct Definition {
 
 impl Definition {
     /// Creates the entry of a rule.
-    pub(super) const fn of<R: Defined>() -> Self {
+    pub(crate) const fn of<R: Defined>() -> Self {
         Self {
             name: R::NAME,
             mode: R::MODE,
@@ -177,7 +178,7 @@ macro_rules! rule {
         #[derive(Debug, serde::Deserialize)]
         #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
         $(#[$attribute])*
-        pub(super) struct $rule { $($(#[$about])* $setting: $type),* }
+        pub(crate) struct $rule { $($(#[$about])* $setting: $type),* }
 
         impl $crate::rules::Defined for $rule {
             const NAME: &'static str = $name;

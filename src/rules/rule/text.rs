@@ -33,7 +33,7 @@ impl fmt::Write for Bounded {
 }
 
 /// Writes a text of at most [`MAX_LENGTH`] bytes, with a note about the omitted rest.
-pub(super) fn text(arguments: fmt::Arguments<'_>) -> String {
+pub(crate) fn text(arguments: fmt::Arguments<'_>) -> String {
     let mut text = Bounded::default();
     // Writing to a String does not fail, and an error of a Display impl does not matter here.
     let _ = text.write_fmt(arguments);
@@ -46,7 +46,7 @@ pub(super) fn text(arguments: fmt::Arguments<'_>) -> String {
 
 /// `format!` with a maximum length.
 macro_rules! text {
-    ($($argument:tt)*) => { $crate::rules::text::text(format_args!($($argument)*)) };
+    ($($argument:tt)*) => { $crate::rules::rule::text::text(format_args!($($argument)*)) };
 }
 
 #[cfg(test)]

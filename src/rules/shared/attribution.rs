@@ -5,7 +5,7 @@ use crate::view::Scene;
 
 /// The cause that blocks a connection of some of the pods that a policy selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop<'a> {
+pub(crate) enum Stop<'a> {
     /// The connection passes.
     Nothing,
     /// Other policies block it. That is the decision of their authors, so this policy is not reported.
@@ -18,19 +18,19 @@ pub(super) enum Stop<'a> {
 
 impl Stop<'_> {
     /// Returns true if the policy itself blocks the connection.
-    pub(super) fn is_own(self) -> bool {
+    pub(crate) fn is_own(self) -> bool {
         matches!(self, Self::Isolation | Self::Rule(_))
     }
 }
 
 /// Returns true if this side of a policy isolates or denies.
-pub(super) fn can_stop(side: &Side) -> bool {
+pub(crate) fn can_stop(side: &Side) -> bool {
     side.isolates || side.rules.iter().any(|rule| rule.action == Action::Deny)
 }
 
 /// Finds the cause that blocks a connection of some of the pods that a policy selects, with these policies added up.
 /// Also returns the rules that were ignored because it is unknown whether they apply.
-pub(super) fn stopped_by<'a>(
+pub(crate) fn stopped_by<'a>(
     scene: Scene<'a>,
     around: &[&'a Policy],
     policy: &'a Policy,
@@ -53,7 +53,7 @@ pub(super) fn stopped_by<'a>(
 
 /// Finds the part of a policy that blocks some of its pods from all of these connections, and the assumptions of that
 /// answer. None if one of the connections passes, or if only other policies block them.
-pub(super) fn stopped_everywhere<'a>(
+pub(crate) fn stopped_everywhere<'a>(
     scene: Scene<'a>,
     around: &[&'a Policy],
     policy: &'a Policy,
@@ -72,7 +72,7 @@ pub(super) fn stopped_everywhere<'a>(
 }
 
 /// Finds the decision that blocks a connection of one pod. None if it passes, or if it is unknown whether a rule lets it pass.
-pub(super) fn surely_stopped<'a>(
+pub(crate) fn surely_stopped<'a>(
     scene: Scene<'a>,
     policies: impl IntoIterator<Item = &'a Policy>,
     question: &Question<'a>,
@@ -91,7 +91,7 @@ pub(super) fn surely_stopped<'a>(
 const MOST_NAMED: usize = 3;
 
 /// The ignored policies, as a suffix for a help text. Empty if there are none.
-pub(super) fn assumptions(assumed: &[Assumption<'_>]) -> String {
+pub(crate) fn assumptions(assumed: &[Assumption<'_>]) -> String {
     // One policy may have thousands of ignored rules, so each policy is named once.
     let mut policies: Vec<&Policy> = Vec::new();
     for Assumption { policy, .. } in assumed {

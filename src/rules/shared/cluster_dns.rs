@@ -2,14 +2,15 @@
 
 use std::sync::LazyLock;
 
-use super::Case;
-use super::blame::{Stop, stopped_by};
+use super::attribution::{Stop, stopped_by};
 use super::near_miss::{NearMiss, Target, near_miss};
 use crate::budget::charge;
 use crate::model::{
-    Action, Assumption, ContainerPort, Decision, Direction, End, Endpoint, Labels, Object, Policy, Protocol, Question,
-    Rule as TrafficRule, Selector, Subject, Traffic, ask,
+    Action, Assumption, Block, ContainerPort, Decision, Direction, End, Endpoint, Fix, Labels, NAME_LABEL, Namespaces,
+    Numbers, Object, Path, Peer, Pods, Policy, Port, Protocol, Question, Rule as TrafficRule, Selector, Side, Subject,
+    Traffic, Who, ask,
 };
+use crate::rules::rule::Case;
 use crate::view::{ClusterDns, NamespaceFacts, Running, Scene, Site, View};
 
 /// Maximum number of DNS pods that are compared in one decision.
@@ -17,27 +18,27 @@ const MAX_SERVERS: usize = 4;
 
 /// One endpoint of a `clusterDNS` entry, with its ports.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Server<'a> {
-    pub(super) end: End<'a>,
+pub(crate) struct Server<'a> {
+    pub(crate) end: End<'a>,
     /// The UDP port that policies see.
-    pub(super) port: u16,
+    pub(crate) port: u16,
     port_over_tcp: u16,
     dns: &'a ClusterDns,
 }
 
 impl<'a> Server<'a> {
     /// The DNS traffic to the endpoint.
-    pub(super) fn traffic(&self, protocol: Protocol) -> Traffic<'a> {
+    pub(crate) fn traffic(&self, protocol: Protocol) -> Traffic<'a> {
         self.dns.traffic_to(self.port_over(protocol), protocol)
     }
 
     /// Describes the endpoint with its port.
-    pub(super) fn words(&self, protocol: Protocol) -> String {
+    pub(crate) fn words(&self, protocol: Protocol) -> String {
         self.dns.on_port(self.port_over(protocol))
     }
 
     /// The port over a protocol, as policies see it.
-    pub(super) fn port_over(&self, protocol: Protocol) -> u16 {
+    pub(crate) fn port_over(&self, protocol: Protocol) -> u16 {
         if protocol == Protocol::Tcp { self.port_over_tcp } else { self.port }
     }
 }
@@ -47,7 +48,7 @@ impl<'a> Server<'a> {
 ///
 /// Known pods replace the configuration: all of their labels count, their addresses, and the port on which they listen.
 /// If both pods and the templates that create them are known, the pods count.
-pub(super) fn servers<'a>(view: &'a View, dns: &'a ClusterDns) -> Vec<Server<'a>> {
+pub(crate) fn servers<'a>(view: &'a View, dns: &'a ClusterDns) -> Vec<Server<'a>> {
     let (end, port) = (dns.end(), dns.port());
     let configured = Server { end, port, port_over_tcp: port, dns };
     let (Some((namespace, labels)), End::Pod(named)) = (dns.pods(), end) else { return vec![configured] };
@@ -86,7 +87,7 @@ fn listens_on(ports: &[ContainerPort], dns: &ClusterDns, protocol: Protocol) -> 
 
 /// Finds the cause that blocks some of the pods of a policy from one `clusterDNS` entry, and the assumptions of the
 /// answer.
-pub(super) fn stopped<'a>(
+pub(crate) fn stopped<'a>(
     view: &'a View,
     scene: Scene<'a>,
     around: &[&'a Policy],
@@ -108,7 +109,7 @@ pub(super) fn stopped<'a>(
 
 /// Finds the part of a policy that blocks some of its pods from every `clusterDNS` entry, and the assumptions of the
 /// answer. None if one entry is reachable, or if only other policies block them.
-pub(super) fn stopped_everywhere<'a>(
+pub(crate) fn stopped_everywhere<'a>(
     case: &Case<'a>,
     around: &[&'a Policy],
     policy: &'a Policy,
@@ -126,7 +127,7 @@ pub(super) fn stopped_everywhere<'a>(
 
 /// Finds a DNS pod that the policy selects and blocks for pods of other namespaces, with the part of the policy that
 /// does so.
-pub(super) fn server_stopped<'a>(
+pub(crate) fn server_stopped<'a>(
     case: &Case<'a>,
     policy: &'a Policy,
     protocol: Protocol,
@@ -181,7 +182,7 @@ pub fn assumed_for_dns(object: &Object, site: &Site) -> Option<String> {
 }
 
 /// The rule that comes closest to allowing DNS for the pods of a policy.
-pub(super) fn nearest<'a>(case: &Case<'a>, around: &[&'a Policy], policy: &Policy) -> Option<NearMiss<'a>> {
+pub(crate) fn nearest<'a>(case: &Case<'a>, around: &[&'a Policy], policy: &Policy) -> Option<NearMiss<'a>> {
     let nothing = Labels::default();
     let near = |dns: &'a ClusterDns| {
         let (namespace, labels) = dns.pods().unwrap_or(("kube-system", &nothing));
@@ -205,4 +206,38 @@ pub(super) fn nearest<'a>(case: &Case<'a>, around: &[&'a Policy], policy: &Polic
         near_miss(case, around, &policy.subject, Direction::Egress, &target)
     };
     case.site.cluster_dns.iter().filter_map(near).min_by_key(NearMiss::rank)
+}
+
+/// The `clusterDNS` entries in words, for a help text.
+pub(crate) fn cluster_dns_entries(case: &Case<'_>) -> String {
+    let way = |dns: &ClusterDns| dns.on_port(port(case, dns, Protocol::Udp));
+    let ways: Vec<String> = case.site.cluster_dns.iter().map(way).collect();
+    ways.join(" or ")
+}
+
+/// The port of a `clusterDNS` entry.
+fn port(case: &Case<'_>, dns: &ClusterDns, protocol: Protocol) -> u16 {
+    servers(case.view, dns).first().map_or(dns.port(), |server| server.port_over(protocol))
+}
+
+/// A fix that allows the first `clusterDNS` entry.
+pub(crate) fn allow_cluster_dns(case: &Case<'_>, protocols: &[Protocol], side: &Side) -> Option<Fix> {
+    let dns = case.site.cluster_dns.first()?;
+    let peer = |who| Peer::new(Path::root(), who);
+    let peers = match dns.pods() {
+        Some((namespace, labels)) => vec![peer(Who::Pods(Pods {
+            namespaces: Namespaces::Matching(Selector::equals(NAME_LABEL, namespace)),
+            labels: Some(Selector::of(labels)),
+        }))],
+        None => dns.addresses().iter().map(|address| peer(Who::Addresses(Block::whole((*address).into())))).collect(),
+    };
+    let ports = protocols
+        .iter()
+        .map(|protocol| {
+            let port = port(case, dns, *protocol);
+            Port { path: Path::root(), protocol: Some(*protocol), numbers: Numbers::Range(port, port) }
+        })
+        .collect();
+    let has_rules = side.written.is_some_and(|rules| rules > 0);
+    Some(Fix::Allow { rules: side.path.clone(), has_rules, direction: Direction::Egress, peers, ports })
 }

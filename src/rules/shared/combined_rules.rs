@@ -2,26 +2,26 @@
 
 use std::collections::HashMap;
 
-use super::Case;
-use super::passed_on::Later;
+use super::later_stages::LaterStages;
 use crate::budget::charge;
 use crate::model::{Action, Direction, Policy, Protocol, Ranges, Rule as TrafficRule, Stage};
+use crate::rules::rule::Case;
 
 /// Number of ports that an object may add to the ports of other policies before the sum is reported for it.
-pub(super) const MIN_SHARE: u128 = 16;
+pub(crate) const MIN_SHARE: u128 = 16;
 
 /// An allow rule with its policy.
 #[derive(Clone, Copy)]
-pub(super) struct Part<'a> {
-    pub(super) policy: &'a Policy,
-    pub(super) rule: &'a TrafficRule,
+pub(crate) struct Part<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) rule: &'a TrafficRule,
     /// True if the rule belongs to the policy under review.
-    pub(super) is_own: bool,
+    pub(crate) is_own: bool,
 }
 
 impl<'a> Part<'a> {
     /// Returns true if it is proved that this rule applies to all pods of the other rule.
-    pub(super) fn is_for_those_of(&self, other: &Part<'_>, case: &Case<'_>) -> bool {
+    pub(crate) fn is_for_those_of(&self, other: &Part<'_>, case: &Case<'_>) -> bool {
         charge(1);
         (self.rule.only.is_none() || self.rule.only == other.rule.only)
             && (self.rule.within.is_none() || self.rule.within == other.rule.within)
@@ -30,12 +30,12 @@ impl<'a> Part<'a> {
     }
 
     /// The ports of a protocol that the rule is known to allow.
-    pub(super) fn ports(&self, protocol: Protocol) -> Ranges<u16> {
+    pub(crate) fn ports(&self, protocol: Protocol) -> Ranges<u16> {
         self.rule.ports.known_numbers(protocol)
     }
 
     /// The policy, if it belongs to another object than the one under review.
-    pub(super) fn other_object(&self, case: &Case<'_>) -> Option<&'a Policy> {
+    pub(crate) fn other_object(&self, case: &Case<'_>) -> Option<&'a Policy> {
         (!self.policy.object.is_same_object(&case.change.object().id)).then_some(self.policy)
     }
 }
@@ -44,11 +44,11 @@ impl<'a> Part<'a> {
 /// earlier policies in its object, then its own.
 ///
 /// None if its own rules open so few ports that a sum is not reported for it.
-pub(super) fn parts<'a>(
+pub(crate) fn parts<'a>(
     case: &Case<'a>,
     policy: &'a Policy,
     direction: Direction,
-    later: &Later<'a>,
+    later: &LaterStages<'a>,
     is_wanted: impl Fn(&TrafficRule) -> bool,
 ) -> Option<Vec<Part<'a>>> {
     let is_wanted = |rule: &&TrafficRule| {
@@ -90,12 +90,12 @@ fn spans(rule: &TrafficRule, protocol: Protocol) -> Vec<(u16, u16)> {
 }
 
 /// The ports of a protocol that at least one of these rules allows.
-pub(super) fn sum<'a>(parts: impl IntoIterator<Item = &'a Part<'a>>, protocol: Protocol) -> Ranges<u16> {
+pub(crate) fn sum<'a>(parts: impl IntoIterator<Item = &'a Part<'a>>, protocol: Protocol) -> Ranges<u16> {
     parts.into_iter().flat_map(|part| spans(part.rule, protocol)).collect()
 }
 
 /// Groups the rules by the pods that they apply to: for each distinct set of pods, all rules that apply to all of them.
-pub(super) fn by_pods<'a>(parts: &[Part<'a>], case: &Case<'_>) -> Vec<Vec<Part<'a>>> {
+pub(crate) fn by_pods<'a>(parts: &[Part<'a>], case: &Case<'_>) -> Vec<Vec<Part<'a>>> {
     let mut kinds: HashMap<_, (Part<'a>, Vec<Part<'a>>)> = HashMap::new();
     let mut order = Vec::new();
     for part in parts {
@@ -122,7 +122,7 @@ pub(super) fn by_pods<'a>(parts: &[Part<'a>], case: &Case<'_>) -> Vec<Vec<Part<'
 }
 
 /// The other objects that contribute to a sum, as the end of a message.
-pub(super) fn with_whom(parts: &[Part<'_>], case: &Case<'_>) -> String {
+pub(crate) fn with_whom(parts: &[Part<'_>], case: &Case<'_>) -> String {
     const MAX_NAMES: usize = 3;
     let mut names: Vec<&Policy> = Vec::new();
     for other in parts.iter().filter_map(|part| part.other_object(case)) {

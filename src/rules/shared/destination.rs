@@ -2,36 +2,36 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Case;
 use crate::budget::charge;
 use crate::model::{
     Direction, Endpoint, NAME_LABEL, Namespaces, Pods, Policy, Protocol, Rule as TrafficRule, Service, Who, Workload,
 };
+use crate::rules::rule::Case;
 use crate::view::{NamespaceFacts, Running};
 
 /// Maximum number of pods, Services and rules that one rule compares in one decision.
 const MAX_LOOKS: usize = 10_000;
 
 /// The pods at the destination of a rule that are known, in one namespace.
-pub(super) struct Destination<'a> {
-    pub(super) namespace: &'a str,
-    pub(super) facts: &'a NamespaceFacts,
+pub(crate) struct Destination<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) facts: &'a NamespaceFacts,
     /// Those that the rule is sure to be for.
-    pub(super) matched: Vec<&'a Running>,
+    pub(crate) matched: Vec<&'a Running>,
     /// Those that it may be for.
     possible: Vec<&'a Running>,
 }
 
 /// A port of a Service that forwards to another port of the pods.
 #[derive(Clone, Copy)]
-pub(super) struct Forwarded<'a> {
-    pub(super) service: &'a str,
-    pub(super) target: u16,
+pub(crate) struct Forwarded<'a> {
+    pub(crate) service: &'a str,
+    pub(crate) target: u16,
 }
 
 /// The ports at a destination.
 #[derive(Default)]
-pub(super) struct Listening<'a> {
+pub(crate) struct Listening<'a> {
     /// The ports of Services that forward to another one.
     forwarded: HashMap<(Protocol, u16), Forwarded<'a>>,
     /// Ports on which a pod may listen: a container lists it, or a Service forwards to it.
@@ -42,7 +42,7 @@ pub(super) struct Listening<'a> {
 
 impl<'a> Listening<'a> {
     /// Returns where a Service forwards a port to, if it is known that no pod listens on the port itself.
-    pub(super) fn forwarded(&self, protocol: Protocol, port: u16) -> Option<Forwarded<'a>> {
+    pub(crate) fn forwarded(&self, protocol: Protocol, port: u16) -> Option<Forwarded<'a>> {
         let is_open = self.is_unclear || self.open.contains(&(protocol, port));
         self.forwarded.get(&(protocol, port)).copied().filter(|_| !is_open)
     }
@@ -50,18 +50,18 @@ impl<'a> Listening<'a> {
 
 impl<'a> Destination<'a> {
     /// Returns true if every pod that the rule may be for is one that it is sure to be for.
-    pub(super) fn is_certain(&self) -> bool {
+    pub(crate) fn is_certain(&self) -> bool {
         self.possible.is_empty() && !self.facts.has_operator_pods
     }
 
     /// The Services of the namespace that select a workload.
-    pub(super) fn services_of(&self, workload: &'a Workload) -> impl Iterator<Item = (&'a str, &'a Service)> {
+    pub(crate) fn services_of(&self, workload: &'a Workload) -> impl Iterator<Item = (&'a str, &'a Service)> {
         let services = self.facts.services.iter().map(|(name, service)| (&**name, &**service));
         services.filter(move |(_, service)| service.selects(workload))
     }
 
     /// Collects the ports on which the pods listen. None if there are too many to look at.
-    pub(super) fn listening(&self, looks: &mut Looks) -> Option<Listening<'a>> {
+    pub(crate) fn listening(&self, looks: &mut Looks) -> Option<Listening<'a>> {
         let mut listening = Listening::default();
         for running in self.matched.iter().chain(&self.possible) {
             let workload = &*running.workload;
@@ -90,7 +90,7 @@ impl<'a> Destination<'a> {
 }
 
 /// What one rule may still look at in one decision.
-pub(super) struct Looks(usize);
+pub(crate) struct Looks(usize);
 
 impl Default for Looks {
     fn default() -> Self {
@@ -100,7 +100,7 @@ impl Default for Looks {
 
 impl Looks {
     /// Takes this many. None if fewer are left; then none are left.
-    pub(super) fn take(&mut self, count: usize) -> Option<()> {
+    pub(crate) fn take(&mut self, count: usize) -> Option<()> {
         charge(count);
         let left = self.0.checked_sub(count);
         self.0 = left.unwrap_or_default();
@@ -109,7 +109,7 @@ impl Looks {
 }
 
 /// The pods that are the destination of a rule's traffic, with the place where they are selected and, for egress, the peer.
-pub(super) fn selected<'a>(
+pub(crate) fn selected<'a>(
     policy: &'a Policy,
     direction: Direction,
     rule: &'a TrafficRule,
@@ -128,7 +128,7 @@ pub(super) fn selected<'a>(
 ///
 /// A selector of namespaces by other labels than their name counts only in a cluster, where all namespaces are known. The pods of
 /// a namespace whose Services the author may not list do not count, since a message about them would tell of them.
-pub(super) fn destinations<'a>(case: &Case<'a>, pods: &Pods, looks: &mut Looks) -> Option<Vec<Destination<'a>>> {
+pub(crate) fn destinations<'a>(case: &Case<'a>, pods: &Pods, looks: &mut Looks) -> Option<Vec<Destination<'a>>> {
     let view = case.view;
     let own = case.change.object().namespace();
     let mut found = Vec::new();

@@ -1,8 +1,8 @@
 //! Policies for hosts.
 
-use super::Case;
 use crate::budget::charge;
 use crate::model::{BUDGET, Endpoint, Fact, Labels, Namespaces, Operator, Owner, Policy, Selector};
+use crate::rules::rule::Case;
 
 /// Maximum number of pods that one policy is compared with.
 const MOST_LOOKS: usize = 10_000;
@@ -25,7 +25,7 @@ const MARKS: [&str; 6] = [
 /// - it requires a label that marks hosts, and no pod of the cluster can match.
 ///
 /// Offline the last case does not apply, because a few manifests do not show all pods.
-pub(super) fn is_for_hosts(case: &Case<'_>, policy: &Policy) -> bool {
+pub(crate) fn is_for_hosts(case: &Case<'_>, policy: &Policy) -> bool {
     let subject = &policy.subject;
     let Namespaces::Matching(namespaces) = &subject.namespaces else { return false };
     if !policy.selects_others {

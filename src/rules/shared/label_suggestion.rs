@@ -8,21 +8,21 @@ use crate::model::{Fact, Labels, Operator, Owner, Selector};
 
 /// The closest existing label, if one is close enough, with the requested label.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Nearest(Option<Near>);
+pub(crate) struct LabelSuggestion(Option<SimilarLabel>);
 
 /// A requested label that does not exist, and a similar one that does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Near {
+pub(crate) struct SimilarLabel {
     /// The requested label, as `key=value`.
-    pub(super) asked: String,
+    pub(crate) asked: String,
     /// The existing label, in the same form.
-    pub(super) there: String,
+    pub(crate) there: String,
 }
 
 /// The remaining budget for label comparison in one decision. One comparison of two labels costs one step, plus one
 /// step for every two characters.
 #[derive(Clone, Debug)]
-pub(super) struct Effort(usize);
+pub(crate) struct Effort(usize);
 
 impl Default for Effort {
     fn default() -> Self {
@@ -49,10 +49,10 @@ const LONGEST: usize = 63;
 
 type Label<'a> = (&'a str, &'a str);
 
-impl Nearest {
+impl LabelSuggestion {
     /// Finds the existing label that is closest to a requested label that does not exist: the same key with a similar
     /// value, or a similar key with the same value. The suggestion must make the selector match.
-    pub(super) fn to<'a>(
+    pub(crate) fn for_selector<'a>(
         selector: &'a Selector,
         all: &(impl Iterator<Item = &'a Labels> + Clone),
         effort: &mut Effort,
@@ -64,7 +64,7 @@ impl Nearest {
         selector: &'a Selector,
         all: &(impl Iterator<Item = &'a Labels> + Clone),
         effort: &mut Effort,
-    ) -> Option<Near> {
+    ) -> Option<SimilarLabel> {
         let mut asked: Vec<Label<'a>> = Vec::new();
         collect(selector, &mut asked);
         // Labels that differ in both key and value are never suggested.
@@ -98,7 +98,7 @@ impl Nearest {
                 effort.take(selector.size())?;
                 if would_match(selector, labels, asked) {
                     let written = |(key, value): Label<'_>| text!("{key}={value}");
-                    return Some(Near { asked: written(asked), there: written(label) });
+                    return Some(SimilarLabel { asked: written(asked), there: written(label) });
                 }
             }
         }
@@ -106,12 +106,12 @@ impl Nearest {
     }
 
     /// The closest label, with the requested label.
-    pub(super) fn near(&self) -> Option<&Near> {
+    pub(crate) fn near(&self) -> Option<&SimilarLabel> {
         self.0.as_ref()
     }
 
     /// Returns true if the suggested label has this key.
-    pub(super) fn has_key(&self, key: &str) -> bool {
+    pub(crate) fn has_key(&self, key: &str) -> bool {
         self.0.as_ref().and_then(|near| near.there.strip_prefix(key)).is_some_and(|rest| rest.starts_with('='))
     }
 }
@@ -190,7 +190,7 @@ mod tests {
 
     fn nearest(selector: &Selector, there: &[&[(&str, &str)]]) -> String {
         let all: Vec<Labels> = there.iter().map(|labels| labels.iter().copied().collect()).collect();
-        match Nearest::to(selector, &all.iter(), &mut Effort::default()).near() {
+        match LabelSuggestion::for_selector(selector, &all.iter(), &mut Effort::default()).near() {
             Some(near) => format!("{} for {}", near.there, near.asked),
             None => "none".to_owned(),
         }
@@ -235,7 +235,7 @@ mod tests {
         let asked = Selector::All((0..10).map(|number| Selector::equals(&key("c", number), "x")).collect());
         let (all, mut effort) = ([labels], Effort::default());
         for _ in 0..100 {
-            assert_eq!(Nearest::to(&asked, &all.iter(), &mut effort), Nearest::default());
+            assert_eq!(LabelSuggestion::for_selector(&asked, &all.iter(), &mut effort), LabelSuggestion::default());
         }
         // At most 100,000 steps, for any number of requests.
         assert_eq!(effort.0, 0);

@@ -1,19 +1,19 @@
 //! The traffic that a policy allows or passes on, if no later stage stops it.
 
-use super::Case;
 use crate::model::{Action, Direction, Policy, Rule as TrafficRule, Stage};
+use crate::rules::rule::Case;
 use crate::view::Scene;
 
 /// The policies that are evaluated after a policy.
-pub(super) struct Later<'a> {
+pub(crate) struct LaterStages<'a> {
     scene: Scene<'a>,
     /// The policies of later stages that select all of its pods, in order of evaluation. None if the policy has no Pass
     /// rules, or if the namespaced policies still decide about passed traffic.
     policies: Option<Vec<&'a Policy>>,
 }
 
-impl<'a> Later<'a> {
-    pub(super) fn than(case: &Case<'a>, policy: &Policy, budget: &mut usize) -> Self {
+impl<'a> LaterStages<'a> {
+    pub(crate) fn after(case: &Case<'a>, policy: &Policy, budget: &mut usize) -> Self {
         let scene = case.after();
         let passes = policy.sides().any(|(_, side)| side.rules.iter().any(|rule| rule.action == Action::Pass));
         if !passes || policy.stage != Stage::Policies {
@@ -33,7 +33,7 @@ impl<'a> Later<'a> {
     ///
     /// After the stage of the namespaced policies, passed traffic is allowed unless a later policy stops it: Calico
     /// evaluates the profile of the namespace last, and that allows everything.
-    pub(super) fn lets_through(&self, direction: Direction, rule: &TrafficRule, budget: &mut usize) -> bool {
+    pub(crate) fn lets_through(&self, direction: Direction, rule: &TrafficRule, budget: &mut usize) -> bool {
         let lets = match rule.action {
             Action::Allow => true,
             Action::Pass => self.policies.as_ref().is_some_and(|later| !self.stop(later, direction, rule, budget)),
@@ -62,7 +62,7 @@ impl<'a> Later<'a> {
 }
 
 /// The verb for such a rule, for messages.
-pub(super) fn verb(rule: &TrafficRule) -> &'static str {
+pub(crate) fn verb(rule: &TrafficRule) -> &'static str {
     match rule.action {
         Action::Pass => "is passed on, past every isolating policy,",
         Action::Allow | Action::Deny | Action::Log => "is allowed",
@@ -70,7 +70,7 @@ pub(super) fn verb(rule: &TrafficRule) -> &'static str {
 }
 
 /// The pods of the subject that a rule applies to, as " with …". Empty if it applies to all of them.
-pub(super) fn for_whom(rule: &TrafficRule) -> String {
+pub(crate) fn for_whom(rule: &TrafficRule) -> String {
     match (&rule.only, &rule.within) {
         (None, None) => String::new(),
         (Some(only), None) => text!(" with {only}"),

@@ -1,16 +1,16 @@
 //! Namespaces that have a profile.
 
-use super::Case;
 use crate::model::{Endpoint, Labels, NAME_LABEL, Namespaces, Operator, Policy, Selector};
+use crate::rules::rule::Case;
 use crate::view::NamespaceFacts;
 
 /// The profile that a policy affects, with its namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Profiled<'a> {
+pub(crate) struct Profiled<'a> {
     /// The namespace; none if the policy selects namespaces by their profile.
-    pub(super) namespace: Option<&'a str>,
+    pub(crate) namespace: Option<&'a str>,
     /// The profile; none if the policy selects several profiles.
-    pub(super) profile: Option<&'a str>,
+    pub(crate) profile: Option<&'a str>,
 }
 
 /// The profile of a namespace, if it is known to be one of these. In platform and excluded namespaces the label has no
@@ -25,7 +25,7 @@ fn profile_of<'a>(case: &Case<'a>, namespace: &str, profiles: &[String]) -> Opti
 
 /// Returns true if a namespace is known only from a manifest that was never applied, so that Portcullis still adds
 /// labels to it.
-pub(super) fn is_to_be_made(case: &Case<'_>, namespace: &str) -> bool {
+pub(crate) fn is_to_be_made(case: &Case<'_>, namespace: &str) -> bool {
     let is_written = |facts: &NamespaceFacts| facts.labels.is_some() && facts.uid.is_empty();
     !case.view.is_whole() && case.view.namespace(namespace).is_some_and(is_written)
 }
@@ -33,7 +33,7 @@ pub(super) fn is_to_be_made(case: &Case<'_>, namespace: &str) -> bool {
 /// A namespace with one of these profiles whose pods the policy is known to select. For a namespaced policy it is its
 /// own namespace. For a cluster-scoped policy it is the first one that its selector is known to match, or any, if the
 /// selector can match only namespaces with these profiles.
-pub(super) fn profiled<'a>(
+pub(crate) fn profiled<'a>(
     case: &Case<'a>,
     policy: &'a Policy,
     profiles: &[String],

@@ -10,21 +10,21 @@ use crate::model::{End, Endpoint, Labels, is_link_local};
 
 /// The IPv6 address from which Istio's ambient mesh sends the probes of kubelets. Each node uses it towards its own pods,
 /// and no network routes it. The IPv4 address, 169.254.7.127, is link-local.
-pub(super) const MESH_PROBES: Ipv6Addr = Ipv6Addr::new(0xfd16, 0x9254, 0x7127, 0x1337, 0xffff, 0xffff, 0xffff, 0xffff);
+pub(crate) const MESH_PROBES: Ipv6Addr = Ipv6Addr::new(0xfd16, 0x9254, 0x7127, 0x1337, 0xffff, 0xffff, 0xffff, 0xffff);
 
 /// Returns true if the addresses of a block stand for the node of each pod.
-pub(super) fn is_of_node(net: IpNet) -> bool {
+pub(crate) fn is_of_node(net: IpNet) -> bool {
     is_link_local(net) || net == IpNet::from(IpAddr::V6(MESH_PROBES))
 }
 
 /// Pods that are named in a setting.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(from = "WrittenPods")]
-pub(super) struct WellKnown {
+pub(crate) struct WellKnown {
     /// The namespace of the pods.
-    pub(super) namespace: String,
+    pub(crate) namespace: String,
     /// The known labels of the pods.
-    pub(super) labels: Labels,
+    pub(crate) labels: Labels,
 }
 
 #[derive(Debug, Deserialize)]
@@ -42,12 +42,12 @@ impl From<WrittenPods> for WellKnown {
 
 impl WellKnown {
     /// Pods with this label in a namespace.
-    pub(super) fn of(namespace: &str, (key, value): (&str, &str)) -> Self {
+    pub(crate) fn of(namespace: &str, (key, value): (&str, &str)) -> Self {
         Self { namespace: namespace.to_owned(), labels: [(key, value)].into_iter().collect() }
     }
 
     /// The pods as the other end of a connection.
-    pub(super) fn end(&self) -> End<'_> {
+    pub(crate) fn end(&self) -> End<'_> {
         End::Pod(Endpoint {
             namespace: &self.namespace,
             labels: &self.labels,
@@ -68,7 +68,7 @@ impl std::fmt::Display for WellKnown {
 
 impl WellKnown {
     /// The Prometheus pods, with the labels that the Prometheus Operator sets.
-    pub(super) fn prometheus() -> Self {
+    pub(crate) fn prometheus() -> Self {
         Self::of("monitoring", ("app.kubernetes.io/name", "prometheus"))
     }
 }

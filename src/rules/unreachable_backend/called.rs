@@ -1,8 +1,8 @@
 //! A Service that is called from outside of the namespace, and the policies that block these calls.
 
 use super::super::Case;
-use super::super::blame::surely_stopped;
-use super::super::destination::Looks;
+use super::super::shared::attribution::surely_stopped;
+use super::super::shared::destination::Looks;
 use super::source::Source;
 use crate::model::{
     Backend, Decision, Direction, Endpoint, Labels, Names, ObjectRef, Path, Policy, Protocol, Question, Service,

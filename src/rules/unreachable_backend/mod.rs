@@ -5,9 +5,9 @@ mod source;
 
 use std::collections::HashSet;
 
-use super::blame::can_stop;
-use super::destination::{Looks, destinations};
-use super::hosts::is_for_hosts;
+use super::shared::attribution::can_stop;
+use super::shared::destination::{Looks, destinations};
+use super::shared::host_policies::is_for_hosts;
 use super::{Case, Findings, Rule};
 use crate::model::{Backend, Body, Object, Path, Policy, Service, Standing};
 use crate::view::NamespaceFacts;

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use super::super::Case;
-use super::super::destination::Looks;
+use super::super::shared::destination::Looks;
 use crate::model::{AddressSet, Caller, End, Endpoint, Entity, Service};
 use crate::view::NamespaceFacts;
 

@@ -6,11 +6,11 @@ use crate::model::{
     Block, End, Endpoint, Entity, Fact, Filter, Fix, NAME_LABEL, Namespaces, Numbers, Operator, Owner, Pods, Port,
     Ports, Protocol, Requirement, Rule, Selector, Sets, Surroundings, Who, is_link_local,
 };
-use crate::rules::Case;
+use crate::rules::rule::Case;
 
 /// An alternative setup that the rule allows, such as another DNS server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::rules) enum OtherWay {
+pub(crate) enum OtherWay {
     /// Pods with these labels on this port.
     Pods {
         /// Their namespace.

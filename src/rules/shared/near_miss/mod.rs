@@ -4,11 +4,11 @@ mod fault;
 
 use std::cell::OnceCell;
 
-use super::Case;
 use crate::budget::charge;
 use crate::model::{Action, Direction, End, Fix, Labels, Path, Pods, Policy, Protocol, Rule, Traffic};
+use crate::rules::rule::Case;
 
-pub(super) use fault::OtherWay;
+pub(crate) use fault::OtherWay;
 use fault::{Fault, is_meant, lists_port, peer_fault, port_fault};
 
 /// Maximum number of rules and peers that are compared for one finding.
@@ -18,46 +18,46 @@ const MAX_COMPARED: usize = 2_000;
 const MAX_STEPS: usize = 1_000;
 
 /// The other end of a flow that pods require.
-pub(super) struct Target<'a> {
+pub(crate) struct Target<'a> {
     /// The other end in messages, such as `the DNS pods`.
-    pub(super) name: &'a str,
+    pub(crate) name: &'a str,
     /// The owner of the port in messages, such as `the DNS pods`.
-    pub(super) port_of: &'a str,
+    pub(crate) port_of: &'a str,
     /// A part of the label values by which authors recognise these pods.
-    pub(super) word: &'a str,
+    pub(crate) word: &'a str,
     /// Their namespace.
-    pub(super) namespace: &'a str,
+    pub(crate) namespace: &'a str,
     /// Their labels, as far as known.
-    pub(super) labels: &'a Labels,
+    pub(crate) labels: &'a Labels,
     /// A description of the peer that a rule has to allow.
-    pub(super) place: String,
-    pub(super) end: End<'a>,
-    pub(super) protocol: Protocol,
+    pub(crate) place: String,
+    pub(crate) end: End<'a>,
+    pub(crate) protocol: Protocol,
     /// The port of the flow.
-    pub(super) number: u16,
+    pub(crate) number: u16,
     /// True if the port comes from the configuration, and not from known pods.
-    pub(super) is_configured: bool,
-    pub(super) traffic: Traffic<'a>,
+    pub(crate) is_configured: bool,
+    pub(crate) traffic: Traffic<'a>,
 }
 
 /// The rule that comes closest to allowing a flow.
-pub(super) struct NearMiss<'a> {
-    pub(super) policy: &'a Policy,
-    pub(super) rule: &'a Rule,
+pub(crate) struct NearMiss<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) rule: &'a Rule,
     /// The fault, as a sentence about the policy.
-    pub(super) closest: String,
+    pub(crate) closest: String,
     /// The change that fixes it.
-    pub(super) cure: String,
+    pub(crate) cure: String,
     /// An alternative setup that the rule may have been written for, such as NodeLocal DNSCache.
-    pub(super) other_way: Option<OtherWay>,
+    pub(crate) other_way: Option<OtherWay>,
     /// A patch of the rule itself, if it is simple.
-    pub(super) fix: Option<Fix>,
+    pub(crate) fix: Option<Fix>,
     rank: Rank,
 }
 
 /// The closeness of a rule, the closest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Rank {
+pub(crate) enum Rank {
     /// A rule for these pods with one fault.
     OneFault,
     /// A correct rule for other pods.
@@ -69,7 +69,7 @@ pub(super) enum Rank {
 }
 
 /// Returns the rule among these policies that comes closest to allowing the flow between some pods and the target.
-pub(super) fn near_miss<'a>(
+pub(crate) fn near_miss<'a>(
     case: &Case<'a>,
     around: &[&'a Policy],
     pods: &Pods,
@@ -115,12 +115,12 @@ fn is_of_case(case: &Case<'_>, policy: &Policy) -> bool {
 
 impl NearMiss<'_> {
     /// The closeness of the rule.
-    pub(super) fn rank(&self) -> Rank {
+    pub(crate) fn rank(&self) -> Rank {
         self.rank
     }
 
     /// The path of the rule, if it is in the object under review.
-    pub(super) fn own_place(&self, case: &Case<'_>) -> Option<&Path> {
+    pub(crate) fn own_place(&self, case: &Case<'_>) -> Option<&Path> {
         is_of_case(case, self.policy).then_some(&self.rule.path)
     }
 }

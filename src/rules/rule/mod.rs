@@ -1,0 +1,14 @@
+//! What a rule is: its definition, the [`Case`] that it checks, and the [`Findings`] that it adds.
+
+#[macro_use]
+mod definition;
+#[macro_use]
+pub(super) mod text;
+mod author;
+mod case;
+mod findings;
+
+pub use author::{Anonymous, Author, Named, Occasion};
+pub use case::{Case, Change, Old};
+pub use definition::{Defined, Definition, Mode, Rule, SettingsError, Subject};
+pub use findings::Findings;
