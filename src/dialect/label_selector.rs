@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::ReadError;
-use super::written::LabelMap;
+use super::label_map::LabelMap;
 use crate::json::{objects, values};
 use crate::model::{Operator, Path, Selector};
 

@@ -7,6 +7,7 @@ mod cidr;
 mod error;
 mod fingerprint;
 mod int_or_string;
+mod label_map;
 mod label_selector;
 mod patch;
 mod stored;

@@ -1,14 +1,14 @@
 //! A manifest as written: the parts that all kinds share.
 
 use std::collections::HashSet;
-use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::calico::stored;
 use super::error::{parse, parse_value};
+use super::label_map::{ANNOTATIONS, LabelMap, means_something};
 use super::{ReadError, strict};
 use crate::budget;
 use crate::model::{Fault, Labels, ObjectRef, Path};
@@ -261,15 +261,6 @@ impl<'a> Manifest<'a> {
     }
 }
 
-/// The endings of the annotation keys that Portcullis reads, under any domain.
-const ANNOTATIONS: [&str; 8] =
-    ["/exempt", "/reason", "/until", "/scrape", "/port", "/opened", "/opened-by", "/baseline-status"];
-
-/// Returns true if Portcullis reads this annotation.
-pub(super) fn means_something(annotation: &str) -> bool {
-    ANNOTATIONS.iter().any(|name| annotation.ends_with(name))
-}
-
 /// Returns true if both parts have the same text, or both are missing.
 fn same(a: Option<&RawValue>, b: Option<&RawValue>) -> bool {
     a.map(RawValue::get) == b.map(RawValue::get)
@@ -278,30 +269,4 @@ fn same(a: Option<&RawValue>, b: Option<&RawValue>) -> bool {
 /// Parses an optional field.
 fn field<T: DeserializeOwned>(part: Option<&RawValue>, path: &Path) -> Result<Option<T>, ReadError> {
     part.map(|part| parse_value(part, path)).transpose().map(Option::flatten)
-}
-
-/// A map of strings. A null value is read as an empty string, as in Go.
-#[derive(Clone, Debug, Default)]
-pub(super) struct LabelMap(pub(super) Labels);
-
-impl<'de> Deserialize<'de> for LabelMap {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Map;
-        impl<'de> Visitor<'de> for Map {
-            type Value = LabelMap;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of strings")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<LabelMap, A::Error> {
-                let mut labels: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(map.size_hint().unwrap_or(4));
-                while let Some((key, value)) = map.next_entry::<Box<str>, Option<Box<str>>>()? {
-                    labels.push((key, value.unwrap_or_default()));
-                }
-                Ok(LabelMap(labels.into_iter().collect()))
-            }
-        }
-        deserializer.deserialize_map(Map)
-    }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::attempt;
-use super::nearest::nearest;
+use super::nearest::{nearest, place};
 use super::place::Place;
 use crate::model::{
     Answer, Connection, Decision, Direction, End, Ends, Entity, Outcome, Policy, PortRange, Protocol, Relation, Rule,
@@ -233,11 +233,6 @@ fn tier(policy: &Policy) -> String {
         Stage::Policies => "default".to_owned(),
         Stage::Baseline => "Baseline".to_owned(),
     }
-}
-
-/// A rule with its policy and its place.
-pub(super) fn place(policy: &Policy, rule: &Rule) -> String {
-    format!("{} at {}", policy.object, rule.path)
 }
 
 /// A rule in words.

@@ -6,8 +6,6 @@ use crate::model::{
 };
 use crate::view::Scene;
 
-use super::explain::place;
-
 /// How near a rule is, the nearest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
@@ -91,6 +89,11 @@ fn compare(
         }
         _ => None,
     }
+}
+
+/// A rule with its policy and its place.
+pub(super) fn place(policy: &Policy, rule: &Rule) -> String {
+    format!("{} at {}", policy.object, rule.path)
 }
 
 /// Returns the first requirement of a pod selector that a pod does not meet, in words, and whether it is one label with

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::dialect::written::{LabelMap, means_something};
+use crate::dialect::label_map::{LabelMap, means_something};
 use crate::dialect::{Manifest, ReadError};
 use crate::model::{Labels, Path, is_stored_by_calico};
 

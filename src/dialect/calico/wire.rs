@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::dialect::int_or_string::IntOrString;
-use crate::dialect::written::LabelMap;
+use crate::dialect::label_map::LabelMap;
 use crate::json::{objects, optional, values};
 
 /// The spec of a policy of any kind. `read.rs` handles the fields that only some kinds have.

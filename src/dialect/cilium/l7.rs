@@ -2,7 +2,7 @@
 //! (`pkg/policy/api/l4.go`, `http.go`).
 
 use super::element::List;
-use super::ports::number;
+use super::number::number;
 use super::validity::{Faults, regex_problem};
 use super::{names, wire};
 use crate::json::Unread;

@@ -15,6 +15,7 @@ mod labels;
 #[cfg(test)]
 mod meaning;
 mod names;
+mod number;
 mod peers;
 mod ports;
 mod read;

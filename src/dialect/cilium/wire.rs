@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::dialect::int_or_string::IntOrString;
-use crate::dialect::written::LabelMap;
+use crate::dialect::label_map::LabelMap;
 use crate::json::{Unread, objects, optional, values};
 
 /// `Rule` of `pkg/policy/api/rule.go`: the spec, and each item of `specs`.

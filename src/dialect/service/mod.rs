@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::written::LabelMap;
+use super::label_map::LabelMap;
 use super::{Dialect, Kind, Manifest, Patch, ReadError};
 use crate::budget::{charge, hold};
 use crate::model::{Body, Fix, Object, Protocol, Service, ServicePort, TargetPort};

@@ -7,10 +7,10 @@ pub use custom::operator_pods;
 use serde::Deserialize;
 
 use super::error::parse;
-use super::written::LabelMap;
+use super::label_map::LabelMap;
 use super::{Dialect, Kind, Manifest, Patch, ReadError};
 use crate::budget::{charge, hold};
-use crate::dialect::written::means_something;
+use crate::dialect::label_map::means_something;
 use crate::json::{object as fields, optional};
 use crate::model::{self, Body, Fix, Labels, Object, Path, Protocol, Scrape, Workload};
 
