@@ -3,12 +3,12 @@
 
 mod check;
 mod completions;
+mod connection;
 mod demo;
 mod diff;
 mod git;
 mod hatch;
 mod inputs;
-mod live;
 mod progress;
 mod report;
 mod review;
@@ -19,11 +19,9 @@ mod sources;
 mod state;
 mod tasks;
 mod tls;
-mod told;
 mod trace;
 mod uninstall;
 mod variables;
-mod webhook_keeper;
 mod webhooks;
 
 use std::path::Path;
@@ -100,7 +98,7 @@ pub fn main() -> ExitCode {
 
 /// Connects to the cluster. Fails if no cluster is configured.
 async fn cluster(kubeconfig: Option<&Path>, context: Option<&str>) -> anyhow::Result<crate::cluster::Cluster> {
-    match live::connect(kubeconfig, context).await? {
+    match connection::connect(kubeconfig, context).await? {
         Some(cluster) => Ok(cluster),
         None => anyhow::bail!("no cluster is configured; set --kubeconfig"),
     }

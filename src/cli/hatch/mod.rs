@@ -1,6 +1,7 @@
 //! `portcullis hatch`: switches enforcement off for a namespace, with a reason and an end.
 
 mod list;
+mod namespace_patch;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -15,8 +16,8 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
 use self::list::{Format, list};
+use self::namespace_patch::patch_namespace;
 use super::sources::Sources;
-use super::told::patch_namespace;
 use super::{BOLD, DENIED, FAILED, OK, YELLOW, block_on, cluster};
 use crate::cluster::words;
 use crate::view::{Site, parse_rfc3339};

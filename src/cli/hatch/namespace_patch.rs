@@ -9,7 +9,7 @@ use kube::core::request::Request;
 use kube::{Client, Error, Resource as _};
 use serde::Serialize;
 
-use super::YELLOW;
+use super::super::YELLOW;
 
 /// Patches a namespace and prints the warnings in the response, as kubectl does.
 pub(super) async fn patch_namespace<P: Serialize + std::fmt::Debug>(

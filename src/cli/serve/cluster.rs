@@ -1,14 +1,12 @@
 //! The part of `portcullis serve` that needs a cluster: the watches, the lookups and the baseline controller.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::tasks::Tasks;
+use super::super::tasks::Tasks;
 use super::webhook_keeper;
 use crate::admission::Knowledge;
 use crate::cluster::{self, Cluster, LiveLookup, Owning, Report, Running, WatchStatus};
@@ -16,13 +14,6 @@ use crate::controller::{self, Controller, Pace, Terms, Wanted};
 use crate::server::{Shared, Watch, Watches};
 use crate::telemetry::Metrics;
 use crate::view::{Lookup, View};
-
-/// Connects to the cluster. None if no cluster is configured. Sends no request yet.
-pub(super) async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Option<Cluster>> {
-    // The client uses the crypto provider of the process. A provider that is installed already stays.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    Ok(Cluster::connect(kubeconfig, context).await?)
-}
 
 /// Returns the lookups in the cluster, for facts that the view does not have.
 pub(super) fn lookup(cluster: &Cluster, metrics: &Metrics) -> Arc<dyn Lookup> {
@@ -117,16 +108,6 @@ async fn tell_whether_it_runs(shared: Arc<Shared>, mut runs: watch::Receiver<boo
     }
     // If the controller ended too early, its own task reports that.
     end.cancelled().await;
-}
-
-/// Returns the namespace of this pod, from its environment or from its service account.
-pub(super) fn own_namespace() -> Result<String> {
-    let said = std::env::var("POD_NAMESPACE").ok();
-    let account = || std::fs::read_to_string("/var/run/secrets/kubernetes.io/serviceaccount/namespace").ok();
-    match said.or_else(account).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()) {
-        Some(name) => Ok(name),
-        None => bail!("--controller needs a namespace for its Lease; set POD_NAMESPACE outside a pod"),
-    }
 }
 
 /// Passes every new view and every new report of the watches to the server.

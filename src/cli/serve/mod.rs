@@ -1,5 +1,8 @@
 //! `portcullis serve`: the webhook server.
 
+mod cluster;
+mod webhook_keeper;
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,13 +14,14 @@ use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use self::cluster::Followers;
+use self::webhook_keeper::WebhookArguments;
 use super::OK;
-use super::live::{self, Followers};
+use super::connection::{connect, own_namespace};
 use super::self_signed::{certificate_files, introduce};
 use super::sources::{Sources, Texts};
 use super::tasks::Tasks;
 use super::tls::{self, TlsArguments};
-use super::webhook_keeper::WebhookArguments;
 use crate::server::{Certificates, Limits, Readiness, Server, Shared, Stop};
 use crate::telemetry::{self, Metrics};
 
@@ -136,7 +140,7 @@ async fn serve(arguments: Arguments) -> Result<u8> {
     sources.refuse_stdin()?;
     let cluster = match arguments.standalone {
         true => None,
-        false => live::connect(arguments.kubeconfig.as_deref(), arguments.kube_context.as_deref()).await?,
+        false => connect(arguments.kubeconfig.as_deref(), arguments.kube_context.as_deref()).await?,
     };
     if cluster.is_some() && !arguments.context.is_empty() {
         bail!("--context cannot be combined with a watched cluster; add --standalone to use no cluster");
@@ -145,7 +149,7 @@ async fn serve(arguments: Arguments) -> Result<u8> {
     if let (None, Some((flag, _))) = (&cluster, needs.iter().find(|(_, is_given)| *is_given)) {
         bail!("{flag} needs a cluster; set --kubeconfig");
     }
-    let lease_namespace = arguments.controller.then(live::own_namespace).transpose()?;
+    let lease_namespace = arguments.controller.then(own_namespace).transpose()?;
     let planned = arguments.webhooks.plan(&arguments.tls, cluster.is_some(), arguments.controller)?;
     let texts = sources.read()?;
     let limits = Limits {
@@ -157,11 +161,11 @@ async fn serve(arguments: Arguments) -> Result<u8> {
     let metrics = Metrics::default();
     let mut knowledge = texts.understand()?;
     if cluster.is_some() {
-        live::forget(&mut knowledge);
+        cluster::forget(&mut knowledge);
     }
     let shared = Arc::new(Shared {
         knowledge: ArcSwap::from_pointee(knowledge),
-        lookup: cluster.as_ref().map(|cluster| live::lookup(cluster, &metrics)),
+        lookup: cluster.as_ref().map(|cluster| cluster::lookup(cluster, &metrics)),
         readiness: Readiness::default(),
         metrics,
         limits,
@@ -187,7 +191,7 @@ async fn serve(arguments: Arguments) -> Result<u8> {
     tracing::info!(%address, %admin, version = env!("CARGO_PKG_VERSION"), "serving");
 
     let mut tasks = Tasks::new();
-    let mut followers = cluster.as_ref().map(|cluster| live::start(cluster, &shared, lease_namespace, &mut tasks));
+    let mut followers = cluster.as_ref().map(|cluster| cluster::start(cluster, &shared, lease_namespace, &mut tasks));
     if followers.is_none() {
         tracing::info!("no cluster is watched; decisions use only the manifests of --context");
     }

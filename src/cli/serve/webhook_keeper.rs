@@ -8,9 +8,10 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use tokio::sync::watch;
 
-use super::tasks::Tasks;
-use super::tls::TlsArguments;
-use super::webhooks::{Address, render};
+use super::super::connection::own_namespace;
+use super::super::tasks::Tasks;
+use super::super::tls::TlsArguments;
+use super::super::webhooks::{Address, render};
 use crate::admission::Knowledge;
 use crate::cluster::{CertificateKeeper, Cluster, WantedWebhooks, WebhookKeeper};
 use crate::controller;
@@ -85,7 +86,7 @@ impl WebhookArguments {
         }
         let namespace = match &tls.tls_secret {
             Some(secret) => secret.namespace.clone(),
-            None => super::live::own_namespace().unwrap_or_else(|_| "portcullis-system".to_owned()),
+            None => own_namespace().unwrap_or_else(|_| "portcullis-system".to_owned()),
         };
         let address = match (&self.webhook_url, &self.webhook_service) {
             (Some(url), _) => Address::url("--webhook-url", url)?,
