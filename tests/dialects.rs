@@ -16,8 +16,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use portcullis::dialect::{self, DIALECTS, Manifest, Origin};
-use portcullis::manifest;
 use portcullis::model::FaultKind;
+use portcullis::yaml;
 use serde_json::{Map, Value, json};
 
 const HEADER: &str = "| field | understood | what becomes of it |";
@@ -93,7 +93,7 @@ fn page(file: &Path) -> Page {
     let rows: Vec<Row> = rows.flat_map(|line| row(&name, line, &kinds)).collect();
     assert!(!rows.is_empty(), "{name}: no table with the header {HEADER}");
     let examples = text.split("```yaml\n").skip(1).filter_map(|block| block.split("```").next());
-    let examples = examples.filter_map(|block| manifest::read(block).ok()).flatten().map(|document| document.value);
+    let examples = examples.filter_map(|block| yaml::read(block).ok()).flatten().map(|document| document.value);
     let is_sound = |value: &Value| {
         let text = |field: &str| value[field].as_str().unwrap_or_default().to_owned();
         read(&text("apiVersion"), &text("kind"), value)

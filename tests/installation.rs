@@ -27,7 +27,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::Command;
 
-use portcullis::manifest;
+use portcullis::yaml;
 use serde_json::{Value, json};
 use support::command::run;
 
@@ -54,7 +54,7 @@ fn skipped(why: &str) {
 }
 
 fn objects(text: &str) -> Vec<Value> {
-    manifest::read(text).unwrap().into_iter().map(|document| document.value).collect()
+    yaml::read(text).unwrap().into_iter().map(|document| document.value).collect()
 }
 
 fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {

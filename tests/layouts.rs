@@ -13,7 +13,7 @@
 #[path = "layouts/generate.rs"]
 mod generate;
 
-use portcullis::manifest;
+use portcullis::yaml;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -28,7 +28,7 @@ struct Recorded {
 /// The documents up to the first error, and whether there is one.
 fn read(text: &str) -> (Vec<Value>, bool) {
     let mut documents = Vec::new();
-    for document in manifest::read_each(text) {
+    for document in yaml::read_each(text) {
         match document {
             Ok(document) => documents.push(document.value),
             Err(_) => return (documents, true),
@@ -86,7 +86,7 @@ fn layouts_are_read_as_kubectl_reads_them() {
         } else if is_known_to_differ(&text) {
             passed_over += 1;
         } else {
-            let errors = manifest::read_each(&text).into_iter().filter_map(Result::err);
+            let errors = yaml::read_each(&text).into_iter().filter_map(Result::err);
             let errors: Vec<String> = errors.map(|error| error.to_string()).collect();
             wrong.push(format!("{text:?}\n  kubectl {documents:?}\n  here    {found:?} {errors:?}"));
         }

@@ -12,14 +12,14 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
-use portcullis::manifest;
+use portcullis::yaml;
 use serde_json::Value;
 use support::command::{Done, finish};
 use support::server::portcullis;
 
 fn yaml(name: &str) -> Value {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
-    let mut documents = manifest::read_each(&text);
+    let mut documents = yaml::read_each(&text);
     documents.remove(0).unwrap_or_else(|error| panic!("{name}:{}: {}", error.line, error.problem)).value
 }
 

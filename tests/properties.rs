@@ -15,9 +15,9 @@ use portcullis::baseline::PolicySet;
 use portcullis::config::Configuration;
 use portcullis::dialect::{self, Manifest, Origin};
 use portcullis::engine::judge;
-use portcullis::manifest;
 use portcullis::rules::{Change, Occasion};
 use portcullis::view::{Facts, View};
+use portcullis::yaml;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -212,12 +212,12 @@ proptest! {
 
     #[test]
     fn no_text_makes_the_reader_of_manifests_panic(text in "[ -~\n]{0,120}") {
-        let _ = manifest::read(&text);
+        let _ = yaml::read(&text);
     }
 
     #[test]
     fn json_is_read_as_json(value in any_json()) {
-        let read = manifest::read(&value.to_string()).unwrap();
+        let read = yaml::read(&value.to_string()).unwrap();
         prop_assert_eq!(&read[0].value, &value);
     }
 }

@@ -16,10 +16,10 @@ use portcullis::budget::{self, Limits};
 use portcullis::config::Configuration;
 use portcullis::dialect::{self, Manifest, Origin};
 use portcullis::engine::{Judgement, judge};
-use portcullis::manifest;
 use portcullis::model::Object;
 use portcullis::rules::{Change, Definition, Mode, Named, Occasion, Old, RULES};
 use portcullis::view::{Owned, View};
+use portcullis::yaml;
 use serde_json::Value;
 use texts::Texts;
 
@@ -55,7 +55,7 @@ fn example(rule: &Definition, heading: &str) -> Vec<Value> {
     let (_, section) = doc.split_once(&format!("## {heading}\n")).unwrap();
     let (_, code) = section.split_once("```yaml\n").unwrap();
     let (code, _) = code.split_once("```").unwrap();
-    let mut documents: Vec<Value> = manifest::read(code).unwrap().into_iter().map(|document| document.value).collect();
+    let mut documents: Vec<Value> = yaml::read(code).unwrap().into_iter().map(|document| document.value).collect();
     // The only example that is too long to be written down.
     if (rule.name, heading) == ("too-complex", "Fires") {
         let rules = &mut documents[0]["spec"]["ingress"];
@@ -339,11 +339,11 @@ fn policy(name: &str, spec: &str) -> Value {
     let text = format!(
         "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}, namespace: shop}}\nspec: {spec}\n"
     );
-    manifest::read(&text).unwrap().remove(0).value
+    yaml::read(&text).unwrap().remove(0).value
 }
 
 fn object(api_version: &str, kind: &str, rest: &str) -> Value {
-    manifest::read(&format!("apiVersion: {api_version}\nkind: {kind}\n{rest}\n")).unwrap().remove(0).value
+    yaml::read(&format!("apiVersion: {api_version}\nkind: {kind}\n{rest}\n")).unwrap().remove(0).value
 }
 
 const DNS: &str = "egress: [{to: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}}], ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]}]";

@@ -17,8 +17,6 @@ pub mod config;
 pub mod dialect;
 #[path = "../../src/engine/mod.rs"]
 pub mod engine;
-#[path = "../../src/manifest/mod.rs"]
-pub mod manifest;
 #[path = "../../src/model/mod.rs"]
 pub mod model;
 #[path = "../../src/preview/mod.rs"]
@@ -27,5 +25,7 @@ pub mod preview;
 pub mod rules;
 #[path = "../../src/view/mod.rs"]
 pub mod view;
+#[path = "../../src/yaml/mod.rs"]
+pub mod yaml;
 
 pub mod baseline;

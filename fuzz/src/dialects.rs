@@ -3,7 +3,7 @@
 use portcullis::config::Configuration;
 use portcullis::dialect::{self, DIALECTS, Kind, Manifest, Origin};
 use portcullis::engine::judge;
-use portcullis::manifest;
+use portcullis::yaml;
 use portcullis::model::Object;
 use portcullis::rules::{Change, Mode, Occasion};
 use portcullis::view::View;
@@ -18,11 +18,11 @@ static SHIPPED: LazyLock<Configuration> = LazyLock::new(|| Configuration::shippe
 pub fn run(data: &[u8]) {
     let Some((choice, text)) = data.split_first() else { return };
     let Ok(text) = std::str::from_utf8(text) else { return };
-    let Ok(documents) = manifest::read(text) else { return };
+    let Ok(documents) = yaml::read(text) else { return };
     let kinds: Vec<&Kind> = DIALECTS.iter().flat_map(|dialect| dialect.kinds()).collect();
     let kind = kinds[usize::from(choice % 128) % kinds.len()];
     let origin = if *choice < 128 { Origin::Author } else { Origin::Server { namespace: Some("shop") } };
-    for document in documents.into_iter().flat_map(manifest::Document::items) {
+    for document in documents.into_iter().flat_map(yaml::Document::items) {
         let value = named(document.value, kind);
         let (Some(api_version), Some(kind)) = (value["apiVersion"].as_str(), value["kind"].as_str()) else { continue };
         let json = value.to_string();

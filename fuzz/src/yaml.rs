@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use portcullis::baseline::PolicySet;
-use portcullis::manifest::{self, Document};
+use portcullis::yaml::{self, Document};
 use portcullis::model::Path;
 
 use crate::cost::bounded;
@@ -16,7 +16,7 @@ const MAX_TIME: Duration = Duration::from_millis(500);
 /// Reads the text as documents, writes each as JSON and reads it again.
 pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let read = bounded(MAX_BYTES, MAX_TIME, || manifest::read(text));
+    let read = bounded(MAX_BYTES, MAX_TIME, || yaml::read(text));
     let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count();
     match read {
         Ok(documents) => {
@@ -40,7 +40,7 @@ fn check(document: &Document, lines: usize) {
     if json.len() > 64 * 1024 {
         return;
     }
-    match manifest::read(&json).as_deref() {
+    match yaml::read(&json).as_deref() {
         Ok([again]) => assert_eq!(again.value, document.value, "JSON is read as JSON: {json}"),
         other => panic!("JSON is not read as one document: {json}: {other:?}"),
     }

@@ -13,9 +13,9 @@ use super::OK;
 use super::sources::Sources;
 use crate::cluster::WantedWebhooks;
 use crate::config::Configuration;
-use crate::manifest;
 use crate::rules::{self, Definition, Mode, Subject};
 use crate::view::NamePattern;
+use crate::yaml;
 
 /// The built-in webhook configurations, for the Service `portcullis-system/portcullis`.
 const SHIPPED: &str = include_str!("../../deploy/webhooks.yaml");
@@ -134,7 +134,7 @@ pub(super) fn render(configuration: &Configuration, address: &Address, ca: Optio
     let domain = format!("{}/", configuration.site.label_domain);
     let text = SHIPPED.replace(DOMAIN, &domain).replace(NAMESPACE, address.namespace());
     let mut items = Vec::new();
-    for mut document in manifest::read(&text)? {
+    for mut document in yaml::read(&text)? {
         let webhooks = document.value.get_mut("webhooks").and_then(Value::as_array_mut).context("no webhooks")?;
         webhooks.retain(|webhook| is_needed(webhook, configuration));
         for webhook in webhooks.iter_mut().filter_map(Value::as_object_mut) {

@@ -2,9 +2,9 @@
 
 use serde_path_to_error::Segment;
 
-use crate::manifest::{self, Document};
 use crate::model::Path;
 use crate::rules::SettingsError;
+use crate::yaml::{self, Document};
 
 /// The error of an invalid configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,8 +18,8 @@ pub struct Error {
     pub problem: String,
 }
 
-impl From<manifest::Error> for Error {
-    fn from(error: manifest::Error) -> Self {
+impl From<yaml::Error> for Error {
+    fn from(error: yaml::Error) -> Self {
         Self::new(error.line, "", &error.problem)
     }
 }

@@ -13,10 +13,10 @@ pub use preset::Preset;
 
 use serde_json::Value;
 
-use crate::manifest::{self, Document};
 use crate::model::Labels;
 use crate::rules::{Definition, Mode, RULES, Rule, Subject};
 use crate::view::{NamePattern, Site};
+use crate::yaml::{self, Document};
 
 use error::{place_of, suggest};
 use namespaces::NamespaceSelector;
@@ -97,7 +97,7 @@ impl Configuration {
     /// # Errors
     /// The first invalid value, with its line.
     pub fn read_with(text: &str, preset: Option<Preset>) -> Result<Self, Error> {
-        let mut documents = manifest::read(text)?.into_iter().filter(|document| !document.value.is_null());
+        let mut documents = yaml::read(text)?.into_iter().filter(|document| !document.value.is_null());
         let Some(mut document) = documents.next() else {
             return Err(Error::new(1, "", "the file is empty; `apiVersion` and `kind` are required"));
         };
@@ -238,7 +238,7 @@ impl Configuration {
 }
 
 fn defaults() -> Result<Value, Error> {
-    let mut value = manifest::read(SHIPPED)?.into_iter().next().map(|document| document.value).unwrap_or_default();
+    let mut value = yaml::read(SHIPPED)?.into_iter().next().map(|document| document.value).unwrap_or_default();
     written::normalise(&mut value);
     Ok(value)
 }

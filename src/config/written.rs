@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Error, Preset};
-use crate::manifest::Document;
 use crate::model::{Operator, Selector};
 use crate::rules::Mode;
 use crate::view::{Baseline, ClusterDns, NamePattern, Profiles, SetName, Site};
+use crate::yaml::Document;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

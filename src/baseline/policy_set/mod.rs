@@ -16,9 +16,9 @@ use include_dir::{Dir, include_dir};
 use serde_json::{Value, json};
 
 use crate::dialect::{self, Origin};
-use crate::manifest;
 use crate::model::{Labels, Namespaces, Object, Policy, Selector};
 use crate::view::{SetName, Site};
+use crate::yaml;
 
 /// The folder that ships with Portcullis.
 static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/policies");
@@ -262,9 +262,9 @@ impl PolicySet {
 
 fn templates(file: &str, text: &str) -> Result<Vec<Template>, Error> {
     let fault = |problem: String| Error { file: file.to_owned(), problem };
-    let documents = manifest::read(text).map_err(|error| fault(error.to_string()))?;
+    let documents = yaml::read(text).map_err(|error| fault(error.to_string()))?;
     let mut templates = Vec::new();
-    for document in documents.into_iter().flat_map(manifest::Document::items).filter(|one| !one.value.is_null()) {
+    for document in documents.into_iter().flat_map(yaml::Document::items).filter(|one| !one.value.is_null()) {
         let at_line = |problem: String| fault(format!("line {}: {problem}", document.line));
         let field = |name: &str| document.value.get(name).and_then(Value::as_str).unwrap_or_default();
         let (api_version, kind) = (field("apiVersion"), field("kind"));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::manifest;
+use crate::yaml;
 
 /// Maximum number of builds in which one manifest is judged.
 const MAX_BUILDS: usize = 16;
@@ -129,7 +129,7 @@ fn real(folder: &Path) -> Option<PathBuf> {
 fn read(folder: &Path) -> Option<Kustomization> {
     let names = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
     let text = names.iter().find_map(|name| fs::read_to_string(folder.join(name)).ok())?;
-    let Some(Ok(document)) = manifest::read_each(&text).into_iter().next() else {
+    let Some(Ok(document)) = yaml::read_each(&text).into_iter().next() else {
         return Some(Kustomization::default());
     };
     let list = |name: &str| document.value.get(name).and_then(Value::as_array).into_iter().flatten();

@@ -9,9 +9,9 @@ use crate::cli::variables::{self, Unresolved};
 use crate::dialect::calico::{host_endpoint, network_set};
 use crate::dialect::workload::operator_pods;
 use crate::dialect::{self, Manifest, Origin, Patch, ReadError};
-use crate::manifest::{self, Document};
 use crate::model::{Fix, Object, Path};
 use crate::view::View;
+use crate::yaml::{self, Document};
 
 /// One manifest and its place.
 #[derive(Clone, Debug)]
@@ -105,7 +105,7 @@ impl File {
         let mut contents = Contents::default();
         let mut incomplete = Vec::new();
         let mut broken = Vec::new();
-        for document in manifest::read_each(&self.text) {
+        for document in yaml::read_each(&self.text) {
             let document = match document {
                 Ok(document) => document,
                 Err(error) => {

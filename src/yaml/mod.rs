@@ -6,10 +6,10 @@
 //! plain scalars by the rules of YAML 1.1. `tests/layouts` compares it with recorded answers of `kubectl`.
 
 mod json;
+mod parse;
 mod scalar;
 mod split;
 mod tree;
-mod yaml;
 
 use std::collections::HashMap;
 
@@ -145,7 +145,7 @@ pub fn read_each(text: &str) -> Vec<Result<Document, Error>> {
     let read = |part: split::Part<'_>| {
         let read = match part.format {
             split::Format::Json => json::read(&part.text),
-            split::Format::Yaml => yaml::read(&part.text),
+            split::Format::Yaml => parse::read(&part.text),
         };
         match read {
             Ok(document) => Ok(document.shifted(part.line)),
