@@ -9,10 +9,10 @@ mod fingerprint;
 mod int_or_string;
 mod label_map;
 mod label_selector;
+mod manifest;
 mod patch;
 mod stored;
 mod strict;
-mod written;
 
 pub mod backend;
 pub mod calico;
@@ -25,9 +25,9 @@ pub mod workload;
 
 pub use error::ReadError;
 pub use fingerprint::fingerprint;
+pub use manifest::{Manifest, Metadata, Origin, Written};
 pub use patch::Patch;
 pub use stored::with_update;
-pub use written::{Manifest, Metadata, Origin, Written};
 
 use crate::budget;
 use crate::model::{Fault, FaultKind, Fix, Object, Path};
