@@ -17,7 +17,7 @@ mod strict;
 pub mod backend;
 pub mod calico;
 pub mod cilium;
-pub mod cluster;
+pub mod cluster_network_policy;
 pub mod kubernetes;
 pub mod namespace;
 pub mod service;
@@ -37,7 +37,7 @@ pub const DIALECTS: &[&dyn Dialect] = &[
     &kubernetes::Kubernetes,
     &cilium::Cilium,
     &calico::Calico,
-    &cluster::Cluster,
+    &cluster_network_policy::ClusterNetworkPolicy,
     &namespace::Namespaces,
     &workload::Workloads,
     &service::Services,
@@ -216,7 +216,12 @@ mod tests {
         for dialect in DIALECTS {
             for kind in dialect.kinds() {
                 let is_custom = matches!(claim(&format!("{}/v9", kind.group), kind.kind), Claim::Nearest(..));
-                assert_eq!(is_custom, ["cilium", "calico", "cluster"].contains(&dialect.name()), "{}", kind.kind);
+                assert_eq!(
+                    is_custom,
+                    ["cilium", "calico", "cluster_network_policy"].contains(&dialect.name()),
+                    "{}",
+                    kind.kind
+                );
             }
         }
     }

@@ -139,7 +139,7 @@ fn write_port<'a>(port: &'a Port, which: Which, written: &mut Vec<WrittenPort<'a
 mod tests {
     use super::*;
     use crate::dialect::Origin;
-    use crate::dialect::cluster::read;
+    use crate::dialect::cluster_network_policy::read;
     use crate::model::{Action, Block, Path, Pods, Policy, Selector};
     use serde_json::{Value, json};
 

@@ -31,11 +31,11 @@ const KINDS: &[Kind] = &[
 
 /// The dialect of cluster-scoped policies.
 #[derive(Debug)]
-pub struct Cluster;
+pub struct ClusterNetworkPolicy;
 
-impl Dialect for Cluster {
+impl Dialect for ClusterNetworkPolicy {
     fn name(&self) -> &'static str {
-        "cluster"
+        "cluster_network_policy"
     }
 
     fn kinds(&self) -> &'static [Kind] {

@@ -201,7 +201,7 @@ fn domain(text: &str, path: &Path) -> Result<DomainPattern, ReadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialect::cluster::read;
+    use crate::dialect::cluster_network_policy::read;
     use crate::dialect::{Manifest, Origin};
     use crate::model::{Object, Peers, Standing};
     use serde_json::{Value, json};

@@ -230,7 +230,7 @@ fn number(number: Option<i64>, path: &Path, field: &'static str) -> Result<u16, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialect::cluster::read;
+    use crate::dialect::cluster_network_policy::read;
     use crate::dialect::{Manifest, Origin};
     use crate::model::{Object, Peers, Standing};
     use serde_json::{Value, json};
