@@ -30,7 +30,7 @@ fn catalogue_of(rest: &str, files: &[(&str, &str)]) -> Catalogue {
     let mut catalogue = Catalogue::of(site, &PolicySet::read(files).unwrap());
     for position in 0..catalogue.entries().len() {
         let manifest = catalogue.entries()[position].manifest.clone();
-        catalogue.learn(position, &manifest);
+        catalogue.record_dry_run(position, &manifest);
     }
     catalogue
 }
@@ -550,7 +550,7 @@ fn of_cluster(set: &str) -> (Catalogue, Vec<Owned>) {
     let mut owned = Vec::new();
     for position in 0..catalogue.entries().len() {
         let entry = catalogue.entries()[position].clone();
-        catalogue.learn(position, &entry.manifest);
+        catalogue.record_dry_run(position, &entry.manifest);
         owned.push(Owned {
             object: entry.id.clone(),
             uid: "u".into(),
@@ -715,7 +715,7 @@ fn naming_the_api_server(addresses: &[&str]) -> Catalogue {
     let mut catalogue = Catalogue::filled(site, &set, Some(&api_server).filter(|_| !addresses.is_empty()));
     for position in 0..catalogue.entries().len() {
         let manifest = catalogue.entries()[position].manifest.clone();
-        catalogue.learn(position, &manifest);
+        catalogue.record_dry_run(position, &manifest);
     }
     catalogue
 }

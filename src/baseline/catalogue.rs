@@ -90,7 +90,7 @@ impl Catalogue {
     }
 
     /// Records the object that a dry run of an entry returned.
-    pub fn learn(&mut self, position: usize, object: &Value) {
+    pub fn record_dry_run(&mut self, position: usize, object: &Value) {
         let fingerprint = self.fingerprint(object);
         if let Some(entry) = self.entries.get_mut(position) {
             let part = |name: &str| object.get(name).filter(|part| !part.is_null()).cloned();
@@ -225,7 +225,7 @@ impl Entry {
 
     /// Returns true if a dry run has returned the stored form of the policy, or if the policy waits and needs none.
     #[must_use]
-    pub fn is_learnt(&self) -> bool {
+    pub fn has_dry_run(&self) -> bool {
         self.waits || self.stored.is_some()
     }
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use super::limits::Brake as Terms;
+use super::limits::RemovalLimits;
 use crate::baseline::{Layer, Plan, Step};
 use crate::view::Owned;
 
@@ -16,7 +16,7 @@ type Removed = (Box<str>, Box<str>, Box<str>);
 /// The removals that were announced, and the number of namespaces in the current interval.
 #[derive(Debug)]
 pub(super) struct Brake {
-    terms: Terms,
+    limits: RemovalLimits,
     announced: HashMap<Removed, Instant>,
     interval: Option<(Instant, usize)>,
 }
@@ -33,8 +33,8 @@ pub(super) struct Held {
 }
 
 impl Brake {
-    pub(super) fn new(terms: Terms) -> Self {
-        Self { terms, announced: HashMap::new(), interval: None }
+    pub(super) fn new(limits: RemovalLimits) -> Self {
+        Self { limits, announced: HashMap::new(), interval: None }
     }
 
     /// Forgets the announcements, because another policies folder is in use.
@@ -44,7 +44,7 @@ impl Brake {
 
     /// The number of namespaces per interval.
     pub(super) fn share(&self, namespaces: usize) -> usize {
-        (namespaces.saturating_mul(self.terms.percent) / 100).max(1)
+        (namespaces.saturating_mul(self.limits.percent) / 100).max(1)
     }
 
     /// Removes the deletions that have to wait from a plan. Deletions that a user asked for stay in it.
@@ -58,12 +58,12 @@ impl Brake {
                 held.new.push(owned.clone());
                 now
             });
-            ready = ready.max(*announced + self.terms.notice);
+            ready = ready.max(*announced + self.limits.notice);
         }
         if removed.is_empty() || ready <= now && self.admits(namespaces, now) {
             return held;
         }
-        let next = self.interval.map_or(now, |(start, _)| start + self.terms.every);
+        let next = self.interval.map_or(now, |(start, _)| start + self.limits.every);
         held.until = Some(if ready > now { ready } else { next.max(now) });
         held.policies = removed;
         plan.steps.retain(|step| self::removed(step).is_none());
@@ -75,7 +75,7 @@ impl Brake {
         let share = self.share(namespaces);
         let (start, count) = self
             .interval
-            .filter(|(start, _)| now.saturating_duration_since(*start) < self.terms.every)
+            .filter(|(start, _)| now.saturating_duration_since(*start) < self.limits.every)
             .unwrap_or((now, 0));
         self.interval = Some((start, count + usize::from(count < share)));
         count < share
@@ -118,8 +118,8 @@ mod tests {
 
     #[test]
     fn a_removed_file_is_announced_and_then_deleted_by_and_by() {
-        let terms = Terms { notice: 120 * SECOND, every: 60 * SECOND, percent: 10 };
-        let (mut brake, start) = (Brake::new(terms), Instant::now());
+        let limits = RemovalLimits { notice: 120 * SECOND, every: 60 * SECOND, percent: 10 };
+        let (mut brake, start) = (Brake::new(limits), Instant::now());
         let removal = plan(&[Step::Apply(0), deletion("baseline", Some(Layer::Baseline))]);
         let mut deleted = |now: Instant| {
             let mut plan = removal.clone();
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn changes_of_users_are_not_slowed_down() {
-        let mut brake = Brake::new(Terms::default());
+        let mut brake = Brake::new(RemovalLimits::default());
         let steps = [
             deletion("profile.standard", Some(Layer::Profile("isolated".to_owned()))),
             deletion("access.postgres", None),

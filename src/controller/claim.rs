@@ -18,9 +18,10 @@ use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::backoff::jittered;
 use super::error::is_conflict;
 use super::events::Announcer;
-use super::limits::{Pace, jittered};
+use super::limits::Limits;
 use crate::telemetry::BaselineMetrics;
 use crate::view::FIELD_MANAGER;
 
@@ -38,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Claim {
     namespaces: Api<Namespace>,
     home: Arc<str>,
-    pace: Pace,
+    limits: Limits,
     metrics: BaselineMetrics,
     announcer: Arc<Announcer>,
     /// The claim of another installation, and the time at which this process first saw that value.
@@ -60,11 +61,11 @@ impl Claim {
     pub(super) fn new(
         client: Client,
         home: Arc<str>,
-        pace: Pace,
+        limits: Limits,
         metrics: BaselineMetrics,
         announcer: Arc<Announcer>,
     ) -> Self {
-        Self { namespaces: Api::all(client), home, pace, metrics, announcer, seen: None }
+        Self { namespaces: Api::all(client), home, limits, metrics, announcer, seen: None }
     }
 
     /// Waits until no other installation holds the claim.
@@ -78,7 +79,7 @@ impl Claim {
                     break;
                 }
             }
-            stop.run_until_cancelled(sleep(jittered(self.pace.claim / 10))).await;
+            stop.run_until_cancelled(sleep(jittered(self.limits.claim / 10))).await;
         }
         self.metrics.rival(false);
     }
@@ -112,7 +113,7 @@ impl Claim {
                 Ok(Err(error)) => tracing::warn!(%error, "failed to renew the claim of the controller"),
                 Err(_) => tracing::warn!("timed out renewing the claim of the controller"),
             }
-            sleep(jittered(self.pace.claim)).await;
+            sleep(jittered(self.limits.claim)).await;
         }
     }
 
@@ -150,7 +151,7 @@ impl Claim {
         if self.seen.as_ref().is_none_or(|(seen, _)| seen != claim) {
             self.seen = Some((claim.clone(), Instant::now()));
         }
-        let is_expired = self.seen.as_ref().is_some_and(|(_, at)| at.elapsed() > self.pace.claim * 3);
+        let is_expired = self.seen.as_ref().is_some_and(|(_, at)| at.elapsed() > self.limits.claim * 3);
         if is_expired { Attempt::Free } else { Attempt::Theirs(holder.to_owned()) }
     }
 
@@ -209,8 +210,8 @@ mod tests {
         });
         let client = Client::new(service, "default");
         let announcer = Arc::new(Announcer::new(client.clone(), "test"));
-        let pace = Pace { claim: Duration::from_millis(100), ..Pace::default() };
-        Claim::new(client, home.into(), pace, BaselineMetrics::default(), announcer)
+        let limits = Limits { claim: Duration::from_millis(100), ..Limits::default() };
+        Claim::new(client, home.into(), limits, BaselineMetrics::default(), announcer)
     }
 
     fn written(text: Option<&str>) -> ObjectMeta {
@@ -225,10 +226,10 @@ mod tests {
         assert_eq!(claim.observe(&written(Some("a 2026-11-28T12:00:00Z"))), Attempt::Ours);
         let other = written(Some("b 2026-11-28T12:00:00Z"));
         assert_eq!(claim.observe(&other), Attempt::Theirs("b".to_owned()));
-        sleep(claim.pace.claim * 4).await;
+        sleep(claim.limits.claim * 4).await;
         let renewed = written(Some("b 2026-11-28T12:00:29Z"));
         assert_eq!(claim.observe(&renewed), Attempt::Theirs("b".to_owned()), "it was renewed");
-        sleep(claim.pace.claim * 4).await;
+        sleep(claim.limits.claim * 4).await;
         assert_eq!(claim.observe(&renewed), Attempt::Free);
     }
 }

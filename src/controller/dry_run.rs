@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until};
 
-use super::executor::{Executor, Learnt, in_time};
+use super::executor::{DryRun, Executor, in_time};
 use crate::baseline::{Catalogue, Entry};
 
 /// Maximum time that the work waits for the dry runs. Then it only checks which policies are present.
@@ -20,22 +20,22 @@ const GRACE: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 4;
 
 /// The current catalogue, and the task that dry-runs its policies.
-pub(super) struct Learner {
+pub(super) struct DryRuns {
     executor: Executor,
     patience: Duration,
-    learnt: UnboundedReceiver<Learnt>,
+    results: UnboundedReceiver<DryRun>,
     catalogue: Option<Arc<Catalogue>>,
     /// The next catalogue. It becomes current as soon as all its dry runs are complete, or at this time.
     next: Option<(Catalogue, Instant)>,
     /// True if the next catalogue is of another policies folder or another configuration.
     is_other: bool,
     /// The dry-run task. There is at most one, and it ends with this value.
-    asking: JoinSet<()>,
+    task: JoinSet<()>,
 }
 
-impl Learner {
-    pub(super) fn new(executor: Executor, patience: Duration, learnt: UnboundedReceiver<Learnt>) -> Self {
-        Self { executor, patience, learnt, catalogue: None, next: None, is_other: false, asking: JoinSet::new() }
+impl DryRuns {
+    pub(super) fn new(executor: Executor, patience: Duration, results: UnboundedReceiver<DryRun>) -> Self {
+        Self { executor, patience, results, catalogue: None, next: None, is_other: false, task: JoinSet::new() }
     }
 
     /// Returns the current catalogue.
@@ -59,12 +59,12 @@ impl Learner {
         if let Some(before) = &self.catalogue {
             catalogue.remember(before);
         }
-        let unknown: Vec<Entry> = catalogue.entries().iter().filter(|entry| !entry.is_learnt()).cloned().collect();
+        let unknown: Vec<Entry> = catalogue.entries().iter().filter(|entry| !entry.has_dry_run()).cloned().collect();
         let grace = if unknown.is_empty() { Duration::ZERO } else { GRACE };
         self.next = Some((catalogue, Instant::now() + grace));
         // This aborts the dry runs of the previous catalogue.
-        self.asking = JoinSet::new();
-        self.asking.spawn(ask(self.executor.clone(), self.patience, unknown));
+        self.task = JoinSet::new();
+        self.task.spawn(dry_run_all(self.executor.clone(), self.patience, unknown));
     }
 
     /// Waits until another catalogue becomes current, or until a new result changes the current one. Returns true if it
@@ -73,16 +73,16 @@ impl Learner {
         loop {
             let due = self.next.as_ref().map(|(_, at)| *at);
             tokio::select! {
-                Some(learnt) = self.learnt.recv() => {
-                    let is_news = self.take(learnt);
-                    if self.next.as_ref().is_some_and(|(next, _)| next.entries().iter().all(Entry::is_learnt)) {
+                Some(dry_run) = self.results.recv() => {
+                    let is_news = self.take(dry_run);
+                    if self.next.as_ref().is_some_and(|(next, _)| next.entries().iter().all(Entry::has_dry_run)) {
                         return self.change();
                     }
                     if is_news && self.next.is_none() {
                         return false;
                     }
                 }
-                Some(Err(error)) = self.asking.join_next() => {
+                Some(Err(error)) = self.task.join_next() => {
                     tracing::error!(%error, "a dry run task panicked; this is a bug in Portcullis");
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => return self.change(),
@@ -96,39 +96,39 @@ impl Learner {
     }
 
     /// Records the results that have arrived. Returns true if any of them is new.
-    fn take(&mut self, learnt: Learnt) -> bool {
-        let (mut is_news, mut waiting) = (false, Some(learnt));
-        while let Some(learnt) = waiting {
+    fn take(&mut self, dry_run: DryRun) -> bool {
+        let (mut is_news, mut waiting) = (false, Some(dry_run));
+        while let Some(dry_run) = waiting {
             is_news |= match (&mut self.next, &mut self.catalogue) {
-                (Some((next, _)), _) => note(next, &learnt),
-                (None, Some(catalogue)) => note(Arc::make_mut(catalogue), &learnt),
+                (Some((next, _)), _) => note(next, &dry_run),
+                (None, Some(catalogue)) => note(Arc::make_mut(catalogue), &dry_run),
                 (None, None) => false,
             };
-            waiting = self.learnt.try_recv().ok();
+            waiting = self.results.try_recv().ok();
         }
         is_news
     }
 }
 
 /// Records the result of one dry run. Returns true if it is new.
-fn note(catalogue: &mut Catalogue, learnt: &Learnt) -> bool {
+fn note(catalogue: &mut Catalogue, dry_run: &DryRun) -> bool {
     // A result for another policies folder counts only if this folder has the same manifest.
-    let Some(position) = catalogue.entries().iter().position(|entry| entry.manifest == learnt.manifest) else {
+    let Some(position) = catalogue.entries().iter().position(|entry| entry.manifest == dry_run.manifest) else {
         return false;
     };
-    let fingerprint = catalogue.fingerprint(&learnt.stored);
+    let fingerprint = catalogue.fingerprint(&dry_run.stored);
     let is_news =
-        catalogue.entries().get(position).is_some_and(|entry| !entry.is_learnt() || !entry.comes_to(fingerprint));
+        catalogue.entries().get(position).is_some_and(|entry| !entry.has_dry_run() || !entry.comes_to(fingerprint));
     if is_news {
-        catalogue.learn(position, &learnt.stored);
+        catalogue.record_dry_run(position, &dry_run.stored);
     }
     is_news
 }
 
 /// Dry-runs these entries. Repeats those that failed until all have succeeded.
-async fn ask(executor: Executor, patience: Duration, mut entries: Vec<Entry>) {
+async fn dry_run_all(executor: Executor, patience: Duration, mut entries: Vec<Entry>) {
     while !entries.is_empty() {
-        let asked = stream::iter(entries).map(|entry| ask_about(&executor, patience, entry));
+        let asked = stream::iter(entries).map(|entry| dry_run_one(&executor, patience, entry));
         entries = asked.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await;
         if !entries.is_empty() {
             sleep(patience / 2).await;
@@ -137,10 +137,10 @@ async fn ask(executor: Executor, patience: Duration, mut entries: Vec<Entry>) {
 }
 
 /// Dry-runs one entry. Returns the entry if that failed.
-async fn ask_about(executor: &Executor, patience: Duration, entry: Entry) -> Option<Entry> {
-    match in_time(patience, executor.learn(&entry)).await {
+async fn dry_run_one(executor: &Executor, patience: Duration, entry: Entry) -> Option<Entry> {
+    match in_time(patience, executor.dry_run(&entry)).await {
         Ok(stored) => {
-            let _ = executor.learnt.send(Learnt { manifest: entry.manifest, stored });
+            let _ = executor.results.send(DryRun { manifest: entry.manifest, stored });
             None
         }
         Err(error) => {
@@ -178,8 +178,8 @@ mod tests {
         Silence,
     }
 
-    /// Returns a learner whose requests get these responses, and then the last one forever.
-    fn learner(answers: &'static [Answer]) -> Learner {
+    /// Returns dry runs whose requests get these responses, and then the last one forever.
+    fn dry_runs(answers: &'static [Answer]) -> DryRuns {
         let mut answers = answers.iter();
         let mut next = answers.next();
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -198,15 +198,15 @@ mod tests {
         let client = Client::new(service, "default");
         let mut served = Served::default();
         served.insert(ApiResource::erase::<NetworkPolicy>(&()), true);
-        let (learnt, all_learnt) = mpsc::unbounded_channel();
+        let (results, receiver) = mpsc::unbounded_channel();
         let executor = Executor {
             announcer: Arc::new(Announcer::new(client.clone(), "test")),
             cluster: Cluster { client, server: String::new(), served: Arc::new(ArcSwap::from_pointee(served)) },
             home: "default".into(),
             metrics: BaselineMetrics::default(),
-            learnt,
+            results,
         };
-        Learner::new(executor, Duration::from_millis(20), all_learnt)
+        DryRuns::new(executor, Duration::from_millis(20), receiver)
     }
 
     /// Returns the catalogue of a folder with one policy, for pods of this app.
@@ -220,66 +220,66 @@ mod tests {
         Catalogue::of(Arc::new(Configuration::read(text).unwrap().site), &policies)
     }
 
-    fn learnt(manifest: &str, stored: &str) -> Learnt {
+    fn dry_run(manifest: &str, stored: &str) -> DryRun {
         let manifest_of = |app: &str| catalogue(app).entries()[0].manifest.clone();
-        Learnt { manifest: manifest_of(manifest), stored: manifest_of(stored) }
+        DryRun { manifest: manifest_of(manifest), stored: manifest_of(stored) }
     }
 
     /// Returns true if the recorded dry run of the only policy returned this one.
-    fn knows(learner: &Learner, stored: &str) -> bool {
-        let catalogue = learner.catalogue().unwrap();
+    fn knows(dry_runs: &DryRuns, stored: &str) -> bool {
+        let catalogue = dry_runs.catalogue().unwrap();
         let entry = &catalogue.entries()[0];
-        entry.is_learnt() && entry.comes_to(catalogue.fingerprint(&learnt(stored, stored).stored))
+        entry.has_dry_run() && entry.comes_to(catalogue.fingerprint(&dry_run(stored, stored).stored))
     }
 
     #[tokio::test]
     async fn it_is_asked_until_there_is_an_answer_and_then_no_more() {
-        let mut learner = learner(&[Answer::Failure, Answer::Silence, Answer::Same, Answer::Silence]);
-        learner.begin(catalogue("a"));
-        assert!(learner.catalogue().is_none(), "it is soon known");
-        assert!(learner.changed().await);
-        assert!(knows(&learner, "a"));
-        learner.begin(catalogue("a"));
-        assert!(learner.changed().await);
-        assert!(knows(&learner, "a"), "it is the same policy, and there is no answer any more");
+        let mut dry_runs = dry_runs(&[Answer::Failure, Answer::Silence, Answer::Same, Answer::Silence]);
+        dry_runs.begin(catalogue("a"));
+        assert!(dry_runs.catalogue().is_none(), "it is soon known");
+        assert!(dry_runs.changed().await);
+        assert!(knows(&dry_runs, "a"));
+        dry_runs.begin(catalogue("a"));
+        assert!(dry_runs.changed().await);
+        assert!(knows(&dry_runs, "a"), "it is the same policy, and there is no answer any more");
     }
 
     #[tokio::test]
     async fn other_endpoints_of_the_api_server_are_not_another_folder() {
-        let mut learner = learner(&[Answer::Same]);
-        learner.begin(catalogue("a"));
-        learner.refill(catalogue("b"));
-        assert!(learner.changed().await, "the folder was not current before");
-        learner.refill(catalogue("c"));
-        assert!(!learner.changed().await);
-        assert!(knows(&learner, "c"));
+        let mut dry_runs = dry_runs(&[Answer::Same]);
+        dry_runs.begin(catalogue("a"));
+        dry_runs.refill(catalogue("b"));
+        assert!(dry_runs.changed().await, "the folder was not current before");
+        dry_runs.refill(catalogue("c"));
+        assert!(!dry_runs.changed().await);
+        assert!(knows(&dry_runs, "c"));
     }
 
     #[tokio::test]
     async fn who_does_not_answer_is_not_waited_for_and_heard_later() {
-        let mut learner = learner(&[Answer::Silence]);
-        learner.begin(catalogue("a"));
-        assert!(learner.changed().await);
-        assert!(!learner.catalogue().unwrap().entries()[0].is_learnt());
-        learner.executor.learnt.send(learnt("a", "b")).unwrap();
-        assert!(!learner.changed().await, "it is the same folder, and more is known of it");
-        assert!(knows(&learner, "b"));
+        let mut dry_runs = dry_runs(&[Answer::Silence]);
+        dry_runs.begin(catalogue("a"));
+        assert!(dry_runs.changed().await);
+        assert!(!dry_runs.catalogue().unwrap().entries()[0].has_dry_run());
+        dry_runs.executor.results.send(dry_run("a", "b")).unwrap();
+        assert!(!dry_runs.changed().await, "it is the same folder, and more is known of it");
+        assert!(knows(&dry_runs, "b"));
     }
 
     #[tokio::test]
     async fn what_is_learnt_of_another_folder_is_not_taken_for_this_one() {
-        let mut learner = learner(&[Answer::Silence]);
-        learner.begin(catalogue("a"));
-        learner.begin(catalogue("b"));
-        assert_eq!(learner.asking.len(), 1, "no dry run of the first one is left");
-        learner.executor.learnt.send(learnt("a", "a")).unwrap();
-        learner.executor.learnt.send(learnt("b", "b")).unwrap();
-        assert!(learner.changed().await);
-        assert!(knows(&learner, "b"));
-        learner.executor.learnt.send(learnt("a", "a")).unwrap();
-        assert!(!learner.take(learnt("a", "c")), "nor later");
-        assert!(knows(&learner, "b"));
-        learner.begin(catalogue("c"));
-        assert!(knows(&learner, "b"), "it is worked by the ones that are known meanwhile");
+        let mut dry_runs = dry_runs(&[Answer::Silence]);
+        dry_runs.begin(catalogue("a"));
+        dry_runs.begin(catalogue("b"));
+        assert_eq!(dry_runs.task.len(), 1, "no dry run of the first one is left");
+        dry_runs.executor.results.send(dry_run("a", "a")).unwrap();
+        dry_runs.executor.results.send(dry_run("b", "b")).unwrap();
+        assert!(dry_runs.changed().await);
+        assert!(knows(&dry_runs, "b"));
+        dry_runs.executor.results.send(dry_run("a", "a")).unwrap();
+        assert!(!dry_runs.take(dry_run("a", "c")), "nor later");
+        assert!(knows(&dry_runs, "b"));
+        dry_runs.begin(catalogue("c"));
+        assert!(knows(&dry_runs, "b"), "it is worked by the ones that are known meanwhile");
     }
 }

@@ -27,11 +27,11 @@ pub(super) struct Executor {
     pub(super) metrics: BaselineMetrics,
     pub(super) announcer: Arc<Announcer>,
     /// Receives the dry-run result of a policy if it differs from the earlier one.
-    pub(super) learnt: UnboundedSender<Learnt>,
+    pub(super) results: UnboundedSender<DryRun>,
 }
 
 /// The result of the latest dry run of a policy.
-pub(super) struct Learnt {
+pub(super) struct DryRun {
     /// The manifest that was sent.
     pub(super) manifest: Value,
     /// The object that would be stored.
@@ -49,7 +49,7 @@ pub(super) struct Subject {
 
 /// The failures of a plan so far. Steps that do not depend on a failed step are still carried out.
 #[derive(Default)]
-struct Progress {
+struct Outcome {
     /// The first failure. A later failure of another kind replaces a conflict.
     failure: Option<Failure>,
     /// The layers in which a policy could not be applied.
@@ -58,7 +58,7 @@ struct Progress {
     hatch_stays: bool,
 }
 
-impl Progress {
+impl Outcome {
     /// Records the result of a step. Returns true if it succeeded. Fails if the namespace is gone, because every other
     /// step would fail too.
     fn note(&mut self, result: Result<(), Failure>) -> Result<bool, Failure> {
@@ -90,56 +90,56 @@ impl Executor {
     /// Carries out the plan for a namespace as far as possible. Returns the first failure.
     pub(super) async fn carry_out(&self, subject: &Subject, plan: Plan) -> Result<(), Failure> {
         let catalogue = &subject.catalogue;
-        let mut progress = Progress::default();
+        let mut outcome = Outcome::default();
         for step in plan.steps {
             match step {
                 Step::Apply(position) => {
-                    self.apply_one(catalogue, position, Some(&subject.name), &mut progress).await?;
+                    self.apply_one(catalogue, position, Some(&subject.name), &mut outcome).await?;
                 }
-                Step::Delete { owned, after } if progress.has(after.as_ref()) => {
-                    let is_done = progress.note(self.delete_if_outdated(subject, &owned).await)?;
-                    progress.hatch_stays |= !is_done && *owned.layer == *Layer::Hatch.label();
+                Step::Delete { owned, after } if outcome.has(after.as_ref()) => {
+                    let is_done = outcome.note(self.delete_if_outdated(subject, &owned).await)?;
+                    outcome.hatch_stays |= !is_done && *owned.layer == *Layer::Hatch.label();
                 }
-                Step::OpenHatch { reason, until } if progress.has(Some(&Layer::Hatch)) => {
-                    progress.note(self.open_hatch(subject, &reason, until).await)?;
+                Step::OpenHatch { reason, until } if outcome.has(Some(&Layer::Hatch)) => {
+                    outcome.note(self.open_hatch(subject, &reason, until).await)?;
                 }
                 // Users rely on the record that a hatch is closed, so its policies are deleted first. A cluster-wide
                 // policy selects the hatch label, and has no effect once the label is removed.
-                Step::CloseHatch if !progress.hatch_stays || catalogue.has_hatch_of_cluster() => {
-                    progress.note(self.close_hatch(subject).await)?;
+                Step::CloseHatch if !outcome.hatch_stays || catalogue.has_hatch_of_cluster() => {
+                    outcome.note(self.close_hatch(subject).await)?;
                 }
-                Step::Mark { label, status } if progress.missing.is_empty() => {
+                Step::Mark { label, status } if outcome.missing.is_empty() => {
                     // After a failure, the status annotation keeps reporting that failure.
-                    let status = progress.failure.is_none().then_some(&*status);
-                    progress.note(self.mark(subject, label, status).await)?;
+                    let status = outcome.failure.is_none().then_some(&*status);
+                    outcome.note(self.mark(subject, label, status).await)?;
                     if label != Label::AsItIs && catalogue.site.baseline.gate {
                         // This includes pods that the watches have not reported yet.
-                        progress.note(self.lift_all(subject).await)?;
+                        outcome.note(self.lift_all(subject).await)?;
                     }
                 }
-                Step::LiftGates(pods) if progress.missing.is_empty() => {
-                    progress.note(self.lift(subject, &pods).await)?;
+                Step::LiftGates(pods) if outcome.missing.is_empty() => {
+                    outcome.note(self.lift(subject, &pods).await)?;
                 }
                 // The step depends on a step that failed.
                 _ => {}
             }
         }
-        progress.end()
+        outcome.end()
     }
 
     /// Carries out the plan for the cluster as far as possible. Returns the first failure.
     pub(super) async fn carry_out_for_cluster(&self, catalogue: &Catalogue, plan: Plan) -> Result<(), Failure> {
-        let mut progress = Progress::default();
+        let mut outcome = Outcome::default();
         for step in plan.steps {
             match step {
-                Step::Apply(position) => self.apply_one(catalogue, position, None, &mut progress).await?,
-                Step::Delete { owned, after } if progress.has(after.as_ref()) => {
-                    progress.note(self.delete(catalogue, &owned).await)?;
+                Step::Apply(position) => self.apply_one(catalogue, position, None, &mut outcome).await?,
+                Step::Delete { owned, after } if outcome.has(after.as_ref()) => {
+                    outcome.note(self.delete(catalogue, &owned).await)?;
                 }
                 _ => {}
             }
         }
-        progress.end()
+        outcome.end()
     }
 
     async fn apply_one(
@@ -147,11 +147,11 @@ impl Executor {
         catalogue: &Catalogue,
         position: usize,
         namespace: Option<&str>,
-        progress: &mut Progress,
+        outcome: &mut Outcome,
     ) -> Result<(), Failure> {
         let Some(entry) = catalogue.entries().get(position) else { return Ok(()) };
-        if !progress.note(self.apply(catalogue, position, entry, namespace).await)? {
-            progress.missing.push(entry.layer.clone());
+        if !outcome.note(self.apply(catalogue, position, entry, namespace).await)? {
+            outcome.missing.push(entry.layer.clone());
         }
         Ok(())
     }

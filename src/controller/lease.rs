@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::backoff::{jittered, noise};
 use super::error::{is_conflict, is_missing};
-use super::limits::{jittered, noise};
 
 /// The durations of leader election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@
 //! The controller is level-triggered: it compares the stored policies with the due ones, and each step follows from the
 //! state of the cluster alone. One replica works at a time, elected by a Lease.
 
+mod backoff;
 mod brake;
 mod claim;
 mod dry_run;
@@ -29,6 +30,6 @@ mod write_conflicts;
 
 pub use gates::{GatedPod, Gates, lift_gate, pods};
 pub use lease::{Terms, identity};
-pub use limits::{Brake, Pace};
+pub use limits::{Limits, RemovalLimits};
 pub use reconciler::Wanted;
 pub use run::{Controller, run};

@@ -7,14 +7,14 @@ use kube::api::{
 use serde_json::{Value, json};
 
 use super::error::{Failure, is_missing};
-use super::executor::{Executor, Learnt};
+use super::executor::{DryRun, Executor};
 use crate::baseline::{Catalogue, Entry};
 use crate::model::ObjectRef;
 use crate::view::{FIELD_MANAGER, Owned};
 
 impl Executor {
     /// Dry-runs the creation of an entry. Returns the object that the API server would store.
-    pub(super) async fn learn(&self, entry: &Entry) -> Result<Value, Failure> {
+    pub(super) async fn dry_run(&self, entry: &Entry) -> Result<Value, Failure> {
         let namespace = (!entry.of_cluster).then_some(&*self.home);
         let api = self.api(&entry.id, namespace)?;
         let mut manifest = entry.manifest.clone();
@@ -62,7 +62,7 @@ impl Executor {
             return Ok(());
         }
         // Or the API server now stores the policy in another form: the CRD has other defaults.
-        let Some(fresh) = self.learn_again(catalogue, position, entry).await else {
+        let Some(fresh) = self.dry_run_again(catalogue, position, entry).await else {
             return Err(Failure::Interfered(id));
         };
         if fresh.comes_to(catalogue.fingerprint(&stored)) {
@@ -82,8 +82,8 @@ impl Executor {
     }
 
     /// Repeats the dry run of an entry. Returns the updated entry if the result differs from the recorded one.
-    async fn learn_again(&self, catalogue: &Catalogue, position: usize, entry: &Entry) -> Option<Entry> {
-        let stored = match self.learn(entry).await {
+    async fn dry_run_again(&self, catalogue: &Catalogue, position: usize, entry: &Entry) -> Option<Entry> {
+        let stored = match self.dry_run(entry).await {
             Ok(stored) => stored,
             Err(error) => {
                 tracing::debug!(object = %entry.id, %error, "repeated dry run of a baseline policy failed");
@@ -94,9 +94,9 @@ impl Executor {
             return None;
         }
         let mut fresh = catalogue.clone();
-        fresh.learn(position, &stored);
+        fresh.record_dry_run(position, &stored);
         tracing::info!(object = %entry.id, "the API server stores a baseline policy differently than before");
-        let _ = self.learnt.send(Learnt { manifest: entry.manifest.clone(), stored });
+        let _ = self.results.send(DryRun { manifest: entry.manifest.clone(), stored });
         fresh.entries().get(position).cloned()
     }
 

@@ -7,13 +7,13 @@ use crate::telemetry::BaselineMetrics;
 
 /// The state of each key, and the number of keys in each state.
 #[derive(Debug)]
-pub(super) struct Standings<K> {
+pub(super) struct Progress<K> {
     states: HashMap<K, &'static str>,
     counts: HashMap<&'static str, usize>,
     metrics: BaselineMetrics,
 }
 
-impl<K: Clone + Ord + Hash> Standings<K> {
+impl<K: Clone + Ord + Hash> Progress<K> {
     pub(super) fn new(metrics: BaselineMetrics) -> Self {
         Self { states: HashMap::new(), counts: HashMap::new(), metrics }
     }

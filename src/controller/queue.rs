@@ -4,12 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-use super::limits::Pace;
+use super::limits::Limits;
 
 /// A queue of keys, ordered by the time at which they are due.
 #[derive(Debug)]
 pub(super) struct Queue<K> {
-    pace: Pace,
+    limits: Limits,
     by_time: BTreeSet<(Instant, K)>,
     records: HashMap<K, Record>,
 }
@@ -32,8 +32,8 @@ struct Record {
 }
 
 impl<K: Clone + Ord + Hash> Queue<K> {
-    pub(super) fn new(pace: Pace) -> Self {
-        Self { pace, by_time: BTreeSet::new(), records: HashMap::new() }
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, by_time: BTreeSet::new(), records: HashMap::new() }
     }
 
     /// Queues a key for this time, or for the end of its backoff if that is later. If the key is due earlier anyway,
@@ -95,7 +95,7 @@ impl<K: Clone + Ord + Hash> Queue<K> {
     pub(super) fn done(&mut self, key: &K, now: Instant, rest: Option<Duration>, again: Option<Instant>) {
         // A request of a user that changed nothing does not end the backoff.
         let before = self.records.get(key).and_then(|record| record.rest_until);
-        let settled_at = rest.map(|rest| now + rest.min(self.pace.settle));
+        let settled_at = rest.map(|rest| now + rest.min(self.limits.settle));
         self.end(key, Record { rest_until: rest.map(|rest| now + rest).or(before), settled_at, ..Record::default() });
         if let Some(again) = again {
             self.add(key, again);
@@ -106,9 +106,9 @@ impl<K: Clone + Ord + Hash> Queue<K> {
     /// 10 times `retry`.
     pub(super) fn failed(&mut self, key: &K, now: Instant) {
         let failures = self.records.get(key).map_or(1, |record| record.failures.saturating_add(1));
-        let wait = self.pace.after_failures(failures);
-        let rest_until = Some(now + wait.min(self.pace.retry.saturating_mul(10)));
-        let settled_at = Some(now + wait.min(self.pace.retry));
+        let wait = self.limits.after_failures(failures);
+        let rest_until = Some(now + wait.min(self.limits.retry.saturating_mul(10)));
+        let settled_at = Some(now + wait.min(self.limits.retry));
         self.end(key, Record { rest_until, settled_at, failures, ..Record::default() });
         self.add(key, now + wait);
     }
@@ -149,7 +149,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn queue() -> (Queue<&'static str>, Instant) {
-        (Queue::new(Pace::default()), Instant::now())
+        (Queue::new(Limits::default()), Instant::now())
     }
 
     #[test]
@@ -172,8 +172,8 @@ mod tests {
         assert_eq!(queue.take(now), Some("a"));
         queue.add(&"a", now);
         assert_eq!(queue.take(now + SECOND), None, "it is not reconciled twice at once");
-        queue.done(&"a", now, Some(Pace::default().settle), Some(now + 600 * SECOND));
-        assert_eq!(queue.next(), Some(now + Pace::default().settle));
+        queue.done(&"a", now, Some(Limits::default().settle), Some(now + 600 * SECOND));
+        assert_eq!(queue.next(), Some(now + Limits::default().settle));
         assert_eq!(queue.take(now + SECOND), Some("a"));
         queue.done(&"a", now + SECOND, None, Some(now + 600 * SECOND));
         assert_eq!(queue.next(), Some(now + 600 * SECOND), "nothing was heard, so it is the resync");
@@ -193,7 +193,7 @@ mod tests {
         }
         assert!(waits[0] <= SECOND && waits[4] > 5 * SECOND && waits[11] > 200 * SECOND, "{waits:?}");
         queue.add(&"a", now);
-        assert_eq!(queue.next(), Some(now + 10 * Pace::default().retry), "news makes it a few seconds, and no less");
+        assert_eq!(queue.next(), Some(now + 10 * Limits::default().retry), "news makes it a few seconds, and no less");
         let at = queue.next().unwrap();
         queue.take(at);
         queue.done(&"a", at, None, None);
@@ -213,13 +213,13 @@ mod tests {
         queue.urge(&"a", now + 20 * SECOND);
         assert_eq!(queue.next(), Some(now + 20 * SECOND));
         queue.urge(&"a", now);
-        assert_eq!(queue.next(), Some(now + Pace::default().retry), "but not at once");
+        assert_eq!(queue.next(), Some(now + Limits::default().retry), "but not at once");
     }
 
     #[test]
     fn a_request_of_a_user_has_no_backoff() {
         let (mut queue, now) = queue();
-        let settle = Pace::default().settle;
+        let settle = Limits::default().settle;
         queue.add(&"a", now);
         queue.take(now);
         queue.urge(&"a", now);

@@ -9,8 +9,8 @@ use super::claim::Claim;
 use super::events::Announcer;
 use super::executor::Executor;
 use super::lease::{Election, Terms};
-use super::limits::Pace;
-use super::reconciler::{Wanted, Worker};
+use super::limits::Limits;
+use super::reconciler::{Reconciler, Wanted};
 use crate::cluster::Cluster;
 use crate::telemetry::BaselineMetrics;
 use crate::view::View;
@@ -26,7 +26,7 @@ pub struct Controller {
     /// The durations of leader election.
     pub terms: Terms,
     /// The limits and intervals of the controller.
-    pub pace: Pace,
+    pub limits: Limits,
     /// The view of the cluster. The controller waits until it is [whole](View::is_whole).
     pub views: watch::Receiver<Arc<View>>,
     /// The wanted policies.
@@ -42,7 +42,7 @@ pub struct Controller {
 /// Keeps the baselines of all namespaces in their wanted state while this replica holds the Lease, until `stop` is
 /// cancelled.
 pub async fn run(controller: Controller, stop: CancellationToken) {
-    let Controller { cluster, namespace, identity, terms, pace, mut views, wanted, metrics, running, leads } =
+    let Controller { cluster, namespace, identity, terms, limits, mut views, wanted, metrics, running, leads } =
         controller;
     metrics.leads(false);
     // A replica without a complete view does not compete for the Lease, so that another replica can work.
@@ -51,7 +51,8 @@ pub async fn run(controller: Controller, stop: CancellationToken) {
     }
     let announcer = Arc::new(Announcer::new(cluster.client.clone(), &identity));
     let home: Arc<str> = namespace.into();
-    let claim = || Claim::new(cluster.client.clone(), Arc::clone(&home), pace, metrics.clone(), Arc::clone(&announcer));
+    let claim =
+        || Claim::new(cluster.client.clone(), Arc::clone(&home), limits, metrics.clone(), Arc::clone(&announcer));
     while !stop.is_cancelled() {
         claim().wait_until_free(&stop).await;
         // The session ends when another installation claims the cluster.
@@ -59,13 +60,13 @@ pub async fn run(controller: Controller, stop: CancellationToken) {
         let election = Election::new(cluster.client.clone(), &home, identity.clone(), terms, running.clone());
         election
             .run(&session, |stop, lease| {
-                let (learnt, all_learnt) = mpsc::unbounded_channel();
+                let (results, receiver) = mpsc::unbounded_channel();
                 let executor = Executor {
                     cluster: cluster.clone(),
                     home: Arc::clone(&home),
                     metrics: metrics.clone(),
                     announcer: Arc::clone(&announcer),
-                    learnt,
+                    results,
                 };
                 let (views, wanted, metrics) = (views.clone(), wanted.clone(), metrics.clone());
                 let leads = leads.clone();
@@ -75,10 +76,10 @@ pub async fn run(controller: Controller, stop: CancellationToken) {
                         return session.cancel();
                     }
                     let installed = claim.installed(lease).await;
-                    let worker = Worker::new(executor, pace, views, wanted, all_learnt, installed);
+                    let reconciler = Reconciler::new(executor, limits, views, wanted, receiver, installed);
                     let leading = Leading::new(metrics, leads);
                     tokio::select! {
-                        () = worker.work(&stop) => {}
+                        () = reconciler.work(&stop) => {}
                         () = claim.hold() => session.cancel(),
                     }
                     drop(leading);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::limits::Pace;
+use super::limits::Limits;
 use crate::baseline::{Catalogue, Step};
 use crate::model::ObjectRef;
 
@@ -62,7 +62,7 @@ pub(super) fn writes(catalogue: &Catalogue, namespace: Option<&str>, steps: &[St
 
 /// The recent writes of one key.
 #[derive(Debug, Default)]
-pub(super) struct Contest {
+pub(super) struct WriteConflicts {
     /// The UID of the namespace.
     uid: Box<str>,
     written: Vec<Written>,
@@ -80,14 +80,14 @@ struct Written {
     times: u32,
 }
 
-impl Contest {
+impl WriteConflicts {
     /// Records these writes. Returns the highest number of times that one of them was reverted.
-    pub(super) fn record(&mut self, uid: &str, writes: &[Write], now: Instant, pace: &Pace) -> u32 {
+    pub(super) fn record(&mut self, uid: &str, writes: &[Write], now: Instant, limits: &Limits) -> u32 {
         if *self.uid != *uid {
             // The controller has to write everything again in a recreated namespace.
             *self = Self { uid: uid.into(), ..Self::default() };
         }
-        self.forget(now, pace);
+        self.forget(now, limits);
         let mut most = 0;
         for write in writes {
             self.written.retain(|known| !known.write.is_replaced_by(write));
@@ -116,30 +116,30 @@ impl Contest {
     }
 
     /// Forgets writes that were not reverted. Returns true if no write is left.
-    pub(super) fn forget(&mut self, now: Instant, pace: &Pace) -> bool {
-        let remembered = Self::remembered(pace);
+    pub(super) fn forget(&mut self, now: Instant, limits: &Limits) -> bool {
+        let remembered = Self::remembered(limits);
         self.written.retain(|known| now.saturating_duration_since(known.at) < remembered);
-        if !self.written.iter().any(Written::is_contested) {
+        if !self.written.iter().any(Written::is_conflict) {
             self.report = None;
         }
         self.written.is_empty()
     }
 
     /// Returns the time at which the conflict counts as over, if no write is reverted until then.
-    pub(super) fn over_at(&self, pace: &Pace) -> Option<Instant> {
-        let contested = self.written.iter().filter(|known| known.is_contested());
-        contested.map(|known| known.at + Self::remembered(pace)).max().filter(|_| self.report.is_some())
+    pub(super) fn over_at(&self, limits: &Limits) -> Option<Instant> {
+        let contested = self.written.iter().filter(|known| known.is_conflict());
+        contested.map(|known| known.at + Self::remembered(limits)).max().filter(|_| self.report.is_some())
     }
 
     /// Returns how long a write is remembered. That exceeds the longest backoff, or a conflict would start over each
     /// time.
-    fn remembered(pace: &Pace) -> Duration {
-        REMEMBERED.max(pace.most_rest().saturating_mul(3))
+    fn remembered(limits: &Limits) -> Duration {
+        REMEMBERED.max(limits.most_rest().saturating_mul(3))
     }
 }
 
 impl Written {
-    fn is_contested(&self) -> bool {
+    fn is_conflict(&self) -> bool {
         self.times >= REPORTED_AFTER
     }
 }
@@ -173,71 +173,73 @@ mod tests {
 
     #[test]
     fn repeated_writes_count() {
-        let (mut contest, pace, start) = (Contest::default(), Pace::default(), Instant::now());
-        let mut record = |writes: &[Write], seconds: u32| contest.record("u", writes, start + seconds * SECOND, &pace);
+        let (mut conflicts, limits, start) = (WriteConflicts::default(), Limits::default(), Instant::now());
+        let mut record =
+            |writes: &[Write], seconds: u32| conflicts.record("u", writes, start + seconds * SECOND, &limits);
         assert_eq!(record(&[applied("a"), marked("x")], 0), 0);
         assert_eq!(record(&[applied("b")], 1), 0, "another policy");
         assert_eq!(record(&[applied("a"), applied("c")], 2), 1);
         assert_eq!(record(&[applied("b")], 3), 1, "each write has its own count");
         assert_eq!(record(&[applied("a"), applied("d")], 40), 2);
         assert_eq!(record(&[applied("a")], 1000), 0, "it stayed for a long time");
-        assert!(!contest.forget(start + 1001 * SECOND, &pace) && contest.forget(start + 2000 * SECOND, &pace));
+        assert!(!conflicts.forget(start + 1001 * SECOND, &limits) && conflicts.forget(start + 2000 * SECOND, &limits));
     }
 
     #[test]
     fn requested_changes_are_no_conflict() {
-        let (mut contest, pace, now) = (Contest::default(), Pace::default(), Instant::now());
+        let (mut conflicts, limits, now) = (WriteConflicts::default(), Limits::default(), Instant::now());
         let open = [applied("hatch"), Write::Opened, marked("hatch open")];
         let close = [deleted("hatch"), Write::Closed, marked("applied")];
         for _ in 0..10 {
-            assert_eq!(contest.record("u", &open, now, &pace), 0, "opened again after it was closed");
-            assert!(contest.reported("u", &close).is_empty());
-            assert_eq!(contest.record("u", &close, now, &pace), 0);
+            assert_eq!(conflicts.record("u", &open, now, &limits), 0, "opened again after it was closed");
+            assert!(conflicts.reported("u", &close).is_empty());
+            assert_eq!(conflicts.record("u", &close, now, &limits), 0);
         }
         let (standard, isolated) = ([applied("out"), deleted("none")], [applied("none"), deleted("out")]);
-        let times = [&standard, &isolated].repeat(5).into_iter().map(|writes| contest.record("u", writes, now, &pace));
+        let times =
+            [&standard, &isolated].repeat(5).into_iter().map(|writes| conflicts.record("u", writes, now, &limits));
         assert_eq!(times.max(), Some(0), "the profile goes back and forth");
     }
 
     #[test]
     fn another_version_of_a_policy_is_no_conflict() {
-        let (mut contest, pace, now) = (Contest::default(), Pace::default(), Instant::now());
+        let (mut conflicts, limits, now) = (WriteConflicts::default(), Limits::default(), Instant::now());
         let version = |version: u64| [Write::Applied(object("a"), version)];
-        let times = [1, 2, 1, 2, 1, 2].map(|number| contest.record("u", &version(number), now, &pace));
+        let times = [1, 2, 1, 2, 1, 2].map(|number| conflicts.record("u", &version(number), now, &limits));
         assert_eq!(times, [0; 6], "the endpoints of the API server go back and forth");
-        assert_eq!(contest.record("u", &version(2), now, &pace), 1, "another writer reverted it");
+        assert_eq!(conflicts.record("u", &version(2), now, &limits), 1, "another writer reverted it");
     }
 
     #[test]
     fn a_hatch_label_that_returns_after_its_end_is_a_conflict() {
-        let (mut contest, pace, now) = (Contest::default(), Pace::default(), Instant::now());
-        let times = [(); 5].map(|()| contest.record("u", &[Write::Closed], now, &pace));
+        let (mut conflicts, limits, now) = (WriteConflicts::default(), Limits::default(), Instant::now());
+        let times = [(); 5].map(|()| conflicts.record("u", &[Write::Closed], now, &limits));
         assert_eq!(times, [0, 1, 2, 3, 4]);
     }
 
     #[test]
     fn a_conflict_is_reported_with_the_writes_it_is_about() {
-        let (mut contest, pace, now) = (Contest::default(), Pace::default(), Instant::now());
+        let (mut conflicts, limits, now) = (WriteConflicts::default(), Limits::default(), Instant::now());
         let writes = [applied("a"), marked("x")];
         for times in 0..REPORTED_AFTER {
-            assert_eq!(contest.reported("u", &writes).len(), 0, "after {times} writes");
-            contest.record("u", &[applied("a")], now, &pace);
+            assert_eq!(conflicts.reported("u", &writes).len(), 0, "after {times} writes");
+            conflicts.record("u", &[applied("a")], now, &limits);
         }
-        assert_eq!(contest.reported("u", &writes), [&writes[0]]);
-        assert!(contest.reported("other", &writes).is_empty(), "the namespace was recreated");
-        assert_eq!(contest.over_at(&pace), None, "not reported yet");
-        assert_eq!(contest.record("u", &writes, now, &pace), REPORTED_AFTER);
-        contest.report = Some("contested".to_owned());
-        assert!(contest.over_at(&pace).is_some_and(|at| at > now));
-        contest.record("u", &[applied("b")], now, &pace);
-        assert!(contest.report.is_some(), "another write changes nothing");
-        assert!(contest.forget(now + 1000 * SECOND, &pace) && contest.report.is_none(), "it is over");
+        assert_eq!(conflicts.reported("u", &writes), [&writes[0]]);
+        assert!(conflicts.reported("other", &writes).is_empty(), "the namespace was recreated");
+        assert_eq!(conflicts.over_at(&limits), None, "not reported yet");
+        assert_eq!(conflicts.record("u", &writes, now, &limits), REPORTED_AFTER);
+        conflicts.report = Some("contested".to_owned());
+        assert!(conflicts.over_at(&limits).is_some_and(|at| at > now));
+        conflicts.record("u", &[applied("b")], now, &limits);
+        assert!(conflicts.report.is_some(), "another write changes nothing");
+        assert!(conflicts.forget(now + 1000 * SECOND, &limits) && conflicts.report.is_none(), "it is over");
     }
 
     #[test]
     fn a_recreated_namespace_is_no_conflict() {
-        let (mut contest, pace, now) = (Contest::default(), Pace::default(), Instant::now());
-        let times = ["1", "1", "2", "3"].map(|uid| contest.record(uid, &[applied("a")], now, &pace));
+        let (mut conflicts, limits, now) = (WriteConflicts::default(), Limits::default(), Instant::now());
+        let times = ["1", "1", "2", "3"].map(|uid| conflicts.record(uid, &[applied("a")], now, &limits));
         assert_eq!(times, [0, 1, 0, 0]);
     }
 }

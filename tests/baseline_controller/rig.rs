@@ -13,7 +13,7 @@ use kube::{Client, Config};
 use portcullis::baseline::PolicySet;
 use portcullis::cluster::{Cluster, Served};
 use portcullis::config::Configuration;
-use portcullis::controller::{self, Brake, Controller, Pace, Terms, Wanted};
+use portcullis::controller::{self, Controller, Limits, RemovalLimits, Terms, Wanted};
 use portcullis::telemetry::Metrics;
 use portcullis::view::{Site, View};
 use serde_json::Value;
@@ -100,11 +100,11 @@ impl Rig {
                 give_up: Duration::from_millis(900),
                 retry: Duration::from_millis(200),
             },
-            pace: Pace {
+            limits: Limits {
                 resync: Duration::from_millis(500),
                 settle: Duration::from_millis(150),
-                brake: Brake { notice: Duration::from_secs(1), every: Duration::from_secs(1), percent: 100 },
-                ..Pace::default()
+                brake: RemovalLimits { notice: Duration::from_secs(1), every: Duration::from_secs(1), percent: 100 },
+                ..Limits::default()
             },
             views,
             wanted: self.wanted.subscribe(),

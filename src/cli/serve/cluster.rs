@@ -10,7 +10,7 @@ use super::super::tasks::Tasks;
 use super::webhook_keeper;
 use crate::admission::Knowledge;
 use crate::cluster::{self, Cluster, LiveLookup, Owning, Report, Running, WatchStatus};
-use crate::controller::{self, Controller, Pace, Terms, Wanted};
+use crate::controller::{self, Controller, Limits, Terms, Wanted};
 use crate::server::{Shared, Watch, Watches};
 use crate::telemetry::Metrics;
 use crate::view::{Lookup, View};
@@ -85,7 +85,7 @@ pub(super) fn start(
             namespace,
             identity: controller::identity(),
             terms: Terms::default(),
-            pace: Pace::default(),
+            limits: Limits::default(),
             views: views.clone(),
             wanted: wanted_receiver,
             metrics: shared.metrics.baseline.clone(),

@@ -14,13 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::reconcile::broken;
 use super::brake::Brake;
-use super::dry_run::Learner;
+use super::dry_run::DryRuns;
 use super::error::Failure;
-use super::executor::{Executor, Learnt};
-use super::limits::Pace;
-use super::progress::Standings;
+use super::executor::{DryRun, Executor};
+use super::limits::Limits;
+use super::progress::Progress;
 use super::queue::Queue;
-use super::write_conflicts::{Contest, Write};
+use super::write_conflicts::{Write, WriteConflicts};
 use crate::baseline::{Catalogue, PolicySet, request};
 use crate::view::{Site, View};
 
@@ -57,22 +57,22 @@ struct Worked {
     result: Result<(), Failure>,
 }
 
-/// The worker of the replica that holds the Lease.
-pub(super) struct Worker {
+/// The reconciler of the replica that holds the Lease.
+pub(super) struct Reconciler {
     executor: Executor,
-    pace: Pace,
+    limits: Limits,
     views: watch::Receiver<Arc<View>>,
     wanted: watch::Receiver<Wanted>,
-    learner: Learner,
+    dry_runs: DryRuns,
     /// The time at which Portcullis was installed.
     installed: Option<Timestamp>,
     view: Arc<View>,
     queue: Queue<Key>,
-    standings: Standings<Key>,
+    progress: Progress<Key>,
     /// The time of the last failure report of each key.
     complained: HashMap<Key, Instant>,
     /// The recent writes of each key, with the number of times that they were reverted.
-    contests: HashMap<Key, Contest>,
+    write_conflicts: HashMap<Key, WriteConflicts>,
     /// The reason why the cluster-wide policies are not in their wanted state, if that lasts.
     cluster_failure: Option<Box<str>>,
     /// The cluster-wide policies of another policy set, as they were reported last.
@@ -82,30 +82,30 @@ pub(super) struct Worker {
     held: Option<Box<str>>,
 }
 
-impl Worker {
+impl Reconciler {
     pub(super) fn new(
         executor: Executor,
-        pace: Pace,
+        limits: Limits,
         views: watch::Receiver<Arc<View>>,
         wanted: watch::Receiver<Wanted>,
-        learnt: mpsc::UnboundedReceiver<Learnt>,
+        results: mpsc::UnboundedReceiver<DryRun>,
         installed: Option<Timestamp>,
     ) -> Self {
         Self {
-            standings: Standings::new(executor.metrics.clone()),
-            learner: Learner::new(executor.clone(), pace.patience, learnt),
+            progress: Progress::new(executor.metrics.clone()),
+            dry_runs: DryRuns::new(executor.clone(), limits.patience, results),
             executor,
-            pace,
+            limits,
             views,
             wanted,
             installed,
             view: Arc::default(),
-            queue: Queue::new(pace),
+            queue: Queue::new(limits),
             complained: HashMap::new(),
-            contests: HashMap::new(),
+            write_conflicts: HashMap::new(),
             cluster_failure: None,
             kept: String::new(),
-            brake: Brake::new(pace.brake),
+            brake: Brake::new(limits.brake),
             held: None,
         }
     }
@@ -115,11 +115,11 @@ impl Worker {
         let mut tasks: JoinSet<Worked> = JoinSet::new();
         let mut keys: HashMap<task::Id, Key> = HashMap::new();
         let view = Arc::clone(&self.views.borrow_and_update());
-        self.hear(view);
+        self.observe(view);
         self.wanted.mark_changed();
         while !stop.is_cancelled() {
             self.begin(&mut tasks, &mut keys);
-            let full = tasks.len() >= self.pace.at_once;
+            let full = tasks.len() >= self.limits.at_once;
             let next = self.queue.next().filter(|_| !full);
             tokio::select! {
                 biased;
@@ -132,13 +132,13 @@ impl Worker {
                         (Err(_), None) => {}
                     }
                 }
-                is_other = self.learner.changed() => {
+                is_other = self.dry_runs.changed() => {
                     if is_other {
                         // Records about another policies folder do not apply to this one.
-                        self.contests.clear();
+                        self.write_conflicts.clear();
                         self.brake.clear();
                     }
-                    self.look_at_everything();
+                    self.queue_all();
                 }
                 changed = self.wanted.changed() => {
                     if changed.is_err() {
@@ -146,14 +146,14 @@ impl Worker {
                     }
                     self.wanted.mark_unchanged();
                     let catalogue = self.wanted_catalogue();
-                    self.learner.begin(catalogue);
+                    self.dry_runs.begin(catalogue);
                 }
                 changed = self.views.changed() => {
                     if changed.is_err() {
                         break;
                     }
                     let view = Arc::clone(&self.views.borrow_and_update());
-                    self.hear(view);
+                    self.observe(view);
                 }
                 () = sleep_until(next.unwrap_or_else(Instant::now).into()), if next.is_some() => {}
             }
@@ -171,7 +171,7 @@ impl Worker {
     }
 
     /// Replaces the view, and queues the keys that differ from the previous view.
-    fn hear(&mut self, view: Arc<View>) {
+    fn observe(&mut self, view: Arc<View>) {
         if !view.is_whole() {
             return;
         }
@@ -198,14 +198,14 @@ impl Worker {
             let key = Key::Namespace(name);
             self.queue.forget(&key);
             self.complained.remove(&key);
-            self.contests.remove(&key);
-            self.standings.set(&key, None);
+            self.write_conflicts.remove(&key);
+            self.progress.set(&key, None);
         }
         if before.is_whole() && before.api_server() != self.view.api_server() {
             // All namespaces are reconciled when the catalogue becomes current. Only those with a policy that names the
             // endpoints are written.
             let catalogue = self.wanted_catalogue();
-            self.learner.refill(catalogue);
+            self.dry_runs.refill(catalogue);
         }
         // Namespaces may have got the labels that the policies wait for.
         if self.held.is_some() {
@@ -213,18 +213,18 @@ impl Worker {
         }
         if !before.is_whole() || before.owned_of_cluster() != self.view.owned_of_cluster() {
             self.queue.add(&Key::Cluster, now);
-            self.look_at_waiting();
+            self.queue_waiting();
         }
     }
 
-    pub(super) fn look_at_waiting(&mut self) {
+    pub(super) fn queue_waiting(&mut self) {
         let now = Instant::now();
-        for key in self.standings.waiting() {
+        for key in self.progress.waiting() {
             self.queue.add(&key, now);
         }
     }
 
-    pub(super) fn look_at_everything(&mut self) {
+    pub(super) fn queue_all(&mut self) {
         let now = Instant::now();
         self.queue.add(&Key::Cluster, now);
         let names: Vec<Key> = self.view.namespaces().map(|(name, _)| Key::Namespace(Arc::clone(name))).collect();

@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::task::{self, JoinError, JoinSet};
 
+use super::super::backoff::jittered;
 use super::super::error::Failure;
 use super::super::executor::{Subject, in_time, is_passing};
-use super::super::limits::jittered;
 use super::super::write_conflicts::{REPORTED_AFTER, Write, writes};
-use super::{Key, Worked, Worker};
+use super::{Key, Reconciler, Worked};
 use crate::baseline::{Catalogue, Plan, Standing, by_kind, domain_change, kept_in_cluster, plan, plan_cluster};
 use crate::view::NamespaceFacts;
 
-impl Worker {
+impl Reconciler {
     /// Starts tasks for the keys that are due, up to the maximum number of concurrent tasks.
     pub(super) fn begin(&mut self, tasks: &mut JoinSet<Worked>, keys: &mut HashMap<task::Id, Key>) {
-        let Some(catalogue) = self.learner.catalogue().cloned().filter(|_| self.view.is_whole()) else { return };
-        while tasks.len() < self.pace.at_once
+        let Some(catalogue) = self.dry_runs.catalogue().cloned().filter(|_| self.view.is_whole()) else { return };
+        while tasks.len() < self.limits.at_once
             && let Some(key) = self.queue.take(Instant::now())
         {
             let begun = match key.clone() {
@@ -29,7 +29,7 @@ impl Worker {
                     None => {
                         self.queue.done(&key, Instant::now(), None, None);
                         self.queue.forget(&key);
-                        self.contests.remove(&key);
+                        self.write_conflicts.remove(&key);
                         None
                     }
                 },
@@ -59,7 +59,7 @@ impl Worker {
         }
         let writes = writes(catalogue, None, &plan.steps);
         let reported = self.reported(key, "", &writes);
-        let (executor, catalogue, patience) = (self.executor.clone(), Arc::clone(catalogue), self.pace.patience);
+        let (executor, catalogue, patience) = (self.executor.clone(), Arc::clone(catalogue), self.limits.patience);
         let key = key.clone();
         let begun = tasks.spawn(async move {
             let began = Instant::now();
@@ -91,7 +91,7 @@ impl Worker {
         let namespaces = self.view.namespaces().count();
         let held = self.brake.hold(plan, namespaces, Instant::now());
         for owned in &held.new {
-            let (notice, every) = (self.pace.brake.notice.as_secs(), self.pace.brake.every.as_secs());
+            let (notice, every) = (self.limits.brake.notice.as_secs(), self.limits.brake.every.as_secs());
             let (kind, name, layer) = (&owned.object.kind, &owned.object.name, &owned.layer);
             tracing::warn!(%kind, %name, %layer, notice, "policy file removed; the policy will be deleted");
             let note = match namespace {
@@ -124,7 +124,7 @@ impl Worker {
         }
         self.kept.clone_from(&kept);
         // The status of each namespace reports them too.
-        self.look_at_everything();
+        self.queue_all();
         if kept.is_empty() {
             return;
         }
@@ -139,8 +139,8 @@ impl Worker {
 
     /// Returns the writes that repeat reverted ones, if the conflict is to be reported.
     fn reported(&self, key: &Key, uid: &str, writes: &[Write]) -> Vec<Write> {
-        let contest = self.contests.get(key);
-        contest.map(|contest| contest.reported(uid, writes).into_iter().cloned().collect()).unwrap_or_default()
+        let conflicts = self.write_conflicts.get(key);
+        conflicts.map(|conflicts| conflicts.reported(uid, writes).into_iter().cloned().collect()).unwrap_or_default()
     }
 
     fn begin_namespace(
@@ -156,11 +156,11 @@ impl Worker {
         self.executor.metrics.hatch(&name, plan.hatch.map(|since| since.unwrap_or(now).as_second()));
         let is_failing = self.queue.failures(key) > 0 && !plan.steps.is_empty();
         let of_cluster = self.cluster_failure.clone().filter(|_| plan.waits_for_cluster).map(Failure::OfCluster);
-        if self.contests.get_mut(key).is_some_and(|contest| contest.forget(Instant::now(), &self.pace)) {
-            self.contests.remove(key);
+        if self.write_conflicts.get_mut(key).is_some_and(|conflicts| conflicts.forget(Instant::now(), &self.limits)) {
+            self.write_conflicts.remove(key);
         }
         let wait = self.brake(&mut plan, Some((catalogue, &facts)));
-        let known = self.contests.get(key).and_then(|contest| contest.report.clone());
+        let known = self.write_conflicts.get(key).and_then(|conflicts| conflicts.report.clone());
         if let Some(report) = &known {
             plan.report_conflict(catalogue, &facts, report);
         }
@@ -174,8 +174,8 @@ impl Worker {
             Standing::Pending => Some("pending"),
             Standing::Applied => Some("applied"),
         };
-        self.standings.set(key, state);
-        let may_complain = self.complained.get(key).is_none_or(|at| at.elapsed() >= self.pace.complain);
+        self.progress.set(key, state);
+        let may_complain = self.complained.get(key).is_none_or(|at| at.elapsed() >= self.limits.complain);
         if plan.steps.is_empty() && !(of_cluster.is_some() && may_complain) {
             self.rest(key, &plan);
             wait.into_iter().for_each(|at| self.queue.add(key, at));
@@ -183,7 +183,7 @@ impl Worker {
         }
         // A failure counts as persistent from the third in a row on.
         let is_persistent = self.queue.failures(key) >= 2;
-        let (executor, patience) = (self.executor.clone(), self.pace.patience);
+        let (executor, patience) = (self.executor.clone(), self.limits.patience);
         let owned_of_cluster = self.view.owned_of_cluster().to_vec();
         let subject = Subject { name, facts, of_cluster: owned_of_cluster, catalogue: Arc::clone(catalogue) };
         // The key is busy. The queue uses this time when the work is done.
@@ -220,10 +220,10 @@ impl Worker {
     fn rest(&mut self, key: &Key, plan: &Plan) {
         let now = Instant::now();
         self.executor.metrics.reconciled("unchanged", None);
-        if self.contests.get_mut(key).is_some_and(|contest| contest.forget(now, &self.pace)) {
-            self.contests.remove(key);
+        if self.write_conflicts.get_mut(key).is_some_and(|conflicts| conflicts.forget(now, &self.limits)) {
+            self.write_conflicts.remove(key);
         }
-        let over = self.contests.get(key).and_then(|contest| contest.over_at(&self.pace));
+        let over = self.write_conflicts.get(key).and_then(|conflicts| conflicts.over_at(&self.limits));
         let again = self.again(!matches!(plan.standing, Standing::NotDue | Standing::Unlabelled));
         self.queue.done(key, now, None, again.into_iter().chain(over).min());
         self.wake(key, plan.wake);
@@ -231,7 +231,7 @@ impl Worker {
 
     /// The time of the next resync.
     fn again(&self, is_due: bool) -> Option<Instant> {
-        is_due.then(|| Instant::now() + jittered(self.pace.resync))
+        is_due.then(|| Instant::now() + jittered(self.limits.resync))
     }
 
     /// Queues a key for the time at which its hatch closes, without backoff.
@@ -258,25 +258,25 @@ impl Worker {
             }
             // Only gates were lifted.
             Ok(()) if writes.is_empty() => {
-                self.queue.done(&key, now, Some(self.pace.settle), self.again(true));
+                self.queue.done(&key, now, Some(self.limits.settle), self.again(true));
                 "written"
             }
             Ok(()) => {
-                let contest = self.contests.entry(key.clone()).or_default();
-                let times = contest.record(&uid, &writes, now, &self.pace);
+                let conflicts = self.write_conflicts.entry(key.clone()).or_default();
+                let times = conflicts.record(&uid, &writes, now, &self.limits);
                 if let Some(conflict) = conflict
                     && times >= REPORTED_AFTER
-                    && contest.report.as_ref() != Some(&conflict)
+                    && conflicts.report.as_ref() != Some(&conflict)
                 {
-                    contest.report = Some(conflict.clone());
+                    conflicts.report = Some(conflict.clone());
                     self.announce_conflict(&key, uid, &conflict);
                 }
                 // The watches will report the writes. If they do not, the resync finds out.
-                self.queue.done(&key, now, Some(self.pace.after_contests(times)), self.again(true));
+                self.queue.done(&key, now, Some(self.limits.after_reverts(times)), self.again(true));
                 "written"
             }
             Err(Failure::Gone) => {
-                self.queue.done(&key, now, Some(self.pace.settle), self.again(true));
+                self.queue.done(&key, now, Some(self.limits.settle), self.again(true));
                 "gone"
             }
             Err(failure) => {
@@ -287,7 +287,7 @@ impl Worker {
                     tracing::warn!(?key, %failure, times, "failed to reconcile; requeued with backoff");
                 }
                 self.queue.failed(&key, now);
-                self.standings.failed(&key);
+                self.progress.failed(&key);
                 "failed"
             }
         };
@@ -309,13 +309,13 @@ impl Worker {
     fn set_cluster_failure(&mut self, failure: Option<Box<str>>) {
         if failure != self.cluster_failure {
             self.cluster_failure = failure;
-            self.look_at_waiting();
+            self.queue_waiting();
         }
     }
 
     /// Reports a write conflict in the log and in an Event.
     fn announce_conflict(&self, key: &Key, uid: Box<str>, conflict: &str) {
-        let backoff = self.pace.most_rest().as_secs();
+        let backoff = self.limits.most_rest().as_secs();
         tracing::warn!(?key, conflict, backoff, "another writer keeps reverting our changes");
         let name = match key {
             Key::Namespace(name) => Arc::clone(name),
