@@ -4,7 +4,7 @@
 //! [rejected](Refusal), so that the failurePolicy of the API server decides. A malformed request is never allowed.
 
 mod answer;
-mod asking;
+mod attempt;
 mod fix;
 mod mutate;
 mod review;

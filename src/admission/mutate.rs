@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::answer::Outcome;
-use super::asking::Asking;
+use super::attempt::Attempt;
 use super::review::{Refusal, Request, whole_object};
 use super::validate::{Judged, Subject, answer, answer_malformed, is_mirror_pod, manifest, subject};
 use super::{Knowledge, Reply};
@@ -32,10 +32,10 @@ pub fn mutate<'a>(knowledge: &Knowledge, facts: &Facts, body: &'a [u8]) -> Resul
     let read = budget::attempt(|| subject(&knowledge.configuration.site, &request, &api_version));
     let judged = match read.unwrap_or_else(|_| Err(Box::default())) {
         Ok(subject) => {
-            let asking = Asking::new(knowledge, facts, &request);
+            let attempt = Attempt::new(knowledge, facts, &request);
             // An object that is too complex is not patched: `/validate` denies it with the reason.
-            let patch = budget::attempt(|| patch(knowledge, &asking, &request, body, &subject)).unwrap_or_default();
-            let needs = asking.into_needs();
+            let patch = budget::attempt(|| patch(knowledge, &attempt, &request, body, &subject)).unwrap_or_default();
+            let needs = attempt.into_needs();
             if !needs.is_empty() {
                 return Ok(Reply::Needs(needs));
             }
@@ -48,7 +48,7 @@ pub fn mutate<'a>(knowledge: &Knowledge, facts: &Facts, body: &'a [u8]) -> Resul
 
 fn patch(
     knowledge: &Knowledge,
-    asking: &Asking<'_>,
+    attempt: &Attempt<'_>,
     request: &Request<'_>,
     body: &[u8],
     subject: &Subject<'_>,
@@ -61,18 +61,18 @@ fn patch(
         let object = whole_object(request, body)?;
         let mut patch =
             if is_new { labels(knowledge, &new.id.name, &namespace.labels, &object) } else { Patch::default() };
-        let (old, now) = (subject.change().old(), asking.occasion().now);
+        let (old, now) = (subject.change().old(), attempt.occasion().now);
         patch.extend(opened_by(site, old, new, &request.user_info.username, now, &object));
         // A patch that cannot be applied fails the request too, so it is tried here.
         patch.applied_to(&object)?;
         return (!patch.is_empty()).then_some(patch);
     }
     // An object that cannot be decided is not patched: `/validate` is called next and gives the reason.
-    let own = asking.view().ok()?;
+    let own = attempt.view().ok()?;
     let view = own.as_ref().unwrap_or(&knowledge.view);
     let patch = match &new.body {
         Body::Policies(_) => {
-            let fixes = engine::repairs(&knowledge.configuration, view, subject.change(), asking.occasion());
+            let fixes = engine::repairs(&knowledge.configuration, view, subject.change(), attempt.occasion());
             if fixes.is_empty() {
                 return None;
             }
@@ -227,9 +227,9 @@ mod tests {
         let body = body.as_bytes();
         let request = Request::read(body).unwrap().unwrap();
         let facts = Facts::default();
-        let asking = Asking::new(knowledge, &facts, &request);
+        let attempt = Attempt::new(knowledge, &facts, &request);
         let subject = subject(&knowledge.configuration.site, &request, "v1").unwrap_or_else(|_| panic!("a subject"));
-        let patched = patch(knowledge, &asking, &request, body, &subject)?.applied_to(&pod).unwrap();
+        let patched = patch(knowledge, &attempt, &request, body, &subject)?.applied_to(&pod).unwrap();
         Some(patched["spec"]["schedulingGates"].clone())
     }
 

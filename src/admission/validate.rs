@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 use serde::Deserialize;
 
 use super::answer::{self, Denial, Outcome};
-use super::asking::Asking;
+use super::attempt::Attempt;
 use super::fix::Manifests;
 use super::review::{Malformed, Refusal, Request};
 use super::{Answer, Decision, Knowledge, Reply, text};
@@ -267,8 +267,8 @@ fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<
     if is_mirror_pod(request) {
         return Ok(Judged::nothing());
     }
-    let asking = Asking::new(knowledge, facts, request);
-    let own = match asking.view() {
+    let attempt = Attempt::new(knowledge, facts, request);
+    let own = match attempt.view() {
         Ok(own) => own,
         Err(_) if is_only_previewed(site, subject.change()) => return Ok(Judged::nothing()),
         // Unknown is not treated as absent. The configuration decides the result.
@@ -278,18 +278,18 @@ fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<
         Err(why) => return Ok(Judged::refused(Denial::undecided(why))),
     };
     let view = own.as_ref().unwrap_or(&knowledge.view);
-    let judgements = engine::judge(&knowledge.configuration, view, subject.change(), asking.occasion()).judgements;
+    let judgements = engine::judge(&knowledge.configuration, view, subject.change(), attempt.occasion()).judgements;
     // A denied request has no effects to preview.
     let previewed = if judgements.iter().any(Judgement::denies) {
         Vec::new()
     } else {
         // The preview does not affect the decision, so a preview that exceeds the budget is omitted.
         let lines = budget::attempt(|| {
-            preview(&knowledge.configuration, &knowledge.policies, view, subject.change(), asking.occasion().now)
+            preview(&knowledge.configuration, &knowledge.policies, view, subject.change(), attempt.occasion().now)
         });
         lines.unwrap_or_default()
     };
-    let needs = asking.into_needs();
+    let needs = attempt.into_needs();
     if !needs.is_empty() {
         return Err(needs);
     }

@@ -13,7 +13,7 @@ use crate::rules::{Author, Named, Occasion};
 use crate::view::{Facts, Need, Requester, View};
 
 /// One attempt to decide a request with the known facts. It collects the missing lookups.
-pub(super) struct Asking<'a> {
+pub(super) struct Attempt<'a> {
     knowledge: &'a Knowledge,
     facts: &'a Facts,
     request: &'a Request<'a>,
@@ -22,13 +22,13 @@ pub(super) struct Asking<'a> {
     now: Timestamp,
 }
 
-impl fmt::Debug for Asking<'_> {
+impl fmt::Debug for Attempt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Asking").field("username", &self.request.user_info.username).finish_non_exhaustive()
+        f.debug_struct("Attempt").field("username", &self.request.user_info.username).finish_non_exhaustive()
     }
 }
 
-impl<'a> Asking<'a> {
+impl<'a> Attempt<'a> {
     pub(super) fn new(knowledge: &'a Knowledge, facts: &'a Facts, request: &'a Request<'a>) -> Self {
         let (requester, needs) = (OnceCell::new(), RefCell::default());
         Self { knowledge, facts, request, requester, needs, now: Timestamp::now() }
@@ -119,7 +119,7 @@ impl<'a> Asking<'a> {
     }
 }
 
-impl Author for Asking<'_> {
+impl Author for Attempt<'_> {
     fn username(&self) -> Option<&str> {
         Some(&self.request.user_info.username)
     }
