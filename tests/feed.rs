@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use kube::core::ApiResource;
-use portcullis::cluster::{Arrival, Arriving, Event, Feed, Owning, WatchStatus, read};
+use portcullis::cluster::{Arriving, Decoded, Event, Feed, Owning, WatchStatus, read};
 use portcullis::config::Configuration;
 use portcullis::dialect::fingerprint;
 use portcullis::model::{ObjectRef, Surroundings as _};
@@ -44,7 +44,7 @@ impl Fed {
         Self { feed, kinds }
     }
 
-    fn arrival(&self, kind: &str, object: &Value) -> Arrival {
+    fn arrival(&self, kind: &str, object: &Value) -> Decoded {
         let resource = self.kinds.iter().find(|resource| resource.kind == kind).unwrap();
         let arriving: Arriving = serde_json::from_str(&object.to_string()).unwrap();
         read(resource, &Owning::from(&Configuration::shipped().unwrap().site), &arriving)

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use kube::core::ApiResource;
 
-use super::arrival::Arrival;
+use super::decode::Decoded;
 use super::status::WatchStatus;
 use crate::model::{ApiServer, Body, Object, ObjectRef, Workload};
 use crate::view::{Owned, View};
@@ -20,11 +20,11 @@ pub enum Event {
     /// A list of all objects begins.
     Begin,
     /// An object of the list.
-    Listed(Arrival),
+    Listed(Decoded),
     /// The list is complete. Objects that were known before and are not in the list are gone.
     End,
     /// An object was created or changed.
-    Applied(Arrival),
+    Applied(Decoded),
     /// An object was deleted.
     Removed(ObjectRef),
     /// The watch continues where it was lost.
@@ -185,15 +185,15 @@ impl Feed {
         }
     }
 
-    fn arrive(&mut self, name: &str, arrival: Arrival) {
+    fn arrive(&mut self, name: &str, arrival: Decoded) {
         let Some(watched) = self.watches.get_mut(name) else { return };
         match arrival {
-            Arrival::Read { object, owned } => {
+            Decoded::Read { object, owned } => {
                 watched.before.remove(&object.id);
                 watched.unreadable.remove(&object.id);
                 self.insert(*object, owned);
             }
-            Arrival::Unreadable { id, why } => {
+            Decoded::Unreadable { id, why } => {
                 watched.before.remove(&id);
                 // The known state of the object is outdated.
                 self.view.remove(&id);

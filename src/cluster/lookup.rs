@@ -13,7 +13,7 @@ use kube::api::PostParams;
 use kube::core::ApiResource;
 use kube::{Api, Client};
 
-use super::arrival::{Arrival, Owning, read};
+use super::decode::{Decoded, Owning, read};
 use super::discovery::Served;
 use super::stored::StoredReads;
 use super::strip::Arriving;
@@ -121,8 +121,8 @@ impl LiveLookup {
         let found = api.get_opt(name).await.map_err(|error| words(&error))?;
         match found.map(|arriving| read(&resource, &Owning::default(), &arriving)) {
             None => Ok(None),
-            Some(Arrival::Read { object, .. }) => Ok(Some(*object)),
-            Some(Arrival::Unreadable { why, .. }) => Err(format!("the Namespace cannot be parsed: {why}")),
+            Some(Decoded::Read { object, .. }) => Ok(Some(*object)),
+            Some(Decoded::Unreadable { why, .. }) => Err(format!("the Namespace cannot be parsed: {why}")),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The cluster: discovery, the watches that feed the view, and live lookups.
 //!
 //! ```text
-//! API server ─ discovery ─▶ kinds ─ watch (one a kind) ─ strip ─ arrival ─▶ feed ─▶ View ─▶ admission, baseline
+//! API server ─ discovery ─▶ kinds ─ watch (one a kind) ─ strip ─ decode ─▶ feed ─▶ View ─▶ admission, baseline
 //!      ▲                                                                            │
 //!      └───────── lookup: a namespace, stored policies, an access review ◀──────────┘ facts the view lacks
 //! ```
@@ -13,9 +13,9 @@
 //! traffic reaches them.
 
 mod api_server;
-mod arrival;
 mod certificate;
 mod connect;
+mod decode;
 mod discovery;
 mod feed;
 mod lookup;
@@ -27,9 +27,9 @@ mod supervisor;
 mod watch;
 mod webhooks;
 
-pub use arrival::{Arrival, Owning, read};
 pub use certificate::{CertificateKeeper, CertificateTerms, KeepError};
 pub use connect::Error;
+pub use decode::{Decoded, Owning, read};
 pub use discovery::{Served, discover};
 pub use feed::{Event, Feed};
 pub use lookup::LiveLookup;

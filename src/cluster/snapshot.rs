@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::Api;
 use kube::api::ListParams;
 
-use super::arrival::{Arrival, Owning, read};
+use super::decode::{Decoded, Owning, read};
 use super::discovery::{Served, discover};
 use super::strip::Arriving;
 use super::{Cluster, words};
@@ -55,8 +55,8 @@ impl Cluster {
                 };
                 for arriving in list.items {
                     match read(resource, &owning, &arriving) {
-                        Arrival::Read { object, .. } => snapshot.view.insert(*object),
-                        Arrival::Unreadable { id, why } => snapshot.missing.push(format!("{id}: {why}")),
+                        Decoded::Read { object, .. } => snapshot.view.insert(*object),
+                        Decoded::Unreadable { id, why } => snapshot.missing.push(format!("{id}: {why}")),
                     }
                 }
                 page.continue_token = list.metadata.continue_.filter(|token| !token.is_empty());

@@ -16,7 +16,7 @@ use kube::api::{Api, ListParams};
 use kube::core::ApiResource;
 use kube::{Client, ResourceExt as _};
 
-use super::arrival::{Arrival, Owning, read};
+use super::decode::{Decoded, Owning, read};
 use super::discovery::Served;
 use super::strip::Arriving;
 use super::words;
@@ -83,9 +83,9 @@ impl StoredReads {
         let all = found?.into_iter().flat_map(|(resource, list)| {
             let understood = list.items.into_iter().filter_map(|arriving| {
                 match read(resource, &Owning::default(), &arriving) {
-                    Arrival::Read { object, .. } => Some(*object),
+                    Decoded::Read { object, .. } => Some(*object),
                     // The watch reports unreadable objects.
-                    Arrival::Unreadable { why, .. } => {
+                    Decoded::Unreadable { why, .. } => {
                         tracing::debug!(
                             name = arriving.name_any(),
                             why,

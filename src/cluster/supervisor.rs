@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Cluster;
 use super::api_server::{self, Endpoints};
-use super::arrival::Owning;
+use super::decode::Owning;
 use super::discovery::{Served, discover, name};
 use super::feed::{Event, Feed};
 use super::status::{Report, WatchStatus};

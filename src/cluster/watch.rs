@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::arrival::{Owning, id, read};
+use super::decode::{Owning, id, read};
 use super::feed::Event;
 use super::strip::Arriving;
 use super::words;

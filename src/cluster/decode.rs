@@ -13,7 +13,7 @@ use crate::view::{Owned, Site};
 
 /// The result of parsing an object.
 #[derive(Clone, Debug)]
-pub enum Arrival {
+pub enum Decoded {
     /// The object was parsed.
     Read {
         /// The parsed object.
@@ -64,8 +64,8 @@ pub(super) fn id(resource: &ApiResource, arriving: &Arriving) -> ObjectRef {
 
 /// Parses an object of a watched kind. A failure, even a panic, must not end the watch of all other objects.
 #[must_use]
-pub fn read(resource: &ApiResource, owning: &Owning, arriving: &Arriving) -> Arrival {
-    let unreadable = |why: String| Arrival::Unreadable { id: id(resource, arriving), why };
+pub fn read(resource: &ApiResource, owning: &Owning, arriving: &Arriving) -> Decoded {
+    let unreadable = |why: String| Decoded::Unreadable { id: id(resource, arriving), why };
     let read = || {
         let origin = Origin::Stored { namespace: arriving.meta().namespace.as_deref() };
         let manifest = Manifest::read(&resource.api_version, &resource.kind, arriving.json(), origin)?;
@@ -74,7 +74,7 @@ pub fn read(resource: &ApiResource, owning: &Owning, arriving: &Arriving) -> Arr
     match catch_unwind(AssertUnwindSafe(read)) {
         Ok(Ok(Some(object))) => {
             let owned = if object.policies().is_empty() { None } else { owned(owning, arriving, &object.id) };
-            Arrival::Read { object: Box::new(object), owned }
+            Decoded::Read { object: Box::new(object), owned }
         }
         Ok(Ok(None)) => unreadable("unsupported kind".to_owned()),
         Ok(Err(error)) => unreadable(error.to_string()),
