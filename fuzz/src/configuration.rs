@@ -31,9 +31,9 @@ pub fn run(data: &[u8]) {
 fn decide(configuration: Configuration) {
     assert!(PolicySet::shipped(&configuration.site.label_domain).is_ok(), "policies that ship fit every label domain");
     let _ = (configuration.modes().count(), configuration.repairs());
-    for subject in [portcullis::rules::Subject::Policies, portcullis::rules::Subject::Namespaces] {
+    for kind in [portcullis::rules::ChangeKind::Policies, portcullis::rules::ChangeKind::Namespaces] {
         let pattern: NamePattern = serde_json::from_value(json!("sh*")).expect("a pattern");
-        let _ = configuration.may_deny(subject, &pattern);
+        let _ = configuration.may_deny(kind, &pattern);
     }
     let domain = configuration.site.label_domain.clone();
     let knowledge = crowd::knowledge(configuration);

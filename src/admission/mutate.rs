@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::answer::Outcome;
 use super::attempt::Attempt;
 use super::review::{Refusal, Request, whole_object};
-use super::validate::{Judged, Subject, answer, answer_malformed, is_mirror_pod, manifest, subject};
+use super::validate::{Judged, RequestedChange, answer, answer_malformed, is_mirror_pod, manifest, subject};
 use super::{Knowledge, Reply};
 use crate::budget;
 use crate::dialect::{self, Patch};
@@ -51,10 +51,10 @@ fn patch(
     attempt: &Attempt<'_>,
     request: &Request<'_>,
     body: &[u8],
-    subject: &Subject<'_>,
+    subject: &RequestedChange<'_>,
 ) -> Option<Patch> {
     // A patch on a DELETE fails the request, regardless of failurePolicy.
-    let Subject::Write { new, .. } = subject else { return None };
+    let RequestedChange::Write { new, .. } = subject else { return None };
     // The patch of a new namespace does not depend on the state of the cluster.
     if let Body::Namespace(namespace) = &new.body {
         let (site, is_new) = (&knowledge.configuration.site, request.operation == "CREATE");

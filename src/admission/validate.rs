@@ -136,7 +136,7 @@ pub(super) fn answer_malformed<'a>(malformed: Malformed) -> Answer<'a> {
 
 /// The change of an object that a dialect supports.
 #[allow(clippy::large_enum_variant, reason = "there is one of them, on the stack, for the length of a request")]
-pub(super) enum Subject<'a> {
+pub(super) enum RequestedChange<'a> {
     /// The object is created or updated.
     Write {
         /// The new object.
@@ -163,7 +163,7 @@ impl Old for LazyOld<'_> {
     }
 }
 
-impl Subject<'_> {
+impl RequestedChange<'_> {
     /// The change as rules see it.
     pub(super) fn change(&self) -> Change<'_> {
         match self {
@@ -179,7 +179,7 @@ pub(super) fn subject<'a>(
     site: &Site,
     request: &'a Request<'_>,
     api_version: &'a str,
-) -> Result<Subject<'a>, Box<Judged>> {
+) -> Result<RequestedChange<'a>, Box<Judged>> {
     // Subresources such as status and scale cannot change a spec. The labels of a namespace can be set through any of
     // its subresources.
     let is_namespace = request.is_about_a_namespace();
@@ -204,7 +204,7 @@ pub(super) fn subject<'a>(
         }
         ("DELETE", _, Some(old)) => match dialect::read(&old_manifest(request, api_version, old)) {
             Ok(None) => Err(Box::default()),
-            Ok(Some(old)) => Ok(Subject::Delete { old }),
+            Ok(Some(old)) => Ok(RequestedChange::Delete { old }),
             // An object that cannot be parsed has no known effect that its deletion could remove.
             Err(error) => Err(Judged::warned(&unreadable(error)).into()),
         },
@@ -228,7 +228,7 @@ pub(super) fn subject<'a>(
                 Ok(None) => Err(Box::default()),
                 Ok(Some(new)) => {
                     let old = old.map(|manifest| LazyOld { manifest, object: OnceCell::new() });
-                    Ok(Subject::Write { new, old })
+                    Ok(RequestedChange::Write { new, old })
                 }
                 // An object that could not be parsed before may still be changed.
                 Err(error) if old.is_some_and(|old| dialect::read(&old).err() == Some(error.clone())) => {

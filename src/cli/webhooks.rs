@@ -13,7 +13,7 @@ use super::OK;
 use super::sources::Sources;
 use crate::cluster::WantedWebhooks;
 use crate::config::Configuration;
-use crate::rules::{self, Definition, Mode, Subject};
+use crate::rules::{self, ChangeKind, Definition, Mode};
 use crate::view::NamePattern;
 use crate::yaml;
 
@@ -141,7 +141,7 @@ pub(super) fn render(configuration: &Configuration, address: &Address, ca: Optio
             let fails = webhook.get("failurePolicy") == Some(&json!("Fail")) && denies(webhook, configuration);
             webhook.insert("failurePolicy".into(), json!(if fails { "Fail" } else { "Ignore" }));
             webhook.insert("clientConfig".into(), address.client(path(webhook), ca));
-            if subject(webhook) == Subject::NodeWorkloads {
+            if subject(webhook) == ChangeKind::NodeWorkloads {
                 spare_the_platform(webhook, configuration);
             }
         }
@@ -164,7 +164,7 @@ fn path(webhook: &Map<String, Value>) -> &'static str {
 fn spare_the_platform(webhook: &mut Map<String, Value>, configuration: &Configuration) {
     let platform = configuration.site.platform_namespaces.iter();
     let spared: Vec<&NamePattern> =
-        platform.filter(|pattern| !configuration.may_deny(Subject::NodeWorkloads, pattern)).collect();
+        platform.filter(|pattern| !configuration.may_deny(ChangeKind::NodeWorkloads, pattern)).collect();
     spare_names(webhook, spared.iter().filter_map(|pattern| pattern.name()));
     spare_starts(webhook, &spared.iter().filter_map(|pattern| pattern.start()).collect::<Vec<_>>());
 }
@@ -195,14 +195,14 @@ fn spare_starts(webhook: &mut Map<String, Value>, starts: &[&str]) {
 }
 
 /// Returns the subject of the rules behind a webhook.
-fn subject(webhook: &Map<String, Value>) -> Subject {
+fn subject(webhook: &Map<String, Value>) -> ChangeKind {
     match webhook.get("name").and_then(Value::as_str) {
-        Some("namespaces.portcullis.dev") => Subject::Namespaces,
-        Some("namespace-labels.portcullis.dev") => Subject::NamespaceLabels,
-        Some("pods.portcullis.dev" | "workloads.portcullis.dev") => Subject::NodeWorkloads,
-        Some("pending-pods.portcullis.dev") => Subject::PendingPods,
-        Some("services.portcullis.dev") => Subject::Services,
-        _ => Subject::Policies,
+        Some("namespaces.portcullis.dev") => ChangeKind::Namespaces,
+        Some("namespace-labels.portcullis.dev") => ChangeKind::NamespaceLabels,
+        Some("pods.portcullis.dev" | "workloads.portcullis.dev") => ChangeKind::NodeWorkloads,
+        Some("pending-pods.portcullis.dev") => ChangeKind::PendingPods,
+        Some("services.portcullis.dev") => ChangeKind::Services,
+        _ => ChangeKind::Policies,
     }
 }
 
@@ -220,7 +220,7 @@ fn denies(webhook: &Map<String, Value>, configuration: &Configuration) -> bool {
     let subject = subject(webhook);
     let counts = |rule: &Definition| {
         rule.is_about(subject)
-            && (configuration.site.denies_unjudged || subject != Subject::Policies || !rule.is_guard())
+            && (configuration.site.denies_unjudged || subject != ChangeKind::Policies || !rule.is_guard())
     };
     let mut modes = configuration.modes();
     modes.any(|(name, mode)| mode == Mode::Deny && rules::find(name).is_some_and(counts))
@@ -230,11 +230,11 @@ fn denies(webhook: &Map<String, Value>, configuration: &Configuration) -> bool {
 fn is_needed(webhook: &Value, configuration: &Configuration) -> bool {
     let Some(webhook) = webhook.as_object() else { return false };
     match (subject(webhook), path(webhook)) {
-        (Subject::Policies, "/mutate") => configuration.repairs(),
-        (Subject::PendingPods, "/mutate") => configuration.site.baseline.gate,
+        (ChangeKind::Policies, "/mutate") => configuration.repairs(),
+        (ChangeKind::PendingPods, "/mutate") => configuration.site.baseline.gate,
         // Otherwise the API server would send all pods of such namespaces, and all changes of labels, without an
         // effect.
-        (Subject::PendingPods | Subject::NamespaceLabels | Subject::Services, "/validate") => {
+        (ChangeKind::PendingPods | ChangeKind::NamespaceLabels | ChangeKind::Services, "/validate") => {
             modes(webhook, configuration).any(|mode| mode != Mode::Off)
         }
         _ => true,

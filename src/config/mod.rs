@@ -14,7 +14,7 @@ pub use preset::Preset;
 use serde_json::Value;
 
 use crate::model::Labels;
-use crate::rules::{Definition, Mode, RULES, Rule, Subject};
+use crate::rules::{ChangeKind, Definition, Mode, RULES, Rule};
 use crate::view::{NamePattern, Site};
 use crate::yaml::{self, Document};
 
@@ -198,7 +198,7 @@ impl Configuration {
     /// Returns true if a rule about this subject may deny in a namespace that the pattern matches, whatever the
     /// namespace's labels.
     #[must_use]
-    pub fn may_deny(&self, subject: Subject, namespaces: &NamePattern) -> bool {
+    pub fn may_deny(&self, subject: ChangeKind, namespaces: &NamePattern) -> bool {
         let mut about = self.rules.iter().enumerate().filter(|(_, rule)| rule.definition.is_about(subject));
         about.any(|(position, rule)| {
             let mut denies = rule.mode == Mode::Deny;

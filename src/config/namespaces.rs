@@ -46,7 +46,7 @@ fn is_among(pattern: &NamePattern, others: &[NamePattern]) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use crate::config::Configuration;
-    use crate::rules::Subject;
+    use crate::rules::ChangeKind;
     use crate::view::NamePattern;
 
     /// Returns true if host-network may deny in namespaces that the pattern matches.
@@ -55,7 +55,7 @@ mod tests {
         let text = format!("{head}platformNamespaces: [kube-system, 'openshift-*']\noverrides: {overrides}\n");
         Configuration::read(&text)
             .unwrap()
-            .may_deny(Subject::NodeWorkloads, &NamePattern::try_from(pattern.to_owned()).unwrap())
+            .may_deny(ChangeKind::NodeWorkloads, &NamePattern::try_from(pattern.to_owned()).unwrap())
     }
 
     #[test]

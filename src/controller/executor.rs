@@ -39,7 +39,7 @@ pub(super) struct DryRun {
 }
 
 /// The inputs of the plan for a namespace.
-pub(super) struct Subject {
+pub(super) struct PlanInput {
     pub(super) name: Arc<str>,
     pub(super) facts: Arc<NamespaceFacts>,
     /// The cluster-wide policies that the controller applied.
@@ -88,37 +88,37 @@ impl Outcome {
 
 impl Executor {
     /// Carries out the plan for a namespace as far as possible. Returns the first failure.
-    pub(super) async fn carry_out(&self, subject: &Subject, plan: Plan) -> Result<(), Failure> {
-        let catalogue = &subject.catalogue;
+    pub(super) async fn carry_out(&self, input: &PlanInput, plan: Plan) -> Result<(), Failure> {
+        let catalogue = &input.catalogue;
         let mut outcome = Outcome::default();
         for step in plan.steps {
             match step {
                 Step::Apply(position) => {
-                    self.apply_one(catalogue, position, Some(&subject.name), &mut outcome).await?;
+                    self.apply_one(catalogue, position, Some(&input.name), &mut outcome).await?;
                 }
                 Step::Delete { owned, after } if outcome.has(after.as_ref()) => {
-                    let is_done = outcome.note(self.delete_if_outdated(subject, &owned).await)?;
+                    let is_done = outcome.note(self.delete_if_outdated(input, &owned).await)?;
                     outcome.hatch_stays |= !is_done && *owned.layer == *Layer::Hatch.label();
                 }
                 Step::OpenHatch { reason, until } if outcome.has(Some(&Layer::Hatch)) => {
-                    outcome.note(self.open_hatch(subject, &reason, until).await)?;
+                    outcome.note(self.open_hatch(input, &reason, until).await)?;
                 }
                 // Users rely on the record that a hatch is closed, so its policies are deleted first. A cluster-wide
                 // policy selects the hatch label, and has no effect once the label is removed.
                 Step::CloseHatch if !outcome.hatch_stays || catalogue.has_hatch_of_cluster() => {
-                    outcome.note(self.close_hatch(subject).await)?;
+                    outcome.note(self.close_hatch(input).await)?;
                 }
                 Step::Mark { label, status } if outcome.missing.is_empty() => {
                     // After a failure, the status annotation keeps reporting that failure.
                     let status = outcome.failure.is_none().then_some(&*status);
-                    outcome.note(self.mark(subject, label, status).await)?;
+                    outcome.note(self.mark(input, label, status).await)?;
                     if label != Label::AsItIs && catalogue.site.baseline.gate {
                         // This includes pods that the watches have not reported yet.
-                        outcome.note(self.lift_all(subject).await)?;
+                        outcome.note(self.lift_all(input).await)?;
                     }
                 }
                 Step::LiftGates(pods) if outcome.missing.is_empty() => {
-                    outcome.note(self.lift(subject, &pods).await)?;
+                    outcome.note(self.lift(input, &pods).await)?;
                 }
                 // The step depends on a step that failed.
                 _ => {}
@@ -157,43 +157,43 @@ impl Executor {
     }
 
     /// Deletes a policy, if it is still outdated according to the live namespace.
-    async fn delete_if_outdated(&self, subject: &Subject, owned: &Owned) -> Result<(), Failure> {
-        let live = self.look_again(subject).await?;
+    async fn delete_if_outdated(&self, input: &PlanInput, owned: &Owned) -> Result<(), Failure> {
+        let live = self.look_again(input).await?;
         if live.steps.iter().any(|step| matches!(step, Step::Delete { owned: other, .. } if other.uid == owned.uid)) {
-            self.delete(&subject.catalogue, owned).await?;
+            self.delete(&input.catalogue, owned).await?;
         }
         Ok(())
     }
 
     /// Plans again, from the labels and annotations of the live namespace.
-    async fn look_again(&self, subject: &Subject) -> Result<Plan, Failure> {
-        let live = self.live(subject).await?;
+    async fn look_again(&self, input: &PlanInput) -> Result<Plan, Failure> {
+        let live = self.live(input).await?;
         let map = |map: &Option<std::collections::BTreeMap<String, String>>| -> Labels {
             map.iter().flatten().map(|(key, value)| (key.as_str(), value.as_str())).collect()
         };
-        let mut facts = NamespaceFacts::clone(&subject.facts);
+        let mut facts = NamespaceFacts::clone(&input.facts);
         facts.labels = Some(map(&live.labels));
         facts.annotations = map(&live.annotations);
-        Ok(plan(&subject.catalogue, &subject.name, &facts, &subject.of_cluster, jiff::Timestamp::now()))
+        Ok(plan(&input.catalogue, &input.name, &facts, &input.of_cluster, jiff::Timestamp::now()))
     }
 
     /// Returns the metadata of the live namespace. Fails if it is missing, terminating or recreated.
-    pub(super) async fn live(&self, subject: &Subject) -> Result<ObjectMeta, Failure> {
+    pub(super) async fn live(&self, input: &PlanInput) -> Result<ObjectMeta, Failure> {
         let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
-        let live = namespaces.get_metadata_opt(&subject.name).await;
+        let live = namespaces.get_metadata_opt(&input.name).await;
         let live = live.map_err(|error| Failure::of("reading the namespace", error))?.ok_or(Failure::Gone)?.metadata;
-        let is_same = live.uid.as_deref() == Some(&*subject.facts.uid);
+        let is_same = live.uid.as_deref() == Some(&*input.facts.uid);
         if is_same && live.deletion_timestamp.is_none() { Ok(live) } else { Err(Failure::Gone) }
     }
 
     /// Writes the baseline label of a namespace, and its status annotation if a status is given.
-    async fn mark(&self, subject: &Subject, label: Label, status: Option<&str>) -> Result<(), Failure> {
-        let site = &subject.catalogue.site;
+    async fn mark(&self, input: &PlanInput, label: Label, status: Option<&str>) -> Result<(), Failure> {
+        let site = &input.catalogue.site;
         let mut metadata = serde_json::Map::new();
         if let Some(status) = status {
             metadata.insert("annotations".into(), json!({site.status_annotation(): status}));
         }
-        let said = subject.facts.labels.as_ref().and_then(|labels| labels.get(&site.baseline_label()));
+        let said = input.facts.labels.as_ref().and_then(|labels| labels.get(&site.baseline_label()));
         let label = match label {
             Label::Applied if status.is_some() || said != Some("applied") => Some(json!("applied")),
             Label::Gone => Some(Value::Null),
@@ -206,24 +206,24 @@ impl Executor {
             return Ok(());
         }
         self.metrics.wrote("mark");
-        self.patch_namespace(subject, Value::Object(metadata), "labelling the namespace").await
+        self.patch_namespace(input, Value::Object(metadata), "labelling the namespace").await
     }
 
     /// Patches the metadata of the namespace, if its UID is still the same. A patch does not recreate a deleted
     /// namespace.
     pub(super) async fn patch_namespace(
         &self,
-        subject: &Subject,
+        input: &PlanInput,
         mut metadata: Value,
         doing: &str,
     ) -> Result<(), Failure> {
         if let Some(metadata) = metadata.as_object_mut() {
-            metadata.insert("uid".into(), json!(subject.facts.uid));
+            metadata.insert("uid".into(), json!(input.facts.uid));
         }
         let namespaces: Api<Namespace> = Api::all(self.cluster.client.clone());
         let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let patch = Patch::Merge(json!({"metadata": metadata}));
-        match namespaces.patch_metadata(&subject.name, &parameters, &patch).await {
+        match namespaces.patch_metadata(&input.name, &parameters, &patch).await {
             Ok(_) => Ok(()),
             Err(error) if is_missing(&error) => Err(Failure::Gone),
             Err(error) => Err(Failure::of(doing, error)),
@@ -231,13 +231,13 @@ impl Executor {
     }
 
     /// Reports why a namespace could not be reconciled, in its status annotation and in an Event.
-    pub(super) async fn complain(&self, subject: &Subject, failure: &Failure) {
+    pub(super) async fn complain(&self, input: &PlanInput, failure: &Failure) {
         let status = truncate_note(format!("failed: {failure}"));
-        let is_said = subject.facts.annotations.get(&subject.catalogue.site.status_annotation()) == Some(&status);
-        if !is_said && let Err(error) = self.mark(subject, Label::AsItIs, Some(&status)).await {
-            tracing::debug!(namespace = %subject.name, %error, "failed to write the status annotation");
+        let is_said = input.facts.annotations.get(&input.catalogue.site.status_annotation()) == Some(&status);
+        if !is_said && let Err(error) = self.mark(input, Label::AsItIs, Some(&status)).await {
+            tracing::debug!(namespace = %input.name, %error, "failed to write the status annotation");
         }
-        let (name, uid) = (&subject.name, &subject.facts.uid);
+        let (name, uid) = (&input.name, &input.facts.uid);
         self.announcer.say(name, uid, true, "BaselineFailed", failure.to_string()).await;
     }
 }

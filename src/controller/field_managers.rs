@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::Value;
 
-use super::executor::{Executor, Subject};
+use super::executor::{Executor, PlanInput};
 use super::write_conflicts::Write;
 use crate::baseline::truncate_note;
 use crate::model::ObjectRef;
@@ -21,12 +21,12 @@ enum Revert<'a> {
 
 impl Executor {
     /// Describes the conflict over these writes: each object and the field manager that changes it.
-    pub(super) async fn describe_conflict(&self, site: &Site, subject: Option<&Subject>, writes: &[&Write]) -> String {
+    pub(super) async fn describe_conflict(&self, site: &Site, input: Option<&PlanInput>, writes: &[&Write]) -> String {
         let mut parts = Vec::new();
         for write in writes.iter().take(MAX_OBJECTS) {
-            let part = match (write, subject) {
+            let part = match (write, input) {
                 (Write::Applied(object, _), _) => self.describe_policy(object, site).await,
-                (_, Some(subject)) => self.describe_namespace(subject, site).await,
+                (_, Some(input)) => self.describe_namespace(input, site).await,
                 (_, None) => continue,
             };
             if !parts.contains(&part) {
@@ -54,14 +54,14 @@ impl Executor {
         }
     }
 
-    async fn describe_namespace(&self, subject: &Subject, site: &Site) -> String {
+    async fn describe_namespace(&self, input: &PlanInput, site: &Site) -> String {
         let id = ObjectRef {
             api_version: "v1".into(),
             kind: "Namespace".into(),
             namespace: None,
-            name: (&*subject.name).into(),
+            name: (&*input.name).into(),
         };
-        let live = self.live(subject).await.ok();
+        let live = self.live(input).await.ok();
         let entries = live.and_then(|live| live.managed_fields).unwrap_or_default();
         describe(&id, Revert::Changed(other_manager(&entries, site)))
     }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::error::{Failure, is_missing};
-use super::executor::{Executor, Subject};
+use super::executor::{Executor, PlanInput};
 use crate::view::FIELD_MANAGER;
 
 /// A pod, reduced to its scheduling gates.
@@ -59,25 +59,25 @@ pub async fn lift_gate(client: &Client, namespace: &str, pod: &str, gate: &str, 
 
 impl Executor {
     /// Lifts the gates of all pods of the namespace, including those that are not in the view.
-    pub(super) async fn lift_all(&self, subject: &Subject) -> Result<(), Failure> {
-        let ours = subject.catalogue.site.gate_name();
-        let pods = pods(&self.cluster.client, Some(&subject.name));
+    pub(super) async fn lift_all(&self, input: &PlanInput) -> Result<(), Failure> {
+        let ours = input.catalogue.site.gate_name();
+        let pods = pods(&self.cluster.client, Some(&input.name));
         // Pods that are assigned to a node do not wait.
         let unassigned = ListParams::default().fields("spec.nodeName=");
         let found = pods.list(&unassigned).await.map_err(|error| Failure::of("listing pods", error))?;
         let gated = found.into_iter().filter(|pod| pod.spec.names().any(|name| name == ours));
         let names: Vec<Box<str>> = gated.filter_map(|pod| pod.metadata.name).map(String::into_boxed_str).collect();
-        self.lift(subject, &names).await
+        self.lift(input, &names).await
     }
 
     /// Lifts the gates of these pods. Continues after a failure, and returns the first one.
-    pub(super) async fn lift(&self, subject: &Subject, pods: &[Box<str>]) -> Result<(), Failure> {
-        let gate = subject.catalogue.site.gate_name();
+    pub(super) async fn lift(&self, input: &PlanInput, pods: &[Box<str>]) -> Result<(), Failure> {
+        let gate = input.catalogue.site.gate_name();
         let mut first = None;
         for pod in pods {
             self.metrics.wrote("lift");
-            match lift_gate(&self.cluster.client, &subject.name, pod, &gate, FIELD_MANAGER).await {
-                Ok(()) => tracing::debug!(namespace = %subject.name, pod, "removed the scheduling gate"),
+            match lift_gate(&self.cluster.client, &input.name, pod, &gate, FIELD_MANAGER).await {
+                Ok(()) => tracing::debug!(namespace = %input.name, pod, "removed the scheduling gate"),
                 // The pod is gone, and does not wait.
                 Err(error) if is_missing(&error) => {}
                 Err(error) => {

@@ -7,15 +7,15 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::error::Failure;
-use super::executor::{Executor, Subject};
+use super::executor::{Executor, PlanInput};
 use crate::model::Labels;
 use crate::view::HatchFault;
 
 impl Executor {
     /// Records that a hatch is open, and since when.
-    pub(super) async fn open_hatch(&self, subject: &Subject, reason: &str, until: Timestamp) -> Result<(), Failure> {
-        let site = &subject.catalogue.site;
-        let live = self.live(subject).await?;
+    pub(super) async fn open_hatch(&self, input: &PlanInput, reason: &str, until: Timestamp) -> Result<(), Failure> {
+        let site = &input.catalogue.site;
+        let live = self.live(input).await?;
         let opened = site.opened_annotation();
         // The view may lag behind our own writes.
         if live.annotations.iter().flatten().any(|(key, _)| *key == opened) {
@@ -28,20 +28,20 @@ impl Executor {
             "annotations": {opened: second.to_string()},
         });
         self.metrics.wrote("hatch");
-        self.patch_namespace(subject, metadata, "recording the open hatch").await?;
+        self.patch_namespace(input, metadata, "recording the open hatch").await?;
         self.metrics.hatch_changed("opened");
         let opened_by = live.annotations.as_ref().and_then(|annotations| annotations.get(&site.opened_by_annotation()));
         let opened_by = opened_by.map_or("unknown", String::as_str);
-        tracing::warn!(namespace = %subject.name, reason, %until, opened_by, "hatch opened");
+        tracing::warn!(namespace = %input.name, reason, %until, opened_by, "hatch opened");
         let note = format!("Enforcement is switched off until {until} by {opened_by}: {reason}");
-        self.announcer.say(&subject.name, &subject.facts.uid, true, "HatchOpened", note).await;
+        self.announcer.say(&input.name, &input.facts.uid, true, "HatchOpened", note).await;
         Ok(())
     }
 
     /// Closes a hatch that has ended, and removes the record of a closed one.
-    pub(super) async fn close_hatch(&self, subject: &Subject) -> Result<(), Failure> {
-        let site = &subject.catalogue.site;
-        let live = self.live(subject).await?;
+    pub(super) async fn close_hatch(&self, input: &PlanInput) -> Result<(), Failure> {
+        let site = &input.catalogue.site;
+        let live = self.live(input).await?;
         let labels: Labels = live.labels.iter().flatten().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let annotations = live.annotations.unwrap_or_default();
         let known: Labels = annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
@@ -71,14 +71,14 @@ impl Executor {
             metadata.insert("labels".into(), json!({site.enforcement_label(): null}));
         }
         self.metrics.wrote("hatch");
-        self.patch_namespace(subject, metadata, "closing the hatch").await?;
+        self.patch_namespace(input, metadata, "closing the hatch").await?;
         if was_noted {
             self.metrics.hatch_changed("closed");
         }
         let opened_by = annotations.get(&site.opened_by_annotation()).map_or("unknown", String::as_str);
-        tracing::warn!(namespace = %subject.name, why, opened_by, "hatch closed");
+        tracing::warn!(namespace = %input.name, why, opened_by, "hatch closed");
         let note = format!("Enforcement is switched on again: {why}");
-        self.announcer.say(&subject.name, &subject.facts.uid, false, "HatchClosed", note).await;
+        self.announcer.say(&input.name, &input.facts.uid, false, "HatchClosed", note).await;
         Ok(())
     }
 }

@@ -43,7 +43,7 @@ pub fn preview(
         lines.extend(what_stays_shut(configuration, policies, view, new));
     }
     let mut asked = configuration.asked(Some(&new.id.name), Some(&after.labels));
-    if asked.any(|asked| asked.definition.is_about(rules::Subject::NamespaceLabels)) {
+    if asked.any(|asked| asked.definition.is_about(rules::ChangeKind::NamespaceLabels)) {
         lines.extend(pods_that_lose_dns(site, view, old, new));
     }
     let label = site.profile_label();

@@ -1,6 +1,6 @@
 //! See [`DnsUdpOnly`].
 
-use super::shared::attribution::{Stop, can_stop};
+use super::shared::attribution::{Blocker, can_stop};
 use super::shared::cluster_dns::{allow_cluster_dns, cluster_dns_entries, server_stopped, stopped};
 use super::{Case, Findings, Rule};
 use crate::model::{Action, Fix, Numbers, Order, Policy, Port, Ports, Protocol, Standing};
@@ -83,15 +83,15 @@ impl Rule for DnsUdpOnly {
             );
             let (path, help, fix) = match stop {
                 // In additive policies a deny rule takes precedence over every allow rule.
-                Stop::Rule(rule) if policy.order == Order::Additive => {
+                Blocker::Rule(rule) if policy.order == Order::Additive => {
                     let help = text!("exclude TCP to {} from this rule", cluster_dns_entries(case));
                     (rule.path.clone(), help, None)
                 }
-                Stop::Rule(rule) => {
+                Blocker::Rule(rule) => {
                     let help = text!("allow TCP to {} before this rule", cluster_dns_entries(case));
                     (rule.path.clone(), help, allow_cluster_dns(case, &[Protocol::Tcp], &policy.egress))
                 }
-                Stop::Isolation | Stop::Nothing | Stop::Others => {
+                Blocker::Isolation | Blocker::Nothing | Blocker::Others => {
                     let help = text!("also allow TCP to {}", cluster_dns_entries(case));
                     match udp_entry(case, policy) {
                         Some(port) => {
@@ -120,8 +120,8 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
         }
         let Some((server, stop)) = server_stopped(case, policy, Protocol::Tcp) else { continue };
         let path = match stop {
-            Stop::Rule(rule) => &rule.path,
-            Stop::Isolation | Stop::Nothing | Stop::Others => &policy.ingress.path,
+            Blocker::Rule(rule) => &rule.path,
+            Blocker::Isolation | Blocker::Nothing | Blocker::Others => &policy.ingress.path,
         };
         let message = text!(
             "pods of other namespaces can reach the cluster DNS ({}) over UDP but not over TCP, so answers that exceed a UDP \
@@ -136,17 +136,17 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
 
 /// Finds the cause that blocks TCP to the cluster DNS where UDP passes. None if UDP passes nowhere, or if TCP passes
 /// somewhere.
-fn tcp_stop<'a>(case: &Case<'a>, policy: &'a Policy) -> Option<Stop<'a>> {
+fn tcp_stop<'a>(case: &Case<'a>, policy: &'a Policy) -> Option<Blocker<'a>> {
     let scene = case.supposing();
     let around = scene.policies_for(&policy.subject);
-    let mut found: Option<Stop<'a>> = None;
+    let mut found: Option<Blocker<'a>> = None;
     for dns in &case.site.cluster_dns {
         let stop = |protocol| stopped(case.view, scene, &around, policy, dns, protocol).0;
-        if stop(Protocol::Udp) != Stop::Nothing {
+        if stop(Protocol::Udp) != Blocker::Nothing {
             continue;
         }
         match stop(Protocol::Tcp) {
-            Stop::Nothing => return None,
+            Blocker::Nothing => return None,
             own if own.is_own() => found = Some(own),
             others => found = found.or(Some(others)),
         }

@@ -41,8 +41,8 @@ mod unreachable_backend;
 mod untrusted_change;
 
 pub use rule::{
-    Anonymous, Author, Case, Change, Defined, Definition, Findings, Mode, Named, Occasion, Old, Rule, SettingsError,
-    Subject,
+    Anonymous, Author, Case, Change, ChangeKind, Defined, Definition, Findings, Mode, Named, Occasion, Old, Rule,
+    SettingsError,
 };
 pub(crate) use shared::bypass::ask_for_bypass;
 pub use shared::cluster_dns::assumed_for_dns;

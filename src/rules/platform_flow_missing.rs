@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use super::shared::attribution::{Stop, can_stop, stopped_everywhere};
+use super::shared::attribution::{Blocker, can_stop, stopped_everywhere};
 use super::shared::cluster_dns::{self, cluster_dns_entries};
 use super::shared::well_known::{MESH_PROBES, WellKnown};
 use super::{Case, Findings, Rule};
@@ -176,7 +176,7 @@ impl Rule for PlatformFlowMissing {
                 for Missing { direction, stop, what, allow } in self.missing(case, policy, namespace, *flow) {
                     let subject = &policy.subject;
                     let (path, why, help) = match stop {
-                        Stop::Rule(rule) => (
+                        Blocker::Rule(rule) => (
                             &rule.path,
                             text!("this rule denies {direction} of {subject}"),
                             text!("exclude {allow} from this rule"),
@@ -205,7 +205,7 @@ impl Rule for PlatformFlowMissing {
 /// A flow that a policy blocks.
 struct Missing<'a> {
     direction: Direction,
-    stop: Stop<'a>,
+    stop: Blocker<'a>,
     /// The other end, in words.
     what: String,
     /// The traffic to allow, in words.
@@ -293,7 +293,7 @@ fn stop<'a>(
     policy: &'a Policy,
     direction: Direction,
     ways: &[(End<'a>, Traffic<'a>)],
-) -> Option<Stop<'a>> {
+) -> Option<Blocker<'a>> {
     if !can_stop(policy.side(direction)) {
         return None;
     }

@@ -25,7 +25,7 @@ pub struct Plan {
     /// The steps, in order. A step that does not depend on a failed step is still carried out.
     pub steps: Vec<Step>,
     /// The state of the namespace before the steps.
-    pub standing: Standing,
+    pub state: BaselineState,
     /// The time at which the plan changes without another event: the end of the hatch.
     pub wake: Option<Timestamp>,
     /// The time since which the hatch is open. `None` if it is closed, `Some(None)` if it is open and the time is not
@@ -39,7 +39,7 @@ pub struct Plan {
 
 /// The state of a namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Standing {
+pub enum BaselineState {
     /// The namespace is due no baseline.
     #[default]
     NotDue,
@@ -155,14 +155,14 @@ pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluste
     }
     let waits = layers.iter().any(|layer| catalogue.waits(layer));
     let complete = steps.len() == removals && !missing_in_cluster && !waits;
-    let standing = match standing(due, complete) {
-        Standing::NotDue if !meant && catalogue.was_missed(name, labels, facts) => Standing::Unlabelled,
-        standing => standing,
+    let state = match state(due, complete) {
+        BaselineState::NotDue if !meant && catalogue.was_missed(name, labels, facts) => BaselineState::Unlabelled,
+        state => state,
     };
 
     // A recorded time in the future counts as now.
     let since = opened.and_then(|opened| opened.parse().ok()).map(|opened: Timestamp| opened.min(now));
-    let mut plan = Plan { standing, waits_for_cluster: due && missing_in_cluster, ..Plan::default() };
+    let mut plan = Plan { state, waits_for_cluster: due && missing_in_cluster, ..Plan::default() };
     if let Some(Ok(hatch)) = &hatch {
         plan.wake = Some(hatch.until);
         plan.hatch = Some(since);
@@ -228,14 +228,14 @@ pub fn plan_cluster(catalogue: &Catalogue, owned: &[Owned]) -> Plan {
     }
     steps.extend(missing);
     steps.append(&mut replaced);
-    Plan { standing: standing(entries().next().is_some(), steps.is_empty()), steps, ..Plan::default() }
+    Plan { state: state(entries().next().is_some(), steps.is_empty()), steps, ..Plan::default() }
 }
 
-fn standing(due: bool, complete: bool) -> Standing {
+fn state(due: bool, complete: bool) -> BaselineState {
     match (due, complete) {
-        (false, _) => Standing::NotDue,
-        (true, false) => Standing::Pending,
-        (true, true) => Standing::Applied,
+        (false, _) => BaselineState::NotDue,
+        (true, false) => BaselineState::Pending,
+        (true, true) => BaselineState::Applied,
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Followers {
     /// True while this replica holds the Lease. None without a controller.
     pub(super) leads: Option<watch::Receiver<bool>>,
     /// The webhook keeper, if it runs.
-    pub(super) webhooks: Option<webhook_keeper::Wanted>,
+    pub(super) webhooks: Option<webhook_keeper::WebhookUpdates>,
 }
 
 impl Followers {

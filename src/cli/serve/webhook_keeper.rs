@@ -61,7 +61,7 @@ pub(super) struct Planned {
 }
 
 /// The sender of the configurations that a running keeper compares with.
-pub(super) struct Wanted {
+pub(super) struct WebhookUpdates {
     address: Address,
     sender: watch::Sender<Arc<WantedWebhooks>>,
 }
@@ -117,7 +117,7 @@ impl Planned {
         certificates: Option<&CertificateKeeper>,
         leads: Option<watch::Receiver<bool>>,
         tasks: &mut Tasks,
-    ) -> Result<Wanted> {
+    ) -> Result<WebhookUpdates> {
         let Self { mode, address, namespace, name } = self;
         let wanted = render(&shared.knowledge.load().configuration, &address, None)?;
         let (sender, wanted) = watch::channel(Arc::new(wanted));
@@ -136,11 +136,11 @@ impl Planned {
         tasks.spawn("webhook keeper", async move {
             keeper.run(|status| shared.readiness.webhooks(status), &end).await;
         });
-        Ok(Wanted { address, sender })
+        Ok(WebhookUpdates { address, sender })
     }
 }
 
-impl Wanted {
+impl WebhookUpdates {
     /// Sends the webhook configurations for changed files to the keeper.
     pub(super) fn tell(&self, knowledge: &Knowledge) {
         match render(&knowledge.configuration, &self.address, None) {

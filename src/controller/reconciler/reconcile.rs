@@ -9,10 +9,10 @@ use tokio::task::{self, JoinError, JoinSet};
 
 use super::super::backoff::jittered;
 use super::super::error::Failure;
-use super::super::executor::{Subject, in_time, is_passing};
+use super::super::executor::{PlanInput, in_time, is_passing};
 use super::super::write_conflicts::{REPORTED_AFTER, Write, writes};
 use super::{Key, Reconciler, Worked};
-use crate::baseline::{Catalogue, Plan, Standing, by_kind, domain_change, kept_in_cluster, plan, plan_cluster};
+use crate::baseline::{BaselineState, Catalogue, Plan, by_kind, domain_change, kept_in_cluster, plan, plan_cluster};
 use crate::view::NamespaceFacts;
 
 impl Reconciler {
@@ -166,13 +166,13 @@ impl Reconciler {
         }
         let writes = writes(catalogue, Some(&name), &plan.steps);
         let reported = self.reported(key, &facts.uid, &writes);
-        let state = match plan.standing {
-            Standing::NotDue => None,
-            Standing::Unlabelled => Some("unlabelled"),
+        let state = match plan.state {
+            BaselineState::NotDue => None,
+            BaselineState::Unlabelled => Some("unlabelled"),
             _ if is_failing || of_cluster.is_some() => Some("failed"),
             _ if known.is_some() || !reported.is_empty() => Some("contested"),
-            Standing::Pending => Some("pending"),
-            Standing::Applied => Some("applied"),
+            BaselineState::Pending => Some("pending"),
+            BaselineState::Applied => Some("applied"),
         };
         self.progress.set(key, state);
         let may_complain = self.complained.get(key).is_none_or(|at| at.elapsed() >= self.limits.complain);
@@ -185,7 +185,7 @@ impl Reconciler {
         let is_persistent = self.queue.failures(key) >= 2;
         let (executor, patience) = (self.executor.clone(), self.limits.patience);
         let owned_of_cluster = self.view.owned_of_cluster().to_vec();
-        let subject = Subject { name, facts, of_cluster: owned_of_cluster, catalogue: Arc::clone(catalogue) };
+        let input = PlanInput { name, facts, of_cluster: owned_of_cluster, catalogue: Arc::clone(catalogue) };
         // The key is busy. The queue uses this time when the work is done.
         wait.into_iter().for_each(|at| self.queue.add(key, at));
         let key = key.clone();
@@ -195,11 +195,11 @@ impl Reconciler {
             if !reported.is_empty() {
                 let reported: Vec<&Write> = reported.iter().collect();
                 // Before the controller writes, since an apply removes the other field manager.
-                let report = executor.describe_conflict(&subject.catalogue.site, Some(&subject), &reported).await;
-                plan.report_conflict(&subject.catalogue, &subject.facts, &report);
+                let report = executor.describe_conflict(&input.catalogue.site, Some(&input), &reported).await;
+                plan.report_conflict(&input.catalogue, &input.facts, &report);
                 conflict = Some(report);
             }
-            let result = in_time(patience, executor.carry_out(&subject, plan)).await;
+            let result = in_time(patience, executor.carry_out(&input, plan)).await;
             let failure = match &result {
                 Err(Failure::Gone) => None,
                 Err(failure) => Some(failure).filter(|_| is_persistent),
@@ -208,9 +208,9 @@ impl Reconciler {
             let mut complained = false;
             if let Some(failure) = failure.filter(|_| may_complain) {
                 complained = true;
-                executor.complain(&subject, failure).await;
+                executor.complain(&input, failure).await;
             }
-            let uid = subject.facts.uid.clone();
+            let uid = input.facts.uid.clone();
             Worked { wake, complained, writes, conflict, is_idle, uid, ..Worked::new(key, began, result) }
         });
         Some(begun.id())
@@ -224,7 +224,7 @@ impl Reconciler {
             self.write_conflicts.remove(key);
         }
         let over = self.write_conflicts.get(key).and_then(|conflicts| conflicts.over_at(&self.limits));
-        let again = self.again(!matches!(plan.standing, Standing::NotDue | Standing::Unlabelled));
+        let again = self.again(!matches!(plan.state, BaselineState::NotDue | BaselineState::Unlabelled));
         self.queue.done(key, now, None, again.into_iter().chain(over).min());
         self.wake(key, plan.wake);
     }

@@ -5,7 +5,7 @@ mod loss;
 use serde::Deserialize;
 
 use self::loss::check_loss;
-use super::shared::attribution::{Stop, assumptions, can_stop};
+use super::shared::attribution::{Blocker, assumptions, can_stop};
 use super::shared::cluster_dns::{allow_cluster_dns, cluster_dns_entries, nearest, server_stopped, stopped_everywhere};
 use super::shared::host_policies::is_for_hosts;
 use super::shared::near_miss::NearMiss;
@@ -171,7 +171,7 @@ impl Rule for DnsBlocked {
             let is_final = policy.order == Order::Additive;
             let allowing = || allow_cluster_dns(case, &[Protocol::Udp, Protocol::Tcp], &policy.egress);
             let (path, message, closest, help, fix) = match stop {
-                Stop::Rule(rule) => (
+                Blocker::Rule(rule) => (
                     rule.path.clone(),
                     text!(
                         "{} cannot resolve DNS, because this rule denies egress to {} on {}, including UDP to the cluster DNS",
@@ -187,7 +187,7 @@ impl Rule for DnsBlocked {
                     },
                     if is_final { None } else { allowing() },
                 ),
-                Stop::Isolation => {
+                Blocker::Isolation => {
                     let message = text!(
                         "{} cannot resolve DNS, because their egress is isolated and no policy allows UDP to the cluster DNS",
                         policy.subject
@@ -231,7 +231,7 @@ impl Rule for DnsBlocked {
                         }
                     }
                 }
-                Stop::Nothing | Stop::Others => continue,
+                Blocker::Nothing | Blocker::Others => continue,
             };
             findings.add_with_closest::<Self>(case, path, message, closest, help + &assumptions(&assumed), fix);
         }
@@ -265,7 +265,7 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
         let subject = &policy.subject;
         let among = text!("which include the cluster DNS ({})", server.words(Protocol::Udp));
         let (path, message, help) = match stop {
-            Stop::Rule(rule) => (
+            Blocker::Rule(rule) => (
                 &rule.path,
                 text!(
                     "pods of other namespaces cannot resolve DNS, because this rule denies ingress from {} on {} to \
@@ -281,7 +281,7 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
                      namespace of the cluster DNS from this policy"
                 },
             ),
-            Stop::Isolation | Stop::Nothing | Stop::Others => (
+            Blocker::Isolation | Blocker::Nothing | Blocker::Others => (
                 &policy.ingress.path,
                 text!(
                     "pods of other namespaces cannot resolve DNS, because this policy isolates ingress of {subject}, {among}"

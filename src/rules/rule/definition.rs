@@ -35,12 +35,12 @@ pub trait Defined: Rule + Default + DeserializeOwned + 'static {
     /// True if the findings can depend on other policies, so that a policy stored a moment ago may change them.
     const ADDS_UP: bool = false;
     /// The kinds of changes for which the rule is evaluated.
-    const SUBJECTS: &'static [Subject] = &[Subject::Policies];
+    const CHANGES: &'static [ChangeKind] = &[ChangeKind::Policies];
 }
 
-/// The subject of a change, as far as webhook configurations distinguish it.
+/// The kind of a change, as far as webhook configurations distinguish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
+pub enum ChangeKind {
     /// Network policies and their tiers.
     Policies,
     /// Labels and annotations of Portcullis on namespaces.
@@ -91,7 +91,7 @@ pub struct Definition {
     pub mode: Mode,
     is_guard: bool,
     adds_up: bool,
-    subjects: &'static [Subject],
+    changes: &'static [ChangeKind],
     doc: &'static [&'static str],
     configure: fn(Value) -> Result<Box<dyn Rule>, SettingsError>,
 }
@@ -104,7 +104,7 @@ impl Definition {
             mode: R::MODE,
             is_guard: R::IS_GUARD,
             adds_up: R::ADDS_UP,
-            subjects: R::SUBJECTS,
+            changes: R::CHANGES,
             doc: R::DOC,
             configure: configure::<R>,
         }
@@ -123,10 +123,10 @@ impl Definition {
         self.adds_up
     }
 
-    /// Returns true if the rule is evaluated for changes of this subject.
+    /// Returns true if the rule is evaluated for changes of this kind.
     #[must_use]
-    pub fn is_about(&self, subject: Subject) -> bool {
-        self.subjects.contains(&subject)
+    pub fn is_about(&self, kind: ChangeKind) -> bool {
+        self.changes.contains(&kind)
     }
 
     /// Creates the rule with these settings.
@@ -186,7 +186,7 @@ macro_rules! rule {
             const DOC: &'static [&'static str] = &[$($doc),+];
             $(const IS_GUARD: bool = $guard;)?
             $(const ADDS_UP: bool = $adds_up;)?
-            $(const SUBJECTS: &'static [$crate::rules::Subject] = &[$($crate::rules::Subject::$subject),+];)?
+            $(const CHANGES: &'static [$crate::rules::ChangeKind] = &[$($crate::rules::ChangeKind::$subject),+];)?
         }
     };
 }

@@ -10,5 +10,5 @@ mod findings;
 
 pub use author::{Anonymous, Author, Named, Occasion};
 pub use case::{Case, Change, Old};
-pub use definition::{Defined, Definition, Mode, Rule, SettingsError, Subject};
+pub use definition::{ChangeKind, Defined, Definition, Mode, Rule, SettingsError};
 pub use findings::Findings;

@@ -5,7 +5,7 @@ use crate::view::Scene;
 
 /// The cause that blocks a connection of some of the pods that a policy selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stop<'a> {
+pub(crate) enum Blocker<'a> {
     /// The connection passes.
     Nothing,
     /// Other policies block it. That is the decision of their authors, so this policy is not reported.
@@ -16,7 +16,7 @@ pub(crate) enum Stop<'a> {
     Rule(&'a Rule),
 }
 
-impl Stop<'_> {
+impl Blocker<'_> {
     /// Returns true if the policy itself blocks the connection.
     pub(crate) fn is_own(self) -> bool {
         matches!(self, Self::Isolation | Self::Rule(_))
@@ -36,19 +36,19 @@ pub(crate) fn stopped_by<'a>(
     policy: &'a Policy,
     direction: Direction,
     (other, traffic): (End<'a>, Traffic<'a>),
-) -> (Stop<'a>, Vec<Assumption<'a>>) {
+) -> (Blocker<'a>, Vec<Assumption<'a>>) {
     let question = Question { subject: Subject::Each(&policy.subject), direction, other, traffic };
     let is_own = |by: &Policy| std::ptr::eq(by, policy);
     let answer = scene.ask(around.iter().copied(), &question);
     if answer.passes() {
-        return (Stop::Nothing, answer.assumed);
+        return (Blocker::Nothing, answer.assumed);
     }
     let blamed = answer.decisions.into_iter().find_map(|decision| match decision {
-        Decision::Isolated(by) if by.iter().any(|by| is_own(by)) => Some(Stop::Isolation),
-        Decision::Denied(by, rule) if is_own(by) => Some(Stop::Rule(rule)),
+        Decision::Isolated(by) if by.iter().any(|by| is_own(by)) => Some(Blocker::Isolation),
+        Decision::Denied(by, rule) if is_own(by) => Some(Blocker::Rule(rule)),
         _ => None,
     });
-    (blamed.unwrap_or(Stop::Others), answer.assumed)
+    (blamed.unwrap_or(Blocker::Others), answer.assumed)
 }
 
 /// Finds the part of a policy that blocks some of its pods from all of these connections, and the assumptions of that
@@ -59,11 +59,11 @@ pub(crate) fn stopped_everywhere<'a>(
     policy: &'a Policy,
     direction: Direction,
     ways: impl IntoIterator<Item = (End<'a>, Traffic<'a>)>,
-) -> Option<(Stop<'a>, Vec<Assumption<'a>>)> {
-    let mut own: Option<(Stop<'a>, Vec<Assumption<'a>>)> = None;
+) -> Option<(Blocker<'a>, Vec<Assumption<'a>>)> {
+    let mut own: Option<(Blocker<'a>, Vec<Assumption<'a>>)> = None;
     for way in ways {
         match stopped_by(scene, around, policy, direction, way) {
-            (Stop::Nothing, _) => return None,
+            (Blocker::Nothing, _) => return None,
             stopped if stopped.0.is_own() => own = own.or(Some(stopped)),
             _ => {}
         }

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use super::attribution::{Stop, stopped_by};
+use super::attribution::{Blocker, stopped_by};
 use super::near_miss::{NearMiss, Target, near_miss};
 use crate::budget::charge;
 use crate::model::{
@@ -94,17 +94,17 @@ pub(crate) fn stopped<'a>(
     policy: &'a Policy,
     dns: &'a ClusterDns,
     protocol: Protocol,
-) -> (Stop<'a>, Vec<Assumption<'a>>) {
+) -> (Blocker<'a>, Vec<Assumption<'a>>) {
     let mut assumed = Vec::new();
     for server in servers(view, dns) {
         let way = (server.end, server.traffic(protocol));
         let stopped = stopped_by(scene, around, policy, Direction::Egress, way);
-        if stopped.0 != Stop::Nothing {
+        if stopped.0 != Blocker::Nothing {
             return stopped;
         }
         assumed = stopped.1;
     }
-    (Stop::Nothing, assumed)
+    (Blocker::Nothing, assumed)
 }
 
 /// Finds the part of a policy that blocks some of its pods from every `clusterDNS` entry, and the assumptions of the
@@ -113,11 +113,11 @@ pub(crate) fn stopped_everywhere<'a>(
     case: &Case<'a>,
     around: &[&'a Policy],
     policy: &'a Policy,
-) -> Option<(Stop<'a>, Vec<Assumption<'a>>)> {
+) -> Option<(Blocker<'a>, Vec<Assumption<'a>>)> {
     let mut own = None;
     for dns in &case.site.cluster_dns {
         match stopped(case.view, case.supposing(), around, policy, dns, Protocol::Udp) {
-            (Stop::Nothing, _) => return None,
+            (Blocker::Nothing, _) => return None,
             stopped if stopped.0.is_own() => own = own.or(Some(stopped)),
             _ => {}
         }
@@ -131,7 +131,7 @@ pub(crate) fn server_stopped<'a>(
     case: &Case<'a>,
     policy: &'a Policy,
     protocol: Protocol,
-) -> Option<(Server<'a>, Stop<'a>)> {
+) -> Option<(Server<'a>, Blocker<'a>)> {
     static NOTHING: LazyLock<Labels> = LazyLock::new(Labels::default);
     let anybody = End::Pod(Endpoint {
         // No namespace has this name, so only selectors for all namespaces, or for all but some, match it.
@@ -153,8 +153,8 @@ pub(crate) fn server_stopped<'a>(
         let scene = case.after();
         let decisions = ask(scene.policies(pod.namespace), &question, &scene).decisions;
         decisions.into_iter().find_map(|decision| match decision {
-            Decision::Isolated(by) if by.iter().any(|by| std::ptr::eq(*by, policy)) => Some(Stop::Isolation),
-            Decision::Denied(by, rule) if std::ptr::eq(by, policy) => Some(Stop::Rule(rule)),
+            Decision::Isolated(by) if by.iter().any(|by| std::ptr::eq(*by, policy)) => Some(Blocker::Isolation),
+            Decision::Denied(by, rule) if std::ptr::eq(by, policy) => Some(Blocker::Rule(rule)),
             _ => None,
         })
     };
