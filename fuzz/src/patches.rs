@@ -50,7 +50,7 @@ pub fn run(data: &[u8]) {
         let Some(after) = judged(&mended) else { continue };
         let had = denials(&before);
         for (rule, count) in denials(&after) {
-            // As in `tests/patches.rs`: what is said only once there is DNS, or a rule that does all that another one does.
+            // As in `tests/engine/patches.rs`: what is said only once there is DNS, or a rule that does all that another one does.
             let of_fix = judgement.finding.rule;
             let is_next =
                 ["dns-udp-only", "redundant-policy"].contains(&rule) || (of_fix, rule) == ("split-peer", "dns-blocked");

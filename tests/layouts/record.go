@@ -1,6 +1,6 @@
 // Records what kubectl reads in each text: one JSON string a line from standard input, one answer a line to standard output.
 //
-//	TEXTS=texts.jsonl COUNT=4000 cargo test --test layouts -- --ignored
+//	TEXTS=texts.jsonl COUNT=4000 cargo test --test engine layouts -- --ignored
 //	mkdir record && cp tests/layouts/record.go record/main.go && cd record && go mod init record && go mod tidy
 //	go run . < ../texts.jsonl > ../tests/layouts/recorded.jsonl
 //

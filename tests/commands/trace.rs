@@ -1,0 +1,308 @@
+//! `portcullis trace`: its texts, its agreement with the oracle, and its repairs, which the oracle confirms.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::oracle::generate::{
+    Pick, flow, world, world_of_calico, world_of_cilium, world_of_cluster_policies, world_of_kubernetes,
+};
+use crate::oracle::{Flow, World};
+use crate::support::command::run;
+use portcullis::baseline::PolicySet;
+use portcullis::config::Configuration;
+use portcullis::dialect::{self, Manifest, Origin};
+use portcullis::trace::{Place, Port, PortName, Verdict, compare, explain, repairs, resolve};
+use portcullis::view::{Scene, View};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// The name of a golden file, the arguments, and the exit status.
+const CASES: &[(&str, &[&str], i32)] = &[
+    ("service", &["--from", "shop/web", "--to", "shop/service/api:80"], 1),
+    ("every-port", &["--from", "shop/web", "--to", "shop/deploy/api"], 1),
+    ("port-of-a-rule", &["--from", "shop/app=frontend", "--to", "shop/api:9091"], 1),
+    ("address", &["--from", "shop/web", "--to", "203.0.113.9:443"], 0),
+    ("block", &["--from", "shop/web", "--to", "203.0.0.0/16:443"], 2),
+    ("internet", &["--from", "shop/web", "--to", "internet:443"], 2),
+    ("profile", &["--from", "shop/api", "--to", "internet:443"], 1),
+    ("domain", &["--from", "shop/web", "--to", "api.example.com:443"], 2),
+    ("node", &["--from", "node", "--to", "shop/api:8080"], 1),
+    ("host-network", &["--from", "shop/agent", "--to", "shop/api:metrics"], 1),
+    ("itself", &["--from", "database/postgres-1", "--to", "10.1.0.7:5432"], 0),
+    ("access", &["--from", "shop/api", "--to", "database/pod/postgres-1:5432"], 1),
+    ("new-policy", &["--from", "database/postgres-1", "--to", "shop/web:8080/UDP", "--output", "json"], 1),
+];
+
+#[test]
+fn texts_are_as_recorded() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/trace");
+    let manifests = folder.join("shop.yaml");
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut wrong = Vec::new();
+    for (name, arguments, code) in CASES {
+        let done = run(&[&["trace"], *arguments, &[manifests.to_str().unwrap()]].concat(), "");
+        let file: PathBuf = folder.join(format!("{name}.txt"));
+        let text = format!("$ portcullis trace {} shop.yaml\n{}{}", arguments.join(" "), done.out, done.err);
+        if update {
+            std::fs::write(&file, &text).unwrap();
+        }
+        let recorded = std::fs::read_to_string(&file).unwrap_or_default();
+        if recorded != text || done.code != *code {
+            wrong.push(format!("{name}: exit status {}, expected {code}\n{text}", done.code));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_end_that_is_not_there_is_named() {
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/trace/shop.yaml");
+    for (from, to, expected) in [
+        (
+            "shop/wep",
+            "shop/api:80",
+            "`wep` is not in namespace `shop`; known there: deployment/api, deployment/web, pod/agent, service/api",
+        ),
+        ("nowhere/web", "shop/api:80", "namespace `nowhere` is unknown"),
+        ("shop/web", "shop/api:0", "`0` is not a port"),
+        ("shop/web", "shop/api:70000", "`70000` is not a port"),
+        ("shop/web", "shop/api:80/ICMP", "`80/ICMP` is not a port"),
+        ("shop/web", "shop/service/api:81", "Service shop/api has no port 81/TCP; its ports are 80/TCP"),
+        ("shop/web", "shop/deployment/api:web", "Deployment shop/api lists no port with the name web"),
+        ("shop/web", "internet:http", "port name `http` needs pods that list it"),
+        ("/web", "shop/api:80", "`/web` is not an end of a connection"),
+    ] {
+        let done = run(&["trace", "--from", from, "--to", to, manifests.to_str().unwrap()], "");
+        assert_eq!((done.code, done.out.as_str()), (2, ""), "{from} {to}");
+        assert!(done.err.contains(expected), "{from} {to}: {}", done.err);
+    }
+}
+
+#[test]
+fn a_difference_is_as_recorded() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/trace");
+    let (before, after) = (folder.join("shop.yaml"), folder.join("shop-after.yaml"));
+    let (before, after) = (before.to_str().unwrap(), after.to_str().unwrap());
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    for (name, format) in [("diff", "text"), ("diff-markdown", "markdown"), ("diff-json", "json")] {
+        let done = run(&["diff", "--output", format, "--before", before, "--", before, after], "");
+        assert_eq!(done.code, 1, "{}", done.err);
+        let file = folder.join(format!("{name}.txt"));
+        if update {
+            std::fs::write(&file, &done.out).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap_or_default(), done.out, "{name}");
+    }
+    let same = run(&["diff", "--before", before, "--", before], "");
+    assert_eq!((same.code, same.out.as_str()), (0, "no connection changes\n"), "{}", same.err);
+    let neither = run(&["diff", after], "");
+    assert!(neither.code == 2 && neither.err.contains("--before, --since or --cluster"), "{}", neither.err);
+}
+
+#[test]
+fn a_revision_is_compared_with_the_working_tree() {
+    let folder = tempfile::tempdir().unwrap();
+    let git = |arguments: &[&str]| {
+        let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "init.defaultBranch=main"];
+        let done = Command::new("git").current_dir(&folder).args(identity).args(arguments).output();
+        done.map(|done| assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr)))
+    };
+    if git(&["init", "--quiet"]).is_err() {
+        println!("SKIPPED: there is no git");
+        return;
+    }
+    let manifests = folder.path().join("manifests");
+    std::fs::create_dir(&manifests).unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/trace");
+    std::fs::copy(source.join("shop.yaml"), manifests.join("shop.yaml")).unwrap();
+    git(&["add", "."]).unwrap();
+    git(&["commit", "--quiet", "--message=first"]).unwrap();
+    let diff = |revision: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let done = command.current_dir(&folder).args(["diff", "--since", revision, "manifests"]).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (done.status.code().unwrap(), text(&done.stdout), text(&done.stderr))
+    };
+    assert_eq!(diff("HEAD").0, 0);
+    // The later file of a name overwrites the policy of the earlier one.
+    std::fs::copy(source.join("shop-after.yaml"), manifests.join("zz.yaml")).unwrap();
+    let (code, out, error) = diff("HEAD");
+    assert_eq!(code, 1, "{error}");
+    assert!(out.contains("opens      Deployment shop/web to Deployment shop/api on TCP 8080"), "{out}");
+    assert!(out.contains("loses DNS  Pod database/postgres-1"), "{out}");
+    let outside = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+        .current_dir(&manifests)
+        .args(["diff", "--since", "HEAD", "../manifests"])
+        .output()
+        .unwrap();
+    assert_eq!(outside.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&outside.stderr).contains("below the current folder"));
+    let (code, _, error) = diff("nowhere");
+    assert!(code == 2 && error.contains("nowhere"), "{error}");
+}
+
+fn read(manifest: &Value) -> portcullis::model::Object {
+    let (api_version, kind) = (manifest["apiVersion"].as_str().unwrap(), manifest["kind"].as_str().unwrap());
+    let text = manifest.to_string();
+    let read = Manifest::read(api_version, kind, &text, Origin::Author).and_then(|manifest| dialect::read(&manifest));
+    read.unwrap_or_else(|error| panic!("{error}: {manifest:#}")).expect("a known kind")
+}
+
+/// The view of a generated cluster, with its pods.
+fn view(world: &World) -> View {
+    let namespaces = world.namespaces.iter().map(|(name, labels)| {
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels, "uid": name}})
+    });
+    let pods = world.pods.iter().map(|pod| {
+        let ports: Vec<Value> = pod
+            .ports
+            .iter()
+            .map(|port| json!({"name": port.name, "protocol": port.protocol, "containerPort": port.number}))
+            .collect();
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": pod.name, "namespace": pod.namespace, "labels": pod.labels},
+            "spec": {"serviceAccountName": pod.service_account, "containers": [{"name": "c", "ports": ports}]},
+            "status": {"podIP": pod.address},
+        })
+    });
+    View::of(namespaces.chain(pods).chain(world.manifests.iter().cloned()).map(|manifest| read(&manifest)))
+}
+
+/// The ends of a flow as a user names them.
+fn places(view: &View, flow: &Flow<'_>) -> Option<(Place, Place)> {
+    let protocol =
+        portcullis::model::Protocol::WITH_PORTS.into_iter().find(|protocol| protocol.name() == Some(flow.protocol))?;
+    let port = Port { protocol, port: PortName::Number(flow.port) };
+    let name = |end: crate::oracle::End<'_>| match end {
+        crate::oracle::End::Pod(pod) => format!("{}/pod/{}", pod.namespace, pod.name),
+        crate::oracle::End::Outside(address) => address.to_string(),
+    };
+    let from = resolve(view, &name(flow.from), None, "default").unwrap().remove(0);
+    let to = resolve(view, &name(flow.to), Some(&port), "default").unwrap().remove(0);
+    (!from.is_same_pod(&to) && flow.port > 0).then_some((from, to))
+}
+
+/// Returns true if ports in words, such as `TCP 1-80`, hold a port.
+fn covers(words: &str, protocol: &str, port: u16) -> bool {
+    if words == format!("every {protocol} port") {
+        return true;
+    }
+    let Some(range) = words.strip_prefix(protocol) else { return false };
+    let (first, last) = range.trim().split_once('-').unwrap_or((range.trim(), range.trim()));
+    (first.parse().unwrap()..=last.parse::<u16>().unwrap()).contains(&port)
+}
+
+/// The verdict is that of the oracle, or undecided where a rule is about what no manifest says.
+fn agrees(world: &World, picks: &[Pick]) -> Result<(), TestCaseError> {
+    let view = view(world);
+    for pick in picks {
+        let flow = pick.flow(world);
+        let Some((from, to)) = places(&view, &flow) else { continue };
+        let verdict = explain(Scene::of(&view), &from, &to).remove(0).verdict;
+        let truth = if crate::oracle::answer(world, &flow).connected() { Verdict::Allowed } else { Verdict::Blocked };
+        prop_assert!(verdict == truth || verdict == Verdict::Undecided, "{verdict:?}: {flow:#?}");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    #[test]
+    fn verdicts_are_those_of_the_oracle(
+        world in prop_oneof![world_of_kubernetes(), world_of_cilium(), world_of_calico(), world_of_cluster_policies(), world()],
+        picks in prop::collection::vec(flow(), 50),
+    ) {
+        agrees(&world, &picks)?;
+    }
+
+    /// A connection is said to open or close if and only if the oracle says so, for pods and ports that are surely decided.
+    #[test]
+    fn a_difference_is_that_of_the_oracle(
+        old in world(),
+        new in world(),
+        picks in prop::collection::vec(flow(), 30),
+    ) {
+        // The same pods and namespaces with other policies.
+        let changed = World { manifests: new.manifests, ..old.clone() };
+        let (before, after) = (view(&old), view(&changed));
+        let site = Configuration::shipped().unwrap().site;
+        let difference = compare(&before, &after, &site);
+        for pick in picks {
+            let flow = pick.flow(&old);
+            let (Some(from), Some(to)) = (flow.from.pod(), flow.to.pod()) else { continue };
+            let Some((sender, receiver)) = places(&before, &flow) else { continue };
+            let verdict = |view: &View| explain(Scene::of(view), &sender, &receiver).remove(0).verdict;
+            if verdict(&before) == Verdict::Undecided || verdict(&after) == Verdict::Undecided {
+                continue;
+            }
+            // Pods that are alike are one workload.
+            let is_first = |pod: &crate::oracle::Pod| {
+                let alike = |other: &&crate::oracle::Pod| other.namespace == pod.namespace && other.labels == pod.labels;
+                old.pods.iter().filter(alike).count() == 1
+            };
+            if !is_first(from) || !is_first(to) {
+                continue;
+            }
+            let name = |pod: &crate::oracle::Pod| format!("Pod {}/{}", pod.namespace, pod.name);
+            let change = difference.connections.iter().find(|change| change.from == name(from) && change.to == name(to));
+            let (was, is) = (crate::oracle::answer(&old, &flow).connected(), crate::oracle::answer(&changed, &flow).connected());
+            let holds = |ports: Option<&Vec<String>>| {
+                ports.is_some_and(|ports| ports.iter().any(|words| covers(words, flow.protocol, flow.port)))
+            };
+            let closed = holds(change.map(|change| &change.closed));
+            let opened = holds(change.map(|change| &change.opened));
+            prop_assert_eq!((closed, opened), (was && !is, !was && is), "{:#?} {:#?}", flow, change);
+        }
+    }
+
+    #[test]
+    fn a_repair_opens_the_flow_and_what_it_lists(
+        world in world_of_kubernetes(),
+        picks in prop::collection::vec(flow(), 8),
+    ) {
+        let view = view(&world);
+        let site = Configuration::shipped().unwrap().site;
+        let policies = PolicySet::shipped(&site.label_domain).unwrap();
+        for pick in picks {
+            let flow = pick.flow(&world);
+            let Some((from, to)) = places(&view, &flow) else { continue };
+            if crate::oracle::answer(&world, &flow).connected() {
+                continue;
+            }
+            for repair in repairs(&view, &site, &policies, &from, &to) {
+                let mut mended = world.clone();
+                mended.manifests.extend(repair.manifests.iter().cloned());
+                for patched in &repair.patches {
+                    let is_it = |manifest: &&mut Value| {
+                        manifest["metadata"]["name"] == *patched.name && manifest["metadata"]["namespace"] == *patched.namespace
+                    };
+                    let manifest = mended.manifests.iter_mut().find(is_it).unwrap();
+                    let patch: json_patch::Patch = serde_json::from_value(patched.patch.clone()).unwrap();
+                    json_patch::patch(manifest, &patch).unwrap();
+                }
+                // A label changes what the controller writes, which the oracle does not know.
+                if repair.manifests.is_empty() && repair.patches.is_empty() {
+                    continue;
+                }
+                prop_assert!(crate::oracle::answer(&mended, &flow).connected(), "{repair:#?} does not open {flow:#?}");
+                let Some(announced) = &repair.also_opens else { continue };
+                for sender in &world.pods {
+                    for receiver in &world.pods {
+                        let other = Flow { from: crate::oracle::End::Pod(sender), to: crate::oracle::End::Pod(receiver), ..flow };
+                        let opens = !crate::oracle::answer(&world, &other).connected() && crate::oracle::answer(&mended, &other).connected();
+                        let is_asked = flow.from.pod().is_none_or(|pod| pod.labels == sender.labels && pod.namespace == sender.namespace)
+                            && flow.to.pod().is_none_or(|pod| pod.labels == receiver.labels && pod.namespace == receiver.namespace);
+                        let between = flow.from.pod().is_some() && flow.to.pod().is_some();
+                        if between && opens && !is_asked && sender != receiver {
+                            let name = format!("Pod {}/{} to Pod {}/{}", sender.namespace, sender.name, receiver.namespace, receiver.name);
+                            let is_listed = announced.iter().any(|line| line.starts_with(&name) || line == "more");
+                            prop_assert!(is_listed, "{name} is opened and not listed: {repair:#?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
