@@ -96,7 +96,7 @@ thread_local! {
 struct Unwinding(Exceeded);
 
 impl Meter {
-    /// The budget of a thread that judges no request.
+    /// The budget of a thread that evaluates no request.
     const fn unlimited() -> Self {
         Self {
             slice: Cell::new(usize::MAX),
@@ -175,7 +175,7 @@ impl Meter {
     }
 }
 
-/// Charges steps to the request that is being judged on this thread.
+/// Charges steps to the request that is being evaluated on this thread.
 #[inline]
 pub fn charge(steps: usize) {
     METER.with(|meter| match meter.slice.get().checked_sub(steps) {
@@ -184,7 +184,7 @@ pub fn charge(steps: usize) {
     });
 }
 
-/// Charges bytes that are about to be allocated for the request that is being judged on this thread.
+/// Charges bytes that are about to be allocated for the request that is being evaluated on this thread.
 pub fn hold(bytes: usize) {
     METER.with(|meter| {
         if meter.bytes.get() == usize::MAX {

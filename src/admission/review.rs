@@ -140,8 +140,8 @@ struct Uid {
     uid: String,
 }
 
-/// Estimated bytes per object in a JSON tree, in addition to the charge of any object: a map node has room for 11
-/// fields, and a patch is tried on a copy.
+/// Estimated bytes for each JSON object in a tree, in addition to the charge of [`budget::charge_json`]: a map node has
+/// room for 11 fields, and a patch is tried on a copy.
 const BYTES_PER_OBJECT: usize = 1000;
 
 /// Parses the whole object of a request, which is needed only for a patch.

@@ -143,7 +143,7 @@ impl Catalogue {
         self.is_open_to(name) && self.site.wants_baseline(labels)
     }
 
-    /// Returns true if a namespace would be due a baseline, had `/mutate` been called when it was created. It was
+    /// Returns true if a namespace has no baseline only because `/mutate` was not called when it was created: it was
     /// created after Portcullis was installed, and has neither a baseline label nor a profile label.
     #[must_use]
     pub fn was_missed(&self, name: &str, labels: &Labels, facts: &NamespaceFacts) -> bool {
@@ -181,7 +181,7 @@ impl Catalogue {
         self.site.profile(labels).map(|name| Layer::Profile(name.to_owned()))
     }
 
-    /// Returns the layers that a namespace with a baseline is due, without the hatch.
+    /// Returns the desired layers of a namespace with a baseline, without the hatch.
     #[must_use]
     pub fn layers(&self, labels: &Labels) -> Vec<Layer> {
         let granted = |name: &&String| labels.get(&self.site.access_label(name)) == Some("true");
@@ -210,7 +210,7 @@ impl Entry {
         self.id.kind == object.kind && self.id.group() == object.group()
     }
 
-    /// Returns true if one of these objects is this policy in its wanted state.
+    /// Returns true if one of these objects is this policy in its desired state.
     #[must_use]
     pub fn is_among(&self, owned: &[Owned]) -> bool {
         owned.iter().any(|owned| {
@@ -229,7 +229,7 @@ impl Entry {
         self.waits || self.stored.is_some()
     }
 
-    /// Returns true if a stored object with this fingerprint has the wanted state. Always true before the dry run.
+    /// Returns true if a stored object with this fingerprint has the desired state. Always true before the dry run.
     #[must_use]
     pub fn comes_to(&self, fingerprint: u64) -> bool {
         self.stored.as_ref().is_none_or(|stored| stored.fingerprint == fingerprint)
@@ -240,7 +240,7 @@ impl Entry {
         hash(&self.manifest)
     }
 
-    /// Returns the JSON patch that sets the `spec` and `specs` of a stored object to the wanted state.
+    /// Returns the JSON patch that sets the `spec` and `specs` of a stored object to the desired state.
     #[must_use]
     pub fn repair(&self, object: &Value) -> Value {
         let mut operations = Vec::new();

@@ -1,5 +1,5 @@
-//! The policies that a namespace is due. They count before the controller has applied them, because a namespace is
-//! evaluated as it will be.
+//! The desired policies of a namespace. They are evaluated before the controller has applied them, because a namespace
+//! is evaluated in its future state.
 
 use super::fill::fill;
 use super::policy_set::{PolicySet, Template};
@@ -7,11 +7,11 @@ use crate::dialect::{self, Manifest, Origin};
 use crate::model::{ApiServer, Body, Labels, Object, ObjectRef};
 use crate::view::{NamespaceFacts, Site, View};
 
-/// Returns the policies that a namespace is due and that the view lacks, as the controller will apply them.
+/// Returns the desired policies of a namespace that the view lacks, as the controller will apply them.
 ///
-/// Where the endpoints of the API server are unknown, policies that name them count as they are in their files.
+/// If the endpoints of the API server are unknown, policies that name them are evaluated as in their files.
 ///
-/// A stored policy that differs from its template counts as it is stored. The policies of an open hatch are left out,
+/// A stored policy that differs from its template is evaluated as stored. The policies of an open hatch are omitted,
 /// because the hatch closes again.
 #[must_use]
 pub fn missing(policies: &PolicySet, site: &Site, view: &View, namespace: &str) -> Vec<Object> {
@@ -24,7 +24,7 @@ pub fn missing(policies: &PolicySet, site: &Site, view: &View, namespace: &str) 
     policies.templates(site, labels).filter(lacks).filter_map(object).collect()
 }
 
-/// Adds the policies that the namespaces of a view are due.
+/// Adds the desired policies of the namespaces of a view.
 pub fn complete(view: &mut View, policies: &PolicySet, site: &Site) {
     let names: Vec<String> = view.namespaces().map(|(name, _)| name.to_string()).collect();
     for name in names {

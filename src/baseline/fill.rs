@@ -50,7 +50,8 @@ pub(super) fn check(site: &Site, manifest: &Value) -> Result<(), String> {
             }
         } else if key.ends_with(ANNOTATION) && value == API_SERVER {
             return Err(format!(
-                "metadata.annotations: `{key}: {API_SERVER}` has no effect; `labelDomain` of the configuration asks for `{wanted}`"
+                "metadata.annotations: `{key}: {API_SERVER}` has no effect; `labelDomain` of the configuration \
+                 requires `{wanted}`"
             ));
         }
     }
@@ -83,7 +84,7 @@ mod tests {
             format!("metadata.annotations: unknown value `kube-apiserver` of `{FILL}`; expected `{API_SERVER}`")
         );
         assert!(checked(&policy(&json!({FILL: 1}))).contains("unknown value `1`"));
-        assert!(checked(&policy(&json!({"other.example/fill": API_SERVER}))).contains(&format!("asks for `{FILL}`")));
+        assert!(checked(&policy(&json!({"other.example/fill": API_SERVER}))).contains(&format!("requires `{FILL}`")));
         let mut ingress = policy(&json!({FILL: API_SERVER}));
         ingress["spec"]["policyTypes"] = json!(["Ingress"]);
         assert!(checked(&ingress).contains("needs a NetworkPolicy with `Egress`"));

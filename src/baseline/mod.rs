@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The catalogue holds the policies as they are applied: with the labels of the controller, and with the endpoints of the
-//! API server where a file asks for them.
+//! API server where a file requests them.
 
 mod catalogue;
 pub(crate) mod domain_change;

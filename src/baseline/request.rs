@@ -5,10 +5,10 @@ use jiff::Timestamp;
 use crate::model::Labels;
 use crate::view::{NamespaceFacts, Site};
 
-/// Returns true if a user changed what a namespace asks for. Such a change is reconciled without backoff.
+/// Returns true if a user changed the request of a namespace. Such a change is reconciled without backoff.
 ///
-/// A hatch label that is added without a valid reason and end asks for nothing: the controller removes it, and if another
-/// client adds it each time, that is a write conflict and needs the backoff.
+/// A hatch label without a valid reason and end time is not a request: the controller removes it. If another client
+/// adds it again each time, that is a write conflict and needs the backoff.
 pub(crate) fn is_new(site: &Site, before: &NamespaceFacts, after: &NamespaceFacts, now: Timestamp) -> bool {
     let (Some(old), Some(new)) = (&before.labels, &after.labels) else { return false };
     if chosen(site, old) != chosen(site, new) {

@@ -140,7 +140,7 @@ fn print_text(difference: &Difference) -> Result<()> {
         }
     }
     if difference.is_partial {
-        writeln!(out, "{FAINT}only the first {} pairs of ends were compared{FAINT:#}", difference.compared)?;
+        writeln!(out, "{FAINT}only the first {} source-destination pairs were compared{FAINT:#}", difference.compared)?;
     }
     Ok(())
 }

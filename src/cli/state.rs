@@ -57,7 +57,7 @@ impl StateArguments {
         }
     }
 
-    /// Adds manifests to a view as if they were applied, and the policies that its namespaces are due.
+    /// Adds manifests to a view as if they were applied, and the desired policies of its namespaces.
     pub(super) fn apply(&self, paths: Vec<PathBuf>, mut view: View) -> Result<State> {
         let (config, policies) = (self.config.clone(), self.policies.clone());
         let sources = Sources { config, policies, context: paths }.read()?;

@@ -1,4 +1,4 @@
-//! `portcullis uninstall`: deletes the webhooks from a cluster and lifts the scheduling gates of waiting pods.
+//! `portcullis uninstall`: deletes the webhooks from a cluster and removes the scheduling gates of waiting pods.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -141,7 +141,7 @@ where
     }
 }
 
-/// Lifts the gate from every pod that has it. Returns the number of pods for which that failed.
+/// Removes the gate from every pod that has it. Returns the number of pods for which that failed.
 async fn lift(client: &Client, gate: &str) -> Result<usize> {
     let (mut lifted, mut failed) = (0_usize, 0_usize);
     let (mut others, mut other) = (0_usize, String::new());

@@ -13,7 +13,7 @@ pub(super) struct Unresolved {
 }
 
 /// Fields that are not searched: Kubernetes itself expands `$(NAME)` below them, or their text does not affect a
-/// judgement.
+/// finding.
 const LEFT_OUT: [&str; 12] = [
     "affinity",
     "annotations",

@@ -214,8 +214,8 @@ fn modes(webhook: &Map<String, Value>, configuration: &Configuration) -> impl It
 }
 
 /// Returns true if a rule behind the webhook denies in any namespace. Guards do not count for the policies webhook
-/// unless `denies_unjudged` is set: in a first week without denials, an outage must not block the changes of all
-/// policies because of a guard that protects a few.
+/// unless `denies_unjudged` is set: under the presets `observe` and `warn`, an outage must not block all policy changes
+/// because of a guard that protects a few policies.
 fn denies(webhook: &Map<String, Value>, configuration: &Configuration) -> bool {
     let subject = subject(webhook);
     let counts = |rule: &Definition| {

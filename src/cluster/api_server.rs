@@ -255,7 +255,7 @@ mod tests {
         json!([{"name": "https", "port": 6443, "protocol": "TCP"}])
     }
 
-    /// The addresses of the endpoints with their ports, in words.
+    /// The addresses of the endpoints with their ports, as text.
     fn words_of(api_server: &ApiServer) -> Vec<String> {
         let of_rule = |(ports, addresses): (&PortSet, &std::collections::BTreeSet<std::net::IpAddr>)| {
             let ports: Vec<String> = ports.iter().map(|(protocol, port)| format!("{protocol} {port}")).collect();

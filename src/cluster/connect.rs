@@ -32,7 +32,7 @@ pub enum Error {
     #[error("no kubeconfig found for context `{0}`; set --kubeconfig")]
     NoKubeconfig(String),
     /// The process runs in a pod, and its service account cannot be used.
-    #[error("failed to load the service account of this pod (--standalone uses no cluster)")]
+    #[error("failed to load the service account of this pod; to run without a cluster, set --standalone")]
     ServiceAccount(#[source] InClusterError),
     /// A certificate, a key or an address of the cluster cannot be used.
     #[error("failed to create a client for the API server at {server}")]

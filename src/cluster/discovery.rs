@@ -89,7 +89,7 @@ const EVERYWHERE: [(&str, &str); 3] = [("", "Namespace"), ("", "Pod"), ("network
 const SERVED: &str = "projectcalico.org";
 const STORED: &str = "crd.projectcalico.org";
 
-/// Groups whose kinds are read for the Services that they lead to.
+/// Groups whose kinds are read only for the Services that they reference.
 const WITHOUT_POLICIES: [&str; 3] =
     ["admissionregistration.k8s.io", "apiregistration.k8s.io", "gateway.networking.k8s.io"];
 

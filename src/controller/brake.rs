@@ -1,7 +1,7 @@
 //! Slows down the deletion of policies whose files were removed from the policies folder.
 //!
-//! The deletion of one removed file is due in every namespace. The removal is announced first, and then a share of the
-//! namespaces follows in each interval, so that a mistake can be undone. The controller never deletes a whole layer.
+//! A removed file means a deletion in every namespace. The removal is announced first; then the policy is deleted in a
+//! share of the namespaces per interval, so that a mistake can be reverted. The controller never deletes a whole layer.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -47,7 +47,7 @@ impl Brake {
         (namespaces.saturating_mul(self.limits.percent) / 100).max(1)
     }
 
-    /// Removes the deletions that have to wait from a plan. Deletions that a user asked for stay in it.
+    /// Removes the deletions that have to wait from a plan. Deletions that a user requested stay in it.
     pub(super) fn hold(&mut self, plan: &mut Plan, namespaces: usize, now: Instant) -> Held {
         let mut held = Held::default();
         let removed: Vec<Owned> = plan.steps.iter().filter_map(removed).cloned().collect();

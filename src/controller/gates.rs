@@ -1,4 +1,4 @@
-//! Lifts the scheduling gates of pods that wait for the baseline of their namespace.
+//! Removes the scheduling gates of pods that wait for the baseline of their namespace.
 
 use kube::api::{ApiResource, ListParams, NotUsed, Object, Patch, PatchParams};
 use kube::{Api, Client};
@@ -58,7 +58,7 @@ pub async fn lift_gate(client: &Client, namespace: &str, pod: &str, gate: &str, 
 }
 
 impl Executor {
-    /// Lifts the gates of all pods of the namespace, including those that are not in the view.
+    /// Removes the gates of all pods of the namespace, including those that are not in the view.
     pub(super) async fn lift_all(&self, input: &PlanInput) -> Result<(), Failure> {
         let ours = input.catalogue.site.gate_name();
         let pods = pods(&self.cluster.client, Some(&input.name));
@@ -70,7 +70,7 @@ impl Executor {
         self.lift(input, &names).await
     }
 
-    /// Lifts the gates of these pods. Continues after a failure, and returns the first one.
+    /// Removes the gates of these pods. Continues after a failure, and returns the first one.
     pub(super) async fn lift(&self, input: &PlanInput, pods: &[Box<str>]) -> Result<(), Failure> {
         let gate = input.catalogue.site.gate_name();
         let mut first = None;

@@ -72,7 +72,7 @@ impl Executor {
         if fresh.comes_to(catalogue.fingerprint(&stored)) { Ok(()) } else { Err(Failure::Interfered(id)) }
     }
 
-    /// Patches a stored object to the wanted state.
+    /// Patches a stored object to the desired state.
     async fn repair(&self, api: &Api<DynamicObject>, entry: &Entry, stored: &Value) -> kube::Result<Value> {
         self.metrics.wrote("replace");
         let patch = serde_json::from_value(entry.repair(stored)).map_err(kube::Error::SerdeError)?;

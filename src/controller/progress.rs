@@ -1,4 +1,4 @@
-//! The states of the namespaces that are due a baseline, and the number of namespaces in each state.
+//! The states of the namespaces that should have a baseline, and the number of namespaces in each state.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -38,7 +38,7 @@ impl<K: Clone + Ord + Hash> Progress<K> {
         }
     }
 
-    /// Records that the work on a namespace failed, if the namespace is due a baseline.
+    /// Records that the work on a namespace failed, if the namespace should have a baseline.
     pub(super) fn failed(&mut self, key: &K) {
         if self.states.contains_key(key) {
             self.set(key, Some("failed"));

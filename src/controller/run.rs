@@ -29,7 +29,7 @@ pub struct Controller {
     pub limits: Limits,
     /// The view of the cluster. The controller waits until it is [whole](View::is_whole).
     pub views: watch::Receiver<Arc<View>>,
-    /// The wanted policies.
+    /// The desired policies.
     pub wanted: watch::Receiver<Wanted>,
     /// The metrics of the controller.
     pub metrics: BaselineMetrics,
@@ -39,7 +39,7 @@ pub struct Controller {
     pub leads: watch::Sender<bool>,
 }
 
-/// Keeps the baselines of all namespaces in their wanted state while this replica holds the Lease, until `stop` is
+/// Keeps the baselines of all namespaces in their desired state while this replica holds the Lease, until `stop` is
 /// cancelled.
 pub async fn run(controller: Controller, stop: CancellationToken) {
     let Controller { cluster, namespace, identity, terms, limits, mut views, wanted, metrics, running, leads } =

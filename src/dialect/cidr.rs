@@ -1,4 +1,4 @@
-//! CIDR blocks, parsed like Go's `netip.ParsePrefix` or `net.ParseCIDR`, and written.
+//! CIDRs, parsed like Go's `netip.ParsePrefix` or `net.ParseCIDR`, and written.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::model::Block;
 
-/// Parses a block as written: host bits may be set. Leading zeros, signs and zones are rejected. The parser of
+/// Parses a CIDR as written: host bits may be set. Leading zeros, signs and zones are rejected. The parser of
 /// [`IpNet`] would accept leading zeros in octets.
 pub(super) fn parse(text: &str) -> Option<IpNet> {
     let (address, length) = text.split_once('/')?;
@@ -17,7 +17,7 @@ pub(super) fn parse(text: &str) -> Option<IpNet> {
     IpNet::new(address, length).ok()
 }
 
-/// Parses a block like `net.ParseCIDR`, which accepts leading zeros in the prefix length.
+/// Parses a CIDR like `net.ParseCIDR`, which accepts leading zeros in the prefix length.
 pub(super) fn parse_net(text: &str) -> Option<IpNet> {
     let (address, length) = text.split_once('/')?;
     let length = match length.trim_start_matches('0') {
@@ -27,7 +27,7 @@ pub(super) fn parse_net(text: &str) -> Option<IpNet> {
     parse(&format!("{address}/{length}"))
 }
 
-/// A block with its exceptions, as most dialects write it.
+/// A CIDR with its exceptions, as most dialects write it.
 #[derive(Serialize)]
 pub(super) struct Written {
     pub(super) cidr: String,

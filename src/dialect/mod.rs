@@ -79,7 +79,7 @@ pub struct Kind {
     pub kind: &'static str,
 }
 
-/// The support for a kind.
+/// How the dialects support a kind and version.
 #[derive(Clone, Copy)]
 pub enum Claim {
     /// This dialect reads the kind.

@@ -1,4 +1,4 @@
-//! Address blocks and sets of addresses.
+//! CIDRs and sets of addresses.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,25 +7,25 @@ use ipnet::IpNet;
 
 use super::Ranges;
 
-/// A CIDR block without its exceptions.
+/// A CIDR without its exceptions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Block {
-    /// The block.
+    /// The CIDR.
     pub net: IpNet,
     /// The excluded parts.
     pub except: Vec<IpNet>,
-    /// True if the block also matches pods and nodes with such addresses. Cilium matches those only by labels.
+    /// True if the CIDR also matches pods and nodes with such addresses. Cilium matches those only by labels.
     pub inside: bool,
 }
 
 impl Block {
-    /// A block without exceptions.
+    /// A CIDR without exceptions.
     #[must_use]
     pub fn whole(net: IpNet) -> Self {
         Self { net, except: Vec::new(), inside: true }
     }
 
-    /// The addresses of the block without its exceptions.
+    /// The addresses of the CIDR without its exceptions.
     #[must_use]
     pub fn addresses(&self) -> AddressSet {
         let mut set = AddressSet::from(self.net);
@@ -33,13 +33,13 @@ impl Block {
         set
     }
 
-    /// Returns true if an address is in the block and not in an exception.
+    /// Returns true if an address is in the CIDR and not in an exception.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.net.contains(&address) && !self.except.iter().any(|net| net.contains(&address))
     }
 
-    /// Returns true if the block is every address of a family, without exceptions.
+    /// Returns true if the CIDR is every address of a family, without exceptions.
     #[must_use]
     pub fn is_everywhere(&self) -> bool {
         self.net.prefix_len() == 0 && self.except.is_empty()
@@ -211,7 +211,7 @@ impl From<IpAddr> for AddressSet {
     }
 }
 
-/// Returns true if the whole block is link-local: such addresses never leave the node (RFC 3927, RFC 4291 §2.5.6).
+/// Returns true if the whole CIDR is link-local: such addresses never leave the node (RFC 3927, RFC 4291 §2.5.6).
 #[must_use]
 pub fn is_link_local(net: IpNet) -> bool {
     match net {

@@ -39,11 +39,11 @@ pub enum Relation {
 /// The outcome of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is allowed at both ends.
+    /// Allowed at both ends.
     Allowed,
-    /// It is blocked at one end or at both.
+    /// Blocked at one end or at both.
     Blocked,
-    /// It depends on facts that are unknown.
+    /// Depends on unknown facts.
     Undecided,
 }
 
@@ -177,8 +177,8 @@ fn for_each_port(ports: &Ports, each: &mut impl FnMut(&Numbers)) {
 }
 
 impl Answer<'_> {
-    /// Returns the outcome at this end. It is undecided if a rule or policy could turn it of which it is unknown whether it
-    /// matches.
+    /// Returns the outcome at this end. It is undecided if it could change by a rule or policy
+    /// for which it is unknown whether it matches.
     #[must_use]
     pub fn outcome(&self, direction: Direction) -> Outcome {
         let passes = self.passes();

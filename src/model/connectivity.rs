@@ -75,7 +75,7 @@ pub enum Decision<'a> {
 pub struct Assumption<'a> {
     /// The policy.
     pub policy: &'a Policy,
-    /// Its rule. `None` if it is unknown whether the policy applies to the pods or isolates them.
+    /// The rule. `None` if it is unknown whether the policy applies to the pods or isolates them.
     pub rule: Option<&'a Rule>,
 }
 

@@ -299,7 +299,7 @@ impl Who {
 }
 
 impl Block {
-    /// Returns true if the block matches the end. `None` if that is unknown.
+    /// Returns true if the CIDR matches the end. `None` if that is unknown.
     pub(super) fn means(&self, end: &End<'_>) -> Option<bool> {
         match end {
             End::Addresses { set, .. } => {

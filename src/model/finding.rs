@@ -52,11 +52,11 @@ pub enum Fix {
         /// The entry with the pods.
         pods: Path,
     },
-    /// Excludes an address block from a block.
+    /// Excludes a CIDR from a CIDR.
     LeaveOut {
-        /// The entry with the block.
+        /// The entry with the CIDR.
         peer: Path,
-        /// The excluded block.
+        /// The excluded CIDR.
         net: ipnet::IpNet,
     },
     /// Sends the DNS lookups that some rules allow through the DNS proxy, which records the addresses in the answers.

@@ -23,9 +23,9 @@ pub enum Sets {
     /// None.
     #[default]
     None,
-    /// Those in the namespaces of the peer.
+    /// The sets in the namespaces of the peer.
     Namespaced,
-    /// Those in the namespaces of the peer, and global ones.
+    /// The sets in the namespaces of the peer, and global sets.
     All,
 }
 

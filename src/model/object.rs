@@ -16,11 +16,11 @@ pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 pub struct ObjectRef {
     /// Group and version, as in a manifest.
     pub api_version: Box<str>,
-    /// Its kind.
+    /// The kind.
     pub kind: Box<str>,
-    /// Its namespace. `None` for a cluster-scoped object, and if the manifest leaves it out.
+    /// The namespace. `None` for a cluster-scoped object, and if the manifest leaves it out.
     pub namespace: Option<Box<str>>,
-    /// Its name. Empty if the API server will generate it.
+    /// The name. Empty if the API server will generate it.
     pub name: Box<str>,
 }
 
@@ -77,7 +77,7 @@ impl ObjectRef {
             && self.kind == stored.kind
     }
 
-    /// Its name without the prefix that Calico adds when it stores it.
+    /// The name without the prefix that Calico adds when it stores it.
     #[must_use]
     pub fn bare_name(&self) -> &str {
         bare_name(&self.api_version, &self.name)
@@ -103,13 +103,13 @@ impl fmt::Display for ObjectRef {
 /// An object that rules can evaluate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
-    /// Its identity.
+    /// The identity of the object.
     pub id: ObjectRef,
-    /// Its content.
+    /// The content, by kind.
     pub body: Body,
     /// Parts of the manifest that its own dialect does not apply as written, or that Portcullis does not understand.
     pub faults: Vec<Fault>,
-    /// Its annotations that Portcullis reads.
+    /// The annotations that Portcullis reads.
     pub annotations: Labels,
 }
 
@@ -164,15 +164,15 @@ impl Object {
 /// A namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
-    /// Its labels as written, plus `kubernetes.io/metadata.name`.
+    /// The labels as written, plus `kubernetes.io/metadata.name`.
     pub labels: Labels,
     /// The path of its labels.
     pub labels_path: Path,
-    /// Its UID. Empty if the API server has not set one.
+    /// The UID. Empty if the API server has not set one.
     pub uid: Box<str>,
     /// True if it is being deleted.
     pub terminating: bool,
-    /// Its creation time, if the API server has set it.
+    /// The creation time, if the API server has set it.
     pub created: Option<Timestamp>,
 }
 

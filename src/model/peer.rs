@@ -39,7 +39,7 @@ impl Peer {
 pub enum Who {
     /// Pods, by their labels and those of their namespaces.
     Pods(Pods),
-    /// A block of addresses.
+    /// A CIDR.
     Addresses(Block),
     /// An entity of Cilium: a named group of endpoints.
     Entity(Entity),
@@ -53,7 +53,7 @@ pub enum Who {
     All(Vec<Who>),
     /// The endpoints that do not match the part.
     Not(Box<Who>),
-    /// A peer that Portcullis does not understand, described in words.
+    /// A peer that Portcullis does not understand, described as text.
     Unclear(Box<str>),
 }
 
@@ -61,9 +61,9 @@ pub enum Who {
 /// configuration names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServicePeer {
-    /// Its namespace. `None`: any namespace.
+    /// The namespace of the Service. `None`: any namespace.
     pub namespace: Option<Box<str>>,
-    /// Its name, if it is selected by name.
+    /// The name, if the Service is selected by name.
     pub name: Option<Box<str>>,
     /// A description.
     pub words: Box<str>,
@@ -234,7 +234,7 @@ impl Peers {
 }
 
 impl Rule {
-    /// The address blocks among the peers, each with its entry.
+    /// The CIDRs among the peers, each with its entry.
     pub fn blocks(&self) -> impl Iterator<Item = (&Peer, &Block)> {
         self.peers.listed().iter().filter_map(|peer| match &peer.who {
             Who::Addresses(block) => Some((peer, block)),
@@ -268,7 +268,7 @@ impl fmt::Display for Who {
         match self {
             Self::Pods(pods) => pods.fmt(f),
             Self::Addresses(block) => block.fmt(f),
-            Self::Entity(entity) => write!(f, "entity {}", entity.name()),
+            Self::Entity(entity) => write!(f, "entity `{}`", entity.name()),
             Self::Nodes(labels) if labels.is_empty() => f.write_str("every node"),
             Self::Nodes(labels) => write!(f, "nodes with {labels}"),
             Self::Domain(pattern) => pattern.fmt(f),

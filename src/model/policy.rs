@@ -176,7 +176,7 @@ impl Hash for Precedence {
 pub enum Types {
     /// The author declared them.
     Declared,
-    /// They are inferred from the rules. The path is where the author would declare them.
+    /// Inferred from the rules. The path is where the author would declare them.
     Inferred(Path),
     /// The stored object does not tell.
     Unknown,
@@ -244,7 +244,7 @@ pub struct Rule {
     pub peers: Peers,
     /// The ports at the destination.
     pub ports: Ports,
-    /// Further conditions of the rule, in words. They cannot be evaluated here, so it is unknown whether the rule
+    /// Further conditions of the rule, as text. They cannot be evaluated here, so it is unknown whether the rule
     /// matches.
     pub conditions: Vec<Box<str>>,
     /// The filter for single requests in connections that the rule allows.

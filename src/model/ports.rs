@@ -292,10 +292,16 @@ fn numbers(ports: &[Port], protocol: Protocol) -> Ranges<u16> {
 
 impl fmt::Display for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.protocol {
-            Some(protocol) => write!(f, "{protocol}")?,
-            None => f.write_str("any protocol")?,
-        }
+        let Some(protocol) = self.protocol else {
+            return match &self.numbers {
+                Numbers::Range(first, last) if first == last => write!(f, "port {first} of any protocol"),
+                Numbers::Range(first, last) => write!(f, "ports {first}-{last} of any protocol"),
+                Numbers::Named(name) => write!(f, "port {name:?} of any protocol"),
+                // Messages belong to a protocol.
+                Numbers::All | Numbers::Messages(..) => f.write_str("every port of any protocol"),
+            };
+        };
+        write!(f, "{protocol}")?;
         match &self.numbers {
             Numbers::All => f.write_str(" (every port)"),
             Numbers::Range(first, last) if first == last => write!(f, " {first}"),

@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(
             cuts("internal-egress", "internal"),
             [
-                "preview: profile internal cuts egress to anywhere but some blocks on TCP 443, which internal-egress allows"
+                "preview: profile internal cuts egress to anywhere except some CIDRs on TCP 443, which internal-egress allows"
             ]
         );
         assert_eq!(
@@ -192,7 +192,7 @@ mod tests {
             [
                 "preview: profile isolated cuts ingress from pods in istio-gateway on TCP 8080, TCP 8443, TCP \"http\", \
                  which standard allows",
-                "preview: profile isolated cuts egress to anywhere but some blocks on TCP 443, which standard allows",
+                "preview: profile isolated cuts egress to anywhere except some CIDRs on TCP 443, which standard allows",
             ]
         );
     }
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "preview: profile isolated cuts egress to anywhere in IPv6 but some blocks on TCP 443, which standard allows"
+                "preview: profile isolated cuts egress to anywhere in IPv6 except some CIDRs on TCP 443, which standard allows"
             ]
         );
         assert_eq!(told(&View::of([policy(&some)]), &standard, &isolated).len(), 2, "for some of the pods");

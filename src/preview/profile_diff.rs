@@ -97,9 +97,9 @@ fn shortly(peers: &Peers) -> String {
         blocks.any(|block| block.net.prefix_len() == 0 && block.net.addr().is_ipv4() == is_v4)
     };
     let anywhere = match (is_everywhere(true), is_everywhere(false)) {
-        (true, false) => "anywhere in IPv4 but some blocks",
-        (false, true) => "anywhere in IPv6 but some blocks",
-        _ => "anywhere but some blocks",
+        (true, false) => "anywhere in IPv4 except some CIDRs",
+        (false, true) => "anywhere in IPv6 except some CIDRs",
+        _ => "anywhere except some CIDRs",
     };
     for peer in peers.listed() {
         let text = match &peer.who {

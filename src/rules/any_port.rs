@@ -20,7 +20,7 @@ rule! {
     /// A rule without ports opens every port that the pods listen on: debug endpoints, admin ports, sidecars, and every
     /// port that is added later. It is rarely intended, and the port list is the easiest part of a rule to forget.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// Each allow rule is checked for: a missing port list; an entry with a protocol and no port; port ranges that add
     /// up to more than `most` ports of one protocol. The ranges of all policies for the same pods and the same peer are
@@ -33,12 +33,12 @@ rule! {
     /// - Calico: an Allow rule without `destination.ports` whose `notPorts` leave more than `most` ports; an entry with
     ///   only a protocol. A Service peer has the ports of the Service. In the default tier a Pass rule counts too,
     ///   unless a later tier stops all of its traffic: after the last tier Calico applies the profile of the namespace,
-    ///   which allows everything, so there Pass has the effect of Allow. A rule whose local addresses belong to no pod
-    ///   (`127.0.0.0/8`) applies to hosts and is ignored.
+    ///   which allows everything, so there Pass has the effect of Allow. A rule whose local addresses are not pod
+    ///   addresses (`127.0.0.0/8`) applies to hosts and is ignored.
     /// - ClusterNetworkPolicy: an Accept (Allow) rule without `protocols` (`ports`), port ranges.
     ///
-    /// Ignored are rules for ICMP alone, and rules that deny, log or pass traffic to later tiers. By default ingress
-    /// from the node is also exempt, because kubelet probes need it: link-local addresses, the IPv6 address of probes in
+    /// Rules only for ICMP are ignored, and so are rules that deny, log or pass traffic. By default ingress from the
+    /// node is also exempt, because kubelet probes need it: link-local addresses, the IPv6 address of probes in
     /// Istio's ambient mesh (`fd16:9254:7127:1337:ffff:ffff:ffff:ffff`), and the entities health, host, remote-node and
     /// kube-apiserver.
     ///
@@ -92,7 +92,7 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// - `sameNamespace`: `true` lets pods of one namespace talk to each other on any port. `false` by default.
+    /// - `sameNamespace`: `true` exempts rules whose peers are in the policy's own namespace. `false` by default.
     /// - `nodeIngress`: `false` also requires ports on ingress from the node. `true` by default.
     /// - `most`: the maximum number of ports of one protocol that a rule may allow. More counts as any port. 32768 by
     ///   default, half of all ports.
@@ -165,7 +165,7 @@ impl AnyPort {
         }
     }
 
-    /// The rule of this policy that pushes the sum over the limit, and the sum in words. None if the other policies
+    /// The rule of this policy that pushes the sum over the limit, and the sum as text. None if the other policies
     /// alone already open as many ports.
     fn completed<'a>(&self, parts: &[Part<'a>]) -> Option<(&'a TrafficRule, String)> {
         Protocol::WITH_PORTS.into_iter().find_map(|protocol| {

@@ -11,7 +11,7 @@ rule! {
     /// Until its policies exist, a namespace is open in both directions. A pod that starts in this time can connect to
     /// anything, and the connections that it opens may outlive the policies.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// Pods on creation, in namespaces with the label `baseline: pending`.
     ///

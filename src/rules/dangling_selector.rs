@@ -20,7 +20,7 @@ rule! {
     /// peer that matches nothing allows nothing. Both look right in a review. The rule suggests the closest existing
     /// label.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// The pod selector of a policy, and the pod and namespace selectors of its peers. They are compared with the known
     /// pods, pod templates and namespaces.
@@ -36,12 +36,12 @@ rule! {
     ///
     /// - A pod selector is reported only if pods or workloads are known in the selected namespaces. Policies are
     ///   usually applied before their pods, so in an empty namespace a selector without a match is expected.
-    /// - Offline, a namespace selector is reported only if one of its labels is close to a label of a known namespace.
-    ///   Other namespaces may be defined in another folder. At least one namespace besides kube-system, kube-public,
-    ///   kube-node-lease and default must be known.
-    /// - Offline, the pod selector of a peer is reported only if one of its labels is close to a label of a known pod.
-    ///   The pod selector of the policy itself is reported without a close label too, unless the namespace has a custom
-    ///   resource from which an operator creates pods.
+    /// - Offline, a namespace selector is reported only if one of its labels is similar to a label of a known
+    ///   namespace, because other namespaces may be defined in another folder. At least one namespace other than
+    ///   kube-system, kube-public, kube-node-lease and default must be known.
+    /// - Offline, the pod selector of a peer is reported only if one of its labels is similar to a label of a known
+    ///   pod. The pod selector of the policy needs no similar label, unless an operator creates pods in the namespace
+    ///   from a custom resource.
     /// - Offline, a pod selector for several namespaces is reported only if the namespace selector requires labels or
     ///   names, and pods or workloads are known in each matching namespace.
     /// - Offline, the profile label counts only if the manifest of the namespace sets it. Other namespaces get their
@@ -232,7 +232,7 @@ impl<'a> Looking<'_, 'a> {
                 text!("change {} to {}", near.asked, near.there),
             ),
             None => (
-                text!("{what} matches no existing {thing}: {pods}"),
+                text!("{what} selects {pods}, but no such {thing} exists"),
                 text!("correct the selector, or ignore this if the {thing} is created later"),
             ),
         };

@@ -21,7 +21,7 @@ rule! {
     /// Policies are additive: one policy that allows everything cancels all others. The namespace still has its profile
     /// label and its baseline policies, but neither restricts traffic any more, and the label misleads its readers.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// Rules that allow any peer, or all addresses of an IP family, on more than `most` ports of one protocol. The rule
     /// is evaluated for policies that select pods of a namespace with a known profile label. A profile denies
@@ -34,7 +34,7 @@ rule! {
     ///
     /// By dialect:
     ///
-    /// - NetworkPolicy: `ingress: [{}]`, `egress: [{}]`; `ipBlock` of `0.0.0.0/0` or `::/0`, or blocks that add up to
+    /// - NetworkPolicy: `ingress: [{}]`, `egress: [{}]`; `ipBlock` of `0.0.0.0/0` or `::/0`, or CIDRs that add up to
     ///   all of IPv4 or IPv6, without ports. An exception for addresses that no pod has (link-local, loopback,
     ///   multicast) changes nothing. Neither does an exception for fewer than 256 other addresses, about the pods of a
     ///   single node.
@@ -54,7 +54,7 @@ rule! {
     ///
     /// A namespace with unknown labels counts as one without a profile. Offline, a namespace manifest without a profile
     /// counts as a new namespace and gets the default profile. Policies with a name reserved for the baseline controller
-    /// are not checked: a reserved policy that allows everything belongs to `enforcement: disabled`, which has an end.
+    /// are not checked: a reserved policy that allows everything belongs to an open hatch, which has an end time.
     ///
     /// **Limits.** At most 10,000 pods are compared in one decision.
     ///
@@ -179,7 +179,7 @@ const MOST_LOOKS: usize = 10_000;
 struct Wide<'a> {
     direction: Direction,
     rule: &'a TrafficRule,
-    /// The ports, in words.
+    /// The ports, as text.
     ports: String,
 }
 
@@ -367,7 +367,7 @@ fn is_plain(rule: &TrafficRule) -> bool {
     rule.conditions.is_empty() && !matches!(rule.filter, Some(Filter::Requests | Filter::Lookups(_)))
 }
 
-/// Returns true if the peers include address blocks.
+/// Returns true if the peers include CIDRs.
 fn has_blocks(peers: &Peers) -> bool {
     peers.listed().iter().any(|peer| matches!(peer.who, Who::Addresses(_)))
 }

@@ -14,7 +14,7 @@ rule! {
     /// §4.2.2, RFC 7766). Without TCP the lookup fails, but only for names with long responses: large sets of
     /// addresses, signed zones, long TXT records. It works in every test and fails in production.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// The same as `dns-blocked`: all `clusterDNS` entries, and all policies added up, in each dialect. Where
     /// `dns-blocked` fires, this rule does not. Policies for the DNS pods themselves are checked for ingress: pods of
@@ -84,7 +84,7 @@ impl Rule for DnsUdpOnly {
             let (path, help, fix) = match stop {
                 // In additive policies a deny rule takes precedence over every allow rule.
                 Blocker::Rule(rule) if policy.order == Order::Additive => {
-                    let help = text!("exclude TCP to {} from this rule", cluster_dns_entries(case));
+                    let help = text!("narrow this rule so that it does not deny TCP to {}", cluster_dns_entries(case));
                     (rule.path.clone(), help, None)
                 }
                 Blocker::Rule(rule) => {

@@ -12,7 +12,7 @@ rule! {
     /// to read, and readers may mistake it for the policy that protects the namespace. The rule is off by default: such
     /// a policy does no harm, and a chart for several clusters may need it on clusters without a baseline.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// Policies that isolate a direction and have no rules, in a namespace with a baseline. A namespace has a baseline
     /// if it carries the label of a known profile, or the label with the state of its baseline. A namespace with

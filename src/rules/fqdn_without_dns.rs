@@ -21,7 +21,7 @@ rule! {
     /// rule with `rules.dns` allows are redirected to the proxy. Without such a rule `toFQDNs` matches no address: the
     /// pods resolve the name, and every connection to it is dropped.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// - Cilium: each `toFQDNs` entry. The policies for the same pods need a DNS rule with a pattern that matches the
     ///   name; several policies may cover the pods together. One name that both the pattern and the entry match is
@@ -30,9 +30,9 @@ rule! {
     /// - ClusterNetworkPolicy: not checked, because its `domainNames` do not depend on DNS rules.
     /// - NetworkPolicy and Calico: not checked, because they have no names.
     ///
-    /// Lookups are redirected to the proxy by destination, protocol and port. A DNS rule therefore counts only if it
-    /// may match UDP to one of the `clusterDNS` entries. A rule for TCP alone, or for other servers alone, does not see
-    /// the lookups there. Pods are assumed to query no other servers; if some do, add these servers to `clusterDNS`.
+    /// Cilium redirects lookups to the proxy by destination, protocol and port. So a DNS rule counts only if it may
+    /// match UDP to a `clusterDNS` entry; a DNS rule only for TCP, or only for other servers, does not. If pods query
+    /// other DNS servers, add them to `clusterDNS`.
     ///
     /// ## Fires
     ///

@@ -12,11 +12,11 @@ rule! {
     /// Pods, nodes, load balancers and managed services get new addresses. A rule by address then either blocks what it
     /// was meant to allow, or allows the next owner of the address. A selector follows the pods that it selects.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
-    /// Each address block among the peers of an allow rule. Exempt are blocks of all addresses, which name no
-    /// particular address, and addresses that always stand for the node of the pod: link-local addresses, and the IPv6
-    /// address from which Istio's ambient mesh sends probes.
+    /// Each CIDR among the peers of an allow rule. These are exempt: CIDRs of all addresses (`0.0.0.0/0`, `::/0`), and
+    /// addresses that always belong to the node of the pod (link-local addresses, and the IPv6 address from which
+    /// Istio's ambient mesh sends probes).
     ///
     /// - NetworkPolicy: `ipBlock`.
     /// - Cilium: the CIDRs of a rule, as strings and as sets.
@@ -69,7 +69,7 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// - `allowed`: allowed blocks, such as the network of an office. A block inside one of these is not reported. None
+    /// - `allowed`: allowed CIDRs, such as the network of an office. A CIDR within one of them is not reported. Empty
     ///   by default.
     "hardcoded-address", Warn,
     #[derive(Default)]
@@ -89,7 +89,7 @@ impl Rule for HardcodedAddress {
                 }
                 // A list may hold tens of thousands, and each text costs steps by its parts and its length.
                 let way = if direction == Direction::Ingress { "ingress from " } else { "egress to " };
-                let message = text!("{way}{block} is allowed by address");
+                let message = text!("{way}{block} is allowed by IP address, not by labels");
                 let help =
                     "if the peer runs in the cluster, select it by labels, because its address can change".to_owned();
                 findings.add::<Self>(case, peer.path.clone(), message, help, None);

@@ -12,7 +12,7 @@ rule! {
     /// everything that the node reaches, including cloud metadata and the kubelet, and every peer that may connect to
     /// the node may connect to the pod. It bypasses the isolation of its namespace.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// Pods, and the pod templates of Deployment, ReplicaSet, StatefulSet, DaemonSet, Job, CronJob,
     /// ReplicationController and PodTemplate. A namespace counts as isolated if it carries the label of an isolating

@@ -12,7 +12,7 @@ rule! {
     /// A policy with only egress rules then also blocks all ingress, silently. And `egress: []`, which reads like "no
     /// egress", is dropped: egress stays open.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// - Policies with egress rules and without `policyTypes`.
     /// - An empty list of egress rules, or rules, in a direction that `policyTypes` does not name.

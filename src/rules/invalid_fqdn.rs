@@ -12,7 +12,7 @@ rule! {
     /// reports "created" and the pods are not restricted. The usual mistake is a wildcard in `matchName`, which belongs
     /// in `matchPattern`.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// - Cilium: `matchName` and `matchPattern` of `toFQDNs` and of DNS rules, by the regular expressions of the agent.
     /// - NetworkPolicy and Calico: not checked, because they have no names.

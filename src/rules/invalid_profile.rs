@@ -10,7 +10,7 @@ rule! {
     /// These labels select the policies of a namespace. With an unknown value the namespace gets no policies at all,
     /// although its label suggests that it has some.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// Labels of namespaces:
     ///

@@ -12,7 +12,7 @@ rule! {
     /// drops a namespace selector that it cannot parse, and the policy then selects more pods than intended. Calico's
     /// API server rejects such an object, but a write directly to `crd.projectcalico.org` bypasses this check.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// - Calico: every selector of a policy and of its rules: `selector`, `notSelector`, `namespaceSelector`,
     ///   `serviceAccountSelector`, and the selectors of service accounts in rules. They are parsed by Calico's own

@@ -14,7 +14,7 @@ rule! {
     /// standard lets all of its pods connect to the outside. Without a profile label no policies are selected for it at
     /// all.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// The profile label, when an existing namespace is changed, and the user who changes it. `profiles.names` in the
     /// configuration orders the profiles from most to least isolated.

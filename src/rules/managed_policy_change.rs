@@ -13,7 +13,7 @@ rule! {
     /// until the controller restores it. Creating a policy under a reserved name stops the controller from applying its
     /// own policy of this name.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// Policies of every dialect (NetworkPolicy, Cilium, Calico, ClusterNetworkPolicy) whose names start with
     /// `baseline.reservedPrefix`, no matter which user created them. Their labels, annotations, owners and finalizers

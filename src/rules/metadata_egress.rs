@@ -19,9 +19,9 @@ rule! {
     /// A pod that reaches it can act as the node. It is the usual step from one compromised container to the whole
     /// cloud account.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
-    /// Each egress rule that allows TCP port 80 to any destination, or to a block that contains 169.254.169.254 or
+    /// Each egress rule that allows TCP port 80 to any destination, or to a CIDR that contains 169.254.169.254 or
     /// fd00:ec2::254 and does not except it. Pod peers never match it. The rule does not fire if a deny rule, of any
     /// policy and dialect, keeps all the pods from the address.
     ///
@@ -128,10 +128,10 @@ impl Rule for MetadataEgress {
                 let help = match (block, &rule.peers) {
                     (Some(_), _) => text!("exclude {address} from the allowed addresses"),
                     (None, Peers::Any) => {
-                        text!("list the destinations, or allow an address block that excludes {address}")
+                        text!("list the destinations, or allow a CIDR that excludes {address}")
                     }
                     (None, Peers::Only(_)) => {
-                        text!("replace {to} with an address block that excludes {address}")
+                        text!("replace {to} with a CIDR that excludes {address}")
                     }
                 };
                 findings.add::<Self>(case, path, message, help, fix);

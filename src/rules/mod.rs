@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn every_rule_is_documented() {
         for rule in RULES {
-            for heading in ["## Why", "## What it looks at", "## Fires", "## Passes", "## Settings"] {
+            for heading in ["## Why", "## What it checks", "## Fires", "## Passes", "## Settings"] {
                 assert!(rule.doc().contains(heading), "{} has no {heading}", rule.name);
             }
             assert!(rule.summary().ends_with('.') && rule.summary().len() <= 110, "{}: {}", rule.name, rule.summary());

@@ -18,7 +18,7 @@ rule! {
     /// A failed scrape target is easy to miss in Prometheus, and alerts on metrics that never arrive do not fire. The
     /// problem is noticed only when the metrics are needed.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// Pods and pod templates with the annotation `prometheus.io/scrape: "true"`, on the port of `prometheus.io/port`,
     /// or on any port without that annotation. The rule checks policies that isolate such pods for ingress or deny it,

@@ -18,9 +18,9 @@ rule! {
     /// stored anyway: `kubectl apply` reports "created", the reason is only in the status, and no part of the policy is
     /// enforced, including its deny rules. It fails open.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
-    /// Each reason for which the agent itself marks a stored policy as invalid. The pages of the dialects list them.
+    /// The checks that the agent itself makes on a stored policy. The pages of the dialects list them.
     ///
     /// - Cilium: more than one kind of L3 peer in one rule, L7 rules without TCP, DNS rules on ingress or without
     ///   ports, invalid ports, more than 40 ports, neither endpointSelector nor nodeSelector, and so on. One such rule
@@ -148,13 +148,13 @@ fn check_proxies<'a>(case: &Case<'a>, policy: &'a Policy, direction: Direction, 
         let Some((ports, other, by)) = conflict else { continue };
         let whose = if std::ptr::eq(by, policy) { "another rule".to_owned() } else { text!("{}", by.object) };
         let message = text!(
-            "the agent applies no policy to {}, because this rule has {} on {ports} and {whose} has {} for the same peer and \
-             port",
+            "the agent cannot compute the policy of {}, because this rule has {} on {ports} and {whose} has {} for the \
+             same peer and port",
             policy.subject,
             in_words(proxy, other),
             in_words(other, proxy)
         );
-        let help = "remove one of the two, or use different ports or peers: the agent cannot merge them";
+        let help = "remove one of the two rules, or give them different ports or peers";
         findings.add::<NeverEnforced>(case, rule.path.clone(), message, help.into(), None);
     }
 }

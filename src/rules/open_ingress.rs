@@ -20,27 +20,27 @@ rule! {
     /// pods. `namespaceSelector: {}` admits every pod of every tenant. For a public entry or a shared service that is right.
     /// Everywhere else it defeats the purpose of the policy.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// The rules of a policy that allow ingress:
     ///
     /// - rules without peers;
-    /// - address blocks. The blocks of all rules of the policy for the same ports are added up, so splitting `0.0.0.0/0` into
-    ///   two halves changes nothing. They count as anywhere if they leave out less than 1/256 of the addresses that a pod can
-    ///   have in IPv4 or in IPv6. `0.0.0.0/0` without `10.0.0.0/8` is not reported; without `192.0.2.0/24` it is;
-    /// - peers that match all pods of all namespaces. Not in platform namespaces, whose services are for the whole cluster.
+    /// - CIDRs. The CIDRs of all rules of the policy for the same ports are added up, so splitting `0.0.0.0/0` into two
+    ///   halves changes nothing. They are reported if they omit less than 1/256 of the addresses that a pod can have in
+    ///   IPv4 or in IPv6. `0.0.0.0/0` except `10.0.0.0/8` is not reported; except `192.0.2.0/24` it is;
+    /// - peers that match all pods of all namespaces, except in platform namespaces, which serve the whole cluster.
     ///
     /// By dialect:
     ///
     /// - NetworkPolicy: `from` left out or empty; `ipBlock` with and without `except`; `namespaceSelector: {}` without
     ///   `podSelector` or with an empty one.
-    /// - Cilium: a rule with ports and no peers; `fromCIDR` and `fromCIDRSet`; the entities all, world and cluster. The entity
-    ///   remote-node too where `toPorts` lists ports: Cilium gives it to hostNetwork pods of other nodes, and to NodePort
-    ///   traffic from outside of the cluster that another node forwards.
-    /// - Calico: an Allow rule without a source; `nets` and `notNets`; `namespaceSelector: all()`. In the default tier a Pass
-    ///   rule too, unless a later tier stops all of it.
-    /// - ClusterNetworkPolicy: not concerned. Its ingress comes from pods only, and administrators write it for the whole
-    ///   cluster.
+    /// - Cilium: a rule with ports and no peers; `fromCIDR` and `fromCIDRSet`; the entities `all`, `world` and
+    ///   `cluster`; and the entity `remote-node` if `toPorts` lists ports, because it includes hostNetwork pods of other
+    ///   nodes and NodePort traffic that another node forwards.
+    /// - Calico: an Allow rule without a source; `nets` minus `notNets`; `namespaceSelector: all()`. A Pass rule in the
+    ///   default tier is checked too, unless a later tier denies all of its traffic.
+    /// - ClusterNetworkPolicy: not checked, because its ingress comes from pods only and administrators write it for
+    ///   the whole cluster.
     ///
     /// ## Fires
     ///
@@ -157,16 +157,16 @@ impl<'a> Open<'a> {
 
     fn report(self, case: &Case<'_>, findings: &mut Findings) {
         let Self { rule, path, from, who } = self;
-        let message = text!("ingress from {from} {} on {}: {who} may connect", verb(rule), rule.ports);
+        let message = text!("ingress from {from} {} on {}, so {who} may connect", verb(rule), rule.ports);
         let help = "select the pods, namespaces or addresses that need access".to_owned();
         findings.add::<OpenIngress>(case, path.clone(), message, help, None);
     }
 }
 
-/// A block, with its peer and its rule.
+/// A CIDR, with its peer and its rule.
 type Written<'a> = (&'a TrafficRule, &'a Peer, &'a Block);
 
-/// Returns the rules that are open by their address blocks. The blocks of rules for the same pods and ports are added up.
+/// Returns the rules that are open by their CIDRs. The CIDRs of rules for the same pods and ports are added up.
 fn by_blocks<'a>(rules: &[&'a TrafficRule]) -> Vec<Open<'a>> {
     let nets = || rules.iter().flat_map(|rule| rule.blocks()).map(|(_, block)| block.net);
     charge(1 + nets().count() / 16);
@@ -175,7 +175,7 @@ fn by_blocks<'a>(rules: &[&'a TrafficRule]) -> Vec<Open<'a>> {
     }
     let mut sums: HashMap<(String, Option<&'a Selector>), Vec<Written<'a>>> = HashMap::new();
     let mut order = Vec::new();
-    // A rule for some addresses of the near end is for pods that no other rule is known to be for.
+    // A rule for some addresses of the local side is for pods that no other rule is known to be for.
     for rule in rules.iter().filter(|rule| rule.within.is_none()) {
         let cost: usize = rule.blocks().map(|(_, block)| 1 + block.except.len()).sum();
         charge(cost);
@@ -206,14 +206,14 @@ fn by_blocks<'a>(rules: &[&'a TrafficRule]) -> Vec<Open<'a>> {
         let named: Vec<String> = blocks.iter().take(MAX_NAMED).map(|(_, _, block)| text!("{block}")).collect();
         let mut from = named.join(" and ");
         if let Some(more @ 1..) = blocks.len().checked_sub(MAX_NAMED) {
-            from.push_str(&text!(" and {more} more blocks"));
+            from.push_str(&text!(" and {more} more CIDRs"));
         }
         Some(Open::anywhere(rule, &peer.path, from))
     };
     order.into_iter().filter_map(open).collect()
 }
 
-/// Returns false if the blocks are too small to be nearly everywhere together. This is cheap, and holds for most lists.
+/// Returns false if the CIDRs are too small to be nearly everywhere together. This is cheap, and holds for most lists.
 fn may_be_everywhere(nets: impl Iterator<Item = IpNet>) -> bool {
     let (mut v4, mut v6) = (0_u128, 0_u128);
     for net in nets {
@@ -226,5 +226,5 @@ fn may_be_everywhere(nets: impl Iterator<Item = IpNet>) -> bool {
     v4 >= 3 << 30 || v6 >= 3 << 126
 }
 
-/// Maximum number of blocks that a message names.
+/// Maximum number of CIDRs that a message names.
 const MAX_NAMED: usize = 4;

@@ -22,20 +22,20 @@ rule! {
     /// elsewhere. A forgotten flow does not show when the policy is applied. It shows later, for example when a
     /// database that Prometheus could no longer scrape has run out of disk space.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// Policies of the namespaces in `platformNamespaces` that isolate pods, with all policies for these pods added up,
     /// over all dialects:
     ///
-    /// - `prometheus`: if ingress is isolated, the Prometheus pods have to reach some port.
+    /// - `prometheus`: if ingress is isolated, the policies have to allow the Prometheus pods at least one port.
     /// - `probes`: if ingress is isolated and the namespace is in the mesh, the policies have to allow the addresses
     ///   from which the mesh sends kubelet probes, or the node as a named entity. Outside the mesh probes come from the
     ///   node itself, which every implementation allows, so the flow is not required.
-    /// - `mesh`: if the namespace is in the mesh (label `istio.io/dataplane-mode: ambient`), HBONE has to pass in each
-    ///   isolated direction: with the pods of the namespace itself, which stand for all pods of the mesh, or with
-    ///   `meshPods`. A namespace with unknown labels counts as outside the mesh.
-    /// - `dns`: if egress is isolated, one path to the cluster DNS has to be open. Not required by default, because
-    ///   `dns-blocked` checks it in every namespace.
+    /// - `mesh`: if the namespace is in the mesh (label `istio.io/dataplane-mode: ambient`), the policies have to allow
+    ///   HBONE in each isolated direction, either with other pods of the mesh (checked for the pods of this namespace)
+    ///   or with `meshPods`. A namespace with unknown labels counts as outside the mesh.
+    /// - `dns`: if egress is isolated, the policies have to allow one `clusterDNS` entry. Not required by default,
+    ///   because `dns-blocked` checks it in every namespace.
     ///
     /// By dialect:
     ///
@@ -178,12 +178,12 @@ impl Rule for PlatformFlowMissing {
                     let (path, why, help) = match stop {
                         Blocker::Rule(rule) => (
                             &rule.path,
-                            text!("this rule denies {direction} of {subject}"),
-                            text!("exclude {allow} from this rule"),
+                            text!("this rule denies {direction} for {subject}"),
+                            text!("narrow this rule so that it does not deny {allow}"),
                         ),
                         _ => (
                             &policy.side(direction).path,
-                            text!("this policy isolates {direction} of {subject} and no policy allows it"),
+                            text!("this policy isolates {subject} for {direction} and no policy allows this traffic"),
                             text!("allow {allow}, in this policy or in another policy for the same pods"),
                         ),
                     };
@@ -206,9 +206,9 @@ impl Rule for PlatformFlowMissing {
 struct Missing<'a> {
     direction: Direction,
     stop: Blocker<'a>,
-    /// The other end, in words.
+    /// The peer, as text.
     what: String,
-    /// The traffic to allow, in words.
+    /// The traffic to allow, as text.
     allow: String,
 }
 
@@ -224,7 +224,7 @@ impl PlatformFlowMissing {
                     direction,
                     stop,
                     what: text!("Prometheus in namespace {}", self.prometheus.namespace),
-                    allow: text!("ingress from {} on the ports that it needs", self.prometheus),
+                    allow: text!("ingress from {} on the metrics ports", self.prometheus),
                 }));
             }
             Flow::Probes => {
@@ -238,7 +238,7 @@ impl PlatformFlowMissing {
                     direction,
                     stop,
                     what: "health probes of the mesh".to_owned(),
-                    allow: text!("ingress from {from} on the ports that it probes"),
+                    allow: text!("ingress from {from} on the probe ports"),
                 }));
             }
             Flow::Mesh => {

@@ -11,7 +11,7 @@ rule! {
     /// A port number has a meaning only together with TCP, UDP or SCTP. Calico's API server rejects such a rule.
     /// Written directly to `crd.projectcalico.org` it is stored, and its effect depends on the data plane.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// - Calico: `ports` and `notPorts` of source and destination, in a rule without `protocol` or with a protocol that
     ///   has no ports.

@@ -17,7 +17,7 @@ rule! {
     /// the port stays open. Most redundant policies are leftovers of a policy that was split, or copies of the
     /// baseline.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// A policy with allow rules is redundant if other policies together, for the same pods, allow everything that it
     /// allows and isolate every direction that it isolates. A policy without allow rules is not redundant. If several
@@ -27,7 +27,7 @@ rule! {
     /// A rule is redundant if another rule of the same policy with the same action covers it. In ordered policies it is
     /// redundant if an earlier rule with any action covers it, because the earlier rule decides first.
     ///
-    /// A finding is always proved, from labels, address blocks and ports. Rules with conditions, rules that filter
+    /// A finding is always proved, from labels, CIDRs and ports. Rules with conditions, rules that filter
     /// requests or DNS lookups, and peers that Portcullis does not understand are never redundant. Policies whose
     /// manifest has no namespace are not compared, because it is unknown where they will be applied.
     ///

@@ -20,7 +20,7 @@ rule! {
     /// 80 of a Service that forwards to 8080 allows nothing, and every connection times out. It looks right, because
     /// clients use port 80.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// Each single port that a rule of an isolating policy allows, against the known pods at the destination: the pods of
     /// the policy for ingress, the pods of the peer for egress.
@@ -31,7 +31,7 @@ rule! {
     /// It is not reported if
     ///
     /// - another rule for these pods allows the target port to the same peers;
-    /// - a pod lists no ports and no Service leads to it, or the target is the name of a port that no container lists;
+    /// - a pod lists no ports and no Service selects it, or the target is the name of a port that no container lists;
     /// - the Service is headless, the pods use hostNetwork, or the pods are known by a selector of namespaces other than a
     ///   name and the manifests are only a part of the cluster;
     /// - the author of the change may not list the pods and Services of that namespace;
@@ -45,7 +45,7 @@ rule! {
     /// By dialect:
     ///
     /// - NetworkPolicy, Cilium, Calico and ClusterNetworkPolicy: numbers in the ports of an allow rule. Ranges, names and
-    ///   `toServices` are not concerned.
+    ///   `toServices` are not checked.
     ///
     /// ## Fires
     ///
@@ -175,7 +175,7 @@ impl Rule for ServicePort {
             for (direction, side) in policy.sides() {
                 if policy.isolates(direction, case.view) {
                     let rules = side.rules.iter().filter(|rule| rule.action == Action::Allow);
-                    // None says that there was too much to look at.
+                    // None means that the limit of comparisons was reached.
                     let _ = check_rules(case, (policy, direction), rules, &mut looks, findings);
                 }
             }

@@ -12,7 +12,7 @@ rule! {
     /// selected pods of the policy's own namespace. As one item they allow only the selected pods in the selected
     /// namespaces. The difference is one dash, and a policy that looks strict allows a whole namespace.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// Rules with two kinds of peers: a peer that selects namespaces without a pod selector, and a peer that selects
     /// some pods without a namespace selector. Exempt are a podSelector that selects every pod, which is the usual way
@@ -98,11 +98,11 @@ impl Rule for SplitPeer {
             };
             let preposition = if direction == Direction::Ingress { "from" } else { "to" };
             let message = text!(
-                "{direction} is allowed {preposition} {all_of}, and {preposition} {some_of}: two peers, of which either \
-                 is enough"
+                "{direction} is allowed {preposition} {all_of}, and also {preposition} {some_of}; matching one of the \
+                 two peers is enough"
             );
-            let help = "if both have to hold, write namespaceSelector and podSelector in one item of the list; if not, \
-                        give the two a rule each";
+            let help = "to require both, put namespaceSelector and podSelector into one list item; otherwise write a \
+                        rule for each";
             let fix = (namespaces.len() == 1 && pods.len() == 1)
                 .then(|| Fix::JoinPeers { namespaces: (*namespaces_path).clone(), pods: (*pods_path).clone() });
             let path = namespaces_path.parent();

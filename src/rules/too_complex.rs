@@ -13,7 +13,7 @@ rule! {
     /// so that the result is the same on fast and slow machines. An object that exceeds the budget was not fully
     /// checked, so it is unknown what it allows or blocks.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// Objects of every kind: policies of every dialect (NetworkPolicy, Cilium, Calico, ClusterNetworkPolicy),
     /// namespaces and workloads. Parsing the object and its old state, every rule, the proofs, the preview and the

@@ -8,15 +8,15 @@ use crate::model::{Object, Path};
 use crate::view::{Hatch, HatchFault, Site};
 
 rule! {
-    /// Enforcement is disabled without a reason, without an end, or by a user without permission.
+    /// Enforcement is disabled without a reason, without an end time, or by a user without permission.
     ///
     /// ## Why
     ///
-    /// The escape hatch of a namespace allows all traffic. Without an end it stays open when it is forgotten, and
+    /// The escape hatch of a namespace allows all traffic. Without an end time it stays open when it is forgotten, and
     /// without a reason it is hard to decide whether it may be closed. If every user who may label a namespace could
     /// open it, policies would protect nothing.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// The namespace label `enforcement: disabled`, the annotations `reason` and `until`, and the user who makes the
     /// change.
@@ -26,9 +26,9 @@ rule! {
     /// - `until` has to be a time in the future, at most `hatch.maxDuration` ahead.
     /// - Label values other than `disabled`, `enabled`, `enforced`, `on` and `true` are reported, because they have no
     ///   effect although the user may expect the hatch to be open.
-    /// - Offline only the reason and the end are checked, because a file has no author.
-    /// - If a hatch was set without this check, and its end is too far ahead, it never opens: the controller closes it,
-    ///   as it does when the end is reached.
+    /// - Offline only the reason and the end time are checked, because a file has no author.
+    /// - The controller also checks `until`, in case a label bypassed the webhook. It removes the label if the time is
+    ///   past, or later than `hatch.maxDuration` allows. In the second case the hatch never opens.
     ///
     /// The annotation `opened-by` records the user that opened the hatch. Portcullis sets it from the request. A user
     /// who sets another name, or removes it while the hatch is open, is denied; the permission to `bypass` the rule
@@ -64,7 +64,7 @@ rule! {
     ///
     /// ## Settings
     ///
-    /// None. The latest end is set by `hatch.maxDuration` of the configuration. On a cluster RBAC grants the
+    /// None. `hatch.maxDuration` of the configuration limits the end time. On a cluster RBAC grants the
     /// permission: the verb `bypass` on `rules` of the group portcullis.dev, with the name of this rule.
     "unguarded-hatch", Deny, guard = true, on = [Namespaces],
     #[derive(Default)]

@@ -12,7 +12,7 @@ rule! {
     /// of `ports` allows every port. And a field that is newer than Portcullis, or that it cannot evaluate, may change
     /// the meaning of all others. Portcullis ignores the field in its decision and reports it.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// The `spec` (and `specs`) of every policy, compared with the fields of its kind. The pages of the dialects have a
     /// table of these fields.

@@ -16,7 +16,7 @@ rule! {
     /// A port name in a network policy is the name of a container port. If no container has it, the rule allows nothing, and
     /// the API server accepts it. The usual mistake is the name of the Service port.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// Each port name in an allow rule, against the containers of the known pods at the destination: the pods of the policy
     /// for ingress, the pods of the peer for egress.
@@ -141,7 +141,7 @@ impl Rule for UnknownPortName {
                     continue;
                 }
                 let rules = side.rules.iter().filter(|rule| rule.action == Action::Allow);
-                // None says that there was too much to look at.
+                // None means that the limit of comparisons was reached.
                 let _ = check_rules(case, (policy, direction), rules, &mut looks, findings);
             }
         }

@@ -11,7 +11,7 @@ rule! {
     /// If policies are deployed from Git, a manual change is either reverted within minutes or goes unnoticed. With
     /// this rule only the deployment tool can change them.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// The user who creates, changes or deletes policies of any dialect (NetworkPolicy, Cilium, Calico and its tiers,
     /// ClusterNetworkPolicy), and the user who sets, changes or removes the namespace labels that select policies:

@@ -1,7 +1,7 @@
-//! Threads that judge expensive requests, with a queue for each user.
+//! Threads that evaluate expensive requests, with a queue for each user.
 //!
-//! A request is first judged on the thread that read it, within [`INLINE_STEPS`]. Most requests need a hundredth of
-//! that, and a change of threads would cost more than the judgement. Requests that need more, and all large bodies, are
+//! A request is first evaluated on the thread that read it, within [`INLINE_STEPS`]. Most requests need a hundredth of
+//! that, and a change of threads would cost more than the work. Requests that need more, and all large bodies, are
 //! queued here. So they never block the tasks that accept, read and answer. However many expensive requests one user
 //! sends, another user waits for at most one of them.
 //!

@@ -42,7 +42,7 @@ pub struct Limits {
     pub body: usize,
     /// Maximum number of requests in flight.
     pub in_flight: usize,
-    /// Maximum memory of the bodies of all requests in flight, in bytes. Each thread that judges may hold another
+    /// Maximum memory of the bodies of all requests in flight, in bytes. Each evaluation thread may hold another
     /// [`MAX_BYTES`](crate::budget::MAX_BYTES).
     pub memory: usize,
     /// Maximum number of open connections.

@@ -138,7 +138,7 @@ impl Readiness {
 
     /// Returns true if the server is ready, and the detail as JSON.
     ///
-    /// The server is not ready until every watch of a cluster was synced. A watch that is lost later is only reported,
+    /// The server is not ready until every watch of a cluster has synced. A watch that is lost later is only reported,
     /// because its objects stay in the view. A broken file is only reported, because the last good state is in force.
     /// An expired or missing certificate makes the server not ready, because clients cannot connect.
     #[must_use]

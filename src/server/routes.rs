@@ -1,6 +1,6 @@
 //! `/validate` and `/mutate` over HTTP: the body, its limits, its deadline and the response.
 //!
-//! A request that was judged gets status 200 and a review. Every failure is 4xx or 5xx, so that the failurePolicy of
+//! A request that was evaluated gets status 200 and a review. Every failure is 4xx or 5xx, so that the failurePolicy of
 //! the webhook decides. A failure never allows a request.
 
 use std::panic::AssertUnwindSafe;
@@ -51,7 +51,7 @@ struct Handler {
 /// Returns the routes of the webhook.
 ///
 /// # Errors
-/// The operating system cannot create the threads that judge.
+/// The operating system cannot create the evaluation threads.
 pub(super) fn router(shared: &Arc<Shared>) -> std::io::Result<Router> {
     let places = Arc::new(Semaphore::new(shared.limits.in_flight));
     let memory = Memory::new(shared.limits.memory);
@@ -83,7 +83,7 @@ struct Failure {
     message: String,
 }
 
-/// The result of judging with the facts known so far.
+/// The result of an evaluation with the facts known so far.
 enum Attempt {
     /// The body of the answer.
     Answered(Vec<u8>),
@@ -91,10 +91,10 @@ enum Attempt {
     Needs(Vec<Need>),
 }
 
-/// What the task of a request and the thread that judges it both know.
+/// The state shared by the task of a request and its evaluation thread.
 #[derive(Default)]
 struct Flight {
-    /// The client or the task no longer waits. It ends a judgement that still runs.
+    /// The client or the task no longer waits. An evaluation that still runs is stopped.
     cancelled: Arc<AtomicBool>,
     /// The outcome is counted.
     settled: AtomicBool,
@@ -164,7 +164,7 @@ impl Handler {
         })
     }
 
-    /// Judges with the facts known so far: on this thread if that takes few steps, otherwise on a thread for judging.
+    /// Evaluates with the facts known so far: on this thread if that takes few steps, or else on an evaluation thread.
     async fn attempt(
         &self,
         body: &Bytes,
@@ -210,7 +210,7 @@ impl Handler {
         let asked = needs.clone();
         let answered = match &self.shared.lookup {
             Some(lookup) => {
-                // Time has to be left for the judgement and the response.
+                // Time has to be left for the evaluation and the response.
                 let until = deadline.checked_sub(MARGIN).unwrap_or(deadline);
                 tokio::time::timeout_at(until.into(), lookup.look_up(needs, facts)).await.is_ok()
             }
@@ -278,7 +278,7 @@ impl Handler {
         }
     }
 
-    /// Judges within these limits. None if a trial exceeds them.
+    /// Evaluates within these limits. None if a trial exceeds them.
     fn judge(&self, body: &[u8], facts: &Facts, limits: Limits, flight: &Flight) -> Result<Option<Attempt>, Failure> {
         let started = Instant::now();
         let knowledge = self.shared.knowledge.load();
@@ -419,7 +419,7 @@ mod tests {
         let judges = Arc::new(Judges::start().unwrap());
         let shared = Arc::new(shared);
         let handler = Handler { name: "validate", endpoint: slow, shared: Arc::clone(&shared), places, memory, judges };
-        // A body of this size is judged on another thread.
+        // A body of this size is evaluated on another thread.
         let annotations = json!({"note": "x".repeat(memory::SMALL)});
         let body = json!({
             "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",

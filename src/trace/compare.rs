@@ -29,7 +29,7 @@ pub struct Difference {
     pub lose_dns: Vec<String>,
     /// Pods that could not resolve names before and can now.
     pub gain_dns: Vec<String>,
-    /// Number of compared pairs of ends.
+    /// Number of compared source-destination pairs.
     pub compared: usize,
     /// True if there were more pairs than are compared.
     pub is_partial: bool,
@@ -216,7 +216,7 @@ impl<'a> Side<'a, '_> {
     }
 }
 
-/// The ports of a protocol by what becomes of them. Those that depend on unknown facts are in neither set.
+/// The ports of a protocol by outcome. Ports that depend on unknown facts are in neither set.
 struct Outcomes {
     protocol: Protocol,
     allowed: Ranges<u16>,
@@ -254,7 +254,7 @@ fn end<'a>(side: &Side<'a, 'a>, alike: Option<Alike<'a>>) -> End<'a> {
     }
 }
 
-/// The ports that are allowed in the first and blocked in the second, in words.
+/// The ports that are allowed in the first and blocked in the second, as text.
 fn ports(these: &[Outcomes], those: &[Outcomes]) -> Vec<String> {
     let mut words = Vec::new();
     for (these, those) in these.iter().zip(those) {

@@ -1,4 +1,4 @@
-//! A connection in words: the outcome, the policies that apply at each end, and the rule that decides.
+//! Explains a connection: the outcome, the policies that apply at each end, and the rule that decides.
 
 use serde::Serialize;
 
@@ -15,11 +15,11 @@ use crate::view::Scene;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// It is allowed.
+    /// Allowed.
     Allowed,
-    /// It depends on facts that are unknown.
+    /// Depends on unknown facts.
     Undecided,
-    /// It is blocked.
+    /// Blocked.
     Blocked,
 }
 
@@ -235,7 +235,7 @@ fn tier(policy: &Policy) -> String {
     }
 }
 
-/// A rule in words.
+/// A rule as text.
 fn about(rule: &Rule, direction: Direction) -> String {
     let preposition = if direction == Direction::Ingress { "from" } else { "to" };
     format!("{preposition} {} on {}", rule.peers, rule.ports)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! text ─ place ─▶ ends ─ model::connect ─▶ Connection ─ explain ─▶ Flow ─┬─▶ nearest miss
-//!                              ▲                                         └─▶ repairs, each asked again
+//!                              ▲                                         └─▶ repairs, each re-evaluated
 //!                        Scene of the View
 //! ```
 //!

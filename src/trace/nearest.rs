@@ -19,7 +19,7 @@ enum Rank {
     Peer,
 }
 
-/// Returns the rule among the policies of a pod's namespace that comes nearest to allowing a connection, in words.
+/// Returns the rule among the policies of a pod's namespace that comes nearest to allowing a connection, as text.
 pub(super) fn nearest(
     scene: Scene<'_>,
     pod: &Endpoint<'_>,
@@ -96,7 +96,7 @@ pub(super) fn place(policy: &Policy, rule: &Rule) -> String {
     format!("{} at {}", policy.object, rule.path)
 }
 
-/// Returns the first requirement of a pod selector that a pod does not meet, in words, and whether it is one label with
+/// Returns the first requirement of a pod selector that a pod does not meet, as text, and whether it is one label with
 /// another value.
 fn difference(scene: Scene<'_>, pods: &Pods, pod: &Endpoint<'_>, name: &str) -> Option<(bool, String)> {
     let around: &dyn Surroundings = &scene;

@@ -1,4 +1,4 @@
-//! The ends of a connection as a user names them, and what they are in a view.
+//! The source and destination of a connection as a user names them, resolved in a view.
 
 use std::net::IpAddr;
 
@@ -27,7 +27,7 @@ pub enum PortName {
     Name(String),
 }
 
-/// A receiver as a user names it: an end, and a port if one is given.
+/// A destination as a user names it, with a port if one is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The end.
@@ -79,8 +79,8 @@ pub enum PlaceKind {
 pub enum PlaceError {
     /// The text is not an end.
     #[error(
-        "`{0}` is not an end of a connection; expected namespace/name, namespace/kind/name, namespace/label=value, an IP address, a \
-         CIDR, a domain name, or one of: internet, node, apiserver"
+        "`{0}` is not a source or destination; expected namespace/name, namespace/kind/name, namespace/label=value, an \
+         IP address, a CIDR, a domain name, or one of: internet, node, apiserver"
     )]
     Syntax(String),
     /// The port is not a port.
@@ -124,7 +124,7 @@ pub enum PlaceError {
     NameWithoutPods(String),
 }
 
-/// Parses a receiver: an end, and after a colon its port.
+/// Parses a destination, and its port after a colon.
 ///
 /// # Errors
 /// Fails if the part after the colon is not a port.

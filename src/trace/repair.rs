@@ -1,4 +1,4 @@
-//! Changes that open a blocked connection. Each is applied to a copy of the view and asked again.
+//! Changes that open a blocked connection. Each is applied to a copy of the view and evaluated again.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use crate::view::{NamespaceFacts, Running, Scene, Site, View};
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Repair {
-    /// The change in words.
+    /// The change as text.
     pub summary: String,
     /// Commands that make it.
     #[serde(skip_serializing_if = "Vec::is_empty")]

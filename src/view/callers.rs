@@ -8,7 +8,7 @@ use crate::model::{Backend, ObjectRef};
 /// An object: its group, kind, namespace and name.
 type Key = (Box<str>, Box<str>, Option<Box<str>>, Box<str>);
 
-/// The namespaces that hold backends of each object. One object may lead to Services in several namespaces.
+/// The namespaces that hold backends of each object. One object may reference Services in several namespaces.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Callers(Arc<HashMap<Key, Box<[Box<str>]>>>);
 

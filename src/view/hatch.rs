@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Site, parse_rfc3339};
 use crate::model::Labels;
 
-/// An open hatch: enforcement is switched off, with a reason and an end.
+/// An open hatch: enforcement is switched off, with a reason and an end time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hatch<'a> {
     /// The reason.

@@ -1,5 +1,5 @@
-//! Lookups: facts that a decision needs and the caches do not hold. The API server is asked for them only if they
-//! change the decision.
+//! Lookups: facts that a decision needs and the caches do not hold. They are looked up only if they change the
+//! decision.
 //!
 //! A decision never waits. It records what it lacks ([`Need`]) and is evaluated again with the answers ([`Facts`]).
 

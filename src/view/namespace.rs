@@ -12,21 +12,21 @@ use crate::model::{Backend, Labels, ObjectRef, Policy, Service, Workload};
 pub struct NamespaceFacts {
     /// All of its labels, if they are known.
     pub labels: Option<Labels>,
-    /// Its annotations that Portcullis reads.
+    /// The annotations that Portcullis reads.
     pub annotations: Labels,
-    /// Its UID. Empty if the API server has not set one.
+    /// The UID. Empty if the API server has not set one.
     pub uid: Box<str>,
     /// True if it is being deleted.
     pub is_terminating: bool,
-    /// Its creation time, if it is known.
+    /// The creation time, if it is known.
     pub created: Option<Timestamp>,
-    /// Its policies, by object.
+    /// The policies in the namespace, by object.
     pub policies: Vec<Arc<Policy>>,
     /// True if an operator creates pods in it from a custom resource. The labels of those pods are unknown.
     pub has_operator_pods: bool,
-    /// Its pods and workloads, sorted by kind and name.
+    /// The pods and workloads, sorted by kind and name.
     running: Vec<Running>,
-    /// Its Services, by name.
+    /// The Services, by name.
     pub services: Vec<(Box<str>, Arc<Service>)>,
     /// The connections that other objects send to its Services, by object.
     pub backends: Vec<Arc<Backend>>,
@@ -40,11 +40,11 @@ pub struct NamespaceFacts {
 /// A pod or a workload.
 #[derive(Clone, Debug)]
 pub struct Running {
-    /// Its kind.
+    /// The kind.
     pub kind: Arc<str>,
-    /// Its name.
+    /// The name.
     pub name: Box<str>,
-    /// Its labels, ports and other facts, shared by pods of one template.
+    /// The labels, ports and other facts, shared by pods of one template.
     pub workload: Arc<Workload>,
     /// The first address of the pod, if it has one. It is kept out of the workload so that pods of one template can
     /// share that.
@@ -56,7 +56,7 @@ pub struct Running {
 pub struct Owned {
     /// The object.
     pub object: ObjectRef,
-    /// Its UID.
+    /// The UID.
     pub uid: Box<str>,
     /// The layer of the policy set that it belongs to: `baseline`, `profile.<name>`, `access.<name>`, `hatch`.
     pub layer: Box<str>,
@@ -73,7 +73,7 @@ pub struct Owned {
 pub const FIELD_MANAGER: &str = "portcullis-baseline";
 
 impl NamespaceFacts {
-    /// Its pods and workloads.
+    /// The pods and workloads.
     #[must_use]
     pub fn running(&self) -> &[Running] {
         &self.running

@@ -86,7 +86,7 @@ pub enum SetName {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profiles {
-    /// Their names.
+    /// The names of the profiles.
     pub names: Vec<String>,
     /// The profile that a new namespace gets. `None`: no profile.
     pub default: Option<String>,
@@ -276,7 +276,7 @@ impl ClusterDns {
         }
     }
 
-    /// Its addresses, if it is given by addresses.
+    /// The addresses, if the entry is given by addresses.
     #[must_use]
     pub fn addresses(&self) -> &[IpAddr] {
         match &self.place {
@@ -333,7 +333,7 @@ impl Site {
         format!("{}/reason", self.label_domain)
     }
 
-    /// The annotation with the end of a hatch or of an exemption.
+    /// The annotation with the end time of a hatch or of an exemption.
     #[must_use]
     pub fn until_annotation(&self) -> String {
         format!("{}/until", self.label_domain)
@@ -364,7 +364,7 @@ impl Site {
         format!("{}/opened-by", self.label_domain)
     }
 
-    /// The annotation that describes the state of a namespace's baseline in words.
+    /// The annotation that describes the state of a namespace's baseline as text.
     #[must_use]
     pub fn status_annotation(&self) -> String {
         format!("{}/baseline-status", self.label_domain)

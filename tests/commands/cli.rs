@@ -316,7 +316,7 @@ fn rules_are_listed_and_explained() {
     assert_eq!(list.out.lines().count(), portcullis::rules::RULES.len(), "{}", list.out);
     assert!(list.out.starts_with("dns-blocked            deny   Pods are isolated for egress"), "{}", list.out);
     let one = run(&["rules", "any-port"], "");
-    assert!(one.out.contains("Mode as shipped: deny") && one.out.contains("- `sameNamespace`:"), "{}", one.out);
+    assert!(one.out.contains("Default mode: deny") && one.out.contains("- `sameNamespace`:"), "{}", one.out);
     let wrong = run(&["rules", "any-prot"], "");
     assert_eq!(wrong.code, 2);
     assert!(wrong.err.contains("unknown rule `any-prot`; did you mean `any-port`?"), "{}", wrong.err);

@@ -70,7 +70,7 @@ fn an_end_that_is_not_there_is_named() {
         ("shop/web", "shop/service/api:81", "Service shop/api has no port 81/TCP; its ports are 80/TCP"),
         ("shop/web", "shop/deployment/api:web", "Deployment shop/api lists no port with the name web"),
         ("shop/web", "internet:http", "port name `http` needs pods that list it"),
-        ("/web", "shop/api:80", "`/web` is not an end of a connection"),
+        ("/web", "shop/api:80", "`/web` is not a source or destination"),
     ] {
         let done = run(&["trace", "--from", from, "--to", to, manifests.to_str().unwrap()], "");
         assert_eq!((done.code, done.out.as_str()), (2, ""), "{from} {to}");

@@ -77,7 +77,7 @@ fn the_readme_lists_every_rule_in_order() {
 #[test]
 fn every_page_says_what_the_rule_looks_at_in_each_dialect() {
     for (name, page) in pages().into_iter().filter(|(name, _)| name != "README.md") {
-        let (_, looks) = page.split_once("## What it looks at").unwrap();
+        let (_, looks) = page.split_once("## What it checks").unwrap();
         let (looks, _) = looks.split_once("## Fires").unwrap();
         let silent = ["dns-udp-only.md", "invalid-profile.md"];
         for dialect in ["NetworkPolicy", "Cilium", "Calico", "ClusterNetworkPolicy"] {

@@ -1,4 +1,4 @@
-//! Plans the steps for a namespace: a pure function of the due policies and of the stored ones.
+//! Plans the steps for a namespace: a pure function of the desired and the stored policies.
 //!
 //! Policies without a replacement are deleted first, so that no failed step keeps a hatch open or a grant in force.
 //! Replaced policies are deleted after their replacement is applied.
@@ -26,29 +26,29 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The state of the namespace before the steps.
     pub state: BaselineState,
-    /// The time at which the plan changes without another event: the end of the hatch.
+    /// The time at which the plan changes without another event: the end time of the hatch.
     pub wake: Option<Timestamp>,
     /// The time since which the hatch is open. `None` if it is closed, `Some(None)` if it is open and the time is not
     /// recorded. A hatch that should be closed but still has an effect counts as open.
     pub hatch: Option<Option<Timestamp>>,
     /// True if the namespace waits for a cluster-wide policy that is missing or outdated.
     pub waits_for_cluster: bool,
-    /// The wanted status annotation, if the namespace should have one.
+    /// The desired status annotation, if the namespace should have one.
     pub status: Option<String>,
 }
 
 /// The state of a namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BaselineState {
-    /// The namespace is due no baseline.
+    /// The namespace should have no baseline.
     #[default]
     NotDue,
-    /// The namespace is due no baseline because it has neither a baseline label nor a profile label, although new
+    /// The namespace gets no baseline because it has neither a baseline label nor a profile label, although new
     /// namespaces get one.
     Unlabelled,
-    /// At least one due policy is missing or outdated, or waits for the endpoints of the API server.
+    /// At least one desired policy is missing or outdated, or waits for the endpoints of the API server.
     Pending,
-    /// All due policies are applied.
+    /// All desired policies are applied.
     Applied,
 }
 
@@ -61,7 +61,7 @@ pub enum Step {
     OpenHatch {
         /// The reason that the user gave.
         reason: String,
-        /// The end of the hatch.
+        /// The end time of the hatch.
         until: Timestamp,
     },
     /// Deletes a policy.
@@ -80,7 +80,7 @@ pub enum Step {
         /// The text of the annotation.
         status: String,
     },
-    /// Lifts the scheduling gates of these pods.
+    /// Removes the scheduling gates of these pods.
     LiftGates(Vec<Box<str>>),
 }
 
@@ -89,7 +89,7 @@ pub enum Step {
 pub enum Label {
     /// The label is set to `applied`.
     Applied,
-    /// The label is removed, because the namespace is due no baseline.
+    /// The label is removed, because the namespace should have no baseline.
     Gone,
     /// The label is unchanged.
     AsItIs,
@@ -199,7 +199,7 @@ fn is_still_open<T>(catalogue: &Catalogue, facts: &NamespaceFacts, hatch: Option
         || hatch.is_some() && catalogue.has_hatch_of_cluster()
 }
 
-/// Returns true if a policy stays although it is not due.
+/// Returns true if a policy stays although the namespace should no longer have it.
 fn is_kept(catalogue: &Catalogue, layers: &[Layer], owned: &Owned, layer: &Layer) -> bool {
     let is_wanted = || {
         let mut wanted = catalogue.entries().iter().filter(|entry| !entry.of_cluster && layers.contains(&entry.layer));
@@ -260,7 +260,7 @@ fn outdated(
     match layer {
         Layer::Hatch if layers.contains(layer) => dropped,
         Layer::Hatch => Some(None),
-        // A namespace that stops being due keeps its policies.
+        // A namespace that should no longer have a baseline keeps its policies.
         _ if !due => None,
         Layer::Baseline => dropped,
         Layer::Profile(_) => match catalogue.profile(labels) {
@@ -292,7 +292,7 @@ fn closes<T>(catalogue: &Catalogue, hatch: Option<&Result<T, HatchFault<'_>>>) -
     }
 }
 
-/// Returns the pods that wait for the controller to lift their gate.
+/// Returns the pods that wait for the controller to remove their gate.
 fn gated(catalogue: &Catalogue, facts: &NamespaceFacts) -> Vec<Box<str>> {
     let ours = catalogue.site.gate_name();
     let pods = facts.running().iter().filter(|running| &*running.kind == "Pod" && !running.workload.is_assigned);

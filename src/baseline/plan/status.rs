@@ -94,7 +94,7 @@ pub(crate) fn by_kind(owned: &[&Owned]) -> String {
     kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Policies that stay although they are not due.
+/// Policies that stay although the namespace should no longer have them.
 pub(super) struct Kept<'a> {
     /// The layers of the namespaced policies.
     pub(super) layers: Vec<Layer>,
@@ -168,8 +168,8 @@ pub(super) fn mark(
     (!is_said).then(|| Step::Mark { label, status: status.to_owned() })
 }
 
-/// Returns the step that corrects the state of a namespace that is due no baseline, but whose label says that one is
-/// pending or applied. Only the controller may change this label, and pods would keep waiting for the baseline.
+/// Returns the step that corrects the label of a namespace that should have no baseline, but is labelled `pending` or
+/// `applied`. Only the controller may change this label, and pods would keep waiting for the baseline.
 pub(super) fn unmark(catalogue: &Catalogue, facts: &NamespaceFacts, labels: &Labels, is_open: bool) -> Option<Step> {
     let (label, status) = match labels.get(&catalogue.site.baseline_label())? {
         "pending" | "applied" if is_open => (Label::Gone, "not applied: no cluster-wide policy selects this namespace"),

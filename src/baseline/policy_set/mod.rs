@@ -2,10 +2,10 @@
 //!
 //! `policies/` holds plain manifests: `baseline/` for every namespace, `profiles/<name>/` and `access/<name>/` for
 //! namespaces with the label for it, and `hatch/` for namespaces whose hatch is open. These are NetworkPolicies, which
-//! are applied in each namespace that is due them. `cilium/` and `calico/` hold the same folders in those dialects, as
+//! are applied in each of these namespaces. `cilium/` and `calico/` hold the same folders in those dialects, as
 //! cluster-wide policies that select namespaces by the same labels. A cluster uses one of the three sets.
 //!
-//! The policies that a namespace is due are a pure function of the folder and of the labels of the namespace.
+//! The desired policies of a namespace are a pure function of the folder and of the labels of the namespace.
 
 mod check;
 
@@ -25,7 +25,7 @@ static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/policies");
 /// The domain of the labels that the shipped policies select.
 const SHIPPED_DOMAIN: &str = "network-policy.portcullis.dev/";
 
-/// The policies that namespaces can be due, in each dialect that has any.
+/// The policies of the folder, in each dialect that has any.
 #[derive(Clone, Debug, Default)]
 pub struct PolicySet {
     kubernetes: Layers,
@@ -45,7 +45,7 @@ struct Layers {
 /// The layer of a policy in the folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Layer {
-    /// For every namespace that is due a baseline.
+    /// For every namespace with a baseline.
     Baseline,
     /// For namespaces with this profile.
     Profile(String),
@@ -91,7 +91,7 @@ impl fmt::Display for Layer {
     }
 }
 
-/// A manifest of the folder, for any namespace that is due it.
+/// A manifest of the folder, without a namespace.
 #[derive(Clone, Debug)]
 pub struct Template {
     /// The manifest, without a namespace.
@@ -207,8 +207,8 @@ impl PolicySet {
             .collect()
     }
 
-    /// Returns the namespaced manifests that a namespace with these labels is due. Platform namespaces and excluded
-    /// namespaces are due none.
+    /// Returns the desired namespaced manifests of a namespace with these labels. Empty for platform namespaces and
+    /// excluded namespaces.
     #[must_use]
     pub fn due(&self, site: &Site, namespace: &str, labels: &Labels) -> Vec<Value> {
         if site.is_left_alone(namespace) {
@@ -220,7 +220,7 @@ impl PolicySet {
             .collect()
     }
 
-    /// Returns the policies that a namespace with these labels is due, including the cluster-wide policies that select
+    /// Returns the desired policies of a namespace with these labels, including the cluster-wide policies that select
     /// it.
     #[must_use]
     pub fn meant_for(&self, site: &Site, namespace: &str, labels: &Labels) -> Vec<&Policy> {
@@ -234,7 +234,7 @@ impl PolicySet {
         self.templates(site, labels).flat_map(|template| template.object.policies()).filter(is_selected).collect()
     }
 
-    /// Returns the templates of the baseline, and of the profile and the access that these labels ask for.
+    /// Returns the templates of the baseline, and of the profile and access labels.
     pub(super) fn templates<'a>(
         &'a self,
         site: &Site,

@@ -1,4 +1,4 @@
-//! `portcullis check`: judges manifests as the webhook would judge them.
+//! `portcullis check`: checks manifests as the webhook would.
 
 mod changed;
 mod duplicates;
@@ -28,9 +28,9 @@ use crate::view::{Site, View};
 use changed::Unchanged;
 use scopes::{Place, Scope, Scopes};
 
-/// Judge manifests as the webhook would.
+/// Check manifests as the webhook would.
 ///
-/// Each manifest is judged together with all other manifests given and with those of --context: DNS that one policy
+/// Each manifest is checked together with all other manifests given and with those of --context: DNS that one policy
 /// allows counts for the pods that another policy selects.
 ///
 /// A manifest without a namespace goes to the namespace that its kustomization sets. If the kustomization sets none,
@@ -49,26 +49,26 @@ pub(super) struct Arguments {
     /// Read the configuration from this file [default: the built-in configuration].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Judge with this preset [default: the preset of the configuration].
+    /// Check with this preset [default: the preset of the configuration].
     ///
     /// `enforce` shows what the rules will deny.
     #[arg(long, value_enum, value_name = "PRESET")]
     preset: Option<PresetName>,
     /// Read the baseline policies from this folder [default: the built-in policies].
     ///
-    /// A namespace is judged with the policies that the controller will write into it.
+    /// A namespace is evaluated with the policies that the controller will write into it.
     #[arg(long, value_name = "FOLDER")]
     policies: Option<PathBuf>,
     /// Add manifests of objects that exist already. Repeatable.
     ///
-    /// They count for the manifests to check, but are not judged themselves.
+    /// They are taken into account, but get no findings themselves.
     #[arg(long, value_name = "PATH")]
     context: Vec<PathBuf>,
-    /// Judge only manifests in files that changed since this Git revision.
+    /// Check only manifests in files that changed since this Git revision.
     ///
     /// Files are compared with the last common commit of HEAD and the revision, as for a pull request. Changes that are
     /// not committed and files that Git does not track count as changed. All other manifests count for the changed
-    /// ones, but are not judged themselves.
+    /// ones, but get no findings themselves.
     #[arg(long, value_name = "REVISION")]
     changed_since: Option<String>,
     /// Skip files and folders that match this pattern. Repeatable.
@@ -77,7 +77,7 @@ pub(super) struct Arguments {
     /// within a name, `**` any number of folders.
     #[arg(long, value_name = "GLOB")]
     skip: Vec<Glob>,
-    /// Judge the manifests as if this user applied them.
+    /// Check the manifests as if this user applied them.
     ///
     /// A change that is restricted to some users is then allowed only to the users and groups in `bypass` of the
     /// configuration. Without this option such a change is not reported, and the cluster decides when it is applied.
@@ -159,7 +159,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     for (number, (item, overwriting)) in
         items.iter().zip(overwritten).enumerate().filter(|(_, (item, _))| !item.is_context)
     {
-        progress.update("judging", number, items.len(), "objects");
+        progress.update("checking", number, items.len(), "objects");
         let Item { found, object, scope, .. } = item;
         let Some(view) = views.get(scope) else { continue };
         let mut entries = remarks(item);
@@ -178,7 +178,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
             fix: judgement.finding.fix.as_ref().filter(|_| fixes.next().is_some()).and_then(|fix| found.fix(fix)),
             judgement,
         }));
-        // A manifest that belongs to several builds is judged in each of them. Equal findings are reported once.
+        // A manifest that belongs to several builds is checked in each of them. Equal findings are reported once.
         entries.retain(|entry| {
             let finding = &entry.judgement.finding;
             let (path, message) = (finding.path.to_string(), finding.message.clone());
@@ -195,7 +195,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     })
 }
 
-/// A manifest to judge.
+/// A manifest to check.
 #[derive(Debug)]
 struct Item {
     /// The position of the manifest in [`Report::objects`].
@@ -203,13 +203,13 @@ struct Item {
     found: Found,
     object: Object,
     scope: Scope,
-    /// True if the manifest is not judged, because its file has not changed.
+    /// True if the manifest is not checked, because its file has not changed.
     is_context: bool,
-    /// Unresolved variables that do not prevent a judgement.
+    /// Unresolved variables that do not prevent the check.
     unresolved: Vec<Unresolved>,
 }
 
-/// Reads the manifests to judge. A manifest without a namespace becomes one item for each namespace that it goes to.
+/// Reads the manifests to check. A manifest without a namespace becomes one item for each namespace that it goes to.
 fn read(arguments: &Arguments, view: &mut View, report: &mut Report) -> Result<Vec<Item>> {
     let inputs = inputs::read(&arguments.paths, &arguments.skip);
     report.errors.extend(inputs.problems);
@@ -353,7 +353,7 @@ fn remark(item: &Item, rule: &'static str, path: Path, message: String, help: St
     }
 }
 
-/// Returns the namespaces that have judged policies but no Namespace manifest with their labels, in order.
+/// Returns the namespaces that have checked policies but no Namespace manifest with their labels, in order.
 fn undescribed<'a>(site: &Site, view: &View, judged: impl Iterator<Item = &'a Object>) -> Vec<String> {
     let with_policies = judged.filter(|object| !object.policies().is_empty()).filter_map(Object::namespace);
     let names: BTreeSet<&str> = with_policies

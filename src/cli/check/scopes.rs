@@ -12,12 +12,12 @@ use serde_json::Value;
 
 use crate::yaml;
 
-/// Maximum number of builds in which one manifest is judged.
+/// Maximum number of builds in which one manifest is checked.
 const MAX_BUILDS: usize = 16;
 /// Maximum number of kustomizations that are read.
 const MAX_KUSTOMIZATIONS: usize = 10_000;
 
-/// The group of manifests that a manifest is judged with.
+/// The group of manifests that a manifest is checked with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Scope {
     /// The whole run. The namespace of the manifest is known, or the object is cluster-scoped.

@@ -1,4 +1,4 @@
-//! `portcullis hatch`: switches enforcement off for a namespace, with a reason and an end.
+//! `portcullis hatch`: switches enforcement off for a namespace, with a reason and an end time.
 
 mod list;
 mod namespace_patch;
@@ -138,7 +138,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     })
 }
 
-/// Returns the end of a hatch that is opened now. Fails if the end is in the past or after the maximum duration.
+/// Returns the end time of a hatch that is opened now. Fails if it is in the past or after the maximum duration.
 fn end(site: &Site, wanted: &Open, now: Timestamp) -> Result<Timestamp> {
     let until = match wanted.until {
         Some(until) => until,
@@ -248,7 +248,7 @@ async fn close(site: &Site, client: Client, name: &str, dry_run: bool) -> Result
 }
 
 /// Returns the patch that closes the hatch of a namespace. An exemption has the same annotations for its reason and
-/// end, so these stay if the namespace has one.
+/// end time, so these stay if the namespace has one.
 fn closing(site: &Site, namespace: &Namespace) -> Value {
     let mut metadata = json!({"labels": {site.enforcement_label(): null}});
     if !namespace.annotations().contains_key(&site.exempt_annotation())

@@ -34,7 +34,7 @@ pub(super) struct File {
     text: String,
 }
 
-/// Text that could not be read or judged.
+/// Text that could not be read or checked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) struct Problem {
     pub(super) file: String,

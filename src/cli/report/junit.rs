@@ -25,7 +25,7 @@ impl Suite<'_> {
 }
 
 /// Returns the document. An object with denials has one failure, because many readers show only the first one. Other
-/// findings are its output. Text that cannot be judged is a test case with an error.
+/// findings are its output. Text that cannot be checked is a test case with an error.
 pub(super) fn document(report: &Report) -> String {
     let mut entries: HashMap<usize, Vec<&Entry>> = HashMap::new();
     for entry in &report.entries {

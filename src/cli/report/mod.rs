@@ -45,13 +45,13 @@ pub(super) enum Format {
 pub(super) struct Report {
     /// In the order of the files, then of the paths within them.
     pub(super) entries: Vec<Entry>,
-    /// The judged objects, in the order of the files.
+    /// The checked objects, in the order of the files.
     pub(super) objects: Vec<Judged>,
-    /// Number of judged objects.
+    /// Number of checked objects.
     pub(super) resources: usize,
-    /// Number of objects that were not judged because no dialect reads their kind.
+    /// Number of objects that were not checked because no dialect reads their kind.
     pub(super) passed_over: usize,
-    /// Number of objects that were not judged because their files have not changed.
+    /// Number of objects that were not checked because their files have not changed.
     pub(super) unchanged: usize,
     /// Namespaces that have policies but no Namespace manifest, in order. They are assumed to have no profile and no
     /// baseline.
@@ -62,11 +62,11 @@ pub(super) struct Report {
     pub(super) assumed: Vec<String>,
     /// Files that were skipped.
     pub(super) skipped: Vec<Skipped>,
-    /// Text that could not be read or judged.
+    /// Text that could not be read or checked.
     pub(super) errors: Vec<Problem>,
 }
 
-/// A judged object with the file and line of its manifest.
+/// A checked object with the file and line of its manifest.
 #[derive(Debug)]
 pub(super) struct Judged {
     pub(super) file: String,
@@ -74,7 +74,7 @@ pub(super) struct Judged {
     pub(super) object: ObjectRef,
 }
 
-/// A judgement with the file and line of its subject.
+/// A finding with the file and line of its subject.
 #[derive(Debug)]
 pub(super) struct Entry {
     /// The position of the manifest in [`Report::objects`].
@@ -86,7 +86,7 @@ pub(super) struct Entry {
 }
 
 impl Report {
-    /// Adds an object to judge and returns its position. Context is counted only.
+    /// Adds an object to check and returns its position. Context is counted only.
     pub(super) fn add(&mut self, found: &Found, object: &ObjectRef, is_context: bool) -> usize {
         if is_context {
             self.unchanged += 1;

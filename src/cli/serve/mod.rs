@@ -75,7 +75,7 @@ pub(super) struct Arguments {
     max_in_flight: usize,
     /// Limit the memory of the bodies of all requests in flight, in MiB. Further requests are rejected with status 429.
     ///
-    /// Each thread that judges requests may hold another 64 MiB.
+    /// Each evaluation thread may hold another 64 MiB.
     #[arg(long, value_name = "MIB", default_value_t = Limits::default().memory / MIB, value_parser = memory)]
     max_body_memory: usize,
     /// Keep serving for this time after SIGTERM, in seconds, so that clients can notice that the server is not ready.

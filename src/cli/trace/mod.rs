@@ -19,11 +19,11 @@ use crate::view::{Scene, Site, View};
 /// Reads manifests, a cluster (--cluster), or both: then the manifests count as if they were applied.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Ends:
+END is one of:
   shop/web                      a pod, or what creates pods, or a Service
   shop/deployment/web           the same by its kind; shop/service/web for a Service
   shop/app=web,tier=front       pods with these labels
-  10.0.0.7, 10.0.0.0/8          an address, or a block of addresses
+  10.0.0.7, 10.0.0.0/8          an address, or a CIDR
   api.example.com               a domain name
   internet, node, apiserver     addresses outside of the cluster, another node, the API server
 
@@ -34,10 +34,10 @@ Examples:
 
 Exit status: 0 allowed, 1 blocked, 2 undecided or failed.")]
 pub(super) struct Arguments {
-    /// The sender.
+    /// The source of the connection.
     #[arg(long, value_name = "END")]
     from: String,
-    /// The receiver, with a port: END:PORT or END:PORT/PROTOCOL. Without a port: every port.
+    /// The destination: END, END:PORT or END:PORT/PROTOCOL. Without a port, every port is traced.
     #[arg(long, value_name = "END[:PORT]")]
     to: String,
     /// Files and folders with manifests; - is standard input.
@@ -45,7 +45,7 @@ pub(super) struct Arguments {
     paths: Vec<PathBuf>,
     #[command(flatten)]
     state: StateArguments,
-    /// The namespace of ends without one.
+    /// The namespace of a source or destination that names none.
     #[arg(long, short, value_name = "NAME", default_value = "default")]
     namespace: String,
     /// The output format.
@@ -75,7 +75,7 @@ struct Traced {
     missing: Vec<String>,
 }
 
-/// Maximum number of pairs of ends.
+/// Maximum number of source-destination pairs.
 const MAX_PAIRS: usize = 100;
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
@@ -107,7 +107,7 @@ fn trace(
     let pairs: Vec<(&Place, &Place)> =
         senders.iter().flat_map(|from| receivers.iter().map(move |to| (from, to))).collect();
     if pairs.len() > MAX_PAIRS {
-        bail!("{} pairs of ends match, and at most {MAX_PAIRS} are traced; name one workload or one port", pairs.len());
+        bail!("{} source-destination pairs match (limit {MAX_PAIRS}); name one workload or one port", pairs.len());
     }
     let mut flows = Vec::new();
     let mut mended = Vec::new();

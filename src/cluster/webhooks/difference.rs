@@ -1,4 +1,4 @@
-//! Comparison of a webhook configuration with the one that is wanted. Pure.
+//! Compares a webhook configuration with the desired one. Pure.
 //!
 //! Fields that the API server defaults count as written with their default, and `caBundle` does not count: the
 //! certificate keeper writes it. Unknown fields count, because a new field may exempt requests.

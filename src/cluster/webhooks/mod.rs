@@ -52,8 +52,8 @@ pub struct WantedWebhooks {
     pub mutating: Value,
 }
 
-/// A keeper of the webhook configurations of one name. It compares them with the wanted ones, reports differences and
-/// writes them.
+/// A keeper of the webhook configurations of one name. It compares them with the desired ones, reports
+/// differences and writes them.
 pub struct WebhookKeeper {
     /// The client of the cluster.
     pub client: Client,
@@ -61,7 +61,7 @@ pub struct WebhookKeeper {
     pub name: String,
     /// The namespace of Portcullis, which may carry [`PAUSE_ANNOTATION`].
     pub namespace: String,
-    /// The wanted configurations. A new value is compared at once.
+    /// The desired configurations. A new value is compared at once.
     pub wanted: watch::Receiver<Arc<WantedWebhooks>>,
     /// True while this replica holds the Lease. Without a Lease every replica writes Events.
     pub leads: Option<watch::Receiver<bool>>,
@@ -82,7 +82,7 @@ struct Configuration {
     wanted: fn(&WantedWebhooks) -> &Value,
     tracked: Tracked,
     backoff: Backoff,
-    /// The wanted content. If it changes, the backoff starts over.
+    /// The desired content. If it changes, the backoff starts over.
     last_wanted: Value,
     /// The difference that the last Event reported.
     announced: Option<String>,
@@ -329,7 +329,7 @@ impl WebhookKeeper {
             }
             (None, Some(_)) => {
                 *paused = None;
-                tracing::info!("writes of the webhook configurations are no longer paused");
+                tracing::info!("resumed writing the webhook configurations");
             }
             (None, None) => {}
         }
@@ -370,7 +370,7 @@ impl WebhookKeeper {
     }
 }
 
-/// The wanted webhooks, each with the bundle it has in the cluster: the certificate keeper alone replaces bundles.
+/// The desired webhooks, each with the bundle it has in the cluster: the certificate keeper alone replaces bundles.
 fn with_bundles(wanted: &Value, found: Option<&DynamicObject>, bundle: Option<&ByteString>) -> Vec<Value> {
     let webhooks = |configuration: &Value| -> Vec<Value> {
         configuration.get("webhooks").and_then(Value::as_array).cloned().unwrap_or_default()

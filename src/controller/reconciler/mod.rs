@@ -73,7 +73,7 @@ pub(super) struct Reconciler {
     complained: HashMap<Key, Instant>,
     /// The recent writes of each key, with the number of times that they were reverted.
     write_conflicts: HashMap<Key, WriteConflicts>,
-    /// The reason why the cluster-wide policies are not in their wanted state, if that lasts.
+    /// The reason why the cluster-wide policies are not in their desired state, if that lasts.
     cluster_failure: Option<Box<str>>,
     /// The cluster-wide policies of another policy set, as they were reported last.
     kept: String,
@@ -161,7 +161,7 @@ impl Reconciler {
         tasks.shutdown().await;
     }
 
-    /// The catalogue of the wanted policies, with the known endpoints of the API server.
+    /// The catalogue of the desired policies, with the known endpoints of the API server.
     fn wanted_catalogue(&self) -> Catalogue {
         let wanted = self.wanted.borrow().clone();
         let mut catalogue = Catalogue::filled(wanted.site, &wanted.policies, self.view.api_server());

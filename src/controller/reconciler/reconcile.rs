@@ -256,7 +256,7 @@ impl Reconciler {
                 self.queue.done(&key, now, None, self.again(true));
                 "unchanged"
             }
-            // Only gates were lifted.
+            // Only gates were removed.
             Ok(()) if writes.is_empty() => {
                 self.queue.done(&key, now, Some(self.limits.settle), self.again(true));
                 "written"
@@ -295,7 +295,7 @@ impl Reconciler {
         self.executor.metrics.reconciled(word, Some(began.elapsed()));
     }
 
-    /// Records why the cluster-wide policies are not in their wanted state, for the namespaces that wait for them.
+    /// Records why the cluster-wide policies are not in their desired state, for the namespaces that wait for them.
     fn end_cluster(&mut self, result: &Result<(), Failure>) {
         let failure = match result {
             // A failure counts as persistent from the third in a row on.

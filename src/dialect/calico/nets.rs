@@ -9,22 +9,22 @@ use super::wire;
 use crate::dialect::cidr;
 use crate::model::{AddressSet, Block, Path};
 
-/// Maximum number of blocks in a list.
+/// Maximum number of CIDRs in a list.
 const MOST: usize = 256;
 
-/// The blocks of one side of a rule's traffic, source or destination.
+/// The CIDRs (`nets` and `notNets`) of a rule's source or destination.
 #[derive(Debug, Default)]
 pub(super) struct Nets<'a> {
     pub(super) nets: Vec<Net<'a>>,
     pub(super) not_nets: Vec<Net<'a>>,
 }
 
-/// An entry in a list of blocks.
+/// An entry in a list of CIDRs.
 #[derive(Debug)]
 pub(super) struct Net<'a> {
     pub(super) path: Path,
     pub(super) text: &'a str,
-    /// The block. None if the text does not parse.
+    /// The CIDR. None if the text does not parse.
     pub(super) net: Option<IpNet>,
 }
 
@@ -57,7 +57,7 @@ impl Families {
 
 impl Nets<'_> {
     /// Narrows `left` to the families that this side allows. Felix keeps a rule for a family only if each non-empty
-    /// list has a block of that family (`FilterRuleToIPVersion` in `felix/rules/policy.go`).
+    /// list has a CIDR of that family (`FilterRuleToIPVersion` in `felix/rules/policy.go`).
     pub(super) fn families(&self, mut left: Families) -> Families {
         for list in [&self.nets, &self.not_nets] {
             if list.iter().any(|net| net.net.is_some()) {
@@ -68,14 +68,14 @@ impl Nets<'_> {
         left
     }
 
-    /// The block, with the overlapping `notNets` as exceptions.
+    /// The CIDR, with the overlapping `notNets` as exceptions.
     pub(super) fn block(&self, net: IpNet) -> Block {
         let except = self.not_nets.iter().filter_map(|not| not.net);
         let except = except.filter(|not| net.contains(not) || not.contains(&net)).collect();
         Block { net, except, inside: true }
     }
 
-    /// The addresses that the rule matches on this side. None if it has no blocks.
+    /// The addresses that the rule matches on this side. None if it has no CIDRs.
     pub(super) fn addresses(&self, families: Families) -> Option<AddressSet> {
         if self.nets.is_empty() && self.not_nets.is_empty() {
             return None;
@@ -104,7 +104,7 @@ impl Reader {
     fn list<'a>(&mut self, list: &'a [Box<str>], path: &Path) -> Vec<Net<'a>> {
         self.at_most(list.len(), MOST, path);
         for (position, text) in repeated(list) {
-            self.refuse(&path.index(position), &format!("`{text}` is repeated"), ASIDE_NOT, "list each block once");
+            self.refuse(&path.index(position), &format!("`{text}` is repeated"), ASIDE_NOT, "list each CIDR once");
         }
         // A longer list is rejected, so entries beyond the limit are not parsed.
         let entries = list.iter().take(MOST).enumerate();
@@ -122,7 +122,7 @@ impl Reader {
             let whole = net.trunc();
             if whole != net {
                 let problem = format!("`{text}` has host bits set");
-                self.refuse(path, &problem, "Felix uses the enclosing block", &format!("write `{whole}`"));
+                self.refuse(path, &problem, "Felix uses the enclosing CIDR", &format!("write `{whole}`"));
             }
             return Some(whole);
         }
@@ -141,7 +141,7 @@ impl Reader {
         None
     }
 
-    /// Checks that all blocks of a rule have the same family, and that it is the family of `ipVersion` if that is set.
+    /// Checks that all CIDRs of a rule have the same family, and that it is the family of `ipVersion` if that is set.
     pub(super) fn check_families(&mut self, version: Option<i64>, source: &Nets<'_>, destination: &Nets<'_>) {
         let mut seen = Families { v4: false, v6: false };
         for list in [&source.nets, &source.not_nets, &destination.nets, &destination.not_nets] {
@@ -172,7 +172,7 @@ impl Reader {
     }
 }
 
-/// Lists the blocks for a message.
+/// Lists the CIDRs for a message.
 pub(super) fn described<'a>(nets: impl Iterator<Item = &'a Net<'a>>) -> String {
     nets.map(|net| net.text).collect::<Vec<_>>().join(" or ")
 }
@@ -205,8 +205,8 @@ mod tests {
         assert_eq!(
             (fault.problem.as_str(), fault.help.as_str()),
             (
-                "`10.0.0.1/8` has host bits set; Calico's API server rejects it; without that check, Felix uses the \
-                 enclosing block",
+                "`10.0.0.1/8` has host bits set; Calico's API server rejects it; if it is stored anyway, Felix uses \
+                 the enclosing CIDR",
                 "write `10.0.0.0/8`"
             )
         );

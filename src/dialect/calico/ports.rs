@@ -124,7 +124,8 @@ impl Reader {
             };
             let listed = list.iter().take(8).map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let problem = format!(
-                "ports ({listed}) are set {problem}; Calico's API server rejects them; without that check, {ASIDE}"
+                "ports ({listed}) are set {problem}; Calico's API server rejects them; if they are stored \
+                 anyway, {ASIDE}"
             );
             let help = "set `protocol` to TCP, UDP or SCTP; for several protocols, write one rule each";
             self.fault(&path.field(field), FaultKind::PortWithoutProtocol, problem, help);
@@ -327,10 +328,10 @@ mod tests {
         let object = read(KIND, &json!({"ingress": [{"action": "Allow", "destination": {"ports": [9090]}}]}));
         assert_eq!(
             object.faults[0].problem,
-            "ports (9090) are set without a protocol; Calico's API server rejects them; without that check, Felix \
-             ignores the whole policy"
+            "ports (9090) are set without a protocol; Calico's API server rejects them; if they are stored anyway, \
+             Felix ignores the whole policy"
         );
-        assert_eq!(ports(json!({"destination": {"ports": [9090]}})), "any protocol 9090");
+        assert_eq!(ports(json!({"destination": {"ports": [9090]}})), "port 9090 of any protocol");
     }
 
     #[test]
@@ -357,7 +358,7 @@ mod tests {
         assert_eq!(ports(json!({"protocol": "tcp", "destination": {"ports": [80]}})), "TCP 80");
         assert_eq!(
             conditions(json!({"protocol": "http", "destination": {"ports": [80]}})),
-            ("any protocol 80".into(), vec!["the protocol is `http`".into()])
+            ("port 80 of any protocol".into(), vec!["the protocol is `http`".into()])
         );
     }
 }

@@ -54,7 +54,7 @@ fn staged_kubernetes(manifest: &Manifest<'_>) -> Result<Object, ReadError> {
     Ok(object)
 }
 
-/// Memory charged per object in a spec beyond the base charge for any object, in bytes.
+/// Bytes charged for each JSON object in a spec, in addition to the charge of [`crate::budget::charge_json`].
 const BYTES_PER_OBJECT: usize = 1200;
 
 /// The fields of a StagedKubernetesNetworkPolicy that must be empty if `stagedAction` is Delete.
@@ -243,8 +243,8 @@ impl Reader {
     /// - Calico's API server counts rules (`api/pkg/defaults/networkpolicy.go`): Ingress unless only egress has rules,
     ///   Egress if it has rules. An empty list of types counts as a missing one.
     /// - Without that server, a MutatingAdmissionPolicy does it (`api/admission/networkpolicy.mutatingadmissionpolicy.yaml`).
-    ///   It asks if the fields are present, and an empty list is. The schema of that installation rejects an empty list
-    ///   of types.
+    ///   It checks whether the fields are present, and an empty list is present. The schema of that installation
+    ///   rejects an empty list of types.
     ///
     /// If a stored object has no types, Felix isolates both directions, whatever rules there are
     /// (`felix/calc/policy_sorter.go`).
@@ -515,8 +515,8 @@ mod tests {
         );
         assert_eq!(
             fault.problem,
-            "cannot parse selector `app = 'Web'` at `= 'Web'` (expected `==`); Calico's API server rejects it; without \
-             that check, Felix ignores the whole policy"
+            "cannot parse selector `app = 'Web'` at `= 'Web'` (expected `==`); Calico's API server rejects it; if it is \
+             stored anyway, Felix ignores the whole policy"
         );
         assert_eq!(fault.help, "write == instead of =");
         assert_eq!(object.policies()[0].standing, Standing::Refused);

@@ -78,10 +78,10 @@ impl Reader {
         }
     }
 
-    /// Reports a value that Calico rejects. `then` is what Felix does if that check was bypassed: the CRD accepts more
-    /// than Calico's API server and `calicoctl`.
+    /// Reports a value that Calico rejects. `then` is what Felix does if the value is stored anyway: the CRD accepts
+    /// more than Calico's API server and `calicoctl`.
     pub(super) fn refuse(&mut self, path: &Path, what: &str, then: &str, help: &str) {
-        let problem = format!("{what}; Calico's API server rejects it; without that check, {then}");
+        let problem = format!("{what}; Calico's API server rejects it; if it is stored anyway, {then}");
         self.fault(path, FaultKind::NeverEnforced, problem, help);
     }
 
@@ -138,7 +138,7 @@ impl Reader {
             Role::Narrowing => "Felix ignores the selector, and the policy selects more pods than written",
             _ => ASIDE,
         };
-        let problem = format!("{error}; Calico's API server rejects it; without that check, {then}");
+        let problem = format!("{error}; Calico's API server rejects it; if it is stored anyway, {then}");
         self.fault(path, FaultKind::InvalidSelector, problem, &error.hint);
     }
 }

@@ -330,8 +330,8 @@ mod tests {
             (fault.path.to_string().as_str(), fault.problem.as_str(), fault.help.as_str()),
             (
                 "spec.types[0]",
-                "`ingress` is neither Ingress nor Egress; Calico's API server rejects it; without that check, Felix \
-                 accepts it",
+                "`ingress` is neither Ingress nor Egress; Calico's API server rejects it; if it is stored anyway, \
+                 Felix accepts it",
                 "write `Ingress`"
             )
         );

@@ -138,7 +138,7 @@ fn has_names(rules: &Path, manifest: &Manifest<'_>) -> bool {
     egress.iter().any(|rule| rule.names.as_ref().is_some_and(|names| !names.is_empty()))
 }
 
-/// Moves a list of plain CIDRs to a CIDR set, whose blocks can have exceptions. One rule cannot have both lists, so all
+/// Moves a list of plain CIDRs to a CIDR set, whose CIDRs can have exceptions. One rule cannot have both lists, so all
 /// entries are moved.
 fn move_to_set(patch: &mut Patch, manifest: &Manifest<'_>, peer: &Path, set: &'static str, except: &str) -> Option<()> {
     let list = peer.parent();
@@ -393,7 +393,7 @@ mod tests {
             json!([{"cidr": "10.0.0.1/32"}, {"cidr": "0.0.0.0/0", "except": except}])
         );
         assert_eq!(after["spec"]["egress"][0].get("toCIDR"), None);
-        assert_eq!(last_rule(&after), "10.0.0.1/32 or 0.0.0.0/0 except 169.254.169.254/32 on any protocol 80");
+        assert_eq!(last_rule(&after), "10.0.0.1/32 or 0.0.0.0/0 except 169.254.169.254/32 on port 80 of any protocol");
         let both = egress(&json!([{"toCIDR": ["0.0.0.0/0"], "toCIDRSet": []}]));
         assert!(made(&fix(list("toCIDR").index(0)), &both).is_none());
         assert!(made(&fix(list("toEntities").index(0)), &egress(&json!([{"toEntities": ["world"]}]))).is_none());

@@ -266,8 +266,8 @@ mod tests {
         assert_eq!(
             peers("egressDeny", &json!({"toEntities": ["world", "cluster-mesh"]})),
             [
-                "spec.egressDeny[0].toEntities[0]: entity world",
-                "spec.egressDeny[0].toEntities[1]: entity cluster",
+                "spec.egressDeny[0].toEntities[0]: entity `world`",
+                "spec.egressDeny[0].toEntities[1]: entity `cluster`",
                 "spec.egressDeny[0].toEntities[1]: pods of other clusters of the mesh"
             ]
         );
@@ -278,8 +278,8 @@ mod tests {
         assert_eq!(
             peers("ingressDeny", &json!({"fromNodes": [{"matchLabels": {"node:role": "edge"}}, {}]})),
             [
-                "spec.ingressDeny[0].fromNodes[0]: nodes with role=edge and entity remote-node",
-                "spec.ingressDeny[0].fromNodes[1]: every node and entity remote-node"
+                "spec.ingressDeny[0].fromNodes[0]: nodes with role=edge and entity `remote-node`",
+                "spec.ingressDeny[0].fromNodes[1]: every node and entity `remote-node`"
             ]
         );
         let services = json!({"toServices": [

@@ -202,8 +202,8 @@ mod tests {
 
     #[test]
     fn a_port_is_for_any_protocol_unless_it_says() {
-        assert_eq!(port(&json!({"port": "53"})), "any protocol 53");
-        assert_eq!(port(&json!({"port": "53", "protocol": "ANY"})), "any protocol 53");
+        assert_eq!(port(&json!({"port": "53"})), "port 53 of any protocol");
+        assert_eq!(port(&json!({"port": "53", "protocol": "ANY"})), "port 53 of any protocol");
         assert_eq!(port(&json!({"port": "53", "protocol": "udp"})), "UDP 53");
         assert_eq!(port(&json!({"port": "0", "protocol": "TCP"})), "TCP (every port)");
         assert_eq!(port(&json!({"port": "1", "endPort": 9, "protocol": "TCP"})), "TCP 1-9");

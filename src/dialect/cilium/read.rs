@@ -152,7 +152,7 @@ fn count<T>(list: &Option<Vec<T>>) -> usize {
     list.as_ref().map_or(0, Vec::len)
 }
 
-/// Memory charged per object in a spec beyond the base charge for any object, in bytes.
+/// Bytes charged for each JSON object in a spec, in addition to the charge of [`crate::budget::charge_json`].
 const BYTES_PER_OBJECT: usize = 600;
 
 /// Budget steps charged per element, besides those for its text.

@@ -17,7 +17,7 @@ pub fn can_allow_api_server(manifest: &Value) -> bool {
     is_policy && types.is_some_and(|types| types.iter().any(|of| of == "Egress"))
 }
 
-/// Adds egress rules to the API server to a NetworkPolicy: one rule for each set of ports, with one block for each
+/// Adds egress rules to the API server to a NetworkPolicy: one rule for each set of ports, with one `ipBlock` for each
 /// address. Equal endpoints give equal rules.
 pub fn allow_api_server(manifest: &mut Value, api_server: &ApiServer) {
     let Some(spec) = manifest.get_mut("spec").and_then(Value::as_object_mut) else { return };

@@ -7,7 +7,7 @@ use crate::model::{
     Selector, Surroundings, Who,
 };
 
-/// The cost of building the address set of a block, in steps.
+/// The cost of building the address set of a CIDR, in steps.
 fn cost(block: &Block) -> usize {
     LOOK + block.except.len()
 }

@@ -21,7 +21,7 @@ rule! {
     /// Nearly every connection starts with a DNS lookup. A policy that isolates egress and forgets DNS cuts its pods
     /// off from every service that they reach by name. It looks like an outage of all these services at once.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// All policies that apply to the pods, added up over all dialects. The policy itself, a baseline, or any other
     /// policy may allow DNS, if its selector is proved to cover the same pods.
@@ -38,8 +38,8 @@ rule! {
     ///
     /// - NetworkPolicy: policies that isolate egress, by `policyTypes` or by having egress rules.
     /// - Cilium: `egress` and `egressDeny` isolate, unless `enableDefaultDeny` turns this off; deny rules take
-    ///   precedence over all allow rules. DNS rules (`rules.dns`) count as allowing DNS, for any name. Address blocks
-    ///   do not match the cluster DNS pods.
+    ///   precedence over all allow rules. DNS rules (`rules.dns`) count as allowing DNS, for any name. CIDRs do not
+    ///   match the cluster DNS pods.
     /// - Calico: tiers and orders, including `Pass`; a policy whose types include Egress isolates in its tier.
     /// - ClusterNetworkPolicy: does not isolate; a rule that denies DNS is reported, a rule that accepts DNS counts.
     ///
@@ -55,8 +55,8 @@ rule! {
     /// The entries of `clusterDNS` in the configuration are alternatives; one reachable entry is enough. If pods with
     /// these labels are known, they replace the entry: all of their labels count, the first address of each pod, and
     /// the port named `dns` that their containers list. Each of them has to be reachable, because the Service spreads
-    /// lookups over all of them. hostNetwork pods do not count. If no such pod is known, a block of all addresses
-    /// counts as reaching the DNS pods, and a smaller block does not.
+    /// lookups over all of them. hostNetwork pods do not count. If no such pod is known, only a CIDR of all addresses
+    /// is assumed to include the DNS pods.
     ///
     /// **Limits.** At most 4 DNS pods are compared. The check of what a change removes takes at most 1,000,000 steps:
     /// among hundreds of policies with complex selectors it may miss a lost DNS path.
@@ -181,7 +181,7 @@ impl Rule for DnsBlocked {
                     ),
                     None,
                     if is_final {
-                        text!("exclude UDP and TCP to {} from this rule", cluster_dns_entries(case))
+                        text!("narrow this rule so that it does not deny UDP and TCP to {}", cluster_dns_entries(case))
                     } else {
                         text!("allow UDP and TCP to {} before this rule", cluster_dns_entries(case))
                     },
@@ -275,7 +275,8 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
                 ),
                 // In additive policies a deny rule takes precedence over every allow rule.
                 if policy.order == Order::Additive {
-                    "exclude DNS to these pods from this rule, or their namespace from this policy"
+                    "narrow this rule so that it does not deny DNS, or exclude the namespace of these pods from this \
+                     policy"
                 } else {
                     "allow ingress on UDP and TCP to the cluster DNS from all namespaces before this rule, or exclude the \
                      namespace of the cluster DNS from this policy"
@@ -284,7 +285,8 @@ fn check_servers(case: &Case<'_>, findings: &mut Findings) {
             Blocker::Isolation | Blocker::Nothing | Blocker::Others => (
                 &policy.ingress.path,
                 text!(
-                    "pods of other namespaces cannot resolve DNS, because this policy isolates ingress of {subject}, {among}"
+                    "pods of other namespaces cannot resolve DNS, because this policy isolates {subject} for \
+                     ingress, {among}"
                 ),
                 "allow ingress on UDP and TCP to the cluster DNS from all namespaces, or exclude the namespace of the cluster \
                  DNS from this policy",

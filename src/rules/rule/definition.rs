@@ -21,11 +21,11 @@ pub trait Rule: Send + Sync {
 /// The error for invalid settings of a rule, with its path.
 pub type SettingsError = serde_path_to_error::Error<serde_json::Error>;
 
-/// The metadata of a rule. Its default value is the rule as shipped.
+/// The metadata of a rule. Its default value is the rule with default settings.
 pub trait Defined: Rule + Default + DeserializeOwned + 'static {
     /// The name in configuration, messages, metrics and reports. It is stable across releases.
     const NAME: &'static str;
-    /// The mode as shipped.
+    /// The default mode.
     const MODE: Mode;
     /// The documentation in Markdown. Its first paragraph is the summary.
     const DOC: &'static [&'static str];
@@ -87,7 +87,7 @@ impl Mode {
 pub struct Definition {
     /// The name of the rule.
     pub name: &'static str,
-    /// The mode as shipped.
+    /// The default mode.
     pub mode: Mode,
     is_guard: bool,
     adds_up: bool,
@@ -147,7 +147,7 @@ impl Definition {
     /// The page of the reference in Markdown: [`Self::doc`] with the name and the mode.
     #[must_use]
     pub fn page(&self) -> String {
-        format!("# {}\n\nMode as shipped: {}\n\n{}", self.name, self.mode.name(), self.doc())
+        format!("# {}\n\nDefault mode: {}\n\n{}", self.name, self.mode.name(), self.doc())
     }
 
     /// The summary of the rule, in one sentence.
@@ -165,7 +165,7 @@ fn configure<R: Defined>(settings: Value) -> Result<Box<dyn Rule>, SettingsError
     serde_path_to_error::deserialize::<_, R>(settings).map(|rule| Box::new(rule) as Box<dyn Rule>)
 }
 
-/// Defines a rule: its documentation, name, mode as shipped, and settings. The doc comments are also kept as text, for
+/// Defines a rule: its documentation, name, default mode, and settings. The doc comments are also kept as text, for
 /// `portcullis rules` and for the pages of the reference.
 macro_rules! rule {
     (

@@ -163,7 +163,7 @@ pub(crate) fn server_stopped<'a>(
 }
 
 /// The assumption behind an object that allows the cluster DNS by address, for agents that identify pods and nodes by
-/// labels. Cilium matches a block with the address of a node only if `policy-cidr-match-mode: nodes` is set.
+/// labels. Cilium matches a CIDR with the address of a node only if `policy-cidr-match-mode: nodes` is set.
 #[must_use]
 pub fn assumed_for_dns(object: &Object, site: &Site) -> Option<String> {
     let rules = object.policies().iter().flat_map(|policy| &policy.egress.rules);

@@ -16,9 +16,9 @@ const MAX_LOOKS: usize = 10_000;
 pub(crate) struct Destination<'a> {
     pub(crate) namespace: &'a str,
     pub(crate) facts: &'a NamespaceFacts,
-    /// Those that the rule is sure to be for.
+    /// The pods that the rule certainly applies to.
     pub(crate) matched: Vec<&'a Running>,
-    /// Those that it may be for.
+    /// The pods that the rule may apply to.
     possible: Vec<&'a Running>,
 }
 
@@ -49,7 +49,7 @@ impl<'a> Listening<'a> {
 }
 
 impl<'a> Destination<'a> {
-    /// Returns true if every pod that the rule may be for is one that it is sure to be for.
+    /// Returns true if the rule certainly applies to every pod that it may apply to.
     pub(crate) fn is_certain(&self) -> bool {
         self.possible.is_empty() && !self.facts.has_operator_pods
     }
@@ -60,7 +60,7 @@ impl<'a> Destination<'a> {
         services.filter(move |(_, service)| service.selects(workload))
     }
 
-    /// Collects the ports on which the pods listen. None if there are too many to look at.
+    /// Collects the ports on which the pods listen. None if the limit of comparisons is reached.
     pub(crate) fn listening(&self, looks: &mut Looks) -> Option<Listening<'a>> {
         let mut listening = Listening::default();
         for running in self.matched.iter().chain(&self.possible) {
@@ -89,7 +89,7 @@ impl<'a> Destination<'a> {
     }
 }
 
-/// What one rule may still look at in one decision.
+/// The number of comparisons that are left for one rule in one decision.
 pub(crate) struct Looks(usize);
 
 impl Default for Looks {
@@ -124,10 +124,10 @@ pub(crate) fn selected<'a>(
     subject.into_iter().chain(pods)
 }
 
-/// Finds the pods that these match, in each namespace that is named. None if there are too many to look at.
+/// Finds the pods that these match, in each namespace that is named. None if the limit of comparisons is reached.
 ///
-/// A selector of namespaces by other labels than their name counts only in a cluster, where all namespaces are known. The pods of
-/// a namespace whose Services the author may not list do not count, since a message about them would tell of them.
+/// A selector of namespaces by labels other than their name is resolved only in a cluster, where all namespaces are
+/// known. Pods are skipped in namespaces whose Services the author may not list, because a message would disclose them.
 pub(crate) fn destinations<'a>(case: &Case<'a>, pods: &Pods, looks: &mut Looks) -> Option<Vec<Destination<'a>>> {
     let view = case.view;
     let own = case.change.object().namespace();

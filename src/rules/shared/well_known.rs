@@ -12,7 +12,7 @@ use crate::model::{End, Endpoint, Labels, is_link_local};
 /// and no network routes it. The IPv4 address, 169.254.7.127, is link-local.
 pub(crate) const MESH_PROBES: Ipv6Addr = Ipv6Addr::new(0xfd16, 0x9254, 0x7127, 0x1337, 0xffff, 0xffff, 0xffff, 0xffff);
 
-/// Returns true if the addresses of a block stand for the node of each pod.
+/// Returns true if the addresses of a CIDR belong to the node of each pod.
 pub(crate) fn is_of_node(net: IpNet) -> bool {
     is_link_local(net) || net == IpNet::from(IpAddr::V6(MESH_PROBES))
 }

@@ -73,7 +73,7 @@ impl Blocked<'_> {
 
 impl<'a> Called<'a> {
     /// The Service with its pods: none if one of them uses hostNetwork, since policies do not apply to it, and none if there
-    /// are too many. None if there is too much to look at.
+    /// are too many. None if the limit of comparisons is reached.
     pub(super) fn new(
         namespace: &'a str,
         facts: &'a NamespaceFacts,

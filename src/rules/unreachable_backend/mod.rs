@@ -25,7 +25,7 @@ rule! {
     /// not checked. The same applies to an aggregated API. A LoadBalancer or NodePort Service receives connections from
     /// outside of the cluster, and an ingress controller connects from its own namespace.
     ///
-    /// ## What it looks at
+    /// ## What it checks
     ///
     /// Each policy that isolates ingress of known pods behind such a Service, or denies it. All policies count, over all
     /// dialects. The target port of the Service is compared with the places where the caller may be:
@@ -55,7 +55,7 @@ rule! {
     ///
     /// **Limits.** At most 10,000 pods, Services and rules are compared in one decision, and at most 50 different pods of one
     /// Service. Beyond that no backend is reported. Most agents allow connections from the node of a pod, so in a cluster of
-    /// one node the API server reaches its webhooks in spite of the policy.
+    /// one node the API server reaches its webhooks despite the policy.
     ///
     /// By dialect:
     ///
@@ -216,7 +216,7 @@ impl Rule for UnreachableBackend {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         let Some(object) = case.written() else { return };
         let mut looks = Looks::default();
-        // None says that there was too much to look at.
+        // None means that the limit of comparisons was reached.
         let _ = match &object.body {
             Body::Policies(policies) => check_policies(case, policies, &mut looks, findings),
             Body::Backends(backends) => check_backends(case, backends, &mut looks, findings),
@@ -327,7 +327,7 @@ fn report(case: &Case<'_>, path: Path, called: &Called<'_>, blocked: &Blocked<'_
     let service = text!("Service {namespace}{slash}{}", called.name);
     let pods = &called.service.selector;
     let ports = blocked.ports(" or ");
-    // An object that is judged itself is not named, so that equal findings in several objects have equal messages.
+    // An object that is checked itself is not named, so that equal findings in several objects have equal messages.
     let object = blocked.object.filter(|object| !object.is_same_object(&case.change.object().id));
     let who = match (blocked.source, object) {
         (Source::ApiServer, None) => text!("the API server cannot reach {service}"),
@@ -351,7 +351,7 @@ fn report(case: &Case<'_>, path: Path, called: &Called<'_>, blocked: &Blocked<'_
     };
     let ports = blocked.ports(" and ");
     let help = match blocked.source {
-        _ if matches!(blocked.cause, Cause::Denial(_)) => text!("exclude {ports} from this rule"),
+        _ if matches!(blocked.cause, Cause::Denial(_)) => text!("narrow this rule so that it does not deny {ports}"),
         Source::ApiServer => {
             text!("add an ingress rule for {ports} without peers, or with the addresses of the API server")
         }

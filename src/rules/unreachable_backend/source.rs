@@ -46,8 +46,8 @@ impl Source {
         self == Self::Proxy
     }
 
-    /// The places from which connections to pods of a namespace may come, the most likely one first. None if there is too
-    /// much to look at.
+    /// The places from which connections to pods of a namespace may come, the most likely one first. None if the limit
+    /// of comparisons is reached.
     pub(super) fn ends<'a>(self, case: &Case<'a>, namespace: &'a str, looks: &mut Looks) -> Option<Vec<End<'a>>> {
         // Link-local addresses are those of the node of the pod: rules for kubelet probes allow them.
         static ANYWHERE: LazyLock<AddressSet> =

@@ -13,9 +13,9 @@ use crate::rules::rule::Case;
 pub(crate) enum OtherWay {
     /// Pods with these labels on this port.
     Pods {
-        /// Their namespace.
+        /// The namespace.
         namespace: String,
-        /// Their labels.
+        /// The labels.
         labels: Vec<(String, String)>,
         /// The port.
         port: u16,
@@ -160,7 +160,7 @@ fn who_fault(case: &Case<'_>, who: &Who, rule: &Rule, target: &Target<'_>, is_ce
         Who::Addresses(block) if is_certain => Some((1, block_fault(block, target))),
         Who::Entity(entity) if is_certain => {
             let fault = Fault {
-                problem: text!("allows entity {}, which does not include pods", entity.name()),
+                problem: text!("allows entity `{}`, which does not include pods", entity.name()),
                 cure: text!("allow {}", target.place),
                 // A DNS server on the node itself is part of this entity.
                 other_way: matches!(entity, Entity::Host | Entity::RemoteNode)
@@ -171,7 +171,7 @@ fn who_fault(case: &Case<'_>, who: &Who, rule: &Rule, target: &Target<'_>, is_ce
         }
         Who::Service(service) if is_certain => {
             let fault = Fault {
-                problem: text!("allows {}, which is not known to lead to {}", service.words, target.name),
+                problem: text!("allows {}, which is not known to select {}", service.words, target.name),
                 cure: text!("allow {}", target.place),
                 ..Fault::default()
             };
@@ -262,7 +262,7 @@ fn labels_fault(
     Some((text!("selects pods with {labels}, but {} have {own}", target.name), text!("select pods with {own}")))
 }
 
-/// The fault of an address block.
+/// The fault of a CIDR.
 fn block_fault(block: &Block, target: &Target<'_>) -> Fault {
     let name = target.name;
     let cure = text!("allow {}", target.place);
@@ -277,7 +277,7 @@ fn block_fault(block: &Block, target: &Target<'_>) -> Fault {
     } else if is_node_local && matches!(target.end, End::Pod(_)) {
         text!("allows {block}, which is an address of the node and not of {name}")
     } else if block.net.prefix_len() == block.net.max_prefix_len() {
-        text!("allows {block}; an address block matches the address of a pod, not the ClusterIP of its Service")
+        text!("allows {block}; a CIDR matches the address of a pod, not the ClusterIP of its Service")
     } else if !block.inside {
         text!("allows {block}; the agent matches pods by labels, never by address")
     } else if !block.except.is_empty() && block.net.prefix_len() == 0 {

@@ -25,9 +25,9 @@ pub(crate) struct Target<'a> {
     pub(crate) port_of: &'a str,
     /// A part of the label values by which authors recognise these pods.
     pub(crate) word: &'a str,
-    /// Their namespace.
+    /// The namespace of the target.
     pub(crate) namespace: &'a str,
-    /// Their labels, as far as known.
+    /// The labels of the target, as far as known.
     pub(crate) labels: &'a Labels,
     /// A description of the peer that a rule has to allow.
     pub(crate) place: String,
