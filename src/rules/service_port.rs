@@ -35,6 +35,7 @@ rule! {
     /// - the Service is headless, the pods use hostNetwork, or the pods are known by a selector of namespaces other than a
     ///   name and the manifests are only a part of the cluster;
     /// - the author of the change may not list the pods and Services of that namespace;
+    /// - the policy belongs to the baseline controller: the ports in the shipped policies are alternatives for all namespaces;
     /// - the port is TCP 15008, the tunnel of an Istio ambient mesh.
     ///
     /// A change of a Service is reported too: if it moves a port to a target that no policy of its pods allows, while they
@@ -168,6 +169,9 @@ impl Rule for ServicePort {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         if let Some(Body::Service(service)) = case.written().map(|object| &object.body) {
             check_service(case, service, findings);
+            return;
+        }
+        if case.is_reserved() {
             return;
         }
         let mut looks = Looks::default();

@@ -26,6 +26,7 @@ rule! {
     /// - no matching pod is known, or it is not known whether the rule matches one of them;
     /// - an operator creates pods in the namespace from a custom resource;
     /// - the name is one that a mesh adds to pods (`http-envoy-prom`, `linkerd-admin` and others);
+    /// - the policy belongs to the baseline controller: the names in the shipped policies are alternatives for all namespaces;
     /// - the author of the change may not list the pods and Services of that namespace.
     ///
     /// **Limits.** At most 10,000 pods, Services and rules are compared in one decision. Beyond that no name is reported.
@@ -133,6 +134,9 @@ const ADDED: [&str; 4] = ["envoy", "istio", "linkerd", "mesh"];
 
 impl Rule for UnknownPortName {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
+        if case.is_reserved() {
+            return;
+        }
         let mut looks = Looks::default();
         for policy in case.policies().iter().filter(|policy| !is_for_hosts(case, policy)) {
             for (direction, side) in policy.sides() {

@@ -226,3 +226,16 @@ fn a_name_is_that_of_a_container_port() {
     assert!(found.help.contains("`web`"), "{}", found.help);
     assert!(found.closest.unwrap().contains("Service shop/api"));
 }
+
+/// The same policies are in every namespace, and list the usual ports of metrics. `check` on a dump of a cluster sees them.
+#[test]
+fn the_ports_of_shipped_policies_are_alternatives() {
+    let shipped = include_str!("../../policies/baseline/allow-prometheus-scrape.yaml");
+    let shipped = shipped.replace("\nmetadata:\n", "\nmetadata:\n  namespace: shop\n");
+    let own = shipped.replace("portcullis-baseline-allow", "allow");
+    let around = [app("shop", "api", LISTS_8080), service("shop", "api", "ports: [{port: 9090, targetPort: 8080}]")];
+    for (rule, findings) in [("unknown-port-name", 2), ("service-port", 0)] {
+        assert_eq!(found(rule, &[around.to_vec(), vec![shipped.clone()]].concat()), [""; 0], "{rule}");
+        assert_eq!(found(rule, &[around.to_vec(), vec![own.clone()]].concat()).len(), findings, "{rule}");
+    }
+}

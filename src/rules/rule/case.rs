@@ -99,6 +99,13 @@ impl<'a> Case<'a> {
         self.occasion.author.username().is_some_and(|username| self.site.is_passed_on(version, username))
     }
 
+    /// Returns true if the name of the object is reserved for the baseline controller, which writes the same policies into
+    /// all namespaces.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.site.is_reserved(&self.change.object().id)
+    }
+
     /// The verb for the change, for messages about its effect on other policies.
     #[must_use]
     pub fn verb(&self) -> &'static str {
