@@ -14,11 +14,14 @@ pub(super) async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) ->
 }
 
 /// Returns the namespace of this pod, from its environment or from its service account.
-pub(super) fn own_namespace() -> Result<String> {
+///
+/// # Errors
+/// If both are missing, with the flag that needs the namespace.
+pub(super) fn own_namespace(flag: &str) -> Result<String> {
     let said = std::env::var("POD_NAMESPACE").ok();
     let account = || std::fs::read_to_string("/var/run/secrets/kubernetes.io/serviceaccount/namespace").ok();
     match said.or_else(account).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()) {
         Some(name) => Ok(name),
-        None => bail!("--controller needs a namespace for its Lease; set POD_NAMESPACE outside a pod"),
+        None => bail!("{flag} needs the namespace of this pod; set POD_NAMESPACE outside a pod"),
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn certificate_files(arguments: &TlsArguments) -> Result<(PathBuf, Pa
         std::fs::write(file("ca.pem"), &ca.certificate).with_context(|| file("ca.pem").display().to_string())?;
         ca
     };
-    let leaf = pki::new_leaf(&ca, &names("portcullis-system", &arguments.tls_name))?;
+    let leaf = pki::new_leaf(&ca, &names("portcullis-system", "portcullis", &arguments.tls_name))?;
     write_private(&key, &leaf.key)?;
     std::fs::write(&certificate, &leaf.certificate).with_context(|| certificate.display().to_string())?;
     Ok((certificate, key))

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::Args;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
@@ -23,18 +24,18 @@ pub(super) struct TlsArguments {
     /// With --tls-name, each start creates a new serving certificate with these names.
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     pub(super) self_signed: bool,
-    /// Keep the CA and the serving certificate in this Secret of the cluster.
+    /// Keep the CA and the serving certificate in this Secret of the cluster [default namespace: that of the pod].
     ///
     /// Portcullis creates and renews them, and writes the CA into the webhook configurations.
-    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with_all = ["tls_cert", "tls_key", "self_signed", "standalone"])]
-    pub(super) tls_secret: Option<SecretName>,
+    #[arg(long, value_name = "[NAMESPACE/]NAME", conflicts_with_all = ["tls_cert", "tls_key", "self_signed", "standalone"])]
+    tls_secret: Option<SecretArgument>,
     /// Store the files of --self-signed in this folder.
     #[arg(long, value_name = "DIR", default_value = "certs")]
     pub(super) certs: PathBuf,
     /// Add this DNS name or IP address to the certificate of --self-signed or --tls-secret. Repeatable.
     ///
-    /// The certificate always has localhost and the names of the Service portcullis, in the namespace of the Secret or
-    /// in portcullis-system.
+    /// The certificate always has localhost and the names of the Service: that of --webhook-service, or portcullis in the
+    /// namespace of the Secret or in portcullis-system.
     #[arg(long, value_name = "NAME")]
     pub(super) tls_name: Vec<String>,
     /// Require client certificates that a CA in this file has signed [default: allow all clients].
@@ -56,41 +57,61 @@ impl TlsArguments {
         let ca = self.client_ca.clone()?;
         Some(ClientAuth { ca, names: self.client_name.clone() })
     }
+
+    /// Returns true if the certificate is in a Secret.
+    pub(super) fn has_secret(&self) -> bool {
+        self.tls_secret.is_some()
+    }
+
+    /// Returns the Secret of the certificate, in the namespace of this pod if the argument names none.
+    pub(super) fn secret(&self) -> Result<Option<SecretName>> {
+        let Some(SecretArgument { namespace, name }) = self.tls_secret.clone() else { return Ok(None) };
+        let namespace = namespace.map_or_else(|| super::connection::own_namespace("--tls-secret"), Ok)?;
+        Ok(Some(SecretName { namespace, name }))
+    }
 }
 
-/// A Secret, as NAMESPACE/NAME.
+/// A Secret with its namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SecretName {
     pub(super) namespace: String,
     pub(super) name: String,
 }
 
-impl std::str::FromStr for SecretName {
+/// A Secret as an argument names it: NAMESPACE/NAME, or NAME.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct SecretArgument {
+    namespace: Option<String>,
+    name: String,
+}
+
+impl std::str::FromStr for SecretArgument {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('/') {
-            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-                Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
-            }
-            _ => Err("expected NAMESPACE/NAME".to_owned()),
+        let (namespace, name) = match text.split_once('/') {
+            Some((namespace, name)) => (Some(namespace), name),
+            None => (None, text),
+        };
+        if namespace == Some("") || name.is_empty() || name.contains('/') {
+            return Err("expected NAMESPACE/NAME or NAME".to_owned());
         }
+        Ok(Self { namespace: namespace.map(str::to_owned), name: name.to_owned() })
     }
 }
 
-/// Returns the names of the server for its certificate: those of the Service `portcullis` in this namespace, those of
-/// the local host, and the others.
-pub(super) fn names(namespace: &str, others: &[String]) -> Vec<String> {
-    let service = format!("portcullis.{namespace}");
+/// Returns the names of the server for its certificate: those of this Service, those of the local host, and the others.
+pub(super) fn names(namespace: &str, service: &str, others: &[String]) -> Vec<String> {
+    let service = format!("{service}.{namespace}");
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
     names.extend([service.clone(), format!("{service}.svc"), format!("{service}.svc.cluster.local")]);
     names.extend(others.iter().cloned());
     names
 }
 
-/// Returns the keeper of the certificate in this Secret and of the CA in the webhook configurations of this name.
-pub(super) fn keeper(client: Client, secret: &SecretName, webhooks: &str, others: &[String]) -> CertificateKeeper {
-    let names = names(&secret.namespace, others);
+/// Returns the keeper of the certificate with these names in this Secret, and of the CA in the webhook configurations of
+/// this name.
+pub(super) fn keeper(client: Client, secret: &SecretName, webhooks: &str, names: Vec<String>) -> CertificateKeeper {
     CertificateKeeper::new(client, (&secret.namespace, &secret.name), names, webhooks, CertificateTerms::default())
 }
 
@@ -113,11 +134,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_named_with_its_namespace() {
-        let named = SecretName { namespace: "a".to_owned(), name: "b".to_owned() };
-        assert_eq!("a/b".parse(), Ok(named));
-        for bad in ["a", "a/", "/b", "a/b/c", ""] {
-            assert_eq!(bad.parse::<SecretName>(), Err("expected NAMESPACE/NAME".to_owned()), "{bad}");
+    fn a_secret_is_named_with_its_namespace_or_is_in_the_namespace_of_the_pod() {
+        let named =
+            |namespace: Option<&str>| SecretArgument { namespace: namespace.map(str::to_owned), name: "b".to_owned() };
+        assert_eq!("a/b".parse(), Ok(named(Some("a"))));
+        assert_eq!("b".parse(), Ok(named(None)));
+        for bad in ["a/", "/b", "a/b/c", ""] {
+            let error = Err("expected NAMESPACE/NAME or NAME".to_owned());
+            assert_eq!(bad.parse::<SecretArgument>(), error, "{bad}");
         }
     }
 }

@@ -20,6 +20,8 @@ use crate::view::Site;
 
 /// The field manager of the changes.
 const FIELD_MANAGER: &str = "portcullis-uninstall";
+/// The value of the pause annotation.
+const PAUSE_REASON: &str = "portcullis uninstall";
 /// Maximum number of pods in one page of a list.
 const PAGE: u32 = 500;
 /// Time for which API servers may still call a webhook after its configuration is deleted.
@@ -32,7 +34,7 @@ const NOTICE: Duration = Duration::from_secs(3);
 /// done.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  portcullis uninstall\n  portcullis uninstall --yes && kubectl delete --ignore-not-found -k deploy/"
+    after_help = "Examples:\n  portcullis uninstall\n  portcullis uninstall --yes && kubectl delete --ignore-not-found -k deploy/\n  portcullis uninstall --unpause"
 )]
 pub(super) struct Arguments {
     /// Read the kubeconfig from this file [default: $KUBECONFIG; in a pod its service account; otherwise
@@ -50,9 +52,14 @@ pub(super) struct Arguments {
     /// Delete the webhook configurations of this name.
     #[arg(long, value_name = "NAME", default_value = "portcullis")]
     webhook_name: String,
-    /// Annotate this namespace of Portcullis, so that running replicas do not recreate the webhook configurations.
-    #[arg(long, value_name = "NAME", default_value = "portcullis-system")]
-    namespace: String,
+    /// Annotate this namespace of Portcullis, so that running replicas do not recreate the webhook configurations
+    /// [default: installation.namespace of the configuration].
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// Only remove that annotation. For the end, when no replica runs any more: a later installation in the same namespace
+    /// then manages its webhook configurations.
+    #[arg(long)]
+    unpause: bool,
     /// Do not ask for confirmation.
     #[arg(long)]
     yes: bool,
@@ -66,12 +73,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
 
 async fn uninstall(arguments: &Arguments, site: &Site) -> Result<u8> {
     let cluster = cluster(arguments.kubeconfig.as_deref(), arguments.kube_context.as_deref()).await?;
+    let namespace = arguments.namespace.as_ref().unwrap_or(&site.namespace);
+    if arguments.unpause {
+        unpause(&cluster.client, namespace).await?;
+        return Ok(OK);
+    }
     if !arguments.yes && !agreed(&arguments.webhook_name, &cluster.server)? {
         bail!("nothing was changed");
     }
     let client = cluster.client;
     say(&format!("In the cluster at {}:", cluster.server));
-    pause(&client, &arguments.namespace).await?;
+    pause(&client, namespace).await?;
     // The webhooks are deleted first, so that no further pod gets a gate.
     let name = &arguments.webhook_name;
     let validating = delete::<ValidatingWebhookConfiguration>(&client, name).await?;
@@ -82,7 +94,7 @@ async fn uninstall(arguments: &Arguments, site: &Site) -> Result<u8> {
         tokio::time::sleep(NOTICE).await;
         failed = lift(&client, &gate).await?;
     }
-    say(&what_stays(site, &arguments.namespace));
+    say(&what_stays(site, namespace));
     if failed == 0 {
         return Ok(OK);
     }
@@ -109,16 +121,38 @@ fn agreed(name: &str, server: &str) -> Result<bool> {
 
 /// Stops Portcullis from writing its webhook configurations.
 async fn pause(client: &Client, namespace: &str) -> Result<()> {
-    let api: Api<Namespace> = Api::all(client.clone());
     let what = format!("namespace {namespace}");
-    let annotation = json!({"metadata": {"annotations": {PAUSE_ANNOTATION: "portcullis uninstall"}}});
-    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    match api.patch_metadata(namespace, &parameters, &Patch::Merge(&annotation)).await {
-        Ok(_) => say(&format!("{what}: annotated {PAUSE_ANNOTATION}")),
+    match annotate(client, namespace, Some(PAUSE_REASON)).await {
+        Ok(()) => say(&format!("{what}: annotated {PAUSE_ANNOTATION}")),
         Err(kube::Error::Api(status)) if status.code == 404 => say(&format!("{what}: not found")),
         Err(error) => return Err(anyhow!("{what}: {}", words(&error))),
     }
     Ok(())
+}
+
+/// Removes the annotation of [`pause`]. An annotation with another reason stays.
+async fn unpause(client: &Client, namespace: &str) -> Result<()> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let what = format!("namespace {namespace}");
+    let found = api.get_metadata_opt(namespace).await.map_err(|error| anyhow!("{what}: {}", words(&error)))?;
+    let reason = found.as_ref().and_then(|found| found.annotations().get(PAUSE_ANNOTATION));
+    match reason {
+        Some(reason) if reason == PAUSE_REASON => {
+            annotate(client, namespace, None).await.map_err(|error| anyhow!("{what}: {}", words(&error)))?;
+            say(&format!("{what}: removed annotation {PAUSE_ANNOTATION}"));
+        }
+        Some(reason) => say(&format!("{what}: kept annotation {PAUSE_ANNOTATION}={reason}")),
+        None => say(&format!("{what}: has no annotation {PAUSE_ANNOTATION}")),
+    }
+    Ok(())
+}
+
+/// Sets or removes the pause annotation.
+async fn annotate(client: &Client, namespace: &str, reason: Option<&str>) -> kube::Result<()> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let annotation = json!({"metadata": {"annotations": {PAUSE_ANNOTATION: reason}}});
+    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    api.patch_metadata(namespace, &parameters, &Patch::Merge(&annotation)).await.map(drop)
 }
 
 /// Deletes a webhook configuration. Returns true if it existed.

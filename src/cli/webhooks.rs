@@ -19,7 +19,7 @@ use crate::yaml;
 
 /// The built-in webhook configurations, for the Service `portcullis-system/portcullis`.
 const SHIPPED: &str = include_str!("../../deploy/webhooks.yaml");
-/// The namespace of that Service, which the webhooks exclude.
+/// The namespace of that Service.
 const NAMESPACE: &str = "portcullis-system";
 /// The label domain in [`SHIPPED`].
 const DOMAIN: &str = "network-policy.portcullis.dev/";
@@ -40,7 +40,8 @@ pub(super) struct Arguments {
     /// Let the API server call Portcullis by this URL: https, host and port.
     #[arg(long, value_name = "URL", conflicts_with = "service")]
     url: Option<String>,
-    /// Let the API server call Portcullis through this Service [default: portcullis-system/portcullis].
+    /// Let the API server call Portcullis through this Service [default: portcullis in installation.namespace of the
+    /// configuration].
     #[arg(long, value_name = "NAMESPACE/NAME")]
     service: Option<String>,
     /// Call this port of the Service.
@@ -85,9 +86,10 @@ impl Address {
         }
     }
 
-    fn namespace(&self) -> &str {
+    /// Returns the namespace of Portcullis, which the webhooks exclude.
+    fn namespace<'a>(&'a self, configuration: &'a Configuration) -> &'a str {
         match self {
-            Self::Url(_) => NAMESPACE,
+            Self::Url(_) => &configuration.site.namespace,
             Self::Service { namespace, .. } => namespace,
         }
     }
@@ -116,9 +118,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     };
     let address = match (&arguments.url, &arguments.service) {
         (Some(url), _) => Address::url("--url", url)?,
-        (None, service) => {
-            let service = service.as_deref().unwrap_or("portcullis-system/portcullis");
-            Address::service("--service", service, arguments.port)?
+        (None, Some(service)) => Address::service("--service", service, arguments.port)?,
+        (None, None) => {
+            let namespace = configuration.site.namespace.clone();
+            Address::Service { namespace, name: "portcullis".to_owned(), port: arguments.port }
         }
     };
     let items = render(&configuration, &address, ca.as_deref())?;
@@ -132,7 +135,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
 /// Renders the webhook configurations for a configuration and an address.
 pub(super) fn render(configuration: &Configuration, address: &Address, ca: Option<&str>) -> Result<WantedWebhooks> {
     let domain = format!("{}/", configuration.site.label_domain);
-    let text = SHIPPED.replace(DOMAIN, &domain).replace(NAMESPACE, address.namespace());
+    let text = SHIPPED.replace(DOMAIN, &domain).replace(NAMESPACE, address.namespace(configuration));
     let mut items = Vec::new();
     for mut document in yaml::read(&text)? {
         let webhooks = document.value.get_mut("webhooks").and_then(Value::as_array_mut).context("no webhooks")?;

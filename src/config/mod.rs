@@ -4,6 +4,7 @@
 //! it only needs to have the differences.
 
 mod error;
+mod installation;
 mod namespaces;
 mod preset;
 mod written;
@@ -121,6 +122,7 @@ impl Configuration {
         }
         written::normalise(&mut document.value);
         let mut value = defaults()?;
+        installation::adapt(&mut value, &document)?;
         lay_over(&mut value, document.value.clone());
         Self::from_value(&document, value, preset)
     }
@@ -366,6 +368,28 @@ mod tests {
         assert!(configuration.site.is_platform("monitoring") && !configuration.site.is_platform("kube-public"));
         assert_eq!(configuration.site.profiles.names.len(), 4);
         assert_eq!(configuration.site.cluster_dns[0].port(), 53);
+    }
+
+    #[test]
+    fn the_defaults_follow_the_namespace_and_the_service_account_of_portcullis() {
+        let moved = read("installation: {namespace: guard}\n").unwrap();
+        assert_eq!(moved.site.namespace, "guard");
+        assert_eq!(moved.site.baseline.username, "system:serviceaccount:guard:portcullis");
+        assert!(moved.site.is_platform("guard") && !moved.site.is_platform("portcullis-system"));
+        assert_eq!(mode(&moved, "open-ingress", "guard", &[]), None);
+        assert_eq!(mode(&moved, "open-ingress", "portcullis-system", &[]), Some(Mode::Warn));
+
+        let renamed = read("installation: {serviceAccount: gate.keeper}\n").unwrap();
+        assert_eq!(renamed.site.namespace, "portcullis-system");
+        assert_eq!(renamed.site.baseline.username, "system:serviceaccount:portcullis-system:gate.keeper");
+        let explicit = read("installation: {namespace: guard}\nbaseline: {username: ada}\n").unwrap();
+        assert_eq!(explicit.site.baseline.username, "ada", "the file takes precedence");
+
+        assert_eq!(
+            fault("installation: {namespace: Guard}\n"),
+            "line 3: installation.namespace: `Guard` is not a valid name: expected lower-case letters, digits and hyphens"
+        );
+        assert!(fault("installation: {namespace: [a]}\n").starts_with("line 3: installation.namespace: "));
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub(super) struct Written {
     #[serde(rename = "kind")]
     _kind: String,
     pub(super) preset: Preset,
+    installation: Installation,
     label_domain: String,
     #[serde(rename = "clusterDNS")]
     cluster_dns: Vec<ClusterDns>,
@@ -37,6 +38,16 @@ pub(super) struct Written {
     pub(super) rules: BTreeMap<String, Entry>,
     #[serde(default)]
     pub(super) overrides: Vec<Override>,
+}
+
+/// The names of Portcullis itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Installation {
+    namespace: String,
+    /// Only part of the default of `baseline.username`.
+    #[serde(rename = "serviceAccount")]
+    _service_account: String,
 }
 
 /// The settings of the escape hatch.
@@ -159,6 +170,7 @@ impl Written {
             return Err(Error::at(document, &["hatch", "maxDuration"], problem));
         }
         Ok(Site {
+            namespace: self.installation.namespace.clone(),
             label_domain: domain.clone(),
             cluster_dns: self.cluster_dns.clone(),
             platform_namespaces: self.platform_namespaces.clone(),

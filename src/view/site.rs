@@ -13,6 +13,8 @@ use crate::model::{
 /// The cluster settings of the configuration. All names in it are resolved.
 #[derive(Clone, Debug)]
 pub struct Site {
+    /// The namespace of Portcullis itself.
+    pub namespace: String,
     /// The domain of the labels and annotations of Portcullis.
     pub label_domain: String,
     /// The endpoints where pods resolve names. Access to any one of them suffices.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use anyhow::{Result, bail};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +14,7 @@ use crate::cluster::{self, Cluster, LiveLookup, Owning, Report, Running, WatchSt
 use crate::controller::{self, Controller, Limits, Terms, Wanted};
 use crate::server::{Shared, Watch, Watches};
 use crate::telemetry::Metrics;
-use crate::view::{Lookup, View};
+use crate::view::{Lookup, Site, View};
 
 /// Returns the lookups in the cluster, for facts that the view does not have.
 pub(super) fn lookup(cluster: &Cluster, metrics: &Metrics) -> Arc<dyn Lookup> {
@@ -110,6 +111,19 @@ async fn tell_whether_it_runs(shared: Arc<Shared>, mut runs: watch::Receiver<boo
     end.cancelled().await;
 }
 
+/// Checks that the configuration names the namespace in which the controller runs. With another one, the rules would deny
+/// the writes of the controller.
+pub(super) fn expect_namespace(site: &Site, namespace: &str) -> Result<()> {
+    if site.namespace != namespace {
+        bail!(
+            "the controller runs in namespace `{namespace}`, but installation.namespace in the configuration is `{}`; set \
+             it to `{namespace}`",
+            site.namespace
+        );
+    }
+    Ok(())
+}
+
 /// Passes every new view and every new report of the watches to the server.
 async fn tell(
     shared: Arc<Shared>,
@@ -157,5 +171,22 @@ fn words(report: &Report) -> Watches {
         unsynced: report.unsynced.clone(),
         kinds: report.watches.iter().map(|(kind, status)| (kind.clone(), watch(status))).collect(),
         notes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Configuration;
+
+    #[test]
+    fn a_controller_in_another_namespace_than_the_configuration_names_does_not_start() {
+        let site = Configuration::shipped().unwrap().site;
+        assert!(expect_namespace(&site, "portcullis-system").is_ok());
+        assert_eq!(
+            expect_namespace(&site, "guard").unwrap_err().to_string(),
+            "the controller runs in namespace `guard`, but installation.namespace in the configuration is \
+             `portcullis-system`; set it to `guard`"
+        );
     }
 }

@@ -145,12 +145,13 @@ async fn serve(arguments: Arguments) -> Result<u8> {
     if cluster.is_some() && !arguments.context.is_empty() {
         bail!("--context cannot be combined with a watched cluster; add --standalone to use no cluster");
     }
-    let needs = [("--controller", arguments.controller), ("--tls-secret", arguments.tls.tls_secret.is_some())];
+    let needs = [("--controller", arguments.controller), ("--tls-secret", arguments.tls.has_secret())];
     if let (None, Some((flag, _))) = (&cluster, needs.iter().find(|(_, is_given)| *is_given)) {
         bail!("{flag} needs a cluster; set --kubeconfig");
     }
-    let lease_namespace = arguments.controller.then(own_namespace).transpose()?;
-    let planned = arguments.webhooks.plan(&arguments.tls, cluster.is_some(), arguments.controller)?;
+    let lease_namespace = arguments.controller.then(|| own_namespace("--controller")).transpose()?;
+    let secret = arguments.tls.secret()?;
+    let planned = arguments.webhooks.plan(secret.as_ref(), cluster.is_some(), arguments.controller)?;
     let texts = sources.read()?;
     let limits = Limits {
         in_flight: arguments.max_in_flight,
@@ -160,6 +161,9 @@ async fn serve(arguments: Arguments) -> Result<u8> {
     };
     let metrics = Metrics::default();
     let mut knowledge = texts.understand()?;
+    if let Some(namespace) = &lease_namespace {
+        cluster::expect_namespace(&knowledge.configuration.site, namespace)?;
+    }
     if cluster.is_some() {
         cluster::forget(&mut knowledge);
     }
@@ -170,7 +174,7 @@ async fn serve(arguments: Arguments) -> Result<u8> {
         metrics,
         limits,
     });
-    let certificates = match &arguments.tls.tls_secret {
+    let certificates = match &secret {
         Some(_) => Certificates::awaited(&shared)?,
         None => {
             let (certificate, key) = certificate_files(&arguments.tls)?;
@@ -196,9 +200,13 @@ async fn serve(arguments: Arguments) -> Result<u8> {
         tracing::info!("no cluster is watched; decisions use only the manifests of --context");
     }
     if let Some(cluster) = &cluster {
-        let keeper = arguments.tls.tls_secret.as_ref().map(|secret| {
-            tls::keeper(cluster.client.clone(), secret, &arguments.webhooks.webhook_name, &arguments.tls.tls_name)
-        });
+        let keeper = match &secret {
+            Some(secret) => {
+                let names = arguments.webhooks.certificate_names(&secret.namespace, &arguments.tls.tls_name)?;
+                Some(tls::keeper(cluster.client.clone(), secret, &arguments.webhooks.webhook_name, names))
+            }
+            None => None,
+        };
         if let (Some(planned), Some(followers)) = (planned, &mut followers) {
             let leads = followers.leads.clone();
             followers.webhooks = Some(planned.start(cluster, &shared, keeper.as_ref(), leads, &mut tasks)?);

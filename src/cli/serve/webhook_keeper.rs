@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::super::connection::own_namespace;
 use super::super::tasks::Tasks;
-use super::super::tls::TlsArguments;
+use super::super::tls::{SecretName, names};
 use super::super::webhooks::{Address, render};
 use crate::admission::Knowledge;
 use crate::cluster::{CertificateKeeper, Cluster, WantedWebhooks, WebhookKeeper};
@@ -33,8 +33,8 @@ pub(super) struct WebhookArguments {
     #[arg(long, value_enum, value_name = "MODE", conflicts_with = "standalone", env = "PORTCULLIS_WEBHOOKS")]
     webhooks: Option<Mode>,
     /// Let the API server call Portcullis through this Service [default: portcullis in the namespace of --tls-secret or
-    /// of the pod, port 443].
-    #[arg(long, value_name = "NAMESPACE/NAME[:PORT]", conflicts_with_all = ["webhook_url", "standalone"])]
+    /// of the pod, port 443]. Its default namespace is the same.
+    #[arg(long, value_name = "[NAMESPACE/]NAME[:PORT]", conflicts_with_all = ["webhook_url", "standalone"])]
     webhook_service: Option<String>,
     /// Let the API server call Portcullis by this URL instead of through a Service.
     #[arg(long, value_name = "URL", conflicts_with = "standalone")]
@@ -68,8 +68,13 @@ pub(super) struct WebhookUpdates {
 
 impl WebhookArguments {
     /// Checks the arguments. Returns None if the configurations are not compared.
-    pub(super) fn plan(&self, tls: &TlsArguments, has_cluster: bool, has_controller: bool) -> Result<Option<Planned>> {
-        let mode = match (self.webhooks, &tls.tls_secret) {
+    pub(super) fn plan(
+        &self,
+        secret: Option<&SecretName>,
+        has_cluster: bool,
+        has_controller: bool,
+    ) -> Result<Option<Planned>> {
+        let mode = match (self.webhooks, secret) {
             (Some(mode), _) => mode,
             (None, Some(_)) if has_controller => Mode::Manage,
             (None, Some(_)) => Mode::Report,
@@ -81,30 +86,42 @@ impl WebhookArguments {
         if !has_cluster {
             bail!("--webhooks needs a cluster; set --kubeconfig");
         }
-        if mode == Mode::Manage && (tls.tls_secret.is_none() || !has_controller) {
+        if mode == Mode::Manage && (secret.is_none() || !has_controller) {
             bail!("--webhooks manage needs --tls-secret (CA of the webhooks) and --controller (Lease)");
         }
-        let namespace = match &tls.tls_secret {
+        let namespace = match secret {
             Some(secret) => secret.namespace.clone(),
-            None => own_namespace().unwrap_or_else(|_| "portcullis-system".to_owned()),
+            None => own_namespace("--webhooks").unwrap_or_else(|_| "portcullis-system".to_owned()),
         };
-        let address = match (&self.webhook_url, &self.webhook_service) {
-            (Some(url), _) => Address::url("--webhook-url", url)?,
-            (None, Some(service)) => {
-                let (service, port) = match service.rsplit_once(':') {
-                    Some((service, port)) => match port.parse() {
-                        Ok(port) => (service, port),
-                        Err(_) => {
-                            bail!("--webhook-service `{service}`: port `{port}` is not a number from 1 to 65535")
-                        }
-                    },
-                    None => (service.as_str(), 443),
-                };
-                Address::service("--webhook-service", service, port)?
-            }
-            (None, None) => Address::Service { namespace: namespace.clone(), name: "portcullis".to_owned(), port: 443 },
+        let address = match &self.webhook_url {
+            Some(url) => Address::url("--webhook-url", url)?,
+            None => self.service(&namespace)?,
         };
         Ok(Some(Planned { mode, address, namespace, name: self.webhook_name.clone() }))
+    }
+
+    /// Returns the address of the Service of Portcullis. A Service without a namespace is in this one.
+    fn service(&self, namespace: &str) -> Result<Address> {
+        let Some(service) = &self.webhook_service else {
+            return Ok(Address::Service { namespace: namespace.to_owned(), name: "portcullis".to_owned(), port: 443 });
+        };
+        let (name, port) = match service.rsplit_once(':') {
+            Some((name, port)) => match port.parse() {
+                Ok(port) => (name, port),
+                Err(_) => bail!("--webhook-service `{service}`: port `{port}` is not a number from 1 to 65535"),
+            },
+            None => (service.as_str(), 443),
+        };
+        let name = if name.contains('/') { name.to_owned() } else { format!("{namespace}/{name}") };
+        Address::service("--webhook-service", &name, port)
+    }
+
+    /// Returns the names for the serving certificate of a server whose Secret is in this namespace.
+    pub(super) fn certificate_names(&self, namespace: &str, others: &[String]) -> Result<Vec<String>> {
+        Ok(match self.service(namespace)? {
+            Address::Service { namespace, name, .. } => names(&namespace, &name, others),
+            Address::Url(_) => names(namespace, "portcullis", others),
+        })
     }
 }
 
@@ -154,22 +171,23 @@ impl WebhookUpdates {
 mod tests {
     use super::*;
 
-    fn plan(webhooks: &[&str], secret: Option<&str>, has_controller: bool) -> Result<Option<Planned>> {
+    fn arguments(line: &[&str]) -> WebhookArguments {
         #[derive(Debug, clap::Parser)]
-        struct Both {
-            #[command(flatten)]
-            tls: TlsArguments,
+        struct Serve {
             #[command(flatten)]
             webhooks: WebhookArguments,
             #[arg(long)]
             standalone: bool,
         }
-        let mut line = vec!["serve"];
-        line.extend(webhooks);
-        line.extend(secret.map(|_| "--tls-secret"));
-        line.extend(secret);
-        let Both { tls, webhooks, .. } = clap::Parser::parse_from(line);
-        webhooks.plan(&tls, true, has_controller)
+        let Serve { webhooks, .. } = clap::Parser::parse_from([&["serve"], line].concat());
+        webhooks
+    }
+
+    fn plan(line: &[&str], secret: Option<&str>, has_controller: bool) -> Result<Option<Planned>> {
+        let secret = secret
+            .and_then(|secret| secret.split_once('/'))
+            .map(|(namespace, name)| SecretName { namespace: namespace.to_owned(), name: name.to_owned() });
+        arguments(line).plan(secret.as_ref(), true, has_controller)
     }
 
     #[test]
@@ -196,12 +214,24 @@ mod tests {
         assert_eq!(address(&[]), service("guard", 443));
         assert_eq!(address(&["--webhook-service=other/portcullis"]), service("other", 443));
         assert_eq!(address(&["--webhook-service=other/portcullis:8443"]), service("other", 8443));
+        assert_eq!(address(&["--webhook-service=portcullis:8443"]), service("guard", 8443));
         assert_eq!(
             address(&["--webhook-url=https://10.0.0.7:8443/"]),
             Address::Url("https://10.0.0.7:8443".to_owned())
         );
-        for bad in ["--webhook-service=portcullis", "--webhook-service=a/b:x", "--webhook-url=http://x"] {
+        for bad in ["--webhook-service=a/", "--webhook-service=a/b:x", "--webhook-url=http://x"] {
             assert!(plan(&[bad], Some("guard/tls"), true).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_certificate_has_the_names_of_the_service() {
+        let has = |line: &[&str], name: &str| {
+            arguments(line).certificate_names("guard", &["extra".to_owned()]).unwrap().contains(&name.to_owned())
+        };
+        assert!(has(&[], "portcullis.guard.svc") && has(&[], "extra") && has(&[], "localhost"));
+        assert!(has(&["--webhook-service=gate:8443"], "gate.guard.svc"));
+        assert!(has(&["--webhook-service=other/gate"], "gate.other.svc"));
+        assert!(has(&["--webhook-url=https://10.0.0.7"], "portcullis.guard.svc"));
     }
 }
