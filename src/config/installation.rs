@@ -55,3 +55,47 @@ fn is_name(text: &str) -> bool {
         |part: &str| !part.is_empty() && part.bytes().all(inner) && !part.starts_with('-') && !part.ends_with('-');
     text.len() <= 253 && text.split('.').all(part)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Configuration;
+    use crate::rules::Mode;
+
+    fn read(rest: &str) -> Result<Configuration, Error> {
+        Configuration::read(&format!("apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n{rest}"))
+    }
+
+    fn fault(rest: &str) -> String {
+        read(rest).err().expect("a fault").to_string()
+    }
+
+    #[test]
+    fn the_defaults_follow_the_namespace_and_the_service_account() {
+        let moved = read("installation: {namespace: guard}\n").unwrap();
+        assert_eq!(moved.site.namespace, "guard");
+        assert_eq!(moved.site.baseline.username, "system:serviceaccount:guard:portcullis");
+        assert!(moved.site.is_platform("guard") && !moved.site.is_platform("portcullis-system"));
+        let open_ingress = |namespace: &str| {
+            let mut asked = moved.asked(Some(namespace), None);
+            asked.find(|asked| asked.definition.name == "open-ingress").map(|asked| asked.mode)
+        };
+        assert_eq!((open_ingress("guard"), open_ingress("portcullis-system")), (None, Some(Mode::Warn)));
+
+        let renamed = read("installation: {serviceAccount: gate.keeper}\n").unwrap();
+        assert_eq!(renamed.site.namespace, "portcullis-system");
+        assert_eq!(renamed.site.baseline.username, "system:serviceaccount:portcullis-system:gate.keeper");
+        let explicit = read("installation: {namespace: guard}\nbaseline: {username: ada}\n").unwrap();
+        assert_eq!(explicit.site.baseline.username, "ada", "the file takes precedence");
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_is_an_error() {
+        assert_eq!(
+            fault("installation: {namespace: Guard}\n"),
+            "line 3: installation.namespace: `Guard` is not a valid name: expected lower-case letters, digits and hyphens"
+        );
+        assert!(fault("installation: {namespace: [a]}\n").starts_with("line 3: installation.namespace: "));
+        assert!(fault("installation: {name: a}\n").starts_with("line 3: installation.name: unknown field"));
+    }
+}

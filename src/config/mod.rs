@@ -371,28 +371,6 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_follow_the_namespace_and_the_service_account_of_portcullis() {
-        let moved = read("installation: {namespace: guard}\n").unwrap();
-        assert_eq!(moved.site.namespace, "guard");
-        assert_eq!(moved.site.baseline.username, "system:serviceaccount:guard:portcullis");
-        assert!(moved.site.is_platform("guard") && !moved.site.is_platform("portcullis-system"));
-        assert_eq!(mode(&moved, "open-ingress", "guard", &[]), None);
-        assert_eq!(mode(&moved, "open-ingress", "portcullis-system", &[]), Some(Mode::Warn));
-
-        let renamed = read("installation: {serviceAccount: gate.keeper}\n").unwrap();
-        assert_eq!(renamed.site.namespace, "portcullis-system");
-        assert_eq!(renamed.site.baseline.username, "system:serviceaccount:portcullis-system:gate.keeper");
-        let explicit = read("installation: {namespace: guard}\nbaseline: {username: ada}\n").unwrap();
-        assert_eq!(explicit.site.baseline.username, "ada", "the file takes precedence");
-
-        assert_eq!(
-            fault("installation: {namespace: Guard}\n"),
-            "line 3: installation.namespace: `Guard` is not a valid name: expected lower-case letters, digits and hyphens"
-        );
-        assert!(fault("installation: {namespace: [a]}\n").starts_with("line 3: installation.namespace: "));
-    }
-
-    #[test]
     fn modes_can_be_written_short_and_overridden_by_namespace() {
         let configuration = read(
             "rules: {any-port: warn, open-ingress: {mode: 'off'}}\noverrides:\n- namespaces: {names: [legacy]}\n  rules: {any-port: audit}\n\
