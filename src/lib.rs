@@ -4,6 +4,7 @@
 mod json;
 
 pub mod admission;
+pub mod audit;
 pub mod baseline;
 pub mod budget;
 pub mod cli;
