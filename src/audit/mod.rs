@@ -1,10 +1,166 @@
 //! The audit of a cluster or of manifests: which pods are isolated, which policies have no effect, what the rules
 //! report, and which connections are possible.
+//!
+//! ```text
+//! View ─ class ─▶ classes of pods ─┬─▶ namespaces, policies ─▶ sections ─┐
+//!                                  └─▶ side ─▶ matrix ───────────────────┴─▶ Report
+//! objects ─ findings (engine) ─▶ sections, findings ─────────────────────┘
+//! ```
+//!
+//! It gives the verdicts of the webhook: a namespace is evaluated with the policies that it is due. Everything here is
+//! pure. `portcullis audit` prints the report.
 
+mod class;
+mod exemptions;
+mod findings;
+mod matrix;
+mod namespaces;
+mod policies;
+mod ports;
 mod report;
+mod scope;
+mod section;
+mod side;
 
+pub use findings::{Audited, Source};
 pub use report::{
     Actions, BaselineState, Directions, FoundIn, FoundPlugin, HatchState, Item, Matrix, NamespaceCell, NamespaceState,
     Outcomes, Plugin, Reach, Report, RuleFinding, Section, Summary, Unread, WorkloadCell, WorkloadMatrix,
     WorkloadState,
 };
+pub use scope::Scope;
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+
+use crate::baseline::PolicySet;
+use crate::config::Configuration;
+use crate::model::Body;
+use crate::view::View;
+
+use class::Class;
+use findings::{Judged, is_in};
+use namespaces::Places;
+use policies::Policies;
+use section::Question;
+
+/// What an audit reads.
+pub struct Input<'a> {
+    /// The configuration.
+    pub configuration: &'a Configuration,
+    /// The baseline policies.
+    pub policies: &'a PolicySet,
+    /// The state with the policies that its namespaces are due, as [`complete`](crate::baseline::complete) adds them.
+    pub view: &'a View,
+    /// The same state without them.
+    pub stored: &'a View,
+    /// The objects whose findings are reported. Pods and workloads on the pod network may be left out.
+    pub objects: &'a [Audited<'a>],
+    /// The namespaces to report on.
+    pub scope: &'a Scope,
+    /// The time at which hatches and exemptions are judged.
+    pub now: Timestamp,
+}
+
+impl Report {
+    /// Audits a state. What could not be read and the network plugin are left to the caller.
+    #[must_use]
+    pub fn of(input: &Input<'_>) -> Self {
+        let Input { configuration, policies, view, stored, objects, scope, now } = *input;
+        let site = &configuration.site;
+        let all = class::classes(view);
+        let is_reported = |class: &&Class<'_>| scope.includes(class.namespace);
+        let states: Vec<WorkloadState> =
+            all.iter().filter(is_reported).map(|class| namespaces::workload(class, view, site)).collect();
+        let places = Places { site, policies, stored, now };
+        let namespaces = places.states(scope, &states);
+        let objects = audited(objects, &all, scope);
+        let judged = Judged::of(configuration, view, objects.iter().copied(), now);
+
+        let matrix = matrix::matrix(view, &all, scope);
+        let own = Policies { view, site, scope };
+        let mut sections = own_coverage(site, &all, scope, &states);
+        sections.push(namespaces::baselines(&namespaces));
+        sections.push(judged.of_rule(
+            "host-network",
+            &Question { id: "host-network", title: "hostNetwork pods in isolated namespaces", is_finding: true },
+            "Pods and workloads that bypass the isolation of their namespace.",
+        ));
+        sections.push(judged.denied());
+        sections.push(own.without_pods(&all));
+        sections.push(judged.of_rule(
+            "redundant-policy",
+            &Question { id: "redundant", title: "Redundant policies and rules", is_finding: true },
+            "Policies and rules that do nothing that others do not already do.",
+        ));
+        sections.push(own.shadowed(&all));
+        sections.push(own.mergeable());
+        sections.extend(own.wide());
+        sections.push(judged.of_rule(
+            "platform-flow-missing",
+            &Question { id: "platform-flows", title: "Platform namespaces without a required flow", is_finding: true },
+            "Flows that platform namespaces need and a policy blocks.",
+        ));
+        sections.push(namespaces::hatches(&namespaces, now));
+        sections.push(exemptions::exemptions(site, objects.iter().copied(), now));
+        sections.push(policies::identities(view, scope));
+        sections.push(policies::sizes(&all));
+        let (findings, omitted_findings) = judged.findings();
+        let sum = |of: &dyn Fn(&NamespaceState) -> usize| namespaces.iter().map(of).sum();
+        let summary = Summary {
+            namespaces: namespaces.len(),
+            pods: sum(&|namespace| namespace.pods),
+            workloads: states.len(),
+            policies: own.objects(),
+            isolated: Directions {
+                ingress: sum(&|namespace| namespace.isolated.ingress),
+                egress: sum(&|namespace| namespace.isolated.egress),
+            },
+            findings: judged.actions(),
+        };
+        let assumed = places.assumed(&namespaces);
+        let (unread, plugin) = (Vec::new(), None);
+        Self {
+            summary,
+            assumed,
+            unread,
+            namespaces,
+            workloads: states,
+            sections,
+            findings,
+            omitted_findings,
+            matrix,
+            plugin,
+        }
+    }
+
+    /// Returns true if a section reports a problem, or a rule a finding.
+    #[must_use]
+    pub fn has_findings(&self) -> bool {
+        !self.findings.is_empty() || self.sections.iter().any(|section| section.is_finding && section.count > 0)
+    }
+}
+
+/// The objects to evaluate. The pods of a workload are evaluated once, by its template.
+fn audited<'a>(objects: &[Audited<'a>], classes: &[Class<'_>], scope: &Scope) -> Vec<Audited<'a>> {
+    let owners: HashSet<(&str, &str, &str)> =
+        classes.iter().map(|class| (class.namespace, &*class.owner.kind, &*class.owner.name)).collect();
+    let is_wanted = |audited: &Audited<'a>| {
+        let id = &audited.object.id;
+        let is_owner = || owners.contains(&(id.namespace.as_deref().unwrap_or_default(), &*id.kind, &*id.name));
+        is_in(scope, audited.object) && (!matches!(audited.object.body, Body::Workload(_)) || is_owner())
+    };
+    objects.iter().copied().filter(is_wanted).collect()
+}
+
+/// The sections on the coverage of the pods that the audit reports on.
+fn own_coverage(
+    site: &crate::view::Site,
+    classes: &[Class<'_>],
+    scope: &Scope,
+    states: &[WorkloadState],
+) -> Vec<Section> {
+    let own: Vec<&Class<'_>> = classes.iter().filter(|class| scope.includes(class.namespace)).collect();
+    namespaces::coverage(site, &own, states)
+}
