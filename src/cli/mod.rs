@@ -1,6 +1,7 @@
 //! The command line. Each command has its own file. Only this module prints to the terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "commands print their results")]
 
+mod audit;
 mod check;
 mod completions;
 mod connection;
@@ -53,6 +54,7 @@ enum Command {
     Check(check::Arguments),
     Trace(trace::Arguments),
     Diff(diff::Arguments),
+    Audit(audit::Arguments),
     Review(review::Arguments),
     Rules(rules::Arguments),
     Webhooks(webhooks::Arguments),
@@ -78,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Trace(arguments) => trace::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::Review(arguments) => review::run(&arguments),
         Command::Rules(arguments) => rules::run(&arguments),
         Command::Webhooks(arguments) => webhooks::run(&arguments),

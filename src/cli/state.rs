@@ -1,13 +1,14 @@
-//! The state of a cluster that `trace` and `diff` evaluate: from manifests, from a cluster, or from both.
+//! The state of a cluster that `trace`, `diff` and `audit` evaluate: from manifests, from a cluster, or from both.
 
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use clap::Args;
 
-use super::OK;
 use super::sources::Sources;
 use crate::baseline::{self, PolicySet};
+use crate::cluster::{Cluster, Snapshot};
+use crate::config::Configuration;
 use crate::view::{Site, View};
 
 /// The arguments that say where the state is read from.
@@ -42,19 +43,30 @@ pub(super) struct State {
 impl StateArguments {
     /// Reads the cluster, if it is to be read. Also returns what could not be read.
     pub(super) fn base(&self) -> Result<(View, Vec<String>)> {
+        let read = self.read_cluster(async |cluster| cluster.snapshot().await)?;
+        Ok(read.map_or_else(Default::default, |Snapshot { view, missing, .. }| (view, missing)))
+    }
+
+    /// Reads something from the cluster. None if no cluster is to be read.
+    pub(super) fn read_cluster<T>(&self, read: impl AsyncFnOnce(&Cluster) -> Result<T, String>) -> Result<Option<T>> {
         if !self.cluster {
-            return Ok((View::default(), Vec::new()));
+            return Ok(None);
         }
-        let mut read = None;
-        super::block_on(async {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
             let cluster = super::cluster(self.kubeconfig.as_deref(), self.kube_context.as_deref()).await?;
-            read = Some(cluster.snapshot().await.map_err(|why| anyhow!("API server {}: {why}", cluster.server))?);
-            Ok(OK)
-        })?;
-        match read {
-            Some(snapshot) => Ok((snapshot.view, snapshot.missing)),
-            None => bail!("the cluster could not be read"),
-        }
+            let read = read(&cluster).await.map_err(|why| anyhow!("API server {}: {why}", cluster.server))?;
+            Ok(Some(read))
+        })
+    }
+
+    /// Reads the configuration and the baseline policies.
+    pub(super) fn settings(&self) -> Result<(Configuration, PolicySet)> {
+        let (config, policies) = (self.config.clone(), self.policies.clone());
+        let sources = Sources { config, policies, context: Vec::new() }.read()?;
+        let configuration = sources.configuration()?;
+        let policies = sources.policies(&configuration)?;
+        Ok((configuration, policies))
     }
 
     /// Adds manifests to a view as if they were applied, and the desired policies of its namespaces.

@@ -9,6 +9,7 @@ use super::decode::{Decoded, Owning, read};
 use super::discovery::{Served, discover};
 use super::strip::Arriving;
 use super::{Cluster, words};
+use crate::model::Object;
 use crate::view::View;
 
 /// Number of objects per page of a list.
@@ -19,6 +20,8 @@ const PAGE: u32 = 500;
 pub struct Snapshot {
     /// The view.
     pub view: View,
+    /// The objects that the caller wants to keep, since the view holds only a part of each.
+    pub objects: Vec<Object>,
     /// Kinds that could not be listed and objects that could not be read, each with the reason.
     pub missing: Vec<String>,
 }
@@ -30,8 +33,16 @@ impl Cluster {
     /// # Errors
     /// Fails if the API server does not report which groups it serves.
     pub async fn snapshot(&self) -> Result<Snapshot, String> {
+        self.snapshot_keeping(|_| false).await
+    }
+
+    /// The same, and keeps the objects for which `is_kept` returns true.
+    ///
+    /// # Errors
+    /// Fails if the API server does not report which groups it serves.
+    pub async fn snapshot_keeping(&self, is_kept: impl Fn(&Object) -> bool) -> Result<Snapshot, String> {
         let served = discover(&self.client, &Served::default()).await?;
-        let mut snapshot = Snapshot { view: View::of_cluster(), missing: Vec::new() };
+        let mut snapshot = Snapshot { view: View::of_cluster(), objects: Vec::new(), missing: Vec::new() };
         for (group, why) in served.unclear() {
             snapshot.missing.push(format!("API group {group}: {why}"));
         }
@@ -55,7 +66,12 @@ impl Cluster {
                 };
                 for arriving in list.items {
                     match read(resource, &owning, &arriving) {
-                        Decoded::Read { object, .. } => snapshot.view.insert(*object),
+                        Decoded::Read { object, .. } => {
+                            if is_kept(&object) {
+                                snapshot.objects.push((*object).clone());
+                            }
+                            snapshot.view.insert(*object);
+                        }
                         Decoded::Unreadable { id, why } => snapshot.missing.push(format!("{id}: {why}")),
                     }
                 }

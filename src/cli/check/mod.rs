@@ -2,7 +2,7 @@
 
 mod changed;
 mod duplicates;
-mod scopes;
+pub(super) mod scopes;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
@@ -297,7 +297,7 @@ fn unresolved_variable(found: &Found, variable: &Unresolved) -> inputs::Problem 
 }
 
 /// Returns true if an object is namespaced and its manifest does not name the namespace.
-fn lacks_namespace(object: &Object) -> bool {
+pub(super) fn lacks_namespace(object: &Object) -> bool {
     let is_of_namespace = match &object.body {
         Body::Policies(policies) => {
             policies.iter().any(|policy| matches!(policy.subject.namespaces, Namespaces::Own(None)))

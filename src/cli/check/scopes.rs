@@ -19,7 +19,7 @@ const MAX_KUSTOMIZATIONS: usize = 10_000;
 
 /// The group of manifests that a manifest is checked with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Scope {
+pub(in crate::cli) enum Scope {
     /// The whole run. The namespace of the manifest is known, or the object is cluster-scoped.
     Run,
     /// The unnamed namespace of one build.
@@ -30,7 +30,7 @@ pub(super) enum Scope {
 
 /// A namespace that a manifest without a namespace goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(in crate::cli) enum Place {
     Named(String),
     Unnamed(Scope),
 }
@@ -44,7 +44,7 @@ struct Kustomization {
 
 /// The kustomizations of a run.
 #[derive(Debug, Default)]
-pub(super) struct Scopes {
+pub(in crate::cli) struct Scopes {
     /// By folder, with symbolic links resolved.
     kustomizations: BTreeMap<PathBuf, Kustomization>,
     /// The places of the manifests in each folder.
@@ -53,7 +53,7 @@ pub(super) struct Scopes {
 
 impl Scopes {
     /// Reads the kustomizations in and above these folders, and those that they refer to.
-    pub(super) fn of<'a>(folders: impl Iterator<Item = &'a Path>) -> Self {
+    pub(in crate::cli) fn of<'a>(folders: impl Iterator<Item = &'a Path>) -> Self {
         let mut scopes = Self::default();
         let mut seen = HashSet::new();
         let mut waiting = Vec::new();
@@ -79,7 +79,7 @@ impl Scopes {
     }
 
     /// Returns the places of a manifest in this folder that names no namespace. Returns at least one.
-    pub(super) fn places(&self, folder: Option<&Path>) -> &[Place] {
+    pub(in crate::cli) fn places(&self, folder: Option<&Path>) -> &[Place] {
         let owner = folder.into_iter().flat_map(Path::ancestors).find_map(|folder| self.places.get(&real(folder)?));
         owner.map_or(&[Place::Unnamed(Scope::Loose)], Vec::as_slice)
     }

@@ -103,13 +103,13 @@ fn cell(text: &str) -> String {
 }
 
 /// HTML, because a code span of Markdown can neither hold every text nor a pipe in a table.
-fn code(text: &str) -> String {
+pub(in crate::cli) fn code(text: &str) -> String {
     format!("<code>{}</code>", escaped(text))
 }
 
 /// Writes each character that has a meaning in Markdown or HTML as a reference, which never has one. A mention and a
 /// reference to an issue are found after that, and need an invisible space.
-fn escaped(text: &str) -> String {
+pub(in crate::cli) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

@@ -5,7 +5,7 @@ mod github;
 mod gitlab;
 mod json;
 mod junit;
-mod markdown;
+pub(super) mod markdown;
 mod place;
 mod sarif;
 mod text;

@@ -1,0 +1,162 @@
+//! Reads the state to audit.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::audit::{Audited, Source, Unread};
+use crate::baseline::{self, PolicySet};
+use crate::cli::check::lacks_namespace;
+use crate::cli::check::scopes::{Place, Scopes};
+use crate::cli::inputs::{self, File, Found};
+use crate::cli::state::StateArguments;
+use crate::config::Configuration;
+use crate::model::{Body, Object, Path};
+use crate::view::View;
+
+/// The state to audit.
+pub(super) struct Loaded {
+    pub(super) configuration: Configuration,
+    pub(super) policies: PolicySet,
+    /// The state with the policies that its namespaces are due.
+    pub(super) view: View,
+    /// The state without them.
+    pub(super) stored: View,
+    /// The objects to judge.
+    kept: Vec<Kept>,
+    pub(super) assumed: Vec<String>,
+    pub(super) unread: Vec<Unread>,
+}
+
+/// An object to judge, with its manifest if it is from one.
+struct Kept {
+    object: Object,
+    found: Option<Found>,
+}
+
+impl Source for Found {
+    fn place(&self, path: &Path) -> String {
+        format!("{}:{}", self.file, self.document.line_of(path))
+    }
+}
+
+/// Returns true if the rules evaluate an object. Of pods and workloads they evaluate those with hostNetwork.
+fn is_judged(object: &Object) -> bool {
+    match &object.body {
+        Body::Workload(workload) => workload.host_network.is_some(),
+        _ => true,
+    }
+}
+
+impl Loaded {
+    pub(super) fn read(arguments: &StateArguments, paths: &[PathBuf]) -> Result<Self> {
+        let (configuration, policies) = arguments.settings()?;
+        let snapshot = arguments.read_cluster(async |cluster| cluster.snapshot_keeping(is_judged).await)?;
+        let (stored, objects, missing) =
+            snapshot.map_or_else(Default::default, |snapshot| (snapshot.view, snapshot.objects, snapshot.missing));
+        let mut loaded = Self {
+            configuration,
+            policies,
+            view: View::default(),
+            stored,
+            kept: objects.into_iter().map(|object| Kept { object, found: None }).collect(),
+            assumed: Vec::new(),
+            unread: missing.iter().map(|missing| unread(missing)).collect(),
+        };
+        loaded.add_manifests(paths);
+        loaded.keep_the_last_of_each();
+        loaded.view = loaded.stored.clone();
+        baseline::complete(&mut loaded.view, &loaded.policies, &loaded.configuration.site);
+        Ok(loaded)
+    }
+
+    /// The objects to judge.
+    pub(super) fn objects(&self) -> Vec<Audited<'_>> {
+        fn source(found: &Found) -> &dyn Source {
+            found
+        }
+        self.kept.iter().map(|kept| Audited { object: &kept.object, source: kept.found.as_ref().map(source) }).collect()
+    }
+
+    /// Adds manifests as if they were applied. What cannot be read is recorded.
+    fn add_manifests(&mut self, paths: &[PathBuf]) {
+        let inputs = inputs::read(paths, &[]);
+        self.unread.extend(inputs.problems.iter().map(|problem| unread(&problem.to_string())));
+        let folders = inputs.files.iter().filter_map(File::folder);
+        let scopes = Scopes::of(folders.chain(inputs.kustomizations.iter().map(PathBuf::as_path)));
+        let mut unnamed = 0_usize;
+        let mut unresolved = 0_usize;
+        for file in &inputs.files {
+            let contents = file.contents();
+            self.unread.extend(contents.problems.iter().map(|problem| unread(&problem.to_string())));
+            for found in contents.found {
+                unresolved += usize::from(!found.unresolved().is_empty());
+                let object = match found.read() {
+                    Ok(object) => object,
+                    Err(error) => {
+                        self.unread.push(unread(&found.problem(&error.path, error.to_string()).to_string()));
+                        continue;
+                    }
+                };
+                match object {
+                    Some(object) if !lacks_namespace(&object) => self.add(object, found),
+                    object => {
+                        for place in scopes.places(file.folder()) {
+                            let named = match place {
+                                Place::Named(namespace) if !found.has_namespace() => found.in_namespace(namespace),
+                                _ => found.clone(),
+                            };
+                            let Some(object) = &object else {
+                                named.insert_unread(&mut self.stored);
+                                continue;
+                            };
+                            unnamed += usize::from(matches!(place, Place::Unnamed(_)));
+                            let object = named.read().ok().flatten().unwrap_or_else(|| object.clone());
+                            self.add(object, named);
+                        }
+                    }
+                }
+            }
+        }
+        if unnamed > 0 {
+            self.assumed.push(format!("{unnamed} manifests without a namespace share one unnamed namespace"));
+        }
+        if unresolved > 0 {
+            self.assumed
+                .push(format!("{unresolved} manifests contain unresolved variables, whose text was taken literally"));
+        }
+    }
+
+    fn add(&mut self, mut object: Object, found: Found) {
+        if is_judged(&object) {
+            self.kept.push(Kept { object: object.clone(), found: Some(found) });
+        }
+        baseline::give_profile(&mut object, &self.configuration.site);
+        self.stored.insert(object);
+    }
+
+    /// Of several manifests of one object, and of an object that a manifest replaces, the last one counts.
+    fn keep_the_last_of_each(&mut self) {
+        let mut last: HashMap<_, usize> = HashMap::new();
+        let key = |object: &Object| {
+            let id = &object.id;
+            (id.group().to_owned(), id.kind.clone(), id.namespace.clone(), id.name.clone())
+        };
+        for (at, kept) in self.kept.iter().enumerate() {
+            last.insert(key(&kept.object), at);
+        }
+        let mut at = 0_usize;
+        self.kept.retain(|kept| {
+            at += 1;
+            // The API server generates the names of objects without one.
+            kept.object.id.name.is_empty() || last.get(&key(&kept.object)) == Some(&(at - 1))
+        });
+    }
+}
+
+/// Splits a report of what could not be read into its subject and the reason.
+fn unread(text: &str) -> Unread {
+    let (kind, why) = text.split_once(": ").unwrap_or(("", text));
+    Unread { kind: kind.to_owned(), why: why.to_owned() }
+}

@@ -1,0 +1,149 @@
+//! The text output of `portcullis audit`: the counts, with the first objects of each.
+
+use std::io::Write;
+
+use anyhow::Result;
+
+use crate::audit::{NamespaceState, Report, Section};
+use crate::cli::{BOLD, FAINT, GREEN, RED, YELLOW};
+
+/// Number of items that are printed of each section.
+const MAX_ITEMS: usize = 5;
+/// Number of findings that are printed.
+const MAX_FINDINGS: usize = 20;
+
+pub(super) fn print(report: &Report) -> Result<()> {
+    let mut out = anstream::stdout().lock();
+    for line in summary(report) {
+        writeln!(out, "{BOLD}{line}{BOLD:#}")?;
+    }
+    for section in &report.sections {
+        print_section(&mut out, section)?;
+    }
+    print_findings(&mut out, report)?;
+    print_namespaces(&mut out, &report.namespaces)?;
+    for assumed in &report.assumed {
+        writeln!(out, "{FAINT}assumed{FAINT:#}: {assumed}")?;
+    }
+    for unread in &report.unread {
+        writeln!(out, "{YELLOW}not read{YELLOW:#}: {}: {}", unread.kind, unread.why)?;
+    }
+    Ok(())
+}
+
+/// The totals, as lines.
+pub(super) fn summary(report: &Report) -> Vec<String> {
+    let summary = &report.summary;
+    let reach = &report.matrix.outcomes;
+    let findings = &summary.findings;
+    vec![
+        format!(
+            "{}, {} in {}, {}",
+            plural(summary.namespaces, "namespace"),
+            plural(summary.pods, "pod"),
+            plural(summary.workloads, "workload"),
+            plural(summary.policies, "policy"),
+        ),
+        format!(
+            "isolated pods: {} for ingress, {} for egress, of {}",
+            summary.isolated.ingress, summary.isolated.egress, summary.pods
+        ),
+        format!(
+            "connections between namespaces: {} open, {} partly open, {} closed, {} undecided",
+            reach.all, reach.some, reach.none, reach.undecided
+        ),
+        format!(
+            "findings: {}, {}, {}",
+            plural(findings.deny, "denial"),
+            plural(findings.warn, "warning"),
+            plural(findings.audit, "audit")
+        ),
+    ]
+}
+
+fn print_section(out: &mut impl Write, section: &Section) -> Result<()> {
+    let style = match (section.count, section.is_finding) {
+        (0, _) => GREEN,
+        (_, true) => RED,
+        (_, false) => YELLOW,
+    };
+    writeln!(out, "\n{style}{}{style:#}: {}", section.title, count(section))?;
+    for item in section.items.iter().take(MAX_ITEMS) {
+        let path = item.path.as_ref().map(|path| format!(" at {path}")).unwrap_or_default();
+        let counted = if item.counted > 1 { format!(" ({})", item.counted) } else { String::new() };
+        writeln!(out, "  {}{path}{counted}: {}", item.object, printable(&item.message))?;
+    }
+    let shown = section.items.len().min(MAX_ITEMS);
+    if let more @ 1.. = section.items.len() + section.omitted - shown {
+        writeln!(out, "  {FAINT}and {more} more (--output json lists them){FAINT:#}")?;
+    }
+    Ok(())
+}
+
+/// The number of a section: `3 of 7`.
+pub(super) fn count(section: &Section) -> String {
+    match (&section.unanswered, section.of) {
+        (Some(why), _) => format!("not answered: {why}"),
+        (None, Some(of)) => format!("{} of {of}", section.count),
+        (None, None) => section.count.to_string(),
+    }
+}
+
+fn print_findings(out: &mut impl Write, report: &Report) -> Result<()> {
+    if report.findings.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n{BOLD}Findings of the rules{BOLD:#}")?;
+    for finding in report.findings.iter().take(MAX_FINDINGS) {
+        let source = finding.source.as_ref().map(|source| format!(" ({source})")).unwrap_or_default();
+        writeln!(out, "  {}[{}]{source}: {}", finding.action.name(), finding.rule, printable(&finding.message))?;
+    }
+    if let Some(more @ 1..) = (report.findings.len() + report.omitted_findings).checked_sub(MAX_FINDINGS) {
+        writeln!(out, "  {FAINT}and {more} more (--output json lists them){FAINT:#}")?;
+    }
+    Ok(())
+}
+
+fn print_namespaces(out: &mut impl Write, namespaces: &[NamespaceState]) -> Result<()> {
+    if namespaces.is_empty() {
+        return Ok(());
+    }
+    let name = |namespace: &NamespaceState| match &*namespace.name {
+        "" => "(no namespace)".to_owned(),
+        name => name.to_owned(),
+    };
+    let width = namespaces.iter().map(|namespace| name(namespace).len()).max().unwrap_or(0).max("NAMESPACE".len());
+    writeln!(
+        out,
+        "\n{BOLD}{:width$}  {:9}  {:12}  {:>5}  {:>7}  {:>6}  {:>6}{BOLD:#}",
+        "NAMESPACE", "BASELINE", "PROFILE", "PODS", "INGRESS", "EGRESS", "NO DNS"
+    )?;
+    for namespace in namespaces {
+        writeln!(
+            out,
+            "{:width$}  {:9}  {:12}  {:>5}  {:>7}  {:>6}  {:>6}",
+            name(namespace),
+            namespace.baseline.name(),
+            namespace.profile.as_deref().unwrap_or("-"),
+            namespace.pods,
+            namespace.isolated.ingress,
+            namespace.isolated.egress,
+            namespace.without_dns,
+        )?;
+    }
+    writeln!(out)?;
+    Ok(())
+}
+
+/// Replaces control characters: a reason is the text of a user, and a terminal would obey it.
+fn printable(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    match (count, noun.strip_suffix('y')) {
+        (1, _) => format!("1 {noun}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        (_, None) => format!("{count} {noun}s"),
+    }
+}
