@@ -15,6 +15,7 @@ mod exemptions;
 mod findings;
 mod matrix;
 mod namespaces;
+mod plugin;
 mod policies;
 mod ports;
 mod report;
@@ -23,6 +24,7 @@ mod section;
 mod side;
 
 pub use findings::{Audited, Source};
+pub use plugin::Agent;
 pub use report::{
     Actions, BaselineState, Directions, FoundIn, FoundPlugin, HatchState, Item, Matrix, NamespaceCell, NamespaceState,
     Outcomes, Plugin, Reach, Report, RuleFinding, Section, Summary, Unread, WorkloadCell, WorkloadMatrix,
@@ -102,7 +104,7 @@ impl Report {
             &Question { id: "platform-flows", title: "Platform namespaces without a required flow", is_finding: true },
             "Flows that platform namespaces need and a policy blocks.",
         ));
-        sections.push(namespaces::hatches(&namespaces, now));
+        sections.push(namespaces::hatches(&namespaces));
         sections.push(exemptions::exemptions(site, objects.iter().copied(), now));
         sections.push(policies::identities(view, scope));
         sections.push(policies::sizes(&all));
@@ -120,7 +122,7 @@ impl Report {
             findings: judged.actions(),
         };
         let assumed = places.assumed(&namespaces);
-        let (unread, plugin) = (Vec::new(), None);
+        let unread = Vec::new();
         Self {
             summary,
             assumed,
@@ -131,7 +133,7 @@ impl Report {
             findings,
             omitted_findings,
             matrix,
-            plugin,
+            plugin: None,
         }
     }
 

@@ -167,8 +167,7 @@ pub(super) fn coverage(site: &Site, classes: &[&Class<'_>], workloads: &[Workloa
         pods += state.pods;
         match state.dns {
             Some(Verdict::Blocked) => without_dns.add(
-                item("no policy allows UDP port 53 to the cluster DNS".to_owned())
-                    .helped("allow UDP and TCP to the cluster DNS"),
+                item("UDP to the cluster DNS is blocked".to_owned()).helped("allow UDP and TCP to the cluster DNS"),
             ),
             Some(Verdict::Undecided) => {
                 without_dns.add(item("lookups in the cluster DNS depend on unknown facts".to_owned()));
@@ -232,19 +231,14 @@ pub(super) fn baselines(states: &[NamespaceState]) -> Section {
 }
 
 /// The section on open hatches.
-pub(super) fn hatches(states: &[NamespaceState], now: Timestamp) -> Section {
+pub(super) fn hatches(states: &[NamespaceState]) -> Section {
     let question = Question { id: "hatches", title: "Escape hatches", is_finding: true };
     let mut items = Items::default();
     for (state, hatch) in states.iter().filter_map(|state| Some((state, state.hatch.as_ref()?))) {
         let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
-        let age = hatch.opened.as_deref().and_then(crate::view::parse_rfc3339).map(|opened| {
-            let hours = now.duration_since(opened).as_hours();
-            format!(" ({hours} h ago)")
-        });
         let message = format!(
-            "enforcement is switched off since {}{} until {} by {}: {}{}",
+            "enforcement is switched off since {} until {} by {}: {}{}",
             or_unknown(&hatch.opened),
-            age.unwrap_or_default(),
             or_unknown(&hatch.until),
             or_unknown(&hatch.opened_by),
             hatch.reason.as_deref().unwrap_or("no reason given"),

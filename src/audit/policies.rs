@@ -244,7 +244,7 @@ pub(super) fn sizes(classes: &[Class<'_>]) -> Section {
     let most = sizes.first().map_or(0, |(rules, ..)| *rules);
     let mut items = Items::default();
     for (rules, policies, class) in sizes.iter().take(MAX_SIZES) {
-        let message = format!("{policies} policies with {rules} rules apply to each of these pods");
+        let message = format!("policies that select each of these pods: {policies}; rules in them: {rules}");
         items.add(Item::of(class.object(), Some(class.namespace), message));
     }
     let mut section = items.section(&question, "The largest number of rules that apply to one pod.", None);
@@ -277,7 +277,7 @@ fn is_anywhere(peers: &Peers) -> bool {
 
 /// The labels of a kind of which each pod has a value of its own, by namespace.
 pub(super) fn identities(view: &View, scope: &Scope) -> Section {
-    let question = Question { id: "identities", title: "Labels that multiply Cilium identities", is_finding: true };
+    let question = Question { id: "identities", title: "Labels that multiply Cilium identities", is_finding: false };
     let mut items = Items::default();
     let mut names: BTreeSet<&str> = view.namespaces().map(|(name, _)| &**name).collect();
     names.retain(|name| scope.includes(name));

@@ -2,6 +2,7 @@
 
 mod load;
 mod markdown;
+mod plugin;
 mod text;
 
 use std::path::PathBuf;
@@ -88,6 +89,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         scope: &scope,
         now: Timestamp::now(),
     });
+    if let Some(plugin) = loaded.plugin {
+        report = report.with_plugin(plugin);
+    }
     report.assumed.extend(loaded.assumed.iter().cloned());
     report.unread.extend(loaded.unread.iter().cloned());
     match arguments.output {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::audit::{Audited, Source, Unread};
+use super::plugin;
+use crate::audit::{Audited, Plugin, Source, Unread};
 use crate::baseline::{self, PolicySet};
 use crate::cli::check::lacks_namespace;
 use crate::cli::check::scopes::{Place, Scopes};
@@ -27,6 +28,8 @@ pub(super) struct Loaded {
     kept: Vec<Kept>,
     pub(super) assumed: Vec<String>,
     pub(super) unread: Vec<Unread>,
+    /// The network plugin of the cluster.
+    pub(super) plugin: Option<Plugin>,
 }
 
 /// An object to judge, with its manifest if it is from one.
@@ -52,7 +55,10 @@ fn is_judged(object: &Object) -> bool {
 impl Loaded {
     pub(super) fn read(arguments: &StateArguments, paths: &[PathBuf]) -> Result<Self> {
         let (configuration, policies) = arguments.settings()?;
-        let snapshot = arguments.read_cluster(async |cluster| cluster.snapshot_keeping(is_judged).await)?;
+        let read = arguments.read_cluster(async |cluster| {
+            Ok((cluster.snapshot_keeping(is_judged).await?, plugin::read(cluster).await))
+        })?;
+        let (snapshot, plugin) = read.unzip();
         let (stored, objects, missing) =
             snapshot.map_or_else(Default::default, |snapshot| (snapshot.view, snapshot.objects, snapshot.missing));
         let mut loaded = Self {
@@ -63,6 +69,7 @@ impl Loaded {
             kept: objects.into_iter().map(|object| Kept { object, found: None }).collect(),
             assumed: Vec::new(),
             unread: missing.iter().map(|missing| unread(missing)).collect(),
+            plugin,
         };
         loaded.add_manifests(paths);
         loaded.keep_the_last_of_each();

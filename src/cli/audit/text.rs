@@ -17,8 +17,14 @@ pub(super) fn print(report: &Report) -> Result<()> {
     for line in summary(report) {
         writeln!(out, "{BOLD}{line}{BOLD:#}")?;
     }
-    for section in &report.sections {
+    for section in report.sections.iter().filter(|section| !is_empty(section)) {
         print_section(&mut out, section)?;
+    }
+    let empty: Vec<&str> =
+        report.sections.iter().filter(|section| is_empty(section)).map(|section| section.title).collect();
+    if !empty.is_empty() {
+        writeln!(out, "\n{GREEN}None of these{GREEN:#}:")?;
+        empty.iter().try_for_each(|title| writeln!(out, "  {title}"))?;
     }
     print_findings(&mut out, report)?;
     print_namespaces(&mut out, &report.namespaces)?;
@@ -62,11 +68,7 @@ pub(super) fn summary(report: &Report) -> Vec<String> {
 }
 
 fn print_section(out: &mut impl Write, section: &Section) -> Result<()> {
-    let style = match (section.count, section.is_finding) {
-        (0, _) => GREEN,
-        (_, true) => RED,
-        (_, false) => YELLOW,
-    };
+    let style = if section.is_finding { RED } else { YELLOW };
     writeln!(out, "\n{style}{}{style:#}: {}", section.title, count(section))?;
     for item in section.items.iter().take(MAX_ITEMS) {
         let path = item.path.as_ref().map(|path| format!(" at {path}")).unwrap_or_default();
@@ -78,6 +80,10 @@ fn print_section(out: &mut impl Write, section: &Section) -> Result<()> {
         writeln!(out, "  {FAINT}and {more} more (--output json lists them){FAINT:#}")?;
     }
     Ok(())
+}
+
+fn is_empty(section: &Section) -> bool {
+    section.count == 0 && section.unanswered.is_none()
 }
 
 /// The number of a section: `3 of 7`.
