@@ -247,25 +247,25 @@ impl Connections<'_, '_> {
     }
 }
 
-/// The reasons of a connection at both ends, as sentences.
+/// The reasons of a connection at both ends: a line for each group of ports, and one for each end.
 fn explanation(flows: &[Flow]) -> String {
-    let mut sentences: Vec<String> = flows.iter().take(MAX_REASONS).map(sentence).collect();
+    let mut lines: Vec<String> = flows.iter().take(MAX_REASONS).map(reasons).collect();
     if let Some(more @ 1..) = flows.len().checked_sub(MAX_REASONS) {
-        sentences.push(format!("{more} more groups of ports have other reasons."));
+        lines.push(format!("{more} more groups of ports have other reasons"));
     }
-    sentences.join(" ")
+    lines.join("\n")
 }
 
-fn sentence(flow: &Flow) -> String {
+fn reasons(flow: &Flow) -> String {
     let word = match flow.verdict {
         Verdict::Allowed => "allowed",
         Verdict::Undecided => "undecided",
         Verdict::Blocked => "blocked",
     };
     let side = |name: &str, side: &Option<SideOfFlow>| {
-        side.as_ref().map(|side| format!("; {name}: {}", side.reason)).unwrap_or_default()
+        side.as_ref().map(|side| format!("\n{name}: {}", side.reason)).unwrap_or_default()
     };
-    format!("{} {word}{}{}.", flow.ports, side("egress", &flow.egress), side("ingress", &flow.ingress))
+    format!("{}: {word}{}{}", flow.ports, side("egress", &flow.egress), side("ingress", &flow.ingress))
 }
 
 /// The policies that decide a connection, each with its deciding rules.

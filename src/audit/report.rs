@@ -348,7 +348,8 @@ pub struct WorkloadCell {
     /// The policies that decide, each with the path of its rule if a rule decides:
     /// `NetworkPolicy shop/allow-web at spec.ingress[0]`. Empty if the cell is not explained.
     pub policies: Vec<String>,
-    /// The reasons at both ends, as sentences. `null` in cells that are not explained.
+    /// The reasons in lines: `TCP 443: blocked`, then `egress: ` and `ingress: ` with the reason at that end. `null` in
+    /// cells that are not explained.
     pub explanation: Option<String>,
 }
 
