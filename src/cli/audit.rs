@@ -1,5 +1,6 @@
 //! `portcullis audit`: the state of network policy in a cluster or in manifests.
 
+mod html;
 mod load;
 mod markdown;
 mod plugin;
@@ -55,6 +56,8 @@ enum Output {
     Json,
     /// Markdown, for an issue or a wiki.
     Markdown,
+    /// A page for a browser, in one file that loads nothing else.
+    Html,
 }
 
 /// What makes the exit status 1.
@@ -98,6 +101,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         Output::Text => text::print(&report)?,
         Output::Json => super::print_json(&report)?,
         Output::Markdown => markdown::print(&report)?,
+        Output::Html => html::write(&mut std::io::stdout().lock(), &report)?,
     }
     let is_failure = match arguments.fail_on {
         FailOn::Finding => report.has_findings(),
