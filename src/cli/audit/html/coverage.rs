@@ -12,15 +12,14 @@ const MAX_NAMESPACES: usize = 2_000;
 pub(super) fn headline(report: &Report) -> String {
     let summary = &report.summary;
     let mut out = String::from("<div class=\"headline\">");
-    for (name, part, question) in [
-        ("Ingress", summary.isolated.ingress, "isolated for ingress"),
-        ("Egress", summary.isolated.egress, "isolated for egress"),
-    ] {
+    for (name, direction, part) in
+        [("Ingress", "ingress", summary.isolated.ingress), ("Egress", "egress", summary.isolated.egress)]
+    {
+        let share = if summary.pods == 0 { "–".to_owned() } else { format!("{}%", percent(part, summary.pods)) };
         let _ = write!(
             out,
-            "<div class=\"card\"><h3>{name} default deny</h3><p class=\"big\">{}%</p>{}\
-             <p class=\"lead\">{} of {} {question}</p></div>",
-            percent(part, summary.pods),
+            "<div class=\"card\"><h3>{name} default deny</h3><p class=\"big\">{share}</p>{}\
+             <p class=\"lead\">{} of {} isolated for {direction}</p></div>",
             bar(part, summary.pods),
             number(part),
             plural(summary.pods, "pod"),

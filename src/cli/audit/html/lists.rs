@@ -121,6 +121,7 @@ pub(super) fn checks(report: &Report) -> String {
 fn check(out: &mut String, section: &Section) {
     let (tone, word) = match section {
         Section { unanswered: Some(_), .. } => ("fair", "unanswered"),
+        Section { of: Some(0), .. } => ("off", "no objects"),
         Section { count: 0, .. } => ("good", "clear"),
         Section { is_finding: true, .. } => ("bad", "to fix"),
         Section { .. } => ("off", "to know"),

@@ -93,7 +93,7 @@ fn unread(report: &Report) -> String {
     }
     format!(
         "<aside class=\"alert\" aria-labelledby=\"unread-title\"><h2 id=\"unread-title\">This audit is incomplete</h2>\
-         <p>Could not be read, and is missing from every number below:</p><ul>{items}</ul></aside>"
+         <p>These could not be read. Every number below leaves them out.</p><ul>{items}</ul></aside>"
     )
 }
 
