@@ -9,6 +9,7 @@
     reason = "a test that cannot go on says so by a panic"
 )]
 
+pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod control_plane;
