@@ -7,6 +7,7 @@
     reason = "a test that cannot go on says so by a panic"
 )]
 
+mod audit;
 mod audit_page;
 mod changed_since;
 mod cli;

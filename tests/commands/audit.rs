@@ -1,21 +1,14 @@
 //! `portcullis audit`: its outputs, the agreement of its matrix with `trace`, and manifests that are not clean.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on says so by a panic"
-)]
-
-mod oracle;
-mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::oracle::World;
+use crate::oracle::generate::{
+    world, world_of_calico, world_of_cilium, world_of_cluster_policies, world_of_kubernetes,
+};
+use crate::support::command::run;
 use jiff::Timestamp;
-use oracle::World;
-use oracle::generate::{world, world_of_calico, world_of_cilium, world_of_cluster_policies, world_of_kubernetes};
 use portcullis::audit::{Input, Reach, Report, Scope};
 use portcullis::baseline::PolicySet;
 use portcullis::config::Configuration;
@@ -24,7 +17,6 @@ use portcullis::trace::{Place, Verdict, explain, resolve};
 use portcullis::view::{Scene, View};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use support::command::run;
 
 /// The name of a golden file, the arguments, and the exit status.
 const CASES: &[(&str, &[&str], i32)] = &[
