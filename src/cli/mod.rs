@@ -4,6 +4,7 @@
 mod audit;
 mod check;
 mod completions;
+mod config;
 mod connection;
 mod demo;
 mod diff;
@@ -57,6 +58,7 @@ enum Command {
     Audit(audit::Arguments),
     Review(review::Arguments),
     Rules(rules::Arguments),
+    Config(config::Arguments),
     Webhooks(webhooks::Arguments),
     Hatch(hatch::Arguments),
     Uninstall(uninstall::Arguments),
@@ -83,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Review(arguments) => review::run(&arguments),
         Command::Rules(arguments) => rules::run(&arguments),
+        Command::Config(arguments) => config::run(&arguments),
         Command::Webhooks(arguments) => webhooks::run(&arguments),
         Command::Hatch(arguments) => hatch::run(&arguments),
         Command::Uninstall(arguments) => uninstall::run(&arguments),

@@ -7,10 +7,13 @@ mod error;
 mod installation;
 mod namespaces;
 mod preset;
+mod rules_schema;
+mod schema;
 mod written;
 
 pub use error::Error;
 pub use preset::Preset;
+pub use schema::schema;
 
 use serde_json::Value;
 
@@ -19,9 +22,14 @@ use crate::rules::{ChangeKind, Definition, Mode, RULES, Rule};
 use crate::view::{NamePattern, Site};
 use crate::yaml::{self, Document};
 
-use error::{place_of, suggest};
+use error::similar;
 use namespaces::NamespaceSelector;
 use written::Written;
+
+/// The `apiVersion` of a configuration.
+const API_VERSION: &str = "portcullis.dev/v1alpha1";
+/// The `kind` of a configuration.
+const KIND: &str = "Configuration";
 
 /// The default configuration, as YAML.
 pub const SHIPPED: &str = include_str!("../../policies/portcullis.yaml");
@@ -98,38 +106,40 @@ impl Configuration {
     /// # Errors
     /// The first invalid value, with its line.
     pub fn read_with(text: &str, preset: Option<Preset>) -> Result<Self, Error> {
-        let mut documents = yaml::read(text)?.into_iter().filter(|document| !document.value.is_null());
-        let Some(mut document) = documents.next() else {
-            return Err(Error::new(1, "", "the file is empty; `apiVersion` and `kind` are required"));
+        Self::from_document(&parse(text)?, preset)
+    }
+
+    /// Returns the problems of a configuration file, in the order of the file. A problem of a value that other values
+    /// depend on can hide other problems, and so can a problem in a list.
+    #[must_use]
+    pub fn check(text: &str) -> Vec<Error> {
+        let mut document = match parse(text) {
+            Ok(document) => document,
+            Err(error) => return vec![error],
         };
-        if let Some(another) = documents.next() {
-            return Err(Error::new(another.line, "", "a configuration must be one document; a second one starts here"));
-        }
-        if !document.value.is_object() {
-            return Err(Error::new(document.line, "", "a configuration must be a map with `apiVersion` and `kind`"));
-        }
-        for (field, expected) in [("apiVersion", "portcullis.dev/v1alpha1"), ("kind", "Configuration")] {
-            match document.value.get(field).and_then(Value::as_str) {
-                Some(found) if found == expected => {}
-                Some(found) => {
-                    let problem = format!("unsupported value `{found}`; expected `{expected}`");
-                    return Err(Error::at(&document, &[field], problem));
-                }
-                None => {
-                    return Err(Error::at(&document, &[field], format!("a value is required; expected `{expected}`")));
-                }
+        let mut errors = Vec::new();
+        while let Err(error) = Self::from_document(&document, None) {
+            let goes_on = errors.len() + 1 < MAX_ERRORS && error.remove_from(&mut document.value);
+            errors.push(error);
+            if !goes_on {
+                break;
             }
         }
-        written::normalise(&mut document.value);
+        errors.sort_by_key(|error| (error.line, error.column));
+        errors
+    }
+
+    /// Merges a configuration over the defaults.
+    fn from_document(document: &Document, preset: Option<Preset>) -> Result<Self, Error> {
         let mut value = defaults()?;
         installation::adapt(&mut value, &document)?;
         lay_over(&mut value, document.value.clone());
-        Self::from_value(&document, value, preset)
+        Self::from_value(document, value, preset)
     }
 
     fn from_value(document: &Document, value: Value, preset: Option<Preset>) -> Result<Self, Error> {
         let written: Written =
-            serde_path_to_error::deserialize(value).map_err(|error| Error::from_serde(document, &error))?;
+            serde_path_to_error::deserialize(value).map_err(|error| Error::from_serde(document, &[], &error))?;
         let preset = preset.unwrap_or(written.preset);
         let mut site = written.site(document)?;
         site.denies_unjudged = preset == Preset::Enforce;
@@ -239,6 +249,37 @@ impl Configuration {
     }
 }
 
+/// Maximum number of problems reported for one file.
+const MAX_ERRORS: usize = 100;
+
+/// Parses a configuration file and checks its `apiVersion` and `kind`.
+fn parse(text: &str) -> Result<Document, Error> {
+    let mut documents = yaml::read(text)?.into_iter().filter(|document| !document.value.is_null());
+    let Some(mut document) = documents.next() else {
+        return Err(Error::new(1, "the file is empty; `apiVersion` and `kind` are required"));
+    };
+    if let Some(another) = documents.next() {
+        return Err(Error::new(another.line, "a configuration must be one document; a second one starts here"));
+    }
+    if !document.value.is_object() {
+        return Err(Error::new(document.line, "a configuration must be a map with `apiVersion` and `kind`"));
+    }
+    for (field, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {
+        match document.value.get(field).and_then(Value::as_str) {
+            Some(found) if found == expected => {}
+            Some(found) => {
+                let problem = format!("unsupported value `{found}`; expected `{expected}`");
+                return Err(Error::at(&document, &[field], problem));
+            }
+            None => {
+                return Err(Error::at(&document, &[field], format!("a value is required; expected `{expected}`")));
+            }
+        }
+    }
+    written::normalise(&mut document.value);
+    Ok(document)
+}
+
 fn defaults() -> Result<Value, Error> {
     let mut value = yaml::read(SHIPPED)?.into_iter().next().map(|document| document.value).unwrap_or_default();
     written::normalise(&mut value);
@@ -260,8 +301,8 @@ fn lay_over(base: &mut Value, over: Value) {
 fn position(document: &Document, place: &[&str], name: &str) -> Result<usize, Error> {
     RULES.iter().position(|rule| rule.name == name).ok_or_else(|| {
         let names = RULES.iter().map(|rule| rule.name);
-        let problem = format!("unknown rule `{name}`{}; `portcullis rules` lists all rules", suggest(name, names));
-        Error::at(document, &[place, &[name]].concat(), problem)
+        let help = similar(name, names).unwrap_or_else(|| "`portcullis rules` lists all rules".to_owned());
+        Error::at(document, &[place, &[name]].concat(), format!("unknown rule `{name}`")).with_help(Some(help))
     })
 }
 
@@ -271,11 +312,7 @@ fn configure(
     definition: &Definition,
     settings: Value,
 ) -> Result<Box<dyn Rule>, Error> {
-    definition.configure(settings).map_err(|error| {
-        let inner = place_of(error.path());
-        let place: Vec<&str> = place.iter().copied().chain(inner.iter().map(String::as_str)).collect();
-        Error::at(document, &place, Error::describe(&error))
-    })
+    definition.configure(settings).map_err(|error| Error::from_serde(document, place, &error))
 }
 
 #[cfg(test)]
@@ -403,8 +440,7 @@ mod tests {
         assert_eq!(fault("labelDomian: x.y\n"), "line 3: labelDomian: unknown field; did you mean `labelDomain`?");
         assert_eq!(
             fault("rules:\n  any-prot: warn\n"),
-            "line 4: rules.any-prot: unknown rule `any-prot`; did you mean `any-port`?; `portcullis rules` lists all \
-             rules"
+            "line 4: rules.any-prot: unknown rule `any-prot`; did you mean `any-port`?"
         );
         assert_eq!(
             fault("rules:\n  any-port:\n    settings:\n      sameNamespaces: true\n"),

@@ -1,11 +1,12 @@
 //! Presets: the overall strictness of a configuration, as one value.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::rules::Mode;
 
 /// The strictness of the rules whose mode the configuration file does not set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Preset {
     /// Denies nothing and shows nothing to users. Findings go to the audit log, logs and metrics.

@@ -3,68 +3,102 @@
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Error, Preset};
+use super::{API_VERSION, Error, KIND, Preset, rules_schema};
 use crate::model::{Operator, Selector};
 use crate::rules::Mode;
-use crate::view::{Baseline, ClusterDns, NamePattern, Profiles, SetName, Site};
+use crate::view::{Baseline, ClusterDns, LABEL_VALUE, NamePattern, Profiles, SetName, Site};
 use crate::yaml::Document;
 
-#[derive(Deserialize)]
+/// The configuration of Portcullis. A file needs only the fields that differ from the shipped configuration.
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(title = "Portcullis configuration")]
 pub(super) struct Written {
+    /// The version of this format.
     #[serde(rename = "apiVersion")]
+    #[schemars(extend("const" = API_VERSION))]
     _api_version: String,
+    /// The kind of this file.
     #[serde(rename = "kind")]
+    #[schemars(extend("const" = KIND))]
     _kind: String,
+    /// Limits the modes of all rules that the file does not set.
     pub(super) preset: Preset,
+    /// The names of Portcullis itself.
     installation: Installation,
+    /// The domain of the labels and annotations of Portcullis on namespaces.
+    #[schemars(length(max = 246), regex(pattern = LABEL_DOMAIN))]
     label_domain: String,
+    /// The cluster DNS. A policy has to allow one of these entries.
     #[serde(rename = "clusterDNS")]
+    #[schemars(length(min = 1))]
     cluster_dns: Vec<ClusterDns>,
+    /// Platform namespaces, which have their own policies. A name may end with `*`.
     platform_namespaces: Vec<NamePattern>,
+    /// Namespaces that get no labels, no profile and no baseline. A name may end with `*`.
     excluded_namespaces: Vec<NamePattern>,
+    /// The profiles that a namespace can have.
     profiles: Profiles,
+    /// The access labels that a namespace can have. Each is a folder in `policies/access`.
+    #[schemars(inner(regex(pattern = LABEL_VALUE)))]
     access: Vec<String>,
+    /// The dialect of baseline, profile and access policies.
     policy_set: SetName,
+    /// The baseline controller.
     baseline: Baseline,
+    /// The escape hatch.
     hatch: Hatch,
+    /// Cluster lookups.
     lookups: Lookups,
+    /// Users and groups that may bypass rules without a cluster. In a cluster RBAC decides.
     bypass: Vec<String>,
+    /// The service accounts of Calico's own API server.
     #[serde(rename = "calicoAPIServers")]
     calico_api_servers: Vec<String>,
+    /// The mode and the settings of each rule.
+    #[schemars(schema_with = "rules_schema::rules")]
     pub(super) rules: BTreeMap<String, Entry>,
+    /// Modes and settings for some namespaces. If several entries match, the last one applies.
     #[serde(default)]
     pub(super) overrides: Vec<Override>,
 }
 
 /// The names of Portcullis itself.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Installation {
+    /// The namespace of Portcullis.
     namespace: String,
-    /// Only part of the default of `baseline.username`.
+    /// The service account of Portcullis. It is part of the default of `baseline.username`.
     #[serde(rename = "serviceAccount")]
     _service_account: String,
 }
 
+/// The syntax of `labelDomain`, as in [`is_label_domain`].
+const LABEL_DOMAIN: &str = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$";
+
 /// The settings of the escape hatch.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Hatch {
+    /// The longest time until the end of a hatch, such as `24h` or `90m`.
+    #[schemars(with = "String")]
     max_duration: SignedDuration,
 }
 
 /// The settings of cluster lookups.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Lookups {
+    /// The result of a request that needs a cluster lookup if the lookup fails.
     on_failure: OnFailure,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum OnFailure {
     Deny,
@@ -80,32 +114,43 @@ pub(super) struct Entry {
     pub(super) settings: Value,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Override {
+    /// The namespaces. All conditions have to match.
     pub(super) namespaces: Namespaces,
+    /// The changed modes and settings of rules.
+    #[schemars(schema_with = "rules_schema::rules")]
     pub(super) rules: BTreeMap<String, Entry>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1))]
 pub(super) struct Namespaces {
+    /// Names of namespaces. A name may end with `*`.
     pub(super) names: Option<Vec<NamePattern>>,
+    /// True for `platformNamespaces`, false for all others.
     pub(super) platform: Option<bool>,
+    /// Labels that a namespace has to have.
     match_labels: Option<BTreeMap<String, String>>,
+    /// Conditions on the labels of a namespace.
     match_expressions: Option<Vec<Expression>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Expression {
+    /// The key of the label.
     key: String,
+    /// The condition on the label.
     operator: ExpressionOperator,
+    /// The values for `In` and `NotIn`.
     #[serde(default)]
     values: Vec<Box<str>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 enum ExpressionOperator {
     In,
     NotIn,

@@ -74,6 +74,7 @@ rule! {
     "hardcoded-address", Warn,
     #[derive(Default)]
     pub struct HardcodedAddress {
+        #[schemars(with = "Vec<String>")]
         allowed: Vec<ipnet::IpNet>,
     }
 }

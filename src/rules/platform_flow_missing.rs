@@ -116,10 +116,11 @@ rule! {
 }
 
 /// A source address of probes.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(from = "IpAddr")]
 struct ProbeAddress {
     address: IpAddr,
+    #[schemars(skip)]
     set: AddressSet,
 }
 
@@ -130,7 +131,7 @@ impl From<IpAddr> for ProbeAddress {
 }
 
 /// A flow that the platform requires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Flow {
     Prometheus,

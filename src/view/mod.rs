@@ -13,6 +13,7 @@ pub use hatch::{Hatch, HatchFault};
 pub use lookup::{Facts, Listed, Lookup, Need, Requester};
 pub use namespace::{FIELD_MANAGER, NamespaceFacts, Owned, Running};
 pub use scene::Scene;
+pub(crate) use site::LABEL_VALUE;
 pub use site::{Baseline, BaselineScope, ClusterDns, NamePattern, Profiles, SetName, Site, SiteError};
 pub use time::parse_rfc3339;
 

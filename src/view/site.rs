@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::SignedDuration;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::model::{
@@ -46,7 +47,7 @@ pub struct Site {
 }
 
 /// The settings of the baseline controller.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Baseline {
     /// The namespaces that get a baseline.
@@ -62,7 +63,7 @@ pub struct Baseline {
 }
 
 /// The namespaces that get a baseline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BaselineScope {
     /// Namespaces created from now on, and namespaces labelled with a profile.
@@ -72,7 +73,7 @@ pub enum BaselineScope {
 }
 
 /// A dialect that the policy set for namespaces can be written in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SetName {
     /// NetworkPolicies, in each namespace.
@@ -84,19 +85,24 @@ pub enum SetName {
     Calico,
 }
 
+/// The syntax of a label value.
+pub(crate) const LABEL_VALUE: &str = "^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$";
+
 /// The profiles that namespaces can have.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Profiles {
-    /// The names of the profiles.
+    /// Their names, from the most to the least isolated. Each is a folder in `policies/profiles`.
+    #[schemars(inner(regex(pattern = LABEL_VALUE)))]
     pub names: Vec<String>,
-    /// The profile that a new namespace gets. `None`: no profile.
+    /// The profile of a new namespace without a profile label. With `null` it gets no profile.
     pub default: Option<String>,
 }
 
 /// A name, or a prefix followed by `*`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(extend("pattern" = r"^([a-z0-9-]{1,63}\*?|\*)$"))]
 pub struct NamePattern(String);
 
 impl NamePattern {
@@ -158,9 +164,10 @@ impl TryFrom<String> for NamePattern {
 const LONGEST_NAME: usize = 63;
 
 /// One endpoint of the cluster DNS.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(try_from = "WrittenDns")]
 pub struct ClusterDns {
+    #[schemars(skip)]
     place: DnsPlace,
     port: u16,
     port_names: Vec<Box<str>>,
@@ -175,15 +182,25 @@ enum DnsPlace {
 }
 
 /// An entry of `clusterDNS` as it is written in the configuration.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["namespace", "podLabels"]}, {"required": ["addresses"]}]))]
 struct WrittenDns {
+    /// The namespace of the DNS pods.
     namespace: Option<String>,
+    /// The labels of the DNS pods.
+    #[schemars(extend("minProperties" = 1))]
     pod_labels: Option<BTreeMap<String, String>>,
+    /// The addresses of a DNS server that is not a pod, such as NodeLocal DNSCache.
+    #[schemars(extend("minItems" = 1))]
     addresses: Option<Vec<IpAddr>>,
+    /// The port on which DNS is served. 53 by default.
+    #[schemars(range(min = 1))]
     port: Option<u16>,
+    /// The names of that port in the DNS pods.
     #[serde(default)]
     port_names: Vec<Box<str>>,
+    /// The Services of the DNS pods.
     #[serde(default)]
     services: Vec<Box<str>>,
 }

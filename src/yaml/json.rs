@@ -1,14 +1,14 @@
-//! Parses a JSON value with the line of each part.
+//! Parses a JSON value with the place of each part.
 
 use serde_json::Value;
 
 use super::tree::Builder;
-use super::{Document, Error, scalar};
+use super::{Document, Error, Mark, scalar};
 
 /// Reads a text that is one valid JSON value, except that its strings may have invalid escapes.
 pub(super) fn read(text: &str) -> Result<Document, Error> {
     let mut builder = Builder::default();
-    let mut line = 1;
+    let mut mark = Mark::default();
     let mut rest = text;
     while let Some(first) = rest.bytes().next() {
         let length = match first {
@@ -18,17 +18,17 @@ pub(super) fn read(text: &str) -> Result<Document, Error> {
         };
         let (token, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
         let read = match first {
-            b'{' => builder.start_map(line, 0),
-            b'[' => builder.start_list(line, 0),
+            b'{' => builder.start_map(mark, 0),
+            b'[' => builder.start_list(mark, 0),
             b'}' | b']' => builder.end(),
-            b'\n' => {
-                line += 1;
-                Ok(())
-            }
-            b',' | b':' | b' ' | b'\t' | b'\r' => Ok(()),
-            _ => value(token).and_then(|value| builder.scalar(value, line, 0)),
+            b',' | b':' | b' ' | b'\t' | b'\r' | b'\n' => Ok(()),
+            _ => value(token).and_then(|value| builder.scalar(value, mark, 0)),
         };
-        read.map_err(|problem| Error { line, problem })?;
+        read.map_err(|problem| Error { line: mark.line, problem })?;
+        mark = match first {
+            b'\n' => Mark { line: mark.line + 1, column: 1 },
+            _ => Mark { column: mark.column + token.chars().count(), ..mark },
+        };
         rest = after;
     }
     Ok(builder.document(1))

@@ -1,4 +1,4 @@
-//! Manifest files, read as `kubectl` reads them, with the line of each part.
+//! Manifest files, read as `kubectl` reads them, with the place of each part.
 //!
 //! `kubectl` splits a file at lines that start with `---` and converts each part to JSON by the rules of YAML 1.1
 //! (`k8s.io/apimachinery/pkg/util/yaml` and `sigs.k8s.io/yaml`, a fork of go-yaml 2): `hostNetwork: yes` is true, `8e3`
@@ -10,6 +10,7 @@ mod parse;
 mod scalar;
 mod split;
 mod tree;
+
 
 use std::collections::HashMap;
 
@@ -26,25 +27,42 @@ pub struct Document {
     pub line: usize,
     /// Text that `kubectl` drops silently.
     pub dropped: Vec<Error>,
-    lines: Lines,
+    /// The position in the list that the document is an item of.
+    pub item: Option<usize>,
+    places: Places,
 }
 
-/// The lines of a value and of its parts, in the shape of the value.
+/// A place in a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+}
+
+impl Default for Mark {
+    fn default() -> Self {
+        Self { line: 1, column: 1 }
+    }
+}
+
+/// The places of a value and of its parts, in the shape of the value.
 #[derive(Clone, Debug, Default)]
-struct Lines {
-    line: usize,
-    items: Vec<Lines>,
-    fields: HashMap<String, Lines>,
+struct Places {
+    mark: Mark,
+    items: Vec<Places>,
+    fields: HashMap<String, Places>,
 }
 
-impl Lines {
+impl Places {
     /// Moves all lines down by this number.
     fn shift(&mut self, by: usize) {
         if by == 0 {
             return;
         }
-        self.line += by;
-        self.items.iter_mut().chain(self.fields.values_mut()).for_each(|lines| lines.shift(by));
+        self.mark.line += by;
+        self.items.iter_mut().chain(self.fields.values_mut()).for_each(|places| places.shift(by));
     }
 }
 
@@ -62,13 +80,13 @@ impl Document {
     /// A document that was not read from a file.
     #[must_use]
     pub fn from_value(value: Value) -> Self {
-        Self { value, line: 1, dropped: Vec::new(), lines: Lines { line: 1, ..Lines::default() } }
+        Self { value, line: 1, dropped: Vec::new(), item: None, places: Places::default() }
     }
 
     /// Moves all lines down by this number.
     fn shifted(mut self, by: usize) -> Self {
         self.line += by;
-        self.lines.shift(by);
+        self.places.shift(by);
         self.dropped.iter_mut().for_each(|dropped| dropped.line += by);
         self
     }
@@ -76,19 +94,26 @@ impl Document {
     /// The line of a part of the document. If the part is missing, the line of the nearest enclosing part that exists.
     #[must_use]
     pub fn line_of(&self, path: &Path) -> usize {
-        let mut lines = &self.lines;
+        self.mark_of(path).line
+    }
+
+    /// The place of a part of the document: for a field, the place of its key. If the part is missing, the place of the
+    /// nearest enclosing part that exists.
+    #[must_use]
+    pub fn mark_of(&self, path: &Path) -> Mark {
+        let mut places = &self.places;
         for step in path.steps() {
             let part = match step {
-                Step::Field(name) => lines.fields.get(&**name),
-                Step::Key(key) => lines.fields.get(&**key),
-                Step::Index(index) => lines.items.get(*index),
+                Step::Field(name) => places.fields.get(&**name),
+                Step::Key(key) => places.fields.get(&**key),
+                Step::Index(index) => places.items.get(*index),
             };
             match part {
-                Some(part) => lines = part,
+                Some(part) => places = part,
                 None => break,
             }
         }
-        lines.line
+        places.mark
     }
 
     /// Splits a list into its items. Returns any other document unchanged.
@@ -113,14 +138,22 @@ impl Document {
                 }
             }
         }
-        let lines = self.lines.fields.remove("items").unwrap_or_default();
-        let lines = lines.items.into_iter().chain(std::iter::repeat(Lines { line: self.line, ..Lines::default() }));
+        let mark = Mark { line: self.line, ..Mark::default() };
+        let places = self.places.fields.remove("items").unwrap_or_default();
+        let places = places.items.into_iter().chain(std::iter::repeat(Places { mark, ..Places::default() }));
         // Dropped text belongs to the list as a whole; its first item reports it.
         let mut dropped = std::mem::take(&mut self.dropped);
         std::mem::take(items)
             .into_iter()
-            .zip(lines)
-            .map(|(value, lines)| Self { value, line: lines.line, dropped: std::mem::take(&mut dropped), lines })
+            .zip(places)
+            .enumerate()
+            .map(|(position, (value, places))| Self {
+                value,
+                line: places.mark.line,
+                dropped: std::mem::take(&mut dropped),
+                item: Some(position),
+                places,
+            })
             .collect()
     }
 }

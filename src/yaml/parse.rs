@@ -1,11 +1,11 @@
-//! Parses a YAML document with the line of each part.
+//! Parses a YAML document with the place of each part.
 
 use std::borrow::Cow;
 
-use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, StrInput};
 
 use super::tree::Builder;
-use super::{Document, Error, scalar};
+use super::{Document, Error, Mark, scalar};
 
 /// Maximum nesting for the parser. The tree has a lower limit with a clearer message.
 const MAX_NESTING: usize = 1024;
@@ -15,9 +15,15 @@ const MAX_TABBED_PLACES: usize = 16;
 
 /// Reads the first document of a text, as go-yaml does. `kubectl` drops the others silently.
 pub(super) fn read(text: &str) -> Result<Document, Error> {
-    let mut text = Cow::Borrowed(text.strip_prefix('\u{feff}').unwrap_or(text));
+    with_tabs_replaced(text.strip_prefix('\u{feff}').unwrap_or(text), attempt)
+}
+
+/// Parses a text with tabs between the parts of a flow collection, which the parser rejects. A tab is replaced by one
+/// space, so the positions in the text are kept.
+pub(super) fn with_tabs_replaced<T>(text: &str, parse: impl Fn(&str) -> Result<T, Problem>) -> Result<T, Error> {
+    let mut text = Cow::Borrowed(text);
     for _ in 0..MAX_TABBED_PLACES {
-        match attempt(&text) {
+        match parse(&text) {
             // go-yaml accepts tabs as spaces between the parts of a flow collection.
             Err(Problem {
                 kind: Some(ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation), line, ..
@@ -25,28 +31,41 @@ pub(super) fn read(text: &str) -> Result<Document, Error> {
                 text = Cow::Owned(without_tabs(&text, line));
             }
             Err(Problem { line, problem, .. }) => return Err(Error { line, problem }),
-            Ok(document) => return Ok(document),
+            Ok(parsed) => return Ok(parsed),
         }
     }
-    attempt(&text).map_err(|Problem { line, problem, .. }| Error { line, problem })
+    parse(&text).map_err(|Problem { line, problem, .. }| Error { line, problem })
 }
 
+/// An error of the parser or of the tree.
 #[derive(Debug)]
-struct Problem {
+pub(super) struct Problem {
     line: usize,
     problem: String,
     /// The error kind of the parser. None if the error comes from the tree.
     kind: Option<ErrorKind>,
 }
 
-fn attempt(text: &str) -> Result<Document, Problem> {
+impl Problem {
+    /// An error that comes from the tree.
+    pub(super) fn of_tree(line: usize, problem: String) -> Self {
+        Self { line, problem, kind: None }
+    }
+}
+
+/// The parser of a document.
+pub(super) fn parser(text: &str) -> Parser<'_, StrInput<'_>> {
     let mut options = granit_parser::options! {
         bom_inside_document_as_content: true,
         block_nesting_limit: MAX_NESTING,
         flow_nesting_limit: MAX_NESTING,
     };
     options.set_emit_comments(false);
-    let mut events = Parser::new_from_str_with_options(text, options);
+    Parser::new_from_str_with_options(text, options)
+}
+
+fn attempt(text: &str) -> Result<Document, Problem> {
+    let mut events = parser(text);
     let mut builder = Builder::default();
     let mut last = 1;
     while let Some(event) = events.next_event() {
@@ -59,19 +78,20 @@ fn attempt(text: &str) -> Result<Document, Problem> {
             Err(error) => return Err(not_yaml(&error)),
         };
         let line = span.start.line();
+        let mark = Mark { line, column: span.start.col() + 1 };
         last = line;
         let read = match event {
             Event::Scalar(text, style, anchor, tag) => match scalar::read(&text, style, tag.as_deref()) {
                 Ok(_) if &*text == "<<" && style == ScalarStyle::Plain && tag.is_none() => {
-                    builder.merge_key(line, anchor)
+                    builder.merge_key(mark, anchor)
                 }
-                Ok(value) => builder.scalar(value, line, anchor),
+                Ok(value) => builder.scalar(value, mark, anchor),
                 Err(problem) => Err(problem),
             },
-            Event::SequenceStart(_, anchor, _) => builder.start_list(line, anchor),
-            Event::MappingStart(_, anchor, _) => builder.start_map(line, anchor),
+            Event::SequenceStart(_, anchor, _) => builder.start_list(mark, anchor),
+            Event::MappingStart(_, anchor, _) => builder.start_map(mark, anchor),
             Event::SequenceEnd | Event::MappingEnd => builder.end(),
-            Event::Alias(anchor) => builder.alias(anchor, line),
+            Event::Alias(anchor) => builder.alias(anchor, mark),
             Event::DocumentEnd => {
                 if let Some(line) = next_content(&mut events) {
                     builder.drop_text(line, AFTER_THE_END.to_owned());
@@ -80,7 +100,7 @@ fn attempt(text: &str) -> Result<Document, Problem> {
             }
             _ => Ok(()),
         };
-        read.map_err(|problem| Problem { line, problem, kind: None })?;
+        read.map_err(|problem| Problem::of_tree(line, problem))?;
     }
     Ok(builder.document(last))
 }
@@ -117,7 +137,7 @@ fn next_content<'a>(events: &mut Parser<'a, impl granit_parser::BorrowedInput<'a
     }
 }
 
-fn not_yaml(error: &ScanError) -> Problem {
+pub(super) fn not_yaml(error: &ScanError) -> Problem {
     let problem = format!("not YAML: {}", error.info());
     Problem { line: error.marker().line(), problem, kind: Some(error.kind().clone()) }
 }

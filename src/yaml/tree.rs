@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::{Document, Error, Lines};
+use super::{Document, Error, Mark, Places};
 
 /// Maximum nesting of a document, as in `serde_json`.
 const MAX_DEPTH: usize = 128;
@@ -14,10 +14,10 @@ const MAX_ALIASED: usize = 1_000_000;
 /// Number of keys from which a map has a hash index.
 const FEW_KEYS: usize = 16;
 
-/// A part of a document with its line.
+/// A part of a document with its place.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    line: usize,
+    mark: Mark,
     content: Content,
     /// True for an unquoted `<<`, which merges maps if it is a key.
     is_merge: bool,
@@ -45,7 +45,7 @@ struct Open {
 
 #[derive(Debug)]
 enum Key {
-    Name(String, usize),
+    Name(String, Mark),
     Merge,
 }
 
@@ -62,10 +62,10 @@ pub(super) struct Builder {
 impl Builder {
     /// Returns the finished document. `line` is used for a document without content.
     pub(super) fn document(self, line: usize) -> Document {
-        let root = self.root.unwrap_or_else(|| Node::scalar(Value::Null, line));
-        let line = root.line;
-        let (value, lines) = root.apart();
-        Document { value, line, dropped: self.dropped, lines }
+        let root = self.root.unwrap_or_else(|| Node::scalar(Value::Null, Mark { line, column: 1 }));
+        let line = root.mark.line;
+        let (value, places) = root.apart();
+        Document { value, line, dropped: self.dropped, item: None, places }
     }
 
     /// Returns true if the document has all its content.
@@ -78,27 +78,27 @@ impl Builder {
         self.dropped.push(Error { line, problem });
     }
 
-    pub(super) fn scalar(&mut self, value: Value, line: usize, anchor: usize) -> Result<(), String> {
-        self.close(Node::scalar(value, line), anchor)
+    pub(super) fn scalar(&mut self, value: Value, mark: Mark, anchor: usize) -> Result<(), String> {
+        self.close(Node::scalar(value, mark), anchor)
     }
 
-    pub(super) fn merge_key(&mut self, line: usize, anchor: usize) -> Result<(), String> {
-        self.close(Node { is_merge: true, ..Node::scalar(Value::String("<<".into()), line) }, anchor)
+    pub(super) fn merge_key(&mut self, mark: Mark, anchor: usize) -> Result<(), String> {
+        self.close(Node { is_merge: true, ..Node::scalar(Value::String("<<".into()), mark) }, anchor)
     }
 
-    pub(super) fn start_list(&mut self, line: usize, anchor: usize) -> Result<(), String> {
-        self.start(Content::List(Vec::new()), line, anchor)
+    pub(super) fn start_list(&mut self, mark: Mark, anchor: usize) -> Result<(), String> {
+        self.start(Content::List(Vec::new()), mark, anchor)
     }
 
-    pub(super) fn start_map(&mut self, line: usize, anchor: usize) -> Result<(), String> {
-        self.start(Content::Map(Vec::new()), line, anchor)
+    pub(super) fn start_map(&mut self, mark: Mark, anchor: usize) -> Result<(), String> {
+        self.start(Content::Map(Vec::new()), mark, anchor)
     }
 
-    fn start(&mut self, content: Content, line: usize, anchor: usize) -> Result<(), String> {
+    fn start(&mut self, content: Content, mark: Mark, anchor: usize) -> Result<(), String> {
         if self.open.len() >= MAX_DEPTH {
             return Err(format!("nested deeper than {MAX_DEPTH} levels"));
         }
-        let node = Node { line, content, is_merge: false };
+        let node = Node { mark, content, is_merge: false };
         self.open.push(Open { node, anchor, key: None, is_own: Vec::new(), positions: HashMap::new() });
         Ok(())
     }
@@ -111,9 +111,9 @@ impl Builder {
         }
     }
 
-    pub(super) fn alias(&mut self, anchor: usize, line: usize) -> Result<(), String> {
+    pub(super) fn alias(&mut self, anchor: usize, mark: Mark) -> Result<(), String> {
         let mut node = self.anchors.get(&anchor).ok_or("an alias refers to the value that contains it")?.clone();
-        node.line = line;
+        node.mark = mark;
         self.count(node.size())?;
         self.close(node, 0)
     }
@@ -141,12 +141,12 @@ impl Builder {
         match (&mut parent.node.content, parent.key.take()) {
             (Content::List(items), _) => items.push(node),
             (Content::Map(_), None) if node.is_merge => parent.key = Some(Key::Merge),
-            (Content::Map(_), None) => parent.key = Some(Key::Name(key(&node)?, node.line)),
+            (Content::Map(_), None) => parent.key = Some(Key::Name(key(&node)?, node.mark)),
             (Content::Map(_), Some(Key::Merge)) => parent.merge(node)?,
-            (Content::Map(_), Some(Key::Name(key, line))) => {
-                let repeats = parent.set(&key, Node { line, ..node }, true);
+            (Content::Map(_), Some(Key::Name(key, mark))) => {
+                let repeats = parent.set(&key, Node { mark, ..node }, true);
                 if repeats {
-                    self.drop_text(line, format!("duplicate key `{key}`; only the last value is used"));
+                    self.drop_text(mark.line, format!("duplicate key `{key}`; only the last value is used"));
                 }
             }
             (Content::Scalar(_), _) => {}
@@ -207,16 +207,23 @@ const NOT_MERGEABLE: &str = "`<<` must be a map or a list of maps";
 
 fn key(node: &Node) -> Result<String, String> {
     match &node.content {
-        Content::Scalar(Value::String(key)) => Ok(key.clone()),
-        Content::Scalar(Value::Null) => Err("a key must not be null".into()),
-        Content::Scalar(value) => Ok(value.to_string()),
+        Content::Scalar(value) => key_of(value),
         Content::List(_) | Content::Map(_) => Err("a key must be a scalar".into()),
     }
 }
 
+/// Returns a scalar as the key of a map.
+pub(super) fn key_of(value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(key) => Ok(key.clone()),
+        Value::Null => Err("a key must not be null".into()),
+        value => Ok(value.to_string()),
+    }
+}
+
 impl Node {
-    fn scalar(value: Value, line: usize) -> Self {
-        Self { line, content: Content::Scalar(value), is_merge: false }
+    fn scalar(value: Value, mark: Mark) -> Self {
+        Self { mark, content: Content::Scalar(value), is_merge: false }
     }
 
     fn size(&self) -> usize {
@@ -227,26 +234,26 @@ impl Node {
         }
     }
 
-    /// Splits the node into its value and the lines of its parts.
-    fn apart(self) -> (Value, Lines) {
-        let mut lines = Lines { line: self.line, ..Lines::default() };
+    /// Splits the node into its value and the places of its parts.
+    fn apart(self) -> (Value, Places) {
+        let mut places = Places { mark: self.mark, ..Places::default() };
         let value = match self.content {
             Content::Scalar(value) => value,
             Content::List(items) => {
                 let (values, items) = items.into_iter().map(Self::apart).unzip();
-                lines.items = items;
+                places.items = items;
                 Value::Array(values)
             }
             Content::Map(entries) => {
                 let mut map = Map::new();
                 for (key, node) in entries {
                     let (value, part) = node.apart();
-                    lines.fields.insert(key.clone(), part);
+                    places.fields.insert(key.clone(), part);
                     map.insert(key, value);
                 }
                 Value::Object(map)
             }
         };
-        (value, lines)
+        (value, places)
     }
 }

@@ -11,6 +11,7 @@ mod audit;
 mod audit_page;
 mod changed_since;
 mod cli;
+mod config;
 mod pipelines;
 mod reports;
 mod trace;

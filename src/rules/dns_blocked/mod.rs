@@ -148,7 +148,7 @@ impl Default for DnsBlocked {
 }
 
 /// The policies whose allow rules count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Scope {
     /// All policies.

@@ -1,5 +1,6 @@
 //! The definition of a rule, with its metadata.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,7 +23,7 @@ pub trait Rule: Send + Sync {
 pub type SettingsError = serde_path_to_error::Error<serde_json::Error>;
 
 /// The metadata of a rule. Its default value is the rule with default settings.
-pub trait Defined: Rule + Default + DeserializeOwned + 'static {
+pub trait Defined: Rule + Default + DeserializeOwned + JsonSchema + 'static {
     /// The name in configuration, messages, metrics and reports. It is stable across releases.
     const NAME: &'static str;
     /// The default mode.
@@ -56,7 +57,7 @@ pub enum ChangeKind {
 }
 
 /// The consequence of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The request is denied.
@@ -94,6 +95,7 @@ pub struct Definition {
     changes: &'static [ChangeKind],
     doc: &'static [&'static str],
     configure: fn(Value) -> Result<Box<dyn Rule>, SettingsError>,
+    pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
 impl Definition {
@@ -107,6 +109,7 @@ impl Definition {
             changes: R::CHANGES,
             doc: R::DOC,
             configure: configure::<R>,
+            schema: R::json_schema,
         }
     }
 
@@ -175,7 +178,7 @@ macro_rules! rule {
         pub struct $rule:ident { $($(#[$about:meta])* $setting:ident: $type:ty),* $(,)? }
     ) => {
         $(#[doc = $doc])+
-        #[derive(Debug, serde::Deserialize)]
+        #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
         #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
         $(#[$attribute])*
         pub(crate) struct $rule { $($(#[$about])* $setting: $type),* }

@@ -7,6 +7,7 @@ pub(super) mod text;
 mod author;
 mod case;
 mod findings;
+mod schema;
 
 pub use author::{Anonymous, Author, Named, Occasion};
 pub use case::{Case, Change, Old};

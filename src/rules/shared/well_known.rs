@@ -18,16 +18,17 @@ pub(crate) fn is_of_node(net: IpNet) -> bool {
 }
 
 /// Pods that are named in a setting.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(from = "WrittenPods")]
 pub(crate) struct WellKnown {
     /// The namespace of the pods.
     pub(crate) namespace: String,
     /// The known labels of the pods.
+    #[schemars(skip)]
     pub(crate) labels: Labels,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WrittenPods {
     namespace: String,
