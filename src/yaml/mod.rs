@@ -5,12 +5,18 @@
 //! is 8000. A YAML 1.2 parser would read `yes` as a string and miss the hostNetwork pod. This module therefore resolves
 //! plain scalars by the rules of YAML 1.1. `tests/layouts` compares it with recorded answers of `kubectl`.
 
+mod edit;
+mod emit;
 mod json;
+mod operation;
 mod parse;
 mod scalar;
+mod spans;
 mod split;
 mod tree;
 
+pub use edit::{EditError, edit};
+pub use operation::{Operation, Tree};
 
 use std::collections::HashMap;
 

@@ -12,10 +12,13 @@ mod audit_page;
 mod changed_since;
 mod cli;
 mod config;
+mod fix;
 mod pipelines;
 mod reports;
 mod trace;
 
+#[path = "../support/layout.rs"]
+mod layout;
 #[path = "../oracle/mod.rs"]
 mod oracle;
 #[path = "../support/mod.rs"]

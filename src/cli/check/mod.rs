@@ -2,6 +2,7 @@
 
 mod changed;
 mod duplicates;
+mod fix;
 pub(super) mod scopes;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -11,15 +12,15 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use super::inputs::{self, Found, Glob, STDIN};
+use super::inputs::{self, Found, Glob, Inputs, STDIN, STDIN_NAME};
 use super::progress::Progress;
 use super::report::{Entry, Format, Report};
 use super::sources::Sources;
 use super::variables::{self, Unresolved};
 use super::{DENIED, FAILED, OK};
-use crate::baseline;
+use crate::baseline::{self, PolicySet};
 use crate::budget::{self, Limits};
-use crate::config::Preset;
+use crate::config::{Configuration, Preset};
 use crate::engine::{self, Judgement, Verdict};
 use crate::model::{Body, FaultKind, Finding, Namespaces, Object, Path};
 use crate::rules::{self, Change, Mode, Named, Occasion};
@@ -41,7 +42,8 @@ use scopes::{Place, Scope, Scopes};
 #[command(after_help = "Exit status: 0 no denial, 1 at least one denial, 2 an input could not be checked.\n\n\
     Examples:\n  portcullis check manifests/\n  kustomize build . | portcullis check --output json -\n  \
     portcullis check --context cluster-dump.yaml new-policy.yaml\n  \
-    portcullis check --changed-since origin/main --output sarif manifests/")]
+    portcullis check --changed-since origin/main --output sarif manifests/\n  \
+    portcullis check --fix manifests/")]
 pub(super) struct Arguments {
     /// Check these manifest files and folders; `-` reads standard input.
     #[arg(required = true, value_name = "PATH")]
@@ -86,6 +88,12 @@ pub(super) struct Arguments {
     /// Add a group of the user given by --as. Repeatable.
     #[arg(long = "as-group", value_name = "GROUP", requires = "author")]
     author_groups: Vec<String>,
+    /// Fix findings in the files and show what changed. Comments and layout are kept.
+    ///
+    /// A fix is written only if its finding is gone afterwards and no other finding is new. Standard input (`-`) is
+    /// printed with the fixes, and everything else goes to standard error. Warnings are fixed too.
+    #[arg(long)]
+    fix: bool,
     /// Print the findings in this format.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     output: Format,
@@ -130,64 +138,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let sources = sources.read()?;
     let configuration = sources.configuration_with(arguments.preset.map(Preset::from))?;
     let policies = sources.policies(&configuration)?;
-    let (mut view, problems) = sources.context_and_problems();
-    let mut report = Report { errors: problems, ..Report::default() };
-    let items = read(arguments, &mut view, &mut report)?;
-    for item in items.iter().filter(|item| item.scope == Scope::Run) {
-        let mut object = item.object.clone();
-        baseline::give_profile(&mut object, &configuration.site);
-        view.insert(object);
+    let (context, problems) = sources.context_and_problems();
+    let mut inputs = inputs::read(&arguments.paths, &arguments.skip);
+    let unchanged = match &arguments.changed_since {
+        Some(revision) => Unchanged::since(revision, inputs.files.iter().filter_map(inputs::File::path))?,
+        None => Unchanged::default(),
+    };
+    let check = Check { arguments, configuration, policies, context, problems, unchanged };
+    let mut report = check.judge(&inputs);
+    if arguments.fix {
+        report = fix::apply(&check, &mut inputs, report)?;
     }
-    let site = &configuration.site;
-    let judged = || items.iter().filter(|item| !item.is_context);
-    report.assumed = judged().filter_map(|item| rules::assumed_for_dns(&item.object, site)).collect();
-    report.undescribed = undescribed(&configuration.site, &view, judged().map(|item| &item.object));
-    baseline::complete(&mut view, &policies, &configuration.site);
-    let views = views(&view, &items);
-    let named = arguments.author.as_deref().map(|username| Named {
-        username,
-        groups: &arguments.author_groups,
-        bypass: &configuration.site.bypass,
-    });
-    let mut occasion = Occasion::anonymous(Timestamp::now());
-    if let Some(named) = &named {
-        occasion.author = named;
+    if !(arguments.fix && inputs.text(STDIN_NAME).is_some()) {
+        report.print(arguments.output)?;
     }
-    let overwritten = duplicates::overwritten(&items);
-    let mut printed = HashSet::new();
-    let mut progress = Progress::start();
-    for (number, (item, overwriting)) in
-        items.iter().zip(overwritten).enumerate().filter(|(_, (item, _))| !item.is_context)
-    {
-        progress.update("checking", number, items.len(), "objects");
-        let Item { found, object, scope, .. } = item;
-        let Some(view) = views.get(scope) else { continue };
-        let mut entries = remarks(item);
-        entries.extend(overwriting.and_then(|position| items.get(position)).map(|by| overwritten_by(item, by)));
-        let change = Change::Write { new: object, old: None };
-        let judged = budget::run(Limits::default(), || engine::judge(&configuration, view, change, occasion));
-        let verdict = judged.unwrap_or_else(|exceeded| Verdict {
-            judgements: engine::unjudged(&configuration, &object.id, None, false, exceeded).into_iter().collect(),
-        });
-        // Each patch parses the manifest again, and a user does not apply hundreds of patches to one object by hand.
-        let mut fixes = 0..FIXES;
-        entries.extend(verdict.judgements.into_iter().map(|judgement| Entry {
-            manifest: item.manifest,
-            file: found.file.clone(),
-            line: found.document.line_of(&judgement.finding.path),
-            fix: judgement.finding.fix.as_ref().filter(|_| fixes.next().is_some()).and_then(|fix| found.fix(fix)),
-            judgement,
-        }));
-        // A manifest that belongs to several builds is checked in each of them. Equal findings are reported once.
-        entries.retain(|entry| {
-            let finding = &entry.judgement.finding;
-            let (path, message) = (finding.path.to_string(), finding.message.clone());
-            printed.insert((entry.file.clone(), entry.line, finding.rule, path, message))
-        });
-        report.entries.extend(entries);
-    }
-    drop(progress);
-    report.print(arguments.output)?;
     Ok(match (report.errors.is_empty(), report.denies()) {
         (false, _) => FAILED,
         (true, true) => DENIED,
@@ -195,7 +159,80 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     })
 }
 
-/// A manifest to check.
+/// The settings and the context of a check.
+struct Check<'a> {
+    arguments: &'a Arguments,
+    configuration: Configuration,
+    policies: PolicySet,
+    context: View,
+    problems: Vec<inputs::Problem>,
+    unchanged: Unchanged,
+}
+
+impl Check<'_> {
+    /// Judges the manifests in these files.
+    fn judge(&self, inputs: &Inputs) -> Report {
+        let Self { arguments, configuration, policies, .. } = self;
+        let site = &configuration.site;
+        let mut view = self.context.clone();
+        let mut report = Report { errors: self.problems.clone(), ..Report::default() };
+        let items = read(inputs, &self.unchanged, &mut view, &mut report);
+        for item in items.iter().filter(|item| item.scope == Scope::Run) {
+            let mut object = item.object.clone();
+            baseline::give_profile(&mut object, site);
+            view.insert(object);
+        }
+        let judged = || items.iter().filter(|item| !item.is_context);
+        report.assumed = judged().filter_map(|item| rules::assumed_for_dns(&item.object, site)).collect();
+        report.undescribed = undescribed(site, &view, judged().map(|item| &item.object));
+        baseline::complete(&mut view, policies, site);
+        let views = views(&view, &items);
+        let named = arguments.author.as_deref().map(|username| Named {
+            username,
+            groups: &arguments.author_groups,
+            bypass: &site.bypass,
+        });
+        let mut occasion = Occasion::anonymous(Timestamp::now());
+        if let Some(named) = &named {
+            occasion.author = named;
+        }
+        let overwritten = duplicates::overwritten(&items);
+        let mut printed = HashSet::new();
+        let mut progress = Progress::start();
+        let numbered = items.iter().zip(overwritten).enumerate();
+        for (number, (item, overwriting)) in numbered.filter(|(_, (item, _))| !item.is_context) {
+            progress.update("judging", number, items.len(), "objects");
+            let Item { found, object, scope, .. } = item;
+            let Some(view) = views.get(scope) else { continue };
+            let mut entries = remarks(item);
+            entries.extend(overwriting.and_then(|position| items.get(position)).map(|by| overwritten_by(item, by)));
+            let change = Change::Write { new: object, old: None };
+            let judged = budget::run(Limits::default(), || engine::judge(configuration, view, change, occasion));
+            let verdict = judged.unwrap_or_else(|exceeded| Verdict {
+                judgements: engine::unjudged(configuration, &object.id, None, false, exceeded).into_iter().collect(),
+            });
+            // Each patch parses the manifest again, and a user does not apply hundreds of patches to one object by hand.
+            let mut fixes = 0..FIXES;
+            entries.extend(verdict.judgements.into_iter().map(|judgement| Entry {
+                manifest: item.manifest,
+                file: found.file.clone(),
+                line: found.document.line_of(&judgement.finding.path),
+                fix: judgement.finding.fix.as_ref().filter(|_| fixes.next().is_some()).and_then(|fix| found.fix(fix)),
+                judgement,
+            }));
+            // A manifest that belongs to several builds is judged in each of them. Equal findings are reported once.
+            entries.retain(|entry| {
+                let finding = &entry.judgement.finding;
+                let (path, message) = (finding.path.to_string(), finding.message.clone());
+                printed.insert((entry.file.clone(), entry.line, finding.rule, path, message))
+            });
+            report.entries.extend(entries);
+        }
+        report
+    }
+}
+
+/// A manifest to judge.
 #[derive(Debug)]
 struct Item {
     /// The position of the manifest in [`Report::objects`].
@@ -209,17 +246,12 @@ struct Item {
     unresolved: Vec<Unresolved>,
 }
 
-/// Reads the manifests to check. A manifest without a namespace becomes one item for each namespace that it goes to.
-fn read(arguments: &Arguments, view: &mut View, report: &mut Report) -> Result<Vec<Item>> {
-    let inputs = inputs::read(&arguments.paths, &arguments.skip);
-    report.errors.extend(inputs.problems);
-    report.skipped.extend(inputs.skipped);
+/// Reads the manifests to judge. A manifest without a namespace becomes one item for each namespace that it goes to.
+fn read(inputs: &Inputs, unchanged: &Unchanged, view: &mut View, report: &mut Report) -> Vec<Item> {
+    report.errors.extend(inputs.problems.iter().cloned());
+    report.skipped.extend(inputs.skipped.iter().cloned());
     let folders = inputs.files.iter().filter_map(inputs::File::folder);
     let scopes = Scopes::of(folders.chain(inputs.kustomizations.iter().map(PathBuf::as_path)));
-    let unchanged = match &arguments.changed_since {
-        Some(revision) => Unchanged::since(revision, inputs.files.iter().filter_map(inputs::File::path))?,
-        None => Unchanged::default(),
-    };
     let mut items = Vec::new();
     let mut loose = BTreeSet::new();
     let mut progress = Progress::start();
@@ -284,7 +316,7 @@ fn read(arguments: &Arguments, view: &mut View, report: &mut Report) -> Result<V
         report.one_namespace =
             loose.into_iter().map(|folder| if folder.is_empty() { ".".into() } else { folder }).collect();
     }
-    Ok(items)
+    items
 }
 
 fn unresolved_variable(found: &Found, variable: &Unresolved) -> inputs::Problem {

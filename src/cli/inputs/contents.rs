@@ -22,6 +22,8 @@ pub(in crate::cli) struct Found {
     json: String,
     api_version: String,
     kind: String,
+    /// The position of the document in the file.
+    number: usize,
 }
 
 /// The contents of a file.
@@ -56,6 +58,11 @@ impl Found {
     /// Returns a fix as a patch of the manifest. None if the dialect cannot express it.
     pub(in crate::cli) fn fix(&self, fix: &Fix) -> Option<Patch> {
         dialect::fix(fix, &self.manifest().ok()?)
+    }
+
+    /// Returns the position of the document in the file, and of the manifest in the list that it is an item of.
+    pub(in crate::cli) fn position(&self) -> (usize, Option<usize>) {
+        (self.number, self.document.item)
     }
 
     /// Returns true if the manifest names its namespace.
@@ -105,7 +112,7 @@ impl File {
         let mut contents = Contents::default();
         let mut incomplete = Vec::new();
         let mut broken = Vec::new();
-        for document in yaml::read_each(&self.text) {
+        for (number, document) in yaml::read_each(&self.text).into_iter().enumerate() {
             let document = match document {
                 Ok(document) => document,
                 Err(error) => {
@@ -117,7 +124,8 @@ impl File {
                 let field = |name: &str| document.value.get(name).and_then(Value::as_str).map(str::to_owned);
                 if let (Some(api_version), Some(kind)) = (field("apiVersion"), field("kind")) {
                     let json = document.value.to_string();
-                    contents.found.push(Found { file: self.name.clone(), document, json, api_version, kind });
+                    let file = self.name.clone();
+                    contents.found.push(Found { file, document, json, api_version, kind, number });
                 } else {
                     incomplete.push(document);
                 }

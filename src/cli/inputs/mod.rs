@@ -60,7 +60,7 @@ pub(super) struct Skipped {
 }
 
 /// The files at the given paths.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Inputs {
     pub(super) files: Vec<File>,
     pub(super) problems: Vec<Problem>,
@@ -101,6 +101,18 @@ impl File {
 }
 
 impl Inputs {
+    /// Returns the text of a file by its name.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.files.iter().find(|file| file.name == name).map(|file| &*file.text)
+    }
+
+    /// Replaces the text of a file. A file that is named twice is read twice.
+    pub(super) fn set_text(&mut self, name: &str, text: &str) {
+        for file in self.files.iter_mut().filter(|file| file.name == name) {
+            text.clone_into(&mut file.text);
+        }
+    }
+
     fn add(&mut self, path: &Path, is_named: bool) {
         match read_file(path) {
             Ok(text) => {

@@ -72,6 +72,8 @@ pub(super) struct Judged {
     pub(super) file: String,
     pub(super) line: usize,
     pub(super) object: ObjectRef,
+    /// The position of the document in the file, and of the manifest in the list that it is an item of.
+    pub(super) position: (usize, Option<usize>),
 }
 
 /// A finding with the file and line of its subject.
@@ -93,7 +95,7 @@ impl Report {
         } else {
             self.resources += 1;
             let (file, line) = (found.file.clone(), found.document.line);
-            self.objects.push(Judged { file, line, object: object.clone() });
+            self.objects.push(Judged { file, line, object: object.clone(), position: found.position() });
         }
         self.objects.len().saturating_sub(1)
     }
