@@ -60,6 +60,11 @@ impl<'a> Judged<'a> {
         judged
     }
 
+    /// The objects with their judgements, in the order of the objects.
+    pub(super) fn judgements(&self) -> &[(Audited<'a>, Judgement)] {
+        &self.judgements
+    }
+
     pub(super) fn actions(&self) -> Actions {
         let count = |action| self.judgements.iter().filter(|(_, judgement)| judgement.action == action).count();
         Actions { deny: count(Mode::Deny), warn: count(Mode::Warn), audit: count(Mode::Audit) }

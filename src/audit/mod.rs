@@ -22,6 +22,7 @@ mod report;
 mod scope;
 mod section;
 mod side;
+mod status;
 
 pub use findings::{Audited, Source};
 pub use plugin::Agent;

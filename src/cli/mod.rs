@@ -3,11 +3,13 @@
 
 mod audit;
 mod check;
+mod cluster_arguments;
 mod completions;
 mod config;
 mod connection;
 mod demo;
 mod diff;
+mod exempt;
 mod git;
 mod hatch;
 mod inputs;
@@ -19,6 +21,7 @@ mod self_signed;
 mod serve;
 mod sources;
 mod state;
+mod status;
 mod tasks;
 mod tls;
 mod trace;
@@ -61,6 +64,8 @@ enum Command {
     Config(config::Arguments),
     Webhooks(webhooks::Arguments),
     Hatch(hatch::Arguments),
+    Status(status::Arguments),
+    Exempt(exempt::Arguments),
     Uninstall(uninstall::Arguments),
     Demo(demo::Arguments),
     Completions(completions::Arguments),
@@ -88,6 +93,8 @@ pub fn main() -> ExitCode {
         Command::Config(arguments) => config::run(&arguments),
         Command::Webhooks(arguments) => webhooks::run(&arguments),
         Command::Hatch(arguments) => hatch::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Exempt(arguments) => exempt::run(&arguments),
         Command::Uninstall(arguments) => uninstall::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),
