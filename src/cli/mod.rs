@@ -9,6 +9,7 @@ mod config;
 mod connection;
 mod demo;
 mod diff;
+mod doctor;
 mod exempt;
 mod git;
 mod hatch;
@@ -66,6 +67,7 @@ enum Command {
     Hatch(hatch::Arguments),
     Status(status::Arguments),
     Exempt(exempt::Arguments),
+    Doctor(doctor::Arguments),
     Uninstall(uninstall::Arguments),
     Demo(demo::Arguments),
     Completions(completions::Arguments),
@@ -95,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Hatch(arguments) => hatch::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Exempt(arguments) => exempt::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Uninstall(arguments) => uninstall::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments),

@@ -86,6 +86,19 @@ impl Address {
         }
     }
 
+    /// Parses `[NAMESPACE/]NAME[:PORT]`, with this namespace and port 443 by default.
+    pub(super) fn service_with_port(flag: &str, service: &str, namespace: &str) -> Result<Self> {
+        let (name, port) = match service.rsplit_once(':') {
+            Some((name, port)) => match port.parse() {
+                Ok(port) => (name, port),
+                Err(_) => bail!("{flag} `{service}`: port `{port}` is not a number from 1 to 65535"),
+            },
+            None => (service, 443),
+        };
+        let name = if name.contains('/') { name.to_owned() } else { format!("{namespace}/{name}") };
+        Self::service(flag, &name, port)
+    }
+
     /// Returns the namespace of Portcullis, which the webhooks exclude.
     fn namespace<'a>(&'a self, configuration: &'a Configuration) -> &'a str {
         match self {

@@ -37,7 +37,7 @@ pub use snapshot::Snapshot;
 pub use status::{Report, WatchStatus};
 pub use strip::Arriving;
 pub use supervisor::{Running, run};
-pub use webhooks::{PAUSE_ANNOTATION, WantedWebhooks, WebhookKeeper};
+pub use webhooks::{PAUSE_ANNOTATION, WantedWebhooks, WebhookKeeper, difference as webhook_difference};
 
 use std::sync::Arc;
 

@@ -16,6 +16,7 @@ mod backends;
 mod cluster;
 mod dns;
 mod first_apply;
+mod operators;
 mod services;
 mod trace;
 

@@ -164,6 +164,11 @@ impl Installation {
         self.service.set_backends(&ports);
     }
 
+    /// The Service in the webhook configurations, with its port.
+    pub(crate) fn webhook_service(&self) -> String {
+        format!("{NAMESPACE}/portcullis:{}", self.service.port())
+    }
+
     /// Kills the replica that leads, and says which one it was.
     pub(crate) fn kill_leader(&mut self) -> String {
         let leads = |replica: &Replica| replica.metric("portcullis_leader") == Some(1.0);

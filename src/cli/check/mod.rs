@@ -201,7 +201,7 @@ impl Check<'_> {
         let mut progress = Progress::start();
         let numbered = items.iter().zip(overwritten).enumerate();
         for (number, (item, overwriting)) in numbered.filter(|(_, (item, _))| !item.is_context) {
-            progress.update("judging", number, items.len(), "objects");
+            progress.update("checking", number, items.len(), "objects");
             let Item { found, object, scope, .. } = item;
             let Some(view) = views.get(scope) else { continue };
             let mut entries = remarks(item);
@@ -220,7 +220,7 @@ impl Check<'_> {
                 fix: judgement.finding.fix.as_ref().filter(|_| fixes.next().is_some()).and_then(|fix| found.fix(fix)),
                 judgement,
             }));
-            // A manifest that belongs to several builds is judged in each of them. Equal findings are reported once.
+            // A manifest that belongs to several builds is checked in each of them. Equal findings are reported once.
             entries.retain(|entry| {
                 let finding = &entry.judgement.finding;
                 let (path, message) = (finding.path.to_string(), finding.message.clone());

@@ -105,15 +105,7 @@ impl WebhookArguments {
         let Some(service) = &self.webhook_service else {
             return Ok(Address::Service { namespace: namespace.to_owned(), name: "portcullis".to_owned(), port: 443 });
         };
-        let (name, port) = match service.rsplit_once(':') {
-            Some((name, port)) => match port.parse() {
-                Ok(port) => (name, port),
-                Err(_) => bail!("--webhook-service `{service}`: port `{port}` is not a number from 1 to 65535"),
-            },
-            None => (service.as_str(), 443),
-        };
-        let name = if name.contains('/') { name.to_owned() } else { format!("{namespace}/{name}") };
-        Address::service("--webhook-service", &name, port)
+        Address::service_with_port("--webhook-service", service, namespace)
     }
 
     /// Returns the names for the serving certificate of a server whose Secret is in this namespace.

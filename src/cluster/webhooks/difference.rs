@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 const MAX_SHOWN_CHARS: usize = 60;
 
 /// Returns the first difference between two webhook configurations, or none if API servers treat them alike.
-pub(super) fn difference(wanted: &Value, live: &Value) -> Option<String> {
+#[must_use]
+pub fn difference(wanted: &Value, live: &Value) -> Option<String> {
     let (wanted, live) = (webhooks(wanted), webhooks(live));
     let names: BTreeSet<&String> = wanted.keys().chain(live.keys()).collect();
     names.into_iter().find_map(|name| match (wanted.get(name), live.get(name)) {

@@ -27,10 +27,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use self::difference::difference;
 pub use self::pause::PAUSE_ANNOTATION;
 
 use self::backoff::Backoff;
-use self::difference::difference;
 use self::pause::Home;
 use self::state::{Paused, Status, Tracked, status_line};
 use super::words;
