@@ -30,10 +30,11 @@ mod uninstall;
 mod variables;
 mod webhooks;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// Admission control for Kubernetes network policy.
 #[derive(Debug, Parser)]
@@ -80,10 +81,21 @@ const DENIED: u8 = 1;
 /// The exit status of a failure.
 const FAILED: u8 = 2;
 
+/// The name of the binary as a plugin of kubectl.
+const PLUGIN: &str = "kubectl-portcullis";
+
+/// Returns the command line. The name of the program decides only the name in the help.
+fn command(program: Option<OsString>) -> clap::Command {
+    let command = Cli::command();
+    let is_plugin = program.is_some_and(|program| Path::new(&program).file_stem().is_some_and(|stem| stem == PLUGIN));
+    if is_plugin { command.bin_name("kubectl portcullis").display_name("kubectl portcullis") } else { command }
+}
+
 /// Parses the arguments of the process and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = command(std::env::args_os().next()).get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let done = match cli.command {
         Command::Serve(arguments) => serve::run(*arguments),
         Command::Check(arguments) => check::run(&arguments),
@@ -155,7 +167,6 @@ const FAINT: anstyle::Style = anstyle::Style::new().dimmed();
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_hold_together() {

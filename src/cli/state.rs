@@ -21,7 +21,7 @@ pub(super) struct StateArguments {
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// Use this context of the kubeconfig [default: its current context].
-    #[arg(long, value_name = "CONTEXT")]
+    #[arg(long, visible_alias = "context", value_name = "CONTEXT")]
     kube_context: Option<String>,
     /// The configuration [default: the shipped one].
     #[arg(long, value_name = "FILE")]

@@ -42,7 +42,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// Use this context of the kubeconfig [default: its current context].
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, visible_alias = "context", value_name = "NAME")]
     kube_context: Option<String>,
     /// Read the label domain from this configuration [default: the built-in configuration].
     ///
@@ -54,7 +54,7 @@ pub(super) struct Arguments {
     webhook_name: String,
     /// Annotate this namespace of Portcullis, so that running replicas do not recreate the webhook configurations
     /// [default: installation.namespace of the configuration].
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, short, value_name = "NAME")]
     namespace: Option<String>,
     /// Only remove that annotation. For the end, when no replica runs any more: a later installation in the same namespace
     /// then manages its webhook configurations.

@@ -630,3 +630,31 @@ fn a_pass_that_relies_on_an_assumption_names_it() {
     let report: Value = serde_json::from_str(&done.out).unwrap();
     assert_eq!((done.code, &report["assumed"]), (0, &serde_json::json!([])));
 }
+
+#[test]
+fn as_a_plugin_of_kubectl_only_the_name_in_the_help_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = folder.path().join("kubectl-portcullis");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_portcullis"), &plugin).unwrap();
+    let output = |arguments: &[&str]| {
+        let output = std::process::Command::new(&plugin).args(arguments).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    assert!(output(&["--help"]).contains("Usage: kubectl portcullis <COMMAND>"), "{}", output(&["--help"]));
+    let status = output(&["status", "--help"]);
+    assert!(status.contains("Usage: kubectl portcullis status"), "{status}");
+    assert!(status.contains("--kube-context <NAME>") && status.contains("[alias: --context]"), "{status}");
+    assert_eq!(output(&["rules"]), run(&["rules"], "").out);
+    assert!(run(&["status", "--help"], "").out.contains("Usage: portcullis status"));
+    for command in [
+        &["status"][..],
+        &["doctor"],
+        &["exempt", "list"],
+        &["hatch", "list"],
+        &["trace", "--from=a", "--to=b", "--cluster"],
+    ] {
+        let done = run(&[command, &["--kubeconfig=/nowhere", "--context=other"]].concat(), "");
+        assert_eq!(done.code, 2, "{command:?}");
+        assert!(done.err.contains("failed to load kubeconfig /nowhere"), "{command:?}: {}", done.err);
+    }
+}

@@ -179,13 +179,13 @@ async fn installation(arguments: &Arguments, client: Client) -> Result<(Installa
 fn address(arguments: &Arguments, deployment: &Found<Deployment>) -> Result<Address> {
     let of_deployment = |name: &str| argument(deployment, name);
     if let Some(service) = &arguments.webhook_service {
-        return Address::service_with_port("--webhook-service", service);
+        return Address::service_with_port("--webhook-service", service, &arguments.namespace);
     }
     if let Some(url) = arguments.webhook_url.as_deref().or_else(|| of_deployment("--webhook-url=")) {
         return Address::url("--webhook-url", url);
     }
     match of_deployment("--webhook-service=") {
-        Some(service) => Address::service_with_port("--webhook-service", service),
+        Some(service) => Address::service_with_port("--webhook-service", service, &arguments.namespace),
         None => Ok(Address::Service { namespace: arguments.namespace.clone(), name: NAME.to_owned(), port: 443 }),
     }
 }

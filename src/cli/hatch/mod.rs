@@ -59,7 +59,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE", global = true)]
     kubeconfig: Option<PathBuf>,
     /// Use this context of the kubeconfig [default: its current context].
-    #[arg(long, value_name = "NAME", global = true)]
+    #[arg(long, visible_alias = "context", value_name = "NAME", global = true)]
     kube_context: Option<String>,
     /// Read the label domain and the maximum duration of a hatch from this configuration [default: the built-in
     /// configuration].
