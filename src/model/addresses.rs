@@ -90,6 +90,17 @@ impl AddressSet {
         Self { v4: Ranges::none(), v6 }
     }
 
+    /// The IPv4 addresses of the internet. Excluded are addresses for private use (RFC 1918, RFC 6598), for benchmarks
+    /// (RFC 2544), of class E, and all that a pod cannot have.
+    #[must_use]
+    pub fn internet() -> Self {
+        let mut set = Self::every_v4_of_pods();
+        let private =
+            ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "198.18.0.0/15", "240.0.0.0/4"];
+        set.subtract(&private.iter().filter_map(|net| net.parse::<IpNet>().ok()).collect());
+        set
+    }
+
     /// Returns true if the set leaves out less than 1/256 of the IPv4 or of the IPv6 addresses that a pod can have. Class E
     /// (240.0.0.0/4, RFC 1112 §4) does not count: lists of all public addresses leave it out.
     #[must_use]

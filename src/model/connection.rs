@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use crate::budget::charge;
 
 use super::{
-    Action, Answer, ContainerPort, Decision, Direction, End, Names, Numbers, Policy, Ports, Protocol, Question,
-    Subject, Surroundings, Traffic, ask,
+    Action, Answer, ContainerPort, Decision, Direction, End, Names, Numbers, Policy, Protocol, Question, Subject,
+    Surroundings, Traffic, ask,
 };
 
 /// The two ends of a connection.
@@ -45,6 +45,18 @@ pub enum Outcome {
     Blocked,
     /// Depends on unknown facts.
     Undecided,
+}
+
+impl Outcome {
+    /// The outcome of a connection from the outcomes at its two ends. A blocked end is enough to block it.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Blocked, _) | (_, Self::Blocked) => Self::Blocked,
+            (Self::Undecided, _) | (_, Self::Undecided) => Self::Undecided,
+            (Self::Allowed, Self::Allowed) => Self::Allowed,
+        }
+    }
 }
 
 /// The answer for a connection.
@@ -99,14 +111,7 @@ pub fn connect<'a>(ends: &Ends<'a>, traffic: Traffic<'a>, cluster: &impl Policie
         egress.as_ref().map(|answer| answer.outcome(Direction::Egress)),
         ingress.as_ref().map(|answer| answer.outcome(Direction::Ingress)),
     ];
-    let any = |wanted| outcomes.contains(&Some(wanted));
-    let outcome = if any(Outcome::Blocked) {
-        Outcome::Blocked
-    } else if any(Outcome::Undecided) {
-        Outcome::Undecided
-    } else {
-        Outcome::Allowed
-    };
+    let outcome = outcomes.into_iter().flatten().fold(Outcome::Allowed, Outcome::and);
     Connection { outcome, egress, ingress }
 }
 
@@ -127,10 +132,10 @@ pub fn reach<'a>(
         let End::Pod(pod) = own else { continue };
         for policy in cluster.of_namespace(pod.namespace) {
             for rule in &policy.side(direction).rules {
-                for_each_port(&rule.ports, &mut |numbers| {
+                rule.ports.for_each(&mut |port| {
                     charge(1);
-                    if let Numbers::Range(first, last) = numbers {
-                        add(&mut starts, *first, *last);
+                    if let Numbers::Range(first, last) = port.numbers {
+                        add(&mut starts, first, last);
                     }
                 });
             }
@@ -163,17 +168,6 @@ pub fn names(listed: Option<&[ContainerPort]>, protocol: Protocol, number: u16) 
     let Some(listed) = listed else { return Names::AtLeast(&[]) };
     let is_it = |port: &&ContainerPort| port.protocol == protocol && port.number == number;
     listed.iter().find(is_it).map_or(Names::Exactly(&[]), |port| Names::Exactly(port.name.as_slice()))
-}
-
-fn for_each_port(ports: &Ports, each: &mut impl FnMut(&Numbers)) {
-    match ports {
-        Ports::Any | Ports::OfService(_) => {}
-        Ports::Only(ports) => ports.iter().for_each(|port| each(&port.numbers)),
-        Ports::But { of, not } => {
-            for_each_port(of, each);
-            not.iter().for_each(|port| each(&port.numbers));
-        }
-    }
 }
 
 impl Answer<'_> {

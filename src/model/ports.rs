@@ -61,6 +61,18 @@ impl Protocol {
     }
 }
 
+impl Protocol {
+    /// The ports from the first to the last in words, such as `TCP 80-90`.
+    #[must_use]
+    pub fn ports(self, first: u16, last: u16) -> String {
+        match (first, last) {
+            (0 | 1, u16::MAX) => format!("every {self} port"),
+            _ if first == last => format!("{self} {first}"),
+            _ => format!("{self} {first}-{last}"),
+        }
+    }
+}
+
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -250,6 +262,18 @@ impl Ports {
             (Self::Only(own), Self::Only(other)) => same(own, other),
             (Self::But { of, not }, Self::But { of: other, not: others }) => of.is_same(other) && same(not, others),
             _ => self == other,
+        }
+    }
+
+    /// Calls a function for each listed entry, also for excluded ones.
+    pub fn for_each(&self, each: &mut impl FnMut(&Port)) {
+        match self {
+            Self::Any | Self::OfService(_) => {}
+            Self::Only(ports) => ports.iter().for_each(each),
+            Self::But { of, not } => {
+                of.for_each(each);
+                not.iter().for_each(each);
+            }
         }
     }
 

@@ -9,7 +9,6 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::place::internet;
 use crate::model::{
     AddressSet, Direction, End, Endpoint, Ends, Entity, Outcome, Policy, PortRange, Protocol, Question, Ranges,
     Relation, Subject, Workload, reach,
@@ -87,7 +86,7 @@ enum Side<'a, 'b> {
 #[must_use]
 pub fn compare(before: &View, after: &View, site: &Site) -> Difference {
     let pods = pods(before, after);
-    let everywhere = internet();
+    let everywhere = AddressSet::internet();
     let mut difference = Difference::default();
     let others = || [Side::Internet(&everywhere), Side::Node].into_iter();
     let mut sides: Vec<Side<'_, '_>> = pods.iter().map(Side::Pods).collect();
@@ -265,11 +264,7 @@ fn ports(these: &[Outcomes], those: &[Outcomes]) -> Vec<String> {
         let mut both = these.allowed.clone();
         both.subtract(&not_blocked);
         for (first, last) in both.as_slice() {
-            words.push(match (first, last) {
-                (1, &u16::MAX) => format!("every {protocol} port"),
-                _ if first == last => format!("{protocol} {first}"),
-                _ => format!("{protocol} {first}-{last}"),
-            });
+            words.push(protocol.ports(*first, *last));
         }
     }
     words

@@ -168,7 +168,12 @@ pub fn resolve(view: &View, text: &str, port: Option<&Port>, namespace: &str) ->
         Ok(vec![Place { name, kind, port }])
     };
     match text {
-        "internet" => return plain("the internet".to_owned(), PlaceKind::Addresses { set: internet(), outside: true }),
+        "internet" => {
+            return plain(
+                "the internet".to_owned(),
+                PlaceKind::Addresses { set: AddressSet::internet(), outside: true },
+            );
+        }
         "node" => return plain("another node".to_owned(), PlaceKind::Entity(Entity::RemoteNode)),
         "apiserver" => return plain("the API server".to_owned(), PlaceKind::Entity(Entity::KubeApiserver)),
         _ => {}
@@ -220,18 +225,10 @@ pub fn resolve(view: &View, text: &str, port: Option<&Port>, namespace: &str) ->
     }
 }
 
-/// The addresses of the internet: all that are not for private use, for the own network or host, or for groups.
-pub(super) fn internet() -> AddressSet {
-    let mut set = AddressSet::every_v4_of_pods();
-    let private = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "198.18.0.0/15", "240.0.0.0/4"];
-    set.subtract(&private.iter().filter_map(|net| net.parse::<IpNet>().ok()).collect());
-    set
-}
-
 fn addresses(net: IpNet) -> PlaceKind {
     let set = AddressSet::from(net);
     let mut private = set.clone();
-    private.subtract(&internet());
+    private.subtract(&AddressSet::internet());
     // Of IPv6, only unique local and link-local addresses are surely not on the internet (RFC 4193).
     let is_global_v6 = matches!(net, IpNet::V6(net) if net.network().segments()[0] & 0xe000 == 0x2000);
     PlaceKind::Addresses { outside: private == AddressSet::default() || is_global_v6, set }
