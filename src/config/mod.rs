@@ -41,6 +41,8 @@ pub struct Configuration {
     /// The configured rules, in the order of `RULES`.
     rules: Vec<Configured>,
     overrides: Vec<Override>,
+    /// True if the response to a policy change names the connections that it cuts or opens.
+    pub previews_connections: bool,
 }
 
 /// A rule with its mode and settings.
@@ -188,7 +190,9 @@ impl Configuration {
                 NamespaceSelector { names: written.namespaces.names, platform: written.namespaces.platform, labels };
             overrides.push(Override { namespaces, rules: changed });
         }
-        Ok(Self { site, rules, overrides })
+        // This preset shows nothing to users.
+        let previews_connections = written.connection_preview && preset != Preset::Observe;
+        Ok(Self { site, rules, overrides, previews_connections })
     }
 
     /// Every rule, with each mode that it has in some namespace.

@@ -59,6 +59,8 @@ pub(super) struct Written {
     /// The service accounts of Calico's own API server.
     #[serde(rename = "calicoAPIServers")]
     calico_api_servers: Vec<String>,
+    /// Warn about the connections that an allowed change of a policy cuts or opens.
+    pub(super) connection_preview: bool,
     /// The mode and the settings of each rule.
     #[schemars(schema_with = "rules_schema::rules")]
     pub(super) rules: BTreeMap<String, Entry>,

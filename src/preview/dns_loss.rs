@@ -52,7 +52,7 @@ pub(super) fn pods_that_lose_dns(site: &Site, view: &View, old: &Object, new: &O
 }
 
 /// Returns true if a pod is a DNS pod of the cluster. Such a pod does not query itself.
-fn is_server(site: &Site, namespace: &str, labels: &Labels) -> bool {
+pub(super) fn is_server(site: &Site, namespace: &str, labels: &Labels) -> bool {
     let mut servers = site.cluster_dns.iter().filter_map(ClusterDns::pods);
     servers.any(|(place, of)| place == namespace && Selector::of(of).matches(labels))
 }

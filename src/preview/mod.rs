@@ -3,6 +3,7 @@
 //! A preview is a list of lines for the user. It does not affect the decision.
 
 mod affected_pods;
+pub mod connections;
 mod dns_loss;
 mod hatch;
 mod namespace_change;

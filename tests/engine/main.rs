@@ -8,6 +8,7 @@
 )]
 
 mod architecture;
+mod connection_preview;
 mod connectivity;
 mod dialects;
 mod feed;
