@@ -82,7 +82,7 @@ impl Report {
         let judged = Judged::of(configuration, view, objects.iter().copied(), now);
 
         let matrix = matrix::matrix(view, &all, scope);
-        let own = Policies { view, site, scope };
+        let own = Policies { view, stored, site, scope };
         let mut sections = own_coverage(site, &all, scope, &states);
         sections.push(namespaces::baselines(&namespaces));
         sections.push(judged.of_rule(

@@ -20,6 +20,8 @@ const MAX_NAMED: usize = 5;
 /// The policies of a view that an audit reports on.
 pub(super) struct Policies<'a> {
     pub(super) view: &'a View,
+    /// The view without the policies that are due and not stored.
+    pub(super) stored: &'a View,
     pub(super) site: &'a Site,
     pub(super) scope: &'a Scope,
 }
@@ -39,9 +41,9 @@ impl<'a> Policies<'a> {
         all
     }
 
-    /// The number of objects that hold policies.
+    /// The number of stored objects that hold policies.
     pub(super) fn objects(&self) -> usize {
-        let all = self.view.all_own_policies().chain(self.view.cluster_wide_policies());
+        let all = self.stored.all_own_policies().chain(self.stored.cluster_wide_policies());
         let objects: HashSet<&ObjectRef> = all
             .map(|policy| &policy.object)
             .filter(|object| self.scope.includes_object(object.namespace.as_deref()))
