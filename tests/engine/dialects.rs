@@ -13,7 +13,7 @@ use portcullis::model::FaultKind;
 use portcullis::yaml;
 use serde_json::{Map, Value, json};
 
-const HEADER: &str = "| field | understood | what becomes of it |";
+const HEADER: &str = "| field | supported | effect |";
 
 /// A page.
 struct Page {
@@ -110,12 +110,12 @@ fn kinds_of(name: &str) -> Vec<(String, String)> {
 fn row(page: &str, line: &str, kinds: &[(String, String)]) -> Vec<Row> {
     let line = line.replace("\\|", "\u{0}");
     let cells: Vec<&str> = line.trim().trim_matches('|').split('|').map(str::trim).collect();
-    let [field, understood, meaning] = cells[..] else { panic!("{page}: {line}: not three columns") };
+    let [field, supported, effect] = cells[..] else { panic!("{page}: {line}: not three columns") };
     assert!(
-        ["yes", "partly", "no"].contains(&understood),
-        "{page}: {line}: `{understood}` is none of yes, partly and no"
+        ["yes", "partly", "no"].contains(&supported),
+        "{page}: {line}: `{supported}` is none of yes, partly and no"
     );
-    assert!(!meaning.is_empty(), "{page}: {line}: what becomes of it?");
+    assert!(!effect.is_empty(), "{page}: {line}: no effect");
     let outside: String = field.split('`').step_by(2).collect();
     let words: BTreeSet<&str> = outside.split(|char: char| !char.is_alphanumeric()).collect();
     let only: BTreeSet<&String> =
