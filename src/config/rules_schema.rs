@@ -26,7 +26,7 @@ pub(super) fn rules(generator: &mut SchemaGenerator) -> Schema {
 /// The schema of the entry of a rule: its mode, or its mode and its settings.
 fn entry(rule: &Definition, generator: &mut SchemaGenerator, mode: &Schema) -> Value {
     json!({
-        "description": format!("{} Mode as shipped: {}.", rule.summary(), rule.mode.name()),
+        "description": format!("{} Default mode: {}.", rule.summary(), rule.mode.name()),
         "anyOf": [
             mode,
             {
