@@ -112,7 +112,7 @@ fn namespace(at: usize) -> Vec<Value> {
     objects
 }
 
-fn policy(namespace: usize, name: &str, spec: Value) -> Value {
+fn policy(namespace: usize, name: &str, spec: &Value) -> Value {
     json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"name": name, "namespace": format!("team-{namespace:04}")}, "spec": spec,
@@ -129,11 +129,11 @@ fn isolated(at: usize) -> Vec<Value> {
     let dns =
         json!([{"namespaceSelector": named("kube-system"), "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}]);
     vec![
-        policy(at, "default-deny", json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]})),
+        policy(at, "default-deny", &json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]})),
         policy(
             at,
             "allow-dns",
-            json!({
+            &json!({
                 "podSelector": {}, "policyTypes": ["Egress"],
                 "egress": [{"to": dns, "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}],
             }),
@@ -141,7 +141,7 @@ fn isolated(at: usize) -> Vec<Value> {
         policy(
             at,
             "web",
-            json!({
+            &json!({
                 "podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress", "Egress"],
                 "ingress": [{"from": [{"namespaceSelector": named("ingress-nginx")}], "ports": [{"port": "http"}]}],
                 "egress": [{"to": [{"podSelector": {"matchLabels": {"app": "api"}}}], "ports": [{"port": 8080}]}],
@@ -150,7 +150,7 @@ fn isolated(at: usize) -> Vec<Value> {
         policy(
             at,
             "api",
-            json!({
+            &json!({
                 "podSelector": {"matchLabels": {"app": "api"}}, "policyTypes": ["Ingress", "Egress"],
                 "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 8080}]}],
                 "egress": [
@@ -163,7 +163,7 @@ fn isolated(at: usize) -> Vec<Value> {
         policy(
             at,
             "metrics",
-            json!({
+            &json!({
                 "podSelector": {}, "policyTypes": ["Ingress"],
                 "ingress": [{"from": [{"namespaceSelector": {"matchLabels": {"team": "t0"}}}], "ports": [{"port": "metrics"}]}],
             }),
@@ -173,28 +173,32 @@ fn isolated(at: usize) -> Vec<Value> {
 
 /// Five policies for all pods of all namespaces, which few audits have to answer.
 fn open(at: usize) -> Vec<Value> {
-    let from = |peer: Value, port: u16| {
+    let from = |peer: &Value, port: u16| {
         json!({
             "podSelector": {"matchLabels": {"app": "api"}}, "policyTypes": ["Ingress"],
             "ingress": [{"from": [peer], "ports": [{"port": port}]}],
         })
     };
     vec![
-        policy(at, "all", from(json!({"namespaceSelector": {}}), 8080)),
-        policy(at, "web", from(json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "web"}}}), 8081)),
+        policy(at, "all", &from(&json!({"namespaceSelector": {}}), 8080)),
+        policy(
+            at,
+            "web",
+            &from(&json!({"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "web"}}}), 8081),
+        ),
         policy(
             at,
             "odd",
-            from(
-                json!({"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["t1"]}]}}),
+            &from(
+                &json!({"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["t1"]}]}}),
                 8082,
             ),
         ),
-        policy(at, "net", from(json!({"ipBlock": {"cidr": format!("10.{}.0.0/16", at % 4)}}), 8083)),
+        policy(at, "net", &from(&json!({"ipBlock": {"cidr": format!("10.{}.0.0/16", at % 4)}}), 8083)),
         policy(
             at,
             "out",
-            json!({
+            &json!({
                 "podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Egress"],
                 "egress": [{"to": [{"namespaceSelector": {}}], "ports": [{"port": "http"}]}, {"ports": [{"port": 443}]}],
             }),
@@ -204,7 +208,7 @@ fn open(at: usize) -> Vec<Value> {
 
 /// The DNS, an ingress controller.
 fn platform() -> Vec<Value> {
-    let pod = |namespace: &str, name: &str, labels: Value| {
+    let pod = |namespace: &str, name: &str, labels: &Value| {
         json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": labels},
             "spec": {"containers": [{"name": "c", "image": "example.com/c", "ports": [{"containerPort": 53, "protocol": "UDP"}]}]},
@@ -218,9 +222,9 @@ fn platform() -> Vec<Value> {
     vec![
         namespace("kube-system"),
         namespace("ingress-nginx"),
-        pod("kube-system", "coredns-1", json!({"k8s-app": "kube-dns"})),
-        pod("kube-system", "coredns-2", json!({"k8s-app": "kube-dns"})),
-        pod("ingress-nginx", "controller-1", json!({"app": "nginx"})),
+        pod("kube-system", "coredns-1", &json!({"k8s-app": "kube-dns"})),
+        pod("kube-system", "coredns-2", &json!({"k8s-app": "kube-dns"})),
+        pod("ingress-nginx", "controller-1", &json!({"app": "nginx"})),
     ]
 }
 

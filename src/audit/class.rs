@@ -228,7 +228,7 @@ impl<'a> Seen<'a> {
         }
         let blocks = view.network_sets().iter().flat_map(|set| &set.blocks);
         seen.sets.extend(blocks.filter(|block| block.inside).map(Block::addresses));
-        seen.blocks.sort_by_cached_key(|block| block.to_string());
+        seen.blocks.sort_by_cached_key(ToString::to_string);
         seen.blocks.dedup();
         seen.sets.sort_by_cached_key(|set| format!("{set:?}"));
         seen.sets.dedup();

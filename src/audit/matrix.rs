@@ -179,7 +179,7 @@ impl Connections<'_, '_> {
         };
         match (side(&self.egress, from, to), side(&self.ingress, to, from)) {
             (Some(egress), Some(ingress)) => self.maps.and(egress, ingress),
-            _ => self.maps.insert(PortMap::default()),
+            _ => self.maps.insert(PortMap::closed()),
         }
     }
 
@@ -342,7 +342,7 @@ fn defaults(sides: &Sides, spans: &[(&str, Vec<usize>)]) -> Vec<Vec<MapId>> {
 
 /// The ports of all of these pairs of answers.
 fn sum_of(pairs: impl Iterator<Item = (MapId, MapId)>, maps: &mut PortMaps) -> Sum {
-    let nothing = maps.insert(PortMap::default());
+    let nothing = maps.insert(PortMap::closed());
     let mut sum = Sum { is_all: true, any: nothing };
     for (egress, ingress) in pairs {
         let map = maps.and(egress, ingress);

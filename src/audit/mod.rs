@@ -122,7 +122,7 @@ impl Report {
             },
             findings: judged.actions(),
         };
-        let assumed = places.assumed(&namespaces);
+        let assumed = namespaces::assumed(&namespaces);
         let unread = Vec::new();
         Self {
             summary,

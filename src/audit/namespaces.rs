@@ -93,34 +93,6 @@ impl Places<'_> {
         }
     }
 
-    /// The assumptions about namespaces whose policies are not all stored.
-    pub(super) fn assumed(&self, states: &[NamespaceState]) -> Vec<String> {
-        let is_due = |state: &&NamespaceState| {
-            matches!(state.baseline, BaselineState::Pending | BaselineState::Missing | BaselineState::Contested)
-        };
-        let names: Vec<&str> = states.iter().filter(is_due).map(|state| &*state.name).collect();
-        let listed = |names: &[&str]| match names.len().checked_sub(MAX_NAMED) {
-            Some(more @ 1..) => {
-                let first: Vec<&str> = names.iter().copied().take(MAX_NAMED).collect();
-                format!("{} and {more} more", first.join(", "))
-            }
-            _ => names.join(", "),
-        };
-        let mut assumed = Vec::new();
-        if !names.is_empty() {
-            assumed.push(format!("namespaces are evaluated with the baseline that they are due: {}", listed(&names)));
-        }
-        let is_unknown = |state: &&NamespaceState| state.baseline == BaselineState::Unknown && !state.name.is_empty();
-        let unknown: Vec<&str> = states.iter().filter(is_unknown).map(|state| &*state.name).collect();
-        if !unknown.is_empty() {
-            assumed.push(format!(
-                "namespaces whose labels are unknown have no profile and no baseline: {}",
-                listed(&unknown)
-            ));
-        }
-        assumed
-    }
-
     fn hatch(&self, labels: &Labels, annotations: &Labels) -> Option<HatchState> {
         let fault = self.site.hatch(labels, annotations, self.now)?.err();
         let text = |key: String| annotations.get(&key).map(str::to_owned);
@@ -133,6 +105,32 @@ impl Places<'_> {
             fault: fault.map(|fault| fault.to_string()),
         })
     }
+}
+
+/// The assumptions about namespaces whose policies are not all stored.
+pub(super) fn assumed(states: &[NamespaceState]) -> Vec<String> {
+    let is_due = |state: &&NamespaceState| {
+        matches!(state.baseline, BaselineState::Pending | BaselineState::Missing | BaselineState::Contested)
+    };
+    let names: Vec<&str> = states.iter().filter(is_due).map(|state| &*state.name).collect();
+    let listed = |names: &[&str]| match names.len().checked_sub(MAX_NAMED) {
+        Some(more @ 1..) => {
+            let first: Vec<&str> = names.iter().copied().take(MAX_NAMED).collect();
+            format!("{} and {more} more", first.join(", "))
+        }
+        _ => names.join(", "),
+    };
+    let mut assumed = Vec::new();
+    if !names.is_empty() {
+        assumed.push(format!("namespaces are evaluated with the baseline that they are due: {}", listed(&names)));
+    }
+    let is_unknown = |state: &&NamespaceState| state.baseline == BaselineState::Unknown && !state.name.is_empty();
+    let unknown: Vec<&str> = states.iter().filter(is_unknown).map(|state| &*state.name).collect();
+    if !unknown.is_empty() {
+        assumed
+            .push(format!("namespaces whose labels are unknown have no profile and no baseline: {}", listed(&unknown)));
+    }
+    assumed
 }
 
 /// The state of a workload.
@@ -247,4 +245,21 @@ pub(super) fn hatches(states: &[NamespaceState]) -> Section {
         items.add(Item::of(format!("Namespace {}", state.name), Some(&state.name), message));
     }
     items.section(&question, "Namespaces with enforcement switched off.", Some(states.len()))
+}
+
+impl BaselineState {
+    /// The name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Pending => "pending",
+            Self::Missing => "missing",
+            Self::Contested => "contested",
+            Self::Expired => "expired",
+            Self::None => "none",
+            Self::Exempt => "exempt",
+            Self::Unknown => "unknown",
+        }
+    }
 }

@@ -4,67 +4,88 @@ use std::collections::HashMap;
 
 use crate::model::{Protocol, Ranges};
 
-/// Every port of TCP, UDP and SCTP by outcome. A port that is neither allowed nor undecided is blocked.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct PortMap {
-    /// The allowed ports of each protocol, in the order of [`Protocol::WITH_PORTS`].
-    pub(super) allowed: [Vec<(u16, u16)>; 3],
-    pub(super) undecided: [Vec<(u16, u16)>; 3],
+/// Every port of TCP, UDP and SCTP by outcome, in the order of [`Protocol::WITH_PORTS`]. A port that is neither allowed
+/// nor undecided is blocked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct PortMap([Outcomes; 3]);
+
+/// The ports of one protocol.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Outcomes {
+    pub(super) allowed: Ranges<u16>,
+    pub(super) undecided: Ranges<u16>,
+}
+
+impl Outcomes {
+    fn possible(&self) -> Ranges<u16> {
+        let mut possible = self.allowed.clone();
+        possible.extend(&self.undecided);
+        possible
+    }
+
+    fn and(&self, other: &Self) -> Self {
+        let allowed = meet(self.allowed.clone(), &other.allowed);
+        let mut undecided = meet(self.possible(), &other.possible());
+        undecided.subtract(&allowed);
+        Self { allowed, undecided }
+    }
+
+    fn or(&self, other: &Self) -> Self {
+        let (mut allowed, mut undecided) = (self.allowed.clone(), self.undecided.clone());
+        allowed.extend(&other.allowed);
+        undecided.extend(&other.undecided);
+        undecided.subtract(&allowed);
+        Self { allowed, undecided }
+    }
+}
+
+fn meet(mut a: Ranges<u16>, b: &Ranges<u16>) -> Ranges<u16> {
+    let mut not_b = Ranges::all();
+    not_b.subtract(b);
+    a.subtract(&not_b);
+    a
 }
 
 impl PortMap {
+    pub(super) fn of(each: impl FnMut(Protocol) -> Outcomes) -> Self {
+        Self(Protocol::WITH_PORTS.map(each))
+    }
+
     /// Every port is allowed.
     pub(super) fn open() -> Self {
-        let all = || vec![(1, u16::MAX)];
-        Self { allowed: [all(), all(), all()], undecided: Default::default() }
+        Self::of(|_| Outcomes { allowed: Ranges::between(1, u16::MAX), undecided: Ranges::none() })
+    }
+
+    /// Every port is blocked.
+    pub(super) fn closed() -> Self {
+        Self::of(|_| Outcomes { allowed: Ranges::none(), undecided: Ranges::none() })
     }
 
     pub(super) fn allows_all(&self) -> bool {
-        self.allowed.iter().all(|ranges| ranges.as_slice() == [(1, u16::MAX)])
+        self.0.iter().all(|ports| ports.allowed.as_slice() == [(1, u16::MAX)])
     }
 
     pub(super) fn allows_any(&self) -> bool {
-        self.allowed.iter().any(|ranges| !ranges.is_empty())
+        self.0.iter().any(|ports| !ports.allowed.is_empty())
     }
 
     pub(super) fn is_undecided(&self) -> bool {
-        !self.allows_any() && self.undecided.iter().any(|ranges| !ranges.is_empty())
+        !self.allows_any() && self.0.iter().any(|ports| !ports.undecided.is_empty())
     }
 
     /// The ports of a connection with these outcomes at its two ends: a port that one end blocks is blocked.
     fn and(&self, other: &Self) -> Self {
-        let both = |a: &[(u16, u16)], b: &[(u16, u16)]| meet(&ranges(a), &ranges(b));
-        let mut and = Self::default();
-        let each = and.allowed.iter_mut().zip(&mut and.undecided).zip(self.sides()).zip(other.sides());
-        for (((allowed, undecided), own), others) in each {
-            let allowed_by_both = both(own.0, others.0);
-            let mut possible = meet(&possible(own), &possible(others));
-            possible.subtract(&allowed_by_both);
-            *allowed = allowed_by_both.as_slice().to_vec();
-            *undecided = possible.as_slice().to_vec();
-        }
-        and
+        self.with(other, Outcomes::and)
     }
 
-    /// The ports that are allowed by one of both.
+    /// The ports that one of both allows.
     fn or(&self, other: &Self) -> Self {
-        let mut or = Self::default();
-        let each = or.allowed.iter_mut().zip(&mut or.undecided).zip(self.sides()).zip(other.sides());
-        for (((allowed, undecided), own), others) in each {
-            let mut either = ranges(own.0);
-            either.extend(&ranges(others.0));
-            let mut unknown = ranges(own.1);
-            unknown.extend(&ranges(others.1));
-            unknown.subtract(&either);
-            *allowed = either.as_slice().to_vec();
-            *undecided = unknown.as_slice().to_vec();
-        }
-        or
+        self.with(other, Outcomes::or)
     }
 
-    /// The allowed and the undecided ports of each protocol.
-    fn sides(&self) -> impl Iterator<Item = (&Vec<(u16, u16)>, &Vec<(u16, u16)>)> {
-        self.allowed.iter().zip(&self.undecided)
+    fn with(&self, other: &Self, join: impl Fn(&Outcomes, &Outcomes) -> Outcomes) -> Self {
+        let ([a, b, c], [x, y, z]) = (&self.0, &other.0);
+        Self([join(a, x), join(b, y), join(c, z)])
     }
 
     /// The allowed ports in words: `TCP 80, every UDP port`.
@@ -73,8 +94,8 @@ impl PortMap {
             return "every port".to_owned();
         }
         let mut words = Vec::new();
-        for (protocol, ranges) in Protocol::WITH_PORTS.into_iter().zip(&self.allowed) {
-            words.extend(ranges.iter().map(|range| match *range {
+        for (protocol, ports) in Protocol::WITH_PORTS.into_iter().zip(&self.0) {
+            words.extend(ports.allowed.as_slice().iter().map(|range| match *range {
                 (1, u16::MAX) => format!("every {protocol} port"),
                 (first, last) if first == last => format!("{protocol} {first}"),
                 (first, last) => format!("{protocol} {first}-{last}"),
@@ -90,22 +111,6 @@ impl PortMap {
 
 /// Maximum number of port ranges in words.
 const MAX_WORDS: usize = 20;
-
-fn ranges(of: &[(u16, u16)]) -> Ranges<u16> {
-    of.iter().copied().collect()
-}
-
-fn meet(a: &Ranges<u16>, b: &Ranges<u16>) -> Ranges<u16> {
-    let mut not_b = Ranges::all();
-    not_b.subtract(b);
-    let mut both = a.clone();
-    both.subtract(&not_b);
-    both
-}
-
-fn possible((allowed, undecided): (&Vec<(u16, u16)>, &Vec<(u16, u16)>)) -> Ranges<u16> {
-    allowed.iter().chain(undecided).copied().collect()
-}
 
 /// A number that stands for a [`PortMap`]. Few different ones exist in a cluster.
 pub(super) type MapId = u32;
@@ -143,7 +148,7 @@ impl PortMaps {
         if let Some(known) = self.ands.get(&key) {
             return *known;
         }
-        let both = self.get(a).zip(self.get(b)).map(|(a, b)| a.and(b)).unwrap_or_default();
+        let both = self.get(a).zip(self.get(b)).map_or_else(PortMap::closed, |(a, b)| a.and(b));
         let both = self.insert(both);
         self.ands.insert(key, both);
         both
@@ -158,7 +163,7 @@ impl PortMaps {
         if let Some(known) = self.ors.get(&key) {
             return *known;
         }
-        let either = self.get(a).zip(self.get(b)).map(|(a, b)| a.or(b)).unwrap_or_default();
+        let either = self.get(a).zip(self.get(b)).map_or_else(PortMap::closed, |(a, b)| a.or(b));
         let either = self.insert(either);
         self.ors.insert(key, either);
         either
@@ -170,10 +175,12 @@ mod tests {
     use super::*;
 
     fn map(allowed: &[(u16, u16)], undecided: &[(u16, u16)]) -> PortMap {
-        PortMap {
-            allowed: [allowed.to_vec(), Vec::new(), Vec::new()],
-            undecided: [undecided.to_vec(), Vec::new(), Vec::new()],
-        }
+        PortMap::of(|protocol| match protocol {
+            Protocol::Tcp => {
+                Outcomes { allowed: allowed.iter().copied().collect(), undecided: undecided.iter().copied().collect() }
+            }
+            _ => Outcomes { allowed: Ranges::none(), undecided: Ranges::none() },
+        })
     }
 
     #[test]

@@ -386,20 +386,3 @@ pub struct FoundPlugin {
     /// Why it does not, or is not known to.
     pub note: Option<String>,
 }
-
-impl BaselineState {
-    /// The name in reports.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Applied => "applied",
-            Self::Pending => "pending",
-            Self::Missing => "missing",
-            Self::Contested => "contested",
-            Self::Expired => "expired",
-            Self::None => "none",
-            Self::Exempt => "exempt",
-            Self::Unknown => "unknown",
-        }
-    }
-}

@@ -1,6 +1,7 @@
 //! Builds a section: an exact count, and a bounded list of what was counted.
 
 use super::report::{Item, Section};
+use crate::model::Path;
 
 /// Maximum number of items of a section.
 const MAX_ITEMS: usize = 1_000;
@@ -50,7 +51,7 @@ impl Item {
         }
     }
 
-    pub(super) fn at(self, path: impl ToString) -> Self {
+    pub(super) fn at(self, path: &Path) -> Self {
         let path = path.to_string();
         Self { path: (!path.is_empty()).then_some(path), ..self }
     }

@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::class::Class;
-use super::ports::{MapId, PortMap, PortMaps};
+use super::ports::{MapId, Outcomes, PortMap, PortMaps};
 use crate::model::{
     ContainerPort, Direction, End, Endpoint, NAME_LABEL, Namespaces, Numbers, Outcome, Peers, Policy, Port, Ports,
-    Protocol, Question, Rule, Subject, Traffic, Who, names,
+    Question, Rule, Subject, Traffic, Who, names,
 };
 use crate::view::{Scene, View};
 
@@ -152,7 +152,7 @@ impl<'a, 'c> Asking<'a, 'c> {
         // Without such a class the answer is never used.
         let default = match all.find(|(at, _)| is_default(at)) {
             Some((_, other)) => answers.of(self.view, base.clone(), other, maps),
-            None => maps.insert(PortMap::default()),
+            None => maps.insert(PortMap::closed()),
         };
         let mut others = Vec::new();
         let mut add = |at: ClassId, signature: Vec<Option<bool>>| {
@@ -274,26 +274,21 @@ impl<'a> Own<'a> {
         }
         let starts: Vec<u16> = starts.into_iter().collect();
         let (direction, subject) = (self.direction, Subject::One(self.endpoint));
-        let mut map = PortMap::default();
-        let sides = map.allowed.iter_mut().zip(&mut map.undecided);
-        for (protocol, (allowed, undecided)) in Protocol::WITH_PORTS.into_iter().zip(sides) {
+        PortMap::of(|protocol| {
+            let mut outcomes = Vec::with_capacity(starts.len());
             for (at, first) in starts.iter().enumerate() {
                 let last = starts.get(at + 1).map_or(u16::MAX, |next| next - 1);
                 let traffic = Traffic::Port { protocol, number: *first, names: names(Some(listed), protocol, *first) };
                 let question = Question { subject, direction, other: End::Pod(other.endpoint()), traffic };
                 let answer = Scene::of(view).ask(self.policies.iter().copied(), &question);
-                let ranges = match answer.outcome(direction) {
-                    Outcome::Allowed => &mut *allowed,
-                    Outcome::Undecided => &mut *undecided,
-                    Outcome::Blocked => continue,
-                };
-                match ranges.last_mut() {
-                    Some((_, end)) if end.checked_add(1) == Some(*first) => *end = last,
-                    _ => ranges.push((*first, last)),
-                }
+                outcomes.push((answer.outcome(direction), (*first, last)));
             }
-        }
-        map
+            let with = |wanted| {
+                let with = outcomes.iter().filter(|(outcome, _)| *outcome == wanted);
+                with.map(|(_, range)| *range).collect()
+            };
+            Outcomes { allowed: with(Outcome::Allowed), undecided: with(Outcome::Undecided) }
+        })
     }
 }
 
