@@ -228,7 +228,7 @@ mod tests {
             (argument("--run-firewall=false", agent("kube-router", "kube-router:v2")), Some(false)),
             (agent("node-exporter", "node-exporter:v1"), None),
         ] {
-            assert_eq!(Plugin::of(&[agent.clone()], Vec::new()).enforces, expected, "{agent:?}");
+            assert_eq!(Plugin::of(std::slice::from_ref(&agent), Vec::new()).enforces, expected, "{agent:?}");
         }
     }
 

@@ -134,7 +134,7 @@ impl Configuration {
     /// Merges a configuration over the defaults.
     fn from_document(document: &Document, preset: Option<Preset>) -> Result<Self, Error> {
         let mut value = defaults()?;
-        installation::adapt(&mut value, &document)?;
+        installation::adapt(&mut value, document)?;
         lay_over(&mut value, document.value.clone());
         Self::from_value(document, value, preset)
     }
