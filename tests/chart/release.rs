@@ -84,7 +84,7 @@ impl Cluster {
         self.started += 1;
         let dir = self.dir.path().join(self.started.to_string());
         let pod = &template["spec"];
-        for (volume, mount) in self.mounts(pod) {
+        for (volume, mount) in Self::mounts(pod) {
             let files = self.stored("configmap", &volume).unwrap();
             fs::create_dir_all(dir.join(&mount)).unwrap();
             for (name, text) in files["data"].as_object().unwrap() {
@@ -105,7 +105,7 @@ impl Cluster {
     }
 
     /// Returns the ConfigMaps of a pod, with the paths of their mounts.
-    fn mounts(&self, pod: &Value) -> Vec<(String, PathBuf)> {
+    fn mounts(pod: &Value) -> Vec<(String, PathBuf)> {
         let volumes = pod["volumes"].as_array().into_iter().flatten();
         let mount = |volume: &Value| {
             let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
