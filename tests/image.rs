@@ -49,7 +49,7 @@ fn binary() -> Option<PathBuf> {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target");
     let of_profile =
         |profile: &&str| target.join(format!("{}-unknown-linux-musl/{profile}/portcullis", env::consts::ARCH));
-    ["dist", "release", "debug"].iter().map(|profile| of_profile(profile)).find(|path| path.is_file())
+    ["dist", "release", "debug"].iter().map(of_profile).find(|path| path.is_file())
 }
 
 fn has_program(name: &str) -> bool {
