@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_waits_only_where_somebody_will_let_it_go() {
+    fn a_pod_waits_only_where_a_controller_will_remove_its_gate() {
         let gated = "baseline: {gate: true}\n";
         let (pod, ours) = (json!({"containers": []}), json!({"name": GATE}));
         let pending = knowledge(gated, "pending");
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(gates(&knowledge("", "pending"), &pod), None, "gates are off");
         for left_alone in ["excludedNamespaces: [shop]\n", "platformNamespaces: [shop]\n"] {
             let knowledge = knowledge(&format!("{left_alone}{gated}"), "pending");
-            assert_eq!(gates(&knowledge, &pod), None, "nobody will apply anything there");
+            assert_eq!(gates(&knowledge, &pod), None, "no controller will apply anything there");
         }
         let alone = Knowledge { controller_runs: false, ..pending };
         assert_eq!(gates(&alone, &pod), None, "nobody would lift it");

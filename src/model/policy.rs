@@ -414,7 +414,7 @@ mod tests {
         assert!(security.position(Some(&tier(Some(Precedence(100.0))))) < Stage::Admin.position(None));
         assert!(Stage::Admin.position(None) < Stage::Policies.position(None));
         assert!(Stage::Policies.position(None) < Stage::Baseline.position(None));
-        assert!(Stage::Baseline.position(None) < security.position(None), "a tier that nobody knows comes last");
+        assert!(Stage::Baseline.position(None) < security.position(None), "an unknown tier comes last");
         assert_eq!(security.position(Some(&tier(None))), Stage::Policies.position(None));
     }
 

@@ -406,7 +406,7 @@ mod tests {
     #[test]
     fn icmp_is_no_port() {
         let ports = Ports::Only(vec![port(Some(Protocol::Icmp), Numbers::Messages(8, None))]);
-        assert_eq!(ports.mean(Traffic::Protocol(Protocol::Icmp)), None, "which message it is nobody said");
+        assert_eq!(ports.mean(Traffic::Protocol(Protocol::Icmp)), None, "the message type is unknown");
         let message = |kind| Traffic::Message { protocol: Protocol::Icmp, kind, code: 0 };
         assert_eq!((ports.mean(message(8)), ports.mean(message(0))), (Some(true), Some(false)));
         assert_eq!(ports.mean(Traffic::SomePort), Some(false));

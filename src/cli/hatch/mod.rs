@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_applies_from_git_is_known_by_his_labels() {
+    fn a_user_who_applies_from_git_is_known_by_labels() {
         let flux = namespace(&json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "apps"}}));
         let argo = namespace(&json!({"annotations": {"argocd.argoproj.io/tracking-id": "apps:/Namespace:shop/shop"}}));
         assert_eq!((git(&flux), git(&argo)), (Some("Flux"), Some("Argo CD")));

@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_ca_gives_way_to_the_next_one_whoever_trusts_it() {
+    fn an_expired_ca_gives_way_to_the_next_one() {
         let announced = tend(&fresh().data(), late()).0;
         let (after, changes) = tend(&announced.data(), start() + 1826 * DAY);
         assert_eq!(changes.first(), Some(&Change::Switched));

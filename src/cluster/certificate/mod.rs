@@ -317,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_that_somebody_else_made_is_told_by_the_missing_label() {
+    fn the_key_of_another_client_is_told_by_the_missing_label() {
         let secret = |labels: Value, data: Value| {
             let secret = json!({"metadata": {"labels": labels}, "type": "kubernetes.io/tls", "data": data});
             is_foreign(&serde_json::from_value(secret).unwrap())

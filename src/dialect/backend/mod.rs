@@ -207,7 +207,7 @@ mod tests {
         // Its proxies may run beside the pods.
         assert_eq!(route(json!([{"name": "edge"}]), web()), none);
         assert_eq!(route(json!([{"name": "edge", "namespace": "shop"}]), web()), none);
-        // The route of a mesh is for pods, and one without a parent for nobody.
+        // The route of a mesh is for pods, and one without a parent has no clients.
         assert_eq!(route(json!([{"kind": "Service", "group": "", "name": "web"}]), web()), none);
         assert_eq!(route(json!(null), web()), none);
         let refs = json!([

@@ -91,7 +91,7 @@ fn what_is_denied_is_denied_whatever_else_is_allowed() {
 }
 
 #[test]
-fn ports_for_nobody_are_ports_for_anybody() {
+fn ports_without_peers_apply_to_every_peer() {
     let spec =
         json!({"egress": [{"toPorts": [{"ports": [{"port": "80", "endPort": 89}]}, {"ports": [{"port": "443"}]}]}]});
     assert!(to_address(&spec, "1.0.0.1", 85) && to_pod(&spec, "other", 443) && !to_pod(&spec, "shop", 90));

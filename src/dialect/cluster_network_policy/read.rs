@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_keep_their_order_and_their_places_and_isolate_nobody() {
+    fn rules_keep_their_order_and_their_places_and_isolate_no_pod() {
         let peers = json!([{"namespaces": {}}]);
         let object = cluster(&json!({"ingress": [
             {"name": "a", "action": "Accept", "from": peers},
