@@ -3,10 +3,10 @@
 use portcullis::config::Configuration;
 use portcullis::dialect::{self, DIALECTS, Kind, Manifest, Origin};
 use portcullis::engine::judge;
-use portcullis::yaml;
 use portcullis::model::Object;
 use portcullis::rules::{Change, Mode, Occasion};
 use portcullis::view::View;
+use portcullis::yaml;
 use serde_json::Value;
 use std::sync::LazyLock;
 

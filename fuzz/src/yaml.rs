@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use portcullis::baseline::PolicySet;
-use portcullis::yaml::{self, Document};
 use portcullis::model::Path;
+use portcullis::yaml::{self, Document};
 
 use crate::cost::bounded;
 
