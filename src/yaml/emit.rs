@@ -3,7 +3,7 @@
 use granit_parser::ScalarStyle;
 use serde_json::Value;
 
-use super::operation::Tree;
+use super::ordered::Ordered;
 use super::scalar;
 use super::split::Format;
 
@@ -20,17 +20,17 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Writes a key with its value as lines of a block map whose keys are at this column.
-    pub(super) fn entry(&self, key: &str, value: &Tree, column: usize) -> Vec<String> {
+    pub(super) fn entry(&self, key: &str, value: &Ordered, column: usize) -> Vec<String> {
         let head = format!("{}{}:", " ".repeat(column), string(key));
         match value {
             value if !value.has_parts() => vec![format!("{head} {}", self.flow(value))],
-            Tree::List(_) => [vec![head], self.block(value, column + self.list_step)].concat(),
+            Ordered::List(_) => [vec![head], self.block(value, column + self.list_step)].concat(),
             _ => [vec![head], self.block(value, column + self.map_step)].concat(),
         }
     }
 
     /// Writes an item as lines of a block list whose dashes are at this column.
-    pub(super) fn item(&self, value: &Tree, column: usize) -> Vec<String> {
+    pub(super) fn item(&self, value: &Ordered, column: usize) -> Vec<String> {
         let indentation = " ".repeat(column);
         if !value.has_parts() {
             return vec![format!("{indentation}- {}", self.flow(value))];
@@ -43,23 +43,23 @@ impl Layout {
     }
 
     /// Writes a list or a map as lines at this column.
-    pub(super) fn block(&self, value: &Tree, column: usize) -> Vec<String> {
+    pub(super) fn block(&self, value: &Ordered, column: usize) -> Vec<String> {
         match value {
-            Tree::List(items) => items.iter().flat_map(|item| self.item(item, column)).collect(),
-            Tree::Map(entries) => entries.iter().flat_map(|(key, value)| self.entry(key, value, column)).collect(),
-            Tree::Scalar(_) => vec![format!("{}{}", " ".repeat(column), self.flow(value))],
+            Ordered::List(items) => items.iter().flat_map(|item| self.item(item, column)).collect(),
+            Ordered::Map(entries) => entries.iter().flat_map(|(key, value)| self.entry(key, value, column)).collect(),
+            Ordered::Scalar(_) => vec![format!("{}{}", " ".repeat(column), self.flow(value))],
         }
     }
 
     /// Writes a value on one line.
-    pub(super) fn flow(&self, value: &Tree) -> String {
+    pub(super) fn flow(&self, value: &Ordered) -> String {
         match value {
-            Tree::Scalar(value) => self.scalar(value),
-            Tree::List(items) => {
+            Ordered::Scalar(value) => self.scalar(value),
+            Ordered::List(items) => {
                 let items: Vec<String> = items.iter().map(|item| self.flow(item)).collect();
                 format!("[{}]", items.join(", "))
             }
-            Tree::Map(entries) => {
+            Ordered::Map(entries) => {
                 let entries: Vec<String> = entries.iter().map(|(key, value)| self.flow_entry(key, value)).collect();
                 format!("{{{}}}", entries.join(", "))
             }
@@ -67,19 +67,19 @@ impl Layout {
     }
 
     /// Writes a key with its value on one line.
-    pub(super) fn flow_entry(&self, key: &str, value: &Tree) -> String {
+    pub(super) fn flow_entry(&self, key: &str, value: &Ordered) -> String {
         format!("{}: {}", self.scalar(&Value::String(key.to_owned())), self.flow(value))
     }
 
     /// Writes a value as JSON on several lines, each after the first one with this indentation.
-    pub(super) fn spread(&self, value: &Tree, indentation: &str, step: &str) -> String {
+    pub(super) fn spread(&self, value: &Ordered, indentation: &str, step: &str) -> String {
         let inner = format!("{indentation}{step}");
         let (open, close, parts): (_, _, Vec<String>) = match value {
-            Tree::List(items) => ('[', ']', items.iter().map(|item| self.spread(item, &inner, step)).collect()),
-            Tree::Map(entries) => {
+            Ordered::List(items) => ('[', ']', items.iter().map(|item| self.spread(item, &inner, step)).collect()),
+            Ordered::Map(entries) => {
                 ('{', '}', entries.iter().map(|(key, value)| self.spread_entry(key, value, &inner, step)).collect())
             }
-            Tree::Scalar(value) => return self.scalar(value),
+            Ordered::Scalar(value) => return self.scalar(value),
         };
         if parts.is_empty() {
             return format!("{open}{close}");
@@ -90,7 +90,7 @@ impl Layout {
     }
 
     /// Writes a key with its value as JSON on several lines.
-    pub(super) fn spread_entry(&self, key: &str, value: &Tree, indentation: &str, step: &str) -> String {
+    pub(super) fn spread_entry(&self, key: &str, value: &Ordered, indentation: &str, step: &str) -> String {
         format!("{}: {}", self.scalar(&Value::String(key.to_owned())), self.spread(value, indentation, step))
     }
 
@@ -119,7 +119,7 @@ mod tests {
 
     const LAYOUT: Layout = Layout { format: Format::Yaml, newline: "\n", map_step: 2, list_step: 0 };
 
-    fn tree(text: &str) -> Tree {
+    fn tree(text: &str) -> Ordered {
         serde_json::from_str(text).unwrap()
     }
 

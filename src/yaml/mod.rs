@@ -9,6 +9,7 @@ mod edit;
 mod emit;
 mod json;
 mod operation;
+mod ordered;
 mod parse;
 mod scalar;
 mod spans;
@@ -16,7 +17,8 @@ mod split;
 mod tree;
 
 pub use edit::{EditError, edit};
-pub use operation::{Operation, Tree};
+pub use operation::Operation;
+pub use ordered::Ordered;
 
 use std::collections::HashMap;
 

@@ -2,14 +2,11 @@
 
 use std::ops::Range;
 
-use granit_parser::{Event, ScalarStyle, Span, StructureStyle};
+use granit_parser::{Event, ScalarStyle, StructureStyle};
 
 use super::parse::{Problem, not_yaml, parser, with_tabs_replaced};
-use super::tree::key_of;
+use super::tree::{MAX_DEPTH, key_of};
 use super::{Error, scalar};
-
-/// Maximum nesting of a document, as in its tree.
-const MAX_DEPTH: usize = 128;
 
 /// A part of a document. Positions are bytes in the text.
 #[derive(Clone, Debug)]
@@ -68,7 +65,7 @@ fn attempt(text: &str) -> Result<Node, Problem> {
         let (event, span) = event.map_err(|error| not_yaml(&error))?;
         let line = span.start.line();
         let problem = |problem: String| Problem::of_tree(line, problem);
-        let range = bytes(span).ok_or_else(|| problem("the parser reports no position".to_owned()))?;
+        let range = span.byte_range().ok_or_else(|| problem("the parser reports no position".to_owned()))?;
         let property = |anchor: usize, is_tagged: bool| match (anchor, is_tagged) {
             (0, false) => None,
             (0, true) => Some("a tag"),
@@ -118,10 +115,6 @@ fn attempt(text: &str) -> Result<Node, Problem> {
         }
     }
     Err(Problem::of_tree(1, "the document is empty".to_owned()))
-}
-
-fn bytes(span: Span) -> Option<Range<usize>> {
-    span.byte_range()
 }
 
 /// Sets the end of a list or a map. The parser reports the end of a block where the next part starts.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{Document, Error, Mark, Places};
 
 /// Maximum nesting of a document, as in `serde_json`.
-const MAX_DEPTH: usize = 128;
+pub(super) const MAX_DEPTH: usize = 128;
 /// Maximum number of values that the aliases of a document may add to it.
 const MAX_ALIASED: usize = 1_000_000;
 

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use crate::yaml::emit::Layout;
-use crate::yaml::operation::{Operation, Tree};
+use crate::yaml::operation::Operation;
+use crate::yaml::ordered::Ordered;
 use crate::yaml::spans::{Content, Entry, Node};
 use crate::yaml::split::Format;
 
@@ -70,7 +71,7 @@ impl Editor<'_> {
     }
 
     /// Sets the value of an existing key.
-    fn replace(&self, entry: &Entry, value: &Tree, is_flow: bool) -> Result<Vec<Splice>, String> {
+    fn replace(&self, entry: &Entry, value: &Ordered, is_flow: bool) -> Result<Vec<Splice>, String> {
         let old = &entry.value;
         untouched(old)?;
         if matches!(old.content, Content::Scalar { is_block: true }) {
@@ -102,7 +103,7 @@ impl Editor<'_> {
         &self,
         (map, entries, is_flow): (&Node, &[Entry], bool),
         key: &str,
-        value: &Tree,
+        value: &Ordered,
     ) -> Result<Vec<Splice>, String> {
         if is_flow {
             let last = entries.last().map(|entry| entry.key_range.start..entry.value.range.end);
@@ -121,7 +122,7 @@ impl Editor<'_> {
         &self,
         (list, items, is_flow): (&Node, &[Node], bool),
         at: usize,
-        value: &Tree,
+        value: &Ordered,
     ) -> Result<Vec<Splice>, String> {
         if is_flow {
             let next = items.get(at);
