@@ -162,8 +162,8 @@ fn another_field_manager_is_named(rig: &Rig, replica: &Replica) {
     let series = "portcullis_baseline_namespaces{state=\"contested\"}";
     until("it is counted", || replica.metric(series).is_some_and(|count| count >= 1.0));
     // A request of a user does not wait for the backoff.
-    let start = Instant::now();
     rig.kubectl(&["label", "namespace", "vandal", &format!("{DOMAIN}/profile=standard")]);
+    let start = Instant::now();
     until("the profile is applied", || rig.policy("vandal", STANDARD).is_some());
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }

@@ -1,23 +1,10 @@
 //! `portcullis check --changed-since`: the manifests that it judges, in a Git repository.
 
 use std::path::Path;
-use std::process::Command;
 
-use crate::support::command::{Done, finish};
+use crate::support::command::{Done, finish, git};
 use crate::support::server::portcullis;
 use serde_json::Value;
-
-fn git(folder: &Path, arguments: &[&str]) {
-    let mut command = Command::new("git");
-    for (name, value) in [("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_SYSTEM", "/dev/null")] {
-        command.env(name, value);
-    }
-    for role in ["AUTHOR", "COMMITTER"] {
-        command.env(format!("GIT_{role}_NAME"), "ada").env(format!("GIT_{role}_EMAIL"), "ada@example.com");
-    }
-    let done = finish(command.args(arguments).current_dir(folder), "");
-    assert_eq!(done.code, 0, "git {arguments:?}: {}", done.err);
-}
 
 /// A policy that isolates egress of all pods of a namespace. Without another policy they lack DNS.
 fn isolating(name: &str, namespace: &str) -> String {

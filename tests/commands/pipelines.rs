@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::command::{Done, finish};
+use crate::support::command::{Done, finish, git};
 use crate::support::server::portcullis;
 use portcullis::yaml;
 use serde_json::Value;
@@ -58,13 +58,8 @@ fn the_action_runs_check_and_keeps_its_exit_status() {
 fn the_hooks_run_check() {
     let hooks = yaml(".pre-commit-hooks.yaml");
     let folder = tempfile::tempdir().unwrap();
-    let git = |arguments: &[&str]| {
-        let identity = ["-c", "user.name=ada", "-c", "user.email=ada@example.com", "-c", "commit.gpgSign=false"];
-        let done = finish(Command::new("git").args(identity).args(arguments).current_dir(folder.path()), "");
-        assert_eq!(done.code, 0, "{}", done.err);
-    };
-    git(&["init", "--quiet"]);
-    git(&["commit", "--quiet", "--allow-empty", "--message", "first"]);
+    git(folder.path(), &["init", "--quiet"]);
+    git(folder.path(), &["commit", "--quiet", "--allow-empty", "--message", "first"]);
     for hook in hooks.as_array().unwrap() {
         let entry = hook["entry"].as_str().unwrap().split(' ');
         let words: Vec<&str> = entry.chain(hook["args"].as_array().unwrap().iter().filter_map(Value::as_str)).collect();

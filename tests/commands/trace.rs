@@ -3,18 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::objects::object;
 use crate::oracle::generate::{
     Pick, flow, world, world_of_calico, world_of_cilium, world_of_cluster_policies, world_of_kubernetes,
 };
 use crate::oracle::{Flow, World};
-use crate::support::command::run;
+use crate::support::command::{git, run};
 use portcullis::baseline::PolicySet;
 use portcullis::config::Configuration;
-use portcullis::dialect::{self, Manifest, Origin};
 use portcullis::trace::{Place, Port, PortName, Verdict, compare, explain, repairs, resolve};
 use portcullis::view::{Scene, View};
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The name of a golden file, the arguments, and the exit status.
 const CASES: &[(&str, &[&str], i32)] = &[
@@ -102,21 +102,14 @@ fn a_difference_is_as_recorded() {
 #[test]
 fn a_revision_is_compared_with_the_working_tree() {
     let folder = tempfile::tempdir().unwrap();
-    let git = |arguments: &[&str]| {
-        let identity = ["-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "init.defaultBranch=main"];
-        let done = Command::new("git").current_dir(&folder).args(identity).args(arguments).output();
-        done.map(|done| assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr)))
-    };
-    if git(&["init", "--quiet"]).is_err() {
-        println!("SKIPPED: there is no git");
-        return;
-    }
+    let git = |arguments: &[&str]| git(folder.path(), arguments);
+    git(&["init", "--quiet", "--initial-branch=main"]);
     let manifests = folder.path().join("manifests");
     std::fs::create_dir(&manifests).unwrap();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/trace");
     std::fs::copy(source.join("shop.yaml"), manifests.join("shop.yaml")).unwrap();
-    git(&["add", "."]).unwrap();
-    git(&["commit", "--quiet", "--message=first"]).unwrap();
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "--message=first"]);
     let diff = |revision: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
         let done = command.current_dir(&folder).args(["diff", "--since", revision, "manifests"]).output().unwrap();
@@ -141,32 +134,9 @@ fn a_revision_is_compared_with_the_working_tree() {
     assert!(code == 2 && error.contains("nowhere"), "{error}");
 }
 
-fn read(manifest: &Value) -> portcullis::model::Object {
-    let (api_version, kind) = (manifest["apiVersion"].as_str().unwrap(), manifest["kind"].as_str().unwrap());
-    let text = manifest.to_string();
-    let read = Manifest::read(api_version, kind, &text, Origin::Author).and_then(|manifest| dialect::read(&manifest));
-    read.unwrap_or_else(|error| panic!("{error}: {manifest:#}")).expect("a known kind")
-}
-
 /// The view of a generated cluster, with its pods.
 fn view(world: &World) -> View {
-    let namespaces = world.namespaces.iter().map(|(name, labels)| {
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels, "uid": name}})
-    });
-    let pods = world.pods.iter().map(|pod| {
-        let ports: Vec<Value> = pod
-            .ports
-            .iter()
-            .map(|port| json!({"name": port.name, "protocol": port.protocol, "containerPort": port.number}))
-            .collect();
-        json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": pod.name, "namespace": pod.namespace, "labels": pod.labels},
-            "spec": {"serviceAccountName": pod.service_account, "containers": [{"name": "c", "ports": ports}]},
-            "status": {"podIP": pod.address},
-        })
-    });
-    View::of(namespaces.chain(pods).chain(world.manifests.iter().cloned()).map(|manifest| read(&manifest)))
+    View::of(world.objects().iter().chain(&world.manifests).map(object))
 }
 
 /// The ends of a flow as a user names them.

@@ -3,13 +3,13 @@
 
 #![allow(clippy::needless_pass_by_value, reason = "json! makes values")]
 
+use crate::objects::object;
 use std::collections::BTreeSet;
 
 use portcullis::admission::{Knowledge, Reply, validate};
 use portcullis::baseline::PolicySet;
 use portcullis::config::Configuration;
-use portcullis::dialect::{self, Manifest, Origin};
-use portcullis::model::{Object, Protocol, Ranges};
+use portcullis::model::{Protocol, Ranges};
 use portcullis::preview::connections::{self, Effect, Flow, Group, STEPS};
 use portcullis::rules::Change;
 use portcullis::trace;
@@ -21,12 +21,6 @@ use crate::oracle::World;
 use crate::oracle::generate::{
     world, world_of_calico, world_of_cilium, world_of_cluster_policies, world_of_kubernetes,
 };
-
-fn read(manifest: &Value) -> Object {
-    let text = manifest.to_string();
-    let [api_version, kind] = ["apiVersion", "kind"].map(|field| manifest[field].as_str().unwrap());
-    dialect::read(&Manifest::read(api_version, kind, &text, Origin::Author).unwrap()).unwrap().unwrap()
-}
 
 fn namespace(name: &str) -> Value {
     let labels = json!({"kubernetes.io/metadata.name": name});
@@ -94,8 +88,8 @@ impl Case {
     fn configured(settings: &str, policies: &[Value]) -> Self {
         let text = format!("apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n{settings}\n");
         let mut view = View::of_cluster();
-        for object in cluster().iter().chain(policies) {
-            view.insert(read(object));
+        for manifest in cluster().iter().chain(policies) {
+            view.insert(object(manifest));
         }
         let policies = PolicySet::shipped("network-policy.portcullis.dev").unwrap();
         let knowledge = Knowledge::new(Configuration::read(&text).unwrap(), view, policies);
@@ -308,15 +302,15 @@ fn a_large_namespace_and_a_large_policy_stay_within_the_limits() {
     for number in 0..200 {
         objects.extend(pods("shop", json!({"app": format!("a{number}")}), &[8080], 1));
     }
-    let view = View::of(objects.iter().map(read));
+    let view = View::of(objects.iter().map(object));
     let site = Configuration::shipped().unwrap().site;
-    let new = read(&deny(&["Ingress", "Egress"]));
+    let new = object(&deny(&["Ingress", "Egress"]));
     let effect = connections::compare(&site, &view, Change::Write { new: &new, old: None });
     assert!(effect.is_partial && effect.steps <= STEPS && !effect.cut.is_empty());
     let blocks: Vec<Value> =
         (0..300).map(|n| json!({"ipBlock": {"cidr": format!("10.0.{}.{}/32", n / 256, n % 256)}})).collect();
     let many = policy("many", json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [{"from": blocks}]}));
-    let many = read(&many);
+    let many = object(&many);
     let effect = connections::compare(&site, &view, Change::Write { new: &many, old: None });
     assert!(effect.cut.is_empty() && effect.steps < 1_000, "{}", effect.steps);
 }
@@ -329,32 +323,14 @@ fn a_typical_change_takes_few_steps() {
         ("default-deny of both", vec![], deny(&["Ingress", "Egress"])),
         ("one rule beside a default-deny", vec![deny(&["Ingress"])], allow(8080)),
     ] {
-        let view = View::of(cluster().iter().chain(&policies).map(read));
-        let new = read(&new);
+        let view = View::of(cluster().iter().chain(&policies).map(object));
+        let new = object(&new);
         let effect = connections::compare(&site, &view, Change::Write { new: &new, old: None });
         assert!(!effect.is_partial && effect.steps < 1_000, "{what}: {}", effect.steps);
     }
 }
 
 // ------------------------------------------------------------------------------------------------ generated clusters
-
-/// The objects of a world without its policies.
-fn objects(world: &World) -> Vec<Value> {
-    let namespaces = world.namespaces.iter().map(
-        |(name, labels)| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}),
-    );
-    let pods = world.pods.iter().map(|pod| {
-        let port = |port: &crate::oracle::PodPort| {
-            json!({"name": port.name, "protocol": port.protocol, "containerPort": port.number})
-        };
-        let ports: Vec<Value> = pod.ports.iter().map(port).collect();
-        json!({"apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": pod.name, "namespace": pod.namespace, "labels": pod.labels},
-            "spec": {"serviceAccountName": pod.service_account, "containers": [{"name": "main", "ports": ports}]},
-            "status": {"podIP": pod.address, "podIPs": [{"ip": pod.address}]}})
-    });
-    namespaces.chain(pods).collect()
-}
 
 /// The ports that a line of `trace::compare` lists.
 fn ports(words: &[String]) -> Vec<(Protocol, Ranges<u16>)> {
@@ -387,10 +363,10 @@ fn name(group: Option<Group<'_>>) -> String {
 fn agrees(world: &World, at: usize) -> Result<usize, TestCaseError> {
     let is_policy = |manifest: &&Value| manifest["kind"] != "Tier";
     let Some(policy) = world.manifests.iter().filter(is_policy).nth(at) else { return Ok(0) };
-    let changed = read(policy);
+    let changed = object(policy);
     let view = |all: bool| {
         let policies = world.manifests.iter().filter(|manifest| all || *manifest != policy);
-        View::of(objects(world).iter().chain(policies).map(read))
+        View::of(world.objects().iter().chain(policies).map(object))
     };
     let (without, with) = (view(false), view(true));
     let site = Configuration::shipped().unwrap().site;

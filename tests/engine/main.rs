@@ -21,6 +21,9 @@ mod properties;
 mod comparison;
 #[path = "../support/crowd.rs"]
 mod crowd;
+#[path = "../support/objects.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
+mod objects;
 #[path = "../oracle/mod.rs"]
 mod oracle;
 #[path = "../oracle/tests.rs"]

@@ -19,6 +19,7 @@ pub(crate) mod cluster;
 pub(crate) mod conformance;
 pub(crate) mod generate;
 pub(crate) mod kubernetes;
+mod objects;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,5 +1,4 @@
 //! Inputs on which the product was wrong once, each with the right answer, through the command line.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so by a panic")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,6 +1,7 @@
 //! What the documentation of each rule shows is true: its first example fires, its second one passes, and what can be put
 //! right mechanically is put right by the patch.
 
+use crate::objects::object as read;
 use crate::texts::Texts;
 use portcullis::budget::{self, Limits};
 use portcullis::config::Configuration;
@@ -11,12 +12,6 @@ use portcullis::rules::{Change, Definition, Mode, Named, Occasion, Old, RULES};
 use portcullis::view::{Owned, View};
 use portcullis::yaml;
 use serde_json::Value;
-
-fn read(value: &Value) -> Object {
-    let json = value.to_string();
-    let [api_version, kind] = ["apiVersion", "kind"].map(|field| value[field].as_str().unwrap());
-    dialect::read(&Manifest::read(api_version, kind, &json, Origin::Author).unwrap()).unwrap().unwrap()
-}
 
 /// Rules that ask who makes a change, and of whom it is somebody who may bypass nothing. All others are shown offline.
 const WITH_AUTHOR: &[&str] = &["isolation-downgrade", "managed-policy-change", "untrusted-change"];

@@ -1,5 +1,6 @@
 //! The policies that ship pass the rules that ship, and are what the API takes.
 
+use crate::objects::object;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::process::Command;
@@ -104,13 +105,6 @@ fn configured(set: &str, domain: &str) -> Configuration {
     Configuration::read(&text).unwrap()
 }
 
-fn read(value: &Value) -> Object {
-    let (api_version, kind) = (value["apiVersion"].as_str().unwrap(), value["kind"].as_str().unwrap());
-    let json = value.to_string();
-    let manifest = Manifest::read(api_version, kind, &json, Origin::Author).unwrap();
-    dialect::read(&manifest).unwrap().unwrap()
-}
-
 #[test]
 fn policies_of_the_cluster_get_no_finding_and_follow_the_domain_of_the_labels() {
     for set in ["cilium", "calico"] {
@@ -123,7 +117,7 @@ fn policies_of_the_cluster_get_no_finding_and_follow_the_domain_of_the_labels() 
         let due = due_to_the_cluster(&policies, site);
         assert_eq!(due.len(), 4 + site.profiles.names.len() + site.access.len() + 1, "{set}");
         // All but the hatch, which is a hole on purpose.
-        let objects = due.iter().map(read).filter(|object| !object.id.name.starts_with("portcullis-hatch"));
+        let objects = due.iter().map(object).filter(|object| !object.id.name.starts_with("portcullis-hatch"));
         let objects: Vec<Object> = objects.collect();
         let view = View::of(objects.clone());
         for object in &objects {
@@ -225,7 +219,7 @@ fn the_sets_of_all_dialects_mean_the_same() {
                 let due = policies.due(site, "shop", &labels.into_iter().collect());
                 let of_cluster = due_to_the_cluster(&policies, site);
                 let all = due.into_iter().chain(of_cluster).chain([namespace]).chain(others);
-                let view = View::of(all.map(|value| read(&value)));
+                let view = View::of(all.map(|value| object(&value)));
 
                 let own = [("app", "web")].into_iter().collect();
                 let pod = |namespace, labels, addresses| Endpoint {

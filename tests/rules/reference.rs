@@ -1,14 +1,5 @@
 //! The reference of the rules, `docs/rules/`, is what the rules say of themselves.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    missing_docs,
-    reason = "a test may panic"
-)]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;

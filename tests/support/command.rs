@@ -1,6 +1,7 @@
 //! A command that is run to its end.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::server::portcullis;
@@ -28,4 +29,21 @@ pub(crate) fn finish(command: &mut Command, input: &str) -> Done {
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// Runs Git in a folder, without the settings of the user.
+///
+/// # Panics
+///
+/// If Git fails, or is not installed.
+pub(crate) fn git(folder: &Path, arguments: &[&str]) {
+    let mut command = Command::new("git");
+    for (name, value) in [("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_SYSTEM", "/dev/null")] {
+        command.env(name, value);
+    }
+    for role in ["AUTHOR", "COMMITTER"] {
+        command.env(format!("GIT_{role}_NAME"), "ada").env(format!("GIT_{role}_EMAIL"), "ada@example.com");
+    }
+    let done = finish(command.args(arguments).current_dir(folder), "");
+    assert_eq!(done.code, 0, "git {arguments:?}: {}", done.err);
 }
