@@ -8,7 +8,7 @@ use super::section::{Items, Question};
 use crate::budget::{self, Limits};
 use crate::config::Configuration;
 use crate::engine::{self, Judgement, Spared, Verdict};
-use crate::model::{Object, Path};
+use crate::model::{Body, Object, Path};
 use crate::rules::{Change, Mode, Occasion};
 use crate::view::View;
 
@@ -22,6 +22,17 @@ pub struct Audited<'a> {
     pub object: &'a Object,
     /// Its manifest, if it is from one.
     pub source: Option<&'a dyn Source>,
+}
+
+impl Audited<'_> {
+    /// Returns true if the rules evaluate an object. Of pods and workloads they evaluate those with hostNetwork.
+    #[must_use]
+    pub fn is_evaluated(object: &Object) -> bool {
+        match &object.body {
+            Body::Workload(workload) => workload.host_network.is_some(),
+            _ => true,
+        }
+    }
 }
 
 /// A manifest.

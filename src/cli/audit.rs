@@ -32,7 +32,7 @@ Examples:
 Exit status: 0 no findings, 1 findings, 2 failed.")]
 pub(super) struct Arguments {
     /// Files and folders with manifests; - is standard input.
-    #[arg(value_name = "PATH", required_unless_present = "cluster")]
+    #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     state: StateArguments,
@@ -75,6 +75,7 @@ enum FailOn {
 const FOUND: u8 = 1;
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
+    arguments.state.expect_input(&arguments.paths)?;
     let loaded = Loaded::read(&arguments.state, &arguments.paths)?;
     let scope = Scope::of(arguments.namespace.iter().cloned());
     for name in scope.names() {

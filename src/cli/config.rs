@@ -122,11 +122,11 @@ fn check(file: &Path, policies: Option<&Path>) -> Vec<Problem> {
     }
     let sources =
         Sources { config: Some(file.to_owned()), policies: policies.map(Path::to_owned), ..Sources::default() };
-    let fits = || {
-        let texts = sources.read()?;
-        texts.policies(&texts.configuration()?)
+    let texts = match sources.read() {
+        Ok(texts) => texts,
+        Err(error) => return vec![of_file(format!("{error:#}"), true)],
     };
-    fits().err().map(|error| of_file(format!("{error:#}"), false)).into_iter().collect()
+    texts.settings().err().map(|error| of_file(format!("{error:#}"), false)).into_iter().collect()
 }
 
 fn of_error(file: &str, error: config::Error) -> Problem {

@@ -44,7 +44,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
     long_about = "Admission control for Kubernetes network policy.\n\n\
         Portcullis denies policies that leave pods without DNS or open every port, denies hostNetwork pods in isolated \
         namespaces, and gives every new namespace a working baseline. It evaluates the combined effect of all policies.",
-    after_help = "Exit status: 0 success, 1 denied, 2 failure.",
+    after_help = "Exit status: 0 success; 1 denied, or something was found; 2 failure. The help of each command has its own.",
     disable_help_subcommand = true,
     propagate_version = true
 )]

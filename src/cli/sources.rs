@@ -63,9 +63,15 @@ impl Sources {
 impl Texts {
     /// Parses the texts.
     pub(super) fn understand(&self) -> Result<Knowledge> {
+        let (configuration, policies) = self.settings()?;
+        Ok(Knowledge::new(configuration, self.context()?, policies))
+    }
+
+    /// Parses the configuration and the policies.
+    pub(super) fn settings(&self) -> Result<(Configuration, PolicySet)> {
         let configuration = self.configuration()?;
         let policies = self.policies(&configuration)?;
-        Ok(Knowledge::new(configuration, self.context()?, policies))
+        Ok((configuration, policies))
     }
 
     /// Parses the policies and checks them against the configuration.

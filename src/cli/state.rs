@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 
 use super::sources::Sources;
@@ -41,6 +41,14 @@ pub(super) struct State {
 }
 
 impl StateArguments {
+    /// Checks that there is something to read: the cluster, or one of these manifests.
+    pub(super) fn expect_input(&self, paths: &[PathBuf]) -> Result<()> {
+        if paths.is_empty() && !self.cluster {
+            bail!("nothing to read; name files or folders with manifests, or set --cluster");
+        }
+        Ok(())
+    }
+
     /// Reads the cluster, if it is to be read. Also returns what could not be read.
     pub(super) fn base(&self) -> Result<(View, Vec<String>)> {
         let read = self.read_cluster(async |cluster| cluster.snapshot().await)?;
@@ -63,18 +71,14 @@ impl StateArguments {
     /// Reads the configuration and the baseline policies.
     pub(super) fn settings(&self) -> Result<(Configuration, PolicySet)> {
         let (config, policies) = (self.config.clone(), self.policies.clone());
-        let sources = Sources { config, policies, context: Vec::new() }.read()?;
-        let configuration = sources.configuration()?;
-        let policies = sources.policies(&configuration)?;
-        Ok((configuration, policies))
+        Sources { config, policies, context: Vec::new() }.read()?.settings()
     }
 
     /// Adds manifests to a view as if they were applied, and the desired policies of its namespaces.
     pub(super) fn apply(&self, paths: Vec<PathBuf>, mut view: View) -> Result<State> {
         let (config, policies) = (self.config.clone(), self.policies.clone());
         let sources = Sources { config, policies, context: paths }.read()?;
-        let configuration = sources.configuration()?;
-        let policies = sources.policies(&configuration)?;
+        let (configuration, policies) = sources.settings()?;
         let (objects, problems) = sources.context_objects(&mut view);
         for mut object in objects {
             baseline::give_profile(&mut object, &configuration.site);

@@ -13,7 +13,6 @@ use super::sources::Sources;
 use super::{BOLD, FAINT, OK, YELLOW};
 use crate::audit::{Actions, Audited, BaselineState, Input, NamespaceState, Scope};
 use crate::baseline;
-use crate::model::{Body, Object};
 use crate::view::{Site, View};
 
 /// Show the profile, the baseline, the hatch and the isolated pods of each namespace.
@@ -62,13 +61,11 @@ struct Row {
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let (config, policies) = (arguments.config.clone(), arguments.policies.clone());
-    let sources = Sources { config, policies, ..Sources::default() }.read()?;
-    let configuration = sources.configuration()?;
-    let policies = sources.policies(&configuration)?;
+    let (configuration, policies) = Sources { config, policies, ..Sources::default() }.read()?.settings()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let snapshot = runtime.block_on(async {
         let cluster = arguments.cluster.connect().await?;
-        let snapshot = cluster.snapshot_keeping(is_judged).await;
+        let snapshot = cluster.snapshot_keeping(Audited::is_evaluated).await;
         snapshot.map_err(|why| anyhow!("API server {}: {why}", cluster.server))
     })?;
     let stored = snapshot.view;
@@ -97,14 +94,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         Output::Text => print_text(&rows, &snapshot.missing)?,
     }
     Ok(OK)
-}
-
-/// Returns true if the rules evaluate an object. Of pods and workloads they evaluate those with hostNetwork.
-fn is_judged(object: &Object) -> bool {
-    match &object.body {
-        Body::Workload(workload) => workload.host_network.is_some(),
-        _ => true,
-    }
 }
 
 /// The status annotation of a namespace, which the controller writes.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::objects::object;
 use crate::oracle::World;
 use crate::oracle::generate::{
     world, world_of_calico, world_of_cilium, world_of_cluster_policies, world_of_kubernetes,
@@ -12,7 +13,6 @@ use jiff::Timestamp;
 use portcullis::audit::{Input, Reach, Report, Scope};
 use portcullis::baseline::PolicySet;
 use portcullis::config::Configuration;
-use portcullis::dialect::{self, Manifest, Origin};
 use portcullis::trace::{Place, Verdict, explain, resolve};
 use portcullis::view::{Scene, View};
 use proptest::prelude::*;
@@ -191,41 +191,22 @@ fn a_kind_of_text_that_a_user_writes_does_not_break_a_table() {
     assert!(text.out.contains("x|y<script>") && !text.out.contains('\u{1b}'), "{}", text.out);
 }
 
-fn read(manifest: &Value) -> portcullis::model::Object {
-    let (api_version, kind) = (manifest["apiVersion"].as_str().unwrap(), manifest["kind"].as_str().unwrap());
-    let text = manifest.to_string();
-    let read = Manifest::read(api_version, kind, &text, Origin::Author).and_then(|manifest| dialect::read(&manifest));
-    read.unwrap_or_else(|error| panic!("{error}: {manifest:#}")).expect("a known kind")
-}
-
 /// The view of a generated cluster. Some of its pods have the Deployment that creates them.
 fn view(world: &World) -> View {
-    let namespaces = world.namespaces.iter().map(|(name, labels)| {
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels, "uid": name}})
-    });
     let pods = world.pods.iter().enumerate().flat_map(|(at, pod)| {
-        let ports: Vec<Value> = pod
-            .ports
-            .iter()
-            .map(|port| json!({"name": port.name, "protocol": port.protocol, "containerPort": port.number}))
-            .collect();
-        let spec = json!({"serviceAccountName": pod.service_account, "containers": [{"name": "c", "ports": ports}]});
+        let object = pod.object();
         let template = json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": pod.name, "namespace": pod.namespace},
-            "spec": {"template": {"metadata": {"labels": pod.labels}, "spec": spec}},
-        });
-        let pod = json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": pod.name, "namespace": pod.namespace, "labels": pod.labels},
-            "spec": spec, "status": {"podIP": pod.address},
+            "spec": {"template": {"metadata": {"labels": pod.labels}, "spec": object["spec"]}},
         });
         match at % 3 {
-            0 => vec![pod],
+            0 => vec![object],
             1 => vec![template],
-            _ => vec![pod, template],
+            _ => vec![object, template],
         }
     });
-    View::of(namespaces.chain(pods).chain(world.manifests.iter().cloned()).map(|manifest| read(&manifest)))
+    let manifests = world.namespace_objects().chain(pods).chain(world.manifests.iter().cloned());
+    View::of(manifests.map(|manifest| object(&manifest)))
 }
 
 /// Allowed ports of each protocol as ranges that do not touch, from words such as `TCP 1-79, TCP 80`.

@@ -658,3 +658,12 @@ fn as_a_plugin_of_kubectl_only_the_name_in_the_help_changes() {
         assert!(done.err.contains("failed to load kubeconfig /nowhere"), "{command:?}: {}", done.err);
     }
 }
+
+#[test]
+fn commands_that_read_a_state_need_manifests_or_a_cluster() {
+    for arguments in [&["audit"][..], &["trace", "--from", "shop/web", "--to", "shop/api:80"]] {
+        let done = run(arguments, "");
+        let expected = "error: nothing to read; name files or folders with manifests, or set --cluster\n";
+        assert_eq!((done.code, &*done.out, &*done.err), (2, "", expected), "{arguments:?}");
+    }
+}

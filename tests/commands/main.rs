@@ -19,6 +19,9 @@ mod trace;
 
 #[path = "../support/layout.rs"]
 mod layout;
+#[path = "../support/objects.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
+mod objects;
 #[path = "../oracle/mod.rs"]
 mod oracle;
 #[path = "../support/mod.rs"]

@@ -13,7 +13,7 @@ use crate::cli::check::scopes::{Place, Scopes};
 use crate::cli::inputs::{self, File, Found};
 use crate::cli::state::StateArguments;
 use crate::config::Configuration;
-use crate::model::{Body, Object, Path};
+use crate::model::{Object, Path};
 use crate::view::View;
 
 /// The state to audit.
@@ -44,19 +44,11 @@ impl Source for Found {
     }
 }
 
-/// Returns true if the rules evaluate an object. Of pods and workloads they evaluate those with hostNetwork.
-fn is_judged(object: &Object) -> bool {
-    match &object.body {
-        Body::Workload(workload) => workload.host_network.is_some(),
-        _ => true,
-    }
-}
-
 impl Loaded {
     pub(super) fn read(arguments: &StateArguments, paths: &[PathBuf]) -> Result<Self> {
         let (configuration, policies) = arguments.settings()?;
         let read = arguments.read_cluster(async |cluster| {
-            Ok((cluster.snapshot_keeping(is_judged).await?, plugin::read(cluster).await))
+            Ok((cluster.snapshot_keeping(Audited::is_evaluated).await?, plugin::read(cluster).await))
         })?;
         let (snapshot, plugin) = read.unzip();
         let (stored, objects, missing) =
@@ -136,7 +128,7 @@ impl Loaded {
     }
 
     fn add(&mut self, mut object: Object, found: Found) {
-        if is_judged(&object) {
+        if Audited::is_evaluated(&object) {
             self.kept.push(Kept { object: object.clone(), found: Some(found) });
         }
         baseline::give_profile(&mut object, &self.configuration.site);

@@ -201,11 +201,16 @@ fn write(original: &Inputs, inputs: &mut Inputs, outcome: &mut Outcome) -> Resul
 /// Replaces the text of a file as a whole. A symbolic link is kept, and its target is replaced.
 fn replace(path: &Path, before: &str, text: &str) -> Result<()> {
     let path = fs::canonicalize(path)?;
+    let now = fs::read(&path)?;
+    if now == text.as_bytes() {
+        // It was written under another name: a link, or another path.
+        return Ok(());
+    }
     let metadata = fs::metadata(&path)?;
     if metadata.permissions().readonly() {
         bail!("the file is read-only");
     }
-    if fs::read(&path)? != before.as_bytes() {
+    if now != before.as_bytes() {
         bail!("the file has changed since it was read");
     }
     let folder = path.parent().context("the file has no folder")?;

@@ -22,6 +22,7 @@ use super::self_signed::{certificate_files, introduce};
 use super::sources::{Sources, Texts};
 use super::tasks::Tasks;
 use super::tls::{self, TlsArguments};
+use crate::admission::Knowledge;
 use crate::server::{Certificates, Limits, Readiness, Server, Shared, Stop};
 use crate::telemetry::{self, Metrics};
 
@@ -160,10 +161,8 @@ async fn serve(arguments: Arguments) -> Result<u8> {
         ..Limits::default()
     };
     let metrics = Metrics::default();
-    let mut knowledge = texts.understand()?;
-    if let Some(namespace) = &lease_namespace {
-        cluster::expect_namespace(&knowledge.configuration.site, namespace)?;
-    }
+    let files = Files { sources, lease_namespace: lease_namespace.clone() };
+    let mut knowledge = files.understand(&texts)?;
     if cluster.is_some() {
         cluster::forget(&mut knowledge);
     }
@@ -225,7 +224,7 @@ async fn serve(arguments: Arguments) -> Result<u8> {
     tasks.spawn("certificate reload", watching);
     let reloading = {
         let (shared, end) = (Arc::clone(&shared), tasks.ending());
-        async move { reload(&sources, texts, every, &shared, followers.as_ref(), end).await }
+        async move { reload(&files, texts, every, &shared, followers.as_ref(), end).await }
     };
     tasks.spawn("file reload", reloading);
     run_beside(server, tasks).await
@@ -249,9 +248,26 @@ fn everywhere(port: u16) -> SocketAddr {
     }
 }
 
+/// The files of the server.
+struct Files {
+    sources: Sources,
+    /// The namespace in which the controller runs. The configuration has to name it.
+    lease_namespace: Option<String>,
+}
+
+impl Files {
+    fn understand(&self, texts: &Texts) -> Result<Knowledge> {
+        let knowledge = texts.understand()?;
+        if let Some(namespace) = &self.lease_namespace {
+            cluster::expect_namespace(&knowledge.configuration.site, namespace)?;
+        }
+        Ok(knowledge)
+    }
+}
+
 /// Reads the files again at an interval, and puts changes in force if they are valid.
 async fn reload(
-    sources: &Sources,
+    files: &Files,
     mut seen: Texts,
     every: Duration,
     shared: &Shared,
@@ -260,11 +276,11 @@ async fn reload(
 ) {
     let mut unreadable = false;
     while end.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
-        let understood = match sources.read() {
+        let understood = match files.sources.read() {
             Ok(texts) if texts == seen && !unreadable => continue,
             Ok(texts) => {
                 unreadable = false;
-                let understood = texts.understand();
+                let understood = files.understand(&texts);
                 seen = texts;
                 understood
             }

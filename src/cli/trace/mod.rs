@@ -41,7 +41,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "END[:PORT]")]
     to: String,
     /// Files and folders with manifests; - is standard input.
-    #[arg(value_name = "PATH", required_unless_present = "cluster")]
+    #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     state: StateArguments,
@@ -79,6 +79,7 @@ struct Traced {
 const MAX_PAIRS: usize = 100;
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
+    arguments.state.expect_input(&arguments.paths)?;
     let (base, mut missing) = arguments.state.base()?;
     let State { view, site, policies, missing: unread } = arguments.state.apply(arguments.paths.clone(), base)?;
     missing.extend(unread);
