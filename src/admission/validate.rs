@@ -14,7 +14,7 @@ use crate::budget::{self, Exceeded};
 use crate::dialect::{self, Claim, Manifest, Origin, ReadError, Written};
 use crate::engine::{self, Judgement};
 use crate::model::{Object, ObjectRef};
-use crate::preview::{connections, is_only_previewed, preview};
+use crate::preview::{is_only_previewed, preview};
 use crate::rules::{self, Change, Old};
 use crate::view::{Facts, Need, Site};
 
@@ -283,12 +283,8 @@ fn judge(knowledge: &Knowledge, facts: &Facts, request: &Request<'_>) -> Result<
     let previewed = if judgements.iter().any(Judgement::denies) {
         Vec::new()
     } else {
-        // The preview does not affect the decision, so a preview that exceeds the budget is omitted.
-        let (configuration, occasion) = (&*knowledge.configuration, attempt.occasion());
-        let lines =
-            budget::attempt(|| preview(configuration, &knowledge.policies, view, subject.change(), occasion.now));
-        let connections = connections::preview(configuration, view, subject.change(), occasion);
-        lines.unwrap_or_default().into_iter().chain(connections).collect()
+        let Knowledge { configuration, policies, .. } = knowledge;
+        preview(configuration, policies, view, subject.change(), attempt.occasion())
     };
     let needs = attempt.into_needs();
     if !needs.is_empty() {

@@ -22,10 +22,10 @@ use crate::view::{Scene, SetName, Site, View};
 
 /// Maximum number of lines of a preview.
 const LINES: usize = 5;
+
 /// The lines of the preview, the most important first. Empty unless the labels of an existing namespace change, or its
 /// hatch is opened.
-#[must_use]
-pub fn preview(
+pub(super) fn lines(
     configuration: &Configuration,
     policies: &PolicySet,
     view: &View,
@@ -84,7 +84,7 @@ pub fn preview(
         lines.truncate(LINES - 1);
         lines.push(format!("and {} more lines", more + 1));
     }
-    lines.into_iter().map(|line| format!("preview: {line}")).collect()
+    lines
 }
 
 /// The line for a comparison that exceeded its limit.
@@ -147,7 +147,7 @@ mod tests {
     fn told_by(configuration: &Configuration, view: &View, old: &Object, new: &Object) -> Vec<String> {
         let policies = PolicySet::shipped(&configuration.site.label_domain).unwrap();
         let now = "2026-11-21T12:00:00Z".parse().unwrap();
-        preview(configuration, &policies, view, Change::Write { new, old: Some(old) }, now)
+        lines(configuration, &policies, view, Change::Write { new, old: Some(old) }, now)
     }
 
     fn read(api_version: &str, kind: &str, text: &str) -> Object {
@@ -169,7 +169,7 @@ mod tests {
             told(&view, &namespace(&[("profile", "standard")], &[]), &namespace(&[("profile", "isolated")], &[]));
         assert_eq!(
             lines[0],
-            "preview: at least 5000 hostNetwork pods are not isolated by profile isolated: agent-00000, agent-00001 and 4998 \
+            "at least 5000 hostNetwork pods are not isolated by profile isolated: agent-00000, agent-00001 and 4998 \
              more"
         );
         assert!(lines.len() <= LINES, "{lines:#?}");
@@ -183,16 +183,14 @@ mod tests {
         assert_eq!(cuts("internal", "internal-egress"), Vec::<String>::new());
         assert_eq!(
             cuts("internal-egress", "internal"),
-            [
-                "preview: profile internal cuts egress to anywhere except some CIDRs on TCP 443, which internal-egress allows"
-            ]
+            ["profile internal cuts egress to anywhere except some CIDRs on TCP 443, which internal-egress allows"]
         );
         assert_eq!(
             cuts("standard", "isolated"),
             [
-                "preview: profile isolated cuts ingress from pods in istio-gateway on TCP 8080, TCP 8443, TCP \"http\", \
+                "profile isolated cuts ingress from pods in istio-gateway on TCP 8080, TCP 8443, TCP \"http\", \
                  which standard allows",
-                "preview: profile isolated cuts egress to anywhere except some CIDRs on TCP 443, which standard allows",
+                "profile isolated cuts egress to anywhere except some CIDRs on TCP 443, which standard allows",
             ]
         );
     }
@@ -210,10 +208,10 @@ mod tests {
         for set in ["cilium", "calico"] {
             assert_eq!(
                 told(set, &none),
-                ["preview: without profile standard, the namespace is no longer isolated for ingress and egress"],
+                ["without profile standard, the namespace is no longer isolated for ingress and egress"],
                 "{set}"
             );
-            assert!(told(set, &bogus)[0].starts_with("preview: profile bogus cuts "), "{set}");
+            assert!(told(set, &bogus)[0].starts_with("profile bogus cuts "), "{set}");
         }
     }
 
@@ -230,16 +228,14 @@ mod tests {
         let lines = told(&View::of([policy(https)]), &standard, &isolated);
         assert_eq!(
             lines,
-            [
-                "preview: profile isolated cuts egress to anywhere in IPv6 except some CIDRs on TCP 443, which standard allows"
-            ]
+            ["profile isolated cuts egress to anywhere in IPv6 except some CIDRs on TCP 443, which standard allows"]
         );
         assert_eq!(told(&View::of([policy(&some)]), &standard, &isolated).len(), 2, "for some of the pods");
         let open = r#"{"metadata": {"name": "open", "namespace": "shop"}, "spec": {"podSelector": {}, "egress": [{}],
             "ingress": [{}], "policyTypes": ["Ingress", "Egress"]}}"#;
         assert_eq!(
             told(&View::of([policy(open)]), &standard, &isolated),
-            ["preview: NetworkPolicy shop/open still allows ingress from anywhere on every port"]
+            ["NetworkPolicy shop/open still allows ingress from anywhere on every port"]
         );
     }
 
@@ -305,7 +301,7 @@ mod tests {
         };
         assert_eq!(
             self::told(&View::of((0..150).map(out)), &standard, &isolated),
-            ["preview: unknown traffic that profile isolated cuts: too many policies and rules to compare"]
+            ["unknown traffic that profile isolated cuts: too many policies and rules to compare"]
         );
     }
 
@@ -316,7 +312,7 @@ mod tests {
             namespace(&[("profile", profile), ("enforcement", "disabled")], &annotations)
         };
         let lines = told(&View::default(), &hatch("internal-egress"), &hatch("internal"));
-        assert!(lines[0].starts_with("preview: once the hatch closes, profile internal cuts egress to "), "{lines:#?}");
+        assert!(lines[0].starts_with("once the hatch closes, profile internal cuts egress to "), "{lines:#?}");
     }
 
     #[test]
@@ -338,9 +334,9 @@ mod tests {
         run("db", "db", None);
         run("node", "web", Some(Path::root()));
         let (none, isolated) = (namespace(&[], &[]), namespace(&[("profile", "isolated")], &[]));
-        let escapes = "preview: 1 hostNetwork pod is not isolated by profile isolated: node";
+        let escapes = "1 hostNetwork pod is not isolated by profile isolated: node";
         let closes = |view: &View, old: &Object| told(view, old, &isolated);
-        let all = [escapes, "preview: profile isolated isolates 4 pods for the first time: a, b and 2 more"];
+        let all = [escapes, "profile isolated isolates 4 pods for the first time: a, b and 2 more"];
         assert_eq!(closes(&view, &none), all);
         assert_eq!(closes(&view, &namespace(&[("profile", "bogus")], &[])), all);
         let isolate = |selector: &str, types: &str| {
@@ -352,11 +348,11 @@ mod tests {
             view
         };
         let web = isolate(r#"{"matchLabels": {"app": "web"}}"#, r#"["Ingress", "Egress"]"#);
-        assert_eq!(closes(&web, &none)[1], "preview: profile isolated isolates 1 pod for the first time: db");
+        assert_eq!(closes(&web, &none)[1], "profile isolated isolates 1 pod for the first time: db");
         let ingress = isolate("{}", r#"["Ingress"]"#);
         assert_eq!(
             closes(&ingress, &none)[1],
-            "preview: profile isolated isolates 4 pods for egress for the first time: a, b and 2 more"
+            "profile isolated isolates 4 pods for egress for the first time: a, b and 2 more"
         );
         assert_eq!(closes(&isolate("{}", r#"["Ingress", "Egress"]"#), &none), [escapes]);
         let in_a_tier = |default: &str| {

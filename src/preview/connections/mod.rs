@@ -26,8 +26,12 @@ const MAX_SPENT: usize = 50_000;
 
 /// The lines about the connections that the change of a policy cuts or opens. Empty for other objects, and if the
 /// configuration disables them.
-#[must_use]
-pub fn preview(configuration: &Configuration, view: &View, change: Change<'_>, occasion: Occasion<'_>) -> Vec<String> {
+pub(super) fn lines(
+    configuration: &Configuration,
+    view: &View,
+    change: Change<'_>,
+    occasion: Occasion<'_>,
+) -> Vec<String> {
     let (object, site) = (change.object(), &configuration.site);
     let is_excluded = !configuration.previews_connections
         || !effect::is_comparable(object)

@@ -43,7 +43,7 @@ pub(super) fn lines(effect: &Effect<'_>, own: Option<&str>, author: &dyn Author)
         (true, _) => Some("more connections change".to_owned()),
     };
     let lines = lines.into_iter().take(shown).map(|line| line.text);
-    lines.chain(note).map(|line| format!("preview: {line}")).collect()
+    lines.chain(note).collect()
 }
 
 /// The namespaces whose pods may be named.
