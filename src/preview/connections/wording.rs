@@ -1,6 +1,6 @@
 //! The lines about the connections that change.
 //!
-//! Pods of other namespaces are named only to users who may list pods there.
+//! A line names pods of another namespace, and says what the policies there allow. Only users who may list both get it.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,8 @@ const MAX_SENDERS: usize = 3;
 const MAX_RANGES: usize = 4;
 /// Maximum number of other namespaces whose pods are named.
 const MAX_NAMESPACES: usize = 4;
+/// The resources that a line tells of.
+const RESOURCES: [&str; 2] = ["pods", "networkpolicies.networking.k8s.io"];
 
 /// Labels by which users know an application, and labels of a part of it.
 const NAMES: [&str; 4] = ["app", "app.kubernetes.io/name", "k8s-app", "name"];
@@ -54,8 +56,8 @@ struct Readable<'a> {
 }
 
 impl Readable<'_> {
-    /// Returns true if the user may read the pods at both ends. A cluster-scoped policy needs the right to list the pods
-    /// of all namespaces.
+    /// Returns true if the user may read the pods and policies at both ends. A cluster-scoped policy needs the right to
+    /// list those of all namespaces.
     fn has(&mut self, flow: &Flow<'_>) -> bool {
         [flow.from, flow.to].into_iter().flatten().all(|group| {
             let Some(own) = self.own else { return self.may_list(None) };
@@ -68,7 +70,10 @@ impl Readable<'_> {
         if self.known.len() >= MAX_NAMESPACES && !self.known.contains_key(&key) {
             return false;
         }
-        *self.known.entry(key).or_insert_with(|| self.author.may_list("pods", namespace))
+        let author = self.author;
+        // Both are asked before the first answer, so that the server looks them up at once.
+        let may_list = || RESOURCES.map(|resource| author.may_list(resource, namespace)) == [true; 2];
+        *self.known.entry(key).or_insert_with(may_list)
     }
 }
 
