@@ -1,6 +1,6 @@
 //! The processor time of the most expensive requests: every list of every kind, in bodies of up to 3 MB, within the budget of
-//! a request. `cargo bench --bench growth` prints the worst, and the time of a step in each;
-//! `-- exponents` the growth of each rule in each list, in steps.
+//! a request; and of the preview for pods with many ports. `cargo bench --bench growth` prints the worst, and the time of a
+//! step in each; `-- exponents` the growth of each rule in each list, in steps.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -18,7 +18,10 @@ use std::time::Instant;
 use portcullis::admission::{Knowledge, validate};
 use portcullis::budget::{self, Limits};
 use portcullis::config::Configuration;
-use portcullis::rules::RULES;
+use portcullis::dialect::{self, Manifest, Origin};
+use portcullis::model::Object;
+use portcullis::preview::connections;
+use portcullis::rules::{Change, RULES};
 use portcullis::view::Facts;
 
 use shapes::SHAPES;
@@ -64,10 +67,32 @@ fn exponents() {
     }
 }
 
+/// Prints the cost of the preview of a policy for pods with many ports. Steps, and so the time, have a limit of their own.
+fn preview_of_ports() {
+    let new = policy();
+    let site = Configuration::shipped().unwrap().site;
+    println!("{:>10} {:>9}", "time", "steps");
+    for ports in [10, 100, 1_000, 10_000, 60_000] {
+        let view = crowd::pods_with_ports(400, ports);
+        let started = Instant::now();
+        let effect = connections::compare(&site, &view, Change::Write { new: &new, old: None });
+        let took = started.elapsed().as_secs_f64() * 1e3;
+        println!("{took:>7.1} ms {:>9}  preview, 400 pods × {ports} ports", effect.steps);
+    }
+}
+
+/// Isolates all pods of namespace shop for ingress.
+fn policy() -> Object {
+    let text = r#"{"metadata":{"name":"deny","namespace":"shop"},"spec":{"podSelector":{},"policyTypes":["Ingress"]}}"#;
+    let manifest = Manifest::read("networking.k8s.io/v1", "NetworkPolicy", text, Origin::Author).unwrap();
+    dialect::read(&manifest).unwrap().unwrap()
+}
+
 fn main() {
     if std::env::args().any(|argument| argument == "exponents") {
         return exponents();
     }
+    preview_of_ports();
     let knowledge = crowd::knowledge(Configuration::shipped().unwrap());
     let mut rows = Vec::new();
     for shape in SHAPES {

@@ -14,6 +14,12 @@ impl Labels {
         self.0.get(at).map(|(_, value)| &**value)
     }
 
+    /// The number of labels.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Returns true if there are no labels.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -74,8 +74,10 @@ fn allow(port: u16) -> Value {
 /// A change and the cluster around it.
 struct Case {
     knowledge: Knowledge,
-    /// Namespaces in which the user may list pods.
+    /// Namespaces in which the user may list pods and policies.
     may_list: Vec<Option<&'static str>>,
+    /// Namespaces in which the user may list pods, and no policies.
+    may_list_pods: Vec<Option<&'static str>>,
     asked: BTreeSet<Option<String>>,
 }
 
@@ -93,7 +95,7 @@ impl Case {
         }
         let policies = PolicySet::shipped("network-policy.portcullis.dev").unwrap();
         let knowledge = Knowledge::new(Configuration::read(&text).unwrap(), view, policies);
-        Self { knowledge, may_list: Vec::new(), asked: BTreeSet::new() }
+        Self { knowledge, may_list: Vec::new(), may_list_pods: Vec::new(), asked: BTreeSet::new() }
     }
 
     fn listing(mut self, namespaces: &[Option<&'static str>]) -> Self {
@@ -132,12 +134,16 @@ impl Case {
 
     fn answer(&mut self, need: Need, facts: &mut Facts) {
         match need {
-            Need::List { resource: "pods", namespace, .. } => {
-                let may = self.may_list.contains(&namespace.as_deref());
-                self.asked.insert(namespace.as_deref().map(str::to_owned));
-                facts.lists.insert(("pods", namespace), Ok(may));
+            Need::List { resource, namespace, .. } => {
+                let wanted = namespace.as_deref();
+                let may = match resource {
+                    "pods" => [&self.may_list, &self.may_list_pods].iter().any(|list| list.contains(&wanted)),
+                    "networkpolicies.networking.k8s.io" => self.may_list.contains(&wanted),
+                    _ => false,
+                };
+                self.asked.insert(wanted.map(str::to_owned));
+                facts.lists.insert((resource, namespace), Ok(may));
             }
-            Need::List { resource, namespace, .. } => drop(facts.lists.insert((resource, namespace), Ok(false))),
             need => facts.fail(need, "not in this test"),
         }
     }
@@ -165,6 +171,17 @@ fn a_change_without_effect_says_nothing() {
     let staged = json!({"apiVersion": "projectcalico.org/v3", "kind": "StagedNetworkPolicy",
         "metadata": {"name": "staged", "namespace": "shop"}, "spec": {"selector": "all()", "types": ["Ingress"]}});
     assert_eq!(created(&[], &staged), none, "a staged policy is not enforced");
+    let requires = json!([{"fromRequires": [{"matchLabels": {"app": "frontend"}}]}]);
+    let refused = json!({"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy",
+        "metadata": {"name": "refused", "namespace": "shop"},
+        "spec": {"endpointSelector": {}, "ingress": requires}});
+    assert_eq!(created(&[], &refused), none, "its agent ignores the policy");
+    let (site, view) = (Configuration::shipped().unwrap().site, View::of(cluster().iter().map(object)));
+    for manifest in [staged, refused] {
+        let new = object(&manifest);
+        let effect = connections::compare(&site, &view, Change::Write { new: &new, old: None });
+        assert_eq!(effect.steps, 0, "{manifest}");
+    }
 }
 
 #[test]
@@ -198,7 +215,7 @@ fn the_setting_is_a_boolean() {
 }
 
 #[test]
-fn pods_of_other_namespaces_are_named_only_to_users_who_may_list_them() {
+fn pods_of_other_namespaces_are_named_only_to_users_who_may_list_them_and_their_policies() {
     let to = |namespace: &str| {
         let selector = json!({"matchLabels": {"kubernetes.io/metadata.name": namespace}});
         policy(
@@ -216,6 +233,9 @@ fn pods_of_other_namespaces_are_named_only_to_users_who_may_list_them() {
         ["opens TCP 5432 from app=api (14 pods) to app=postgres in namespace data"]
     );
     assert_eq!(case.lines(None, Some(&to("monitoring"))), [""; 0]);
+    let mut case = Case::with(&[deny(&["Egress"])]);
+    case.may_list_pods = vec![Some("data")];
+    assert_eq!(case.lines(None, Some(&to("data"))), [""; 0], "the line would tell what the policies of data allow");
     let mut case = Case::with(&[deny(&["Ingress"])]);
     assert_eq!(case.lines(None, Some(&allow(8080))).len(), 1);
     assert_eq!(case.asked, BTreeSet::new(), "pods of the own namespace need no lookup");
@@ -313,6 +333,47 @@ fn a_large_namespace_and_a_large_policy_stay_within_the_limits() {
     let many = object(&many);
     let effect = connections::compare(&site, &view, Change::Write { new: &many, old: None });
     assert!(effect.cut.is_empty() && effect.steps < 1_000, "{}", effect.steps);
+}
+
+#[test]
+fn each_comparison_of_pods_is_charged_for_their_ports() {
+    let site = Configuration::shipped().unwrap().site;
+    let new = object(&deny(&["Ingress"]));
+    let effect = |ports| {
+        let view = crate::crowd::pods_with_ports(16, ports);
+        let effect = connections::compare(&site, &view, Change::Write { new: &new, old: None });
+        (effect.is_partial, effect.steps)
+    };
+    assert_eq!(effect(20_000), (true, STEPS));
+    let ((_, few), (is_partial, more)) = (effect(16), effect(160));
+    // Each of the 16 groups is compared with those before it.
+    let comparisons = 16 * 15 / 2;
+    assert!(is_partial || more - few >= comparisons * (160 - 16) / 16, "{few} {more}");
+}
+
+#[test]
+fn a_subject_is_never_a_counterpart() {
+    let mut objects = vec![namespace("shop")];
+    // Pods that are alike are not neighbours in the order of their names, and there are more groups than are compared.
+    for number in 0..40 {
+        let app = json!({"app": format!("a{}", number % 20)});
+        let mut pod = pods("shop", app, &[8080], 1).remove(0);
+        pod["metadata"]["name"] = format!("pod-{number:02}").into();
+        objects.push(pod);
+    }
+    let view = View::of(objects.iter().map(object));
+    let anywhere = json!([{"from": [{"namespaceSelector": {}}], "ports": [{"protocol": "TCP", "port": 9090}]}]);
+    let new = policy("own", json!({"podSelector": {}, "policyTypes": ["Ingress"], "ingress": anywhere}));
+    let site = Configuration::shipped().unwrap().site;
+    let new = object(&new);
+    let effect = connections::compare(&site, &view, Change::Write { new: &new, old: None });
+    assert!(effect.is_partial && !effect.cut.is_empty());
+    for (_, flow) in announced(&effect) {
+        assert!(
+            [flow.from, flow.to].into_iter().flatten().all(|group| group.is_subject && group.size == 2),
+            "{flow:#?}"
+        );
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A namespace with a profile, its policies, its pods and a webhook that leads to them, for whatever a hostile author sends there.
 
+#![allow(dead_code, reason = "each test file compiles all of this and uses a part of it")]
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 use portcullis::admission::Knowledge;
@@ -44,4 +45,17 @@ pub(crate) fn knowledge(configuration: Configuration) -> Knowledge {
             "clientConfig": {"service": {"namespace": "shop", "name": "hook"}}}]}));
     let policies = PolicySet::shipped(DOMAIN).unwrap();
     Knowledge::new(configuration, View::of(objects.iter().map(read)), policies)
+}
+
+/// A namespace with pods that differ only in the last of their ports.
+pub(crate) fn pods_with_ports(count: u16, ports: u16) -> View {
+    let pod = |number: u16| {
+        let listed: Vec<Value> =
+            (1..ports).chain([ports + number]).map(|port| json!({"containerPort": port})).collect();
+        json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": format!("many-{number}"), "namespace": "shop", "labels": {"app": "many"}},
+            "spec": {"containers": [{"name": "main", "ports": listed}]}})
+    };
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
+    View::of([namespace].into_iter().chain((0..count).map(pod)).map(|manifest| read(&manifest)))
 }

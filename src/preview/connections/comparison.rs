@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
-use super::group::Group;
+use super::group::{Group, PARTS_PER_STEP};
 use crate::budget::charge;
 use crate::model::{
     AddressSet, Direction, End, Numbers, Outcome, Policy, Protocol, Question, Ranges, Subject, Traffic, Who, ask, names,
@@ -54,9 +54,9 @@ impl<'a> Side<'a> {
 
 impl<'a> Comparison<'a> {
     /// Compares the cluster of two scenes, which differ in these policies.
-    pub(super) fn new(sides: [(&[Policy], Scene<'a>); 2]) -> Self {
+    pub(super) fn new(sides: [(&[&Policy], Scene<'a>); 2]) -> Self {
         let [(old, before), (new, after)] = sides;
-        let policies = || old.iter().chain(new);
+        let policies = || old.iter().chain(new).copied();
         let has_effect = |direction: &Direction| {
             policies().inspect(|_| charge(1)).any(|policy| {
                 let side = policy.side(*direction);
@@ -94,6 +94,7 @@ impl<'a> Comparison<'a> {
         }
         let listed = to.group.map(|group| &*group.first.workload.ports);
         for (protocol, first, last) in self.spans(from, to) {
+            charge(listed.map_or(0, <[_]>::len) / PARTS_PER_STEP);
             let traffic = Traffic::Port { protocol, number: first, names: names(listed, protocol, first) };
             let outcome = |(own, other, direction), when| self.outcome(own, other, direction, traffic, when);
             let changed = ends.map(|end| {

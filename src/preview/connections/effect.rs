@@ -2,8 +2,8 @@
 
 use super::comparison::{Comparison, PortRanges, Side};
 use super::group::{Group, Groups};
-use crate::budget::{self, Limits};
-use crate::model::{Body, Object, Policy, Protocol, Ranges};
+use crate::budget::{self, Limits, charge};
+use crate::model::{Body, Object, Policy, Protocol, Ranges, Standing};
 use crate::preview::dns_loss::is_server;
 use crate::rules::Change;
 use crate::view::{Scene, Site, View};
@@ -72,15 +72,22 @@ impl<'a> Effect<'a> {
             Change::Write { new, .. } => Some(new),
             Change::Delete { .. } => None,
         };
-        let policies = |object: Option<&'a Object>| object.map(Object::policies).unwrap_or_default();
-        if policies(old) == policies(new) || ![old, new].into_iter().flatten().all(is_comparable) {
+        if ![old, new].into_iter().flatten().all(is_comparable) {
+            return;
+        }
+        let [old_policies, new_policies] = [old, new].map(|object| {
+            let policies = object.map(Object::policies).unwrap_or_default().iter();
+            let in_force = policies.filter(|policy| policy.standing == Standing::InForce);
+            in_force.inspect(|_| charge(1)).collect::<Vec<&Policy>>()
+        });
+        if old_policies == new_policies {
             return;
         }
         let scene = |object| match object {
             Some(object) => Scene::with(view, object),
             None => Scene::without(view, change.object()),
         };
-        let sides = [old, new].map(|object| (policies(object), scene(object)));
+        let sides = [(&*old_policies, scene(old)), (&*new_policies, scene(new))];
         let groups = Groups::of(view, sides);
         self.is_partial = groups.is_partial;
         let comparison = Comparison::new(sides);

@@ -9,6 +9,8 @@ use crate::view::{NamespaceFacts, Running, Scene, View};
 
 /// Maximum number of groups of subjects, and of groups of counterparts.
 const MAX_GROUPS: usize = 16;
+/// Labels and ports of a workload that are compared in one step.
+pub(super) const PARTS_PER_STEP: usize = 16;
 
 /// Pods of one namespace that are alike to every policy.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +39,19 @@ impl<'a> Group<'a> {
     pub(super) fn is_same(&self, other: &Self) -> bool {
         std::ptr::eq(self.first, other.first)
     }
+
+    /// Returns true if no policy can tell the pods of both groups apart.
+    fn is_alike(&self, other: &Self) -> bool {
+        let (own, others) = (&self.first.workload, &other.first.workload);
+        let is_equal = || {
+            // Users choose the number of labels and ports, and those may be equal up to the last one.
+            charge(1 + (own.labels.len() + own.ports.len()) / PARTS_PER_STEP);
+            own == others
+        };
+        self.namespace == other.namespace
+            && self.first.kind == other.first.kind
+            && (Arc::ptr_eq(own, others) || is_equal())
+    }
 }
 
 /// The groups to compare.
@@ -53,16 +68,19 @@ pub(super) struct Groups<'a> {
 impl<'a> Groups<'a> {
     /// Collects the groups that a change of a policy may concern. `sides` are the old and the new policies, each with the
     /// cluster around them.
-    pub(super) fn of(view: &'a View, sides: [(&[Policy], Scene<'a>); 2]) -> Self {
-        let policies = || sides.into_iter().flat_map(|(policies, scene)| policies.iter().map(move |one| (one, scene)));
+    pub(super) fn of(view: &'a View, sides: [(&[&Policy], Scene<'a>); 2]) -> Self {
+        let policies = || sides.into_iter().flat_map(|(policies, scene)| policies.iter().map(move |one| (*one, scene)));
+        let is_subject = |group: &Group<'a>| {
+            let mut policies = policies().inspect(|_| charge(1));
+            policies.any(|(policy, scene)| may_select(&policy.subject, group, scene))
+        };
         let mut groups = Self::default();
         let mut neighbours = Vec::new();
         let homes: BTreeSet<&str> =
             policies().flat_map(|(policy, scene)| namespaces(view, scene, &policy.subject.namespaces)).collect();
         for (namespace, facts) in homes.iter().filter_map(|home| view.named(home)) {
             for group in alike(view, namespace, facts) {
-                let mut policies = policies().inspect(|_| charge(1));
-                let is_subject = policies.any(|(policy, scene)| may_select(&policy.subject, &group, scene));
+                let is_subject = is_subject(&group);
                 let list = if is_subject { &mut groups.subjects } else { &mut neighbours };
                 groups.is_partial |= !add(list, Group { is_subject, ..group });
             }
@@ -72,7 +90,8 @@ impl<'a> Groups<'a> {
                 namespaces(view, scene, &pods.namespaces).into_iter().filter_map(|name| view.named(name))
             {
                 for group in alike(view, namespace, facts).filter(|group| may_select(pods, group, scene)) {
-                    if !groups.subjects.iter().any(|subject| subject.is_same(&group)) {
+                    // Subjects are compared with each other. One that was left out must not count as unaffected.
+                    if !is_subject(&group) {
                         groups.is_partial |= !add(&mut groups.others, group);
                     }
                 }
@@ -88,14 +107,8 @@ impl<'a> Groups<'a> {
 /// Adds a group to a list, or its pods to a group of the list that is alike. Returns false if the list is full.
 fn add<'a>(groups: &mut Vec<Group<'a>>, group: Group<'a>) -> bool {
     charge(1);
-    let is_alike = |other: &&mut Group<'a>| {
-        let (own, others) = (&group.first.workload, &other.first.workload);
-        other.namespace == group.namespace
-            && other.first.kind == group.first.kind
-            && (Arc::ptr_eq(own, others) || own == others)
-    };
     let is_full = groups.len() == MAX_GROUPS;
-    match groups.iter_mut().find(is_alike) {
+    match groups.iter_mut().find(|known| known.is_alike(&group)) {
         // A peer of another rule matches the same group.
         Some(known) if known.is_same(&group) => {}
         Some(known) => known.size += group.size,
