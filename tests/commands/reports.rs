@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::command::{Done, finish};
 use crate::support::server::portcullis;
-use crate::support::{schema, xml};
+use crate::support::{golden, schema, xml};
 use serde_json::Value;
 
 /// The formats, with the extensions of their golden files.
@@ -52,7 +52,6 @@ fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
 #[test]
 fn reports_are_as_recorded() {
     let folder = root().join("tests/reports");
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let mut wrong = Vec::new();
     let mut errors = BTreeSet::new();
     for (format, extension) in FORMATS {
@@ -65,13 +64,7 @@ fn reports_are_as_recorded() {
             None => line.to_owned(),
         };
         let out: String = done.out.split_inclusive('\n').map(without_page).collect();
-        let file = folder.join(format!("report.{extension}"));
-        if update {
-            std::fs::write(&file, &out).unwrap();
-        }
-        if std::fs::read_to_string(&file).unwrap_or_default() != out {
-            wrong.push(format!("{}\n{out}", file.display()));
-        }
+        wrong.extend(golden::compare(&folder.join(format!("report.{extension}")), &out).err());
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(errors.len(), 1, "every format has the same errors: {errors:#?}");

@@ -73,14 +73,7 @@ fn the_near_miss_is_named() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
         let output = command.current_dir(&folder).arg("check").arg(file.file_name().unwrap()).output().unwrap();
         let found = String::from_utf8(output.stdout).unwrap();
-        let golden = file.with_extension("txt");
-        if std::env::var_os("UPDATE_GOLDEN").is_some() {
-            std::fs::write(&golden, &found).unwrap();
-        }
-        let expected = std::fs::read_to_string(&golden).unwrap_or_default();
-        if found != expected {
-            wrong.push(format!("{}: expected\n{expected}\nfound\n{found}", file.display()));
-        }
+        wrong.extend(crate::golden::compare(&file.with_extension("txt"), &found).err());
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

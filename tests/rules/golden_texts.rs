@@ -64,7 +64,7 @@ fn every_section_belongs_to_a_test() {
             let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
             let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{rule}: {source}: {error}"));
             let is_recorded = text.contains(&format!("\"{name}\""));
-            if !is_recorded && crate::texts::is_update() {
+            if !is_recorded && crate::golden::is_update() {
                 crate::texts::remove(&rule, &source);
             } else {
                 assert!(is_recorded, "{rule}: no test records {source}");

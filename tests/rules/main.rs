@@ -30,6 +30,8 @@ mod unreachable_backend;
 
 #[path = "../support/apps.rs"]
 mod apps;
+#[path = "../support/golden.rs"]
+mod golden;
 #[path = "../support/manifests.rs"]
 #[allow(dead_code, reason = "shared with other tests")]
 mod manifests;

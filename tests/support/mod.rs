@@ -14,6 +14,7 @@ pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod control_plane;
 pub(crate) mod files;
+pub(crate) mod golden;
 pub(crate) mod installation;
 pub(crate) mod limit;
 pub(crate) mod load;

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::golden::is_update;
 use portcullis::engine::Judgement;
 
 /// The first characters of the heading of a section.
@@ -108,10 +109,6 @@ pub(crate) fn check<'a>(file: &str, name: &str, input: &str, judgements: impl In
 fn lock() -> MutexGuard<'static, BTreeSet<(String, String)>> {
     static UPDATED: Mutex<BTreeSet<(String, String)>> = Mutex::new(BTreeSet::new());
     UPDATED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-pub(crate) fn is_update() -> bool {
-    std::env::var_os("UPDATE_GOLDEN").is_some()
 }
 
 fn each<'a>(judgements: impl IntoIterator<Item = &'a Judgement>, mut with: impl FnMut(&Text<'_>)) {
