@@ -1,13 +1,16 @@
 //! `portcullis check --fix`: what is edited, what is kept, and what is not touched.
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::layout::Layout;
 use crate::oracle::World;
 use crate::oracle::generate::{assemble, calico_policy, cilium_policy, cluster_policy, kubernetes_policy};
-use crate::support::command::{Done, run};
+use crate::support::command::{Done, finish, run};
+use crate::support::golden;
+use crate::support::server::portcullis;
 use portcullis::config::Configuration;
 use portcullis::dialect::{self, Manifest, Origin};
 use portcullis::engine::judge;
@@ -265,12 +268,7 @@ fn files_are_fixed_in_place() {
         assert_eq!(done.err, "", "{}", case.display());
         let found = [("output.txt", done.out), (&*name.replace("policy", "after"), dir.read(&name))];
         for (name, found) in found {
-            let golden = case.join(name);
-            if std::env::var_os("UPDATE_GOLDEN").is_some() {
-                fs::write(&golden, &found).unwrap();
-            }
-            let stored = fs::read_to_string(&golden).unwrap_or_default();
-            assert_eq!(stored, found, "{}; update it with UPDATE_GOLDEN=1", golden.display());
+            assert_eq!(golden::compare(&case.join(name), &found), Ok(()));
         }
         // A second run has nothing left to do.
         let again = dir.fix(&name);
@@ -308,6 +306,36 @@ fn a_symbolic_link_stays_and_its_target_is_fixed() {
     assert!(fs::symlink_metadata(dir.path("link.yaml")).unwrap().is_symlink());
     assert!(dir.read("real.yaml").contains("kube-dns"));
     assert_eq!(fs::metadata(dir.path("real.yaml")).unwrap().permissions().mode() & 0o777, 0o640);
+}
+
+/// Only root can give a file to another user, so for other users this test shows nothing.
+#[test]
+fn owner_and_mode_of_a_file_stay() {
+    const OWNER: u32 = 4_321;
+    const MEMBER: u32 = 4_322;
+    let dir = Folder::new("policy.yaml", DENY);
+    let file = dir.path("policy.yaml");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o664)).unwrap();
+    if chown(&file, Some(OWNER), Some(OWNER)).is_err() {
+        eprintln!("skipped: this user cannot give a file away");
+        return;
+    }
+    let stays = |who: &str| {
+        let found = fs::metadata(&file).unwrap();
+        assert_eq!((found.uid(), found.gid(), found.mode() & 0o777), (OWNER, OWNER, 0o664), "{who}");
+        assert!(dir.read("policy.yaml").contains("kube-dns"), "{who}");
+        assert_eq!(fs::read_dir(dir.0.path()).unwrap().count(), 1, "{who}");
+    };
+    assert_eq!(dir.fix("policy.yaml").code, 0);
+    stays("root");
+    // A member of the group may write the file, and cannot give a new one to its owner.
+    fs::write(&file, DENY).unwrap();
+    chown(dir.0.path(), Some(MEMBER), Some(OWNER)).unwrap();
+    let mut command = portcullis();
+    command.uid(MEMBER).gid(OWNER).args(["check", "--fix"]).arg(&file);
+    let done = finish(&mut command, "");
+    assert_eq!(done.code, 0, "{}{}", done.out, done.err);
+    stays("a member of the group");
 }
 
 #[test]

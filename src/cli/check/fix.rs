@@ -198,7 +198,8 @@ fn write(original: &Inputs, inputs: &mut Inputs, outcome: &mut Outcome) -> Resul
     Ok(failed)
 }
 
-/// Replaces the text of a file as a whole. A symbolic link is kept, and its target is replaced.
+/// Replaces the text of a file as a whole, and keeps its owner and mode. A symbolic link is kept, and its target is
+/// replaced.
 fn replace(path: &Path, before: &str, text: &str) -> Result<()> {
     let path = fs::canonicalize(path)?;
     let now = fs::read(&path)?;
@@ -215,11 +216,41 @@ fn replace(path: &Path, before: &str, text: &str) -> Result<()> {
     }
     let folder = path.parent().context("the file has no folder")?;
     let mut new = tempfile::NamedTempFile::new_in(folder)?;
+    if give_owner(new.as_file(), &metadata).is_err() {
+        return overwrite(&path, before, text, new);
+    }
     new.write_all(text.as_bytes())?;
     new.as_file().set_permissions(metadata.permissions())?;
     new.as_file().sync_all()?;
     new.persist(&path)?;
     Ok(())
+}
+
+/// Gives a file the owner and group of another one. Only root may give it to another user.
+#[cfg(unix)]
+fn give_owner(file: &fs::File, other: &fs::Metadata) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, fchown};
+    let own = file.metadata()?;
+    if (own.uid(), own.gid()) == (other.uid(), other.gid()) {
+        return Ok(());
+    }
+    fchown(file, Some(other.uid()), Some(other.gid()))
+}
+
+#[cfg(not(unix))]
+fn give_owner(_: &fs::File, _: &fs::Metadata) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Writes a text into the file itself, so that its owner stays. If that fails halfway, the former text is kept beside it.
+fn overwrite(path: &Path, before: &str, text: &str, mut backup: tempfile::NamedTempFile) -> Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(path)?;
+    backup.write_all(before.as_bytes())?;
+    backup.as_file().sync_all()?;
+    let written = file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).and_then(|()| file.sync_all());
+    let Err(error) = written else { return Ok(()) };
+    let (_, backup) = backup.keep()?;
+    bail!("{error}; the former text is in {}", backup.display())
 }
 
 /// Prints a diff of each changed file, and the fixes.
