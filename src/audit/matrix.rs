@@ -229,12 +229,8 @@ impl Connections<'_, '_> {
         let ports = map.map(PortMap::words).unwrap_or_default();
         let mut cell =
             WorkloadCell { from: from.id(), to: to.id(), outcome, ports, policies: Vec::new(), explanation: None };
-        let is_open = |class: &Class<'_>, direction: Direction| {
-            class.policies.iter().all(|one| {
-                let side = one.policy.side(direction);
-                !side.isolates && side.rules.is_empty() && !one.policy.may_isolate(direction)
-            })
-        };
+        let is_open =
+            |class: &Class<'_>, direction: Direction| !class.policies.iter().any(|one| one.policy.concerns(direction));
         if is_open(from, Direction::Egress) && is_open(to, Direction::Ingress) {
             cell.explanation = Some("no policy isolates egress of the sender or ingress of the receiver".to_owned());
         } else if *explained < MAX_EXPLAINED {
@@ -257,15 +253,10 @@ fn explanation(flows: &[Flow]) -> String {
 }
 
 fn reasons(flow: &Flow) -> String {
-    let word = match flow.verdict {
-        Verdict::Allowed => "allowed",
-        Verdict::Undecided => "undecided",
-        Verdict::Blocked => "blocked",
-    };
     let side = |name: &str, side: &Option<SideOfFlow>| {
         side.as_ref().map(|side| format!("\n{name}: {}", side.reason)).unwrap_or_default()
     };
-    format!("{}: {word}{}{}", flow.ports, side("egress", &flow.egress), side("ingress", &flow.ingress))
+    format!("{}: {}{}{}", flow.ports, flow.verdict.name(), side("egress", &flow.egress), side("ingress", &flow.ingress))
 }
 
 /// The policies that decide a connection, each with its deciding rules.

@@ -24,8 +24,8 @@ impl Outcomes {
     }
 
     fn and(&self, other: &Self) -> Self {
-        let allowed = meet(self.allowed.clone(), &other.allowed);
-        let mut undecided = meet(self.possible(), &other.possible());
+        let allowed = self.allowed.intersection(&other.allowed);
+        let mut undecided = self.possible().intersection(&other.possible());
         undecided.subtract(&allowed);
         Self { allowed, undecided }
     }
@@ -37,13 +37,6 @@ impl Outcomes {
         undecided.subtract(&allowed);
         Self { allowed, undecided }
     }
-}
-
-fn meet(mut a: Ranges<u16>, b: &Ranges<u16>) -> Ranges<u16> {
-    let mut not_b = Ranges::all();
-    not_b.subtract(b);
-    a.subtract(&not_b);
-    a
 }
 
 impl PortMap {
@@ -95,11 +88,7 @@ impl PortMap {
         }
         let mut words = Vec::new();
         for (protocol, ports) in Protocol::WITH_PORTS.into_iter().zip(&self.0) {
-            words.extend(ports.allowed.as_slice().iter().map(|range| match *range {
-                (1, u16::MAX) => format!("every {protocol} port"),
-                (first, last) if first == last => format!("{protocol} {first}"),
-                (first, last) => format!("{protocol} {first}-{last}"),
-            }));
+            words.extend(ports.allowed.as_slice().iter().map(|(first, last)| protocol.ports(*first, *last)));
         }
         if let Some(more @ 1..) = words.len().checked_sub(MAX_WORDS) {
             words.truncate(MAX_WORDS);

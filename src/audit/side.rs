@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::class::Class;
 use super::ports::{MapId, Outcomes, PortMap, PortMaps};
 use crate::model::{
-    ContainerPort, Direction, End, Endpoint, NAME_LABEL, Namespaces, Numbers, Outcome, Peers, Policy, Port, Ports,
-    Question, Rule, Subject, Traffic, Who, names,
+    ContainerPort, Direction, End, Endpoint, NAME_LABEL, Namespaces, Numbers, Outcome, Peers, Policy, Port, PortSpans,
+    Ports, Question, Rule, Subject, Traffic, Who, names,
 };
 use crate::view::{Scene, View};
 
@@ -251,11 +251,8 @@ fn with(base: &[Option<bool>], own: &[(ClassId, usize, bool)]) -> Vec<Option<boo
 
 impl<'a> Own<'a> {
     fn of(class: &Class<'a>, direction: Direction) -> Self {
-        let concerns = |policy: &&Policy| {
-            let side = policy.side(direction);
-            side.isolates || !side.rules.is_empty() || policy.may_isolate(direction)
-        };
-        let policies: Vec<&Policy> = class.policies.iter().map(|one| one.policy).filter(concerns).collect();
+        let policies: Vec<&Policy> =
+            class.policies.iter().map(|one| one.policy).filter(|policy| policy.concerns(direction)).collect();
         let rules: Vec<&Rule> = policies.iter().flat_map(|policy| &policy.side(direction).rules).collect();
         let has_names = rules.iter().any(|rule| has_name(&rule.ports));
         Self { endpoint: class.endpoint(), policies, rules, direction, has_names }
@@ -263,26 +260,20 @@ impl<'a> Own<'a> {
 
     /// Evaluates the policies for every port of TCP, UDP and SCTP. `listed` are the ports that the receiver lists.
     fn ask(&self, view: &'a View, other: &Class<'a>, listed: &'a [ContainerPort]) -> PortMap {
-        let mut starts: BTreeSet<u16> = [1].into();
-        let mut add = |first: u16, last: u16| {
-            starts.insert(first.max(1));
-            starts.extend(last.checked_add(1));
-        };
-        self.rules.iter().for_each(|rule| for_each_range(&rule.ports, &mut add));
+        let mut spans = PortSpans::new();
+        self.rules.iter().for_each(|rule| spans.cut_at(&rule.ports));
         if self.has_names {
-            listed.iter().for_each(|port| add(port.number, port.number));
+            listed.iter().for_each(|port| spans.cut(port.number, port.number));
         }
-        let starts: Vec<u16> = starts.into_iter().collect();
         let (direction, subject) = (self.direction, Subject::One(self.endpoint));
         PortMap::of(|protocol| {
-            let mut outcomes = Vec::with_capacity(starts.len());
-            for (at, first) in starts.iter().enumerate() {
-                let last = starts.get(at + 1).map_or(u16::MAX, |next| next - 1);
-                let traffic = Traffic::Port { protocol, number: *first, names: names(Some(listed), protocol, *first) };
+            let outcome = |(first, last)| {
+                let traffic = Traffic::Port { protocol, number: first, names: names(Some(listed), protocol, first) };
                 let question = Question { subject, direction, other: End::Pod(other.endpoint()), traffic };
                 let answer = Scene::of(view).ask(self.policies.iter().copied(), &question);
-                outcomes.push((answer.outcome(direction), (*first, last)));
-            }
+                (answer.outcome(direction), (first, last))
+            };
+            let outcomes: Vec<(Outcome, (u16, u16))> = spans.iter().map(outcome).collect();
             let with = |wanted| {
                 let with = outcomes.iter().filter(|(outcome, _)| *outcome == wanted);
                 with.map(|(_, range)| *range).collect()
@@ -330,23 +321,5 @@ fn has_name(ports: &Ports) -> bool {
         Ports::Any | Ports::OfService(_) => false,
         Ports::Only(ports) => ports.iter().any(is_name),
         Ports::But { of, not } => has_name(of) || not.iter().any(is_name),
-    }
-}
-
-fn for_each_range(ports: &Ports, each: &mut impl FnMut(u16, u16)) {
-    let mut of = |ports: &[Port]| {
-        for port in ports {
-            if let Numbers::Range(first, last) = port.numbers {
-                each(first, last);
-            }
-        }
-    };
-    match ports {
-        Ports::Any | Ports::OfService(_) => {}
-        Ports::Only(ports) => of(ports),
-        Ports::But { of: inner, not } => {
-            of(not);
-            for_each_range(inner, each);
-        }
     }
 }

@@ -3,12 +3,8 @@
 //! [`connect`] answers for one port, [`reach`] for all ports as ranges. Both add two facts that no policy says: a pod
 //! reaches itself, and the node of a pod reaches the pod.
 
-use std::collections::BTreeSet;
-
-use crate::budget::charge;
-
 use super::{
-    Action, Answer, ContainerPort, Decision, Direction, End, Names, Numbers, Policy, Protocol, Question, Subject,
+    Action, Answer, ContainerPort, Decision, Direction, End, Names, Policy, PortSpans, Protocol, Question, Subject,
     Surroundings, Traffic, ask,
 };
 
@@ -123,39 +119,28 @@ pub fn reach<'a>(
     listed: Option<&'a [ContainerPort]>,
     cluster: &impl Policies<'a>,
 ) -> Vec<PortRange<'a>> {
-    let mut starts: BTreeSet<u16> = [1].into();
-    let add = |starts: &mut BTreeSet<u16>, first: u16, last: u16| {
-        starts.insert(first.max(1));
-        starts.extend(last.checked_add(1));
-    };
+    let mut spans = PortSpans::new();
     for (own, direction) in [(ends.from, Direction::Egress), (ends.to, Direction::Ingress)] {
         let End::Pod(pod) = own else { continue };
         for policy in cluster.of_namespace(pod.namespace) {
             for rule in &policy.side(direction).rules {
-                rule.ports.for_each(&mut |port| {
-                    charge(1);
-                    if let Numbers::Range(first, last) = port.numbers {
-                        add(&mut starts, first, last);
-                    }
-                });
+                spans.cut_at(&rule.ports);
             }
         }
     }
     for port in listed.unwrap_or_default() {
-        add(&mut starts, port.number, port.number);
+        spans.cut(port.number, port.number);
     }
-    let starts: Vec<u16> = starts.into_iter().collect();
     let mut ranges: Vec<PortRange<'a>> = Vec::new();
     for protocol in Protocol::WITH_PORTS {
-        for (position, first) in starts.iter().enumerate() {
-            let last = starts.get(position + 1).map_or(u16::MAX, |next| next - 1);
-            let traffic = Traffic::Port { protocol, number: *first, names: names(listed, protocol, *first) };
+        for (first, last) in spans.iter() {
+            let traffic = Traffic::Port { protocol, number: first, names: names(listed, protocol, first) };
             let connection = connect(ends, traffic, cluster);
             match ranges.last_mut() {
                 Some(before) if before.protocol == protocol && before.connection.is_same(&connection) => {
                     before.last = last;
                 }
-                _ => ranges.push(PortRange { protocol, first: *first, last, connection }),
+                _ => ranges.push(PortRange { protocol, first, last, connection }),
             }
         }
     }

@@ -28,6 +28,7 @@ mod object;
 mod path;
 mod peer;
 mod policy;
+mod port_spans;
 mod ports;
 mod ranges;
 mod selector;
@@ -56,6 +57,7 @@ pub use peer::{Entity, Namespaces, Peer, Peers, Pods, ServicePeer, Who};
 pub use policy::{
     Action, Direction, Filter, Order, Parser, Policy, Precedence, Proxy, Rule, Side, Stage, Standing, Tier, Types,
 };
+pub use port_spans::PortSpans;
 pub use ports::{Names, Numbers, Port, Ports, Protocol, Traffic};
 pub use ranges::Ranges;
 pub use selector::{Fact, Operator, Owner, Requirement, Selector};

@@ -206,6 +206,15 @@ impl Direction {
             Self::Egress => "egress",
         }
     }
+
+    /// The preposition before the other end: `from` or `to`.
+    #[must_use]
+    pub fn preposition(self) -> &'static str {
+        match self {
+            Self::Ingress => "from",
+            Self::Egress => "to",
+        }
+    }
 }
 
 impl fmt::Display for Direction {
@@ -372,6 +381,14 @@ impl Policy {
     #[must_use]
     pub fn place<'a>(&'a self, around: &dyn Surroundings) -> (Precedence, &'a str) {
         (self.stage.position(self.tier(around)), self.stage.name())
+    }
+
+    /// Returns true if the policy can have an effect in this direction: it isolates its subject, may isolate it, or has a
+    /// rule.
+    #[must_use]
+    pub fn concerns(&self, direction: Direction) -> bool {
+        let side = self.side(direction);
+        side.isolates || !side.rules.is_empty() || self.may_isolate(direction)
     }
 
     /// Returns true if it is unknown whether the policy isolates its subject in this direction.

@@ -127,6 +127,28 @@ impl<T: Number> Ranges<T> {
     }
 }
 
+impl<T: Number> Ranges<T> {
+    /// The numbers that are in both sets. Both are sorted, so each range is visited once.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        charge(self.0.len() + other.0.len());
+        let (mut own, mut others) = (self.0.as_slice(), other.0.as_slice());
+        let mut both = Vec::new();
+        while let ([(own_first, own_last), own_rest @ ..], [(first, last), rest @ ..]) = (own, others) {
+            let (start, end) = ((*own_first).max(*first), (*own_last).min(*last));
+            if start <= end {
+                both.push((start, end));
+            }
+            if own_last < last {
+                own = own_rest;
+            } else {
+                others = rest;
+            }
+        }
+        Self(both)
+    }
+}
+
 impl<T: Number> FromIterator<(T, T)> for Ranges<T> {
     /// The union of these ranges, both ends included.
     fn from_iter<I: IntoIterator<Item = (T, T)>>(ranges: I) -> Self {
@@ -193,9 +215,12 @@ mod tests {
             union.extend(&right);
             let mut difference = left.clone();
             difference.subtract(&right);
+            let intersection = left.intersection(&right);
+            prop_assert_eq!(&intersection, &intersection.as_slice().iter().copied().collect());
             for number in 0..45 {
                 prop_assert_eq!(union.contains(number), left.contains(number) || right.contains(number));
                 prop_assert_eq!(difference.contains(number), left.contains(number) && !right.contains(number));
+                prop_assert_eq!(intersection.contains(number), left.contains(number) && right.contains(number));
             }
             prop_assert_eq!(left.covers(&right), (0..45).all(|n| !right.contains(n) || left.contains(n)));
             prop_assert!(union.covers(&left) && union.covers(&right) && left.covers(&difference));

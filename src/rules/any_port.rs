@@ -192,7 +192,7 @@ impl AnyPort {
         if self.is_exempt(direction, peers) || *peers == Peers::Only(Vec::new()) {
             return;
         }
-        let preposition = if direction == Direction::Ingress { "from" } else { "to" };
+        let preposition = direction.preposition();
         let whom = match for_whom(rule) {
             all if all.is_empty() => all,
             some => text!(" for selected pods{some}"),

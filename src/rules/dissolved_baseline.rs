@@ -153,7 +153,7 @@ impl Rule for DissolvedBaseline {
                     all if all.is_empty() => text!("{}", policy.subject),
                     some => text!("{}, only those{some},", policy.subject),
                 };
-                let preposition = if direction == Direction::Ingress { "from" } else { "to" };
+                let preposition = direction.preposition();
                 let is_everything =
                     rule.action == Action::Allow && rule.peers == Peers::Any && rule.ports == Ports::Any;
                 let message = if is_everything {

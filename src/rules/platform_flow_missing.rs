@@ -257,7 +257,7 @@ impl PlatformFlowMissing {
                 });
                 let ways = [(pod, port), (self.mesh_pods.end(), port)];
                 for direction in Direction::ALL {
-                    let preposition = if direction == Direction::Ingress { "from" } else { "to" };
+                    let preposition = direction.preposition();
                     missing.extend(stop(case, policy, direction, &ways).map(|stop| Missing {
                         direction,
                         stop,

@@ -324,7 +324,7 @@ fn check_side(
             continue;
         }
         reported = Some(&rule.path);
-        let preposition = if direction == Direction::Ingress { "from" } else { "to" };
+        let preposition = direction.preposition();
         let message = if has_order {
             text!(
                 "unreachable rule: the earlier rule for {} on {} already decides {direction} {preposition} {} on {}",

@@ -1,7 +1,7 @@
 //! See [`SplitPeer`].
 
 use super::{Case, Findings, Rule};
-use crate::model::{Direction, Fix, Namespaces, Path, Peers, Pods, Who};
+use crate::model::{Fix, Namespaces, Path, Peers, Pods, Who};
 
 rule! {
     /// A rule lists a namespaceSelector and a podSelector as two peers, so a match of either is enough.
@@ -96,7 +96,7 @@ impl Rule for SplitPeer {
             else {
                 continue;
             };
-            let preposition = if direction == Direction::Ingress { "from" } else { "to" };
+            let preposition = direction.preposition();
             let message = text!(
                 "{direction} is allowed {preposition} {all_of}, and also {preposition} {some_of}; matching one of the \
                  two peers is enough"

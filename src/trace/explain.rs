@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use super::attempt;
 use super::nearest::{nearest, place};
 use super::place::Place;
+use super::try_it;
 use crate::model::{
-    Answer, Connection, Decision, Direction, End, Ends, Entity, Outcome, Policy, PortRange, Protocol, Relation, Rule,
-    Stage, Traffic, connect, names, reach,
+    Answer, Connection, Decision, Direction, End, Ends, Entity, Outcome, Policy, PortRange, Relation, Rule, Stage,
+    Traffic, connect, names, reach,
 };
 use crate::view::Scene;
 
@@ -21,6 +21,18 @@ pub enum Verdict {
     Undecided,
     /// Blocked.
     Blocked,
+}
+
+impl Verdict {
+    /// The name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Undecided => "undecided",
+            Self::Blocked => "blocked",
+        }
+    }
 }
 
 impl From<Outcome> for Verdict {
@@ -120,8 +132,8 @@ pub fn explain(scene: Scene<'_>, from: &Place, to: &Place) -> Vec<Flow> {
                 }
                 _ => None,
             },
-            attempt: attempt::command(from, to),
-            inspect: (connection.outcome != Outcome::Allowed).then(|| attempt::inspection(scene, from, to)).flatten(),
+            attempt: try_it::command(from, to),
+            inspect: (connection.outcome != Outcome::Allowed).then(|| try_it::inspection(scene, from, to)).flatten(),
         }
     };
     if let Some((protocol, number)) = to.port {
@@ -132,17 +144,9 @@ pub fn explain(scene: Scene<'_>, from: &Place, to: &Place) -> Vec<Flow> {
     let mut flows = Vec::new();
     for PortRange { protocol, first, last, connection } in ranges {
         let traffic = Traffic::Port { protocol, number: first, names: names(to.listed(), protocol, first) };
-        flows.push(flow(ports(protocol, first, last), traffic, connection));
+        flows.push(flow(protocol.ports(first, last), traffic, connection));
     }
     merge(flows)
-}
-
-fn ports(protocol: Protocol, first: u16, last: u16) -> String {
-    match (first, last) {
-        (1, u16::MAX) => format!("every {protocol} port"),
-        _ if first == last => format!("{protocol} {first}"),
-        _ => format!("{protocol} {first}-{last}"),
-    }
 }
 
 /// Joins flows that differ in their ports only.
@@ -237,7 +241,7 @@ fn tier(policy: &Policy) -> String {
 
 /// A rule as text.
 fn about(rule: &Rule, direction: Direction) -> String {
-    let preposition = if direction == Direction::Ingress { "from" } else { "to" };
+    let preposition = direction.preposition();
     format!("{preposition} {} on {}", rule.peers, rule.ports)
 }
 

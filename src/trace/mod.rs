@@ -8,12 +8,12 @@
 //!
 //! Everything here is pure. `portcullis trace` prints it.
 
-mod attempt;
 mod compare;
 mod explain;
 mod nearest;
 mod place;
 mod repair;
+mod try_it;
 
 pub use compare::{Change, Difference, compare};
 pub use explain::{Flow, PolicyLine, SideOfFlow, Verdict, explain};

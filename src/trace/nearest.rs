@@ -53,7 +53,7 @@ fn compare(
     let is_peer = rule.peers.mean(other, &scene) == Some(true);
     let is_port = rule.ports.mean(traffic) == Some(true);
     let at = place(policy, rule);
-    let preposition = if direction == Direction::Ingress { "from" } else { "to" };
+    let preposition = direction.preposition();
     match (selects == Some(true), is_peer, is_port) {
         (true, true, false) => {
             let only = format!("{at} allows this peer on {} only", rule.ports);

@@ -41,11 +41,12 @@ pub(super) fn print(traced: &Traced) -> Result<()> {
 }
 
 fn print_flow(out: &mut impl Write, flow: &Flow) -> Result<()> {
-    let (style, word) = match flow.verdict {
-        Verdict::Allowed => (GREEN, "allowed"),
-        Verdict::Undecided => (YELLOW, "undecided"),
-        Verdict::Blocked => (RED, "blocked"),
+    let style = match flow.verdict {
+        Verdict::Allowed => GREEN,
+        Verdict::Undecided => YELLOW,
+        Verdict::Blocked => RED,
     };
+    let word = flow.verdict.name();
     writeln!(out, "{style}{word}{style:#}: {} to {} on {}", flow.from, flow.to, flow.ports)?;
     if let Some(note) = flow.note {
         writeln!(out, "  {note}")?;
@@ -67,11 +68,7 @@ fn print_flow(out: &mut impl Write, flow: &Flow) -> Result<()> {
 }
 
 fn print_side(out: &mut impl Write, name: &str, side: &SideOfFlow) -> Result<()> {
-    let word = match side.verdict {
-        Verdict::Allowed => "allowed",
-        Verdict::Undecided => "undecided",
-        Verdict::Blocked => "blocked",
-    };
+    let word = side.verdict.name();
     writeln!(out, "  {name} {}: {BOLD}{word}{BOLD:#}, {}", side.pods, side.reason)?;
     for line in &side.policies {
         let mut facts = Vec::new();

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use super::group::{Group, PARTS_PER_STEP};
 use crate::budget::charge;
 use crate::model::{
-    AddressSet, Direction, End, Numbers, Outcome, Policy, Protocol, Question, Ranges, Subject, Traffic, Who, ask, names,
+    AddressSet, Direction, End, Numbers, Outcome, Policy, PortSpans, Protocol, Question, Ranges, Subject, Traffic, Who,
+    ask, names,
 };
 use crate::view::Scene;
 
@@ -57,12 +58,8 @@ impl<'a> Comparison<'a> {
     pub(super) fn new(sides: [(&[&Policy], Scene<'a>); 2]) -> Self {
         let [(old, before), (new, after)] = sides;
         let policies = || old.iter().chain(new).copied();
-        let has_effect = |direction: &Direction| {
-            policies().inspect(|_| charge(1)).any(|policy| {
-                let side = policy.side(*direction);
-                side.isolates || !side.rules.is_empty() || policy.may_isolate(*direction)
-            })
-        };
+        let has_effect =
+            |direction: &Direction| policies().inspect(|_| charge(1)).any(|policy| policy.concerns(*direction));
         let mut named = BTreeSet::new();
         for rule in policies().flat_map(Policy::sides).flat_map(|(_, side)| &side.rules) {
             charge(1);
@@ -164,23 +161,15 @@ impl<'a> Comparison<'a> {
             let ports: BTreeSet<(Protocol, u16)> = listed.chain(self.named.iter().copied()).collect();
             return ports.into_iter().map(|(protocol, number)| (protocol, number, number)).collect();
         }
-        let mut starts = BTreeSet::from([1]);
+        let mut spans = PortSpans::new();
         for (side, direction) in [(from, Direction::Egress), (to, Direction::Ingress)] {
             let Some(group) = side.group else { continue };
             let policies = self.policies(side, group).iter().flatten();
             for rule in policies.flat_map(|policy| &policy.side(direction).rules) {
-                rule.ports.for_each(&mut |port| {
-                    charge(1);
-                    if let Numbers::Range(first, last) = port.numbers {
-                        starts.insert(first.max(1));
-                        starts.extend(last.checked_add(1));
-                    }
-                });
+                spans.cut_at(&rule.ports);
             }
         }
-        let ends = starts.iter().skip(1).map(|next| next - 1).chain([u16::MAX]);
-        let spans: Vec<(u16, u16)> = starts.iter().copied().zip(ends).collect();
-        let of = |protocol| spans.iter().map(move |(first, last)| (protocol, *first, *last));
+        let of = |protocol| spans.iter().map(move |(first, last)| (protocol, first, last));
         Protocol::WITH_PORTS.into_iter().flat_map(of).collect()
     }
 }
