@@ -73,6 +73,8 @@ struct Alike<'a> {
     workload: &'a Workload,
     /// The address, if it is one pod.
     addresses: &'a [IpAddr],
+    /// True if it is one pod. A workload in a manifest has an unknown number of pods.
+    is_one_pod: bool,
 }
 
 /// One end of the compared connections.
@@ -157,9 +159,10 @@ fn pods<'a>(before: &'a View, after: &'a View) -> Vec<Both<'a>> {
 fn on_pod_network(facts: &NamespaceFacts) -> impl Iterator<Item = ((&str, &str), Alike<'_>)> {
     facts.alike().filter_map(|alike| {
         let first = alike.first().filter(|running| running.workload.host_network.is_none())?;
+        let is_one_pod = alike.len() == 1 && &*first.kind == "Pod";
         let addresses =
             if let [Running { address: Some(address), .. }] = alike { std::slice::from_ref(address) } else { &[] };
-        Some(((&*first.kind, &*first.name), Alike { workload: &first.workload, addresses }))
+        Some(((&*first.kind, &*first.name), Alike { workload: &first.workload, addresses, is_one_pod }))
     })
 }
 
@@ -225,7 +228,10 @@ struct Outcomes {
 fn outcomes(view: &View, from: &Side<'_, '_>, to: &Side<'_, '_>, is_before: bool) -> Vec<Outcomes> {
     let (sender, receiver) = (from.alike(is_before), to.alike(is_before));
     let relation = match (from, to) {
-        (Side::Pods(from), Side::Pods(to)) if from.name == to.name && from.name.starts_with("Pod ") => {
+        // Replicas are compared only if there are several in both views.
+        (Side::Pods(from), Side::Pods(to))
+            if std::ptr::eq(*from, *to) && (from.before.is_one_pod || from.after.is_one_pod) =>
+        {
             Relation::SamePod
         }
         _ => Relation::Apart,
@@ -245,7 +251,7 @@ fn outcomes(view: &View, from: &Side<'_, '_>, to: &Side<'_, '_>, is_before: bool
 
 fn end<'a>(side: &Side<'a, 'a>, alike: Option<Alike<'a>>) -> End<'a> {
     match (side, alike) {
-        (Side::Pods(pods), Some(Alike { workload, addresses })) => {
+        (Side::Pods(pods), Some(Alike { workload, addresses, .. })) => {
             End::Pod(Endpoint { addresses, ..Endpoint::of(pods.namespace, workload) })
         }
         (Side::Internet(set), _) => End::Addresses { set, outside: true },
@@ -258,12 +264,7 @@ fn ports(these: &[Outcomes], those: &[Outcomes]) -> Vec<String> {
     let mut words = Vec::new();
     for (these, those) in these.iter().zip(those) {
         let protocol = these.protocol;
-        // What is in both: the allowed ports less all that are not blocked.
-        let mut not_blocked = Ranges::all();
-        not_blocked.subtract(&those.blocked);
-        let mut both = these.allowed.clone();
-        both.subtract(&not_blocked);
-        for (first, last) in both.as_slice() {
+        for (first, last) in these.allowed.intersection(&those.blocked).as_slice() {
             words.push(protocol.ports(*first, *last));
         }
     }

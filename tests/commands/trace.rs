@@ -1,7 +1,8 @@
 //! `portcullis trace`: its texts, its agreement with the oracle, and its repairs, which the oracle confirms.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use crate::objects::object;
 use crate::oracle::generate::{
@@ -9,12 +10,14 @@ use crate::oracle::generate::{
 };
 use crate::oracle::{Flow, World};
 use crate::support::command::{git, run};
+use crate::support::golden;
 use portcullis::baseline::PolicySet;
 use portcullis::config::Configuration;
+use portcullis::model::{Body, ObjectRef};
 use portcullis::trace::{Place, Port, PortName, Verdict, compare, explain, repairs, resolve};
 use portcullis::view::{Scene, View};
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The name of a golden file, the arguments, and the exit status.
 const CASES: &[(&str, &[&str], i32)] = &[
@@ -37,18 +40,13 @@ const CASES: &[(&str, &[&str], i32)] = &[
 fn texts_are_as_recorded() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/trace");
     let manifests = folder.join("shop.yaml");
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let mut wrong = Vec::new();
     for (name, arguments, code) in CASES {
         let done = run(&[&["trace"], *arguments, &[manifests.to_str().unwrap()]].concat(), "");
-        let file: PathBuf = folder.join(format!("{name}.txt"));
         let text = format!("$ portcullis trace {} shop.yaml\n{}{}", arguments.join(" "), done.out, done.err);
-        if update {
-            std::fs::write(&file, &text).unwrap();
-        }
-        let recorded = std::fs::read_to_string(&file).unwrap_or_default();
-        if recorded != text || done.code != *code {
-            wrong.push(format!("{name}: exit status {}, expected {code}\n{text}", done.code));
+        wrong.extend(golden::compare(&folder.join(format!("{name}.txt")), &text).err());
+        if done.code != *code {
+            wrong.push(format!("{name}: exit status {}, expected {code}", done.code));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -83,20 +81,48 @@ fn a_difference_is_as_recorded() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/trace");
     let (before, after) = (folder.join("shop.yaml"), folder.join("shop-after.yaml"));
     let (before, after) = (before.to_str().unwrap(), after.to_str().unwrap());
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     for (name, format) in [("diff", "text"), ("diff-markdown", "markdown"), ("diff-json", "json")] {
         let done = run(&["diff", "--output", format, "--before", before, "--", before, after], "");
         assert_eq!(done.code, 1, "{}", done.err);
-        let file = folder.join(format!("{name}.txt"));
-        if update {
-            std::fs::write(&file, &done.out).unwrap();
-        }
-        assert_eq!(std::fs::read_to_string(&file).unwrap_or_default(), done.out, "{name}");
+        assert_eq!(golden::compare(&folder.join(format!("{name}.txt")), &done.out), Ok(()));
     }
     let same = run(&["diff", "--before", before, "--", before], "");
     assert_eq!((same.code, same.out.as_str()), (0, "no connection changes\n"), "{}", same.err);
     let neither = run(&["diff", after], "");
     assert!(neither.code == 2 && neither.err.contains("--before, --since or --cluster"), "{}", neither.err);
+}
+
+#[test]
+fn replicas_of_one_workload_are_compared_with_each_other() {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": "shop", "labels": {"kubernetes.io/metadata.name": "shop"}}});
+    let pod = object(&json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "cache-1", "namespace": "shop", "labels": {"app": "cache"}},
+        "spec": {"containers": [{"name": "main", "ports": [{"containerPort": 7000}]}]}}));
+    let Body::Workload(workload) = &pod.body else { panic!("{pod:?}") };
+    // As the watches of a cluster do, which share the workload of replicas.
+    let workload = Arc::new(workload.clone());
+    let deny = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "deny", "namespace": "shop"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}});
+    let site = Configuration::shipped().unwrap().site;
+    let change = |before: usize, after: usize| {
+        let view = |replicas: usize, policies: &[Value]| {
+            let mut view = View::of([&namespace].into_iter().chain(policies).map(object));
+            for number in 1..=replicas {
+                let id = ObjectRef { name: format!("cache-{number}").into(), ..pod.id.clone() };
+                view.insert_workload(&id, Arc::clone(&workload), None);
+            }
+            view
+        };
+        let difference = compare(&view(before, &[]), &view(after, std::slice::from_ref(&deny)), &site);
+        let name = "Pod shop/cache-1";
+        let change = difference.connections.into_iter().find(|change| change.from == name && change.to == name);
+        change.map(|change| (change.closed, change.opened))
+    };
+    let closed = ["every TCP port", "every UDP port", "every SCTP port"].map(str::to_owned).to_vec();
+    assert_eq!(change(2, 2), Some((closed, Vec::new())));
+    assert_eq!(change(1, 1), None, "a pod always reaches itself");
+    assert_eq!(change(1, 2), None, "there was no second pod before");
 }
 
 #[test]
