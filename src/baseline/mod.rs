@@ -19,7 +19,7 @@ pub(crate) mod request;
 
 pub use catalogue::{Catalogue, Entry};
 pub use due::{complete, give_profile, missing};
-pub(crate) use note::truncate_note;
+pub(crate) use note::{CONTESTED, truncate_note};
 pub(crate) use plan::by_kind;
-pub use plan::{BaselineState, Label, Plan, Step, kept_in_cluster, plan, plan_cluster};
+pub use plan::{Label, Plan, PlanState, Step, kept_in_cluster, plan, plan_cluster};
 pub use policy_set::{Error, Layer, PolicySet, Template};

@@ -1,4 +1,7 @@
-//! The length of a note: the text of an Event, or of the status annotation.
+//! Notes: the text of an Event, or of the status annotation.
+
+/// The start of a note about a write conflict. `portcullis audit` recognizes the conflict by it.
+pub(crate) const CONTESTED: &str = "contested: ";
 
 /// Maximum length of the note of an Event, in bytes. The API server rejects longer ones.
 const LONGEST: usize = 1024;

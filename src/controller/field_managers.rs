@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::executor::{Executor, PlanInput};
 use super::write_conflicts::Write;
-use crate::baseline::truncate_note;
+use crate::baseline::{CONTESTED, truncate_note};
 use crate::model::ObjectRef;
 use crate::view::{FIELD_MANAGER, Site};
 
@@ -36,7 +36,7 @@ impl Executor {
         if writes.len() > MAX_OBJECTS {
             parts.push(format!("{} more objects", writes.len() - MAX_OBJECTS));
         }
-        truncate_note(format!("contested: {}", parts.join(", ")))
+        truncate_note(format!("{CONTESTED}{}", parts.join(", ")))
     }
 
     async fn describe_policy(&self, object: &ObjectRef, site: &Site) -> String {

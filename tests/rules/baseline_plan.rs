@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use portcullis::baseline::{
-    BaselineState, Catalogue, Label, Layer, Plan, PolicySet, Step, kept_in_cluster, plan, plan_cluster,
+    Catalogue, Label, Layer, Plan, PlanState, PolicySet, Step, kept_in_cluster, plan, plan_cluster,
 };
 use portcullis::config::Configuration;
 use portcullis::model::{ApiServer, Body, Labels, Object, ObjectRef, PortSet, Protocol, Workload};
@@ -113,7 +113,7 @@ fn what_is_in_order_needs_nothing() {
     let status = "applied: baseline, profile standard";
     facts.annotations = [(catalogue.site.status_annotation(), status)].into_iter().collect();
     let plan = plan(&catalogue, "shop", &facts, &[], Timestamp::UNIX_EPOCH);
-    assert_eq!((plan.steps, plan.state), (Vec::new(), BaselineState::Applied));
+    assert_eq!((plan.steps, plan.state), (Vec::new(), PlanState::Applied));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn namespaces_that_are_not_due_are_left_alone() {
     let catalogue = catalogue();
     let nothing = |name: &str, facts: &NamespaceFacts| {
         let plan = plan(&catalogue, name, facts, &[], Timestamp::UNIX_EPOCH);
-        assert_eq!((plan.steps, plan.state), (Vec::new(), BaselineState::NotDue), "{name}");
+        assert_eq!((plan.steps, plan.state), (Vec::new(), PlanState::NotDue), "{name}");
     };
     nothing("shop", &facts(&[], Vec::new()));
     nothing("shop", &facts(&[(STANDARD.0, "unknown")], Vec::new()));
@@ -180,7 +180,7 @@ fn a_namespace_that_is_excluded_by_now_does_not_go_on_waiting() {
     for name in ["kube-system", "default"] {
         let plan = plan(&catalogue, name, &facts(&[PENDING, STANDARD], Vec::new()), &[], Timestamp::UNIX_EPOCH);
         assert_eq!(words(&catalogue, &plan), [unmark], "{name}");
-        assert_eq!(plan.state, BaselineState::NotDue);
+        assert_eq!(plan.state, PlanState::NotDue);
     }
 }
 
@@ -361,17 +361,17 @@ fn a_namespace_that_nobody_labelled_is_counted() {
         facts.created = Some(Timestamp::from_second(created).unwrap());
         plan(catalogue, name, &facts, &[], Timestamp::UNIX_EPOCH).state
     };
-    assert_eq!(standing(&catalogue, "shop", &[], 200), BaselineState::NotDue, "since when is not known");
+    assert_eq!(standing(&catalogue, "shop", &[], 200), PlanState::NotDue, "since when is not known");
     catalogue.installed = Some(Timestamp::from_second(100).unwrap());
-    assert_eq!(standing(&catalogue, "shop", &[], 200), BaselineState::Unlabelled);
-    assert_eq!(standing(&catalogue, "shop", &[], 50), BaselineState::NotDue, "it was there before");
-    assert_eq!(standing(&catalogue, "kube-system", &[], 200), BaselineState::NotDue);
-    assert_eq!(standing(&catalogue, "shop", &[STANDARD], 200), BaselineState::Pending);
+    assert_eq!(standing(&catalogue, "shop", &[], 200), PlanState::Unlabelled);
+    assert_eq!(standing(&catalogue, "shop", &[], 50), PlanState::NotDue, "it was there before");
+    assert_eq!(standing(&catalogue, "kube-system", &[], 200), PlanState::NotDue);
+    assert_eq!(standing(&catalogue, "shop", &[STANDARD], 200), PlanState::Pending);
     let mut seen_to = facts(&[], Vec::new());
     seen_to.created = Some(Timestamp::from_second(200).unwrap());
     seen_to.annotations = [(catalogue.site.status_annotation(), "not applied")].into_iter().collect();
     let standing = plan(&catalogue, "shop", &seen_to, &[], Timestamp::UNIX_EPOCH).state;
-    assert_eq!(standing, BaselineState::NotDue, "its labels were taken away since");
+    assert_eq!(standing, PlanState::NotDue, "its labels were taken away since");
 }
 
 #[test]
@@ -564,9 +564,9 @@ fn policies_of_the_cluster_are_there_before_a_namespace_is_applied() {
         assert_eq!(plan_cluster(&catalogue, &owned).steps, [], "{set}");
         let facts = facts(&[PENDING, STANDARD], Vec::new());
         let of = |owned: &[Owned]| plan(&catalogue, "shop", &facts, owned, Timestamp::UNIX_EPOCH);
-        assert_eq!((of(&[]).steps, of(&[]).state), (Vec::new(), BaselineState::Pending));
+        assert_eq!((of(&[]).steps, of(&[]).state), (Vec::new(), PlanState::Pending));
         assert_eq!(words(&catalogue, &of(&owned)), ["mark applied: baseline, profile standard"]);
-        assert_eq!(of(&owned).state, BaselineState::Applied);
+        assert_eq!(of(&owned).state, PlanState::Applied);
     }
 }
 
@@ -579,15 +579,15 @@ fn where_no_policy_of_the_cluster_selects_a_namespace_nothing_says_that_it_has_a
             let plan = plan(&catalogue, "shop", &facts(labels, Vec::new()), &owned, Timestamp::UNIX_EPOCH);
             (words(&catalogue, &plan), plan.state)
         };
-        assert_eq!(of(&[]), (Vec::new(), BaselineState::NotDue), "{set}");
+        assert_eq!(of(&[]), (Vec::new(), PlanState::NotDue), "{set}");
         let unmark = "unmark not applied: no cluster-wide policy selects this namespace";
         assert_eq!(
             of(&[(PENDING.0, "applied")]),
-            (vec![unmark.to_owned()], BaselineState::NotDue),
+            (vec![unmark.to_owned()], PlanState::NotDue),
             "its profile is taken away"
         );
-        assert_eq!(of(&[PENDING]), (vec![unmark.to_owned()], BaselineState::NotDue));
-        assert_eq!(of(&[STANDARD]).1, BaselineState::Applied);
+        assert_eq!(of(&[PENDING]), (vec![unmark.to_owned()], PlanState::NotDue));
+        assert_eq!(of(&[STANDARD]).1, PlanState::Applied);
     }
 }
 
@@ -728,12 +728,12 @@ fn a_policy_waits_for_the_endpoints_of_the_api_server_and_nothing_else_does() {
         plan(catalogue, "shop", facts, &[], Timestamp::UNIX_EPOCH).state
     };
     let others = facts(&[(PENDING.0, "applied"), ISOLATED, API], stored(&unknown, &["deny", "none"]));
-    assert_eq!(standing(&unknown, &others), BaselineState::Pending, "a metric counts it");
+    assert_eq!(standing(&unknown, &others), PlanState::Pending, "a metric counts it");
 
     let known = naming_the_api_server(&["10.0.0.1"]);
     assert_eq!(plan_of(&known, &others), ["apply api", "mark applied: baseline, profile isolated, access api"]);
     let all = facts(&[(PENDING.0, "applied"), ISOLATED, API], stored(&known, &["deny", "none", "api"]));
-    assert_eq!(standing(&known, &all), BaselineState::Applied);
+    assert_eq!(standing(&known, &all), PlanState::Applied);
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub struct Plan {
     /// The steps, in order. A step that does not depend on a failed step is still carried out.
     pub steps: Vec<Step>,
     /// The state of the namespace before the steps.
-    pub state: BaselineState,
+    pub state: PlanState,
     /// The time at which the plan changes without another event: the end time of the hatch.
     pub wake: Option<Timestamp>,
     /// The time since which the hatch is open. `None` if it is closed, `Some(None)` if it is open and the time is not
@@ -39,7 +39,7 @@ pub struct Plan {
 
 /// The state of a namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BaselineState {
+pub enum PlanState {
     /// The namespace should have no baseline.
     #[default]
     NotDue,
@@ -156,7 +156,7 @@ pub fn plan(catalogue: &Catalogue, name: &str, facts: &NamespaceFacts, of_cluste
     let waits = layers.iter().any(|layer| catalogue.waits(layer));
     let complete = steps.len() == removals && !missing_in_cluster && !waits;
     let state = match state(due, complete) {
-        BaselineState::NotDue if !meant && catalogue.was_missed(name, labels, facts) => BaselineState::Unlabelled,
+        PlanState::NotDue if !meant && catalogue.was_missed(name, labels, facts) => PlanState::Unlabelled,
         state => state,
     };
 
@@ -231,11 +231,11 @@ pub fn plan_cluster(catalogue: &Catalogue, owned: &[Owned]) -> Plan {
     Plan { state: state(entries().next().is_some(), steps.is_empty()), steps, ..Plan::default() }
 }
 
-fn state(due: bool, complete: bool) -> BaselineState {
+fn state(due: bool, complete: bool) -> PlanState {
     match (due, complete) {
-        (false, _) => BaselineState::NotDue,
-        (true, false) => BaselineState::Pending,
-        (true, true) => BaselineState::Applied,
+        (false, _) => PlanState::NotDue,
+        (true, false) => PlanState::Pending,
+        (true, true) => PlanState::Applied,
     }
 }
 

@@ -12,7 +12,7 @@ use super::super::error::Failure;
 use super::super::executor::{PlanInput, in_time, is_passing};
 use super::super::write_conflicts::{REPORTED_AFTER, Write, writes};
 use super::{Key, Reconciler, Worked};
-use crate::baseline::{BaselineState, Catalogue, Plan, by_kind, domain_change, kept_in_cluster, plan, plan_cluster};
+use crate::baseline::{Catalogue, Plan, PlanState, by_kind, domain_change, kept_in_cluster, plan, plan_cluster};
 use crate::view::NamespaceFacts;
 
 impl Reconciler {
@@ -167,12 +167,12 @@ impl Reconciler {
         let writes = writes(catalogue, Some(&name), &plan.steps);
         let reported = self.reported(key, &facts.uid, &writes);
         let state = match plan.state {
-            BaselineState::NotDue => None,
-            BaselineState::Unlabelled => Some("unlabelled"),
+            PlanState::NotDue => None,
+            PlanState::Unlabelled => Some("unlabelled"),
             _ if is_failing || of_cluster.is_some() => Some("failed"),
             _ if known.is_some() || !reported.is_empty() => Some("contested"),
-            BaselineState::Pending => Some("pending"),
-            BaselineState::Applied => Some("applied"),
+            PlanState::Pending => Some("pending"),
+            PlanState::Applied => Some("applied"),
         };
         self.progress.set(key, state);
         let may_complain = self.complained.get(key).is_none_or(|at| at.elapsed() >= self.limits.complain);
@@ -224,7 +224,7 @@ impl Reconciler {
             self.write_conflicts.remove(key);
         }
         let over = self.write_conflicts.get(key).and_then(|conflicts| conflicts.over_at(&self.limits));
-        let again = self.again(!matches!(plan.state, BaselineState::NotDue | BaselineState::Unlabelled));
+        let again = self.again(!matches!(plan.state, PlanState::NotDue | PlanState::Unlabelled));
         self.queue.done(key, now, None, again.into_iter().chain(over).min());
         self.wake(key, plan.wake);
     }
