@@ -84,7 +84,7 @@ struct Failure {
 }
 
 /// The result of an evaluation with the facts known so far.
-enum Attempt {
+enum Evaluated {
     /// The body of the answer.
     Answered(Vec<u8>),
     /// The lookups that are needed first.
@@ -152,9 +152,9 @@ impl Handler {
         let (body, _held) = collected?;
         let mut facts = Facts::default();
         for _ in 0..ROUNDS {
-            match self.attempt(&body, &mut facts, deadline, flight).await? {
-                Attempt::Answered(answer) => return Ok(answer),
-                Attempt::Needs(needs) => self.look_up(needs, &mut facts, deadline).await,
+            match self.evaluate(&body, &mut facts, deadline, flight).await? {
+                Evaluated::Answered(answer) => return Ok(answer),
+                Evaluated::Needs(needs) => self.look_up(needs, &mut facts, deadline).await,
             }
         }
         Err(Failure {
@@ -165,28 +165,28 @@ impl Handler {
     }
 
     /// Evaluates with the facts known so far: on this thread if that takes few steps, or else on an evaluation thread.
-    async fn attempt(
+    async fn evaluate(
         &self,
         body: &Bytes,
         facts: &mut Facts,
         deadline: Instant,
         flight: &Arc<Flight>,
-    ) -> Result<Attempt, Failure> {
+    ) -> Result<Evaluated, Failure> {
         let cancelled = Some(Arc::clone(&flight.cancelled));
         let limits = Limits { deadline: Some(deadline), cancelled, ..Limits::default() };
         if body.len() <= memory::SMALL {
             let few = Limits { steps: INLINE_STEPS, bytes: INLINE_BYTES, is_trial: true, ..limits.clone() };
-            if let Some(attempt) = self.judge(body, facts, few, flight)? {
-                return Ok(attempt);
+            if let Some(evaluated) = self.judge(body, facts, few, flight)? {
+                return Ok(evaluated);
             }
         }
         let (handler, judged_body, known) = (self.clone(), body.clone(), std::mem::take(facts));
         let judged_flight = Arc::clone(flight);
         let (done, mut judged) = oneshot::channel();
         let job = move || {
-            let attempt = handler.judge(&judged_body, &known, limits, &judged_flight);
+            let evaluated = handler.judge(&judged_body, &known, limits, &judged_flight);
             // The receiver is dropped if the client has closed the connection.
-            let _ = done.send((attempt, known));
+            let _ = done.send((evaluated, known));
         };
         let user = username(body);
         self.judges.submit(user, job).map_err(|Busy| Failure {
@@ -200,9 +200,9 @@ impl Handler {
             // A decision is made and counted, and its answer is on its way.
             Err(_) => judged.await,
         };
-        let (attempt, known) = judged.map_err(|_| panicked())?;
+        let (evaluated, known) = judged.map_err(|_| panicked())?;
         *facts = known;
-        attempt?.ok_or_else(panicked)
+        evaluated?.ok_or_else(panicked)
     }
 
     /// Looks facts up in the cluster. A lookup without a result in time has failed.
@@ -279,7 +279,7 @@ impl Handler {
     }
 
     /// Evaluates within these limits. None if a trial exceeds them.
-    fn judge(&self, body: &[u8], facts: &Facts, limits: Limits, flight: &Flight) -> Result<Option<Attempt>, Failure> {
+    fn judge(&self, body: &[u8], facts: &Facts, limits: Limits, flight: &Flight) -> Result<Option<Evaluated>, Failure> {
         let started = Instant::now();
         let knowledge = self.shared.knowledge.load();
         let is_trial = limits.is_trial;
@@ -300,14 +300,14 @@ impl Handler {
                 if self.shared.lookup.is_some() && facts.stored.is_none() && decision.may_be_outdated() =>
             {
                 let namespace = decision.request.namespace.as_deref().filter(|name| !name.is_empty());
-                Ok(Some(Attempt::Needs(vec![Need::Stored(namespace.map(Box::from))])))
+                Ok(Some(Evaluated::Needs(vec![Need::Stored(namespace.map(Box::from))])))
             }
             Ok(Ok(Reply::Answer(_))) if !flight.settle() => Err(late()),
             Ok(Ok(Reply::Answer(Answer { body, decision }))) => {
                 record(self.name, &self.shared.metrics, &decision, started.elapsed());
-                Ok(Some(Attempt::Answered(body)))
+                Ok(Some(Evaluated::Answered(body)))
             }
-            Ok(Ok(Reply::Needs(needs))) => Ok(Some(Attempt::Needs(needs))),
+            Ok(Ok(Reply::Needs(needs))) => Ok(Some(Evaluated::Needs(needs))),
             Ok(Err(Refusal(message))) => {
                 Err(Failure { status: StatusCode::BAD_REQUEST, reason: "not-a-review", message })
             }
