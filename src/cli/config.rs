@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::inputs::read_file;
 use super::sources::Sources;
+use super::words::plural;
 use super::{BOLD, DENIED, FAILED, FAINT, GREEN, OK, RED};
 use crate::config::{self, Configuration};
 
@@ -156,7 +157,6 @@ fn print_text(files: usize, problems: &[Problem]) -> Result<()> {
         }
         writeln!(out)?;
     }
-    let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     writeln!(out, "{} in {}", plural(problems.len(), "error"), plural(files, "file"))?;
     Ok(())
 }

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::git::git;
 use super::state::{State, StateArguments};
+use super::words::plural;
 use super::{BOLD, FAINT, GREEN, OK, RED, YELLOW};
 use crate::trace::{Change, Difference, compare};
 use crate::view::View;
@@ -160,8 +161,7 @@ fn summary(difference: &Difference, closed: usize, opened: usize) -> String {
         1 => ", 1 workload loses DNS".to_owned(),
         count => format!(", {count} workloads lose DNS"),
     };
-    let plural = |count: usize| if count == 1 { "connection" } else { "connections" };
-    format!("closes {closed} {}, opens {opened} {}{dns}", plural(closed), plural(opened))
+    format!("closes {}, opens {}{dns}", plural(closed, "connection"), plural(opened, "connection"))
 }
 
 /// Maximum number of rows of the Markdown table.

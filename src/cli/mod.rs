@@ -29,6 +29,7 @@ mod trace;
 mod uninstall;
 mod variables;
 mod webhooks;
+mod words;
 
 use std::ffi::OsString;
 use std::path::Path;

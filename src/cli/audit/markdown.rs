@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::text::{count, summary};
 use crate::audit::{Matrix, Reach, Report, Section};
-use crate::cli::report::markdown::{code, escaped};
+use crate::cli::report::markdown::{cell, code, escaped};
 
 /// Maximum number of rows of a table.
 const MAX_ROWS: usize = 100;
@@ -22,7 +22,7 @@ pub(super) fn print(report: &Report) -> Result<()> {
     writeln!(out, "\n| question | answer |\n|---|---|")?;
     for section in &report.sections {
         let is_open = section.is_finding && section.count > 0;
-        writeln!(out, "| {} | {}{} |", section.title, if is_open { ":x: " } else { "" }, escaped(&count(section)))?;
+        writeln!(out, "| {} | {}{} |", section.title, if is_open { ":x: " } else { "" }, cell(&count(section)))?;
     }
     for section in report.sections.iter().filter(|section| !section.items.is_empty()) {
         print_section(&mut out, section)?;
@@ -34,10 +34,10 @@ pub(super) fn print(report: &Report) -> Result<()> {
         writeln!(out, "\n## Limits\n")?;
     }
     for assumed in &report.assumed {
-        writeln!(out, "- assumed: {}", escaped(assumed))?;
+        writeln!(out, "- assumed: {}", cell(assumed))?;
     }
     for unread in &report.unread {
-        writeln!(out, "- not read: {}: {}", escaped(&unread.kind), escaped(&unread.why))?;
+        writeln!(out, "- not read: {}: {}", escaped(&unread.kind), cell(&unread.why))?;
     }
     Ok(())
 }
@@ -47,7 +47,7 @@ fn print_section(out: &mut impl Write, section: &Section) -> Result<()> {
     writeln!(out, "| object | path | fact |\n|---|---|---|")?;
     for item in section.items.iter().take(MAX_ROWS) {
         let path = item.path.as_ref().map(|path| code(path)).unwrap_or_default();
-        writeln!(out, "| {} | {path} | {} |", code(&item.object), escaped(&item.message))?;
+        writeln!(out, "| {} | {path} | {} |", code(&item.object), cell(&item.message))?;
     }
     let shown = section.items.len().min(MAX_ROWS);
     if let more @ 1.. = section.items.len() + section.omitted - shown {
@@ -67,7 +67,7 @@ fn print_findings(out: &mut impl Write, report: &Report) -> Result<()> {
             Some(namespace) => format!("{} {namespace}/{}", object.kind, object.name),
             None => format!("{} {}", object.kind, object.name),
         };
-        let (message, help) = (escaped(&finding.message), escaped(&finding.help));
+        let (message, help) = (cell(&finding.message), cell(&finding.help));
         writeln!(out, "| {} | {} | {} | {message} | {help} |", finding.rule, finding.action.name(), code(&name))?;
     }
     if let Some(more @ 1..) = (report.findings.len() + report.omitted_findings).checked_sub(MAX_ROWS) {
@@ -85,7 +85,7 @@ fn print_namespaces(out: &mut impl Write, report: &Report) -> Result<()> {
             out,
             "| {} | {} | {} | {} | {} | {} | {} |",
             code(&namespace.name),
-            namespace.profile.as_deref().unwrap_or_default(),
+            escaped(namespace.profile.as_deref().unwrap_or_default()),
             namespace.baseline.name(),
             namespace.pods,
             namespace.isolated.ingress,

@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 
 use crate::audit::{NamespaceState, Report, Section};
+use crate::cli::words::plural;
 use crate::cli::{BOLD, FAINT, GREEN, RED, YELLOW};
 
 /// Number of items that are printed of each section.
@@ -144,12 +145,4 @@ fn print_namespaces(out: &mut impl Write, namespaces: &[NamespaceState]) -> Resu
 /// Replaces control characters: a reason is the text of a user, and a terminal would obey it.
 fn printable(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
-}
-
-fn plural(count: usize, noun: &str) -> String {
-    match (count, noun.strip_suffix('y')) {
-        (1, _) => format!("1 {noun}"),
-        (_, Some(stem)) => format!("{count} {stem}ies"),
-        (_, None) => format!("{count} {noun}s"),
-    }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Entry, Report, place, plural, position};
+use super::{Entry, Report, place, position};
+use crate::cli::words::{plural, with_code_spans};
 use crate::rules::Mode;
 
 /// Maximum length of a comment on GitHub, in UTF-16 code units.
@@ -84,22 +85,8 @@ fn row(entry: &Entry) -> String {
 
 /// Returns a text as the content of a table cell. Text in backticks becomes code, everything else stays plain text: the
 /// author of a manifest can neither format the comment nor mention users in it.
-fn cell(text: &str) -> String {
-    let mut parts = text.split('`');
-    let mut out = parts.next().map(escaped).unwrap_or_default();
-    while let Some(inner) = parts.next() {
-        match parts.next() {
-            Some(after) => {
-                out.push_str(&code(inner));
-                out.push_str(&escaped(after));
-            }
-            None => {
-                out.push_str("&#96;");
-                out.push_str(&escaped(inner));
-            }
-        }
-    }
-    out
+pub(in crate::cli) fn cell(text: &str) -> String {
+    with_code_spans(text, escaped, code)
 }
 
 /// HTML, because a code span of Markdown can neither hold every text nor a pipe in a table.

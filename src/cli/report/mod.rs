@@ -16,6 +16,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use super::inputs::{Found, Problem, Skipped};
+use super::words::plural;
 use crate::dialect::Patch;
 use crate::engine::Judgement;
 use crate::model::ObjectRef;
@@ -213,8 +214,4 @@ fn named(names: &[String]) -> String {
     let more = if names.len() > MAX_NAMED { ", …" } else { "" };
     let names: Vec<String> = names.iter().take(MAX_NAMED).map(|name| format!("`{name}`")).collect();
     format!("{}{more}", names.join(", "))
-}
-
-fn plural(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

@@ -5,7 +5,8 @@ use std::io::Write as _;
 
 use anyhow::Result;
 
-use super::{Entry, MAX_NAMED, Report, named, plural};
+use super::{Entry, MAX_NAMED, Report, named};
+use crate::cli::words::plural;
 use crate::cli::{BOLD, FAINT, GREEN, RED, YELLOW};
 use crate::model::ObjectRef;
 use crate::rules::Mode;

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::cli::words::{noun_of, with_code_spans};
+
 /// Escapes a text for element content and for attribute values in double quotes.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -22,21 +24,7 @@ pub(super) fn escape(text: &str) -> String {
 
 /// Returns a message as HTML: text in backticks becomes code.
 pub(super) fn text(message: &str) -> String {
-    let mut parts = message.split('`');
-    let mut out = parts.next().map(escape).unwrap_or_default();
-    while let Some(inner) = parts.next() {
-        match parts.next() {
-            Some(after) => {
-                out.push_str(&code(inner));
-                out.push_str(&escape(after));
-            }
-            None => {
-                out.push('`');
-                out.push_str(&escape(inner));
-            }
-        }
-    }
-    out
+    with_code_spans(message, escape, code)
 }
 
 /// Returns a name, path or command as HTML. `bdi` keeps right-to-left text from reordering what surrounds it.
@@ -59,7 +47,7 @@ pub(super) fn number(value: usize) -> String {
 
 /// Writes a number with its noun: `1 pod`, `2 pods`.
 pub(super) fn plural(count: usize, noun: &str) -> String {
-    format!("{} {noun}{}", number(count), if count == 1 { "" } else { "s" })
+    format!("{} {}", number(count), noun_of(count, noun))
 }
 
 /// Returns a part in percent, rounded down, so that 100 means all.
