@@ -22,23 +22,23 @@ const graph = {
     redraw() {
         const { level } = chosen;
         const edges = this.edges(level);
-        const nodes = this.pick(edges);
-        const shown = new Set(nodes);
+        this.nodes = this.pick(edges);
+        const shown = new Set(this.nodes);
         this.drawn = edges.filter((edge) => shown.has(edge.from) && shown.has(edge.to));
         this.known = new Set([...chosen.from, ...chosen.to]).size;
         const internal = new Map(
             this.drawn.filter((edge) => edge.from === edge.to).map((edge) => [edge.from, edge]),
         );
         const between = this.drawn.filter((edge) => edge.from !== edge.to);
-        this.say(nodes);
+        this.say(this.nodes);
         this.write(edges);
-        if (nodes.length === 0) {
+        if (this.nodes.length === 0) {
             this.scroll.replaceChildren(element("p", { class: "note" }, "No connection to draw."));
             return;
         }
         const available = this.scroll.clientWidth;
         this.box = { width: available < 500 ? 118 : 150, height: 42 };
-        const places = place(nodes, between, this.box, available);
+        const places = place(this.nodes, between, this.box, available);
         this.scroll.replaceChildren(this.picture(places, between, internal));
     },
 
@@ -189,7 +189,7 @@ const graph = {
         svg.classList.toggle("lit", node !== null && node !== undefined);
         for (const part of svg.querySelectorAll(".on")) part.classList.remove("on");
         if (!node) {
-            this.say(this.pick(this.drawn));
+            this.say(this.nodes);
             return;
         }
         const index = node.dataset.node;
