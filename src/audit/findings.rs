@@ -1,15 +1,16 @@
 //! The findings of the rules for stored objects, as the webhook would judge them if they were created now.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 
 use super::report::{Actions, FoundIn, Item, RuleFinding, Section};
 use super::scope::Scope;
 use super::section::{Items, Question};
-use crate::budget::{self, Limits};
 use crate::config::Configuration;
-use crate::engine::{self, Judgement, Spared, Verdict};
+use crate::engine::{self, Judgement, Spared};
 use crate::model::{Body, Object, Path};
-use crate::rules::{Change, Mode, Occasion};
+use crate::rules::{Change, Occasion};
 use crate::view::View;
 
 /// Maximum number of findings in a report.
@@ -60,25 +61,28 @@ impl<'a> Judged<'a> {
         let mut judged = Self { judgements: Vec::new(), objects: 0 };
         for audited in objects {
             judged.objects += 1;
-            let object = audited.object;
-            let change = Change::Write { new: object, old: None };
-            let verdict = budget::run(Limits::default(), || engine::judge(configuration, view, change, occasion));
-            let verdict = verdict.unwrap_or_else(|exceeded| Verdict {
-                judgements: engine::unjudged(configuration, &object.id, None, false, exceeded).into_iter().collect(),
-            });
+            let change = Change::Write { new: audited.object, old: None };
+            let verdict = engine::judge_within_budget(configuration, view, change, occasion);
             judged.judgements.extend(verdict.judgements.into_iter().map(|judgement| (audited, judgement)));
         }
         judged
     }
 
-    /// The objects with their judgements, in the order of the objects.
-    pub(super) fn judgements(&self) -> &[(Audited<'a>, Judgement)] {
-        &self.judgements
+    pub(super) fn actions(&self) -> Actions {
+        let mut actions = Actions::default();
+        self.judgements.iter().for_each(|(_, judgement)| actions.add(judgement.action));
+        actions
     }
 
-    pub(super) fn actions(&self) -> Actions {
-        let count = |action| self.judgements.iter().filter(|(_, judgement)| judgement.action == action).count();
-        Actions { deny: count(Mode::Deny), warn: count(Mode::Warn), audit: count(Mode::Audit) }
+    /// The number of findings for each namespace and the objects in it.
+    pub(super) fn actions_by_namespace(&self) -> HashMap<&str, Actions> {
+        let mut actions: HashMap<&str, Actions> = HashMap::new();
+        for (audited, judgement) in &self.judgements {
+            if let Some(namespace) = audited.object.namespace() {
+                actions.entry(namespace).or_default().add(judgement.action);
+            }
+        }
+        actions
     }
 
     /// The findings, denials first, and the number of those that are left out.

@@ -15,7 +15,7 @@ mod exemptions;
 mod findings;
 mod matrix;
 mod namespaces;
-mod plugin;
+mod network_plugin;
 mod policies;
 mod ports;
 mod report;
@@ -25,7 +25,7 @@ mod side;
 mod status;
 
 pub use findings::{Audited, Source};
-pub use plugin::Agent;
+pub use network_plugin::Agent;
 pub use report::{
     Actions, BaselineState, Directions, FoundIn, FoundPlugin, HatchState, Item, Matrix, NamespaceCell, NamespaceState,
     Outcomes, Plugin, Reach, Report, RuleFinding, Section, Summary, Unread, WorkloadCell, WorkloadMatrix,
@@ -66,24 +66,47 @@ pub struct Input<'a> {
     pub now: Timestamp,
 }
 
+/// What the report and the state of namespaces are read from.
+struct Evaluated<'a> {
+    /// The classes of all namespaces.
+    classes: Vec<Class<'a>>,
+    /// The workloads to report on, in the order of their classes.
+    workloads: Vec<WorkloadState>,
+    /// The namespaces to report on.
+    namespaces: Vec<NamespaceState>,
+    /// The objects to report on.
+    objects: Vec<Audited<'a>>,
+    /// Their findings.
+    judged: Judged<'a>,
+}
+
+impl<'a> Input<'a> {
+    fn evaluate(&self) -> Evaluated<'a> {
+        let Input { configuration, policies, view, stored, objects, scope, now } = *self;
+        let site = &configuration.site;
+        let classes = class::classes(view);
+        let is_reported = |class: &&Class<'_>| scope.includes(class.namespace);
+        let workloads: Vec<WorkloadState> =
+            classes.iter().filter(is_reported).map(|class| namespaces::workload(class, view, site)).collect();
+        let namespaces = Places { site, policies, stored, now }.states(scope, &workloads);
+        let objects = audited(objects, &classes, scope);
+        let judged = Judged::of(configuration, view, objects.iter().copied(), now);
+        Evaluated { classes, workloads, namespaces, objects, judged }
+    }
+}
+
 impl Report {
     /// Audits a state. What could not be read and the network plugin are left to the caller.
     #[must_use]
     pub fn of(input: &Input<'_>) -> Self {
-        let Input { configuration, policies, view, stored, objects, scope, now } = *input;
+        let Input { configuration, view, stored, scope, now, .. } = *input;
         let site = &configuration.site;
-        let all = class::classes(view);
-        let is_reported = |class: &&Class<'_>| scope.includes(class.namespace);
-        let states: Vec<WorkloadState> =
-            all.iter().filter(is_reported).map(|class| namespaces::workload(class, view, site)).collect();
-        let places = Places { site, policies, stored, now };
-        let namespaces = places.states(scope, &states);
-        let objects = audited(objects, &all, scope);
-        let judged = Judged::of(configuration, view, objects.iter().copied(), now);
+        let Evaluated { classes, workloads, namespaces, objects, judged } = input.evaluate();
+        let reported = || classes.iter().filter(|class| scope.includes(class.namespace));
 
-        let matrix = matrix::matrix(view, &all, scope);
+        let matrix = matrix::matrix(view, &classes, scope);
         let own = Policies { view, stored, site, scope };
-        let mut sections = own_coverage(site, &all, scope, &states);
+        let mut sections = namespaces::coverage(site, reported(), &workloads);
         sections.push(namespaces::baselines(&namespaces));
         sections.push(judged.of_rule(
             "host-network",
@@ -91,13 +114,14 @@ impl Report {
             "Pods and workloads that bypass the isolation of their namespace.",
         ));
         sections.push(judged.denied());
-        sections.push(own.without_pods(&all));
+        sections.push(own.without_pods(&classes));
         sections.push(judged.of_rule(
             "redundant-policy",
             &Question { id: "redundant", title: "Redundant policies and rules", is_finding: true },
             "Policies and rules that do nothing that others do not already do.",
         ));
-        sections.push(own.shadowed(&all));
+        let (shadowed, limit) = own.shadowed(&classes);
+        sections.push(shadowed);
         sections.push(own.mergeable());
         sections.extend(own.wide());
         sections.push(judged.of_rule(
@@ -108,13 +132,13 @@ impl Report {
         sections.push(namespaces::hatches(&namespaces));
         sections.push(exemptions::exemptions(site, objects.iter().copied(), now));
         sections.push(policies::identities(view, scope));
-        sections.push(policies::sizes(&all));
+        sections.push(policies::sizes(reported()));
         let (findings, omitted_findings) = judged.findings();
         let sum = |of: &dyn Fn(&NamespaceState) -> usize| namespaces.iter().map(of).sum();
         let summary = Summary {
             namespaces: namespaces.len(),
             pods: sum(&|namespace| namespace.pods),
-            workloads: states.len(),
+            workloads: workloads.len(),
             policies: own.objects(),
             isolated: Directions {
                 ingress: sum(&|namespace| namespace.isolated.ingress),
@@ -122,14 +146,15 @@ impl Report {
             },
             findings: judged.actions(),
         };
-        let assumed = namespaces::assumed(&namespaces);
+        let mut assumed = namespaces::assumed(&namespaces);
+        assumed.extend(limit);
         let unread = Vec::new();
         Self {
             summary,
             assumed,
             unread,
             namespaces,
-            workloads: states,
+            workloads,
             sections,
             findings,
             omitted_findings,
@@ -155,15 +180,4 @@ fn audited<'a>(objects: &[Audited<'a>], classes: &[Class<'_>], scope: &Scope) ->
         is_in(scope, audited.object) && (!matches!(audited.object.body, Body::Workload(_)) || is_owner())
     };
     objects.iter().copied().filter(is_wanted).collect()
-}
-
-/// The sections on the coverage of the pods that the audit reports on.
-fn own_coverage(
-    site: &crate::view::Site,
-    classes: &[Class<'_>],
-    scope: &Scope,
-    states: &[WorkloadState],
-) -> Vec<Section> {
-    let own: Vec<&Class<'_>> = classes.iter().filter(|class| scope.includes(class.namespace)).collect();
-    namespaces::coverage(site, &own, states)
 }

@@ -77,7 +77,7 @@ impl Places<'_> {
             return BaselineState::Expired;
         }
         let status = facts.annotations.get(&site.status_annotation());
-        if status.is_some_and(|status| status.starts_with("contested:")) {
+        if status.is_some_and(|status| status.starts_with(baseline::CONTESTED)) {
             return BaselineState::Contested;
         }
         if !site.wants_baseline(labels) {
@@ -155,12 +155,16 @@ pub(super) fn workload<'a>(class: &Class<'a>, view: &'a View, site: &'a Site) ->
 }
 
 /// The sections on the coverage of pods.
-pub(super) fn coverage(site: &Site, classes: &[&Class<'_>], workloads: &[WorkloadState]) -> Vec<Section> {
+pub(super) fn coverage<'c>(
+    site: &Site,
+    classes: impl Iterator<Item = &'c Class<'c>>,
+    workloads: &[WorkloadState],
+) -> Vec<Section> {
     let mut open = Items::default();
     let mut unselected = Items::default();
     let mut without_dns = Items::default();
     let (mut pods, mut tenant_pods) = (0, 0);
-    for (class, state) in classes.iter().zip(workloads).filter(|(_, state)| !state.host_network && state.pods > 0) {
+    for (class, state) in classes.zip(workloads).filter(|(_, state)| !state.host_network && state.pods > 0) {
         let item = |message: String| Item::of(class.object(), Some(class.namespace), message).counting(state.pods);
         pods += state.pods;
         match state.dns {

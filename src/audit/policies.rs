@@ -26,6 +26,17 @@ pub(super) struct Policies<'a> {
     pub(super) scope: &'a Scope,
 }
 
+/// The search for allow rules that a denial undoes.
+#[derive(Default)]
+struct Shadows {
+    /// The pairs of a denial and an allow rule that were compared.
+    seen: HashSet<(*const Rule, *const Rule)>,
+    /// What was found, by the policy, the path of its rule and the denial.
+    found: BTreeMap<(String, String, String), Item>,
+    /// True if there were more pairs than are compared.
+    is_partial: bool,
+}
+
 impl<'a> Policies<'a> {
     /// The policies in force, by object, without those of the baseline controller.
     fn all(&self) -> Vec<&'a Policy> {
@@ -117,16 +128,22 @@ impl<'a> Policies<'a> {
         for policy in self.all() {
             for (direction, rule) in policy.allow_rules() {
                 rules += 1;
-                let end = if direction == Direction::Ingress { "from" } else { "to" };
                 if is_anywhere(&rule.peers) {
                     let items = if direction == Direction::Ingress { &mut from } else { &mut to };
                     items.add(
-                        item(policy, format!("allows {direction} {end} {} on {}", rule.peers, rule.ports))
-                            .at(&rule.path),
+                        item(
+                            policy,
+                            format!("allows {direction} {} {} on {}", direction.preposition(), rule.peers, rule.ports),
+                        )
+                        .at(&rule.path),
                     );
                 } else if rule.ports == Ports::Any && rule.peers != Peers::Only(Vec::new()) {
                     ports.add(
-                        item(policy, format!("allows {direction} {end} {} on every port", rule.peers)).at(&rule.path),
+                        item(
+                            policy,
+                            format!("allows {direction} {} {} on every port", direction.preposition(), rule.peers),
+                        )
+                        .at(&rule.path),
                     );
                 }
             }
@@ -151,11 +168,11 @@ impl<'a> Policies<'a> {
         ]
     }
 
-    /// The section on allow rules that an earlier rule undoes, and on rules of the same priority.
-    pub(super) fn shadowed(&self, classes: &[Class<'a>]) -> Section {
+    /// The section on allow rules that an earlier rule undoes, and on rules of the same priority; and the reason why some
+    /// may be missing in it.
+    pub(super) fn shadowed(&self, classes: &[Class<'a>]) -> (Section, Option<String>) {
         let question = Question { id: "shadowed", title: "Allow rules that a denial undoes", is_finding: true };
-        let mut found: BTreeMap<(String, String, String), Item> = BTreeMap::new();
-        let mut seen: HashSet<(*const Rule, *const Rule)> = HashSet::new();
+        let mut shadows = Shadows::default();
         let stops = |policy: &Policy| policy.sides().any(|(_, side)| side.rules.iter().any(is_stop));
         for class in classes {
             let policies: Vec<&Policy> =
@@ -163,25 +180,22 @@ impl<'a> Policies<'a> {
             for stopper in policies.iter().filter(|policy| stops(policy)) {
                 for other in policies.iter().filter(|other| !std::ptr::eq(**other, *stopper)) {
                     for direction in Direction::ALL {
-                        self.compare((stopper, other), direction, &mut seen, &mut found);
+                        self.compare((stopper, other), direction, &mut shadows);
                     }
                 }
             }
         }
         let mut items = Items::default();
-        found.into_values().for_each(|item| items.add(item));
+        shadows.found.into_values().for_each(|item| items.add(item));
+        let limit = shadows.is_partial.then(|| {
+            format!("only {MAX_PAIRS} pairs of a denial and an allow rule were compared; `shadowed` may lack findings")
+        });
         let summary = "Allow rules that match no traffic because a denial is evaluated first, or whose order \
                        against a denial depends on names alone.";
-        items.section(&question, summary, None)
+        (items.section(&question, summary, None), limit)
     }
 
-    fn compare(
-        &self,
-        (stopper, other): (&'a Policy, &'a Policy),
-        direction: Direction,
-        seen: &mut HashSet<(*const Rule, *const Rule)>,
-        found: &mut BTreeMap<(String, String, String), Item>,
-    ) {
+    fn compare(&self, (stopper, other): (&'a Policy, &'a Policy), direction: Direction, shadows: &mut Shadows) {
         if self.site.is_reserved(&other.object) || !self.scope.includes_object(other.object.namespace.as_deref()) {
             return;
         }
@@ -193,14 +207,18 @@ impl<'a> Policies<'a> {
         for denial in denials {
             for allow in other.side(direction).rules.iter().filter(|rule| rule.action == Action::Allow) {
                 let pair = (std::ptr::from_ref(denial), std::ptr::from_ref(allow));
-                if seen.len() >= MAX_PAIRS || !seen.insert(pair) {
+                if shadows.seen.contains(&pair) {
                     continue;
                 }
+                if shadows.seen.len() >= MAX_PAIRS {
+                    shadows.is_partial = true;
+                    return;
+                }
+                shadows.seen.insert(pair);
                 let budget = &mut { BUDGET };
                 let is_whole = denial.covers(allow, self.view, budget)
                     && stopper.subject.covers(&other.subject, self.view, budget);
-                let end = if direction == Direction::Ingress { "from" } else { "to" };
-                let by = format!("{} at {}", stopper.object, denial.path);
+                let (by, end) = (format!("{} at {}", stopper.object, denial.path), direction.preposition());
                 let message = if first == second {
                     if !is_whole && !allow.covers(denial, self.view, budget) {
                         continue;
@@ -216,7 +234,7 @@ impl<'a> Policies<'a> {
                 };
                 let item =
                     item(other, message).at(&allow.path).helped("remove the rule, or change the order or the denial");
-                found.insert((other.object.to_string(), allow.path.to_string(), by), item);
+                shadows.found.insert((other.object.to_string(), allow.path.to_string(), by), item);
             }
         }
     }
@@ -232,10 +250,10 @@ impl<'a> Policies<'a> {
 }
 
 /// The section on workloads with the most rules.
-pub(super) fn sizes(classes: &[Class<'_>]) -> Section {
+pub(super) fn sizes<'c>(classes: impl IntoIterator<Item = &'c Class<'c>>) -> Section {
     let question = Question { id: "policy-size", title: "Policies and rules for each pod", is_finding: false };
     let mut sizes: Vec<(usize, usize, &Class<'_>)> = classes
-        .iter()
+        .into_iter()
         .filter(|class| !class.policies.is_empty())
         .map(|class| {
             let rules = class.policies.iter().map(|one| one.policy.ingress.rules.len() + one.policy.egress.rules.len());

@@ -75,6 +75,18 @@ pub struct Actions {
     pub audit: usize,
 }
 
+impl Actions {
+    /// Counts a finding with this action.
+    pub(super) fn add(&mut self, action: Mode) {
+        match action {
+            Mode::Deny => self.deny += 1,
+            Mode::Warn => self.warn += 1,
+            Mode::Audit => self.audit += 1,
+            Mode::Off => {}
+        }
+    }
+}
+
 /// A kind, object or file that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unread {

@@ -3,7 +3,7 @@
 mod html;
 mod load;
 mod markdown;
-mod plugin;
+mod network_plugin;
 mod text;
 
 use std::path::PathBuf;

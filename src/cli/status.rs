@@ -140,15 +140,9 @@ fn print_text(rows: &[Row], missing: &[String]) -> Result<()> {
 fn cells(Row { state, findings, .. }: &Row) -> [String; 9] {
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
     let baseline = match state.baseline {
-        BaselineState::Applied => "applied",
-        BaselineState::Pending => "pending",
-        BaselineState::Missing => "missing",
-        BaselineState::Contested => "contested",
-        BaselineState::Expired => "expired",
-        BaselineState::None => "none",
         BaselineState::Exempt if state.is_platform => "platform",
         BaselineState::Exempt => "excluded",
-        BaselineState::Unknown => "unknown",
+        other => other.name(),
     };
     let hatch = state.hatch.as_ref().map(|hatch| hatch.until.clone().unwrap_or_else(|| "unknown".to_owned()));
     let counts = [(findings.deny, "deny"), (findings.warn, "warn"), (findings.audit, "audit")];

@@ -5,7 +5,7 @@ mod ratchet;
 
 pub use exemption::{Exemption, exemption};
 
-use crate::budget::{self, Exceeded};
+use crate::budget::{self, Exceeded, Limits};
 use crate::config::{Asked, Configuration};
 use crate::model::{Body, Finding, Fix, Labels, Object, ObjectRef, Policy, Standing};
 use crate::rules::{self, Case, Change, Findings, Mode, Occasion, RULES};
@@ -117,6 +117,22 @@ pub fn judge(configuration: &Configuration, view: &View, change: Change<'_>, occ
     spare_by_namespace(&case, &mut judgements);
     exemption::apply(configuration, &case, &mut judgements, || before.found());
     Verdict { judgements }
+}
+
+/// Evaluates one change of one object within the budget of a request, for callers that answer no request.
+#[must_use]
+pub fn judge_within_budget(
+    configuration: &Configuration,
+    view: &View,
+    change: Change<'_>,
+    occasion: Occasion<'_>,
+) -> Verdict {
+    let judged = budget::run(Limits::default(), || judge(configuration, view, change, occasion));
+    judged.unwrap_or_else(|exceeded| {
+        let is_deleted = matches!(change, Change::Delete { .. });
+        let judgement = unjudged(configuration, &change.object().id, None, is_deleted, exceeded);
+        Verdict { judgements: judgement.into_iter().collect() }
+    })
 }
 
 /// Returns true if the baseline controller writes one of its own policies, directly or through Calico's API server.

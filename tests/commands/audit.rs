@@ -9,6 +9,7 @@ use crate::oracle::generate::{
     world, world_of_calico, world_of_cilium, world_of_cluster_policies, world_of_kubernetes,
 };
 use crate::support::command::run;
+use crate::support::golden;
 use jiff::Timestamp;
 use portcullis::audit::{Input, Reach, Report, Scope};
 use portcullis::baseline::PolicySet;
@@ -31,17 +32,12 @@ const CASES: &[(&str, &[&str], i32)] = &[
 #[test]
 fn outputs_are_as_recorded() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/audit");
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let mut wrong = Vec::new();
     for (name, arguments, code) in CASES {
         let done = run(&[&["audit"], *arguments].concat(), "");
-        let file = folder.join(name);
-        if update {
-            std::fs::write(&file, &done.out).unwrap();
-        }
-        if std::fs::read_to_string(&file).unwrap_or_default() != done.out || done.code != *code || !done.err.is_empty()
-        {
-            wrong.push(format!("{name}: exit status {}, expected {code}\n{}{}", done.code, done.out, done.err));
+        wrong.extend(golden::compare(&folder.join(name), &done.out).err());
+        if done.code != *code || !done.err.is_empty() {
+            wrong.push(format!("{name}: exit status {}, expected {code}\n{}", done.code, done.err));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -111,9 +107,55 @@ fn a_namespace_limits_the_report_and_not_the_answers() {
         with_shop.map(|cell| ((cell["from"].to_string(), cell["to"].to_string()), cell["ports"].to_string())).collect()
     };
     assert!(cells(&one).iter().all(of_shop));
+    for section in one["sections"].as_array().unwrap() {
+        for item in section["items"].as_array().unwrap() {
+            assert_eq!(item["namespace"], "shop", "{}: {item:#}", section["id"]);
+        }
+    }
     assert_eq!(outcome(cells(&one)), outcome(cells(&all)));
     let unknown = run(&["audit", "--namespace", "nowhere", "tests/audit/rich"], "");
     assert!(unknown.code == 2 && unknown.err.contains("namespace `nowhere` is unknown"), "{}", unknown.err);
+}
+
+#[test]
+fn a_calico_policy_in_both_of_its_groups_is_one_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = json!({"selector": "all()", "types": ["Ingress"], "ingress": [{"action": "Allow"}]});
+    for (file, api_version, name) in
+        [("a.json", "projectcalico.org/v3", "open"), ("b.json", "crd.projectcalico.org/v1", "default.open")]
+    {
+        let policy = json!({"apiVersion": api_version, "kind": "NetworkPolicy",
+            "metadata": {"name": name, "namespace": "shop"}, "spec": spec});
+        std::fs::write(folder.path().join(file), policy.to_string()).unwrap();
+    }
+    let (_, report) = report(&[folder.path().to_str().unwrap()]);
+    let findings = report["findings"].as_array().unwrap();
+    let sources: Vec<&str> = findings.iter().filter_map(|finding| finding["source"].as_str()).collect();
+    assert!(!sources.is_empty() && sources.iter().all(|source| source.contains("b.json")), "{sources:?}");
+}
+
+#[test]
+fn a_search_that_stops_early_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = |count: usize, block: u8| -> Value {
+        (0..count).map(|n| json!({"toCIDR": [format!("{block}.0.{}.{}/32", n / 256, n % 256)]})).collect()
+    };
+    let policy = |name: &str, spec: Value| {
+        json!({"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy",
+            "metadata": {"name": name, "namespace": "shop"}, "spec": spec})
+    };
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop",
+        "labels": {"app": "web"}}, "spec": {"containers": []}});
+    let stops = |count: usize| {
+        let deny = policy("deny", json!({"endpointSelector": {}, "egressDeny": rules(count, 10)}));
+        let allow = policy("allow", json!({"endpointSelector": {}, "egress": rules(count, 11)}));
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": [deny, allow, pod]});
+        std::fs::write(folder.path().join("list.json"), list.to_string()).unwrap();
+        let (_, report) = report(&["--namespace", "shop", folder.path().to_str().unwrap()]);
+        report["assumed"].as_array().unwrap().iter().any(|text| text.as_str().unwrap().starts_with("only 100000 pairs"))
+    };
+    assert!(!stops(10));
+    assert!(stops(320), "320 × 320 pairs");
 }
 
 #[test]

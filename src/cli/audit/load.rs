@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::plugin;
+use super::network_plugin;
 use crate::audit::{Audited, Plugin, Source, Unread};
 use crate::baseline::{self, PolicySet};
+use crate::cli::check::duplicates::{Identity, identity};
 use crate::cli::check::lacks_namespace;
 use crate::cli::check::scopes::{Place, Scopes};
 use crate::cli::inputs::{self, File, Found};
@@ -48,7 +49,7 @@ impl Loaded {
     pub(super) fn read(arguments: &StateArguments, paths: &[PathBuf]) -> Result<Self> {
         let (configuration, policies) = arguments.settings()?;
         let read = arguments.read_cluster(async |cluster| {
-            Ok((cluster.snapshot_keeping(Audited::is_evaluated).await?, plugin::read(cluster).await))
+            Ok((cluster.snapshot_keeping(Audited::is_evaluated).await?, network_plugin::read(cluster).await))
         })?;
         let (snapshot, plugin) = read.unzip();
         let (stored, objects, missing) =
@@ -137,20 +138,16 @@ impl Loaded {
 
     /// Of several manifests of one object, and of an object that a manifest replaces, the last one counts.
     fn keep_the_last_of_each(&mut self) {
-        let mut last: HashMap<_, usize> = HashMap::new();
-        let key = |object: &Object| {
-            let id = &object.id;
-            (id.group().to_owned(), id.kind.clone(), id.namespace.clone(), id.name.clone())
-        };
-        for (at, kept) in self.kept.iter().enumerate() {
-            last.insert(key(&kept.object), at);
+        let identities = || self.kept.iter().map(|kept| identity(&kept.object));
+        let mut last = HashMap::new();
+        for (at, identity) in identities().enumerate().filter_map(|(at, identity)| Some((at, identity?))) {
+            last.insert(identity, at);
         }
-        let mut at = 0_usize;
-        self.kept.retain(|kept| {
-            at += 1;
-            // The API server generates the names of objects without one.
-            kept.object.id.name.is_empty() || last.get(&key(&kept.object)) == Some(&(at - 1))
-        });
+        let is_last = |(at, identity): (usize, Option<Identity<'_>>)| {
+            identity.is_none_or(|identity| last.get(&identity) == Some(&at))
+        };
+        let mut are_last = identities().enumerate().map(is_last).collect::<Vec<bool>>().into_iter();
+        self.kept.retain(|_| are_last.next().unwrap_or(true));
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::Item;
 use super::scopes::Scope;
+use crate::model::Object;
 
 /// Returns, for each item, the position of the last manifest of the same object, if that one comes later and differs.
 /// `kubectl apply` stores manifests in order, so the last one wins.
@@ -21,13 +22,20 @@ pub(super) fn overwritten(items: &[Item]) -> Vec<Option<usize>> {
     items.iter().zip(&keys).map(overwriting).collect()
 }
 
-/// Group, kind, namespace, name and scope. The scope separates objects in different unnamed namespaces.
-type Key<'a> = (&'a str, &'a str, Option<&'a str>, &'a str, Scope);
+/// An object and its scope, which separates objects in different unnamed namespaces.
+type Key<'a> = (Identity<'a>, Scope);
+
+fn key(item: &Item) -> Option<Key<'_>> {
+    Some((identity(&item.object)?, item.scope))
+}
+
+/// Group, kind, namespace and name.
+pub(in crate::cli) type Identity<'a> = (&'a str, &'a str, Option<&'a str>, &'a str);
 
 /// Returns the identity of an object in a cluster. None for an object whose name the API server generates.
-fn key(item: &Item) -> Option<Key<'_>> {
-    let id = &item.object.id;
+pub(in crate::cli) fn identity(object: &Object) -> Option<Identity<'_>> {
+    let id = &object.id;
     // Calico stores its objects in a second group, under the same names.
     let group = id.group().strip_prefix("crd.").filter(|group| *group == "projectcalico.org").unwrap_or(id.group());
-    (!id.name.is_empty()).then(|| (group, &*id.kind, id.namespace.as_deref(), id.bare_name(), item.scope))
+    (!id.name.is_empty()).then(|| (group, &*id.kind, id.namespace.as_deref(), id.bare_name()))
 }

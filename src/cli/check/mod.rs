@@ -1,7 +1,7 @@
 //! `portcullis check`: checks manifests as the webhook would.
 
 mod changed;
-mod duplicates;
+pub(super) mod duplicates;
 mod fix;
 pub(super) mod scopes;
 
@@ -19,9 +19,8 @@ use super::sources::Sources;
 use super::variables::{self, Unresolved};
 use super::{DENIED, FAILED, OK};
 use crate::baseline::{self, PolicySet};
-use crate::budget::{self, Limits};
 use crate::config::{Configuration, Preset};
-use crate::engine::{self, Judgement, Verdict};
+use crate::engine::{self, Judgement};
 use crate::model::{Body, FaultKind, Finding, Namespaces, Object, Path};
 use crate::rules::{self, Change, Mode, Named, Occasion};
 use crate::view::{Site, View};
@@ -207,10 +206,7 @@ impl Check<'_> {
             let mut entries = remarks(item);
             entries.extend(overwriting.and_then(|position| items.get(position)).map(|by| overwritten_by(item, by)));
             let change = Change::Write { new: object, old: None };
-            let judged = budget::run(Limits::default(), || engine::judge(configuration, view, change, occasion));
-            let verdict = judged.unwrap_or_else(|exceeded| Verdict {
-                judgements: engine::unjudged(configuration, &object.id, None, false, exceeded).into_iter().collect(),
-            });
+            let verdict = engine::judge_within_budget(configuration, view, change, occasion);
             // Each patch parses the manifest again, and a user does not apply hundreds of patches to one object by hand.
             let mut fixes = 0..FIXES;
             entries.extend(verdict.judgements.into_iter().map(|judgement| Entry {
