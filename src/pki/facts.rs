@@ -67,6 +67,13 @@ impl Facts {
         })
     }
 
+    /// Returns true if the certificate covers this DNS name or IP address, by itself or by a wildcard.
+    #[must_use]
+    pub fn covers(&self, name: &str) -> bool {
+        let wildcard = name.split_once('.').map(|(_, domain)| format!("*.{domain}"));
+        self.names.iter().any(|covered| covered == name || Some(covered) == wildcard.as_ref())
+    }
+
     /// Returns true if the certificate is valid at this time.
     #[must_use]
     pub fn is_valid(&self, now: SystemTime) -> bool {
@@ -102,7 +109,16 @@ fn first(certificate: &str) -> Result<CertificateDer<'static>, Error> {
 /// # Errors
 /// The reason why the client rejects the certificate.
 pub fn signs(ca: &str, leaf: &str) -> Result<(), Error> {
-    let (authority, facts) = (Facts::of(ca)?, Facts::of(leaf)?);
+    verify(first(ca)?, &first(leaf)?, &[])
+}
+
+/// Verifies a serving certificate as a client that trusts only this CA does.
+fn verify(
+    ca: CertificateDer<'_>,
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+) -> Result<(), Error> {
+    let (authority, facts) = (Facts::read(&ca)?, Facts::read(leaf)?);
     let name = facts.names.first().ok_or_else(|| Error::X509("it has no subject alternative name".to_owned()))?;
     let name = ServerName::try_from(name.as_str()).map_err(|error| Error::X509(error.to_string()))?;
     // The first second at which both are valid. A machine whose clock is behind may sign with a CA that is not valid
@@ -110,13 +126,24 @@ pub fn signs(ca: &str, leaf: &str) -> Result<(), Error> {
     let begun = facts.not_before.max(authority.not_before) + Duration::from_secs(1);
     let begun = UnixTime::since_unix_epoch(begun.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
     let mut roots = RootCertStore::empty();
-    roots.add(first(ca)?)?;
+    roots.add(ca)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
         .map_err(|error| Error::X509(error.to_string()))?;
-    rustls::client::danger::ServerCertVerifier::verify_server_cert(&*verifier, &first(leaf)?, &[], &name, &[], begun)?;
+    rustls::client::danger::ServerCertVerifier::verify_server_cert(&*verifier, leaf, intermediates, &name, &[], begun)?;
     Ok(())
+}
+
+/// Returns true if a client that trusts the CAs of this PEM accepts this serving certificate, with the intermediate
+/// certificates that follow it, for one of its names while all are valid.
+#[must_use]
+pub fn is_trusted_by(bundle: &str, leaf: &str) -> bool {
+    let authorities = CertificateDer::pem_slice_iter(bundle.as_bytes()).filter_map(Result::ok);
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(leaf.as_bytes()).collect();
+    let Ok(chain) = chain else { return false };
+    let Some((leaf, intermediates)) = chain.split_first() else { return false };
+    authorities.into_iter().any(|authority| verify(authority, leaf, intermediates).is_ok())
 }
 
 /// The names of a certificate: its common names and its alternative names.
@@ -147,10 +174,43 @@ mod tests {
         let leaf = new_leaf_for(&ca, &names, Validity { now, lifetime: 3 * DAY }).unwrap();
         let facts = Facts::of_pair(&leaf).unwrap();
         assert_eq!(facts.names, names);
+        let facts = Facts { names: vec!["*.example.com".to_owned(), "10.0.0.7".to_owned()], ..facts };
+        assert!(facts.covers("a.example.com") && facts.covers("10.0.0.7"));
+        assert!(!facts.covers("a.b.example.com") && !facts.covers("example.com") && !facts.covers("0.0.7"));
         assert_eq!((facts.not_before, facts.not_after), (now - super::super::BACKDATED, now + 3 * DAY));
         assert!(!facts.is_ca && Facts::of_pair(&ca).unwrap().is_ca);
         assert!(facts.is_valid(now) && !facts.is_valid(now + 3 * DAY) && !facts.is_valid(now - DAY));
         assert!(!facts.is_old(now + DAY) && facts.is_old(now + 2 * DAY));
+    }
+
+    #[test]
+    fn one_of_several_authorities_is_enough() {
+        let now = SystemTime::now();
+        let validity = Validity { now, lifetime: DAY };
+        let (one, other) = (new_ca_for("test CA", validity).unwrap(), new_ca_for("test CA", validity).unwrap());
+        let leaf = new_leaf_for(&one, &["localhost".to_owned()], validity).unwrap().certificate;
+        let bundle = format!("{}{}", other.certificate, one.certificate);
+        assert!(is_trusted_by(&bundle, &leaf) && is_trusted_by(&one.certificate, &leaf));
+        assert!(!is_trusted_by(&other.certificate, &leaf) && !is_trusted_by("", &leaf) && !is_trusted_by(&bundle, ""));
+    }
+
+    #[test]
+    fn intermediates_lead_from_the_certificate_to_the_authority() {
+        let validity = Validity { now: SystemTime::now(), lifetime: DAY };
+        let authority = |name: &str| {
+            let mut params = super::super::params(name, validity);
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            (params, KeyPair::generate().unwrap())
+        };
+        let (root, root_key) = authority("root");
+        let root = root.self_signed(&root_key).unwrap().pem();
+        let (intermediate, key) = authority("intermediate");
+        let issuer = rcgen::Issuer::from_ca_cert_pem(&root, root_key).unwrap();
+        let certificate = intermediate.signed_by(&key, &issuer).unwrap().pem();
+        let intermediate = Pem { certificate, key: key.serialize_pem() };
+        let leaf = new_leaf_for(&intermediate, &["localhost".to_owned()], validity).unwrap().certificate;
+        assert!(is_trusted_by(&root, &format!("{leaf}{}", intermediate.certificate)));
+        assert!(!is_trusted_by(&root, &leaf));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod facts;
 
-pub use facts::{Facts, signs, subject_names};
+pub use facts::{Facts, is_trusted_by, signs, subject_names};
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
