@@ -100,7 +100,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     report.unread.extend(loaded.unread.iter().cloned());
     match arguments.output {
         Output::Text => text::print(&report)?,
-        Output::Json => super::print_json(&report)?,
+        Output::Json => super::output::print_json(&report)?,
         Output::Markdown => markdown::print(&report)?,
         Output::Html => html::write(&mut std::io::stdout().lock(), &report)?,
     }

@@ -4,10 +4,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::inputs::read_file;
+use super::output::{Output, print_json};
 use super::sources::Sources;
 use super::words::plural;
 use super::{BOLD, DENIED, FAILED, FAINT, GREEN, OK, RED};
@@ -48,15 +49,6 @@ enum What {
     Schema,
 }
 
-/// The output format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Text for people.
-    Text,
-    /// One JSON object.
-    Json,
-}
-
 /// A problem of one file, as JSON.
 #[derive(Debug, Serialize)]
 struct Problem {
@@ -84,7 +76,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
             match output {
                 Output::Text => print_text(files.len(), &problems)?,
                 Output::Json => {
-                    super::print_json(&serde_json::json!({ "files": files.len(), "problems": problems }))?;
+                    print_json(&serde_json::json!({ "files": files.len(), "problems": problems }))?;
                 }
             }
             Ok(match problems.iter().map(|problem| problem.is_unread).max() {
@@ -94,7 +86,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
             })
         }
         What::Schema => {
-            super::print_json(&config::schema())?;
+            print_json(&config::schema())?;
             Ok(OK)
         }
     }

@@ -80,7 +80,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let difference = compare(&before.view, &after.view, &after.site);
     match arguments.output {
         Output::Text => print_text(&difference)?,
-        Output::Json => super::print_json(&difference)?,
+        Output::Json => super::output::print_json(&difference)?,
         Output::Markdown => print_markdown(&difference)?,
     }
     Ok(if difference.is_empty() { OK } else { CHANGED })

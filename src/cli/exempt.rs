@@ -4,17 +4,17 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::Api;
 use kube::api::DynamicObject;
-use kube::{Api, ResourceExt as _};
 use serde::Serialize;
 
 use super::cluster_arguments::ClusterArguments;
+use super::output::{Output, print_json};
 use super::sources::Sources;
-use super::{BOLD, FAINT, OK, YELLOW};
-use crate::cluster::Cluster;
+use super::{BOLD, FAINT, OK, YELLOW, block_on};
+use crate::cluster::{Cluster, Owned, owners};
 use crate::engine::{self, Exemption};
 use crate::model::Object;
 use crate::rules::RULES;
@@ -54,15 +54,6 @@ struct List {
     output: Output,
 }
 
-/// The output format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Text for people.
-    Text,
-    /// One JSON object.
-    Json,
-}
-
 /// Maximum number of objects that are read again for the author of their annotation.
 const MAX_AUTHORS: usize = 500;
 
@@ -95,13 +86,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let What::List(list) = &arguments.what;
     let sources = Sources { config: list.config.clone(), ..Sources::default() };
     let site = sources.read()?.configuration()?.site;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (rows, missing) = runtime.block_on(async {
+    let (rows, missing) = block_on(async {
         let cluster = list.cluster.connect().await?;
         read(&site, &cluster, list.namespace.as_deref()).await
     })?;
     match list.output {
-        Output::Json => super::print_json(&serde_json::json!({ "exemptions": rows, "missing": missing }))?,
+        Output::Json => print_json(&serde_json::json!({ "exemptions": rows, "missing": missing }))?,
         Output::Text => print_text(&rows, &missing)?,
     }
     Ok(OK)
@@ -153,11 +143,7 @@ async fn author(cluster: &Cluster, object: &Object, annotation: &str) -> Option<
         None => Api::all_with(cluster.client.clone(), resource),
     };
     let found = api.get_metadata(&object.id.name).await.ok()?;
-    let owns = |entry: &&ManagedFieldsEntry| {
-        let annotations = entry.fields_v1.as_ref().and_then(|fields| fields.0.pointer("/f:metadata/f:annotations"));
-        annotations.is_some_and(|annotations| annotations.get(format!("f:{annotation}")).is_some())
-    };
-    let entry = found.managed_fields().iter().find(owns)?;
+    let entry = owners(&found, Owned::Annotation(annotation)).next()?;
     Some((entry.manager.clone().unwrap_or_default(), entry.time.as_ref().map(|time| time.0)))
 }
 

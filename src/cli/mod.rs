@@ -14,6 +14,7 @@ mod exempt;
 mod git;
 mod hatch;
 mod inputs;
+mod output;
 mod progress;
 mod report;
 mod review;
@@ -82,6 +83,9 @@ const DENIED: u8 = 1;
 /// The exit status of a failure.
 const FAILED: u8 = 2;
 
+/// The name of the Deployment, the Service and the webhook configurations in `deploy/`.
+const NAME: &str = "portcullis";
+
 /// The name of the binary as a plugin of kubectl.
 const PLUGIN: &str = "kubectl-portcullis";
 
@@ -125,25 +129,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Connects to the cluster. Fails if no cluster is configured.
-async fn cluster(kubeconfig: Option<&Path>, context: Option<&str>) -> anyhow::Result<crate::cluster::Cluster> {
-    match connection::connect(kubeconfig, context).await? {
-        Some(cluster) => Ok(cluster),
-        None => anyhow::bail!("no cluster is configured; set --kubeconfig"),
-    }
-}
-
-/// Prints a value as JSON for programs.
-fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)?;
-    Ok(())
-}
-
-/// Runs an asynchronous command on the current thread.
-fn block_on(work: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+/// Runs the asynchronous part of a command on the current thread.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 

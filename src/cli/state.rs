@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 
+use super::block_on;
+use super::cluster_arguments::ClusterArguments;
 use super::sources::Sources;
 use crate::baseline::{self, PolicySet};
 use crate::cluster::{Cluster, Snapshot};
@@ -17,12 +19,8 @@ pub(super) struct StateArguments {
     /// Read the cluster of the kubeconfig, or of the pod's service account. Needs read access only.
     #[arg(long)]
     pub(super) cluster: bool,
-    /// Read the kubeconfig from this file [default: $KUBECONFIG; in a pod its service account; otherwise ~/.kube/config].
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// Use this context of the kubeconfig [default: its current context].
-    #[arg(long, visible_alias = "context", value_name = "CONTEXT")]
-    kube_context: Option<String>,
+    #[command(flatten)]
+    arguments: ClusterArguments,
     /// The configuration [default: the shipped one].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -60,9 +58,8 @@ impl StateArguments {
         if !self.cluster {
             return Ok(None);
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let cluster = super::cluster(self.kubeconfig.as_deref(), self.kube_context.as_deref()).await?;
+        block_on(async {
+            let cluster = self.arguments.connect().await?;
             let read = read(&cluster).await.map_err(|why| anyhow!("API server {}: {why}", cluster.server))?;
             Ok(Some(read))
         })

@@ -4,13 +4,14 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::cluster_arguments::ClusterArguments;
+use super::output::{Output, print_json};
 use super::sources::Sources;
-use super::{BOLD, FAINT, OK, YELLOW};
+use super::{BOLD, FAINT, OK, YELLOW, block_on};
 use crate::audit::{Actions, Audited, BaselineState, Input, NamespaceState, Scope};
 use crate::baseline;
 use crate::view::{Site, View};
@@ -39,15 +40,6 @@ pub(super) struct Arguments {
     output: Output,
 }
 
-/// The output format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// A table for people.
-    Text,
-    /// One JSON object.
-    Json,
-}
-
 /// The row of a namespace.
 #[derive(Debug, Serialize)]
 struct Row {
@@ -62,8 +54,7 @@ struct Row {
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let (config, policies) = (arguments.config.clone(), arguments.policies.clone());
     let (configuration, policies) = Sources { config, policies, ..Sources::default() }.read()?.settings()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let snapshot = runtime.block_on(async {
+    let snapshot = block_on(async {
         let cluster = arguments.cluster.connect().await?;
         let snapshot = cluster.snapshot_keeping(Audited::is_evaluated).await;
         snapshot.map_err(|why| anyhow!("API server {}: {why}", cluster.server))
@@ -90,7 +81,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     });
     let rows: Vec<Row> = rows.collect();
     match arguments.output {
-        Output::Json => super::print_json(&serde_json::json!({ "namespaces": rows, "missing": snapshot.missing }))?,
+        Output::Json => print_json(&serde_json::json!({ "namespaces": rows, "missing": snapshot.missing }))?,
         Output::Text => print_text(&rows, &snapshot.missing)?,
     }
     Ok(OK)

@@ -12,8 +12,9 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde_json::json;
 
+use super::cluster_arguments::ClusterArguments;
 use super::sources::Sources;
-use super::{FAILED, OK, block_on, cluster};
+use super::{FAILED, NAME, OK, block_on};
 use crate::cluster::{PAUSE_ANNOTATION, words};
 use crate::controller::{lift_gate, pods};
 use crate::view::Site;
@@ -37,20 +38,15 @@ const NOTICE: Duration = Duration::from_secs(3);
     after_help = "Examples:\n  portcullis uninstall\n  portcullis uninstall --yes && kubectl delete --ignore-not-found -k deploy/\n  portcullis uninstall --unpause"
 )]
 pub(super) struct Arguments {
-    /// Read the kubeconfig from this file [default: $KUBECONFIG; in a pod its service account; otherwise
-    /// ~/.kube/config].
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
-    /// Use this context of the kubeconfig [default: its current context].
-    #[arg(long, visible_alias = "context", value_name = "NAME")]
-    kube_context: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArguments,
     /// Read the label domain from this configuration [default: the built-in configuration].
     ///
     /// Use the configuration of the Portcullis that runs in the cluster.
     #[arg(long, value_name = "FILE", env = "PORTCULLIS_CONFIG")]
     config: Option<PathBuf>,
     /// Delete the webhook configurations of this name.
-    #[arg(long, value_name = "NAME", default_value = "portcullis")]
+    #[arg(long, value_name = "NAME", default_value = NAME)]
     webhook_name: String,
     /// Annotate this namespace of Portcullis, so that running replicas do not recreate the webhook configurations
     /// [default: installation.namespace of the configuration].
@@ -72,7 +68,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
 }
 
 async fn uninstall(arguments: &Arguments, site: &Site) -> Result<u8> {
-    let cluster = cluster(arguments.kubeconfig.as_deref(), arguments.kube_context.as_deref()).await?;
+    let cluster = arguments.cluster.connect().await?;
     let namespace = arguments.namespace.as_ref().unwrap_or(&site.namespace);
     if arguments.unpause {
         unpause(&cluster.client, namespace).await?;

@@ -10,16 +10,17 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PodSpec, Secret};
 use kube::{Api, Client};
 use serde::Serialize;
 
 use super::cluster_arguments::ClusterArguments;
+use super::output::{Output, print_json};
 use super::sources::Sources;
 use super::webhooks::{Address, render};
-use super::{BOLD, DENIED, FAILED, FAINT, GREEN, OK, RED, YELLOW};
+use super::{BOLD, DENIED, FAILED, FAINT, GREEN, OK, RED, YELLOW, block_on};
 use crate::cluster::words;
 use crate::config::Configuration;
 
@@ -60,15 +61,6 @@ pub(super) struct Arguments {
     /// Print the checks in this format.
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     output: Output,
-}
-
-/// The output format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Text for people.
-    Text,
-    /// One JSON object.
-    Json,
 }
 
 /// The result of a check.
@@ -132,8 +124,7 @@ struct Installation {
 const NAME: &str = "portcullis";
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let checks = runtime.block_on(async {
+    let checks = block_on(async {
         let cluster = arguments.cluster.connect().await?;
         let (installation, configuration) = installation(arguments, cluster.client.clone()).await?;
         let mut checks = vec![configuration];
@@ -142,7 +133,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     })?;
     match arguments.output {
         Output::Text => print_text(&checks)?,
-        Output::Json => super::print_json(&serde_json::json!({ "checks": checks }))?,
+        Output::Json => print_json(&serde_json::json!({ "checks": checks }))?,
     }
     let has = |state: State| checks.iter().any(|check| check.state == state);
     Ok(match (has(State::Fault), has(State::Unknown)) {

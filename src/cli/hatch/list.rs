@@ -3,40 +3,29 @@
 use std::io::Write as _;
 
 use anyhow::{Result, anyhow};
-use clap::ValueEnum;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::now;
+use crate::cli::output::{Output, print_json};
 use crate::cli::{BOLD, OK, YELLOW};
-use crate::cluster::words;
+use crate::cluster::{Owned, words, written};
 use crate::model::Labels;
 use crate::view::Site;
 
-/// The output format of `hatch list`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
-    /// Text for people.
-    Text,
-    /// JSON for programs.
-    Json,
-}
-
-pub(super) async fn list(site: &Site, namespaces: &Api<Namespace>, format: Format) -> Result<u8> {
+pub(super) async fn list(site: &Site, namespaces: &Api<Namespace>, output: Output) -> Result<u8> {
     let found = namespaces.list(&ListParams::default()).await;
     let found = found.map_err(|error| anyhow!("failed to list namespaces: {}", words(&error)))?;
     let now = now()?;
     let hatches: Vec<Value> = found.items.iter().filter_map(|namespace| row(site, namespace, now)).collect();
-    let mut out = anstream::stdout().lock();
-    if format == Format::Json {
-        serde_json::to_writer_pretty(&mut out, &json!({ "hatches": hatches }))?;
-        writeln!(out)?;
+    if output == Output::Json {
+        print_json(&json!({ "hatches": hatches }))?;
         return Ok(OK);
     }
+    let mut out = anstream::stdout().lock();
     if hatches.is_empty() {
         writeln!(out, "No hatch is open.")?;
     }
@@ -86,17 +75,10 @@ fn row(site: &Site, namespace: &Namespace, now: Timestamp) -> Option<Value> {
 /// and without a controller, this is the time at which the label was written.
 fn since(site: &Site, namespace: &Namespace, now: Timestamp) -> Option<Timestamp> {
     let noted = namespace.annotations().get(&site.opened_annotation()).and_then(|noted| noted.parse().ok());
-    noted.map(|noted: Timestamp| noted.min(now)).or_else(|| written(namespace, &site.enforcement_label()))
-}
-
-/// Returns the time at which the label was written. Extending a hatch writes the label again.
-fn written(namespace: &Namespace, label: &str) -> Option<Timestamp> {
-    let wrote = |entry: &&ManagedFieldsEntry| {
-        let labels = entry.fields_v1.as_ref().and_then(|fields| fields.0.pointer("/f:metadata/f:labels"));
-        labels.is_some_and(|labels| labels.get(format!("f:{label}")).is_some())
-    };
-    let entries = namespace.managed_fields().iter().filter(wrote);
-    entries.filter_map(|entry| entry.time.as_ref()).map(|time| time.0).min()
+    noted
+        .map(|noted: Timestamp| noted.min(now))
+        // Extending a hatch writes the label again.
+        .or_else(|| written(namespace, Owned::Label(&site.enforcement_label())))
 }
 
 #[cfg(test)]

@@ -15,10 +15,12 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 
-use self::list::{Format, list};
+use self::list::list;
 use self::namespace_patch::patch_namespace;
+use super::cluster_arguments::ClusterArguments;
+use super::output::Output;
 use super::sources::Sources;
-use super::{BOLD, DENIED, FAILED, OK, YELLOW, block_on, cluster};
+use super::{BOLD, DENIED, FAILED, OK, YELLOW, block_on};
 use crate::cluster::words;
 use crate::view::{Site, parse_rfc3339};
 
@@ -54,13 +56,8 @@ const FROM_GIT: [(&str, &str); 4] = [
 pub(super) struct Arguments {
     #[command(subcommand)]
     what: What,
-    /// Read the kubeconfig from this file [default: $KUBECONFIG; in a pod its service account; otherwise
-    /// ~/.kube/config].
-    #[arg(long, value_name = "FILE", global = true)]
-    kubeconfig: Option<PathBuf>,
-    /// Use this context of the kubeconfig [default: its current context].
-    #[arg(long, visible_alias = "context", value_name = "NAME", global = true)]
-    kube_context: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterArguments,
     /// Read the label domain and the maximum duration of a hatch from this configuration [default: the built-in
     /// configuration].
     ///
@@ -84,8 +81,8 @@ enum What {
     /// List the namespaces where enforcement is switched off.
     List {
         /// Print the list in this format.
-        #[arg(long, value_enum, default_value_t = Format::Text)]
-        output: Format,
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
     },
 }
 
@@ -129,7 +126,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let sources = Sources { config: arguments.config.clone(), ..Sources::default() };
     let site = sources.read()?.configuration()?.site;
     block_on(async {
-        let client = cluster(arguments.kubeconfig.as_deref(), arguments.kube_context.as_deref()).await?.client;
+        let client = arguments.cluster.connect().await?.client;
         match &arguments.what {
             What::Open(wanted) => open(&site, client, wanted).await,
             What::Close { namespace, dry_run } => close(&site, client, namespace, *dry_run).await,

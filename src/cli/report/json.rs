@@ -1,12 +1,11 @@
 //! JSON output for programs.
 
-use std::io::Write as _;
-
 use anyhow::Result;
 use serde::Serialize;
 
 use super::Report;
 use crate::cli::inputs::Problem;
+use crate::cli::output::print_json;
 use crate::dialect::Patch;
 use crate::rules::Mode;
 
@@ -115,7 +114,6 @@ pub(super) fn print(report: &Report) -> Result<()> {
         skipped: report.skipped.len(),
         errors: report.errors.len(),
     };
-    let mut out = std::io::stdout().lock();
     let output = Output {
         findings,
         assumed_without_profile: &report.undescribed,
@@ -125,7 +123,5 @@ pub(super) fn print(report: &Report) -> Result<()> {
         skipped: report.skipped.iter().map(|one| LeftOut { file: &one.file, reason: one.reason }).collect(),
         summary,
     };
-    serde_json::to_writer_pretty(&mut out, &output)?;
-    writeln!(out)?;
-    Ok(())
+    print_json(&output)
 }

@@ -106,10 +106,10 @@ impl Report {
         match format {
             Format::Text => text::print(self)?,
             Format::Json => json::print(self)?,
-            Format::Sarif => super::print_json(&sarif::log(self))?,
+            Format::Sarif => super::output::print_json(&sarif::log(self))?,
             Format::Junit => print(&junit::document(self))?,
             Format::Github => print(&github::commands(self))?,
-            Format::Gitlab => super::print_json(&gitlab::issues(self))?,
+            Format::Gitlab => super::output::print_json(&gitlab::issues(self))?,
             Format::Markdown => print(&markdown::comment(self))?,
         }
         for error in &self.errors {

@@ -5,9 +5,10 @@ mod text;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 
+use super::output::{Output, print_json};
 use super::state::{State, StateArguments};
 use super::{DENIED, FAILED, OK};
 use crate::baseline::PolicySet;
@@ -53,15 +54,6 @@ pub(super) struct Arguments {
     output: Output,
 }
 
-/// The output format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Text for people.
-    Text,
-    /// One JSON object.
-    Json,
-}
-
 /// The answer of a run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -86,7 +78,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let traced = trace(arguments, &view, &site, &policies, missing)?;
     match arguments.output {
         Output::Text => text::print(&traced)?,
-        Output::Json => super::print_json(&traced)?,
+        Output::Json => print_json(&traced)?,
     }
     Ok(match traced.verdict {
         Verdict::Allowed => OK,

@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::ResourceExt as _;
+
+use crate::cluster::managed_fields::{Owned, written};
 
 /// The annotation of the namespace of Portcullis; its value is the reason. The domain is fixed, so the command stays the
 /// same whatever `labelDomain` is.
@@ -36,19 +37,11 @@ impl Home {
             is_ending: namespace.metadata.deletion_timestamp.is_some(),
             pause: namespace.annotations().get(PAUSE_ANNOTATION).map(|reason| {
                 let reason = if reason.trim().is_empty() { "no reason given" } else { reason.trim() };
-                Pause { reason: reason.chars().take(MAX_REASON_CHARS).collect(), since: written(namespace) }
+                let since = written(namespace, Owned::Annotation(PAUSE_ANNOTATION));
+                Pause { reason: reason.chars().take(MAX_REASON_CHARS).collect(), since }
             }),
         }
     }
-}
-
-fn written(namespace: &Namespace) -> Option<Timestamp> {
-    let owns = |entry: &&ManagedFieldsEntry| {
-        let annotations = entry.fields_v1.as_ref().and_then(|fields| fields.0.pointer("/f:metadata/f:annotations"));
-        annotations.is_some_and(|annotations| annotations.get(format!("f:{PAUSE_ANNOTATION}")).is_some())
-    };
-    let owners = namespace.managed_fields().iter().filter(owns);
-    owners.filter_map(|entry| entry.time.as_ref()).map(|time| time.0).min()
 }
 
 #[cfg(test)]
