@@ -8,7 +8,9 @@ use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::NAME;
 use super::tls::{TlsArguments, names};
+use crate::config::NAMESPACE;
 use crate::pki;
 
 /// Returns the files of the serving certificate and its key. With --self-signed, they are created if they are missing,
@@ -39,7 +41,7 @@ pub(super) fn certificate_files(arguments: &TlsArguments) -> Result<(PathBuf, Pa
         std::fs::write(file("ca.pem"), &ca.certificate).with_context(|| file("ca.pem").display().to_string())?;
         ca
     };
-    let leaf = pki::new_leaf(&ca, &names("portcullis-system", "portcullis", &arguments.tls_name))?;
+    let leaf = pki::new_leaf(&ca, &names(NAMESPACE, NAME, &arguments.tls_name))?;
     write_private(&key, &leaf.key)?;
     std::fs::write(&certificate, &leaf.certificate).with_context(|| certificate.display().to_string())?;
     Ok((certificate, key))

@@ -1,26 +1,26 @@
 //! `portcullis webhooks`: the webhook configurations for a cluster.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use super::OK;
+use super::output::print_json;
 use super::sources::Sources;
+use super::{NAME, OK};
 use crate::cluster::WantedWebhooks;
-use crate::config::Configuration;
+use crate::config::{Configuration, NAMESPACE};
 use crate::rules::{self, ChangeKind, Definition, Mode};
 use crate::view::NamePattern;
 use crate::yaml;
 
 /// The built-in webhook configurations, for the Service `portcullis-system/portcullis`.
 const SHIPPED: &str = include_str!("../../deploy/webhooks.yaml");
-/// The namespace of that Service.
-const NAMESPACE: &str = "portcullis-system";
+/// The port of that Service.
+pub(super) const PORT: u16 = 443;
 /// The label domain in [`SHIPPED`].
 const DOMAIN: &str = "network-policy.portcullis.dev/";
 
@@ -45,14 +45,41 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "NAMESPACE/NAME")]
     service: Option<String>,
     /// Call this port of the Service.
-    #[arg(long, default_value_t = 443, conflicts_with = "url")]
+    #[arg(long, default_value_t = PORT, conflicts_with = "url")]
     port: u16,
+    /// Give both webhook configurations this name. `portcullis serve` compares only those of its --webhook-name.
+    #[arg(long, value_name = "NAME", default_value = NAME)]
+    webhook_name: String,
     /// Set caBundle to the CA in this file, which signed the serving certificate [default: no caBundle].
     #[arg(long, value_name = "PEM")]
     ca: Option<PathBuf>,
     /// Read the configuration from this file [default: the built-in configuration].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// What `portcullis serve` does with webhook configurations that differ from the expected ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum WebhookMode {
+    /// Report the difference, and write the configurations. The replica with the Lease writes.
+    Manage,
+    /// Report the difference in /readyz, the log, Events and metrics. For clusters that keep the configurations in Git.
+    Report,
+    /// Do not compare them.
+    Off,
+}
+
+impl WebhookMode {
+    /// Returns the given mode, or the default of a server that keeps its certificate in a Secret and of one that runs the
+    /// controller.
+    pub(super) fn of(given: Option<Self>, has_secret: bool, has_controller: bool) -> Self {
+        match (given, has_secret, has_controller) {
+            (Some(mode), ..) => mode,
+            (None, true, true) => Self::Manage,
+            (None, true, false) => Self::Report,
+            (None, false, _) => Self::Off,
+        }
+    }
 }
 
 /// The address by which the API server calls Portcullis.
@@ -65,6 +92,11 @@ pub(super) enum Address {
 }
 
 impl Address {
+    /// Returns the Service of `deploy/`, in this namespace and with this port.
+    pub(super) fn shipped(namespace: &str, port: u16) -> Self {
+        Self::Service { namespace: namespace.to_owned(), name: NAME.to_owned(), port }
+    }
+
     /// Parses a URL.
     pub(super) fn url(flag: &str, url: &str) -> Result<Self> {
         if !url.starts_with("https://") {
@@ -86,17 +118,32 @@ impl Address {
         }
     }
 
-    /// Parses `[NAMESPACE/]NAME[:PORT]`, with this namespace and port 443 by default.
+    /// Parses `[NAMESPACE/]NAME[:PORT]`, with this namespace and [`PORT`] by default.
     pub(super) fn service_with_port(flag: &str, service: &str, namespace: &str) -> Result<Self> {
         let (name, port) = match service.rsplit_once(':') {
             Some((name, port)) => match port.parse() {
                 Ok(port) => (name, port),
                 Err(_) => bail!("{flag} `{service}`: port `{port}` is not a number from 1 to 65535"),
             },
-            None => (service, 443),
+            None => (service, PORT),
         };
         let name = if name.contains('/') { name.to_owned() } else { format!("{namespace}/{name}") };
         Self::service(flag, &name, port)
+    }
+
+    /// Returns the name that the serving certificate has to cover.
+    pub(super) fn server_name(&self) -> String {
+        match self {
+            Self::Service { namespace, name, .. } => format!("{name}.{namespace}.svc"),
+            Self::Url(url) => {
+                let authority = url.trim_start_matches("https://").split('/').next().unwrap_or_default();
+                let host = match authority.strip_prefix('[') {
+                    Some(address) => address.split(']').next(),
+                    None => authority.split(':').next(),
+                };
+                host.unwrap_or_default().to_owned()
+            }
+        }
     }
 
     /// Returns the namespace of Portcullis, which the webhooks exclude.
@@ -132,25 +179,26 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let address = match (&arguments.url, &arguments.service) {
         (Some(url), _) => Address::url("--url", url)?,
         (None, Some(service)) => Address::service("--service", service, arguments.port)?,
-        (None, None) => {
-            let namespace = configuration.site.namespace.clone();
-            Address::Service { namespace, name: "portcullis".to_owned(), port: arguments.port }
-        }
+        (None, None) => Address::shipped(&configuration.site.namespace, arguments.port),
     };
-    let items = render(&configuration, &address, ca.as_deref())?;
+    let items = render(&configuration, &address, &arguments.webhook_name, ca.as_deref())?;
     let list = json!({"apiVersion": "v1", "kind": "List", "items": [items.validating, items.mutating]});
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, &list)?;
-    writeln!(out)?;
+    print_json(&list)?;
     Ok(OK)
 }
 
-/// Renders the webhook configurations for a configuration and an address.
-pub(super) fn render(configuration: &Configuration, address: &Address, ca: Option<&str>) -> Result<WantedWebhooks> {
+/// Renders the webhook configurations of this name for a configuration and an address.
+pub(super) fn render(
+    configuration: &Configuration,
+    address: &Address,
+    name: &str,
+    ca: Option<&str>,
+) -> Result<WantedWebhooks> {
     let domain = format!("{}/", configuration.site.label_domain);
     let text = SHIPPED.replace(DOMAIN, &domain).replace(NAMESPACE, address.namespace(configuration));
     let mut items = Vec::new();
     for mut document in yaml::read(&text)? {
+        *document.value.pointer_mut("/metadata/name").context("no name")? = json!(name);
         let webhooks = document.value.get_mut("webhooks").and_then(Value::as_array_mut).context("no webhooks")?;
         webhooks.retain(|webhook| is_needed(webhook, configuration));
         for webhook in webhooks.iter_mut().filter_map(Value::as_object_mut) {

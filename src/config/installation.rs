@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::Error;
 use crate::yaml::Document;
 
-/// The namespace in the defaults.
-const NAMESPACE: &str = "portcullis-system";
+/// The namespace of Portcullis in the built-in configuration and in `deploy/`.
+pub const NAMESPACE: &str = "portcullis-system";
 
 /// Puts the namespace and the service account of a file into the defaults: into the lists that contain the namespace of
 /// Portcullis, and into the username of the controller.

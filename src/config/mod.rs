@@ -12,6 +12,7 @@ mod schema;
 mod written;
 
 pub use error::Error;
+pub use installation::NAMESPACE;
 pub use preset::Preset;
 pub use schema::schema;
 

@@ -362,6 +362,10 @@ fn webhooks_follow_the_configuration() {
         (&"pending-pods.portcullis.dev".into(), &"Ignore".into())
     );
     assert_eq!(shipped["items"][1]["webhooks"].as_array().unwrap().len(), 1, "nothing injects");
+    let names =
+        |list: &Value| -> Vec<Value> { (0..2).map(|at| list["items"][at]["metadata"]["name"].clone()).collect() };
+    assert_eq!(names(&shipped), ["portcullis", "portcullis"]);
+    assert_eq!(names(&webhooks(&["--webhook-name", "gate-webhooks"])), ["gate-webhooks", "gate-webhooks"]);
 
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("portcullis.yaml");

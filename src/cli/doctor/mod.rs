@@ -227,7 +227,7 @@ async fn examine(
     probe_namespace: &str,
 ) -> Result<Vec<Check>> {
     let Installation { client, namespace, .. } = installation;
-    let wanted = render(&installation.configuration, &installation.address, None)?;
+    let wanted = render(&installation.configuration, &installation.address, &installation.webhook_name, None)?;
     let mut checks = webhooks::checks(installation, &wanted).await;
     checks.extend(certificate::check(installation));
     checks.push(running::service(client, namespace).await);

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tokio::sync::watch;
 
+use super::super::NAME;
 use super::super::connection::own_namespace;
 use super::super::tasks::Tasks;
 use super::super::tls::{SecretName, names};
-use super::super::webhooks::{Address, render};
+use super::super::webhooks::{Address, PORT, WebhookMode, render};
 use crate::admission::Knowledge;
 use crate::cluster::{CertificateKeeper, Cluster, WantedWebhooks, WebhookKeeper};
+use crate::config::NAMESPACE;
 use crate::controller;
 use crate::server::Shared;
 
@@ -24,14 +26,14 @@ const EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug, Args)]
 pub(super) struct WebhookArguments {
     /// Use the webhook configurations of this name.
-    #[arg(long, value_name = "NAME", default_value = "portcullis")]
+    #[arg(long, value_name = "NAME", default_value = NAME)]
     pub(super) webhook_name: String,
     /// Handle webhook configurations in the cluster that differ from the expected ones [default: manage with
     /// --tls-secret and --controller, report with --tls-secret alone, otherwise off].
     ///
     /// Expected are those that `portcullis webhooks` prints for the configuration in force.
     #[arg(long, value_enum, value_name = "MODE", conflicts_with = "standalone", env = "PORTCULLIS_WEBHOOKS")]
-    webhooks: Option<Mode>,
+    webhooks: Option<WebhookMode>,
     /// Let the API server call Portcullis through this Service [default: portcullis in the namespace of --tls-secret or
     /// of the pod, port 443]. Its default namespace is the same.
     #[arg(long, value_name = "[NAMESPACE/]NAME[:PORT]", conflicts_with_all = ["webhook_url", "standalone"])]
@@ -41,20 +43,9 @@ pub(super) struct WebhookArguments {
     webhook_url: Option<String>,
 }
 
-/// The reaction to a difference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Mode {
-    /// Report the difference, and write the configurations. The replica with the Lease writes.
-    Manage,
-    /// Report the difference in /readyz, the log, Events and metrics. For clusters that keep the configurations in Git.
-    Report,
-    /// Do not compare them.
-    Off,
-}
-
 /// A keeper that is not running yet.
 pub(super) struct Planned {
-    mode: Mode,
+    mode: WebhookMode,
     address: Address,
     namespace: String,
     name: String,
@@ -63,6 +54,7 @@ pub(super) struct Planned {
 /// The sender of the configurations that a running keeper compares with.
 pub(super) struct WebhookUpdates {
     address: Address,
+    name: String,
     sender: watch::Sender<Arc<WantedWebhooks>>,
 }
 
@@ -74,24 +66,19 @@ impl WebhookArguments {
         has_cluster: bool,
         has_controller: bool,
     ) -> Result<Option<Planned>> {
-        let mode = match (self.webhooks, secret) {
-            (Some(mode), _) => mode,
-            (None, Some(_)) if has_controller => Mode::Manage,
-            (None, Some(_)) => Mode::Report,
-            (None, None) => Mode::Off,
-        };
-        if mode == Mode::Off {
+        let mode = WebhookMode::of(self.webhooks, secret.is_some(), has_controller);
+        if mode == WebhookMode::Off {
             return Ok(None);
         }
         if !has_cluster {
             bail!("--webhooks needs a cluster; set --kubeconfig");
         }
-        if mode == Mode::Manage && (secret.is_none() || !has_controller) {
+        if mode == WebhookMode::Manage && (secret.is_none() || !has_controller) {
             bail!("--webhooks manage needs --tls-secret (CA of the webhooks) and --controller (Lease)");
         }
         let namespace = match secret {
             Some(secret) => secret.namespace.clone(),
-            None => own_namespace("--webhooks").unwrap_or_else(|_| "portcullis-system".to_owned()),
+            None => own_namespace("--webhooks").unwrap_or_else(|_| NAMESPACE.to_owned()),
         };
         let address = match &self.webhook_url {
             Some(url) => Address::url("--webhook-url", url)?,
@@ -103,7 +90,7 @@ impl WebhookArguments {
     /// Returns the address of the Service of Portcullis. A Service without a namespace is in this one.
     fn service(&self, namespace: &str) -> Result<Address> {
         let Some(service) = &self.webhook_service else {
-            return Ok(Address::Service { namespace: namespace.to_owned(), name: "portcullis".to_owned(), port: 443 });
+            return Ok(Address::shipped(namespace, PORT));
         };
         Address::service_with_port("--webhook-service", service, namespace)
     }
@@ -112,7 +99,7 @@ impl WebhookArguments {
     pub(super) fn certificate_names(&self, namespace: &str, others: &[String]) -> Result<Vec<String>> {
         Ok(match self.service(namespace)? {
             Address::Service { namespace, name, .. } => names(&namespace, &name, others),
-            Address::Url(_) => names(namespace, "portcullis", others),
+            Address::Url(_) => names(namespace, NAME, others),
         })
     }
 }
@@ -128,15 +115,15 @@ impl Planned {
         tasks: &mut Tasks,
     ) -> Result<WebhookUpdates> {
         let Self { mode, address, namespace, name } = self;
-        let wanted = render(&shared.knowledge.load().configuration, &address, None)?;
+        let wanted = render(&shared.knowledge.load().configuration, &address, &name, None)?;
         let (sender, wanted) = watch::channel(Arc::new(wanted));
         let keeper = WebhookKeeper {
             client: cluster.client.clone(),
-            name,
+            name: name.clone(),
             namespace,
             wanted,
             leads,
-            bundle: certificates.filter(|_| mode == Mode::Manage).map(CertificateKeeper::bundle),
+            bundle: certificates.filter(|_| mode == WebhookMode::Manage).map(CertificateKeeper::bundle),
             identity: controller::identity(),
             every: EVERY,
             metrics: shared.metrics.webhooks.clone(),
@@ -145,14 +132,14 @@ impl Planned {
         tasks.spawn("webhook keeper", async move {
             keeper.run(|status| shared.readiness.webhooks(status), &end).await;
         });
-        Ok(WebhookUpdates { address, sender })
+        Ok(WebhookUpdates { address, name, sender })
     }
 }
 
 impl WebhookUpdates {
     /// Sends the webhook configurations for changed files to the keeper.
     pub(super) fn tell(&self, knowledge: &Knowledge) {
-        match render(&knowledge.configuration, &self.address, None) {
+        match render(&knowledge.configuration, &self.address, &self.name, None) {
             Ok(wanted) => drop(self.sender.send_replace(Arc::new(wanted))),
             Err(error) => tracing::error!(%error, "failed to render the webhook configurations"),
         }
@@ -185,8 +172,8 @@ mod tests {
     #[test]
     fn only_a_replica_with_a_lease_and_a_ca_writes_by_default() {
         let mode = |secret, has_controller| plan(&[], secret, has_controller).unwrap().map(|planned| planned.mode);
-        assert_eq!(mode(Some("a/b"), true), Some(Mode::Manage));
-        assert_eq!(mode(Some("a/b"), false), Some(Mode::Report));
+        assert_eq!(mode(Some("a/b"), true), Some(WebhookMode::Manage));
+        assert_eq!(mode(Some("a/b"), false), Some(WebhookMode::Report));
         assert_eq!(mode(None, true), None);
         for (secret, has_controller) in [(None, true), (Some("a/b"), false)] {
             let error = plan(&["--webhooks=manage"], secret, has_controller).err().unwrap().to_string();
