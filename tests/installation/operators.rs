@@ -1,6 +1,8 @@
 //! `portcullis status`, `exempt list` and `doctor` on an installation, healthy and with faults.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -135,6 +137,22 @@ fn rights(cluster: &Installation) {
     fewer.as_array_mut().unwrap().retain(|rule| rule["apiGroups"] != json!(["networking.k8s.io"]));
     set(&fewer);
     assert_fault(cluster, "rights", "may not get networkpolicies.networking.k8s.io");
+    // Every service account is authenticated.
+    let grant = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "for-all"},
+        "rules": [{"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies", "ingresses"],
+            "verbs": ["get", "list", "watch", "create", "patch", "delete"]}],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "for-all"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "for-all"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:authenticated"}],
+    });
+    for object in [grant, binding] {
+        accepted(&plane.apply(&object.to_string(), &[]));
+    }
+    cluster.until("the rights of the group count", |cluster| find(&doctor(cluster).1, "rights")["state"] == "ok");
+    accepted(&plane.kubectl(&["delete", "clusterrole,clusterrolebinding", "for-all"]));
     set(&stored["rules"]);
 
     let account =
@@ -196,6 +214,12 @@ fn webhooks(cluster: &Installation) {
         "webhook policies.portcullis.dev has failurePolicy Ignore, expected Fail",
     );
     assert_fault(cluster, "validating-webhooks", "failurePolicy is \"Ignore\", expected \"Fail\"");
+    let fix = find(&doctor(cluster).1, "failure-policies")["fix"].as_str().unwrap().to_owned();
+    run_fix(cluster, &fix);
+    let (_, checks) = doctor(cluster);
+    for fixed in ["failure-policies", "validating-webhooks"] {
+        assert_eq!(find(&checks, fixed)["state"], "ok", "{fix}: {checks:?}");
+    }
     let other = portcullis_ca();
     replace(&|webhooks| webhooks[0]["clientConfig"]["caBundle"] = json!(other));
     assert_fault(cluster, "ca-bundle", "the caBundle of webhook policies.portcullis.dev does not trust");
@@ -220,6 +244,17 @@ fn webhooks(cluster: &Installation) {
     assert_fault(cluster, "lease", "the Lease has expired: gone renewed it ");
     accepted(&plane.kubectl(&["delete", "secret", "portcullis-tls", &namespace]));
     assert_fault(cluster, "certificate", "Secret portcullis-system/portcullis-tls does not exist");
+}
+
+/// Runs the command that `doctor` prints, in a shell with `kubectl` and `portcullis`.
+fn run_fix(cluster: &Installation, fix: &str) {
+    let folder = |program: &Path| program.parent().unwrap().to_str().unwrap().to_owned();
+    let portcullis = folder(Path::new(env!("CARGO_BIN_EXE_portcullis")));
+    let path = format!("{portcullis}:{}:{}", folder(cluster.plane.kubectl_path()), std::env::var("PATH").unwrap());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", fix]).env("PATH", path).env("KUBECONFIG", cluster.plane.kubeconfig());
+    let done = finish(&mut shell, "");
+    assert_eq!(done.code, 0, "{fix}: {}", done.err);
 }
 
 /// A CA that signed nothing, in base64.

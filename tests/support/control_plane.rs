@@ -163,6 +163,11 @@ impl ControlPlane {
         &self.admin.kubeconfig
     }
 
+    /// The path of `kubectl`.
+    pub(crate) fn kubectl_path(&self) -> &Path {
+        &self.binaries.kubectl
+    }
+
     /// `kubectl` as somebody else, who may what RBAC grants them.
     pub(crate) fn as_user(&self, user: &str, groups: &[&str]) -> Kubectl {
         let mut identity = vec![format!("--as={user}")];

@@ -3,54 +3,76 @@
 use std::time::{Duration, SystemTime};
 
 use k8s_openapi::ByteString;
+use kube::ResourceExt;
 
-use super::{Check, Installation, NAME};
+use super::{Certificate, Check, Installation};
 use crate::pki::Facts;
 
 /// Remaining validity below which a certificate is a fault. Portcullis renews it a month before its end.
 const MIN_VALIDITY: Duration = Duration::from_secs(7 * DAY);
 const DAY: u64 = 24 * 3600;
 
-/// Returns the serving certificate of the Secret.
-pub(super) fn leaf(installation: &Installation) -> Result<String, String> {
-    let (namespace, name) = &installation.secret_name;
-    let secret = match &installation.secret {
-        Ok(Some(secret)) => secret,
-        Ok(None) => return Err(format!("Secret {namespace}/{name} does not exist")),
-        Err(why) => return Err(why.clone()),
-    };
-    let leaf = secret.data.as_ref().and_then(|data| data.get("tls.crt"));
-    let leaf = leaf.and_then(|ByteString(leaf)| String::from_utf8(leaf.clone()).ok());
-    leaf.ok_or_else(|| format!("Secret {namespace}/{name} has no tls.crt"))
+/// The serving certificate, with its chain.
+pub(super) struct Leaf {
+    pub(super) pem: String,
+    /// The namespace and the name of its Secret.
+    pub(super) secret: String,
 }
 
-/// Checks that the certificate covers the Service and does not expire soon.
-pub(super) fn check(installation: &Installation) -> Option<Check> {
-    const CHECK: &str = "certificate";
-    let (namespace, name) = &installation.secret_name;
-    let restart = format!("kubectl rollout restart deployment/{NAME} --namespace {}", installation.namespace);
-    let leaf = match leaf(installation) {
-        Ok(leaf) => leaf,
-        Err(why) if matches!(installation.secret, Ok(None)) => return Some(Check::fault(CHECK, why, restart)),
-        Err(why) => return Some(Check::unknown(CHECK, why)),
+/// Returns the serving certificate of the Secret.
+pub(super) fn leaf(installation: &Installation) -> Result<Leaf, String> {
+    let Some((namespace, name, key)) = installation.certificate.secret() else {
+        return Err("the Deployment names no Secret with the serving certificate".to_owned());
     };
-    let facts = match Facts::of(&leaf) {
+    let secret = format!("{namespace}/{name}");
+    let data = match &installation.secret {
+        Ok(Some(found)) => found.data.as_ref(),
+        Ok(None) => return Err(format!("Secret {secret} does not exist")),
+        Err(why) => return Err(why.clone()),
+    };
+    let pem = data.and_then(|data| data.get(key)).and_then(|ByteString(pem)| String::from_utf8(pem.clone()).ok());
+    let pem = pem.ok_or_else(|| format!("Secret {secret} has no {key}"))?;
+    Ok(Leaf { pem, secret })
+}
+
+/// Returns the command that renews the certificate.
+fn renew(installation: &Installation) -> String {
+    let Certificate::Mounted { namespace, name, .. } = &installation.certificate else { return installation.restart() };
+    let annotations = installation.secret.iter().flatten().map(ResourceExt::annotations).next();
+    match annotations.and_then(|annotations| annotations.get("cert-manager.io/certificate-name")) {
+        Some(certificate) => format!("kubectl describe certificate {certificate} --namespace {namespace}"),
+        None => format!(
+            "kubectl create secret tls {name} --namespace {namespace} --cert=tls.crt --key=tls.key --dry-run=client \
+             --output yaml | kubectl apply -f -"
+        ),
+    }
+}
+
+/// Checks that the certificate covers the address of the webhooks and does not expire soon.
+pub(super) fn check(installation: &Installation) -> Check {
+    const CHECK: &str = "certificate";
+    let fix = renew(installation);
+    let Leaf { pem, secret } = match leaf(installation) {
+        Ok(leaf) => leaf,
+        Err(why) if matches!(installation.secret, Ok(None)) && installation.certificate != Certificate::Unknown => {
+            return Check::fault(CHECK, why, fix);
+        }
+        Err(why) => return Check::unknown(CHECK, why),
+    };
+    let facts = match Facts::of(&pem) {
         Ok(facts) => facts,
         Err(error) => {
-            let message = format!("tls.crt of Secret {namespace}/{name} cannot be read: {error}");
-            return Some(Check::fault(CHECK, message, restart));
+            return Check::fault(CHECK, format!("the certificate in Secret {secret} cannot be read: {error}"), fix);
         }
     };
-    let service = format!("{NAME}.{}.svc", installation.namespace);
+    let server = installation.address.server_name();
     let now = SystemTime::now();
-    Some(match facts.not_after.duration_since(now) {
-        Err(_) => Check::fault(CHECK, format!("the certificate in Secret {namespace}/{name} has expired"), restart),
-        Ok(_) if !facts.names.contains(&service) => {
-            Check::fault(CHECK, format!("the certificate does not cover {service}"), restart)
-        }
+    match facts.not_after.duration_since(now) {
+        Err(_) => Check::fault(CHECK, format!("the certificate in Secret {secret} has expired"), fix),
+        Ok(_) if !facts.covers(&server) => Check::fault(CHECK, format!("the certificate does not cover {server}"), fix),
         Ok(left) if left < MIN_VALIDITY => {
-            Check::fault(CHECK, format!("the certificate expires in {} days", left.as_secs() / DAY), restart)
+            Check::fault(CHECK, format!("the certificate expires in {} days", left.as_secs() / DAY), fix)
         }
-        Ok(left) => Check::ok(CHECK, format!("covers {service} and expires in {} days", left.as_secs() / DAY)),
-    })
+        Ok(left) => Check::ok(CHECK, format!("covers {server} and expires in {} days", left.as_secs() / DAY)),
+    }
 }

@@ -8,7 +8,8 @@ use kube::client::Body;
 use kube::core::Request;
 use serde_json::{Value, json};
 
-use super::{Check, Installation, NAME};
+use super::{Check, Installation};
+use crate::cli::NAME;
 use crate::model::Labels;
 use crate::rules::{self, Mode};
 

@@ -6,8 +6,10 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use serde::Deserialize;
 
-use super::{Check, Installation, NAME, pod};
+use super::{Certificate, Check, Installation};
+use crate::cli::webhooks::WebhookMode;
 use crate::cluster::words;
+use crate::config::NAMESPACE;
 use crate::view::SetName;
 use crate::yaml;
 
@@ -16,8 +18,6 @@ const ROLES: &str = include_str!("../../../deploy/rbac.yaml");
 /// The additional roles of the other policy sets.
 const CILIUM: &str = include_str!("../../../deploy/components/cilium/rbac.yaml");
 const CALICO: &str = include_str!("../../../deploy/components/calico/rbac.yaml");
-/// The namespace of Portcullis in these files.
-const NAMESPACE: &str = "portcullis-system";
 /// The role that is granted to users and not to Portcullis.
 const BYPASS: &str = "portcullis-bypass";
 
@@ -52,10 +52,12 @@ struct Rule {
 /// Checks each right of the service account with a SubjectAccessReview.
 pub(super) async fn check(installation: &Installation) -> Check {
     const CHECK: &str = "rights";
-    let Installation { client, namespace, deployment, .. } = installation;
-    let account = pod(deployment).and_then(|pod| pod.service_account_name.clone());
-    let user = format!("system:serviceaccount:{namespace}:{}", account.as_deref().unwrap_or(NAME));
-    let rights = match rights(installation) {
+    let Installation { client, namespace, .. } = installation;
+    let user = match installation.server() {
+        Some(server) => format!("system:serviceaccount:{namespace}:{}", server.account()),
+        None => installation.configuration.site.baseline.username.clone(),
+    };
+    let rights = match Needs::of(installation).rights() {
         Ok(rights) => rights,
         Err(why) => return Check::unknown(CHECK, why),
     };
@@ -70,42 +72,95 @@ pub(super) async fn check(installation: &Installation) -> Check {
         }
     }
     if missing.is_empty() {
-        return Check::ok(CHECK, format!("{user} has the {total} rights of deploy/rbac.yaml"));
+        return Check::ok(CHECK, format!("{user} has the {total} rights that it needs"));
     }
     let more = missing.len().saturating_sub(MAX_NAMED);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     let named: Vec<String> = missing.iter().take(MAX_NAMED).map(described).collect();
     let message = format!("{user} may not {}{more}", named.join(", "));
-    Check::fault(CHECK, message, "kubectl apply --server-side -k deploy/")
+    Check::fault(CHECK, message, installation.restore())
 }
 
-/// Returns the rights that the installation needs.
-fn rights(installation: &Installation) -> Result<Vec<ResourceAttributes>, String> {
-    let site = &installation.configuration.site;
-    let more = match site.policy_set {
-        SetName::Kubernetes => None,
-        SetName::Cilium => Some(CILIUM),
-        SetName::Calico => Some(CALICO),
-    };
-    let mut rights = Vec::new();
-    for text in [Some(ROLES), more].into_iter().flatten() {
-        for document in yaml::read(text).map_err(|error| error.to_string())? {
-            let Ok(role) = serde_json::from_value::<Role>(document.value) else { continue };
-            if role.metadata.name != BYPASS {
-                rights.extend(role.rules.iter().flat_map(|rule| rule.rights(role.metadata.namespace.as_deref())));
+/// The settings of an installation on which its rights depend.
+struct Needs<'a> {
+    namespace: &'a str,
+    webhook_name: &'a str,
+    webhook_mode: WebhookMode,
+    /// The namespace and the name of the Secret in which Portcullis keeps its certificate.
+    secret: Option<(&'a str, &'a str)>,
+    has_controller: bool,
+    has_gate: bool,
+    policy_set: SetName,
+}
+
+impl<'a> Needs<'a> {
+    fn of(installation: &'a Installation) -> Self {
+        let site = &installation.configuration.site;
+        Self {
+            namespace: &installation.namespace,
+            webhook_name: &installation.webhook_name,
+            webhook_mode: installation.webhook_mode,
+            secret: match &installation.certificate {
+                Certificate::Kept { namespace, name } => Some((namespace, name)),
+                Certificate::Mounted { .. } | Certificate::Unknown => None,
+            },
+            has_controller: installation.server().is_none_or(|server| server.is_set("--controller")),
+            has_gate: site.baseline.gate,
+            policy_set: site.policy_set,
+        }
+    }
+
+    /// Returns the rights of the roles in `deploy/`, with the names of the installation and without those that it does
+    /// not need.
+    fn rights(&self) -> Result<Vec<ResourceAttributes>, String> {
+        let more = match self.policy_set {
+            SetName::Kubernetes => None,
+            SetName::Cilium => Some(CILIUM),
+            SetName::Calico => Some(CALICO),
+        };
+        let mut rights = Vec::new();
+        for text in [Some(ROLES), more].into_iter().flatten() {
+            for document in yaml::read(text).map_err(|error| error.to_string())? {
+                let Ok(role) = serde_json::from_value::<Role>(document.value) else { continue };
+                if role.metadata.name != BYPASS {
+                    rights.extend(role.rules.iter().flat_map(|rule| rule.rights(role.metadata.namespace.as_deref())));
+                }
             }
         }
+        Ok(rights.into_iter().filter_map(|right| self.adapt(right)).collect())
     }
-    let is_for_gate = |right: &ResourceAttributes| {
-        right.resource.as_deref() == Some("pods") && right.verb.as_deref() == Some("patch")
-    };
-    rights.retain(|right| site.baseline.gate || !is_for_gate(right));
-    for right in &mut rights {
+
+    /// Puts the names of the installation into a right. None if the installation does not need the right.
+    fn adapt(&self, mut right: ResourceAttributes) -> Option<ResourceAttributes> {
         if right.namespace.as_deref() == Some(NAMESPACE) {
-            right.namespace = Some(installation.namespace.clone());
+            right.namespace = Some(self.namespace.to_owned());
         }
+        let verb = right.verb.as_deref().unwrap_or_default();
+        let reads = ["get", "list", "watch"].contains(&verb);
+        let is_needed = match right.resource.as_deref().unwrap_or_default() {
+            "secrets" => {
+                let (namespace, name) = self.secret?;
+                right.namespace = Some(namespace.to_owned());
+                right.name = right.name.map(|_| name.to_owned());
+                true
+            }
+            "validatingwebhookconfigurations" | "mutatingwebhookconfigurations" if right.name.is_some() => {
+                right.name = Some(self.webhook_name.to_owned());
+                match verb {
+                    "create" => self.webhook_mode == WebhookMode::Manage,
+                    // The CA of a certificate that Portcullis keeps.
+                    "patch" => self.webhook_mode == WebhookMode::Manage || self.secret.is_some(),
+                    _ => self.webhook_mode != WebhookMode::Off || self.secret.is_some(),
+                }
+            }
+            "pods" => reads || (self.has_gate && self.has_controller),
+            "events" => self.has_controller || self.webhook_mode != WebhookMode::Off,
+            "subjectaccessreviews" => true,
+            "leases" => self.has_controller,
+            _ => reads || self.has_controller,
+        };
+        is_needed.then_some(right)
     }
-    Ok(rights)
 }
 
 impl Rule {
@@ -137,7 +192,8 @@ async fn review(client: &Client, user: &str, right: ResourceAttributes) -> Resul
         user: Some(user.to_owned()),
         groups: user.rsplit_once(':').map(|(account, _)| {
             let namespace = account.rsplit(':').next().unwrap_or_default();
-            vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]
+            let all = ["system:serviceaccounts", "system:authenticated"].map(str::to_owned);
+            all.into_iter().chain([format!("system:serviceaccounts:{namespace}")]).collect()
         }),
         resource_attributes: Some(right.clone()),
         ..SubjectAccessReviewSpec::default()
@@ -145,7 +201,8 @@ async fn review(client: &Client, user: &str, right: ResourceAttributes) -> Resul
     let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
     let api: Api<SubjectAccessReview> = Api::all(client.clone());
     let reviewed = api.create(&PostParams::default(), &review).await.map_err(|error| words(&error))?;
-    Ok((right, reviewed.status.is_some_and(|status| status.allowed)))
+    let is_allowed = reviewed.status.is_some_and(|status| status.allowed && status.denied != Some(true));
+    Ok((right, is_allowed))
 }
 
 /// Describes a right: `list pods`, `get secrets portcullis-tls in namespace portcullis-system`.
@@ -155,4 +212,72 @@ fn described(right: &ResourceAttributes) -> String {
     let name = right.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
     let namespace = right.namespace.as_ref().map(|namespace| format!(" in namespace {namespace}")).unwrap_or_default();
     format!("{} {}{}{name}{namespace}", text(&right.verb), text(&right.resource), group.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needs() -> Needs<'static> {
+        Needs {
+            namespace: "guard",
+            webhook_name: "gate-webhooks",
+            webhook_mode: WebhookMode::Manage,
+            secret: Some(("guard", "gate-serving")),
+            has_controller: true,
+            has_gate: false,
+            policy_set: SetName::Kubernetes,
+        }
+    }
+
+    fn rights(needs: &Needs<'_>) -> Vec<String> {
+        needs.rights().unwrap().iter().map(described).collect()
+    }
+
+    #[test]
+    fn rights_on_named_objects_have_the_names_of_the_installation() {
+        let rights = rights(&needs());
+        for right in [
+            "get secrets gate-serving in namespace guard",
+            "update secrets gate-serving in namespace guard",
+            "create secrets in namespace guard",
+            "create validatingwebhookconfigurations.admissionregistration.k8s.io gate-webhooks",
+            "list validatingwebhookconfigurations.admissionregistration.k8s.io",
+            "update leases.coordination.k8s.io portcullis in namespace guard",
+            "list endpointslices.discovery.k8s.io in namespace default",
+        ] {
+            assert!(rights.iter().any(|one| one == right), "{right} in {rights:#?}");
+        }
+        let text = rights.join("\n");
+        assert!(!text.contains("portcullis-tls") && !text.contains("portcullis-system"), "{text}");
+        let elsewhere = Needs { secret: Some(("vault", "tls")), ..needs() }.rights().unwrap();
+        let of_secrets = elsewhere.iter().filter(|right| right.resource.as_deref() == Some("secrets"));
+        assert!(
+            of_secrets.clone().count() == 3
+                && of_secrets.into_iter().all(|right| right.namespace.as_deref() == Some("vault"))
+        );
+    }
+
+    #[test]
+    fn a_right_that_the_arguments_do_not_use_is_not_needed() {
+        let has = |needs: &Needs<'_>, right: &str| rights(needs).iter().any(|one| one.starts_with(right));
+        let create = "create validatingwebhookconfigurations";
+        let patch = "patch validatingwebhookconfigurations";
+        let get = "get validatingwebhookconfigurations";
+        let of = |webhook_mode, secret| Needs { webhook_mode, secret, ..needs() };
+        let kept = Some(("guard", "gate-serving"));
+        for (needs, expected) in [
+            (of(WebhookMode::Manage, kept), [true, true, true]),
+            (of(WebhookMode::Report, kept), [false, true, true]),
+            (of(WebhookMode::Off, kept), [false, true, true]),
+            (of(WebhookMode::Report, None), [false, false, true]),
+            (of(WebhookMode::Off, None), [false, false, false]),
+        ] {
+            assert_eq!([create, patch, get].map(|right| has(&needs, right)), expected, "{:?}", needs.webhook_mode);
+            assert_eq!(has(&needs, "get secrets"), needs.secret.is_some());
+        }
+        assert!(!has(&needs(), "patch pods") && has(&Needs { has_gate: true, ..needs() }, "patch pods"));
+        let reader = Needs { has_controller: false, ..needs() };
+        assert!(!has(&reader, "create networkpolicies") && !has(&reader, "get leases") && has(&reader, "list pods"));
+    }
 }

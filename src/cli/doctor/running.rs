@@ -4,29 +4,36 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Api;
 use kube::api::ListParams;
-use kube::{Api, Client};
 
-use super::{Check, Installation, NAME, get};
+use super::{Check, Installation, SELECTOR, get};
+use crate::cli::NAME;
+use crate::cli::webhooks::Address;
 use crate::cluster::{Cluster, Served, discover, words};
 use crate::view::SetName;
 
-/// The command that installs what is missing.
-const INSTALL: &str = "kubectl apply -k deploy/";
-
-/// Checks that the Service exists and has ready endpoints.
-pub(super) async fn service(client: &Client, namespace: &str) -> Check {
+/// Checks that the Service by which the API server calls Portcullis exists and has ready endpoints.
+pub(super) async fn service(installation: &Installation) -> Check {
     const CHECK: &str = "service";
-    let service = match get::<Service>(Api::namespaced(client.clone(), namespace), NAME).await {
+    let client = &installation.client;
+    let (namespace, name) = match &installation.address {
+        Address::Service { namespace, name, .. } => (namespace, name),
+        Address::Url(url) => return Check::ok(CHECK, format!("the webhooks use {url} and no Service")),
+    };
+    let service = match get::<Service>(Api::namespaced(client.clone(), namespace), name).await {
         Ok(Some(service)) => service,
-        Ok(None) => return Check::fault(CHECK, format!("Service {namespace}/{NAME} does not exist"), INSTALL),
+        Ok(None) => {
+            let message = format!("Service {namespace}/{name} does not exist");
+            return Check::fault(CHECK, message, installation.restore());
+        }
         Err(why) => return Check::unknown(CHECK, why),
     };
-    if let Some(name) = service.spec.and_then(|spec| spec.external_name) {
-        return Check::ok(CHECK, format!("Service {namespace}/{NAME} is an ExternalName for {name}"));
+    if let Some(external) = service.spec.and_then(|spec| spec.external_name) {
+        return Check::ok(CHECK, format!("Service {namespace}/{name} is an ExternalName for {external}"));
     }
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
-    let slices = slices.list(&ListParams::default().labels(&format!("kubernetes.io/service-name={NAME}"))).await;
+    let slices = slices.list(&ListParams::default().labels(&format!("kubernetes.io/service-name={name}"))).await;
     let slices = match slices {
         Ok(slices) => slices.items,
         Err(error) => return Check::unknown(CHECK, words(&error)),
@@ -37,43 +44,48 @@ pub(super) async fn service(client: &Client, namespace: &str) -> Check {
         .filter(|endpoint| is_ready(endpoint.conditions.as_ref().and_then(|conditions| conditions.ready)))
         .count();
     if ready == 0 {
-        let fix = format!("kubectl get pods --namespace {namespace} --selector app.kubernetes.io/name={NAME}");
-        return Check::fault(CHECK, format!("Service {namespace}/{NAME} has no ready endpoint"), fix);
+        let fix = format!("kubectl get pods --namespace {namespace} --selector {SELECTOR}");
+        return Check::fault(CHECK, format!("Service {namespace}/{name} has no ready endpoint"), fix);
     }
-    Check::ok(CHECK, format!("Service {namespace}/{NAME} has {ready} of {} endpoints ready", endpoints().count()))
+    Check::ok(CHECK, format!("Service {namespace}/{name} has {ready} of {} endpoints ready", endpoints().count()))
 }
 
 /// Checks that all replicas are ready.
 pub(super) fn deployment(installation: &Installation) -> Check {
     const CHECK: &str = "replicas";
-    let namespace = &installation.namespace;
+    let Installation { namespace, name, .. } = installation;
     let deployment = match &installation.deployment {
         Ok(Some(deployment)) => deployment,
-        Ok(None) => return Check::fault(CHECK, format!("Deployment {namespace}/{NAME} does not exist"), INSTALL),
+        Ok(None) => {
+            let message = format!("Deployment {namespace}/{name} does not exist");
+            return Check::fault(CHECK, message, installation.restore());
+        }
         Err(why) => return Check::unknown(CHECK, why.clone()),
     };
     let wanted = deployment.spec.replicas.unwrap_or(1);
     let ready = deployment.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
     let message = format!("{ready} of {wanted} replicas are ready");
     if wanted == 0 {
-        let fix = format!("kubectl scale deployment/{NAME} --namespace {namespace} --replicas=2");
+        let scale = || format!("kubectl scale deployment/{name} --namespace {namespace} --replicas=2");
+        let fix = installation.upgrade(" --set replicas=2").unwrap_or_else(scale);
         return Check::fault(CHECK, "the Deployment is scaled to 0 replicas", fix);
     }
     if ready < wanted {
-        return Check::fault(
-            CHECK,
-            message,
-            format!("kubectl rollout status deployment/{NAME} --namespace {namespace}"),
-        );
+        let fix = format!("kubectl rollout status deployment/{name} --namespace {namespace}");
+        return Check::fault(CHECK, message, fix);
     }
     Check::ok(CHECK, message)
 }
 
 /// Checks that a replica holds the Lease and renews it.
-pub(super) async fn lease(client: &Client, namespace: &str) -> Check {
+pub(super) async fn lease(installation: &Installation) -> Check {
     const CHECK: &str = "lease";
-    let logs = format!("kubectl logs deployment/{NAME} --namespace {namespace}");
-    let lease = match get::<Lease>(Api::namespaced(client.clone(), namespace), NAME).await {
+    if installation.server().is_some_and(|server| !server.is_set("--controller")) {
+        return Check::ok(CHECK, "the Deployment runs serve without --controller, which needs no Lease");
+    }
+    let (namespace, logs) = (&installation.namespace, installation.logs());
+    // All installations use this name.
+    let lease = match get::<Lease>(Api::namespaced(installation.client.clone(), namespace), NAME).await {
         Ok(Some(lease)) => lease,
         Ok(None) => {
             return Check::fault(CHECK, format!("Lease {namespace}/{NAME} does not exist: no controller runs"), logs);

@@ -12,8 +12,7 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use super::certificate::leaf;
-use super::{Check, Found, Installation, NAME, get};
-use crate::cli::webhooks::Address;
+use super::{Certificate, Check, Found, Installation, get};
 use crate::cluster::{PAUSE_ANNOTATION, WantedWebhooks, webhook_difference, words};
 use crate::pki;
 
@@ -46,22 +45,13 @@ pub(super) async fn checks(installation: &Installation, wanted: &WantedWebhooks)
     checks
 }
 
-/// Returns the command that writes the webhook configurations.
-fn rewrite(installation: &Installation) -> String {
-    let address = match &installation.address {
-        Address::Url(url) => format!("--url {url}"),
-        Address::Service { namespace, name, port } => format!("--service {namespace}/{name} --port {port}"),
-    };
-    format!("portcullis webhooks {address} | kubectl apply --server-side --force-conflicts -f -")
-}
-
 /// Compares a configuration with the one that this version writes.
 fn content(installation: &Installation, Pair { kind, wanted, live }: &Pair<'_>) -> Check {
     let check = if kind.starts_with('V') { "validating-webhooks" } else { "mutating-webhooks" };
     let name = &installation.webhook_name;
     let live = match live {
         Ok(Some(live)) => live,
-        Ok(None) => return Check::fault(check, format!("{kind} {name} does not exist"), rewrite(installation)),
+        Ok(None) => return Check::fault(check, format!("{kind} {name} does not exist"), installation.rewrite()),
         Err(why) => return Check::unknown(check, why.clone()),
     };
     match webhook_difference(wanted, live) {
@@ -69,7 +59,7 @@ fn content(installation: &Installation, Pair { kind, wanted, live }: &Pair<'_>) 
         Some(difference) => Check::fault(
             check,
             format!("{kind} {name} differs from what this version writes: {difference}"),
-            rewrite(installation),
+            installation.rewrite(),
         ),
     }
 }
@@ -104,7 +94,7 @@ fn failure_policies(installation: &Installation, pairs: &[Pair<'_>]) -> Check {
     let wrong = webhooks(pairs).find(|(_, wanted, live)| policy(wanted) != policy(live));
     if let Some((name, wanted, live)) = wrong {
         let message = format!("webhook {name} has failurePolicy {}, expected {}", policy(live), policy(wanted));
-        return Check::fault(CHECK, message, rewrite(installation));
+        return Check::fault(CHECK, message, installation.rewrite());
     }
     if let Some(unread) = unread(CHECK, pairs) {
         return unread;
@@ -120,33 +110,29 @@ fn failure_policies(installation: &Installation, pairs: &[Pair<'_>]) -> Check {
 /// Checks that every webhook trusts the serving certificate in the Secret.
 fn bundles(installation: &Installation, pairs: &[Pair<'_>]) -> Check {
     const CHECK: &str = "ca-bundle";
-    let restart = format!("kubectl rollout restart deployment/{NAME} --namespace {}", installation.namespace);
     let leaf = match leaf(installation) {
         Ok(leaf) => leaf,
         Err(why) => return Check::unknown(CHECK, why),
+    };
+    let fix = match &installation.certificate {
+        Certificate::Kept { .. } => installation.restart(),
+        Certificate::Mounted { .. } | Certificate::Unknown => installation.rewrite(),
     };
     for (name, _, live) in webhooks(pairs) {
         let bundle = live.pointer("/clientConfig/caBundle").and_then(Value::as_str).unwrap_or_default();
         let bundle = STANDARD.decode(bundle).ok().and_then(|bundle| String::from_utf8(bundle).ok()).unwrap_or_default();
         if bundle.is_empty() {
-            return Check::fault(CHECK, format!("webhook {name} has no caBundle"), restart);
+            return Check::fault(CHECK, format!("webhook {name} has no caBundle"), fix);
         }
-        let authorities: Vec<String> = certificates(&bundle);
-        if !authorities.iter().any(|ca| pki::signs(ca, &leaf).is_ok()) {
-            let (namespace, secret) = &installation.secret_name;
+        if !pki::is_trusted_by(&bundle, &leaf.pem) {
             let message = format!(
-                "the caBundle of webhook {name} does not trust the serving certificate in Secret {namespace}/{secret}"
+                "the caBundle of webhook {name} does not trust the serving certificate in Secret {}",
+                leaf.secret
             );
-            return Check::fault(CHECK, message, restart);
+            return Check::fault(CHECK, message, fix);
         }
     }
     unread(CHECK, pairs).unwrap_or_else(|| Check::ok(CHECK, "every webhook trusts the serving certificate"))
-}
-
-/// Splits a PEM into its certificates.
-fn certificates(pem: &str) -> Vec<String> {
-    const END: &str = "-----END CERTIFICATE-----";
-    pem.split_inclusive(END).filter(|part| part.contains(END)).map(str::to_owned).collect()
 }
 
 /// Finds namespaces for which the API server calls no webhook although it should.
@@ -169,7 +155,7 @@ async fn bypassed(installation: &Installation, pairs: &[Pair<'_>]) -> Check {
             let more = if more == 0 { String::new() } else { format!(" and {more} more") };
             let names = names.iter().take(MAX_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
             let message = format!("the namespaceSelector of webhook {name} excludes namespaces: {names}{more}");
-            return Check::fault(CHECK, message, rewrite(installation));
+            return Check::fault(CHECK, message, installation.rewrite());
         }
     }
     unread(CHECK, pairs)
@@ -195,7 +181,7 @@ fn pause(installation: &Installation) -> Check {
             ),
             None => Check::ok(CHECK, "writes of webhook configurations are not paused"),
         },
-        Ok(None) => Check::fault(CHECK, format!("namespace {namespace} does not exist"), "kubectl apply -k deploy/"),
+        Ok(None) => Check::fault(CHECK, format!("namespace {namespace} does not exist"), installation.restore()),
         Err(why) => Check::unknown(CHECK, why.clone()),
     }
 }
