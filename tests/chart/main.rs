@@ -66,8 +66,13 @@ impl Helm {
 
     /// Renders the release `portcullis`.
     fn template(&self, namespace: &str, arguments: &[&str]) -> String {
-        let done = self.run(&[&["template", "portcullis", CHART, "--namespace", namespace], arguments].concat());
-        assert_eq!(done.code, 0, "{arguments:?}: {}", done.err);
+        self.template_release("portcullis", namespace, arguments)
+    }
+
+    /// Renders a release.
+    fn template_release(&self, release: &str, namespace: &str, arguments: &[&str]) -> String {
+        let done = self.run(&[&["template", release, CHART, "--namespace", namespace], arguments].concat());
+        assert_eq!(done.code, 0, "{release} {arguments:?}: {}", done.err);
         done.out
     }
 }

@@ -80,14 +80,137 @@ fn an_api_server_accepts_what_every_file_renders() {
                      {pod-security.kubernetes.io/enforce: restricted, pod-security.kubernetes.io/warn: restricted}}}";
     let made = plane.apply(namespace, &[]);
     assert!(made.ok, "{made}");
-    for values in all_values() {
-        let rendered = helm.template("portcullis-system", &borrowed(&values));
-        let accepted = plane.apply(&rendered, &["--server-side", "--dry-run=server", "--validate=strict"]);
-        assert!(accepted.ok, "{values:?}: {accepted}");
-        assert!(!accepted.stderr.contains("Warning"), "{values:?}: {accepted}");
+    let accepts = |rendered: &str| {
+        let accepted = plane.apply(rendered, &["--server-side", "--dry-run=server", "--validate=strict"]);
+        assert!(accepted.ok, "{accepted}");
+        assert!(!accepted.stderr.contains("Warning"), "{accepted}");
         let count = accepted.stdout.lines().count();
-        assert_eq!(count, objects(&rendered).len(), "{accepted}");
+        assert_eq!(count, objects(rendered).len(), "{accepted}");
+    };
+    for values in all_values() {
+        accepts(&helm.template("portcullis-system", &borrowed(&values)));
     }
+    // Names of the maximum length, and names that YAML reads as other types.
+    let made = plane.kubectl(&["create", "namespace", "1234"]);
+    assert!(made.ok, "{made}");
+    for release in LONG_RELEASES {
+        accepts(&helm.template_release(release, "portcullis-system", &[]));
+    }
+    let everything = "--values=deploy/chart/ci/everything.yaml";
+    accepts(&helm.template_release(
+        "1234",
+        "1234",
+        &[everything, "--set-string=fullnameOverride=true,webhooks.name=1e3"],
+    ));
+}
+
+/// Release names of the maximum length that Helm accepts.
+const LONG_RELEASES: [&str; 2] =
+    ["release-of-the-platform-team-in-region-europe-west-11", "portcullis-of-the-platform-team-in-region-europe-we-1"];
+
+#[test]
+fn a_long_release_name_leaves_room_for_the_longest_suffix() {
+    let Some(helm) = Helm::find() else { return };
+    for release in LONG_RELEASES {
+        let objects = objects(&helm.template_release(release, "guard", &[]));
+        for object in &objects {
+            let name = object["metadata"]["name"].as_str().unwrap();
+            assert!(name.len() <= 63 && !name.contains("--"), "{} {name}", object["kind"]);
+        }
+    }
+}
+
+#[test]
+fn a_release_name_that_no_service_can_have_is_named_in_one_line() {
+    let Some(helm) = Helm::find() else { return };
+    for (release, name) in [("1prod", "1prod-portcullis"), ("prod.eu", "prod.eu-portcullis")] {
+        let done = helm.run(&["template", release, CHART]);
+        let expected = format!(
+            "release name {release}: a Service cannot be named {name} (expected lower-case letters, digits and hyphens, \
+             starting with a letter); set fullnameOverride"
+        );
+        assert!(done.err.lines().any(|line| line.ends_with(&expected)), "{}", done.err);
+        helm.template_release(release, "guard", &["--set=fullnameOverride=gate"]);
+    }
+}
+
+fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let is_it = |object: &&Value| object["kind"] == kind && object["metadata"]["name"] == name;
+    objects.iter().find(is_it).unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+#[test]
+fn pod_labels_of_the_user_replace_the_defaults() {
+    let Some(helm) = Helm::find() else { return };
+    let labels =
+        r#"--set-json=networkPolicy={"prometheus": {"podLabels": {"app": "p"}}, "dns": {"podLabels": {"app": "dns"}}}"#;
+    for (arguments, prometheus, dns) in [
+        (&[][..], json!({"app.kubernetes.io/name": "prometheus"}), json!({"k8s-app": "kube-dns"})),
+        (&[labels], json!({"app": "p"}), json!({"app": "dns"})),
+    ] {
+        let objects = objects(&helm.template("guard", arguments));
+        let spec = &find(&objects, "NetworkPolicy", "portcullis")["spec"];
+        assert_eq!(spec["ingress"][1]["from"][0]["podSelector"]["matchLabels"], prometheus);
+        assert_eq!(spec["egress"][0]["to"][0]["podSelector"]["matchLabels"], dns);
+        let objects =
+            crate::objects(&helm.template("guard", &[arguments, &["--set=networkPolicy.kind=cilium"]].concat()));
+        let spec = &find(&objects, "CiliumNetworkPolicy", "portcullis")["spec"];
+        let with = |mut labels: Value, namespace: &str| {
+            labels["k8s:io.kubernetes.pod.namespace"] = json!(namespace);
+            labels
+        };
+        assert_eq!(spec["ingress"][2]["fromEndpoints"][0]["matchLabels"], with(prometheus, "monitoring"));
+        assert_eq!(spec["egress"][0]["toEndpoints"][0]["matchLabels"], with(dns, "kube-system"));
+    }
+}
+
+#[test]
+fn the_ports_of_the_cluster_dns_are_a_value() {
+    let Some(helm) = Helm::find() else { return };
+    let ports = |arguments: &[&str]| {
+        let objects = objects(&helm.template("guard", arguments));
+        find(&objects, "NetworkPolicy", "portcullis")["spec"]["egress"][0]["ports"].clone()
+    };
+    let both = |port: u16| [json!({"protocol": "UDP", "port": port}), json!({"protocol": "TCP", "port": port})];
+    assert_eq!(ports(&[]), json!(both(53)));
+    assert_eq!(ports(&["--set=networkPolicy.dns.ports={53,5353}"]), json!([both(53), both(5353)].concat()));
+}
+
+#[test]
+fn cert_manager_gets_dns_names_and_addresses_apart() {
+    let Some(helm) = Helm::find() else { return };
+    let objects = objects(&helm.template("1234", &["--values=deploy/chart/ci/cert-manager.yaml"]));
+    let spec = &find(&objects, "Certificate", "portcullis")["spec"];
+    assert_eq!(spec["dnsNames"], json!(["portcullis.1234.svc", "portcullis.1234.svc.cluster.local", "*.example.com"]));
+    assert_eq!(spec["ipAddresses"], json!(["10.0.0.7", "fd00::7"]));
+}
+
+#[test]
+fn values_keep_their_text() {
+    let Some(helm) = Helm::find() else { return };
+    let policy = "  # A comment: indented\nkind: NetworkPolicy\n";
+    let policies = json!({"baseline/1.yaml": policy}).to_string();
+    let (policies, names) = (format!("--set-json=policies={policies}"), json!(["a: b #c", "'d'"]).to_string());
+    let clients = format!(r#"--set-json=clientCA={{"configMapName": "123", "names": {names}}}"#);
+    let extra = format!("--set-json=certificate.extraNames={names}");
+    let text = helm.template_release("1e3", "123", &["--set-string=fullnameOverride=no", &policies, &clients, &extra]);
+    let objects = objects(&text);
+    for object in &objects {
+        let metadata = &object["metadata"];
+        assert!(
+            metadata["name"].is_string() && metadata["labels"]["app.kubernetes.io/instance"] == "1e3",
+            "{metadata}"
+        );
+        let namespace = &metadata["namespace"];
+        assert!(namespace.is_null() || namespace == "123" || namespace == "default", "{metadata}");
+    }
+    assert_eq!(find(&objects, "ConfigMap", "no-policies")["data"], json!({"baseline.1.yaml": policy}));
+    let pod = &find(&objects, "Deployment", "no")["spec"]["template"]["spec"];
+    let arguments = pod["containers"][0]["args"].as_array().unwrap();
+    for argument in ["--client-name=a: b #c", "--client-name='d'", "--tls-name=a: b #c", "--tls-name='d'"] {
+        assert!(arguments.contains(&json!(argument)), "{argument} in {arguments:?}");
+    }
+    assert_eq!(pod["volumes"][2]["configMap"]["name"], "123");
 }
 
 fn crd((group, version, plural, kind): (&str, &str, &str, &str)) -> Value {
@@ -124,6 +247,8 @@ fn bad_values_are_named_in_one_line() {
             "certificate.source=secret",
             "webhooks.mode: manage requires certificate.source: builtin, not secret; set webhooks.mode: report",
         ),
+        ("service.port=8080", "service.port: 8080 is the port of the metrics in the same Service; choose another one"),
+        ("fullnameOverride=1gate", "- fullnameOverride: Does not match pattern '^([a-z]([-a-z0-9]*[a-z0-9])?)?$'"),
         ("configuration.preset=warn", "configuration.preset is set by the chart; remove it and set the value preset"),
         (
             "stopAfterSeconds=60",

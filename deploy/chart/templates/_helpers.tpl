@@ -1,10 +1,11 @@
+{{/* The name of all objects: at most 40 characters, because the longest suffix has 22, and the name of a Job at most 63. */}}
 {{- define "portcullis.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride -}}
-{{- else if contains "portcullis" .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else if contains "portcullis" (.Release.Name | trunc 40) -}}
+{{- .Release.Name | trunc 40 | trimAll "-" -}}
 {{- else -}}
-{{- printf "%s-portcullis" (.Release.Name | trunc 40 | trimSuffix "-") -}}
+{{- printf "%s-portcullis" (.Release.Name | trunc 29 | trimAll "-") -}}
 {{- end -}}
 {{- end -}}
 
@@ -43,10 +44,19 @@ app.kubernetes.io/name: portcullis
 {{- end -}}
 
 {{- define "portcullis.releaseLabels" -}}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
+{{- end -}}
+
+{{/* The labels of the pods that scrape metrics, and of the cluster DNS. */}}
+{{- define "portcullis.prometheusLabels" -}}
+{{- .Values.networkPolicy.prometheus.podLabels | default (dict "app.kubernetes.io/name" "prometheus") | toYaml -}}
+{{- end -}}
+
+{{- define "portcullis.dnsLabels" -}}
+{{- .Values.networkPolicy.dns.podLabels | default (dict "k8s-app" "kube-dns") | toYaml -}}
 {{- end -}}
 
 {{/* The configuration file. */}}
@@ -66,6 +76,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "portcullis.check" -}}
 {{- if and (eq .Values.webhooks.mode "manage") (ne .Values.certificate.source "builtin") -}}
 {{- fail (printf "webhooks.mode: manage requires certificate.source: builtin, not %s; set webhooks.mode: report" .Values.certificate.source) -}}
+{{- end -}}
+{{- $name := include "portcullis.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
+{{- fail (printf "release name %s: a Service cannot be named %s (expected lower-case letters, digits and hyphens, starting with a letter); set fullnameOverride" .Release.Name $name) -}}
+{{- end -}}
+{{- if eq (int .Values.service.port) 8080 -}}
+{{- fail "service.port: 8080 is the port of the metrics in the same Service; choose another one" -}}
 {{- end -}}
 {{- range $field := list "preset" "installation" "apiVersion" "kind" -}}
 {{- if hasKey $.Values.configuration $field -}}
