@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::support::command::finish;
 use super::support::control_plane::{ControlPlane, Output};
 use super::support::free_ports;
 use super::support::installation::PATIENCE;
 use super::support::process::Process;
 use super::support::server::{get, portcullis};
 use super::support::service::Service;
-use super::{CHART, Helm};
+use super::{CHART, Helm, objects};
 
 const NAMESPACE: &str = "guard";
 const RELEASE: &str = "prod";
@@ -68,11 +69,20 @@ impl Cluster {
     fn install(&mut self) -> String {
         let port = format!("--set=service.port={}", self.service.port());
         let notes = self.helm(&["install", RELEASE, CHART, "--create-namespace", VALUES, &port]);
+        self.lead_the_service_here();
+        self.restart();
+        notes
+    }
+
+    fn lead_the_service_here(&self) {
         let external = r#"{"spec": {"type": "ExternalName", "externalName": "localhost"}}"#;
         let patched = self.plane.kubectl(&["patch", "service", "gate", "--namespace", NAMESPACE, "--patch", external]);
         assert!(patched.ok, "{patched}");
-        self.restart();
-        notes
+    }
+
+    /// Runs `portcullis doctor`, and returns its exit status with its checks.
+    fn doctor(&self, arguments: &[&str]) -> (i32, Vec<Value>) {
+        doctor(&self.plane, arguments)
     }
 
     fn stored(&self, kind: &str, name: &str) -> Option<Value> {
@@ -225,6 +235,9 @@ fn a_release_is_installed_upgraded_rolled_back_and_removed_without_a_trace_that_
         cluster.plane.stored(&["networkpolicy", "portcullis-baseline-default-deny", "--namespace", "shop"]).is_some()
     });
 
+    doctor_follows_the_release(&mut cluster);
+    the_notes_name_the_webhook_configurations(&cluster);
+
     let port = format!("--set=service.port={}", cluster.service.port());
     cluster.helm(&["upgrade", RELEASE, CHART, VALUES, &port, "--set=preset=warn,replicas=3"]);
     assert_eq!(cluster.stored("deployment", "gate").unwrap()["spec"]["replicas"], 3);
@@ -255,6 +268,118 @@ fn a_release_is_installed_upgraded_rolled_back_and_removed_without_a_trace_that_
     // The end left nothing that keeps a later release from its work.
     cluster.install();
     cluster.until("a denial of the second release", || cluster.apply_bad().stderr.contains("any-port"));
+}
+
+fn doctor(plane: &ControlPlane, arguments: &[&str]) -> (i32, Vec<Value>) {
+    let mut command = portcullis();
+    command.args(["doctor", "--output=json", "--kubeconfig"]).arg(plane.kubeconfig()).args(arguments);
+    let done = finish(&mut command, "");
+    let answer: Value = serde_json::from_str(&done.out).unwrap_or_else(|error| panic!("{error}: {}", done.err));
+    (done.code, answer["checks"].as_array().unwrap().clone())
+}
+
+fn find<'a>(checks: &'a [Value], name: &str) -> &'a Value {
+    checks.iter().find(|check| check["check"] == name).unwrap_or_else(|| panic!("no check {name} in {checks:?}"))
+}
+
+/// The names of the release are in no argument of `doctor`: it reads them from the Deployment.
+fn doctor_follows_the_release(cluster: &mut Cluster) {
+    // No kubelet reports the replicas.
+    let status = json!({"status": {"replicas": 2, "readyReplicas": 2, "availableReplicas": 2}}).to_string();
+    let patch =
+        ["patch", "deployment", "gate", "--namespace", NAMESPACE, "--subresource=status", "--type=merge", "--patch"];
+    let patched = cluster.plane.kubectl(&[&patch[..], &[&status]].concat());
+    assert!(patched.ok, "{patched}");
+    cluster.until("doctor finds no fault", || cluster.doctor(&["--namespace", NAMESPACE]).0 == 0);
+    let (_, checks) = cluster.doctor(&["--namespace", NAMESPACE]);
+    for (check, part) in [
+        ("configuration", "ConfigMap guard/gate-configuration is valid"),
+        ("validating-webhooks", "ValidatingWebhookConfiguration gate-webhooks has "),
+        ("certificate", "covers gate.guard.svc"),
+        ("service", "Service guard/gate "),
+        ("rights", "system:serviceaccount:guard:gatekeeper has the "),
+    ] {
+        assert!(find(&checks, check)["message"].as_str().unwrap().contains(part), "{:?}", find(&checks, check));
+    }
+
+    // The namespace is the one of the configuration, and commands have the arguments that were given.
+    let file = cluster.dir.path().join("my config.yaml");
+    let stored = cluster.stored("configmap", "gate-configuration").unwrap();
+    fs::write(&file, stored["data"]["portcullis.yaml"].as_str().unwrap()).unwrap();
+    let config = format!("--config={}", file.display());
+    assert_eq!(cluster.doctor(&[&config]).0, 0);
+    let (code, checks) = cluster.doctor(&[&config, "--webhook-name=other"]);
+    let check = find(&checks, "validating-webhooks");
+    assert_eq!((code, &check["state"]), (1, &json!("fault")), "{check}");
+    let expected = format!(
+        "portcullis webhooks --config '{}' --webhook-name other --service guard/gate --port {} | \
+         kubectl apply --server-side --force-conflicts -f -",
+        file.display(),
+        cluster.service.port()
+    );
+    assert_eq!(check["fix"], expected);
+
+    // Helm restores what is missing in its release.
+    let deleted = cluster.plane.kubectl(&["delete", "service", "gate", "--namespace", NAMESPACE]);
+    assert!(deleted.ok, "{deleted}");
+    let (_, checks) = cluster.doctor(&["--namespace", NAMESPACE]);
+    let check = find(&checks, "service");
+    assert_eq!(check["message"], "Service guard/gate does not exist");
+    assert_eq!(check["fix"], "helm upgrade prod deploy/chart --namespace guard --reuse-values");
+    cluster.helm(&["upgrade", RELEASE, CHART, "--reuse-values"]);
+    cluster.lead_the_service_here();
+    cluster.until("doctor finds no fault", || cluster.doctor(&["--namespace", NAMESPACE]).0 == 0);
+}
+
+/// The command that the notes print writes the configurations that the server compares.
+fn the_notes_name_the_webhook_configurations(cluster: &Cluster) {
+    let upgrade = ["upgrade", RELEASE, CHART, VALUES, "--set=webhooks.mode=report", "--dry-run=client"];
+    let notes = cluster.helm(&upgrade);
+    let line = notes.lines().find(|line| line.trim_start().starts_with("portcullis webhooks ")).unwrap();
+    let file = cluster.dir.path().join("my config.yaml");
+    let arguments = line.split('|').next().unwrap().split_whitespace().skip(1);
+    let arguments = arguments.map(|argument| match argument {
+        "portcullis.yaml" => file.to_str().unwrap(),
+        argument => argument,
+    });
+    let done = finish(portcullis().args(arguments), "");
+    let list: Value = serde_json::from_str(&done.out).unwrap_or_else(|error| panic!("{error}: {}", done.err));
+    for item in list["items"].as_array().unwrap() {
+        assert_eq!(item["metadata"]["name"], "gate-webhooks");
+        assert_eq!(item["webhooks"][0]["clientConfig"]["service"]["name"], "gate");
+    }
+}
+
+/// With a certificate of cert-manager the release has fewer rights, and `doctor` expects no others.
+#[test]
+fn doctor_expects_the_rights_that_the_values_need() {
+    let Some(helm) = Helm::find() else { return };
+    let Some(plane) = ControlPlane::start() else { return };
+    let created = plane.kubectl(&["create", "namespace", NAMESPACE]);
+    assert!(created.ok, "{created}");
+    for mode in ["report", "off"] {
+        let values = ["--values=deploy/chart/ci/cert-manager.yaml", "--set-string", &format!("webhooks.mode={mode}")];
+        let mut rendered = objects(&helm.template_release(RELEASE, NAMESPACE, &values));
+        rendered.retain(|object| object["apiVersion"] != "cert-manager.io/v1");
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": rendered}).to_string();
+        let applied = plane.apply(&list, &["--server-side", "--force-conflicts"]);
+        assert!(applied.ok, "{applied}");
+        let checks = || doctor(&plane, &["--namespace", NAMESPACE]).1;
+        let deadline = Instant::now() + PATIENCE;
+        // The API server reads roles from a cache.
+        while find(&checks(), "rights")["state"] != "ok" {
+            assert!(Instant::now() < deadline, "{mode}: {}", find(&checks(), "rights"));
+            thread::sleep(Duration::from_millis(100));
+        }
+        let checks = checks();
+        assert_eq!(find(&checks, "certificate")["message"], "Secret guard/prod-portcullis-tls does not exist");
+        let fix = find(&checks, "validating-webhooks")["fix"].as_str().unwrap();
+        let expected = "kubectl get configmap prod-portcullis-configuration --namespace guard --output \
+                        'go-template={{index .data \"portcullis.yaml\"}}' | portcullis webhooks --config /dev/stdin \
+                        --webhook-name prod-portcullis --service guard/prod-portcullis --port 443 --ca ca.pem | \
+                        kubectl apply --server-side --force-conflicts -f -";
+        assert_eq!(fix, expected);
+    }
 }
 
 /// No object of the release is left, except for the ones that Portcullis itself wrote into its namespace.

@@ -213,6 +213,31 @@ fn values_keep_their_text() {
     assert_eq!(pod["volumes"][2]["configMap"]["name"], "123");
 }
 
+#[test]
+fn a_release_has_only_the_rights_that_its_values_need() {
+    let Some(helm) = Helm::find() else { return };
+    for (values, secrets, webhooks) in [
+        ("webhooks.mode=manage", true, json!(["get", "create", "patch"])),
+        ("webhooks.mode=report", true, json!(["get", "patch"])),
+        ("webhooks.mode=off", true, json!(["get", "patch"])),
+        ("certificate.source=certManager,webhooks.mode=report", false, json!(["get"])),
+        ("certificate.source=secret,webhooks.mode=report", false, json!(["get"])),
+        ("certificate.source=secret,webhooks.mode=off", false, Value::Null),
+    ] {
+        let objects = objects(&helm.template("guard", &["--set-string", values]));
+        let rules = |kind: &str| find(&objects, kind, "portcullis")["rules"].as_array().unwrap().clone();
+        let about = |rules: Vec<Value>, resource: &str| -> Vec<Value> {
+            rules.into_iter().filter(|rule| rule["resources"].as_array().unwrap().contains(&json!(resource))).collect()
+        };
+        let of_secrets = about(rules("Role"), "secrets");
+        assert_eq!(of_secrets.len(), if secrets { 2 } else { 0 }, "{values}: {of_secrets:?}");
+        let of_webhooks = about(rules("ClusterRole"), "validatingwebhookconfigurations");
+        let named: Vec<&Value> = of_webhooks.iter().filter(|rule| rule.get("resourceNames").is_some()).collect();
+        assert_eq!(named.first().map_or(Value::Null, |rule| rule["verbs"].clone()), webhooks, "{values}");
+        assert_eq!(of_webhooks.len() - named.len(), 1, "the view reads all of them");
+    }
+}
+
 fn crd((group, version, plural, kind): (&str, &str, &str, &str)) -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
