@@ -238,6 +238,40 @@ fn a_release_has_only_the_rights_that_its_values_need() {
     }
 }
 
+#[test]
+fn alerts_follow_the_names_of_the_release() {
+    let Some(helm) = Helm::find() else { return };
+    let rules = |arguments: &[&str]| {
+        let values = ["--set=prometheusRule.enabled=true", "--values=deploy/chart/ci/names.yaml"];
+        let text = helm.template_release("prod", "guard", &[&values, arguments].concat());
+        find(&objects(&text), "PrometheusRule", "gate")["spec"].clone()
+    };
+    let field = |rules: &Value, alert: &str, field: &str| {
+        let all = rules["groups"][0]["rules"].as_array().unwrap().clone();
+        let rule = all.into_iter().find(|rule| rule["alert"] == alert).unwrap();
+        rule.pointer(field).unwrap().as_str().unwrap().to_owned()
+    };
+    let alone = rules(&[]);
+    assert_eq!(field(&alone, "PortcullisDown", "/expr"), r#"absent(up{job=~".*gate.*"} == 1)"#);
+    let deployment = r#"{namespace="guard",deployment="gate"}"#;
+    assert_eq!(
+        field(&alone, "PortcullisNotReady", "/expr"),
+        format!("kube_deployment_status_replicas_available{deployment} < kube_deployment_spec_replicas{deployment}")
+    );
+    for alert in ["PortcullisDown", "PortcullisUnreachable"] {
+        let description = field(&alone, alert, "/annotations/description");
+        assert!(
+            description.ends_with("validatingwebhookconfiguration,mutatingwebhookconfiguration gate-webhooks"),
+            "{description}"
+        );
+        assert!(description.contains("annotate namespace guard "), "{description}");
+    }
+    // The Prometheus Operator names the job after the Service.
+    let scraped = rules(&["--set=serviceMonitor.enabled=true,configuration.labelDomain=np.example.com"]);
+    assert_eq!(field(&scraped, "PortcullisDown", "/expr"), r#"absent(up{namespace="guard",job="gate"} == 1)"#);
+    assert!(field(&scraped, "PortcullisFailedOpen", "/annotations/description").contains("'!np.example.com/profile'"));
+}
+
 fn crd((group, version, plural, kind): (&str, &str, &str, &str)) -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
