@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec, SubjectAccessReviewStatus,
+};
 use kube::api::PostParams;
 use kube::core::ApiResource;
 use kube::{Api, Client};
@@ -130,7 +132,7 @@ impl LiveLookup {
         let api: Api<SubjectAccessReview> = Api::all(self.client.clone());
         let answer = api.create(&PostParams::default(), &review(key)).await;
         let status = answer.map_err(|error| words(&error))?.status.ok_or("the SubjectAccessReview has no status")?;
-        Ok(status.allowed && status.denied != Some(true))
+        Ok(is_granted(&status))
     }
 
     fn known(&self, key: &Key) -> Option<bool> {
@@ -164,6 +166,12 @@ impl Lookup for LiveLookup {
             }
         })
     }
+}
+
+/// Returns true if an access review grants the right. An authorizer that denies it overrules the others.
+#[must_use]
+pub fn is_granted(status: &SubjectAccessReviewStatus) -> bool {
+    status.allowed && status.denied != Some(true)
 }
 
 /// Returns the access review for a right.
@@ -207,6 +215,13 @@ async fn within<T>(answer: impl Future<Output = Result<T, String>>) -> Result<T,
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_denial_overrules_a_grant() {
+        let granted = |status: serde_json::Value| is_granted(&serde_json::from_value(status).unwrap());
+        assert!(granted(json!({"allowed": true})) && granted(json!({"allowed": true, "denied": false})));
+        assert!(!granted(json!({"allowed": true, "denied": true})) && !granted(json!({"allowed": false})));
+    }
 
     fn requester(name: &str) -> Requester {
         let extra = vec![("scopes.example.com/only".into(), vec!["a".into(), "b".into()])];

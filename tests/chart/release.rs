@@ -357,6 +357,12 @@ fn doctor_expects_the_rights_that_the_values_need() {
     let Some(plane) = ControlPlane::start() else { return };
     let created = plane.kubectl(&["create", "namespace", NAMESPACE]);
     assert!(created.ok, "{created}");
+    let (code, checks) = doctor(&plane, &["--namespace", NAMESPACE]);
+    assert_eq!((code, &find(&checks, "configuration")["state"]), (1, &json!("unknown")), "{checks:?}");
+    // A command must not replace unknown webhook configurations by the built-in ones.
+    let fix = find(&checks, "validating-webhooks")["fix"].as_str().unwrap();
+    assert!(fix.starts_with("portcullis webhooks --config portcullis.yaml --service guard/portcullis "), "{fix}");
+    assert_eq!(find(&checks, "replicas")["fix"], "kubectl apply --server-side -k deploy/");
     for mode in ["report", "off"] {
         let values = ["--values=deploy/chart/ci/cert-manager.yaml", "--set-string", &format!("webhooks.mode={mode}")];
         let mut rendered = objects(&helm.template_release(RELEASE, NAMESPACE, &values));

@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::self_signed::curl;
-use super::{BOLD, FAINT, GREEN, OK, RED, YELLOW};
+use super::{BOLD, FAINT, GREEN, OK, RED, YELLOW, block_on_all_cores};
 use crate::admission::Knowledge;
 use crate::baseline::PolicySet;
 use crate::config::Configuration;
@@ -85,11 +85,7 @@ const CONTEXT: &str =
     r#"{"metadata": {"name": "shop", "labels": {"network-policy.portcullis.dev/profile": "isolated"}}}"#;
 
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("failed to start the runtime threads")?;
-    runtime.block_on(show(arguments))
+    block_on_all_cores(show(arguments))
 }
 
 async fn show(arguments: &Arguments) -> Result<u8> {

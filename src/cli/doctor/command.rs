@@ -36,6 +36,7 @@ impl Installation {
     pub(super) fn rewrite(&self) -> String {
         let (read, config) = match &self.settings {
             Settings::BuiltIn => (String::new(), String::new()),
+            Settings::Unknown => (String::new(), " --config portcullis.yaml".to_owned()),
             Settings::File(file) => (String::new(), format!(" --config {}", quoted(&file.display().to_string()))),
             Settings::ConfigMap { name, key } => {
                 let template = format!("go-template={{{{index .data \"{key}\"}}}}");

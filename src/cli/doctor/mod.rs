@@ -113,6 +113,8 @@ type Found<T> = Result<Option<T>, String>;
 
 /// The source of the configuration in force.
 enum Settings {
+    /// Unknown: the built-in configuration is assumed.
+    Unknown,
     /// The built-in configuration.
     BuiltIn,
     /// The file of `--config`.
@@ -231,7 +233,7 @@ async fn installation(arguments: &Arguments, client: Client) -> Result<(Installa
         webhook_mode: webhook_mode(&deployment),
         address: address(arguments, &deployment, &namespace)?,
         configuration: Configuration::shipped()?,
-        settings: Settings::BuiltIn,
+        settings: Settings::Unknown,
         client,
         namespace,
         name,
@@ -252,23 +254,23 @@ async fn installation(arguments: &Arguments, client: Client) -> Result<(Installa
     Ok((installation, check))
 }
 
-/// Returns the name of the Deployment, and the Deployment: the one of this name, or the one with the label of Portcullis.
+/// Returns the name of the Deployment, and the Deployment: the one of this name; otherwise the one with the label of
+/// Portcullis, or the one with the name in `deploy/`.
 async fn deployment(client: &Client, namespace: &str, name: Option<&str>) -> (String, Found<Deployment>) {
     let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     if let Some(name) = name {
         return (name.to_owned(), get(api, name).await);
     }
-    let mut found = match api.list(&ListParams::default().labels(SELECTOR)).await {
-        Ok(list) => list.items,
-        Err(error) => return (NAME.to_owned(), Err(words(&error))),
-    };
+    let found = api.list(&ListParams::default().labels(SELECTOR)).await;
+    // A user who may not list Deployments may still be allowed to read one.
+    let mut found = found.map(|list| list.items).unwrap_or_default();
     let names: Vec<String> = found.iter().map(ResourceExt::name_any).collect();
     match names.iter().position(|name| name == NAME || names.len() == 1) {
         Some(position) => {
             let found = found.swap_remove(position);
             (found.name_any(), Ok(Some(found)))
         }
-        None if names.is_empty() => (NAME.to_owned(), Ok(None)),
+        None if names.is_empty() => (NAME.to_owned(), get(api, NAME).await),
         None => (NAME.to_owned(), Err(format!("several Deployments have the label {SELECTOR}; set --name"))),
     }
 }
@@ -324,7 +326,7 @@ fn address(arguments: &Arguments, deployment: &Found<Deployment>, namespace: &st
     }
 }
 
-/// Reads the configuration from the ConfigMap that the Deployment names. Otherwise the built-in one stays.
+/// Reads the configuration from the ConfigMap that the Deployment names. Otherwise the assumed one stays.
 async fn read_configuration(installation: &mut Installation) -> Check {
     const CHECK: &str = "configuration";
     let assumed =
@@ -336,6 +338,7 @@ async fn read_configuration(installation: &mut Installation) -> Check {
         Err(why) => return assumed(why),
     };
     let Some(file) = server.and_then(|server| server.flag_or_variable("--config", "PORTCULLIS_CONFIG")) else {
+        installation.settings = Settings::BuiltIn;
         return Check::ok(CHECK, "the built-in configuration");
     };
     let Some(Origin::ConfigMap { name, key }) = server.and_then(|server| server.origin(file)) else {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{Certificate, Check, Installation};
 use crate::cli::webhooks::WebhookMode;
-use crate::cluster::words;
+use crate::cluster::{is_granted, words};
 use crate::config::NAMESPACE;
 use crate::view::SetName;
 use crate::yaml;
@@ -201,7 +201,7 @@ async fn review(client: &Client, user: &str, right: ResourceAttributes) -> Resul
     let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
     let api: Api<SubjectAccessReview> = Api::all(client.clone());
     let reviewed = api.create(&PostParams::default(), &review).await.map_err(|error| words(&error))?;
-    let is_allowed = reviewed.status.is_some_and(|status| status.allowed && status.denied != Some(true));
+    let is_allowed = reviewed.status.as_ref().is_some_and(is_granted);
     Ok((right, is_allowed))
 }
 

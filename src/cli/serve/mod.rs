@@ -16,12 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::cluster::Followers;
 use self::webhook_keeper::WebhookArguments;
-use super::OK;
 use super::connection::{connect, own_namespace};
 use super::self_signed::{certificate_files, introduce};
 use super::sources::{Sources, Texts};
 use super::tasks::Tasks;
 use super::tls::{self, TlsArguments};
+use super::{OK, block_on_all_cores};
 use crate::admission::Knowledge;
 use crate::server::{Certificates, Limits, Readiness, Server, Shared, Stop};
 use crate::telemetry::{self, Metrics};
@@ -125,11 +125,7 @@ pub(super) fn run(arguments: Arguments) -> Result<u8> {
         LogFormat::Text => telemetry::Format::Text,
     };
     telemetry::init(format, &arguments.log_level).map_err(anyhow::Error::msg)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("failed to start the runtime threads")?;
-    runtime.block_on(serve(arguments))
+    block_on_all_cores(serve(arguments))
 }
 
 async fn serve(arguments: Arguments) -> Result<u8> {
