@@ -14,10 +14,10 @@ pub(super) struct ClusterArguments {
     /// Read the kubeconfig from this file [default: $KUBECONFIG; in a pod its service account; otherwise
     /// ~/.kube/config].
     #[arg(long, value_name = "FILE", global = true)]
-    kubeconfig: Option<PathBuf>,
+    pub(super) kubeconfig: Option<PathBuf>,
     /// Use this context of the kubeconfig [default: its current context].
     #[arg(long, visible_alias = "context", value_name = "NAME", global = true)]
-    kube_context: Option<String>,
+    pub(super) kube_context: Option<String>,
 }
 
 impl ClusterArguments {

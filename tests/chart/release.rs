@@ -311,9 +311,10 @@ fn doctor_follows_the_release(cluster: &mut Cluster) {
     let (code, checks) = cluster.doctor(&[&config, "--webhook-name=other"]);
     let check = find(&checks, "validating-webhooks");
     assert_eq!((code, &check["state"]), (1, &json!("fault")), "{check}");
+    let connection = format!("--kubeconfig {}", cluster.plane.kubeconfig().display());
     let expected = format!(
         "portcullis webhooks --config '{}' --webhook-name other --service guard/gate --port {} | \
-         kubectl apply --server-side --force-conflicts -f -",
+         kubectl {connection} apply --server-side --force-conflicts -f -",
         file.display(),
         cluster.service.port()
     );
@@ -325,7 +326,8 @@ fn doctor_follows_the_release(cluster: &mut Cluster) {
     let (_, checks) = cluster.doctor(&["--namespace", NAMESPACE]);
     let check = find(&checks, "service");
     assert_eq!(check["message"], "Service guard/gate does not exist");
-    assert_eq!(check["fix"], "helm upgrade prod deploy/chart --namespace guard --reuse-values");
+    let expected = format!("helm {connection} upgrade prod deploy/chart --namespace guard --reuse-values");
+    assert_eq!(check["fix"], expected);
     cluster.helm(&["upgrade", RELEASE, CHART, "--reuse-values"]);
     cluster.lead_the_service_here();
     cluster.until("doctor finds no fault", || cluster.doctor(&["--namespace", NAMESPACE]).0 == 0);
@@ -362,7 +364,9 @@ fn doctor_expects_the_rights_that_the_values_need() {
     // A command must not replace unknown webhook configurations by the built-in ones.
     let fix = find(&checks, "validating-webhooks")["fix"].as_str().unwrap();
     assert!(fix.starts_with("portcullis webhooks --config portcullis.yaml --service guard/portcullis "), "{fix}");
-    assert_eq!(find(&checks, "replicas")["fix"], "kubectl apply --server-side -k deploy/");
+    let connection = format!("--kubeconfig {}", plane.kubeconfig().display());
+    let expected = format!("kubectl {connection} apply --server-side -k deploy/");
+    assert_eq!(find(&checks, "replicas")["fix"], expected);
     for mode in ["report", "off"] {
         let values = ["--values=deploy/chart/ci/cert-manager.yaml", "--set-string", &format!("webhooks.mode={mode}")];
         let mut rendered = objects(&helm.template_release(RELEASE, NAMESPACE, &values));
@@ -380,10 +384,12 @@ fn doctor_expects_the_rights_that_the_values_need() {
         let checks = checks();
         assert_eq!(find(&checks, "certificate")["message"], "Secret guard/prod-portcullis-tls does not exist");
         let fix = find(&checks, "validating-webhooks")["fix"].as_str().unwrap();
-        let expected = "kubectl get configmap prod-portcullis-configuration --namespace guard --output \
-                        'go-template={{index .data \"portcullis.yaml\"}}' | portcullis webhooks --config /dev/stdin \
-                        --webhook-name prod-portcullis --service guard/prod-portcullis --port 443 --ca ca.pem | \
-                        kubectl apply --server-side --force-conflicts -f -";
+        let expected = format!(
+            "kubectl {connection} get configmap prod-portcullis-configuration --namespace guard --output \
+             'go-template={{{{index .data \"portcullis.yaml\"}}}}' | portcullis webhooks --config /dev/stdin \
+             --webhook-name prod-portcullis --service guard/prod-portcullis --port 443 --ca ca.pem | \
+             kubectl {connection} apply --server-side --force-conflicts -f -"
+        );
         assert_eq!(fix, expected);
     }
 }

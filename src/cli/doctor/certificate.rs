@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use k8s_openapi::ByteString;
 use kube::ResourceExt;
 
-use super::{Certificate, Check, Installation};
+use super::Check;
+use super::installation::{Certificate, Installation};
 use crate::pki::Facts;
 
 /// Remaining validity below which a certificate is a fault. Portcullis renews it a month before its end.
@@ -40,11 +41,14 @@ fn renew(installation: &Installation) -> String {
     let Certificate::Mounted { namespace, name, .. } = &installation.certificate else { return installation.restart() };
     let annotations = installation.secret.iter().flatten().map(ResourceExt::annotations).next();
     match annotations.and_then(|annotations| annotations.get("cert-manager.io/certificate-name")) {
-        Some(certificate) => format!("kubectl describe certificate {certificate} --namespace {namespace}"),
-        None => format!(
-            "kubectl create secret tls {name} --namespace {namespace} --cert=tls.crt --key=tls.key --dry-run=client \
-             --output yaml | kubectl apply -f -"
-        ),
+        Some(certificate) => {
+            installation.kubectl(format_args!("describe certificate {certificate} --namespace {namespace}"))
+        }
+        None => {
+            let files = "--cert=tls.crt --key=tls.key --dry-run=client --output yaml";
+            let create = installation.kubectl(format_args!("create secret tls {name} --namespace {namespace} {files}"));
+            format!("{create} | {}", installation.kubectl("apply -f -"))
+        }
     }
 }
 

@@ -1,35 +1,48 @@
 //! The commands that fix faults.
 
-use super::{Certificate, Installation, Settings};
+use std::fmt::Display;
+
+use super::installation::{Certificate, Installation, Release, Settings};
 use crate::cli::webhooks::Address;
 
-/// The Helm release that an installation belongs to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Release {
-    pub(super) name: String,
-    pub(super) namespace: String,
-}
-
 impl Installation {
+    /// Returns a command of kubectl for the cluster of the arguments.
+    pub(super) fn kubectl(&self, command: impl Display) -> String {
+        format!("kubectl{} {command}", self.cluster_flags("context"))
+    }
+
+    /// Returns the flags with which another program connects to the cluster of the arguments.
+    fn cluster_flags(&self, context: &str) -> String {
+        let mut flags = String::new();
+        if let Some(file) = &self.kubeconfig {
+            flags.push_str(&format!(" --kubeconfig {}", quoted(&file.display().to_string())));
+        }
+        if let Some(name) = &self.kube_context {
+            flags.push_str(&format!(" --{context} {}", quoted(name)));
+        }
+        flags
+    }
+
     /// Returns the command that restores the objects of the installation.
     pub(super) fn restore(&self) -> String {
-        self.upgrade("").unwrap_or_else(|| "kubectl apply --server-side -k deploy/".to_owned())
+        self.upgrade("").unwrap_or_else(|| self.kubectl("apply --server-side -k deploy/"))
     }
 
     /// Returns the command that sets values of the Helm release. None if Helm does not manage the installation.
     pub(super) fn upgrade(&self, values: &str) -> Option<String> {
         let Release { name, namespace } = self.release.as_ref()?;
-        Some(format!("helm upgrade {name} deploy/chart --namespace {namespace} --reuse-values{values}"))
+        let flags = self.cluster_flags("kube-context");
+        Some(format!("helm{flags} upgrade {name} deploy/chart --namespace {namespace} --reuse-values{values}"))
     }
 
     /// Returns the command that restarts the replicas.
     pub(super) fn restart(&self) -> String {
-        format!("kubectl rollout restart deployment/{} --namespace {}", self.name, self.namespace)
+        self.kubectl(format_args!("rollout restart deployment/{} --namespace {}", self.name, self.namespace))
     }
 
     /// Returns the command that prints the log of a replica.
     pub(super) fn logs(&self) -> String {
-        format!("kubectl logs deployment/{} --namespace {}", self.name, self.namespace)
+        self.kubectl(format_args!("logs deployment/{} --namespace {}", self.name, self.namespace))
     }
 
     /// Returns the command that writes the webhook configurations.
@@ -41,10 +54,8 @@ impl Installation {
             Settings::ConfigMap { name, key } => {
                 let template = format!("go-template={{{{index .data \"{key}\"}}}}");
                 let (namespace, template) = (&self.namespace, quoted(&template));
-                (
-                    format!("kubectl get configmap {name} --namespace {namespace} --output {template} | "),
-                    " --config /dev/stdin".to_owned(),
-                )
+                let get = format!("get configmap {name} --namespace {namespace} --output {template}");
+                (format!("{} | ", self.kubectl(get)), " --config /dev/stdin".to_owned())
             }
         };
         let name = match self.webhook_name.as_str() {
@@ -60,9 +71,8 @@ impl Installation {
             Certificate::Kept { .. } => "",
             Certificate::Mounted { .. } | Certificate::Unknown => " --ca ca.pem",
         };
-        format!(
-            "{read}portcullis webhooks{config}{name} {address}{ca} | kubectl apply --server-side --force-conflicts -f -"
-        )
+        let apply = self.kubectl("apply --server-side --force-conflicts -f -");
+        format!("{read}portcullis webhooks{config}{name} {address}{ca} | {apply}")
     }
 }
 

@@ -8,7 +8,8 @@ use kube::client::Body;
 use kube::core::Request;
 use serde_json::{Value, json};
 
-use super::{Check, Installation};
+use super::Check;
+use super::installation::Installation;
 use crate::cli::NAME;
 use crate::model::Labels;
 use crate::rules::{self, Mode};
@@ -70,11 +71,11 @@ fn judge(installation: &Installation, namespace: &str, answer: &Answer) -> Check
     }
     if message.contains("failed calling webhook") {
         let why = message.strip_prefix("Internal error occurred: ").unwrap_or(message);
-        let fix = format!("kubectl get endpointslices,pods --namespace {}", installation.namespace);
+        let fix = installation.kubectl(format_args!("get endpointslices,pods --namespace {}", installation.namespace));
         return Check::fault(CHECK, format!("the API server cannot reach Portcullis: {why}"), fix);
     }
     if let Some(warning) = warnings.iter().find(|warning| warning.contains("failed calling webhook")) {
-        let fix = format!("kubectl get endpointslices,pods --namespace {}", installation.namespace);
+        let fix = installation.kubectl(format_args!("get endpointslices,pods --namespace {}", installation.namespace));
         return Check::fault(CHECK, format!("the API server cannot reach Portcullis: {warning}"), fix);
     }
     if (200..300).contains(status) && warnings.iter().any(|warning| is_ours(warning)) {
@@ -95,7 +96,10 @@ fn judge(installation: &Installation, namespace: &str, answer: &Answer) -> Check
         Mode::Deny | Mode::Warn => Check::fault(
             CHECK,
             format!("Portcullis did not answer a dry run in {namespace}, although `{RULE}` is set to {}", mode.name()),
-            format!("kubectl get validatingwebhookconfiguration {} --output yaml", installation.webhook_name),
+            installation.kubectl(format_args!(
+                "get validatingwebhookconfiguration {} --output yaml",
+                installation.webhook_name
+            )),
         ),
         Mode::Audit | Mode::Off => Check::unknown(
             CHECK,

@@ -6,7 +6,8 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use serde::Deserialize;
 
-use super::{Certificate, Check, Installation};
+use super::Check;
+use super::installation::{Certificate, Installation};
 use crate::cli::webhooks::WebhookMode;
 use crate::cluster::{is_granted, words};
 use crate::config::NAMESPACE;

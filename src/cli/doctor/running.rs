@@ -7,7 +7,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::ListParams;
 
-use super::{Check, Installation, SELECTOR, get};
+use super::Check;
+use super::installation::{Installation, SELECTOR, get};
 use crate::cli::NAME;
 use crate::cli::webhooks::Address;
 use crate::cluster::{Cluster, Served, discover, words};
@@ -44,7 +45,7 @@ pub(super) async fn service(installation: &Installation) -> Check {
         .filter(|endpoint| is_ready(endpoint.conditions.as_ref().and_then(|conditions| conditions.ready)))
         .count();
     if ready == 0 {
-        let fix = format!("kubectl get pods --namespace {namespace} --selector {SELECTOR}");
+        let fix = installation.kubectl(format_args!("get pods --namespace {namespace} --selector {SELECTOR}"));
         return Check::fault(CHECK, format!("Service {namespace}/{name} has no ready endpoint"), fix);
     }
     Check::ok(CHECK, format!("Service {namespace}/{name} has {ready} of {} endpoints ready", endpoints().count()))
@@ -66,12 +67,13 @@ pub(super) fn deployment(installation: &Installation) -> Check {
     let ready = deployment.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0);
     let message = format!("{ready} of {wanted} replicas are ready");
     if wanted == 0 {
-        let scale = || format!("kubectl scale deployment/{name} --namespace {namespace} --replicas=2");
+        let scale =
+            || installation.kubectl(format_args!("scale deployment/{name} --namespace {namespace} --replicas=2"));
         let fix = installation.upgrade(" --set replicas=2").unwrap_or_else(scale);
         return Check::fault(CHECK, "the Deployment is scaled to 0 replicas", fix);
     }
     if ready < wanted {
-        let fix = format!("kubectl rollout status deployment/{name} --namespace {namespace}");
+        let fix = installation.kubectl(format_args!("rollout status deployment/{name} --namespace {namespace}"));
         return Check::fault(CHECK, message, fix);
     }
     Check::ok(CHECK, message)
@@ -128,7 +130,7 @@ pub(super) async fn dialect(installation: &Installation, cluster: &Cluster) -> C
         None => Check::fault(
             CHECK,
             format!("policySet is {set}, but the API server does not serve {kind}"),
-            format!("kubectl get crd | grep {}", groups.first().copied().unwrap_or_default()),
+            installation.kubectl(format_args!("get crd | grep {}", groups.first().copied().unwrap_or_default())),
         ),
     }
 }

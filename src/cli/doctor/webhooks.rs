@@ -11,8 +11,9 @@ use kube::core::{ApiResource, GroupVersionKind, Selector, SelectorExt as _};
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
+use super::Check;
 use super::certificate::leaf;
-use super::{Certificate, Check, Found, Installation, get};
+use super::installation::{Certificate, Found, Installation, get};
 use crate::cluster::{PAUSE_ANNOTATION, WantedWebhooks, webhook_difference, words};
 use crate::pki;
 
@@ -177,7 +178,7 @@ fn pause(installation: &Installation) -> Check {
             Some(reason) => Check::fault(
                 CHECK,
                 format!("writes of webhook configurations are paused: {reason}"),
-                format!("kubectl annotate namespace {namespace} {PAUSE_ANNOTATION}-"),
+                installation.kubectl(format_args!("annotate namespace {namespace} {PAUSE_ANNOTATION}-")),
             ),
             None => Check::ok(CHECK, "writes of webhook configurations are not paused"),
         },
