@@ -5,6 +5,7 @@ mod json;
 
 pub mod admission;
 pub mod audit;
+pub mod backstop;
 pub mod baseline;
 pub mod budget;
 pub mod cli;

@@ -13,6 +13,7 @@ mod validate;
 
 pub use mutate::mutate;
 pub use review::{Refusal, Request};
+pub(crate) use validate::FINISHERS;
 pub use validate::validate;
 
 use std::sync::Arc;

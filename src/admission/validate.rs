@@ -63,7 +63,7 @@ fn unjudged(knowledge: &Knowledge, request: &Request<'_>, exceeded: Exceeded) ->
 /// order of the deletions, and a denial would leave a namespace in phase Terminating forever. Calico's API server is
 /// treated alike: it does not say whether it acts for one of these users, and the user was checked when the request
 /// arrived.
-const FINISHERS: [&str; 3] = [
+pub(crate) const FINISHERS: [&str; 3] = [
     "system:serviceaccount:kube-system:namespace-controller",
     "system:serviceaccount:kube-system:generic-garbage-collector",
     // Both controllers, in clusters that run them without their own service accounts.

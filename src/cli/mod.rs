@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "commands print their results")]
 
 mod audit;
+mod backstop;
 mod check;
 mod cluster_arguments;
 mod completions;
@@ -68,6 +69,7 @@ enum Command {
     Rules(rules::Arguments),
     Config(config::Arguments),
     Webhooks(webhooks::Arguments),
+    Backstop(backstop::Arguments),
     Hatch(hatch::Arguments),
     Status(status::Arguments),
     Exempt(exempt::Arguments),
@@ -112,6 +114,7 @@ pub fn main() -> ExitCode {
         Command::Rules(arguments) => rules::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Webhooks(arguments) => webhooks::run(&arguments),
+        Command::Backstop(arguments) => backstop::run(&arguments),
         Command::Hatch(arguments) => hatch::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Exempt(arguments) => exempt::run(&arguments),

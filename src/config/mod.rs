@@ -13,6 +13,7 @@ mod written;
 
 pub use error::Error;
 pub use installation::NAMESPACE;
+pub use namespaces::NamespaceSelector;
 pub use preset::Preset;
 pub use schema::schema;
 
@@ -24,7 +25,6 @@ use crate::view::{NamePattern, Site};
 use crate::yaml::{self, Document};
 
 use error::similar;
-use namespaces::NamespaceSelector;
 use written::Written;
 
 /// The `apiVersion` of a configuration.
@@ -77,6 +77,17 @@ pub struct Asked<'a> {
     pub mode: Mode,
     /// The rule with its settings.
     pub rule: &'a dyn Rule,
+}
+
+/// The mode and the settings that the configuration gives a rule, in all namespaces or in some.
+#[derive(Clone, Copy)]
+pub struct Variant<'a> {
+    /// The namespaces. `None` for all.
+    pub namespaces: Option<&'a NamespaceSelector>,
+    /// The mode, if it is set.
+    pub mode: Option<Mode>,
+    /// The rule with its settings, if they are set.
+    pub rule: Option<&'a dyn Rule>,
 }
 
 impl Configuration {
@@ -203,6 +214,23 @@ impl Configuration {
             Some((rule.definition.name, changed.mode?))
         });
         self.rules.iter().map(|configured| (configured.definition.name, configured.mode)).chain(overridden)
+    }
+
+    /// The variants of a rule: the one for all namespaces first, and then the overrides in order. If several match a
+    /// namespace, the last one that sets the mode or the settings applies.
+    pub fn variants(&self, rule: &str) -> impl Iterator<Item = Variant<'_>> {
+        let position = RULES.iter().position(|definition| definition.name == rule);
+        let everywhere = position.and_then(|position| self.rules.get(position)).map(|configured| Variant {
+            namespaces: None,
+            mode: Some(configured.mode),
+            rule: Some(&*configured.rule),
+        });
+        let overrides = self.overrides.iter().filter_map(move |one| {
+            let changed = one.rules.iter().find(|changed| Some(changed.position) == position)?;
+            let rule = changed.rule.as_deref();
+            Some(Variant { namespaces: Some(&one.namespaces), mode: changed.mode, rule })
+        });
+        everywhere.into_iter().chain(overrides)
     }
 
     /// Returns true if a rule repairs what it finds, in any namespace.

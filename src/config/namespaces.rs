@@ -4,10 +4,13 @@ use crate::model::{Labels, Selector};
 use crate::view::{NamePattern, Site};
 
 /// The selector of an override's namespaces. All conditions have to match.
-pub(super) struct NamespaceSelector {
-    pub(super) names: Option<Vec<NamePattern>>,
-    pub(super) platform: Option<bool>,
-    pub(super) labels: Option<Selector>,
+pub struct NamespaceSelector {
+    /// The names.
+    pub names: Option<Vec<NamePattern>>,
+    /// True for platform namespaces, false for all others.
+    pub platform: Option<bool>,
+    /// The condition on the labels.
+    pub labels: Option<Selector>,
 }
 
 impl NamespaceSelector {

@@ -141,7 +141,7 @@ fn is_copied(case: &Case<'_>) -> bool {
 }
 
 /// Controllers that create pods and workloads from a template. The user who wrote the template was checked.
-const WORKLOAD_CONTROLLERS: [&str; 8] = [
+pub(crate) const WORKLOAD_CONTROLLERS: [&str; 8] = [
     "system:kube-controller-manager",
     "system:serviceaccount:kube-system:cronjob-controller",
     "system:serviceaccount:kube-system:daemon-set-controller",

@@ -3,6 +3,7 @@
 mod exemption;
 mod ratchet;
 
+pub(crate) use exemption::WORKLOAD_CONTROLLERS;
 pub use exemption::{Exemption, exemption};
 
 use crate::budget::{self, Exceeded, Limits};

@@ -98,9 +98,9 @@ rule! {
     ///   default, half of all ports.
     "any-port", Deny,
     pub struct AnyPort {
-        same_namespace: bool,
+        pub(crate) same_namespace: bool,
         node_ingress: bool,
-        most: u16,
+        pub(crate) most: u16,
     }
 }
 

@@ -77,9 +77,9 @@ rule! {
     ///   default.
     "host-network", Deny, on = [NodeWorkloads],
     pub struct HostNetwork {
-        profiles: Option<Vec<String>>,
+        pub(crate) profiles: Option<Vec<String>>,
         policies: bool,
-        exempt_service_accounts: Vec<String>,
+        pub(crate) exempt_service_accounts: Vec<String>,
     }
 }
 

@@ -8,7 +8,7 @@
 mod rule;
 mod shared;
 
-mod any_port;
+pub(crate) mod any_port;
 mod baseline_pending;
 mod dangling_selector;
 mod dissolved_baseline;
@@ -17,7 +17,7 @@ mod dns_udp_only;
 mod explicit_default_deny;
 mod fqdn_without_dns;
 mod hardcoded_address;
-mod host_network;
+pub(crate) mod host_network;
 mod implicit_policy_types;
 mod invalid_fqdn;
 mod invalid_profile;
@@ -47,6 +47,7 @@ pub use rule::{
 pub(crate) use shared::bypass::ask_for_bypass;
 pub use shared::cluster_dns::assumed_for_dns;
 pub use too_complex::{TOO_COMPLEX, too_complex};
+pub(crate) use unguarded_hatch::ON;
 pub use unguarded_hatch::opener;
 
 /// All rules, in the order in which they are listed and reported. Rules that deny come before rules that warn.

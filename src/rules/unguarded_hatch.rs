@@ -72,7 +72,7 @@ rule! {
 }
 
 /// Values that state the default: enforcement is on.
-const ON: [&str; 4] = ["enabled", "enforced", "on", "true"];
+pub(crate) const ON: [&str; 4] = ["enabled", "enforced", "on", "true"];
 
 impl UnguardedHatch {
     /// Checks that no user writes another user's name into the annotation, or removes it while the hatch is open.

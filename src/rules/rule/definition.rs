@@ -1,5 +1,7 @@
 //! The definition of a rule, with its metadata.
 
+use std::any::Any;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -8,8 +10,8 @@ use serde_json::Value;
 use super::case::Case;
 use super::findings::Findings;
 
-/// A rule with its settings.
-pub trait Rule: Send + Sync {
+/// A rule with its settings. It is [`Any`], so that the backstop can read the settings of the rules that it compiles.
+pub trait Rule: Any + Send + Sync {
     /// Adds the problems of this case to the findings.
     fn check(&self, case: &Case<'_>, findings: &mut Findings);
 
@@ -175,13 +177,13 @@ macro_rules! rule {
         $(#[doc = $doc:literal])+
         $name:literal, $mode:ident $(, guard = $guard:literal)? $(, adds_up = $adds_up:literal)? $(, on = [$($subject:ident),+])?,
         $(#[$attribute:meta])*
-        pub struct $rule:ident { $($(#[$about:meta])* $setting:ident: $type:ty),* $(,)? }
+        pub struct $rule:ident { $($(#[$about:meta])* $visibility:vis $setting:ident: $type:ty),* $(,)? }
     ) => {
         $(#[doc = $doc])+
         #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
         #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
         $(#[$attribute])*
-        pub(crate) struct $rule { $($(#[$about])* $setting: $type),* }
+        pub(crate) struct $rule { $($(#[$about])* $visibility $setting: $type),* }
 
         impl $crate::rules::Defined for $rule {
             const NAME: &'static str = $name;
