@@ -250,6 +250,11 @@ impl Answer {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
+    /// The values of a header that may be there several times. Warnings can contain characters beyond ASCII.
+    pub(crate) fn headers(&self, name: &str) -> Vec<String> {
+        self.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect()
+    }
+
     /// Whether the client is told not to use the connection again.
     pub(crate) fn closes(&self) -> bool {
         self.header("connection") == Some("close")
