@@ -11,6 +11,7 @@ pub mod budget;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod contract;
 pub mod controller;
 pub mod dialect;
 pub mod engine;

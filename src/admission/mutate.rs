@@ -98,7 +98,12 @@ fn patch(
             patch.applied_to(&object)?;
             patch
         }
-        Body::Namespace(_) | Body::Tier(_) | Body::Workload(_) | Body::Service(_) | Body::Backends(_) => return None,
+        Body::Namespace(_)
+        | Body::Tier(_)
+        | Body::Workload(_)
+        | Body::Service(_)
+        | Body::Backends(_)
+        | Body::Contract(_) => return None,
     };
     (!patch.is_empty()).then_some(patch)
 }

@@ -205,6 +205,7 @@ mod tests {
             closest: None,
             help: "list the ports".into(),
             fix: None,
+            is_advice: false,
         };
         Judgement { finding, action, spared: None }
     }

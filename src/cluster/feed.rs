@@ -224,7 +224,7 @@ impl Feed {
                 self.view.insert(Object { id: id.clone(), body, faults, annotations });
                 self.view.own(&id, owned);
             }
-            Body::Namespace(_) | Body::Tier(_) | Body::Service(_) | Body::Backends(_) => {
+            Body::Namespace(_) | Body::Tier(_) | Body::Service(_) | Body::Backends(_) | Body::Contract(_) => {
                 self.view.insert(Object { id, body, faults, annotations });
             }
         }

@@ -18,6 +18,7 @@ pub mod backend;
 pub mod calico;
 pub mod cilium;
 pub mod cluster_network_policy;
+pub mod contract;
 pub mod kubernetes;
 pub mod namespace;
 pub mod service;
@@ -42,6 +43,7 @@ pub const DIALECTS: &[&dyn Dialect] = &[
     &workload::Workloads,
     &service::Services,
     &backend::Backends,
+    &contract::Contracts,
 ];
 
 /// A group of kinds whose manifests are read and fixed in the same way.

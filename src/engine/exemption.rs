@@ -107,7 +107,16 @@ pub(super) fn apply<'b>(
         let user = case.occasion.author.username().unwrap_or_default();
         let message = format!("user {user} may not exempt the object from {rule}: {why}");
         let help = rules::ask_for_bypass(rule);
-        let finding = Finding { rule, object: object.id.clone(), path, message, closest: None, help, fix: None };
+        let finding = Finding {
+            rule,
+            object: object.id.clone(),
+            path,
+            message,
+            closest: None,
+            help,
+            fix: None,
+            is_advice: false,
+        };
         refused.push(Judgement { finding, action: Mode::Deny, spared: None });
     }
     for judgement in judgements.iter_mut().filter(|judgement| judgement.denies()) {

@@ -209,8 +209,8 @@ fn ask(configuration: &Configuration, case: &Case<'_>) -> (Vec<Judgement>, Optio
         let mut findings = Findings::default();
         exceeded = budget::attempt(|| asked.rule.check(case, &mut findings)).err();
         judgements.extend(findings.into_vec().into_iter().map(|finding| Judgement {
+            action: if finding.is_advice { asked.mode.max(Mode::Warn) } else { asked.mode },
             finding,
-            action: asked.mode,
             spared: None,
         }));
         if exceeded.is_some() {
@@ -237,13 +237,23 @@ fn own_labels<'a>(case: &Case<'a>) -> Option<&'a Labels> {
     let object = case.change.object();
     match &object.body {
         Body::Namespace(_) => labels(case.change.old().unwrap_or(object)),
-        Body::Policies(_) | Body::Tier(_) | Body::Workload(_) | Body::Service(_) | Body::Backends(_) => None,
+        Body::Policies(_)
+        | Body::Tier(_)
+        | Body::Workload(_)
+        | Body::Service(_)
+        | Body::Backends(_)
+        | Body::Contract(_) => None,
     }
 }
 
 fn labels(object: &Object) -> Option<&Labels> {
     match &object.body {
         Body::Namespace(namespace) => Some(&namespace.labels),
-        Body::Policies(_) | Body::Tier(_) | Body::Workload(_) | Body::Service(_) | Body::Backends(_) => None,
+        Body::Policies(_)
+        | Body::Tier(_)
+        | Body::Workload(_)
+        | Body::Service(_)
+        | Body::Backends(_)
+        | Body::Contract(_) => None,
     }
 }

@@ -153,6 +153,19 @@ impl AddressSet {
         self.v6.extend(&other.v6);
     }
 
+    /// One address of each part of this set, if every other set contains each part as a whole or not at all.
+    #[must_use]
+    pub fn samples<'a>(&self, others: impl IntoIterator<Item = &'a Self>) -> Vec<IpAddr> {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for other in others {
+            other.v4.cuts(&mut v4);
+            other.v6.cuts(&mut v6);
+        }
+        let v4 = self.v4.samples(v4).into_iter().map(|number| IpAddr::from(Ipv4Addr::from(number)));
+        let v6 = self.v6.samples(v6).into_iter().map(|number| IpAddr::from(Ipv6Addr::from(number)));
+        v4.chain(v6).collect()
+    }
+
     /// Removes the addresses of `other`.
     pub fn subtract(&mut self, other: &Self) {
         self.v4.subtract(&other.v4);

@@ -16,6 +16,15 @@ pub trait Surroundings {
     /// All labels of a namespace, if they are known.
     fn namespace_labels(&self, namespace: &str) -> Option<&Labels>;
 
+    /// The state of a label of a namespace. The name of the namespace is always known as a label.
+    fn namespace_label<'a>(&'a self, namespace: &'a str, key: &str) -> Fact<'a> {
+        match self.namespace_labels(namespace) {
+            _ if key == NAME_LABEL => Fact::Value(namespace),
+            Some(labels) => Fact::of(labels, key),
+            None => Fact::Unknown,
+        }
+    }
+
     /// A tier, if it is known.
     fn tier(&self, name: &str) -> Option<&Tier>;
 
@@ -41,16 +50,6 @@ impl Surroundings for Nowhere {
 }
 
 impl dyn Surroundings + '_ {
-    /// The state of a label of a namespace. The name of the namespace is always known as a label.
-    #[must_use]
-    pub fn namespace_label<'a>(&'a self, namespace: &'a str, key: &str) -> Fact<'a> {
-        match self.namespace_labels(namespace) {
-            _ if key == NAME_LABEL => Fact::Value(namespace),
-            Some(labels) => Fact::of(labels, key),
-            None => Fact::Unknown,
-        }
-    }
-
     /// Returns true if a namespace selector matches this namespace. `None` if that is unknown.
     #[must_use]
     pub fn means_namespace(&self, selector: &Selector, namespace: &str) -> Option<bool> {
@@ -88,6 +87,8 @@ pub struct Endpoint<'a> {
     pub labels: &'a Labels,
     /// True if these are all of the labels.
     pub complete: bool,
+    /// The keys that are known to be absent, if the labels are incomplete.
+    pub absent: &'a [Box<str>],
     /// True if these are the labels of a template. Controllers and service meshes add more labels to its pods.
     pub is_template: bool,
     /// The name of the service account, if it is known.
@@ -107,6 +108,7 @@ impl<'a> Endpoint<'a> {
             namespace,
             labels: &NOTHING,
             complete: false,
+            absent: &[],
             is_template: false,
             account: None,
             addresses: &[],
@@ -119,7 +121,7 @@ impl<'a> Endpoint<'a> {
     pub fn of(namespace: &'a str, workload: &'a Workload) -> Self {
         let (labels, account) = (&workload.labels, Some(&*workload.service_account));
         let is_template = workload.is_template;
-        Self { namespace, labels, complete: true, is_template, account, addresses: &[], services: &[] }
+        Self { labels, complete: true, is_template, account, ..Self::unknown(namespace) }
     }
 
     /// The state of a label of the pod, of its namespace or of its service account.
@@ -129,7 +131,11 @@ impl<'a> Endpoint<'a> {
             Owner::Itself if self.complete && !(self.is_template && is_added_to_pods(key)) => {
                 Fact::of(self.labels, key)
             }
-            Owner::Itself => self.labels.get(key).map_or(Fact::Unknown, Fact::Value),
+            Owner::Itself => match self.labels.get(key) {
+                Some(value) => Fact::Value(value),
+                None if self.absent.iter().any(|absent| **absent == *key) => Fact::Absent,
+                None => Fact::Unknown,
+            },
             Owner::Namespace => around.namespace_label(self.namespace, key),
             Owner::Account if key == NAME_LABEL => self.account.map_or(Fact::Unknown, Fact::Value),
             Owner::Account => Fact::Unknown,

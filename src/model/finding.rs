@@ -20,6 +20,8 @@ pub struct Finding {
     pub help: String,
     /// A fix that can be applied mechanically, if there is one.
     pub fix: Option<Fix>,
+    /// True if it warns at most, whatever the mode of its rule is.
+    pub is_advice: bool,
 }
 
 /// A fix in terms of the model. The object's dialect turns it into a JSON patch.

@@ -17,6 +17,7 @@ mod api_server;
 mod backend;
 mod connection;
 mod connectivity;
+mod contract;
 mod cover;
 mod domain;
 mod endpoint;
@@ -40,6 +41,7 @@ pub use api_server::{ApiServer, PortSet};
 pub use backend::{Backend, BackendPort, Caller};
 pub use connection::{Connection, Ends, Outcome, Policies, PortRange, Relation, connect, names, reach};
 pub use connectivity::{Answer, Assumption, Decision, Question, Subject, ask, ask_within, concern_all};
+pub use contract::{Contract, Demand, Enforcement, Extent, Party, PortSpan};
 pub use cover::{Allowance, BUDGET, uncovered};
 pub use domain::DomainPattern;
 #[cfg(test)]

@@ -202,6 +202,7 @@ mod tests {
             namespace: "bank",
             labels: &labels,
             complete: true,
+            absent: &[],
             is_template: false,
             account: None,
             addresses: &addresses,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::{Backend, Fault, Labels, Path, Policy, Protocol, Service, Tier};
+use super::{Backend, Contract, Fault, Labels, Path, Policy, Protocol, Service, Tier};
 
 /// The label that every namespace carries with its own name as the value, even if its labels are unknown (Kubernetes
 /// 1.22).
@@ -128,6 +128,8 @@ pub enum Body {
     Service(Service),
     /// The Services to which an Ingress, an HTTPRoute, a webhook configuration or an APIService sends connections.
     Backends(Vec<Backend>),
+    /// A contract.
+    Contract(Contract),
 }
 
 impl Object {
@@ -136,7 +138,12 @@ impl Object {
     pub fn policies(&self) -> &[Policy] {
         match &self.body {
             Body::Policies(policies) => policies,
-            Body::Tier(_) | Body::Namespace(_) | Body::Workload(_) | Body::Service(_) | Body::Backends(_) => &[],
+            Body::Tier(_)
+            | Body::Namespace(_)
+            | Body::Workload(_)
+            | Body::Service(_)
+            | Body::Backends(_)
+            | Body::Contract(_) => &[],
         }
     }
 
@@ -145,7 +152,12 @@ impl Object {
     pub fn as_namespace(&self) -> Option<&Namespace> {
         match &self.body {
             Body::Namespace(namespace) => Some(namespace),
-            Body::Policies(_) | Body::Tier(_) | Body::Workload(_) | Body::Service(_) | Body::Backends(_) => None,
+            Body::Policies(_)
+            | Body::Tier(_)
+            | Body::Workload(_)
+            | Body::Service(_)
+            | Body::Backends(_)
+            | Body::Contract(_) => None,
         }
     }
 
@@ -154,9 +166,12 @@ impl Object {
     pub fn namespace(&self) -> Option<&str> {
         match &self.body {
             Body::Namespace(_) => Some(&self.id.name),
-            Body::Policies(_) | Body::Tier(_) | Body::Workload(_) | Body::Service(_) | Body::Backends(_) => {
-                self.id.namespace.as_deref()
-            }
+            Body::Policies(_)
+            | Body::Tier(_)
+            | Body::Workload(_)
+            | Body::Service(_)
+            | Body::Backends(_)
+            | Body::Contract(_) => self.id.namespace.as_deref(),
         }
     }
 }

@@ -266,7 +266,7 @@ impl Ports {
     }
 
     /// Calls a function for each listed entry, also for excluded ones.
-    pub fn for_each(&self, each: &mut impl FnMut(&Port)) {
+    pub fn for_each<'a>(&'a self, each: &mut impl FnMut(&'a Port)) {
         match self {
             Self::Any | Self::OfService(_) => {}
             Self::Only(ports) => ports.iter().for_each(each),

@@ -96,6 +96,23 @@ impl<T: Number> Ranges<T> {
         })
     }
 
+    /// Adds the numbers at which a range begins, and those after the end of a range.
+    pub fn cuts(&self, cuts: &mut Vec<T>) {
+        charge(self.0.len());
+        cuts.extend(self.0.iter().flat_map(|(first, last)| std::iter::once(*first).chain(last.next())));
+    }
+
+    /// The first number of each range, and every cut within one.
+    #[must_use]
+    pub fn samples(&self, mut cuts: Vec<T>) -> Vec<T> {
+        charge(self.0.len() + cuts.len());
+        cuts.retain(|cut| self.contains(*cut));
+        cuts.extend(self.0.iter().map(|(first, _)| *first));
+        cuts.sort_unstable();
+        cuts.dedup();
+        cuts
+    }
+
     /// Adds the numbers of `other`.
     pub fn extend(&mut self, other: &Self) {
         *self = self.0.iter().chain(&other.0).copied().collect();

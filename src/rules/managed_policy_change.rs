@@ -80,7 +80,7 @@ impl Rule for ManagedPolicyChange {
         let found = match &object.body {
             Body::Policies(_) => policy(case, object),
             Body::Namespace(namespace) => label(case, namespace).or_else(|| opened(case, object)),
-            Body::Tier(_) | Body::Workload(_) | Body::Service(_) | Body::Backends(_) => None,
+            Body::Tier(_) | Body::Workload(_) | Body::Service(_) | Body::Backends(_) | Body::Contract(_) => None,
         };
         let Some((path, what)) = found else { return };
         let Err(why) = case.occasion.author.may_bypass(Self::NAME) else { return };

@@ -269,6 +269,7 @@ impl MonitoringBlocked {
                 namespace,
                 labels,
                 complete,
+                absent: &[],
                 is_template: false,
                 account: None,
                 addresses: &[],
@@ -289,8 +290,16 @@ impl MonitoringBlocked {
     ) -> Option<NearMiss<'a>> {
         let (namespace, number) = (self.prometheus.namespace.as_str(), scraped.port?);
         let (labels, complete) = *self.scraping(case).first()?;
-        let end =
-            Endpoint { namespace, labels, complete, is_template: false, account: None, addresses: &[], services: &[] };
+        let end = Endpoint {
+            namespace,
+            labels,
+            complete,
+            absent: &[],
+            is_template: false,
+            account: None,
+            addresses: &[],
+            services: &[],
+        };
         let target = Target {
             name: "the Prometheus pods",
             port_of: "the scraped pods",

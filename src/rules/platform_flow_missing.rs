@@ -250,6 +250,7 @@ impl PlatformFlowMissing {
                     namespace,
                     labels: &NO_LABELS,
                     complete: false,
+                    absent: &[],
                     is_template: false,
                     account: None,
                     addresses: &[],

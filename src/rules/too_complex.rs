@@ -84,5 +84,6 @@ pub fn too_complex(object: ObjectRef, exceeded: Exceeded) -> Finding {
         closest: None,
         help: "split the object into smaller ones".to_owned(),
         fix: None,
+        is_advice: false,
     }
 }

@@ -82,7 +82,7 @@ impl Rule for UntrustedChange {
         let places: Vec<(Path, String)> = match &object.body {
             Body::Policies(_) | Body::Tier(_) => vec![(Path::root(), text!("{verb} {}", object.id))],
             Body::Namespace(namespace) => changed_labels(case, namespace),
-            Body::Workload(_) | Body::Service(_) | Body::Backends(_) => return,
+            Body::Workload(_) | Body::Service(_) | Body::Backends(_) | Body::Contract(_) => return,
         };
         if places.is_empty() || username == case.site.baseline.username || is_listed() {
             return;

@@ -17,12 +17,12 @@ pub(crate) use site::LABEL_VALUE;
 pub use site::{Baseline, BaselineScope, ClusterDns, NamePattern, Profiles, SetName, Site, SiteError};
 pub use time::parse_rfc3339;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::model::{
-    ApiServer, Backend, Body, Labels, Namespaces, NetworkSet, Object, ObjectRef, Policy, Surroundings, Tier,
+    ApiServer, Backend, Body, Contract, Labels, Namespaces, NetworkSet, Object, ObjectRef, Policy, Surroundings, Tier,
 };
 
 /// A snapshot of the known objects of a cluster.
@@ -51,6 +51,10 @@ pub struct View {
     tiers: HashMap<Box<str>, (Box<str>, Tier)>,
     /// The endpoints of the API server, if they are known.
     api_server: Option<Arc<ApiServer>>,
+    /// The contracts by name. The last one of a name wins.
+    contracts: BTreeMap<Box<str>, Arc<Contract>>,
+    /// The contracts that are not objects of the cluster.
+    given_contracts: Arc<[Arc<Contract>]>,
     is_whole: bool,
 }
 
@@ -122,6 +126,7 @@ impl View {
                 self.facts_mut(&name).insert_service(id.name, service);
             }
             Body::Backends(backends) => self.insert_backends(&id, backends),
+            Body::Contract(contract) => self.insert_contract(Arc::new(contract)),
         }
     }
 
@@ -159,6 +164,29 @@ impl View {
         &self.host_endpoints
     }
 
+    /// Inserts a contract and replaces the one of the same name.
+    pub fn insert_contract(&mut self, contract: Arc<Contract>) {
+        self.contracts.insert(contract.name.clone(), contract);
+    }
+
+    /// Replaces the contracts that are not objects of the cluster.
+    #[must_use]
+    pub fn with_given_contracts(mut self, contracts: Arc<[Arc<Contract>]>) -> Self {
+        self.given_contracts = contracts;
+        self
+    }
+
+    /// The contracts that are not objects of the cluster.
+    #[must_use]
+    pub fn given_contracts(&self) -> &Arc<[Arc<Contract>]> {
+        &self.given_contracts
+    }
+
+    /// All contracts.
+    pub fn contracts(&self) -> impl Iterator<Item = &Arc<Contract>> {
+        self.contracts.values().chain(self.given_contracts.iter())
+    }
+
     /// Records that an operator creates pods in a namespace from a custom resource.
     pub fn insert_operator_pods(&mut self, namespace: &str) {
         self.facts_mut(namespace).has_operator_pods = true;
@@ -172,6 +200,9 @@ impl View {
                 if self.tiers.get(&id.name).is_some_and(|(group, _)| **group == *id.group()) {
                     self.tiers.remove(&id.name);
                 }
+            }
+            ("Contract", true) => {
+                self.contracts.remove(&id.name);
             }
             _ => {
                 for namespace in self.callers.remove(id).unwrap_or_default() {

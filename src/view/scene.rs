@@ -1,6 +1,6 @@
 //! The view as it would be after a change of one object.
 
-use super::{View, is_cluster_wide};
+use super::{NamespaceFacts, View, is_cluster_wide};
 use crate::budget::charge;
 use crate::model::{
     Answer, Body, Labels, NAME_LABEL, Namespaces, NetworkSet, Object, ObjectRef, Pods, Policies, Policy, Question,
@@ -62,6 +62,32 @@ impl<'a> Scene<'a> {
         let own = names.iter().flat_map(|name| self.view.own_policies(name)).chain(self.view.cluster_wide_policies());
         let concerns = |policy: &&Policy| is_cluster_wide(policy) || names.iter().any(|name| can_concern(policy, name));
         self.in_force(own).chain(self.written().filter(concerns)).collect()
+    }
+
+    /// The names of all known namespaces, in no particular order.
+    pub fn namespaces(self) -> impl Iterator<Item = &'a str> {
+        let written = self.object.and_then(|object| object.as_namespace().map(|_| &*object.id.name));
+        let is_new = |name: &&str| self.view.namespace(name).is_none();
+        self.view.namespaces().map(|(name, _)| &**name).chain(written.filter(is_new))
+    }
+
+    /// Returns true if the view holds the whole cluster.
+    #[must_use]
+    pub fn is_whole(self) -> bool {
+        self.view.is_whole()
+    }
+
+    /// Returns true if a namespace is known.
+    #[must_use]
+    pub fn has_namespace(self, name: &str) -> bool {
+        let is_written = |object: &Object| object.as_namespace().is_some() && *object.id.name == *name;
+        self.view.namespace(name).is_some() || self.object.is_some_and(is_written)
+    }
+
+    /// The facts about a namespace, if there are any.
+    #[must_use]
+    pub fn namespace(self, name: &str) -> Option<&'a NamespaceFacts> {
+        self.view.namespace(name)
     }
 
     /// Every policy that is in force.

@@ -252,6 +252,7 @@ impl ClusterDns {
                 namespace,
                 labels,
                 complete: false,
+                absent: &[],
                 is_template: false,
                 account: None,
                 addresses: &[],

@@ -241,6 +241,9 @@ fn verdict(page: &Page, (api_version, kind): &(String, String), path: &[Part]) -
             Ok(None) => panic!("{}: no dialect reads {api_version} {kind}", page.name),
             Ok(Some(unknown)) if unknown.iter().any(|other| is_within(&place, other)) => return Verdict::Unknown,
             Ok(Some(_)) => found = Verdict::Known,
+            Err(error) if error.problem.starts_with("unknown field of ") && error.path.to_string() == place => {
+                return Verdict::Unknown;
+            }
             Err(error) if is_about_type(&error.problem) && is_within(&error.path.to_string(), &place) => {
                 found = Verdict::Known;
             }

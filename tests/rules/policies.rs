@@ -226,6 +226,7 @@ fn the_sets_of_all_dialects_mean_the_same() {
                     namespace,
                     labels,
                     complete: true,
+                    absent: &[],
                     is_template: false,
                     account: Some("default"),
                     addresses,

@@ -72,6 +72,7 @@ impl<'a> Cluster<'a> {
             namespace: &pod.namespace,
             labels: &self.labels[at],
             complete: !self.hidden.labels_of_pods,
+            absent: &[],
             is_template: false,
             account: (!self.hidden.accounts).then_some(&*pod.service_account),
             addresses: if self.hidden.addresses { &[] } else { std::slice::from_ref(&pod.address) },

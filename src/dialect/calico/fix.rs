@@ -251,6 +251,7 @@ mod tests {
             namespace: "kube-system",
             labels: &labels,
             complete: false,
+            absent: &[],
             is_template: false,
             account: None,
             addresses: &[],

@@ -25,7 +25,7 @@ pub(super) fn check_loss(case: &Case<'_>, findings: &mut Findings) {
         // Offline, the policies of a new tier are checked themselves, in this tier.
         Body::Tier(_) if case.is_new() && !case.view.is_whole() => return,
         Body::Policies(_) | Body::Tier(_) => {}
-        Body::Namespace(_) | Body::Workload(_) | Body::Service(_) | Body::Backends(_) => return,
+        Body::Namespace(_) | Body::Workload(_) | Body::Service(_) | Body::Backends(_) | Body::Contract(_) => return,
     }
     let scene = case.after();
     let isolates = |policy: &Policy| policy.isolates(Direction::Egress, &scene);

@@ -146,7 +146,12 @@ impl<'a> Case<'a> {
         let object = self.written()?;
         match &object.body {
             Body::Namespace(namespace) => Some((&object.id.name, namespace)),
-            Body::Policies(_) | Body::Tier(_) | Body::Workload(_) | Body::Service(_) | Body::Backends(_) => None,
+            Body::Policies(_)
+            | Body::Tier(_)
+            | Body::Workload(_)
+            | Body::Service(_)
+            | Body::Backends(_)
+            | Body::Contract(_) => None,
         }
     }
 
@@ -155,7 +160,12 @@ impl<'a> Case<'a> {
     pub fn workload(&self) -> Option<&'a Workload> {
         match &self.written()?.body {
             Body::Workload(workload) => Some(workload),
-            Body::Namespace(_) | Body::Policies(_) | Body::Tier(_) | Body::Service(_) | Body::Backends(_) => None,
+            Body::Namespace(_)
+            | Body::Policies(_)
+            | Body::Tier(_)
+            | Body::Service(_)
+            | Body::Backends(_)
+            | Body::Contract(_) => None,
         }
     }
 

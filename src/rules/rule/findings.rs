@@ -32,6 +32,22 @@ impl Findings {
         self.add_with_closest::<R>(case, path, message, None, help, fix);
     }
 
+    /// Adds a finding that may warn at most.
+    pub(crate) fn add_advice<R: Defined>(
+        &mut self,
+        case: &Case<'_>,
+        path: Path,
+        message: String,
+        help: String,
+        is_advice: bool,
+    ) {
+        let known = self.kept.len();
+        self.add::<R>(case, path, message, help, None);
+        if let Some(added) = self.kept.get_mut(known) {
+            added.is_advice = is_advice;
+        }
+    }
+
     /// Adds a finding with its near miss.
     pub(crate) fn add_with_closest<R: Defined>(
         &mut self,
@@ -50,7 +66,7 @@ impl Findings {
         let closest_len = closest.as_ref().map_or(0, String::len);
         budget::hold(size_of::<Finding>() + message.len() + closest_len + help.len());
         let object = case.change.object().id.clone();
-        self.kept.push(Finding { rule: R::NAME, object, path, message, closest, help, fix });
+        self.kept.push(Finding { rule: R::NAME, object, path, message, closest, help, fix, is_advice: false });
     }
 
     /// Adds the faults that the dialect found in the object, as findings of rule `R`.

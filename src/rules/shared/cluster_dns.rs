@@ -138,6 +138,7 @@ pub(crate) fn server_stopped<'a>(
         namespace: "*",
         labels: &NOTHING,
         complete: true,
+        absent: &[],
         is_template: false,
         account: None,
         addresses: &[],

@@ -73,6 +73,7 @@ fn is_for_pods_of(case: &Case<'_>, policy: &Policy, namespace: &str, looks: &mut
         namespace,
         labels: &nothing,
         complete: false,
+        absent: &[],
         is_template: false,
         account: None,
         addresses: &[],

@@ -53,6 +53,7 @@ impl WellKnown {
             namespace: &self.namespace,
             labels: &self.labels,
             complete: false,
+            absent: &[],
             is_template: false,
             account: None,
             addresses: &[],

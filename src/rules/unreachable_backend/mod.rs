@@ -222,7 +222,7 @@ impl Rule for UnreachableBackend {
             Body::Backends(backends) => check_backends(case, backends, &mut looks, findings),
             // An update of a stored Service is sent for its ports, which service-port is for.
             Body::Service(service) if case.is_new() => check_service(case, object, service, &mut looks, findings),
-            Body::Service(_) | Body::Namespace(_) | Body::Tier(_) | Body::Workload(_) => None,
+            Body::Service(_) | Body::Namespace(_) | Body::Tier(_) | Body::Workload(_) | Body::Contract(_) => None,
         };
     }
 }

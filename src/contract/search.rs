@@ -1,0 +1,590 @@
+//! The search for a connection that breaks a contract, between one source and one destination.
+//!
+//! A pod that could exist is a sketch: labels that it has, labels that it does not have, and all others still open. The
+//! policies are evaluated on the sketches. What they decide whatever the open labels are, they decide for every pod that
+//! fits. Otherwise the answer names a label that matters, and the search continues once for each class of its values.
+//! So the search ends with a connection of two concrete pods, or with the proof that there is none.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use crate::budget::{self, charge};
+use crate::model::{
+    AddressSet, Answer, ContainerPort, Decision, Demand, Direction, End, Endpoint, Entity, Fact, Labels, NAME_LABEL,
+    Names, NetworkSet, Outcome, Owner, Party, Pods, Policy, PortSpan, Protocol, Question, Subject, Surroundings, Tier,
+    Traffic, ask,
+};
+use crate::view::{ClusterDns, Scene, Site};
+
+use super::Doubt;
+use super::alphabet::{Alphabet, ELSEWHERE, Samples};
+use super::counterexample::{Cause, Counterexample, Effect, Witness};
+use super::open_label::{Facts, Label};
+
+/// One end of the connections.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Spot<'a> {
+    /// Every pod of a party that could exist in a namespace. The namespace [`ELSEWHERE`] stands for all namespaces that
+    /// no selector names.
+    Sketch { namespace: &'a str, pods: &'a Pods, except: &'a [Pods] },
+    /// A pod that exists, or the pods of a workload.
+    Pod { endpoint: Endpoint<'a>, kind: &'a str, name: &'a str, ports: &'a [ContainerPort] },
+    /// An address that is not that of a pod.
+    Address { address: IpAddr, outside: bool, text: &'a str },
+    /// Something else.
+    Other(&'a Party),
+}
+
+/// The ends whose policies are evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judged {
+    Both,
+    /// Only those of this end, as an index of [`Search::spots`]. The other end counts as open.
+    Only(usize),
+}
+
+/// The pod of a sketch, as far as it is decided.
+#[derive(Clone, Debug, Default)]
+struct Sketch {
+    own: Decided,
+    account: Option<Box<str>>,
+    /// The labels of its namespace, if that is [`ELSEWHERE`].
+    namespace: Decided,
+}
+
+/// The labels of an object, as far as they are decided.
+#[derive(Clone, Debug, Default)]
+struct Decided {
+    labels: Labels,
+    absent: Vec<Box<str>>,
+}
+
+/// The facts around a connection, with those about the namespace [`ELSEWHERE`].
+struct Around<'n, 'a> {
+    scene: Scene<'a>,
+    elsewhere: Option<&'n Decided>,
+}
+
+impl Surroundings for Around<'_, '_> {
+    fn namespace_labels(&self, namespace: &str) -> Option<&Labels> {
+        self.scene.namespace_labels(namespace)
+    }
+
+    fn namespace_label<'l>(&'l self, namespace: &'l str, key: &str) -> Fact<'l> {
+        match self.elsewhere {
+            Some(decided) if namespace == ELSEWHERE && key != NAME_LABEL => match decided.labels.get(key) {
+                Some(value) => Fact::Value(value),
+                None if decided.absent.iter().any(|absent| **absent == *key) => Fact::Absent,
+                None => Fact::Unknown,
+            },
+            _ => self.scene.namespace_label(namespace, key),
+        }
+    }
+
+    fn tier(&self, name: &str) -> Option<&Tier> {
+        self.scene.tier(name)
+    }
+
+    fn network_sets(&self) -> &[NetworkSet] {
+        self.scene.network_sets()
+    }
+}
+
+/// A port to try.
+#[derive(Clone, Debug)]
+struct Try {
+    protocol: Protocol,
+    /// The number. `None`: the port of each endpoint of the cluster DNS.
+    number: Option<u16>,
+    /// The name of the port, if the pod names it.
+    names: Vec<Box<str>>,
+}
+
+impl Try {
+    /// The traffic. None for the ports of the cluster DNS.
+    fn traffic(&self) -> Option<Traffic<'_>> {
+        let names = Names::Exactly(&self.names);
+        self.number.map(|number| Traffic::Port { protocol: self.protocol, number, names })
+    }
+}
+
+/// A state of the search.
+#[derive(Clone, Debug)]
+struct Node {
+    pods: [Sketch; 2],
+    /// The ports that are not ruled out, as indices.
+    tries: Vec<usize>,
+}
+
+impl Node {
+    /// The labels of a pod, or of its namespace.
+    fn decided(&mut self, at: usize, owner: Owner) -> Option<&mut Decided> {
+        let pod = self.pods.get_mut(at)?;
+        Some(if owner == Owner::Namespace { &mut pod.namespace } else { &mut pod.own })
+    }
+}
+
+/// The search between two ends: the source, then the destination.
+pub(super) struct Search<'s, 'a> {
+    pub(super) scene: Scene<'a>,
+    pub(super) site: &'a Site,
+    pub(super) demand: Demand,
+    pub(super) spots: [Spot<'a>; 2],
+    pub(super) judged: Judged,
+    pub(super) policies: [&'s [&'a Policy]; 2],
+    pub(super) alphabet: &'s Alphabet<'a>,
+    pub(super) spans: &'a [PortSpan],
+    pub(super) limit: &'s Limit,
+    /// The addresses of the spots that are addresses.
+    sets: [AddressSet; 2],
+    samples: HashMap<(Owner, Box<str>), Samples>,
+    tries: Vec<Try>,
+    doubt: Option<Doubt>,
+}
+
+/// The steps that a proof may take, counted by the budget of the request.
+#[derive(Debug)]
+pub(super) struct Limit {
+    started: usize,
+    steps: usize,
+}
+
+impl Limit {
+    pub(super) fn of(steps: usize) -> Self {
+        Self { started: budget::spent().steps, steps }
+    }
+
+    pub(super) fn is_used_up(&self) -> bool {
+        budget::spent().steps.saturating_sub(self.started) > self.steps
+    }
+}
+
+/// The result of a search.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// There is no such connection.
+    Nothing,
+    /// This connection breaks the contract.
+    Broken(Box<Counterexample>),
+    /// It is unknown whether there is one.
+    Unclear(Doubt),
+}
+
+const DIRECTIONS: [Direction; 2] = [Direction::Egress, Direction::Ingress];
+
+impl<'s, 'a> Search<'s, 'a> {
+    pub(super) fn new(
+        (scene, site): (Scene<'a>, &'a Site),
+        (demand, spans): (Demand, &'a [PortSpan]),
+        (spots, policies): ([Spot<'a>; 2], [&'s [&'a Policy]; 2]),
+        judged: Judged,
+        alphabet: &'s Alphabet<'a>,
+        limit: &'s Limit,
+    ) -> Self {
+        let (samples, tries, doubt) = (HashMap::new(), Vec::new(), None);
+        let sets = spots.map(|spot| match spot {
+            Spot::Address { address, .. } => address.into(),
+            _ => AddressSet::default(),
+        });
+        Self { sets, scene, site, demand, spots, judged, policies, alphabet, spans, limit, samples, tries, doubt }
+    }
+
+    pub(super) fn run(mut self) -> Found {
+        self.tries = self.all_tries();
+        let tries = (0..self.tries.len()).collect();
+        let found = self.explore(Node { pods: Default::default(), tries });
+        match (found, self.doubt) {
+            (Some(counterexample), _) => Found::Broken(Box::new(counterexample)),
+            (None, Some(doubt)) => Found::Unclear(doubt),
+            (None, None) => Found::Nothing,
+        }
+    }
+
+    /// The ports to try, one of each class.
+    fn all_tries(&self) -> Vec<Try> {
+        if self.is_to_dns() && self.spans.is_empty() {
+            let each = |protocol| Try { protocol, number: None, names: Vec::new() };
+            return vec![each(Protocol::Udp), each(Protocol::Tcp)];
+        }
+        let every = Protocol::WITH_PORTS.map(|protocol| PortSpan { protocol, first: 1, last: u16::MAX });
+        let spans = if self.spans.is_empty() { &every } else { self.spans };
+        let mut tries = Vec::new();
+        let mut classes = HashSet::new();
+        for span in spans {
+            let listed = match self.spot(1) {
+                Spot::Pod { ports, .. } => ports,
+                Spot::Sketch { .. } | Spot::Address { .. } | Spot::Other(_) => &[],
+            };
+            let named = |port: &&ContainerPort| port.protocol == span.protocol;
+            let mut numbers: Vec<u16> = self.alphabet.starts.range(span.first..=span.last).copied().collect();
+            let own = listed.iter().filter(named).map(|port| port.number);
+            numbers.extend(own.filter(|number| (span.first..=span.last).contains(number)));
+            numbers.push(span.first);
+            numbers.sort_unstable();
+            numbers.dedup();
+            // Without a name first, since most ports have none.
+            let mut names: Vec<Option<Box<str>>> = vec![None];
+            if matches!(self.spot(1), Spot::Sketch { .. }) {
+                names.extend(self.alphabet.port_names.iter().map(|name| Some((*name).into())));
+            }
+            for name in names {
+                for number in &numbers {
+                    let own = listed.iter().filter(named).filter(|port| port.number == *number);
+                    let names = name.iter().cloned().chain(own.filter_map(|port| port.name.clone())).collect();
+                    let tried = Try { protocol: span.protocol, number: Some(*number), names };
+                    if let Some(traffic) = tried.traffic()
+                        && classes.insert((span.protocol, self.alphabet.class_of_port(traffic)))
+                    {
+                        tries.push(tried);
+                    }
+                }
+            }
+        }
+        tries
+    }
+
+    /// Searches below a state.
+    fn explore(&mut self, mut node: Node) -> Option<Counterexample> {
+        if self.limit.is_used_up() {
+            self.doubt = Some(Doubt::TooComplex);
+            return None;
+        }
+        charge(4);
+        let target = match self.demand {
+            Demand::MustNotReach => Outcome::Allowed,
+            Demand::MustReach => Outcome::Blocked,
+        };
+        let mut found = None;
+        let mut undecided: Option<(usize, Option<Label>, Doubt)> = None;
+        let tries = std::mem::take(&mut node.tries);
+        for number in tries {
+            let Some(traffic) = self.tries.get(number) else { continue };
+            let (outcome, open) = self.evaluate(&node, traffic);
+            if outcome == target {
+                found = found.or(Some(number));
+                node.tries.push(number);
+            } else if outcome == Outcome::Undecided {
+                node.tries.push(number);
+                let (label, doubt) = open.unwrap_or((None, Doubt::Facts(String::new())));
+                if undecided.as_ref().is_none_or(|(_, known, _)| known.is_none() && label.is_some()) {
+                    undecided = Some((number, label, doubt));
+                }
+            }
+        }
+        if node.tries.is_empty() {
+            return None;
+        }
+        for at in 0..2 {
+            match self.belongs(&node, at) {
+                Some(true) => {}
+                Some(false) => return None,
+                None => {
+                    let label = self.open_label_of_party(&node, at);
+                    return self.branch(&node, label, Doubt::Facts("the labels of a namespace are unknown".to_owned()));
+                }
+            }
+        }
+        if let Some(number) = found {
+            return self.check_again(&node, number);
+        }
+        let (number, label, doubt) = undecided?;
+        if label.is_none() {
+            // Nothing that a pod could have decides this port.
+            self.doubt.get_or_insert(doubt);
+            node.tries.retain(|other| *other != number);
+            return if node.tries.is_empty() { None } else { self.explore(node) };
+        }
+        self.branch(&node, label, doubt)
+    }
+
+    /// Searches once for each class of values of a label.
+    fn branch(&mut self, node: &Node, label: Option<Label>, doubt: Doubt) -> Option<Counterexample> {
+        let Some(Label { at, owner, key }) = label else {
+            self.doubt.get_or_insert(doubt);
+            return None;
+        };
+        let samples = self.samples.entry((owner, key.clone())).or_insert_with(|| self.alphabet.samples(owner, &key));
+        let is_open = samples.is_open;
+        let values = samples.values.clone();
+        charge(values.len());
+        if owner != Owner::Account {
+            let mut without = node.clone();
+            if let Some(decided) = without.decided(at, owner) {
+                decided.absent.push(key.clone());
+            }
+            if let Some(found) = self.explore(without) {
+                return Some(found);
+            }
+        }
+        for value in values {
+            let mut with = node.clone();
+            if owner == Owner::Account {
+                if let Some(pod) = with.pods.get_mut(at) {
+                    pod.account = Some(value);
+                }
+            } else if let Some(decided) = with.decided(at, owner) {
+                decided.labels = decided.labels.with(&key, &value);
+            }
+            if let Some(found) = self.explore(with) {
+                return Some(found);
+            }
+        }
+        if is_open {
+            self.doubt.get_or_insert(Doubt::Facts(format!("selectors compare parts of the values of label {key}")));
+        }
+        None
+    }
+
+    fn spot(&self, at: usize) -> Spot<'a> {
+        let [from, to] = self.spots;
+        if at == 0 { from } else { to }
+    }
+
+    fn is_to_dns(&self) -> bool {
+        matches!(self.spots, [_, Spot::Other(Party::ClusterDns)])
+    }
+
+    fn open<'n>(&self, around: &'n dyn Surroundings) -> Facts<'n> {
+        Facts { around, are_open: self.spots.map(|spot| matches!(spot, Spot::Sketch { .. })) }
+    }
+
+    fn around<'n>(&self, [from, to]: [&'n Sketch; 2]) -> Around<'n, 'a> {
+        let is_elsewhere = |spot: &Spot<'_>| matches!(spot, Spot::Sketch { namespace: ELSEWHERE, .. });
+        let [source, destination] = &self.spots;
+        let elsewhere = match (is_elsewhere(source), is_elsewhere(destination)) {
+            (true, _) => Some(&from.namespace),
+            (_, true) => Some(&to.namespace),
+            _ => None,
+        };
+        Around { scene: self.scene, elsewhere }
+    }
+
+    /// The end as the policies see it. A pod of a sketch is complete if all labels but those of the sketch are absent.
+    fn end<'n>(&'n self, at: usize, sketch: &'n Sketch, is_complete: bool) -> End<'n> {
+        match self.spot(at) {
+            Spot::Sketch { namespace, .. } => End::Pod(Endpoint {
+                labels: &sketch.own.labels,
+                complete: is_complete,
+                absent: &sketch.own.absent,
+                account: sketch.account.as_deref(),
+                ..Endpoint::unknown(namespace)
+            }),
+            Spot::Pod { endpoint, .. } => End::Pod(endpoint),
+            Spot::Address { outside, .. } => {
+                let [from, to] = &self.sets;
+                End::Addresses { set: if at == 0 { from } else { to }, outside }
+            }
+            Spot::Other(party) => party_end(party),
+        }
+    }
+
+    /// Evaluates a connection, as far as the sketches decide it. If it is undecided, also returns a label that matters.
+    fn evaluate(&self, node: &Node, traffic: &Try) -> (Outcome, Option<(Option<Label>, Doubt)>) {
+        let [from, to] = &node.pods;
+        self.evaluate_pods([from, to], traffic, false)
+    }
+
+    fn evaluate_pods(
+        &self,
+        [from, to]: [&Sketch; 2],
+        traffic: &Try,
+        is_complete: bool,
+    ) -> (Outcome, Option<(Option<Label>, Doubt)>) {
+        let around = self.around([from, to]);
+        let ends = [self.end(0, from, is_complete), self.end(1, to, is_complete)];
+        if self.is_to_dns() {
+            return self.evaluate_dns(ends, traffic, &around);
+        }
+        let Some(traffic) = traffic.traffic() else { return (Outcome::Undecided, None) };
+        self.evaluate_ends(ends, traffic, &around)
+    }
+
+    /// Evaluates a lookup. One endpoint of the cluster DNS is enough.
+    fn evaluate_dns(
+        &self,
+        [from, _]: [End<'_>; 2],
+        traffic: &Try,
+        around: &dyn Surroundings,
+    ) -> (Outcome, Option<(Option<Label>, Doubt)>) {
+        let mut outcome = Outcome::Blocked;
+        let mut open = None;
+        for dns in &self.site.cluster_dns {
+            let number = traffic.number.unwrap_or_else(|| dns.port());
+            match self.evaluate_ends([from, dns.end()], dns.traffic_to(number, traffic.protocol), around) {
+                (Outcome::Allowed, _) => return (Outcome::Allowed, None),
+                (Outcome::Undecided, label) => {
+                    outcome = Outcome::Undecided;
+                    open = open.or(label);
+                }
+                (Outcome::Blocked, _) => {}
+            }
+        }
+        (outcome, open)
+    }
+
+    fn evaluate_ends(
+        &self,
+        ends: [End<'_>; 2],
+        traffic: Traffic<'_>,
+        around: &dyn Surroundings,
+    ) -> (Outcome, Option<(Option<Label>, Doubt)>) {
+        let mut outcome = Outcome::Allowed;
+        let mut open: Option<(Option<Label>, Doubt)> = None;
+        for (at, direction) in DIRECTIONS.into_iter().enumerate() {
+            let Some(answer) = self.answer(at, ends, traffic, around) else { continue };
+            let here = answer.outcome(direction);
+            if here == Outcome::Blocked {
+                return (Outcome::Blocked, None);
+            }
+            if here == Outcome::Undecided && open.as_ref().is_none_or(|(label, _)| label.is_none()) {
+                open = Some(self.open(around).in_answer(at, ends, &answer));
+            }
+            outcome = outcome.and(here);
+        }
+        (outcome, open)
+    }
+
+    /// The answer of the policies of one end. None if they are not evaluated.
+    fn answer<'n>(
+        &'n self,
+        at: usize,
+        ends: [End<'n>; 2],
+        traffic: Traffic<'n>,
+        around: &dyn Surroundings,
+    ) -> Option<Answer<'n>> {
+        let [from, to] = ends;
+        let (own, other) = if at == 0 { (from, to) } else { (to, from) };
+        let End::Pod(pod) = own else { return None };
+        // The configuration names the endpoints of the cluster DNS, and the labels of its pods may be incomplete.
+        let is_dns = matches!(self.spot(at), Spot::Other(_));
+        if is_dns || matches!(self.judged, Judged::Only(only) if only != at) {
+            return None;
+        }
+        let policies = self.policies.get(at)?;
+        charge(policies.len());
+        let direction = *DIRECTIONS.get(at)?;
+        let question = Question { subject: Subject::One(pod), direction, other, traffic };
+        Some(ask(policies.iter().copied(), &question, around))
+    }
+
+    /// Returns true if a pod belongs to its party. `None` if that depends on open labels.
+    fn belongs(&self, node: &Node, at: usize) -> Option<bool> {
+        let Some((pods, except)) = self.party(at) else { return Some(true) };
+        let End::Pod(endpoint) = self.end(at, node.pods.get(at)?, false) else { return Some(true) };
+        let [source, destination] = &node.pods;
+        let around = self.around([source, destination]);
+        let mut belongs = pods.mean(&endpoint, &around);
+        for except in except {
+            if belongs == Some(false) {
+                break;
+            }
+            belongs = match except.mean(&endpoint, &around) {
+                Some(true) => Some(false),
+                Some(false) => belongs,
+                None => None,
+            };
+        }
+        belongs
+    }
+
+    fn party(&self, at: usize) -> Option<(&'a Pods, &'a [Pods])> {
+        match self.spot(at) {
+            Spot::Sketch { pods, except, .. } => Some((pods, except)),
+            Spot::Pod { .. } | Spot::Address { .. } | Spot::Other(_) => None,
+        }
+    }
+
+    /// A label that decides whether a pod belongs to its party.
+    fn open_label_of_party(&self, node: &Node, at: usize) -> Option<Label> {
+        let (pods, except) = self.party(at)?;
+        let [source, destination] = &node.pods;
+        let around = self.around([source, destination]);
+        let end = self.end(at, node.pods.get(at)?, false);
+        let End::Pod(endpoint) = end else { return None };
+        let mut undecided = std::iter::once(pods).chain(except).filter(|pods| pods.mean(&endpoint, &around).is_none());
+        undecided.find_map(|pods| self.open(&around).in_pods(pods, at, &end))
+    }
+
+    /// The connection of two concrete pods, checked again as an ordinary connection.
+    fn check_again(&mut self, node: &Node, number: usize) -> Option<Counterexample> {
+        let traffic = self.tries.get(number)?;
+        let [from, to] = &node.pods;
+        let (outcome, _) = self.evaluate_pods([from, to], traffic, true);
+        let is_broken = match self.demand {
+            Demand::MustNotReach => outcome == Outcome::Allowed,
+            Demand::MustReach => outcome == Outcome::Blocked,
+        };
+        if !is_broken {
+            self.doubt.get_or_insert(Doubt::Facts("a connection was decided differently the second time".to_owned()));
+            return None;
+        }
+        Some(self.counterexample([from, to], traffic))
+    }
+
+    /// Describes a connection of two pods whose labels are decided.
+    fn counterexample(&self, pods: [&Sketch; 2], traffic: &Try) -> Counterexample {
+        let [from, to] = pods;
+        Counterexample {
+            from: self.witness(0, from),
+            to: self.witness(1, to),
+            protocol: traffic.protocol,
+            port: traffic.number.unwrap_or_else(|| self.site.cluster_dns.first().map_or(53, ClusterDns::port)),
+            port_names: traffic.names.clone(),
+            causes: self.causes(pods, traffic),
+        }
+    }
+
+    fn witness(&self, at: usize, sketch: &Sketch) -> Witness {
+        match self.spot(at) {
+            Spot::Sketch { namespace, .. } => Witness::Pod {
+                namespace: namespace.into(),
+                labels: sketch.own.labels.clone(),
+                service_account: sketch.account.clone(),
+            },
+            Spot::Pod { endpoint, kind, name, .. } => {
+                Witness::Existing { namespace: endpoint.namespace.into(), kind: kind.into(), name: name.into() }
+            }
+            Spot::Address { address, text, .. } => Witness::Other(format!("{address} ({text})")),
+            Spot::Other(party) => Witness::Other(party.to_string()),
+        }
+    }
+
+    fn causes(&self, [from, to]: [&Sketch; 2], traffic: &Try) -> Vec<Cause> {
+        let around = self.around([from, to]);
+        let mut ends = [self.end(0, from, true), self.end(1, to, true)];
+        let mut number = traffic.number;
+        if let (true, Some(dns), [from, _]) = (self.is_to_dns(), self.site.cluster_dns.first(), ends) {
+            ends = [from, dns.end()];
+            number = number.or(Some(dns.port()));
+        }
+        let Some(number) = number else { return Vec::new() };
+        let traffic = Traffic::Port { protocol: traffic.protocol, number, names: Names::Exactly(&traffic.names) };
+        let mut causes = Vec::new();
+        for (at, direction) in DIRECTIONS.into_iter().enumerate() {
+            let Some(answer) = self.answer(at, ends, traffic, &around) else { continue };
+            let Some(decision) = answer.decisions.first() else { continue };
+            // Both ends have to allow a connection; one is enough to block it.
+            if decision.passes() == (self.demand == Demand::MustReach) {
+                continue;
+            }
+            let (effect, policy, path) = match decision {
+                Decision::Allowed(policy, rule) => (Effect::Allows, Some(*policy), Some(rule.path.clone())),
+                Decision::Denied(policy, rule) => (Effect::Denies, Some(*policy), Some(rule.path.clone())),
+                Decision::Isolated(by) => (Effect::Isolates, by.first().copied(), None),
+                Decision::Open => (Effect::LeavesOpen, None, None),
+            };
+            causes.push(Cause { direction, effect, policy: policy.map(|policy| policy.object.clone()), path });
+        }
+        causes
+    }
+}
+
+/// An end that is not a pod.
+fn party_end(party: &Party) -> End<'_> {
+    match party {
+        Party::Domain(name) => End::Domain(name),
+        Party::Entity(entity) => End::Entity(*entity),
+        // The callers evaluate endpoints, pods and addresses one by one.
+        Party::ClusterDns | Party::Pods { .. } | Party::Addresses { .. } => End::Entity(Entity::None),
+    }
+}
