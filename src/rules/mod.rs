@@ -10,6 +10,7 @@ mod shared;
 
 pub(crate) mod any_port;
 mod baseline_pending;
+mod broken_contract;
 mod dangling_selector;
 mod dissolved_baseline;
 mod dns_blocked;
@@ -62,6 +63,7 @@ pub const RULES: &[Definition] = &[
     Definition::of::<managed_policy_change::ManagedPolicyChange>(),
     Definition::of::<platform_flow_missing::PlatformFlowMissing>(),
     Definition::of::<dissolved_baseline::DissolvedBaseline>(),
+    Definition::of::<broken_contract::BrokenContract>(),
     Definition::of::<too_complex::TooComplex>(),
     Definition::of::<never_enforced::NeverEnforced>(),
     Definition::of::<invalid_selector::InvalidSelector>(),

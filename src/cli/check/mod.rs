@@ -127,6 +127,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         config: arguments.config.clone(),
         policies: arguments.policies.clone(),
         context: arguments.context.clone(),
+        ..Sources::default()
     };
     if arguments.paths.iter().any(|path| path.as_os_str() == STDIN) {
         sources.refuse_stdin()?;
@@ -332,7 +333,7 @@ pub(super) fn lacks_namespace(object: &Object) -> bool {
         }
         Body::Workload(_) | Body::Service(_) => true,
         Body::Backends(backends) => backends.iter().any(|backend| backend.namespace.is_none()),
-        Body::Namespace(_) | Body::Tier(_) => false,
+        Body::Namespace(_) | Body::Tier(_) | Body::Contract(_) => false,
     };
     is_of_namespace && object.id.namespace.is_none()
 }
@@ -371,7 +372,16 @@ fn overwritten_by(item: &Item, by: &Item) -> Entry {
 }
 
 fn remark(item: &Item, rule: &'static str, path: Path, message: String, help: String) -> Entry {
-    let finding = Finding { rule, object: item.object.id.clone(), path, message, closest: None, help, fix: None };
+    let finding = Finding {
+        rule,
+        object: item.object.id.clone(),
+        path,
+        message,
+        closest: None,
+        help,
+        fix: None,
+        is_advice: false,
+    };
     Entry {
         manifest: item.manifest,
         file: item.found.file.clone(),

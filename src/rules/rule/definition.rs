@@ -48,7 +48,8 @@ pub enum ChangeKind {
     Policies,
     /// Labels and annotations of Portcullis on namespaces.
     Namespaces,
-    /// Other namespace labels. Their effect is reported as a warning; such a change is never denied.
+    /// Other namespace labels. Their effect is reported as a warning. Such a change is denied only if it breaks a
+    /// contract.
     NamespaceLabels,
     /// hostNetwork pods, and workloads with a hostNetwork pod template.
     NodeWorkloads,
