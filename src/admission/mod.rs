@@ -64,7 +64,17 @@ impl Knowledge {
             return files.clone();
         }
         let (configuration, policies) = (Arc::clone(&files.configuration), Arc::clone(&files.policies));
-        Self { configuration, policies, ..self.clone() }
+        Self { configuration, policies, view: files.given_contracts_in(&self.view), ..self.clone() }
+    }
+
+    /// A view of the cluster with the contracts that were read from files.
+    #[must_use]
+    pub fn given_contracts_in(&self, view: &Arc<View>) -> Arc<View> {
+        let contracts = self.view.given_contracts();
+        if Arc::ptr_eq(contracts, view.given_contracts()) || contracts.is_empty() && view.given_contracts().is_empty() {
+            return Arc::clone(view);
+        }
+        Arc::new(View::clone(view).with_given_contracts(Arc::clone(contracts)))
     }
 }
 

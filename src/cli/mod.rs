@@ -26,6 +26,7 @@ mod sources;
 mod state;
 mod status;
 mod tasks;
+mod test;
 mod tls;
 mod trace;
 mod uninstall;
@@ -63,6 +64,7 @@ enum Command {
     Serve(Box<serve::Arguments>),
     Check(check::Arguments),
     Trace(trace::Arguments),
+    Test(test::Arguments),
     Diff(diff::Arguments),
     Audit(audit::Arguments),
     Review(review::Arguments),
@@ -108,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(*arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Trace(arguments) => trace::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Review(arguments) => review::run(&arguments),

@@ -35,6 +35,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         config: arguments.config.clone(),
         policies: arguments.policies.clone(),
         context: arguments.context.clone(),
+        ..Sources::default()
     };
     sources.refuse_stdin()?;
     let knowledge = Knowledge { applies_baselines: true, ..sources.load()? };

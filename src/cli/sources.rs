@@ -1,13 +1,14 @@
 //! Files: the configuration, the folder of policies, manifests.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::admission::Knowledge;
 use crate::baseline::PolicySet;
 use crate::config::{Configuration, Preset};
-use crate::model::Object;
+use crate::model::{Body, Contract, Object};
 use crate::view::View;
 
 use super::inputs::{self, File, Problem, STDIN};
@@ -18,6 +19,7 @@ pub(super) struct Sources {
     pub(super) config: Option<PathBuf>,
     pub(super) policies: Option<PathBuf>,
     pub(super) context: Vec<PathBuf>,
+    pub(super) contracts: Vec<PathBuf>,
 }
 
 /// The texts of the files, not parsed yet. Equal texts mean that no file has changed.
@@ -26,6 +28,7 @@ pub(super) struct Texts {
     config: Option<(PathBuf, String)>,
     policies: Option<(PathBuf, Vec<(String, String)>)>,
     context: Vec<File>,
+    contracts: Vec<File>,
     /// Files of the context that cannot be read.
     problems: Vec<Problem>,
 }
@@ -51,7 +54,12 @@ impl Sources {
             None => None,
         };
         let context = inputs::read(&self.context, &[]);
-        Ok(Texts { config, policies, context: context.files, problems: context.problems })
+        let contracts = inputs::read(&self.contracts, &[]);
+        if let Some(problem) = contracts.problems.into_iter().next() {
+            bail!(problem);
+        }
+        let (problems, contracts) = (context.problems, contracts.files);
+        Ok(Texts { config, policies, context: context.files, contracts, problems })
     }
 
     /// Reads and parses all files.
@@ -64,7 +72,8 @@ impl Texts {
     /// Parses the texts.
     pub(super) fn understand(&self) -> Result<Knowledge> {
         let (configuration, policies) = self.settings()?;
-        Ok(Knowledge::new(configuration, self.context()?, policies))
+        let view = self.context()?.with_given_contracts(self.contracts()?.into());
+        Ok(Knowledge::new(configuration, view, policies))
     }
 
     /// Parses the configuration and the policies.
@@ -102,6 +111,25 @@ impl Texts {
             }
             None => Ok(Configuration::shipped_with(preset)?),
         }
+    }
+
+    /// Parses the contracts. Fails if a manifest is no contract: its author expects that it has an effect.
+    fn contracts(&self) -> Result<Vec<Arc<Contract>>> {
+        let mut contracts = Vec::new();
+        for file in &self.contracts {
+            let contents = file.contents();
+            if let Some(problem) = contents.problems.into_iter().next() {
+                bail!(problem);
+            }
+            for found in contents.found {
+                match found.read().map_err(|error| found.problem(&error.path, error.to_string())) {
+                    Ok(Some(Object { body: Body::Contract(contract), .. })) => contracts.push(Arc::new(contract)),
+                    Ok(_) => bail!("{}: the manifest is not a Contract", found.file),
+                    Err(problem) => bail!(problem),
+                }
+            }
+        }
+        Ok(contracts)
     }
 
     /// Returns the view of the context. Fails if a manifest of the context cannot be read.

@@ -68,13 +68,13 @@ impl StateArguments {
     /// Reads the configuration and the baseline policies.
     pub(super) fn settings(&self) -> Result<(Configuration, PolicySet)> {
         let (config, policies) = (self.config.clone(), self.policies.clone());
-        Sources { config, policies, context: Vec::new() }.read()?.settings()
+        Sources { config, policies, ..Sources::default() }.read()?.settings()
     }
 
     /// Adds manifests to a view as if they were applied, and the desired policies of its namespaces.
     pub(super) fn apply(&self, paths: Vec<PathBuf>, mut view: View) -> Result<State> {
         let (config, policies) = (self.config.clone(), self.policies.clone());
-        let sources = Sources { config, policies, context: paths }.read()?;
+        let sources = Sources { config, policies, context: paths, ..Sources::default() }.read()?;
         let (configuration, policies) = sources.settings()?;
         let (objects, problems) = sources.context_objects(&mut view);
         for mut object in objects {

@@ -398,7 +398,7 @@ fn webhooks_follow_the_configuration() {
         .unwrap();
     let guarded = webhooks(&["--config", file.to_str().unwrap()]);
     assert_eq!(guarded["items"][0]["webhooks"][1]["failurePolicy"], "Fail", "one of the rules behind it denies");
-    std::fs::write(&file, format!("{head}rules: {{dns-blocked: off}}\n")).unwrap();
+    std::fs::write(&file, format!("{head}rules: {{dns-blocked: off, broken-contract: off}}\n")).unwrap();
     let without = webhooks(&["--config", file.to_str().unwrap()])["items"][0].to_string();
     assert!(!without.contains("namespace-labels.portcullis.dev"), "nobody would be told of anything: {without}");
     let text = changed.to_string();

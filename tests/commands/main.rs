@@ -12,6 +12,7 @@ mod audit_page;
 mod changed_since;
 mod cli;
 mod config;
+mod contracts;
 mod fix;
 mod pipelines;
 mod reports;

@@ -102,7 +102,7 @@ fn details(entries: &[&Entry]) -> String {
 }
 
 /// Escapes a text for an attribute, where a line break would be read as a space.
-fn escaped(text: &str) -> String {
+pub(in crate::cli) fn escaped(text: &str) -> String {
     content(text).replace('\t', "&#9;").replace('\n', "&#10;")
 }
 

@@ -10,6 +10,8 @@ mod place;
 mod sarif;
 mod text;
 
+pub(super) use junit::escaped as escaped_for_xml;
+
 use std::collections::HashSet;
 
 use anyhow::Result;

@@ -23,7 +23,8 @@ pub(super) fn lookup(cluster: &Cluster, metrics: &Metrics) -> Arc<dyn Lookup> {
 
 /// Replaces the view from files by the view of a watched cluster, which is empty at first.
 pub(super) fn forget(knowledge: &mut Knowledge) {
-    knowledge.view = Arc::new(View::of_cluster());
+    let contracts = Arc::clone(knowledge.view.given_contracts());
+    knowledge.view = Arc::new(View::of_cluster().with_given_contracts(contracts));
     knowledge.unsynced = Some("the watches are starting".into());
 }
 
@@ -144,7 +145,7 @@ async fn tell(
         let unsynced: Option<Arc<str>> = report.unsynced.as_deref().map(Arc::from);
         shared.knowledge.rcu(|known| Knowledge {
             // The initial view of the channel is empty.
-            view: Arc::clone(if view.is_whole() { &view } else { &known.view }),
+            view: if view.is_whole() { known.given_contracts_in(&view) } else { Arc::clone(&known.view) },
             unsynced: unsynced.clone(),
             ..Knowledge::clone(known)
         });

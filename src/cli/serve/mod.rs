@@ -46,6 +46,9 @@ pub(super) struct Arguments {
     /// Add manifests of objects in the cluster, if no cluster is watched. Repeatable.
     #[arg(long, value_name = "PATH")]
     context: Vec<PathBuf>,
+    /// Read contracts from these files and folders, besides those in the cluster. Repeatable.
+    #[arg(long, value_name = "PATH")]
+    contracts: Vec<PathBuf>,
     /// Serve the webhooks on this address [default: port 8443 of all addresses].
     #[arg(long, value_name = "ADDR:PORT", env = "PORTCULLIS_LISTEN")]
     listen: Option<SocketAddr>,
@@ -133,6 +136,7 @@ async fn serve(arguments: Arguments) -> Result<u8> {
         config: arguments.config.clone(),
         policies: arguments.policies.clone(),
         context: arguments.context.clone(),
+        contracts: arguments.contracts.clone(),
     };
     sources.refuse_stdin()?;
     let cluster = match arguments.standalone {
@@ -337,7 +341,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_beside_which_something_is_broken_ends_and_says_so() {
-        let sources = Sources { config: None, policies: None, context: Vec::new() };
+        let sources = Sources::default();
         let shared = Arc::new(Shared {
             knowledge: ArcSwap::from_pointee(sources.read().unwrap().understand().unwrap()),
             lookup: None,

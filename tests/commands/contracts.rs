@@ -1,0 +1,88 @@
+//! `portcullis test`: its outputs, its exit status, and the fault drill.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::command::run;
+use crate::support::golden;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/contracts")
+}
+
+fn manifest(name: &str) -> String {
+    folder().join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn outputs_are_as_recorded() {
+    let mut wrong = Vec::new();
+    for (name, arguments) in [
+        ("result.txt", &[][..]),
+        ("result.json", &["--output", "json"]),
+        ("result.xml", &["--output", "junit"]),
+        ("drill.txt", &["--mutate"]),
+    ] {
+        let (cluster, contracts) = (manifest("cluster.yaml"), manifest("contracts.yaml"));
+        let done = run(&[&["test"], arguments, &[&*cluster, &*contracts]].concat(), "");
+        assert_eq!(done.code, 1, "{}{}", done.out, done.err);
+        wrong.extend(golden::compare(&folder().join(name), &done.out).err());
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A contract about namespace payments of the example.
+fn contract(demand: &str) -> String {
+    format!("apiVersion: portcullis.dev/v1alpha1\nkind: Contract\nmetadata: {{name: c}}\nspec:\n  {demand}\n  # end\n")
+}
+
+fn status(demand: &str) -> (i32, String) {
+    let cluster = manifest("cluster.yaml");
+    let done = run(&["test", &cluster, "-"], &contract(demand));
+    (done.code, format!("{}{}", done.out, done.err))
+}
+
+#[test]
+fn the_exit_status_tells_the_worst_result() {
+    let reach = |to: &str, port: u16| {
+        format!("mustReach: {{from: [{{namespaces: [payments]}}], to: [{to}], ports: [{{port: {port}}}]}}")
+    };
+    // The addresses of a name are unknown, and the profile allows all but one.
+    for (demand, expected) in [
+        (reach("{entity: ClusterDNS}", 53), 0),
+        (reach("{entity: Internet}", 22), 1),
+        (reach("{domain: api.example.com}", 443), 2),
+    ] {
+        let (code, text) = status(&demand);
+        assert_eq!(code, expected, "{demand}: {text}");
+    }
+    let (code, text) = status("mustReach: {from: [{namespaces: [shop]}], to: [{entity: World}]}");
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("`World` is not one of Internet, Nodes, APIServer, ClusterDNS"), "{text}");
+    let done = run(&["test", &manifest("cluster.yaml")], "");
+    assert_eq!(done.code, 2);
+    assert!(done.err.contains("no contract found"), "{}", done.err);
+}
+
+#[test]
+fn a_change_that_breaks_a_contract_is_denied_by_check() {
+    let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: allow-partners, namespace: \
+                  payments}\nspec:\n  podSelector: {}\n  policyTypes: [Ingress]\n  ingress:\n  - from: \
+                  [{namespaceSelector: {matchLabels: {team: partners}}}]\n    ports: [{protocol: TCP, port: 5432}]\n";
+    let (cluster, contracts) = (manifest("cluster.yaml"), manifest("contracts.yaml"));
+    let context = ["--context", &cluster, "--context", &contracts];
+    let done = run(&[&["check", "--output", "json"], &context[..], &["-"]].concat(), policy);
+    let report: Value = serde_json::from_str(&done.out).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    let finding = findings.iter().find(|finding| finding["rule"] == "broken-contract").unwrap();
+    assert_eq!(done.code, 1);
+    assert_eq!(
+        finding["message"],
+        "this breaks contract card-database: a pod without labels in namespace partners could reach a pod with app=db in \
+         namespace payments on TCP 5432, because no policy isolates the source for egress, and NetworkPolicy \
+         payments/allow-partners allows it"
+    );
+    assert_eq!(finding["path"], "spec.ingress[0]");
+    assert!(finding["help"].as_str().unwrap().ends_with("(PCI DSS 1.3); ask team-payments"), "{finding}");
+}
