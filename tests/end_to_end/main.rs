@@ -15,6 +15,7 @@
 
 mod clients;
 mod cluster;
+mod contracts;
 mod dialects;
 mod drift;
 mod gate;
@@ -179,17 +180,7 @@ fn portcullis_looks_after_a_cluster() {
         its_own_policy_passes_its_own_rules,
         it_is_taken_away_without_a_trace_of_waiting,
     ];
-    let mut failed = Vec::new();
-    for (name, scenario) in scenarios {
-        let start = Instant::now();
-        if catch_unwind(AssertUnwindSafe(|| scenario(&mut cluster))).is_err() {
-            failed.push(*name);
-        }
-        let outcome = if failed.last() == Some(name) { "FAILED" } else { "ok" };
-        eprintln!("{outcome:6} {:5.1} s  {name}", start.elapsed().as_secs_f64());
-    }
-    let logs = cluster.logs();
-    assert!(failed.is_empty(), "{} scenarios failed: {}\n{logs}", failed.len(), failed.join(", "));
+    run_scenarios(&mut cluster, scenarios);
 }
 
 /// Scenarios of the webhook configurations, by the names of their functions.
@@ -211,10 +202,33 @@ fn portcullis_keeps_its_webhook_configurations() {
         in_report_mode_a_difference_is_only_reported,
         an_uninstallation_beside_running_replicas_stays,
     ];
+    run_scenarios(&mut cluster, scenarios);
+}
+
+/// Scenarios of contracts, by the names of their functions.
+macro_rules! contract_scenarios {
+    ($($name:ident),* $(,)?) => { [$((stringify!($name), contracts::$name as fn(&mut Installation))),*] };
+}
+
+#[test]
+fn portcullis_keeps_contracts() {
+    let Some(plane) = ControlPlane::start() else { return };
+    contracts::serve(&plane);
+    let mut cluster = Installation::new(plane, 1, contracts::CONFIGURATION);
+    let scenarios: &[live::Scenario] = &contract_scenarios![
+        contracts_are_installed,
+        what_leaves_them_alone_is_not_denied,
+        every_way_to_break_them_is_denied,
+        a_deleted_contract_counts_no_more,
+    ];
+    run_scenarios(&mut cluster, scenarios);
+}
+
+fn run_scenarios(cluster: &mut Installation, scenarios: &[live::Scenario]) {
     let mut failed = Vec::new();
     for (name, scenario) in scenarios {
         let start = Instant::now();
-        if catch_unwind(AssertUnwindSafe(|| scenario(&mut cluster))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| scenario(cluster))).is_err() {
             failed.push(*name);
         }
         let outcome = if failed.last() == Some(name) { "FAILED" } else { "ok" };
