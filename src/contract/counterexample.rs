@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::alphabet::ELSEWHERE;
 use crate::model::{Contract, Demand, Direction, Labels, ObjectRef, Path, Protocol};
 
 /// A connection that breaks a contract.
@@ -32,6 +33,8 @@ pub enum Witness {
         labels: Labels,
         /// The service account, if it matters.
         service_account: Option<Box<str>>,
+        /// The labels of the namespace, if it is any namespace without manifests. Its name is then `*`.
+        namespace_labels: Labels,
     },
     /// An object that exists.
     Existing {
@@ -75,7 +78,7 @@ pub enum Effect {
 impl fmt::Display for Witness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pod { namespace, labels, service_account } => {
+            Self::Pod { namespace, labels, service_account, namespace_labels } => {
                 if labels.is_empty() {
                     f.write_str("a pod without labels")?;
                 } else {
@@ -84,7 +87,11 @@ impl fmt::Display for Witness {
                 if let Some(account) = service_account {
                     write!(f, " and service account {account}")?;
                 }
-                write!(f, " in namespace {namespace}")
+                match (&**namespace, namespace_labels.is_empty()) {
+                    (ELSEWHERE, true) => f.write_str(" in another namespace"),
+                    (ELSEWHERE, false) => write!(f, " in another namespace with {namespace_labels}"),
+                    _ => write!(f, " in namespace {namespace}"),
+                }
             }
             Self::Existing { namespace, kind, name } => write!(f, "{kind} {namespace}/{name}"),
             Self::Other(text) => f.write_str(text),

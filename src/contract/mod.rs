@@ -13,7 +13,7 @@ mod search;
 pub use counterexample::{Cause, Counterexample, Effect, Witness};
 pub use mutation::{Mutation, mutations};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::budget::charge;
@@ -23,7 +23,7 @@ use crate::model::{
 use crate::view::{Scene, Site};
 
 use alphabet::{Alphabet, ELSEWHERE};
-use search::{Found, Judged, Limit, Search, Spot};
+use search::{Found, Judged, Limit, Search, Spot, World};
 
 /// The state of a contract.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,16 +52,18 @@ pub enum Scope<'a> {
     All,
     /// Connections from and to pods of this namespace. After a change of its labels, no others can differ.
     Namespace(&'a str),
-    /// The same, after a change of policies of the namespace: what its own policies do not block was not blocked by
-    /// the policies of other namespaces before, if the contract held.
+    /// The same, after a change of policies of the namespace: connections that no policy of this namespace blocks are not
+    /// blocked because of the change.
     PoliciesOf(&'a str),
+    /// Connections from pods of this new namespace to pods of others. Its own policies follow.
+    NewNamespace(&'a str),
 }
 
 impl<'a> Scope<'a> {
     fn namespace(self) -> Option<&'a str> {
         match self {
             Self::All => None,
-            Self::Namespace(name) | Self::PoliciesOf(name) => Some(name),
+            Self::Namespace(name) | Self::PoliciesOf(name) | Self::NewNamespace(name) => Some(name),
         }
     }
 }
@@ -73,7 +75,24 @@ pub const REQUEST_STEPS: usize = 300_000;
 /// [`crate::budget::run`] there is no limit.
 #[must_use]
 pub fn verify<'a>(contract: &'a Contract, scene: Scene<'a>, site: &'a Site, scope: Scope<'a>, steps: usize) -> Status {
-    let proof = Proof { contract, scene, site, scope, limit: Limit::of(steps) };
+    prove(&Proof { contract, scene, before: None, site, scope, limit: Limit::of(steps) })
+}
+
+/// Decides whether a change breaks a contract: whether a connection breaks it after the change that did not break it
+/// before.
+#[must_use]
+pub fn verify_change<'a>(
+    contract: &'a Contract,
+    (before, after): (Scene<'a>, Scene<'a>),
+    site: &'a Site,
+    scope: Scope<'a>,
+    steps: usize,
+) -> Status {
+    prove(&Proof { contract, scene: after, before: Some(before), site, scope, limit: Limit::of(steps) })
+}
+
+fn prove(proof: &Proof<'_>) -> Status {
+    let contract = proof.contract;
     let mut doubt = None;
     for from in &contract.from {
         for to in &contract.to {
@@ -90,9 +109,17 @@ pub fn verify<'a>(contract: &'a Contract, scene: Scene<'a>, site: &'a Site, scop
 struct Proof<'a> {
     contract: &'a Contract,
     scene: Scene<'a>,
+    /// The state before the change. Then only connections count that break the contract because of the change.
+    before: Option<Scene<'a>>,
     site: &'a Site,
     scope: Scope<'a>,
     limit: Limit,
+}
+
+/// The policies of a namespace after the change, and before it.
+struct PoliciesOf<'a> {
+    after: Vec<&'a Policy>,
+    before: Vec<&'a Policy>,
 }
 
 /// Collects the results of several searches. A broken contract ends them.
@@ -130,6 +157,7 @@ impl<'a> Proof<'a> {
             let anchors = match self.scope.namespace() {
                 Some(name) => [(0, from), (1, to)]
                     .into_iter()
+                    .filter(|(anchor, _)| *anchor == 0 || !matches!(self.scope, Scope::NewNamespace(_)))
                     .filter(|(_, party)| self.may_be_in(party, name))
                     .map(|(anchor, _)| (anchor, name))
                     .collect(),
@@ -156,10 +184,10 @@ impl<'a> Proof<'a> {
             None => self.namespaces(party),
         };
         for name in names {
-            let policies: Vec<&Policy> = self.scene.policies(name).collect();
-            let alphabet = self.alphabet([&policies, &[]]);
+            let (policies, none) = (self.policies(name), PoliciesOf { after: Vec::new(), before: Vec::new() });
+            let alphabet = self.alphabet([&policies, &none]);
             let spots = ordered(anchor, self.spots(party, name), self.places(other, &alphabet));
-            let lists: [&[&Policy]; 2] = ordered(anchor, &policies, &[]);
+            let lists = ordered(anchor, &policies, &none);
             if let Some(found) = results.add(self.search_all(spots, lists, Judged::Both, &alphabet)) {
                 return found;
             }
@@ -170,9 +198,9 @@ impl<'a> Proof<'a> {
     /// Searches the connections between a namespace and all others. `anchor` is 0 if its pods are the sources, and 1 if
     /// they are the destinations.
     fn around(&self, anchor: usize, own: &'a str, [from, to]: [&'a Party; 2]) -> Found {
-        let policies: Vec<&Policy> = self.scene.policies(own).collect();
-        let alphabet = self.alphabet([&policies, &[]]);
-        let lists: [&[&Policy]; 2] = ordered(anchor, &policies, &[]);
+        let (policies, none) = (self.policies(own), PoliciesOf { after: Vec::new(), before: Vec::new() });
+        let alphabet = self.alphabet([&policies, &none]);
+        let lists = ordered(anchor, &policies, &none);
         let [party, other] = ordered(anchor, from, to);
         // Evaluates only the policies of the anchor. Without a connection there, there is none at all.
         let half = |namespace: &'a str| {
@@ -181,17 +209,17 @@ impl<'a> Proof<'a> {
         };
         // One proof for all namespaces that no selector names, so that their number does not matter.
         let named = alphabet.named_namespaces();
-        let is_done = match &named {
-            Some(_) => matches!(half(ELSEWHERE), Found::Nothing) && self.one_end_decides(),
-            None => false,
-        };
-        let others = match (&named, is_done) {
-            (Some(named), true) => {
-                let is_known = |name: &&str| self.scene.has_namespace(name) || !self.scene.is_whole();
-                named.iter().copied().filter(is_known).filter(|name| self.may_be_in(other, name)).collect()
-            }
-            _ => self.namespaces(other),
-        };
+        let is_done = self.one_end_decides() && named.is_some() && matches!(half(ELSEWHERE), Found::Nothing);
+        let mut others: BTreeSet<&str> = named.iter().flatten().copied().filter(|name| self.exists(name)).collect();
+        if !is_done {
+            others.extend(self.scene.namespaces());
+            // Without the whole cluster there may be namespaces without any manifest here.
+            others.extend((!self.scene.is_whole() && named.is_some()).then_some(ELSEWHERE));
+        }
+        others.retain(|name| {
+            let is_new = matches!(self.scope, Scope::NewNamespace(new) if new == *name);
+            !is_new && (*name == ELSEWHERE || self.may_be_in(other, name))
+        });
         // The policies of the anchor cannot tell the namespaces of one group apart.
         let classes = alphabet.namespaces();
         let around: &dyn Surroundings = &self.scene;
@@ -211,10 +239,10 @@ impl<'a> Proof<'a> {
                 _ => {}
             }
             for name in group {
-                let theirs: Vec<&Policy> = self.scene.policies(name).collect();
+                let theirs = self.policies(name);
                 let alphabet = self.alphabet([&policies, &theirs]);
                 let spots = ordered(anchor, self.spots(party, own), self.spots(other, name));
-                let lists: [&[&Policy]; 2] = ordered(anchor, &policies, &theirs);
+                let lists = ordered(anchor, &policies, &theirs);
                 if let Some(found) = results.add(self.search_all(spots, lists, Judged::Both, &alphabet)) {
                     return found;
                 }
@@ -233,7 +261,7 @@ impl<'a> Proof<'a> {
     fn search_all(
         &self,
         [sources, destinations]: [Vec<Spot<'a>>; 2],
-        policies: [&[&'a Policy]; 2],
+        [of_sources, of_destinations]: [&PoliciesOf<'a>; 2],
         judged: Judged,
         alphabet: &Alphabet<'a>,
     ) -> Found {
@@ -246,14 +274,14 @@ impl<'a> Proof<'a> {
                     continue;
                 }
                 let spots = [*from, *to];
-                let search = Search::new(
-                    (self.scene, self.site),
-                    (demand, spans),
-                    (spots, policies),
-                    judged,
-                    alphabet,
-                    &self.limit,
-                );
+                let after = World { scene: self.scene, policies: [&of_sources.after, &of_destinations.after] };
+                // The half of a connection was possible before if the whole was.
+                let before = self
+                    .before
+                    .filter(|_| judged == Judged::Both)
+                    .map(|scene| World { scene, policies: [&of_sources.before, &of_destinations.before] });
+                let worlds = (after, before);
+                let search = Search::new(worlds, self.site, (demand, spans), spots, judged, alphabet, &self.limit);
                 if let Some(found) = results.add(search.run()) {
                     return found;
                 }
@@ -276,10 +304,20 @@ impl<'a> Proof<'a> {
         }
     }
 
+    fn policies(&self, namespace: &str) -> PoliciesOf<'a> {
+        let before = self.before.map(|scene| scene.policies(namespace).collect());
+        PoliciesOf { after: self.scene.policies(namespace).collect(), before: before.unwrap_or_default() }
+    }
+
+    /// Returns true if a namespace exists, or may exist.
+    fn exists(&self, namespace: &str) -> bool {
+        self.scene.has_namespace(namespace) || !self.scene.is_whole()
+    }
+
     /// What the policies of both ends and the contract distinguish.
-    fn alphabet(&self, policies: [&[&'a Policy]; 2]) -> Alphabet<'a> {
+    fn alphabet(&self, policies: [&PoliciesOf<'a>; 2]) -> Alphabet<'a> {
         let mut alphabet = Alphabet::default();
-        for policy in policies.into_iter().flatten() {
+        for policy in policies.into_iter().flat_map(|both| both.after.iter().chain(&both.before)) {
             alphabet.add_policy(policy);
         }
         for party in self.contract.from.iter().chain(&self.contract.to) {
@@ -302,11 +340,12 @@ impl<'a> Proof<'a> {
         let mut names: Vec<&str> = match listed {
             Some(listed) => {
                 let listed = listed.iter().map(|name| &**name);
-                listed.filter(|name| self.scene.has_namespace(name) || !self.scene.is_whole()).collect()
+                listed.filter(|name| self.exists(name)).collect()
             }
-            None => self.scene.namespaces().collect(),
+            // Without the whole cluster there may be namespaces without any manifest here.
+            None => self.scene.namespaces().chain((!self.scene.is_whole()).then_some(ELSEWHERE)).collect(),
         };
-        names.retain(|name| self.may_be_in(party, name));
+        names.retain(|name| *name == ELSEWHERE || self.may_be_in(party, name));
         names.sort_unstable();
         names.dedup();
         names

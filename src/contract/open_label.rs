@@ -2,7 +2,7 @@
 
 use crate::budget::charge;
 use crate::model::{
-    Action, Answer, End, Fact, NAME_LABEL, Namespaces, Owner, Peers, Pods, Selector, Surroundings, Who,
+    Action, Answer, End, Fact, NAME_LABEL, Namespaces, Owner, Peers, Pods, Question, Selector, Surroundings, Who,
 };
 
 use super::Doubt;
@@ -44,7 +44,13 @@ pub(super) struct Facts<'n> {
 
 impl Facts<'_> {
     /// A label that decides an undecided answer, or the reason why no label does.
-    pub(super) fn in_answer(&self, at: usize, [from, to]: [End<'_>; 2], answer: &Answer<'_>) -> (Option<Label>, Doubt) {
+    pub(super) fn in_answer(
+        &self,
+        at: usize,
+        [from, to]: [End<'_>; 2],
+        question: &Question<'_>,
+        answer: &Answer<'_>,
+    ) -> (Option<Label>, Doubt) {
         let (own, other) = if at == 0 { (from, to) } else { (to, from) };
         let passes = answer.passes();
         let mut doubt = None;
@@ -52,6 +58,9 @@ impl Facts<'_> {
             charge(1);
             let policy = assumption.policy;
             let Some(rule) = assumption.rule else {
+                if !answer.depends_on(policy, question, self.around) {
+                    continue;
+                }
                 if let Some(label) = self.in_pods(&policy.subject, at, &own) {
                     return (Some(label), Doubt::TooComplex);
                 }

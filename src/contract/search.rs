@@ -10,8 +10,8 @@ use std::net::IpAddr;
 
 use crate::budget::{self, charge};
 use crate::model::{
-    AddressSet, Answer, ContainerPort, Decision, Demand, Direction, End, Endpoint, Entity, Fact, Labels, NAME_LABEL,
-    Names, NetworkSet, Outcome, Owner, Party, Pods, Policy, PortSpan, Protocol, Question, Subject, Surroundings, Tier,
+    AddressSet, ContainerPort, Decision, Demand, Direction, End, Endpoint, Entity, Fact, Labels, NAME_LABEL, Names,
+    NetworkSet, Outcome, Owner, Party, Pods, Policy, PortSpan, Protocol, Question, Subject, Surroundings, Tier,
     Traffic, ask,
 };
 use crate::view::{ClusterDns, Scene, Site};
@@ -124,14 +124,24 @@ impl Node {
     }
 }
 
+/// A state of the cluster, with the policies of both ends.
+pub(super) struct World<'s, 'a> {
+    pub(super) scene: Scene<'a>,
+    pub(super) policies: [&'s [&'a Policy]; 2],
+}
+
+/// Maximum number of port names that are tried. Real policies have a handful.
+const MAX_NAMES: usize = 16;
+
 /// The search between two ends: the source, then the destination.
 pub(super) struct Search<'s, 'a> {
-    pub(super) scene: Scene<'a>,
+    pub(super) after: World<'s, 'a>,
+    /// The state before the change. Then only connections count that break the contract because of the change.
+    pub(super) before: Option<World<'s, 'a>>,
     pub(super) site: &'a Site,
     pub(super) demand: Demand,
     pub(super) spots: [Spot<'a>; 2],
     pub(super) judged: Judged,
-    pub(super) policies: [&'s [&'a Policy]; 2],
     pub(super) alphabet: &'s Alphabet<'a>,
     pub(super) spans: &'a [PortSpan],
     pub(super) limit: &'s Limit,
@@ -174,9 +184,10 @@ const DIRECTIONS: [Direction; 2] = [Direction::Egress, Direction::Ingress];
 
 impl<'s, 'a> Search<'s, 'a> {
     pub(super) fn new(
-        (scene, site): (Scene<'a>, &'a Site),
+        (after, before): (World<'s, 'a>, Option<World<'s, 'a>>),
+        site: &'a Site,
         (demand, spans): (Demand, &'a [PortSpan]),
-        (spots, policies): ([Spot<'a>; 2], [&'s [&'a Policy]; 2]),
+        spots: [Spot<'a>; 2],
         judged: Judged,
         alphabet: &'s Alphabet<'a>,
         limit: &'s Limit,
@@ -186,11 +197,14 @@ impl<'s, 'a> Search<'s, 'a> {
             Spot::Address { address, .. } => address.into(),
             _ => AddressSet::default(),
         });
-        Self { sets, scene, site, demand, spots, judged, policies, alphabet, spans, limit, samples, tries, doubt }
+        Self { after, before, site, demand, spots, judged, alphabet, spans, limit, sets, samples, tries, doubt }
     }
 
     pub(super) fn run(mut self) -> Found {
         self.tries = self.all_tries();
+        if self.alphabet.port_names.len() > MAX_NAMES {
+            self.doubt = Some(Doubt::TooComplex);
+        }
         let tries = (0..self.tries.len()).collect();
         let found = self.explore(Node { pods: Default::default(), tries });
         match (found, self.doubt) {
@@ -223,9 +237,16 @@ impl<'s, 'a> Search<'s, 'a> {
             numbers.sort_unstable();
             numbers.dedup();
             // Without a name first, since most ports have none.
-            let mut names: Vec<Option<Box<str>>> = vec![None];
+            let mut names: Vec<Vec<Box<str>>> = vec![Vec::new()];
             if matches!(self.spot(1), Spot::Sketch { .. }) {
-                names.extend(self.alphabet.port_names.iter().map(|name| Some((*name).into())));
+                // Two containers may give two names to one port: one that an egress rule asks for, one of an ingress rule.
+                let all = self.alphabet.port_names.iter().take(MAX_NAMES);
+                names.extend(all.clone().map(|name| vec![(*name).into()]));
+                let pairs = all
+                    .clone()
+                    .enumerate()
+                    .flat_map(|(at, name)| all.clone().skip(at + 1).map(move |other| (name, other)));
+                names.extend(pairs.map(|(name, other)| vec![(*name).into(), (*other).into()]));
             }
             for name in names {
                 for number in &numbers {
@@ -250,28 +271,25 @@ impl<'s, 'a> Search<'s, 'a> {
             return None;
         }
         charge(4);
-        let target = match self.demand {
-            Demand::MustNotReach => Outcome::Allowed,
-            Demand::MustReach => Outcome::Blocked,
-        };
         let mut found = None;
-        let mut undecided: Option<(usize, Option<Label>, Doubt)> = None;
+        let mut open: Option<Label> = None;
+        let mut doubt = None;
         let tries = std::mem::take(&mut node.tries);
         for number in tries {
-            let Some(traffic) = self.tries.get(number) else { continue };
-            let (outcome, open) = self.evaluate(&node, traffic);
-            if outcome == target {
-                found = found.or(Some(number));
-                node.tries.push(number);
-            } else if outcome == Outcome::Undecided {
-                node.tries.push(number);
-                let (label, doubt) = open.unwrap_or((None, Doubt::Facts(String::new())));
-                if undecided.as_ref().is_none_or(|(_, known, _)| known.is_none() && label.is_some()) {
-                    undecided = Some((number, label, doubt));
+            let Some(tried) = self.tries.get(number) else { continue };
+            match self.breaks(&node, tried) {
+                Ok(false) => continue,
+                Ok(true) => found = found.or(Some(number)),
+                Err((Some(label), _)) => open = open.or(Some(label)),
+                Err((None, why)) => {
+                    // Nothing that a pod could have decides this port.
+                    doubt = doubt.or(Some(why));
+                    continue;
                 }
             }
+            node.tries.push(number);
         }
-        if node.tries.is_empty() {
+        if node.tries.is_empty() && doubt.is_none() {
             return None;
         }
         for at in 0..2 {
@@ -280,6 +298,10 @@ impl<'s, 'a> Search<'s, 'a> {
                 Some(false) => return None,
                 None => {
                     let label = self.open_label_of_party(&node, at);
+                    if let (Some(_), Some(why)) = (&label, &doubt) {
+                        // Whether such a pod belongs to the party is decided below this state.
+                        self.doubt.get_or_insert_with(|| why.clone());
+                    }
                     return self.branch(&node, label, Doubt::Facts("the labels of a namespace are unknown".to_owned()));
                 }
             }
@@ -287,14 +309,33 @@ impl<'s, 'a> Search<'s, 'a> {
         if let Some(number) = found {
             return self.check_again(&node, number);
         }
-        let (number, label, doubt) = undecided?;
-        if label.is_none() {
-            // Nothing that a pod could have decides this port.
-            self.doubt.get_or_insert(doubt);
-            node.tries.retain(|other| *other != number);
-            return if node.tries.is_empty() { None } else { self.explore(node) };
+        if let Some(why) = doubt {
+            self.doubt.get_or_insert(why);
         }
-        self.branch(&node, label, doubt)
+        let label = open?;
+        self.branch(&node, Some(label), Doubt::TooComplex)
+    }
+
+    /// Returns true if a connection breaks the contract, and did not break it before the change, if there is one. If that
+    /// is undecided, returns a label that matters, or the reason why none does.
+    fn breaks(&self, node: &Node, tried: &Try) -> Result<bool, (Option<Label>, Doubt)> {
+        let target = match self.demand {
+            Demand::MustNotReach => Outcome::Allowed,
+            Demand::MustReach => Outcome::Blocked,
+        };
+        let [from, to] = &node.pods;
+        let (outcome, open) = self.evaluate([from, to], tried, &self.after, false);
+        if outcome == Outcome::Undecided {
+            return Err(open.unwrap_or((None, Doubt::Facts(String::new()))));
+        }
+        if outcome != target {
+            return Ok(false);
+        }
+        let Some(before) = &self.before else { return Ok(true) };
+        match self.evaluate([from, to], tried, before, false) {
+            (Outcome::Undecided, Some((Some(label), doubt))) => Err((Some(label), doubt)),
+            (outcome, _) => Ok(outcome != target),
+        }
     }
 
     /// Searches once for each class of values of a label.
@@ -344,11 +385,7 @@ impl<'s, 'a> Search<'s, 'a> {
         matches!(self.spots, [_, Spot::Other(Party::ClusterDns)])
     }
 
-    fn open<'n>(&self, around: &'n dyn Surroundings) -> Facts<'n> {
-        Facts { around, are_open: self.spots.map(|spot| matches!(spot, Spot::Sketch { .. })) }
-    }
-
-    fn around<'n>(&self, [from, to]: [&'n Sketch; 2]) -> Around<'n, 'a> {
+    fn around<'n>(&self, world: &World<'_, 'a>, [from, to]: [&'n Sketch; 2]) -> Around<'n, 'a> {
         let is_elsewhere = |spot: &Spot<'_>| matches!(spot, Spot::Sketch { namespace: ELSEWHERE, .. });
         let [source, destination] = &self.spots;
         let elsewhere = match (is_elsewhere(source), is_elsewhere(destination)) {
@@ -356,7 +393,7 @@ impl<'s, 'a> Search<'s, 'a> {
             (_, true) => Some(&to.namespace),
             _ => None,
         };
-        Around { scene: self.scene, elsewhere }
+        Around { scene: world.scene, elsewhere }
     }
 
     /// The end as the policies see it. A pod of a sketch is complete if all labels but those of the sketch are absent.
@@ -378,43 +415,27 @@ impl<'s, 'a> Search<'s, 'a> {
         }
     }
 
-    /// Evaluates a connection, as far as the sketches decide it. If it is undecided, also returns a label that matters.
-    fn evaluate(&self, node: &Node, traffic: &Try) -> (Outcome, Option<(Option<Label>, Doubt)>) {
-        let [from, to] = &node.pods;
-        self.evaluate_pods([from, to], traffic, false)
-    }
-
-    fn evaluate_pods(
+    /// Evaluates a connection, as far as the sketches decide it. If it is undecided, also returns a label that matters, or
+    /// the reason why none does.
+    fn evaluate(
         &self,
-        [from, to]: [&Sketch; 2],
-        traffic: &Try,
+        pods: [&Sketch; 2],
+        tried: &Try,
+        world: &World<'_, 'a>,
         is_complete: bool,
     ) -> (Outcome, Option<(Option<Label>, Doubt)>) {
-        let around = self.around([from, to]);
+        let around = self.around(world, pods);
+        let [from, to] = pods;
         let ends = [self.end(0, from, is_complete), self.end(1, to, is_complete)];
-        if self.is_to_dns() {
-            return self.evaluate_dns(ends, traffic, &around);
-        }
-        let Some(traffic) = traffic.traffic() else { return (Outcome::Undecided, None) };
-        self.evaluate_ends(ends, traffic, &around)
-    }
-
-    /// Evaluates a lookup. One endpoint of the cluster DNS is enough.
-    fn evaluate_dns(
-        &self,
-        [from, _]: [End<'_>; 2],
-        traffic: &Try,
-        around: &dyn Surroundings,
-    ) -> (Outcome, Option<(Option<Label>, Doubt)>) {
         let mut outcome = Outcome::Blocked;
         let mut open = None;
-        for dns in &self.site.cluster_dns {
-            let number = traffic.number.unwrap_or_else(|| dns.port());
-            match self.evaluate_ends([from, dns.end()], dns.traffic_to(number, traffic.protocol), around) {
+        // One endpoint of the cluster DNS is enough.
+        for (ends, traffic) in self.ways(ends, tried) {
+            match self.evaluate_way(ends, traffic, world, &around) {
                 (Outcome::Allowed, _) => return (Outcome::Allowed, None),
-                (Outcome::Undecided, label) => {
+                (Outcome::Undecided, why) => {
                     outcome = Outcome::Undecided;
-                    open = open.or(label);
+                    open = open.or(why);
                 }
                 (Outcome::Blocked, _) => {}
             }
@@ -422,37 +443,57 @@ impl<'s, 'a> Search<'s, 'a> {
         (outcome, open)
     }
 
-    fn evaluate_ends(
+    /// The ends and the traffic of a connection: one for each endpoint of the cluster DNS, otherwise one.
+    fn ways<'n>(&'n self, ends: [End<'n>; 2], tried: &'n Try) -> Vec<([End<'n>; 2], Traffic<'n>)> {
+        let names = Names::Exactly(&tried.names);
+        let port = |number, names| Traffic::Port { protocol: tried.protocol, number, names };
+        if !self.is_to_dns() {
+            return tried.number.map(|number| (ends, port(number, names))).into_iter().collect();
+        }
+        let [from, _] = ends;
+        let way = |dns: &'n ClusterDns| {
+            let number = tried.number.unwrap_or_else(|| dns.port());
+            // The configuration names only the port of DNS itself.
+            let traffic = if number == dns.port() { dns.traffic(tried.protocol) } else { port(number, names) };
+            ([from, dns.end()], traffic)
+        };
+        self.site.cluster_dns.iter().map(way).collect()
+    }
+
+    fn evaluate_way(
         &self,
         ends: [End<'_>; 2],
         traffic: Traffic<'_>,
+        world: &World<'_, 'a>,
         around: &dyn Surroundings,
     ) -> (Outcome, Option<(Option<Label>, Doubt)>) {
         let mut outcome = Outcome::Allowed;
         let mut open: Option<(Option<Label>, Doubt)> = None;
         for (at, direction) in DIRECTIONS.into_iter().enumerate() {
-            let Some(answer) = self.answer(at, ends, traffic, around) else { continue };
-            let here = answer.outcome(direction);
+            let Some((question, policies)) = self.question(at, ends, traffic, world) else { continue };
+            let answer = ask(policies.iter().copied(), &question, around);
+            let here = answer.outcome_of(&question, around);
             if here == Outcome::Blocked {
                 return (Outcome::Blocked, None);
             }
             if here == Outcome::Undecided && open.as_ref().is_none_or(|(label, _)| label.is_none()) {
-                open = Some(self.open(around).in_answer(at, ends, &answer));
+                let facts = Facts { around, are_open: self.spots.map(|spot| matches!(spot, Spot::Sketch { .. })) };
+                open = Some(facts.in_answer(at, ends, &question, &answer));
             }
             outcome = outcome.and(here);
+            debug_assert_eq!(question.direction, direction);
         }
         (outcome, open)
     }
 
-    /// The answer of the policies of one end. None if they are not evaluated.
-    fn answer<'n>(
-        &'n self,
+    /// The question to the policies of one end, and these policies. None if they are not evaluated.
+    fn question<'n>(
+        &self,
         at: usize,
-        ends: [End<'n>; 2],
+        [from, to]: [End<'n>; 2],
         traffic: Traffic<'n>,
-        around: &dyn Surroundings,
-    ) -> Option<Answer<'n>> {
-        let [from, to] = ends;
+        world: &World<'n, 'a>,
+    ) -> Option<(Question<'n>, &'n [&'a Policy])> {
         let (own, other) = if at == 0 { (from, to) } else { (to, from) };
         let End::Pod(pod) = own else { return None };
         // The configuration names the endpoints of the cluster DNS, and the labels of its pods may be incomplete.
@@ -460,11 +501,10 @@ impl<'s, 'a> Search<'s, 'a> {
         if is_dns || matches!(self.judged, Judged::Only(only) if only != at) {
             return None;
         }
-        let policies = self.policies.get(at)?;
+        let policies = *world.policies.get(at)?;
         charge(policies.len());
         let direction = *DIRECTIONS.get(at)?;
-        let question = Question { subject: Subject::One(pod), direction, other, traffic };
-        Some(ask(policies.iter().copied(), &question, around))
+        Some((Question { subject: Subject::One(pod), direction, other, traffic }, policies))
     }
 
     /// Returns true if a pod belongs to its party. `None` if that depends on open labels.
@@ -472,7 +512,7 @@ impl<'s, 'a> Search<'s, 'a> {
         let Some((pods, except)) = self.party(at) else { return Some(true) };
         let End::Pod(endpoint) = self.end(at, node.pods.get(at)?, false) else { return Some(true) };
         let [source, destination] = &node.pods;
-        let around = self.around([source, destination]);
+        let around = self.around(&self.after, [source, destination]);
         let mut belongs = pods.mean(&endpoint, &around);
         for except in except {
             if belongs == Some(false) {
@@ -498,18 +538,19 @@ impl<'s, 'a> Search<'s, 'a> {
     fn open_label_of_party(&self, node: &Node, at: usize) -> Option<Label> {
         let (pods, except) = self.party(at)?;
         let [source, destination] = &node.pods;
-        let around = self.around([source, destination]);
+        let around = self.around(&self.after, [source, destination]);
         let end = self.end(at, node.pods.get(at)?, false);
         let End::Pod(endpoint) = end else { return None };
         let mut undecided = std::iter::once(pods).chain(except).filter(|pods| pods.mean(&endpoint, &around).is_none());
-        undecided.find_map(|pods| self.open(&around).in_pods(pods, at, &end))
+        let facts = Facts { around: &around, are_open: self.spots.map(|spot| matches!(spot, Spot::Sketch { .. })) };
+        undecided.find_map(|pods| facts.in_pods(pods, at, &end))
     }
 
     /// The connection of two concrete pods, checked again as an ordinary connection.
     fn check_again(&mut self, node: &Node, number: usize) -> Option<Counterexample> {
         let traffic = self.tries.get(number)?;
         let [from, to] = &node.pods;
-        let (outcome, _) = self.evaluate_pods([from, to], traffic, true);
+        let (outcome, _) = self.evaluate([from, to], traffic, &self.after, true);
         let is_broken = match self.demand {
             Demand::MustNotReach => outcome == Outcome::Allowed,
             Demand::MustReach => outcome == Outcome::Blocked,
@@ -540,6 +581,7 @@ impl<'s, 'a> Search<'s, 'a> {
                 namespace: namespace.into(),
                 labels: sketch.own.labels.clone(),
                 service_account: sketch.account.clone(),
+                namespace_labels: sketch.namespace.labels.clone(),
             },
             Spot::Pod { endpoint, kind, name, .. } => {
                 Witness::Existing { namespace: endpoint.namespace.into(), kind: kind.into(), name: name.into() }
@@ -549,19 +591,15 @@ impl<'s, 'a> Search<'s, 'a> {
         }
     }
 
-    fn causes(&self, [from, to]: [&Sketch; 2], traffic: &Try) -> Vec<Cause> {
-        let around = self.around([from, to]);
-        let mut ends = [self.end(0, from, true), self.end(1, to, true)];
-        let mut number = traffic.number;
-        if let (true, Some(dns), [from, _]) = (self.is_to_dns(), self.site.cluster_dns.first(), ends) {
-            ends = [from, dns.end()];
-            number = number.or(Some(dns.port()));
-        }
-        let Some(number) = number else { return Vec::new() };
-        let traffic = Traffic::Port { protocol: traffic.protocol, number, names: Names::Exactly(&traffic.names) };
+    fn causes(&self, pods: [&Sketch; 2], tried: &Try) -> Vec<Cause> {
+        let around = self.around(&self.after, pods);
+        let [from, to] = pods;
+        let ends = [self.end(0, from, true), self.end(1, to, true)];
+        let Some((ends, traffic)) = self.ways(ends, tried).into_iter().next() else { return Vec::new() };
         let mut causes = Vec::new();
         for (at, direction) in DIRECTIONS.into_iter().enumerate() {
-            let Some(answer) = self.answer(at, ends, traffic, &around) else { continue };
+            let Some((question, policies)) = self.question(at, ends, traffic, &self.after) else { continue };
+            let answer = ask(policies.iter().copied(), &question, &around);
             let Some(decision) = answer.decisions.first() else { continue };
             // Both ends have to allow a connection; one is enough to block it.
             if decision.passes() == (self.demand == Demand::MustReach) {

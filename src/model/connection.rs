@@ -4,8 +4,8 @@
 //! reaches itself, and the node of a pod reaches the pod.
 
 use super::{
-    Action, Answer, ContainerPort, Decision, Direction, End, Names, Policy, PortSpans, Protocol, Question, Subject,
-    Surroundings, Traffic, ask,
+    Action, Answer, ContainerPort, Decision, Direction, End, Names, Policy, PortSpans, Protocol, Question, Rule,
+    Subject, Surroundings, Traffic, ask,
 };
 
 /// The two ends of a connection.
@@ -160,6 +160,26 @@ impl Answer<'_> {
     /// for which it is unknown whether it matches.
     #[must_use]
     pub fn outcome(&self, direction: Direction) -> Outcome {
+        self.outcome_unless(direction, &|_| false)
+    }
+
+    /// The same, without policies of which it is known that none of their rules matches the traffic of the question.
+    #[must_use]
+    pub fn outcome_of(&self, question: &Question<'_>, around: &dyn Surroundings) -> Outcome {
+        self.outcome_unless(question.direction, &|policy| !self.depends_on(policy, question, around))
+    }
+
+    /// Returns true if the answer to a question could change if a policy applies of which that is unknown.
+    #[must_use]
+    pub fn depends_on(&self, policy: &Policy, question: &Question<'_>, around: &dyn Surroundings) -> bool {
+        let side = policy.side(question.direction);
+        let may_match = |rule: &Rule| rule.means(&question.other, question.traffic, around) != Some(false);
+        let may_isolate = side.isolates || policy.may_isolate(question.direction);
+        // What is blocked already cannot be isolated further.
+        self.passes() && may_isolate || side.rules.iter().any(may_match)
+    }
+
+    fn outcome_unless(&self, direction: Direction, is_irrelevant: &dyn Fn(&Policy) -> bool) -> Outcome {
         let passes = self.passes();
         // What a policy isolates, a rule of its stage may allow, and no rule of a later stage.
         let is_allowed_in = |policy: &Policy| {
@@ -174,6 +194,7 @@ impl Answer<'_> {
         };
         let is_doubtful = self.assumed.iter().any(|assumption| match assumption.rule {
             Some(rule) => could_turn(rule.action),
+            None if is_irrelevant(assumption.policy) => false,
             None => {
                 let side = assumption.policy.side(direction);
                 let may_isolate = side.isolates || assumption.policy.may_isolate(direction);

@@ -193,7 +193,7 @@ impl Case {
         for subnet in [[10, 0, 0], [10, 0, 1], [172, 16, 9]] {
             let [a, b, c] = subnet;
             let pod = |witness: &Witness, host: u8, ports: Vec<PodPort>| match witness {
-                Witness::Pod { namespace, labels, service_account } => Ok(Pod {
+                Witness::Pod { namespace, labels, service_account, .. } => Ok(Pod {
                     name: String::new(),
                     namespace: namespace.to_string(),
                     labels: owned(labels),
@@ -246,6 +246,13 @@ fn site() -> Site {
 /// The steps that one proof may take.
 const STEPS: usize = 3_000_000;
 
+/// A view of a cluster that has no other namespaces.
+fn whole(manifests: impl Iterator<Item = Value>) -> View {
+    let mut view = View::of_cluster();
+    manifests.for_each(|manifest| view.insert(object(&manifest)));
+    view
+}
+
 fn status(view: &View, contract: &Contract, site: &Site, scope: Scope<'_>) -> Status {
     let limits = Limits { steps: 10 * STEPS, ..Limits::default() };
     budget::run(limits, || contract::verify(contract, Scene::of(view), site, scope, STEPS)).unwrap()
@@ -273,7 +280,7 @@ fn what_holds_holds_for_every_pod_and_what_is_broken_is_broken() {
         });
         let result = runner.run(&generated, |case| {
             let manifests = case.world.namespace_objects().chain(case.world.manifests.iter().cloned());
-            let view = View::of(manifests.map(|manifest| object(&manifest)));
+            let view = whole(manifests);
             let contract = read(&case.manifest);
             let status = status(&view, &contract, &site, Scope::All);
             let name = match &status {
@@ -313,7 +320,7 @@ fn same_after_a_change(case: &Case, contract: &Contract, site: &Site) -> Result<
     let Some(added) = case.world.manifests.iter().rfind(is_of_namespace) else { return Ok(()) };
     let namespace = added["metadata"]["namespace"].as_str().unwrap();
     let rest = case.world.manifests.iter().filter(|manifest| *manifest != added).cloned();
-    let before = View::of(case.world.namespace_objects().chain(rest).map(|manifest| object(&manifest)));
+    let before = whole(case.world.namespace_objects().chain(rest));
     if status(&before, contract, site, Scope::All) != Status::Holds {
         return Ok(());
     }
@@ -326,6 +333,14 @@ fn same_after_a_change(case: &Case, contract: &Contract, site: &Site) -> Result<
             (Status::Holds, Status::Holds) | (Status::Broken(_), Status::Broken(_)) => {}
             (Status::Undecided(_), _) | (_, Status::Undecided(_)) => {}
             _ => return Err(TestCaseError::fail(format!("{scope:?}: {whole:?} and {scoped:?}"))),
+        }
+        let scenes = (Scene::of(&before), Scene::of(&after));
+        let limits = Limits { steps: 10 * STEPS, ..Limits::default() };
+        let changed = budget::run(limits, || contract::verify_change(contract, scenes, site, scope, STEPS)).unwrap();
+        match (&whole, &changed) {
+            (Status::Holds, Status::Holds) | (Status::Broken(_), Status::Broken(_)) => {}
+            (Status::Undecided(_), _) | (_, Status::Undecided(_)) => {}
+            _ => return Err(TestCaseError::fail(format!("after a change: {whole:?} and {changed:?}"))),
         }
     }
     Ok(())

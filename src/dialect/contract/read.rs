@@ -114,8 +114,8 @@ fn party(written: &wire::Party, path: &Path) -> Result<Party, ReadError> {
         return addresses(text, &path.field("cidr"));
     }
     if let Some(name) = domain {
-        if name.is_empty() {
-            return Err(ReadError::at(&path.field("domain"), "`` is not a DNS name"));
+        if name.is_empty() || name.contains('*') {
+            return Err(ReadError::at(&path.field("domain"), format!("`{name}` is not a DNS name without a wildcard")));
         }
         return Ok(Party::Domain(DomainPattern::name(name)));
     }
@@ -149,6 +149,15 @@ fn pods(
     let namespaces = match (names, by_labels) {
         (Some(names), None) if !names.is_empty() => {
             at_most(names.len(), &path.field("namespaces"))?;
+            let is_name = |name: &str| {
+                !name.is_empty()
+                    && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            };
+            if let Some(position) = names.iter().position(|name| !is_name(name)) {
+                let name = names.get(position).map(|name| &**name).unwrap_or_default();
+                let problem = format!("`{name}` is not the name of a namespace; namespaceSelector selects by labels");
+                return Err(ReadError::at(&path.field("namespaces").index(position), problem));
+            }
             Selector::label(NAME_LABEL, Operator::In(names.to_vec()))
         }
         (None, Some(selector)) => selector,
@@ -168,7 +177,7 @@ fn addresses(text: &str, path: &Path) -> Result<Party, ReadError> {
         .trunc();
     let set = AddressSet::from(net);
     let outside = AddressSet::internet().covers(&set);
-    Ok(Party::Addresses { set, outside, text: net.to_string().into() })
+    Ok(Party::Addresses { set, outside, text: format!("addresses in {net} that no pod has").into() })
 }
 
 fn ports(written: Option<&[wire::Port]>, path: &Path) -> Result<Vec<PortSpan>, ReadError> {
