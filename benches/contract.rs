@@ -69,7 +69,8 @@ fn cluster(contracts: usize) -> View {
             view.insert(read(&policy(&name, policy_name, spec)));
         }
         for pod in 0..PODS {
-            let labels = json!({"app": ["web", "api", "db"][pod % 3], "pod": pod.to_string()});
+            let app = ["web", "api", "db"][pod % 3];
+            let labels = json!({"app": app, "pod": pod.to_string()});
             let metadata = json!({"name": format!("pod-{pod}"), "namespace": name, "labels": labels});
             let spec = json!({"containers": [{"name": "main"}]});
             view.insert(read(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})));

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{Case, Change, Findings, Rule};
-use crate::budget::charge;
+use crate::budget::{self, charge};
 use crate::contract::{self, Cause, Counterexample, Doubt, Scope, Status};
 use crate::model::{Body, Contract, Enforcement, Namespaces, Object, Path};
 
@@ -21,8 +21,11 @@ rule! {
     /// Every contract, before and after the change, with the policies of all dialects together: NetworkPolicy, Cilium,
     /// Calico and ClusterNetworkPolicy. A contract with `pods: Any` covers every pod that could be created
     /// in its namespaces, with any labels: it holds only if that is proved. The finding names a connection that breaks
-    /// it. A contract that connections of the same namespace already broke before the change is reported as a warning,
-    /// and so is one with `enforcement: Warn`.
+    /// it. Only connections that did not break the contract before the change count. A contract with
+    /// `enforcement: Warn` is reported as a warning.
+    ///
+    /// A new namespace is evaluated as a source: its labels may match a rule of another namespace. Its own policies are
+    /// evaluated when they are created.
     ///
     /// A contract is read from the manifests of the run, from `serve --contracts`, or from the cluster, if the
     /// CustomResourceDefinition is installed. `portcullis test` checks contracts without a change.
@@ -131,24 +134,24 @@ enum OnDoubt {
 /// Maximum number of contracts that one change is reported to break.
 const MAX_BROKEN: usize = 20;
 
+/// Maximum number of steps of all proofs for one change. The rest of the budget is left to the other rules.
+const STEPS: usize = 1_000_000;
+
 impl Rule for BrokenContract {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         let Some(scope) = scope(case) else { return };
+        let (worlds, started) = ((case.before(), case.after()), budget::spent().steps);
         let mut broken = 0;
         for contract in case.view.contracts() {
             charge(1);
-            let verify = |scene| contract::verify(contract, scene, case.site, scope, contract::REQUEST_STEPS);
-            let after = verify(case.after());
-            if after == Status::Holds {
-                continue;
+            let left = STEPS.saturating_sub(budget::spent().steps.saturating_sub(started));
+            let steps = contract::REQUEST_STEPS.min(left);
+            match contract::verify_change(contract, worlds, case.site, scope, steps) {
+                Status::Holds => continue,
+                Status::Broken(found) => report_broken(case, contract, &found, findings),
+                Status::Undecided(doubt) => self.report_undecided(case, contract, &doubt, findings),
             }
-            let before = verify(case.before());
-            let difference = Difference { case, contract, before: &before };
-            broken += usize::from(match &after {
-                Status::Holds => false,
-                Status::Broken(found) => difference.report_broken(found, findings),
-                Status::Undecided(doubt) => difference.report_undecided(doubt, self.undecided, findings),
-            });
+            broken += 1;
             if broken == MAX_BROKEN {
                 return;
             }
@@ -156,62 +159,39 @@ impl Rule for BrokenContract {
     }
 }
 
-/// A contract that does not hold, or may not hold, after the change.
-struct Difference<'c, 'a> {
-    case: &'c Case<'a>,
-    contract: &'c Contract,
-    before: &'c Status,
-}
-
-impl Difference<'_, '_> {
-    /// Reports a contract that is broken after the change. Returns false if the change has no part in it.
-    fn report_broken(&self, found: &Counterexample, findings: &mut Findings) -> bool {
-        let Self { case, contract, before } = self;
-        let was_broken = matches!(before, Status::Broken(_));
-        let own = self.own_rule(found);
-        if was_broken && own.is_none() {
-            return false;
-        }
-        let (sentence, why, name) = (found.sentence(contract), found.why(), &contract.name);
-        let message = if was_broken {
-            text!("contract {name} was already broken: {sentence}, because {why}")
-        } else {
-            text!("this breaks contract {name}: {sentence}, because {why}")
-        };
-        let reason = contract.reason.trim_end_matches('.');
-        let reason = if reason.is_empty() { String::new() } else { text!(": {reason}") };
-        let help = text!("change it so that the contract holds{reason}{}", ask(contract));
-        let advises = was_broken || contract.enforcement == Enforcement::Warn;
-        findings.add_advice::<BrokenContract>(case, own.unwrap_or_else(|| place(case)), message, help, advises);
-        true
-    }
-
-    /// Reports a contract that may be broken after the change. Returns false if that was unknown before, too.
-    fn report_undecided(&self, doubt: &Doubt, on_doubt: OnDoubt, findings: &mut Findings) -> bool {
-        let Self { case, contract, before } = self;
-        if **before != Status::Holds {
-            return false;
-        }
+impl BrokenContract {
+    fn report_undecided(&self, case: &Case<'_>, contract: &Contract, doubt: &Doubt, findings: &mut Findings) {
         let name = &contract.name;
         let message = text!("it cannot be decided whether this breaks contract {name} ({contract}): {doubt}");
-        let help = text!("run `portcullis test`, which has no limit for one proof{}", ask(contract));
-        let advises = on_doubt == OnDoubt::Warn || contract.enforcement == Enforcement::Warn;
-        findings.add_advice::<BrokenContract>(case, place(case), message, help, advises);
-        true
-    }
-
-    /// The path of the new object's part in a connection.
-    fn own_rule(&self, found: &Counterexample) -> Option<Path> {
-        let written = self.case.written()?;
-        let is_own = |cause: &&Cause| cause.policy.as_ref().is_some_and(|policy| written.id.is_same_object(policy));
-        let cause = found.causes.iter().find(is_own)?;
-        Some(cause.path.clone().unwrap_or_else(|| place(self.case)))
+        let help = text!("run `portcullis test`, which has a higher limit{}", about(contract));
+        let advises = self.undecided == OnDoubt::Warn || contract.enforcement == Enforcement::Warn;
+        findings.add_advice::<Self>(case, place(case), message, help, advises);
     }
 }
 
-/// The owner of a contract, as the end of a help text.
-fn ask(contract: &Contract) -> String {
-    if contract.owner.is_empty() { String::new() } else { text!("; ask {}", contract.owner) }
+/// Reports a contract that the change breaks.
+fn report_broken(case: &Case<'_>, contract: &Contract, found: &Counterexample, findings: &mut Findings) {
+    let (sentence, why, name) = (found.sentence(contract), found.why(), &contract.name);
+    let message = text!("this breaks contract {name}: {sentence}, because {why}");
+    let help = text!("change it so that the contract holds{}", about(contract));
+    let is_own = |cause: &&Cause| {
+        let policy = cause.policy.as_ref();
+        policy.is_some_and(|policy| case.written().is_some_and(|object| object.id.is_same_object(policy)))
+    };
+    let own = found.causes.iter().find(is_own).and_then(|cause| cause.path.clone());
+    let advises = contract.enforcement == Enforcement::Warn;
+    findings.add_advice::<BrokenContract>(case, own.unwrap_or_else(|| place(case)), message, help, advises);
+}
+
+/// The reason for a contract and its owner, as the end of a help text.
+fn about(contract: &Contract) -> String {
+    let mut text = String::new();
+    for (name, value) in [("reason", &contract.reason), ("owner", &contract.owner)] {
+        if !value.is_empty() {
+            text.push_str(&text!("; {name}: {}", value.trim_end_matches('.')));
+        }
+    }
+    text
 }
 
 /// The path of the object as a whole.
@@ -239,10 +219,10 @@ fn scope<'a>(case: &Case<'a>) -> Option<Scope<'a>> {
             })
         }
         Body::Tier(_) => Some(Scope::All),
-        // A new namespace has no pods. Its policies follow, and are evaluated one by one.
         Body::Namespace(_) => match case.change {
             Change::Write { old: Some(_), .. } => Some(Scope::Namespace(&object.id.name)),
-            Change::Write { old: None, .. } | Change::Delete { .. } => None,
+            Change::Write { old: None, .. } => Some(Scope::NewNamespace(&object.id.name)),
+            Change::Delete { .. } => None,
         },
         Body::Workload(_) | Body::Service(_) | Body::Backends(_) | Body::Contract(_) => None,
     }

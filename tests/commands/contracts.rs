@@ -84,5 +84,5 @@ fn a_change_that_breaks_a_contract_is_denied_by_check() {
          payments/allow-partners allows it"
     );
     assert_eq!(finding["path"], "spec.ingress[0]");
-    assert!(finding["help"].as_str().unwrap().ends_with("(PCI DSS 1.3); ask team-payments"), "{finding}");
+    assert!(finding["help"].as_str().unwrap().ends_with("(PCI DSS 1.3); owner: team-payments"), "{finding}");
 }
