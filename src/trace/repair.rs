@@ -152,8 +152,8 @@ impl Blocked<'_> {
                 "metadata": {"name": name, "namespace": namespace},
                 "spec": {"podSelector": {"matchLabels": own_labels}, "policyTypes": [kind], side: [rule]},
             });
-            view.insert(read(&manifest)?);
-            match self.existing(site, own, *direction) {
+            let added = read(&manifest)?;
+            match existing(&view, site, own, *direction) {
                 Some(policy) => {
                     let (path, value) = if policy.side(*direction).written.is_some() {
                         (format!("/spec/{side}/-"), rule)
@@ -167,8 +167,11 @@ impl Blocked<'_> {
                     ));
                     patches.push(PatchOf { namespace: namespace.clone(), name: name.to_string(), patch });
                     done.push(format!("add an {direction} rule to {}", policy.object));
+                    let patched = with_rules_of(policy, added.policies(), *direction);
+                    view.insert(patched);
                 }
                 None => {
+                    view.insert(added);
                     manifests.push(manifest);
                     done.push(format!("add NetworkPolicy {namespace}/{name}"));
                 }
@@ -180,26 +183,6 @@ impl Blocked<'_> {
             patches,
             manifests,
             also_opens: self.also_opens(&view),
-        })
-    }
-
-    /// A NetworkPolicy that isolates these pods and no others, and that its author may change.
-    fn existing(&self, site: &Site, own: &Place, direction: Direction) -> Option<&Policy> {
-        let PlaceKind::Pods { namespace, workload, .. } = &own.kind else { return None };
-        let facts = self.view.namespace(namespace)?;
-        let endpoint = Endpoint::of(namespace, workload);
-        facts.policies.iter().map(|policy| &**policy).find(|policy| {
-            let is_for = |running: &Running| {
-                policy.subject.mean(&Endpoint::of(namespace, &running.workload), self.view) != Some(false)
-            };
-            policy.object.group() == "networking.k8s.io"
-                && !site.is_reserved(&policy.object)
-                && policy.isolates(direction, self.view)
-                && policy.subject.mean(&endpoint, self.view) == Some(true)
-                && facts
-                    .distinct()
-                    .filter(|running| is_for(running))
-                    .all(|running| running.workload.labels == workload.labels)
         })
     }
 
@@ -287,6 +270,37 @@ impl Blocked<'_> {
         let on_pod_network = running.filter(|running| running.workload.host_network.is_none());
         on_pod_network.map(|running| Known::Pods(namespace, running)).collect()
     }
+}
+
+/// A NetworkPolicy that isolates these pods and no others, and that its author may change.
+fn existing<'v>(view: &'v View, site: &Site, own: &Place, direction: Direction) -> Option<&'v Policy> {
+    let PlaceKind::Pods { namespace, workload, .. } = &own.kind else { return None };
+    let facts = view.namespace(namespace)?;
+    let endpoint = Endpoint::of(namespace, workload);
+    facts.policies.iter().map(|policy| &**policy).find(|policy| {
+        let is_for =
+            |running: &Running| policy.subject.mean(&Endpoint::of(namespace, &running.workload), view) != Some(false);
+        policy.object.group() == "networking.k8s.io"
+            && !site.is_reserved(&policy.object)
+            && policy.isolates(direction, view)
+            && policy.subject.mean(&endpoint, view) == Some(true)
+            && facts
+                .distinct()
+                .filter(|running| is_for(running))
+                .all(|running| running.workload.labels == workload.labels)
+    })
+}
+
+/// The NetworkPolicy with the rules of others in one direction.
+fn with_rules_of(policy: &Policy, others: &[Policy], direction: Direction) -> Object {
+    let mut policy = policy.clone();
+    let side = match direction {
+        Direction::Ingress => &mut policy.ingress,
+        Direction::Egress => &mut policy.egress,
+    };
+    side.rules.extend(others.iter().flat_map(|other| other.side(direction).rules.iter().cloned()));
+    let (id, body) = (policy.object.clone(), Body::Policies(vec![policy]));
+    Object { id, body, faults: Vec::new(), annotations: Labels::default() }
 }
 
 /// An end with which a repair is compared.
