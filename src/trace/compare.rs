@@ -5,15 +5,15 @@
 //! views only have nothing to be compared with.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use serde::Serialize;
 
+use super::alike::Alike;
 use crate::model::{
-    AddressSet, Direction, End, Endpoint, Ends, Entity, Outcome, Policy, PortRange, Protocol, Question, Ranges,
-    Relation, Subject, Workload, reach,
+    AddressSet, Direction, End, Ends, Entity, Outcome, Policy, PortRange, Protocol, Question, Ranges, Relation,
+    Subject, reach,
 };
-use crate::view::{NamespaceFacts, Running, Scene, Site, View};
+use crate::view::{NamespaceFacts, Scene, Site, View};
 
 /// Maximum number of pairs of pods that are compared.
 const MAX_PAIRS: usize = 200_000;
@@ -60,21 +60,9 @@ impl Difference {
 
 /// Pods of one workload in both views.
 struct Both<'a> {
-    name: String,
-    namespace: &'a str,
     before: Alike<'a>,
     after: Alike<'a>,
     is_concerned: bool,
-}
-
-/// Pods that are alike: those of one template share their workload.
-#[derive(Clone, Copy)]
-struct Alike<'a> {
-    workload: &'a Workload,
-    /// The address, if it is one pod.
-    addresses: &'a [IpAddr],
-    /// True if it is one pod. A workload in a manifest has an unknown number of pods.
-    is_one_pod: bool,
 }
 
 /// One end of the compared connections.
@@ -112,11 +100,9 @@ pub fn compare(before: &View, after: &View, site: &Site) -> Difference {
         }
     }
     for pod in pods.iter().filter(|pod| pod.is_concerned) {
-        let had = resolves(before, site, pod.namespace, pod.before);
-        let has = resolves(after, site, pod.namespace, pod.after);
-        match (had, has) {
-            (true, false) => difference.lose_dns.push(pod.name.clone()),
-            (false, true) => difference.gain_dns.push(pod.name.clone()),
+        match (resolves(before, site, &pod.before), resolves(after, site, &pod.after)) {
+            (true, false) => difference.lose_dns.push(pod.after.name()),
+            (false, true) => difference.gain_dns.push(pod.after.name()),
             _ => {}
         }
     }
@@ -135,35 +121,18 @@ fn pods<'a>(before: &'a View, after: &'a View) -> Vec<Both<'a>> {
         let (namespace, new) = new;
         let mut policies = changed(before.own_policies(namespace), after.own_policies(namespace));
         policies.extend(&cluster_wide);
-        let known: BTreeMap<(&str, &str), Alike<'_>> = on_pod_network(old).collect();
-        for ((kind, name), is) in on_pod_network(new) {
-            let Some(was) = known.get(&(kind, name)).copied() else { continue };
+        let known: BTreeMap<_, _> = Alike::on_pod_network(namespace, old).map(|alike| (alike.id, alike)).collect();
+        for is in Alike::on_pod_network(namespace, new) {
+            let Some(was) = known.get(&is.id).copied() else { continue };
             let selects = |(policy, is_later): &(&Policy, bool)| {
                 let (view, alike) = if *is_later { (after, is) } else { (before, was) };
-                policy.subject.mean(&Endpoint::of(namespace, alike.workload), view) != Some(false)
+                policy.subject.mean(&alike.endpoint(), view) != Some(false)
             };
             let is_concerned = is_everything || was.workload != is.workload || policies.iter().any(selects);
-            pods.push(Both {
-                name: format!("{kind} {namespace}/{name}"),
-                namespace,
-                before: was,
-                after: is,
-                is_concerned,
-            });
+            pods.push(Both { before: was, after: is, is_concerned });
         }
     }
     pods
-}
-
-/// The pods that are not hostNetwork pods, by the kind and the name of the first of those that are alike.
-fn on_pod_network(facts: &NamespaceFacts) -> impl Iterator<Item = ((&str, &str), Alike<'_>)> {
-    facts.alike().filter_map(|alike| {
-        let first = alike.first().filter(|running| running.workload.host_network.is_none())?;
-        let is_one_pod = alike.len() == 1 && &*first.kind == "Pod";
-        let addresses =
-            if let [Running { address: Some(address), .. }] = alike { std::slice::from_ref(address) } else { &[] };
-        Some(((&*first.kind, &*first.name), Alike { workload: &first.workload, addresses, is_one_pod }))
-    })
 }
 
 /// The policies that only one of the views has, each with whether that is the later one.
@@ -204,7 +173,7 @@ impl<'a> Side<'a, '_> {
 
     fn name(&self) -> String {
         match self {
-            Self::Pods(pods) => pods.name.clone(),
+            Self::Pods(pods) => pods.after.name(),
             Self::Internet(_) => "the internet".to_owned(),
             Self::Node => "another node".to_owned(),
         }
@@ -251,11 +220,9 @@ fn outcomes(view: &View, from: &Side<'_, '_>, to: &Side<'_, '_>, is_before: bool
 
 fn end<'a>(side: &Side<'a, 'a>, alike: Option<Alike<'a>>) -> End<'a> {
     match (side, alike) {
-        (Side::Pods(pods), Some(Alike { workload, addresses, .. })) => {
-            End::Pod(Endpoint { addresses, ..Endpoint::of(pods.namespace, workload) })
-        }
-        (Side::Internet(set), _) => End::Addresses { set, outside: true },
-        _ => End::Entity(Entity::RemoteNode),
+        (_, Some(alike)) => End::Pod(alike.endpoint()),
+        (Side::Internet(set), None) => End::Addresses { set, outside: true },
+        (_, None) => End::Entity(Entity::RemoteNode),
     }
 }
 
@@ -272,12 +239,12 @@ fn ports(these: &[Outcomes], those: &[Outcomes]) -> Vec<String> {
 }
 
 /// Returns true if pods may send UDP to the cluster DNS.
-fn resolves(view: &View, site: &Site, namespace: &str, pods: Alike<'_>) -> bool {
+fn resolves(view: &View, site: &Site, pods: &Alike<'_>) -> bool {
     let scene = Scene::of(view);
-    let subject = Subject::One(Endpoint { addresses: pods.addresses, ..Endpoint::of(namespace, pods.workload) });
+    let subject = Subject::One(pods.endpoint());
     site.cluster_dns.iter().any(|dns| {
         let (other, traffic) = dns.way(Protocol::Udp);
         let question = Question { subject, direction: Direction::Egress, other, traffic };
-        scene.ask(scene.policies(namespace), &question).passes()
+        scene.ask(scene.policies(pods.namespace), &question).passes()
     })
 }

@@ -8,6 +8,7 @@
 //!
 //! Everything here is pure. `portcullis trace` prints it.
 
+mod alike;
 mod compare;
 mod explain;
 mod nearest;

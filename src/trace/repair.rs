@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::alike::Alike;
 use super::explain::{Verdict, explain};
 use super::place::{Place, PlaceKind};
 use crate::baseline::{self, PolicySet};
@@ -11,7 +12,7 @@ use crate::model::{
     Body, ContainerPort, Direction, End, Endpoint, Ends, Labels, NAME_LABEL, Namespace, Object, ObjectRef, Outcome,
     Path, Policy, Protocol, Relation, Traffic, connect, is_added_to_pods, names,
 };
-use crate::view::{NamespaceFacts, Running, Scene, Site, View};
+use crate::view::{Running, Scene, Site, View};
 
 /// A change that opens a blocked connection, proved on a copy of the view.
 #[derive(Clone, Debug, Serialize)]
@@ -231,8 +232,8 @@ impl Blocked<'_> {
         }
     }
 
-    /// The connections between other known pods that a change of the view opens on this port. None if there are too many
-    /// pairs to compare.
+    /// The connections between other known pods that a change of the view opens on this port, also if that depends on
+    /// unknown facts, such as the addresses of replicas. None if there are too many pairs to compare.
     fn also_opens(&self, changed: &View) -> Option<Vec<String>> {
         let (senders, receivers) = (self.known(self.from), self.known(self.to));
         if senders.len().saturating_mul(receivers.len()) > MAX_PAIRS {
@@ -241,7 +242,7 @@ impl Blocked<'_> {
         let mut opened = Vec::new();
         for from in &senders {
             for to in &receivers {
-                if from.is_of(self.from) && to.is_of(self.to) {
+                if from.is_of(self.from) && to.is_of(self.to) || from.is_same_pod(to) {
                     continue;
                 }
                 let outcome = |view: &View| {
@@ -250,14 +251,16 @@ impl Blocked<'_> {
                     let traffic = Traffic::Port { protocol: self.protocol, number: self.number, names };
                     connect(&both, traffic, &Scene::of(view)).outcome
                 };
-                if outcome(self.view) == Outcome::Allowed || outcome(changed) != Outcome::Allowed {
-                    continue;
-                }
+                let note = match (outcome(self.view), outcome(changed)) {
+                    (Outcome::Blocked | Outcome::Undecided, Outcome::Allowed) => "",
+                    (Outcome::Blocked, Outcome::Undecided) => " (undecided)",
+                    _ => continue,
+                };
                 if opened.len() >= MAX_LISTED {
                     opened.push("more".to_owned());
                     return Some(opened);
                 }
-                opened.push(format!("{} to {} on {} {}", from.name(), to.name(), self.protocol, self.number));
+                opened.push(format!("{} to {} on {} {}{note}", from.name(), to.name(), self.protocol, self.number));
             }
         }
         Some(opened)
@@ -266,9 +269,8 @@ impl Blocked<'_> {
     /// The known pods in the namespace of a place, or the place itself if it is no pods.
     fn known<'p>(&'p self, place: &'p Place) -> Vec<Known<'p>> {
         let Some(namespace) = place.namespace() else { return vec![Known::Place(place)] };
-        let running = self.view.namespace(namespace).into_iter().flat_map(NamespaceFacts::distinct);
-        let on_pod_network = running.filter(|running| running.workload.host_network.is_none());
-        on_pod_network.map(|running| Known::Pods(namespace, running)).collect()
+        let facts = self.view.namespace(namespace).into_iter();
+        facts.flat_map(|facts| Alike::on_pod_network(namespace, facts)).map(Known::Pods).collect()
     }
 }
 
@@ -306,7 +308,7 @@ fn with_rules_of(policy: &Policy, others: &[Policy], direction: Direction) -> Ob
 /// An end with which a repair is compared.
 enum Known<'a> {
     /// Known pods of a namespace.
-    Pods(&'a str, &'a Running),
+    Pods(Alike<'a>),
     /// The place itself.
     Place(&'a Place),
 }
@@ -314,21 +316,21 @@ enum Known<'a> {
 impl<'a> Known<'a> {
     fn end(&self) -> End<'a> {
         match self {
-            Self::Pods(namespace, running) => End::Pod(Endpoint::of(namespace, &running.workload)),
+            Self::Pods(alike) => End::Pod(alike.endpoint()),
             Self::Place(place) => place.end(),
         }
     }
 
     fn name(&self) -> String {
         match self {
-            Self::Pods(namespace, running) => format!("{} {namespace}/{}", running.kind, running.name),
+            Self::Pods(alike) => alike.name(),
             Self::Place(place) => place.name.clone(),
         }
     }
 
     fn listed(&self) -> Option<&'a [ContainerPort]> {
         match self {
-            Self::Pods(_, running) => Some(&running.workload.ports),
+            Self::Pods(alike) => Some(&alike.workload.ports),
             Self::Place(place) => place.listed(),
         }
     }
@@ -336,11 +338,21 @@ impl<'a> Known<'a> {
     /// Returns true if it is the place, or has its labels.
     fn is_of(&self, place: &Place) -> bool {
         match (self, &place.kind) {
-            (Self::Pods(own, running), PlaceKind::Pods { namespace, workload, .. }) => {
-                own == namespace && workload.labels == running.workload.labels
+            (Self::Pods(alike), PlaceKind::Pods { namespace, workload, .. }) => {
+                alike.namespace == namespace && alike.workload.labels == workload.labels
             }
-            (Self::Pods(..), _) => false,
+            (Self::Pods(_), _) => false,
             (Self::Place(_), _) => true,
+        }
+    }
+
+    /// Returns true if both are the same pod, which always reaches itself.
+    fn is_same_pod(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Pods(one), Self::Pods(other)) => {
+                one.is_one_pod && (one.namespace, one.id) == (other.namespace, other.id)
+            }
+            _ => false,
         }
     }
 }
