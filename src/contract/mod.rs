@@ -152,6 +152,13 @@ impl<'a> Proof<'a> {
     /// Searches the connections between two parties.
     fn connections(&self, from: &'a Party, to: &'a Party) -> Found {
         let parties = [from, to];
+        let is_between_pods = matches!(parties, [Party::Pods { .. }, Party::Pods { .. }]);
+        if matches!(self.scope, Scope::NewNamespace(_))
+            && (!is_between_pods || self.contract.demand == Demand::MustReach)
+        {
+            // Only the policies of other namespaces count for a new one.
+            return Found::Nothing;
+        }
         let mut results = Results::default();
         if let [Party::Pods { .. }, Party::Pods { .. }] = parties {
             let anchors = match self.scope.namespace() {

@@ -86,3 +86,32 @@ fn a_change_that_breaks_a_contract_is_denied_by_check() {
     assert_eq!(finding["path"], "spec.ingress[0]");
     assert!(finding["help"].as_str().unwrap().ends_with("(PCI DSS 1.3); owner: team-payments"), "{finding}");
 }
+
+/// The answer of `review` to the creation of a namespace with this label.
+fn creation(label: &str) -> String {
+    let review = serde_json::json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "1", "kind": {"group": "", "version": "v1", "kind": "Namespace"}, "name": "late", "namespace": "late",
+        "operation": "CREATE", "userInfo": {"username": "jane"},
+        "object": {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "late", "labels": {
+            "team": label}}}}});
+    let contract = "apiVersion: portcullis.dev/v1alpha1\nkind: Contract\nmetadata: {name: c}\nspec:\n  mustNotReach:\n    \
+                    from: [{allPodsExcept: [{namespaces: [shop]}]}]\n    to: [{namespaces: [payments], podSelector: \
+                    {matchLabels: {app: api}}}]\n    ports: [{port: 8443}]\n---\napiVersion: \
+                    portcullis.dev/v1alpha1\nkind: Contract\nmetadata: {name: d}\nspec:\n  mustReach:\n    from: \
+                    [{namespaceSelector: {}}]\n    to: [{namespaces: [payments]}]\n    ports: [{port: 1}]\n";
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(file.path(), contract).unwrap();
+    let (cluster, contract) = (manifest("cluster.yaml"), file.path().to_str().unwrap().to_owned());
+    let done = run(&["review", "--context", &cluster, "--context", &contract], &review.to_string());
+    done.out + &done.err
+}
+
+#[test]
+fn a_new_namespace_may_not_match_a_rule_that_was_meant_for_others() {
+    // Namespaces of team shop may connect to the API, and the contract allows only namespace shop.
+    let denied = creation("shop");
+    assert!(denied.contains("broken-contract") && denied.contains("in namespace late could reach"), "{denied}");
+    // Policies of a new namespace follow it.
+    let allowed = creation("other");
+    assert!(!allowed.contains("broken-contract"), "{allowed}");
+}
