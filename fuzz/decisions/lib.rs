@@ -1,7 +1,7 @@
 //! The modules of Portcullis that decide, without those that talk to a network.
 
 #![forbid(unsafe_code)]
-#![allow(dead_code, reason = "the modules that are missing here use the rest")]
+#![allow(dead_code, unused_imports, reason = "the modules that are missing here use the rest")]
 
 #[macro_use]
 #[path = "../../src/json.rs"]
@@ -13,6 +13,8 @@ pub mod admission;
 pub mod budget;
 #[path = "../../src/config/mod.rs"]
 pub mod config;
+#[path = "../../src/contract/mod.rs"]
+pub mod contract;
 #[path = "../../src/dialect/mod.rs"]
 pub mod dialect;
 #[path = "../../src/engine/mod.rs"]
