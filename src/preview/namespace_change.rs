@@ -43,7 +43,7 @@ pub(super) fn lines(
         lines.extend(what_stays_shut(configuration, policies, view, new));
     }
     let mut asked = configuration.asked(Some(&new.id.name), Some(&after.labels));
-    if asked.any(|asked| asked.definition.is_about(rules::ChangeKind::NamespaceLabels)) {
+    if asked.any(|asked| asked.definition.name == rules::DNS_BLOCKED) {
         lines.extend(pods_that_lose_dns(site, view, old, new));
     }
     let label = site.profile_label();

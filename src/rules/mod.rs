@@ -41,6 +41,7 @@ mod unknown_port_name;
 mod unreachable_backend;
 mod untrusted_change;
 
+pub use dns_blocked::DNS_BLOCKED;
 pub use rule::{
     Anonymous, Author, Case, Change, ChangeKind, Defined, Definition, Findings, Mode, Named, Occasion, Old, Rule,
     SettingsError,

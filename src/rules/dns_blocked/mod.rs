@@ -158,6 +158,9 @@ enum Scope {
     Policy,
 }
 
+/// The name of the rule. A preview of label changes belongs to it.
+pub const DNS_BLOCKED: &str = <DnsBlocked as super::Defined>::NAME;
+
 impl Rule for DnsBlocked {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         for policy in case.policies().iter().filter(|policy| can_stop(&policy.egress) && !are_servers(case, policy)) {
