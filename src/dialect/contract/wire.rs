@@ -30,7 +30,8 @@ pub(super) struct Connections {
     pub(super) ports: Option<Vec<Port>>,
 }
 
-/// A source or destination: pods, or exactly one of the other fields.
+/// A source or destination: pods, or exactly one of the other fields. The fields of [`Pods`] are repeated, because unknown
+/// fields are not found in a flattened struct.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Party {
