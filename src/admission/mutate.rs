@@ -270,6 +270,6 @@ mod tests {
             assert_eq!(gates(&knowledge, &pod), None, "no controller will apply anything there");
         }
         let alone = Knowledge { controller_runs: false, ..pending };
-        assert_eq!(gates(&alone, &pod), None, "nobody would lift it");
+        assert_eq!(gates(&alone, &pod), None, "no controller would lift it");
     }
 }

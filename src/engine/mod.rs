@@ -8,7 +8,7 @@ pub use exemption::{Exemption, exemption};
 
 use crate::budget::{self, Exceeded, Limits};
 use crate::config::{Asked, Configuration};
-use crate::model::{Body, Finding, Fix, Labels, Object, ObjectRef, Policy, Standing};
+use crate::model::{Finding, Fix, Labels, ObjectRef, Policy, Standing};
 use crate::rules::{self, Case, Change, Findings, Mode, Occasion, RULES};
 use crate::view::View;
 
@@ -235,25 +235,6 @@ fn asked<'a>(configuration: &'a Configuration, case: &Case<'_>) -> impl Iterator
 /// not choose its rules.
 fn own_labels<'a>(case: &Case<'a>) -> Option<&'a Labels> {
     let object = case.change.object();
-    match &object.body {
-        Body::Namespace(_) => labels(case.change.old().unwrap_or(object)),
-        Body::Policies(_)
-        | Body::Tier(_)
-        | Body::Workload(_)
-        | Body::Service(_)
-        | Body::Backends(_)
-        | Body::Contract(_) => None,
-    }
-}
-
-fn labels(object: &Object) -> Option<&Labels> {
-    match &object.body {
-        Body::Namespace(namespace) => Some(&namespace.labels),
-        Body::Policies(_)
-        | Body::Tier(_)
-        | Body::Workload(_)
-        | Body::Service(_)
-        | Body::Backends(_)
-        | Body::Contract(_) => None,
-    }
+    object.as_namespace()?;
+    case.change.old().unwrap_or(object).as_namespace().map(|namespace| &namespace.labels)
 }

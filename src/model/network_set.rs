@@ -198,16 +198,7 @@ mod tests {
         let peer = peer(Sets::Namespaced, Namespaces::Own(Some("shop".into())));
         let labels = Labels::default();
         let addresses = ["10.1.0.1".parse().unwrap()];
-        let pod = Endpoint {
-            namespace: "bank",
-            labels: &labels,
-            complete: true,
-            absent: &[],
-            is_template: false,
-            account: None,
-            addresses: &addresses,
-            services: &[],
-        };
+        let pod = Endpoint { labels: &labels, complete: true, addresses: &addresses, ..Endpoint::unknown("bank") };
         let means = |sets: Vec<NetworkSet>| peer.means(&End::Pod(pod), &Around(sets));
         assert_eq!(means(Vec::new()), Some(false));
         assert_eq!(means(vec![set(Some("shop"), "db", "10.1.0.0/16")]), Some(true));

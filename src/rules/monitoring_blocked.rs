@@ -265,16 +265,7 @@ impl MonitoringBlocked {
         let mut blocked = None;
         for (labels, complete) in from {
             let namespace = self.prometheus.namespace.as_str();
-            let end = Endpoint {
-                namespace,
-                labels,
-                complete,
-                absent: &[],
-                is_template: false,
-                account: None,
-                addresses: &[],
-                services: &[],
-            };
+            let end = Endpoint { labels, complete, ..Endpoint::unknown(namespace) };
             blocked = Some(stop(scene, scraped, end, traffic)?);
         }
         blocked
@@ -290,16 +281,7 @@ impl MonitoringBlocked {
     ) -> Option<NearMiss<'a>> {
         let (namespace, number) = (self.prometheus.namespace.as_str(), scraped.port?);
         let (labels, complete) = *self.scraping(case).first()?;
-        let end = Endpoint {
-            namespace,
-            labels,
-            complete,
-            absent: &[],
-            is_template: false,
-            account: None,
-            addresses: &[],
-            services: &[],
-        };
+        let end = Endpoint { labels, complete, ..Endpoint::unknown(namespace) };
         let target = Target {
             name: "the Prometheus pods",
             port_of: "the scraped pods",

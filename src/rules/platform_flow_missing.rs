@@ -1,7 +1,6 @@
 //! See [`PlatformFlowMissing`].
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::LazyLock;
 
 use serde::Deserialize;
 
@@ -9,9 +8,7 @@ use super::shared::attribution::{Blocker, can_stop, stopped_everywhere};
 use super::shared::cluster_dns::{self, cluster_dns_entries};
 use super::shared::well_known::{MESH_PROBES, WellKnown};
 use super::{Case, Findings, Rule};
-use crate::model::{
-    AddressSet, Direction, End, Endpoint, Entity, Labels, Names, Namespaces, Policy, Protocol, Traffic,
-};
+use crate::model::{AddressSet, Direction, End, Endpoint, Entity, Names, Namespaces, Policy, Protocol, Traffic};
 
 rule! {
     /// Policies in a platform namespace block flows that the platform requires: metrics, health probes, the mesh.
@@ -157,8 +154,6 @@ impl Default for PlatformFlowMissing {
 
 /// The label that adds a namespace to Istio's ambient mesh, with its value.
 const MESH: (&str, &str) = ("istio.io/dataplane-mode", "ambient");
-/// The labels of a pod of which only the namespace is known.
-static NO_LABELS: LazyLock<Labels> = LazyLock::new(Labels::default);
 
 impl Rule for PlatformFlowMissing {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
@@ -246,16 +241,7 @@ impl PlatformFlowMissing {
                 let number = self.mesh_port;
                 let port = Traffic::Port { protocol: Protocol::Tcp, number, names: Names::AtLeast(&[]) };
                 // Since Istio 1.21 the tunnel connects the pods themselves, not ztunnel. This namespace is in the mesh.
-                let pod = End::Pod(Endpoint {
-                    namespace,
-                    labels: &NO_LABELS,
-                    complete: false,
-                    absent: &[],
-                    is_template: false,
-                    account: None,
-                    addresses: &[],
-                    services: &[],
-                });
+                let pod = End::Pod(Endpoint::unknown(namespace));
                 let ways = [(pod, port), (self.mesh_pods.end(), port)];
                 for direction in Direction::ALL {
                     let preposition = direction.preposition();

@@ -248,16 +248,9 @@ impl ClusterDns {
     #[must_use]
     pub fn end(&self) -> End<'_> {
         match &self.place {
-            DnsPlace::Pods { namespace, labels } => End::Pod(Endpoint {
-                namespace,
-                labels,
-                complete: false,
-                absent: &[],
-                is_template: false,
-                account: None,
-                addresses: &[],
-                services: &self.services,
-            }),
+            DnsPlace::Pods { namespace, labels } => {
+                End::Pod(Endpoint { labels, services: &self.services, ..Endpoint::unknown(namespace) })
+            }
             // NodeLocal DNSCache answers on the node itself.
             DnsPlace::Addresses(set, _) => End::Addresses { set, outside: false },
         }

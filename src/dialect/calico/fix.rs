@@ -247,16 +247,7 @@ mod tests {
 
     fn dns_passes(kind: &str, json: &Value, protocol: Protocol) -> bool {
         let labels: Labels = [("k8s-app", "kube-dns")].into_iter().collect();
-        let pod = Endpoint {
-            namespace: "kube-system",
-            labels: &labels,
-            complete: false,
-            absent: &[],
-            is_template: false,
-            account: None,
-            addresses: &[],
-            services: &[],
-        };
+        let pod = Endpoint { labels: &labels, ..Endpoint::unknown("kube-system") };
         passes(kind, json, End::Pod(pod), protocol, 53)
     }
 

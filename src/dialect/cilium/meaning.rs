@@ -12,16 +12,7 @@ fn passes(spec: &Value, other: End<'_>, number: u16) -> bool {
     let object = object(spec);
     assert!(object.faults.is_empty(), "{:?}", object.faults);
     let labels: Labels = [("app", "web")].into_iter().collect();
-    let subject = Endpoint {
-        namespace: "shop",
-        labels: &labels,
-        complete: true,
-        absent: &[],
-        is_template: false,
-        account: None,
-        addresses: &[],
-        services: &[],
-    };
+    let subject = Endpoint { labels: &labels, complete: true, ..Endpoint::unknown("shop") };
     let question = Question {
         subject: Subject::One(subject),
         direction: Direction::Egress,
@@ -34,16 +25,7 @@ fn passes(spec: &Value, other: End<'_>, number: u16) -> bool {
 fn to_pod(spec: &Value, namespace: &str, port: u16) -> bool {
     let labels: Labels = [("app", "db")].into_iter().collect();
     let addresses = ["10.1.1.1".parse().unwrap()];
-    let pod = Endpoint {
-        namespace,
-        labels: &labels,
-        complete: true,
-        absent: &[],
-        is_template: false,
-        account: None,
-        addresses: &addresses,
-        services: &[],
-    };
+    let pod = Endpoint { labels: &labels, complete: true, addresses: &addresses, ..Endpoint::unknown(namespace) };
     passes(spec, End::Pod(pod), port)
 }
 

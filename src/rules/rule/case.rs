@@ -144,15 +144,7 @@ impl<'a> Case<'a> {
     #[must_use]
     pub fn namespace(&self) -> Option<(&'a str, &'a Namespace)> {
         let object = self.written()?;
-        match &object.body {
-            Body::Namespace(namespace) => Some((&object.id.name, namespace)),
-            Body::Policies(_)
-            | Body::Tier(_)
-            | Body::Workload(_)
-            | Body::Service(_)
-            | Body::Backends(_)
-            | Body::Contract(_) => None,
-        }
+        Some((&object.id.name, object.as_namespace()?))
     }
 
     /// The new workload, if the object is a workload.

@@ -1,7 +1,5 @@
 //! The cluster DNS as rules see it: the known DNS pods, or else the `clusterDNS` entries of the configuration.
 
-use std::sync::LazyLock;
-
 use super::attribution::{Blocker, stopped_by};
 use super::near_miss::{NearMiss, Target, near_miss};
 use crate::budget::charge;
@@ -132,17 +130,10 @@ pub(crate) fn server_stopped<'a>(
     policy: &'a Policy,
     protocol: Protocol,
 ) -> Option<(Server<'a>, Blocker<'a>)> {
-    static NOTHING: LazyLock<Labels> = LazyLock::new(Labels::default);
-    let anybody = End::Pod(Endpoint {
-        // No namespace has this name, so only selectors for all namespaces, or for all but some, match it.
-        namespace: "*",
-        labels: &NOTHING,
+    let any_pod = End::Pod(Endpoint {
         complete: true,
-        absent: &[],
-        is_template: false,
-        account: None,
-        addresses: &[],
-        services: &[],
+        // No namespace has this name, so only selectors for all namespaces, or for all but some, match it.
+        ..Endpoint::unknown("*")
     });
     let stop = |server: Server<'a>| {
         let End::Pod(pod) = server.end else { return None };
@@ -150,7 +141,7 @@ pub(crate) fn server_stopped<'a>(
             return None;
         }
         let (subject, direction) = (Subject::One(pod), Direction::Ingress);
-        let question = Question { subject, direction, other: anybody, traffic: server.traffic(protocol) };
+        let question = Question { subject, direction, other: any_pod, traffic: server.traffic(protocol) };
         let scene = case.after();
         let decisions = ask(scene.policies(pod.namespace), &question, &scene).decisions;
         decisions.into_iter().find_map(|decision| match decision {

@@ -1,6 +1,6 @@
 //! Namespaces that have a profile.
 
-use crate::model::{Endpoint, Labels, NAME_LABEL, Namespaces, Operator, Policy, Selector};
+use crate::model::{Endpoint, NAME_LABEL, Namespaces, Operator, Policy, Selector};
 use crate::rules::rule::Case;
 use crate::view::NamespaceFacts;
 
@@ -68,17 +68,7 @@ pub(crate) fn profiled<'a>(
 
 /// Returns true if a cluster-scoped policy is known to select all pods of a namespace, or a known pod there.
 fn is_for_pods_of(case: &Case<'_>, policy: &Policy, namespace: &str, looks: &mut usize) -> bool {
-    let nothing = Labels::default();
-    let any = Endpoint {
-        namespace,
-        labels: &nothing,
-        complete: false,
-        absent: &[],
-        is_template: false,
-        account: None,
-        addresses: &[],
-        services: &[],
-    };
+    let any = Endpoint::unknown(namespace);
     if policy.subject.all_pods() || policy.subject.mean(&any, case.view) == Some(true) {
         return true;
     }

@@ -49,16 +49,7 @@ impl WellKnown {
 
     /// The pods as the other end of a connection.
     pub(crate) fn end(&self) -> End<'_> {
-        End::Pod(Endpoint {
-            namespace: &self.namespace,
-            labels: &self.labels,
-            complete: false,
-            absent: &[],
-            is_template: false,
-            account: None,
-            addresses: &[],
-            services: &[],
-        })
+        End::Pod(Endpoint { labels: &self.labels, ..Endpoint::unknown(&self.namespace) })
     }
 }
 
