@@ -1,5 +1,6 @@
 //! The state of a cluster that `trace`, `diff` and `audit` evaluate: from manifests, from a cluster, or from both.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
@@ -11,6 +12,7 @@ use super::sources::Sources;
 use crate::baseline::{self, PolicySet};
 use crate::cluster::{Cluster, Snapshot};
 use crate::config::Configuration;
+use crate::model::Body;
 use crate::view::{Site, View};
 
 /// The arguments that say where the state is read from.
@@ -77,12 +79,16 @@ impl StateArguments {
         let sources = Sources { config, policies, context: paths, ..Sources::default() }.read()?;
         let (configuration, policies) = sources.settings()?;
         let (objects, problems) = sources.context_objects(&mut view);
+        let mut missing: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let mut contracts = HashSet::new();
         for mut object in objects {
+            if matches!(object.body, Body::Contract(_)) && !contracts.insert(object.id.name.clone()) {
+                missing.push(format!("an earlier contract with the name {}, which this one replaces", object.id.name));
+            }
             baseline::give_profile(&mut object, &configuration.site);
             view.insert(object);
         }
         baseline::complete(&mut view, &policies, &configuration.site);
-        let missing = problems.iter().map(ToString::to_string).collect();
         Ok(State { view, site: configuration.site, policies, missing })
     }
 }

@@ -60,6 +60,10 @@ fn the_exit_status_tells_the_worst_result() {
     let (code, text) = status("mustReach: {from: [{namespaces: [shop]}], to: [{entity: World}]}");
     assert_eq!(code, 2, "{text}");
     assert!(text.contains("`World` is not one of Internet, Nodes, APIServer, ClusterDNS"), "{text}");
+    let twice = contract(&reach("{entity: ClusterDNS}", 53)) + "---\n" + &contract(&reach("{entity: ClusterDNS}", 53));
+    let done = run(&["test", &manifest("cluster.yaml"), "-"], &twice);
+    assert_eq!(done.code, 2, "a contract that counts for nothing is no success: {}", done.out);
+    assert!(done.out.contains("an earlier contract with the name c"), "{}", done.out);
     let done = run(&["test", &manifest("cluster.yaml")], "");
     assert_eq!(done.code, 2);
     assert!(done.err.contains("no contract found"), "{}", done.err);
