@@ -5,6 +5,7 @@ use std::io::Write as _;
 use anyhow::Result;
 
 use super::{Tested, Verdict};
+use crate::cli::words::plural;
 use crate::cli::{BOLD, FAINT, GREEN, RED, YELLOW};
 
 /// Maximum number of changes that are listed.
@@ -36,8 +37,8 @@ pub(super) fn print(tested: &Tested) -> Result<()> {
     let count = |verdict| tested.contracts.iter().filter(|outcome| outcome.result == verdict).count();
     writeln!(
         out,
-        "\n{} contracts: {} hold, {} broken, {} undecided",
-        tested.contracts.len(),
+        "\n{}: {} hold, {} broken, {} undecided",
+        plural(tested.contracts.len(), "contract"),
         count(Verdict::Holds),
         count(Verdict::Broken),
         count(Verdict::Undecided)
