@@ -17,10 +17,12 @@ fn check_says_what_is_wrong_where_and_how_to_put_it_right() {
         "{}",
         done.out
     );
-    assert!(done.out.contains("--> tests/corpus/kubernetes/default-deny-egress.yaml:6, NetworkPolicy production/default-deny-egress at spec.egress"), "{}", done.out);
-    assert!(done.out.contains(r#"JSON patch: [{"op":"add","path":"/spec/egress","#), "{}", done.out);
+    let place = "  --> tests/corpus/kubernetes/default-deny-egress.yaml:6:1\n   |\n 6 | spec:\n   | ^^^^^ spec.egress of \
+                 NetworkPolicy production/default-deny-egress\n";
+    assert!(done.out.contains(place), "{}", done.out);
+    assert!(done.out.contains("\n10 +   egress:\n11 +   - to:\n"), "the lines of the fix: {}", done.out);
     assert!(done.out.contains("assumed: namespace `production` has no profile and no baseline\n"), "{}", done.out);
-    assert!(done.out.ends_with("1 finding in 1 of 1 object: 1 deny, 0 warn\n"), "{}", done.out);
+    assert!(done.out.ends_with("1 finding in 1 of 1 object: 1 deny, 0 warn\n1 fixable with `--fix`\n"), "{}", done.out);
     assert!(!done.out.contains('\u{1b}'), "colours are for terminals");
     assert_eq!(run(&["check", FINE], "").code, 0);
 }
@@ -89,7 +91,7 @@ fn check_reads_standard_input_and_passes_over_what_it_does_not_know() {
     let input = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\napiVersion: v1\nkind: List\nitems:\n- apiVersion: networking.k8s.io/v1\n  kind: NetworkPolicy\n  metadata: {name: b}\n  spec: {podSelector: {}, ingress: [{}]}\n";
     let done = run(&["check", "-"], input);
     assert_eq!(done.code, 1);
-    assert!(done.out.contains("--> <stdin>:11, NetworkPolicy b at spec.ingress[0]"), "{}", done.out);
+    assert!(done.out.contains("^^ spec.ingress[0] of NetworkPolicy b\n"), "{}", done.out);
     assert!(
         done.out.ends_with("2 findings in 1 of 1 object (1 of other kinds ignored): 1 deny, 1 warn\n"),
         "{}",
@@ -569,7 +571,7 @@ fn many_findings_that_read_the_same_are_one_in_the_text_and_all_in_json() {
         "{}",
         done.out
     );
-    assert!(done.out.contains("also at: <stdin>:15, <stdin>:23, <stdin>:31 and 26 more places"), "{}", done.out);
+    assert!(done.out.contains("= also at <stdin>:15, <stdin>:23, <stdin>:31 and 26 more places"), "{}", done.out);
     let setting = "any-port: 30 denials in 30 objects, 30 namespaces\n  to warn everywhere: `rules: {any-port: warn}` in the \
                    configuration\n";
     assert!(done.out.contains(setting), "{}", done.out);

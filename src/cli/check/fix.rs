@@ -17,7 +17,6 @@ use crate::cli::inputs::{Inputs, STDIN_NAME};
 use crate::cli::report::{Entry, Format, Report};
 use crate::cli::{BOLD, FAINT, GREEN, RED, YELLOW};
 use crate::dialect::Patch;
-use crate::yaml::{self, Operation};
 
 /// Number of lines around a change in a diff.
 const CONTEXT_LINES: usize = 2;
@@ -72,7 +71,7 @@ pub(super) fn apply(check: &Check<'_>, inputs: &mut Inputs, report: Report) -> R
         out.flush()?;
         for entry in &report.entries {
             let finding = &entry.judgement.finding;
-            let (action, line) = (entry.judgement.action.name(), entry.line);
+            let (action, line) = (entry.judgement.action.name(), entry.mark.line);
             anstream::eprintln!("{BOLD}{action}[{}]{BOLD:#}: {} (line {line})", finding.rule, finding.message);
         }
         for error in &report.errors {
@@ -94,7 +93,7 @@ fn next(report: &Report, tried: &HashSet<(usize, &'static str, String)>) -> Vec<
             rule: finding.rule,
             message: finding.message.clone(),
             file: entry.file.clone(),
-            line: entry.line,
+            line: entry.mark.line,
             position: judged.position,
             patch,
         })
@@ -109,7 +108,7 @@ fn attempt(check: &Check<'_>, inputs: &mut Inputs, report: &mut Report, fixes: V
     let open = counts(report);
     // Another fix may have solved the finding of this one.
     for fix in fixes.into_iter().filter(|fix| open.contains_key(&(fix.manifest, fix.rule))) {
-        match edit(&edited, &fix) {
+        match edited.patched(&fix.file, fix.position, &fix.patch) {
             Ok(text) => {
                 edited.set_text(&fix.file, &text);
                 applied.push(fix);
@@ -137,20 +136,6 @@ fn attempt(check: &Check<'_>, inputs: &mut Inputs, report: &mut Report, fixes: V
             }
         }
     }
-}
-
-/// Returns the text of a file with a fix.
-fn edit(inputs: &Inputs, fix: &Fix) -> Result<String, String> {
-    let text = inputs.text(&fix.file).ok_or("the file was not read")?;
-    let (number, item) = fix.position;
-    let document = yaml::read_each(text).into_iter().nth(number).and_then(Result::ok);
-    let value = document.and_then(|document| document.items().into_iter().nth(item.unwrap_or_default()));
-    let value = value.ok_or("the manifest was not found")?.value;
-    let expected = fix.patch.applied_to(&value).ok_or("the patch does not apply")?;
-    let operations: Vec<Operation> = serde_json::to_string(&fix.patch)
-        .and_then(|patch| serde_json::from_str(&patch))
-        .map_err(|error| error.to_string())?;
-    yaml::edit(text, number, item, &operations, &expected).map_err(|error| error.to_string())
 }
 
 /// Returns the reason why fixes are not accepted: a finding that is still there, or a new one.

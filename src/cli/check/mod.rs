@@ -24,6 +24,7 @@ use crate::engine::{self, Judgement};
 use crate::model::{Body, FaultKind, Finding, Namespaces, Object, Path};
 use crate::rules::{self, Change, Mode, Named, Occasion};
 use crate::view::{Site, View};
+use crate::yaml::Mark;
 
 use changed::Unchanged;
 use scopes::{Place, Scope, Scopes};
@@ -148,9 +149,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let mut report = check.judge(&inputs);
     if arguments.fix {
         report = fix::apply(&check, &mut inputs, report)?;
+        // These fixes were tried and not accepted.
+        report.entries.iter_mut().for_each(|entry| entry.fix = None);
     }
     if !(arguments.fix && inputs.text(STDIN_NAME).is_some()) {
-        report.print(arguments.output)?;
+        report.print(arguments.output, &inputs)?;
     }
     Ok(match (report.errors.is_empty(), report.denies()) {
         (false, _) => FAILED,
@@ -213,7 +216,7 @@ impl Check<'_> {
             entries.extend(verdict.judgements.into_iter().map(|judgement| Entry {
                 manifest: item.manifest,
                 file: found.file.clone(),
-                line: found.document.line_of(&judgement.finding.path),
+                mark: found.document.mark_of(&judgement.finding.path),
                 fix: judgement.finding.fix.as_ref().filter(|_| fixes.next().is_some()).and_then(|fix| found.fix(fix)),
                 judgement,
             }));
@@ -221,7 +224,7 @@ impl Check<'_> {
             entries.retain(|entry| {
                 let finding = &entry.judgement.finding;
                 let (path, message) = (finding.path.to_string(), finding.message.clone());
-                printed.insert((entry.file.clone(), entry.line, finding.rule, path, message))
+                printed.insert((entry.file.clone(), entry.mark.line, finding.rule, path, message))
             });
             report.entries.extend(entries);
         }
@@ -353,7 +356,7 @@ fn views(base: &View, items: &[Item]) -> BTreeMap<Scope, View> {
 /// Returns findings on one manifest that no rule makes: dropped text and unresolved variables.
 fn remarks(item: &Item) -> Vec<Entry> {
     let dropped = item.found.document.dropped.iter().map(|dropped| Entry {
-        line: dropped.line,
+        mark: Mark { line: dropped.line, column: 1 },
         ..remark(item, "dropped-text", Path::root(), dropped.problem.clone(), "remove the ignored text".into())
     });
     let unresolved = item.unresolved.iter().map(|Unresolved { path, variable }| {
@@ -385,7 +388,7 @@ fn remark(item: &Item, rule: &'static str, path: Path, message: String, help: St
     Entry {
         manifest: item.manifest,
         file: item.found.file.clone(),
-        line: item.found.document.line_of(&finding.path),
+        mark: item.found.document.mark_of(&finding.path),
         judgement: Judgement { finding, action: Mode::Warn, spared: None },
         fix: None,
     }

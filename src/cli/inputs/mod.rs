@@ -2,6 +2,7 @@
 
 mod contents;
 mod glob;
+mod patched;
 mod walk;
 
 use std::fmt;
@@ -104,6 +105,11 @@ impl Inputs {
     /// Returns the text of a file by its name.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.files.iter().find(|file| file.name == name).map(|file| &*file.text)
+    }
+
+    /// The names and texts of the files.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.files.iter().map(|file| (&*file.name, &*file.text))
     }
 
     /// Replaces the text of a file. A file that is named twice is read twice.

@@ -29,7 +29,7 @@ fn finding(entry: &Entry) -> String {
     let note = entry.judgement.spared.map(|spared| format!(" ({})", spared.note())).unwrap_or_default();
     let title = format!("{}{note}: {}", finding.rule, finding.object);
     let message = [&[finding.message.clone()][..], &entry.advice()].concat().join("\n");
-    command(level, Some(&entry.file), Some(entry.line), &title, &message)
+    command(level, Some(&entry.file), Some(entry.mark.line), &title, &message)
 }
 
 fn command(level: &str, file: Option<&str>, line: Option<usize>, title: &str, message: &str) -> String {

@@ -43,7 +43,7 @@ pub(super) fn issues(report: &Report) -> Vec<Issue> {
             Mode::Warn => "minor",
             Mode::Audit | Mode::Off => "info",
         },
-        location: Location::of(&entry.file, entry.line),
+        location: Location::of(&entry.file, entry.mark.line),
     });
     errors.chain(findings).collect()
 }

@@ -95,7 +95,7 @@ pub(super) fn print(report: &Report) -> Result<()> {
                     name: &finding.object.name,
                 },
                 file: &entry.file,
-                line: entry.line,
+                line: entry.mark.line,
                 path: finding.path.to_string(),
                 message: &finding.message,
                 closest: finding.closest.as_deref(),

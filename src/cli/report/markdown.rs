@@ -76,7 +76,7 @@ pub(super) fn comment(report: &Report) -> String {
 
 fn row(entry: &Entry) -> String {
     let finding = &entry.judgement.finding;
-    let place = code(&format!("{}:{}", place::relative(&entry.file), entry.line));
+    let place = code(&format!("{}:{}", place::relative(&entry.file), entry.mark.line));
     let note = entry.judgement.spared.map(|spared| format!("({}) ", spared.note())).unwrap_or_default();
     let path = if finding.path.steps().is_empty() { String::new() } else { format!(" at `{}`", finding.path) };
     let text = [&[finding.message.clone()][..], &entry.advice()].concat().join("\n");

@@ -1,5 +1,6 @@
 //! The findings of a run before they are printed. Each output format has its own file.
 
+mod excerpt;
 mod fingerprint;
 mod github;
 mod gitlab;
@@ -17,12 +18,13 @@ use std::collections::HashSet;
 use anyhow::Result;
 use clap::ValueEnum;
 
-use super::inputs::{Found, Problem, Skipped};
+use super::inputs::{Found, Inputs, Problem, Skipped};
 use super::words::plural;
 use crate::dialect::Patch;
 use crate::engine::Judgement;
 use crate::model::ObjectRef;
 use crate::rules::{self, Mode, RULES};
+use crate::yaml::Mark;
 
 /// The output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -79,13 +81,13 @@ pub(super) struct Judged {
     pub(super) position: (usize, Option<usize>),
 }
 
-/// A finding with the file and line of its subject.
+/// A finding with its place.
 #[derive(Debug)]
 pub(super) struct Entry {
     /// The position of the manifest in [`Report::objects`].
     pub(super) manifest: usize,
     pub(super) file: String,
-    pub(super) line: usize,
+    pub(super) mark: Mark,
     pub(super) judgement: Judgement,
     pub(super) fix: Option<Patch>,
 }
@@ -103,10 +105,10 @@ impl Report {
         self.objects.len().saturating_sub(1)
     }
 
-    /// Prints the report to standard output, and its errors to standard error.
-    pub(super) fn print(&self, format: Format) -> Result<()> {
+    /// Prints the report to standard output, and its errors to standard error. The text shows lines of the inputs.
+    pub(super) fn print(&self, format: Format, inputs: &Inputs) -> Result<()> {
         match format {
-            Format::Text => text::print(self)?,
+            Format::Text => text::print(self, inputs)?,
             Format::Json => json::print(self)?,
             Format::Sarif => super::output::print_json(&sarif::log(self))?,
             Format::Junit => print(&junit::document(self))?,
@@ -171,7 +173,13 @@ impl Entry {
         let note = spared.map(|spared| format!(" ({})", spared.note())).unwrap_or_default();
         let path = if finding.path.steps().is_empty() { String::new() } else { format!(" at {}", finding.path) };
         let head = format!("{}[{}]{note}: {}", action.name(), finding.rule, finding.message);
-        format!("{head}\n  --> {}:{}, {}{path}\n  {}", self.file, self.line, finding.object, self.advice().join("\n  "))
+        format!(
+            "{head}\n  --> {}:{}, {}{path}\n  {}",
+            self.file,
+            self.mark.line,
+            finding.object,
+            self.advice().join("\n  ")
+        )
     }
 
     /// Returns the near miss, if there is one, and the help.

@@ -202,7 +202,7 @@ fn finding(entry: &Entry, rule_index: usize, fingerprint: String) -> Finding<'_>
         rule_index,
         level: level(entry.judgement.action),
         message: Text::plain(text),
-        locations: [Location { logical_locations: Some([name]), ..Location::of(&entry.file, Some(entry.line)) }],
+        locations: [Location { logical_locations: Some([name]), ..Location::of(&entry.file, Some(entry.mark.line)) }],
         // GitHub reads `primaryLocationLineHash` only, and computes it from the text around the line if it is missing.
         partial_fingerprints: BTreeMap::from([
             ("primaryLocationLineHash", fingerprint.clone()),

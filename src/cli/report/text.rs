@@ -5,7 +5,9 @@ use std::io::Write as _;
 
 use anyhow::Result;
 
+use super::excerpt::Drawing;
 use super::{Entry, MAX_NAMED, Report, named};
+use crate::cli::inputs::Inputs;
 use crate::cli::words::plural;
 use crate::cli::{BOLD, FAINT, GREEN, RED, YELLOW};
 use crate::model::ObjectRef;
@@ -38,7 +40,7 @@ fn groups(entries: &[Entry]) -> Vec<(&Entry, Vec<&Entry>)> {
 
 /// Lists the places of findings with the same text.
 fn places(alike: &[&Entry]) -> String {
-    let named = alike.iter().take(MAX_PLACES).map(|entry| format!("{}:{}", entry.file, entry.line));
+    let named = alike.iter().take(MAX_PLACES).map(|entry| format!("{}:{}", entry.file, entry.mark.line));
     let named = named.collect::<Vec<_>>().join(", ");
     match alike.len().saturating_sub(MAX_PLACES) {
         0 => named,
@@ -74,32 +76,13 @@ fn print_rules(out: &mut impl std::io::Write, entries: &[Entry]) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn print(report: &Report) -> Result<()> {
+pub(super) fn print(report: &Report, inputs: &Inputs) -> Result<()> {
     let mut out = anstream::stdout().lock();
     let groups = groups(&report.entries);
+    let mut drawing = Drawing::of(report, inputs);
     for (entry, alike) in &groups {
-        let (finding, action) = (&entry.judgement.finding, entry.judgement.action);
-        let style = match action {
-            Mode::Deny => RED,
-            Mode::Warn => YELLOW,
-            Mode::Audit | Mode::Off => FAINT,
-        };
-        let (file, line) = (&entry.file, entry.line);
-        let note = entry.judgement.spared.map(|spared| format!(" ({})", spared.note())).unwrap_or_default();
-        writeln!(out, "{style}{}[{}]{note}{style:#}{BOLD}: {}{BOLD:#}", action.name(), finding.rule, finding.message)?;
-        let place = if finding.path.steps().is_empty() { String::new() } else { format!(" at {}", finding.path) };
-        writeln!(out, "  {FAINT}-->{FAINT:#} {file}:{line}, {}{place}", finding.object)?;
-        if let Some(closest) = &finding.closest {
-            writeln!(out, "  {FAINT}closest:{FAINT:#} {closest}")?;
-        }
-        writeln!(out, "  {FAINT}help:{FAINT:#} {}", finding.help)?;
-        if let Some(fix) = &entry.fix {
-            writeln!(out, "  {FAINT}JSON patch:{FAINT:#} {}", serde_json::to_string(fix)?)?;
-        }
-        if !alike.is_empty() {
-            writeln!(out, "  {FAINT}also at:{FAINT:#} {}", places(alike))?;
-        }
-        writeln!(out)?;
+        let also = (!alike.is_empty()).then(|| places(alike));
+        writeln!(out, "{}\n", drawing.text(entry, also.as_deref()))?;
     }
     print_rules(&mut out, &report.entries)?;
     for assumed in &report.assumed {
@@ -146,6 +129,10 @@ pub(super) fn print(report: &Report) -> Result<()> {
             out,
             "{findings} in {subjects} of {objects}{left_out}: {style}{deny} deny, {warn} warn{audit}{style:#}"
         )?;
+        let fixable = report.entries.iter().filter(|entry| entry.fix.is_some()).count();
+        if fixable > 0 {
+            writeln!(out, "{FAINT}{fixable} fixable with `--fix`{FAINT:#}")?;
+        }
     }
     Ok(())
 }
