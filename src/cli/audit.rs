@@ -16,7 +16,7 @@ use super::OK;
 use super::state::StateArguments;
 use crate::audit::{Input, Report, Scope};
 
-use load::Loaded;
+pub(super) use load::Loaded;
 
 /// Show which pods are isolated, which policies have no effect, what the rules report, and which connections are possible.
 ///

@@ -169,7 +169,7 @@ impl Texts {
 }
 
 /// Reads the text of a file.
-fn read_file(path: &Path) -> Result<String> {
+pub(super) fn read_file(path: &Path) -> Result<String> {
     Ok(inputs::read_file(path)?)
 }
 

@@ -73,6 +73,11 @@ impl StateArguments {
         Sources { config, policies, ..Sources::default() }.read()?.settings()
     }
 
+    /// Reads the text of the configuration file. None for the built-in configuration.
+    pub(super) fn configuration_text(&self) -> Result<Option<String>> {
+        self.config.as_deref().map(super::sources::read_file).transpose()
+    }
+
     /// Adds manifests to a view as if they were applied, and the desired policies of its namespaces.
     pub(super) fn apply(&self, paths: Vec<PathBuf>, mut view: View) -> Result<State> {
         let (config, policies) = (self.config.clone(), self.policies.clone());

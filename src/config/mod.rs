@@ -6,6 +6,7 @@
 mod error;
 mod installation;
 mod namespaces;
+mod overrides;
 mod preset;
 mod rules_schema;
 mod schema;

@@ -26,6 +26,16 @@ use serde_json::Value;
 
 use crate::model::{Path, Step};
 
+use emit::Layout;
+use split::Format;
+
+/// Writes a value as a YAML document in block style.
+#[must_use]
+pub fn write(value: &Ordered) -> String {
+    let layout = Layout { format: Format::Yaml, newline: "\n", map_step: 2, list_step: 0 };
+    layout.block(value, 0).join("\n") + "\n"
+}
+
 /// One document of a file.
 #[derive(Clone, Debug)]
 pub struct Document {
@@ -185,8 +195,8 @@ pub fn read(text: &str) -> Result<Vec<Document>, Error> {
 pub fn read_each(text: &str) -> Vec<Result<Document, Error>> {
     let read = |part: split::Part<'_>| {
         let read = match part.format {
-            split::Format::Json => json::read(&part.text),
-            split::Format::Yaml => parse::read(&part.text),
+            Format::Json => json::read(&part.text),
+            Format::Yaml => parse::read(&part.text),
         };
         match read {
             Ok(document) => Ok(document.shifted(part.line)),

@@ -15,6 +15,7 @@ mod config;
 mod contracts;
 mod fix;
 mod pipelines;
+mod promote;
 mod reports;
 mod trace;
 

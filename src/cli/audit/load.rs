@@ -18,19 +18,19 @@ use crate::model::{Object, Path};
 use crate::view::View;
 
 /// The state to audit.
-pub(super) struct Loaded {
-    pub(super) configuration: Configuration,
-    pub(super) policies: PolicySet,
+pub(in crate::cli) struct Loaded {
+    pub(in crate::cli) configuration: Configuration,
+    pub(in crate::cli) policies: PolicySet,
     /// The state with the policies that its namespaces are due.
-    pub(super) view: View,
+    pub(in crate::cli) view: View,
     /// The state without them.
-    pub(super) stored: View,
+    pub(in crate::cli) stored: View,
     /// The objects to judge.
     kept: Vec<Kept>,
-    pub(super) assumed: Vec<String>,
-    pub(super) unread: Vec<Unread>,
+    pub(in crate::cli) assumed: Vec<String>,
+    pub(in crate::cli) unread: Vec<Unread>,
     /// The network plugin of the cluster.
-    pub(super) plugin: Option<Plugin>,
+    pub(in crate::cli) plugin: Option<Plugin>,
 }
 
 /// An object to judge, with its manifest if it is from one.
@@ -46,7 +46,7 @@ impl Source for Found {
 }
 
 impl Loaded {
-    pub(super) fn read(arguments: &StateArguments, paths: &[PathBuf]) -> Result<Self> {
+    pub(in crate::cli) fn read(arguments: &StateArguments, paths: &[PathBuf]) -> Result<Self> {
         let (configuration, policies) = arguments.settings()?;
         let read = arguments.read_cluster(async |cluster| {
             Ok((cluster.snapshot_keeping(Audited::is_evaluated).await?, network_plugin::read(cluster).await))
@@ -72,7 +72,7 @@ impl Loaded {
     }
 
     /// The objects to judge.
-    pub(super) fn objects(&self) -> Vec<Audited<'_>> {
+    pub(in crate::cli) fn objects(&self) -> Vec<Audited<'_>> {
         fn source(found: &Found) -> &dyn Source {
             found
         }
