@@ -18,6 +18,7 @@ pub mod engine;
 pub mod model;
 pub mod pki;
 pub mod preview;
+pub mod recommendation;
 pub mod rules;
 pub mod server;
 pub mod telemetry;

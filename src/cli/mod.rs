@@ -14,6 +14,7 @@ mod doctor;
 mod exempt;
 mod git;
 mod hatch;
+mod init;
 mod inputs;
 mod output;
 mod progress;
@@ -69,6 +70,7 @@ enum Command {
     Audit(audit::Arguments),
     Review(review::Arguments),
     Rules(rules::Arguments),
+    Init(init::Arguments),
     Config(config::Arguments),
     Webhooks(webhooks::Arguments),
     Backstop(backstop::Arguments),
@@ -115,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Review(arguments) => review::run(&arguments),
         Command::Rules(arguments) => rules::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Webhooks(arguments) => webhooks::run(&arguments),
         Command::Backstop(arguments) => backstop::run(&arguments),

@@ -29,9 +29,9 @@ use error::similar;
 use written::Written;
 
 /// The `apiVersion` of a configuration.
-const API_VERSION: &str = "portcullis.dev/v1alpha1";
+pub const API_VERSION: &str = "portcullis.dev/v1alpha1";
 /// The `kind` of a configuration.
-const KIND: &str = "Configuration";
+pub const KIND: &str = "Configuration";
 
 /// The default configuration, as YAML.
 pub const SHIPPED: &str = include_str!("../../policies/portcullis.yaml");

@@ -105,6 +105,12 @@ pub struct Profiles {
 #[schemars(extend("pattern" = r"^([a-z0-9-]{1,63}\*?|\*)$"))]
 pub struct NamePattern(String);
 
+impl std::fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl NamePattern {
     /// Returns true if the pattern matches this name.
     #[must_use]

@@ -14,6 +14,7 @@ mod cli;
 mod config;
 mod contracts;
 mod fix;
+mod init;
 mod pipelines;
 mod promote;
 mod reports;

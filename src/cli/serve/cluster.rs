@@ -12,6 +12,7 @@ use super::webhook_keeper;
 use crate::admission::Knowledge;
 use crate::cluster::{self, Cluster, LiveLookup, Owning, Report, Running, WatchStatus};
 use crate::controller::{self, Controller, Limits, Terms, Wanted};
+use crate::recommendation::{Recommendation, recommend};
 use crate::server::{Shared, Watch, Watches};
 use crate::telemetry::Metrics;
 use crate::view::{Lookup, Site, View};
@@ -133,6 +134,7 @@ async fn tell(
     end: CancellationToken,
 ) {
     let mut goes_on = true;
+    let mut is_compared = false;
     while goes_on {
         goes_on = tokio::select! {
             () = end.cancelled() => return,
@@ -150,9 +152,20 @@ async fn tell(
             ..Knowledge::clone(known)
         });
         shared.readiness.watches(words(&report));
+        if report.unsynced.is_none() && !std::mem::replace(&mut is_compared, true) {
+            log_misfits(&shared.knowledge.load());
+        }
     }
     // The watches have ended too early. Their own task reports that.
     end.cancelled().await;
+}
+
+/// Logs the settings that do not fit the cluster, as `portcullis init` would recommend them.
+fn log_misfits(knowledge: &Knowledge) {
+    for Recommendation { field, value, reasons } in recommend(&knowledge.view, &knowledge.configuration.site) {
+        let reason = reasons.join(" ");
+        tracing::warn!(field, recommended = %value, reason, "the configuration may not fit the cluster");
+    }
 }
 
 /// Converts the report of the watches to the type of the server.
