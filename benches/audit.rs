@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use portcullis::audit::{Audited, Input, Report, Scope};
 use portcullis::baseline::{self, PolicySet};
 use portcullis::config::Configuration;
-use portcullis::dialect::{self, Manifest, Origin};
+use portcullis::dialect;
 use portcullis::model::{Body, Object};
 use portcullis::view::View;
 use serde_json::{Value, json};
@@ -77,10 +77,7 @@ fn measure(name: &str, policies: fn(usize) -> Vec<Value>) {
 }
 
 fn read(manifest: &Value) -> Object {
-    let text = manifest.to_string();
-    let field = |name: &str| manifest.get(name).and_then(Value::as_str).unwrap().to_owned();
-    let (api_version, kind) = (field("apiVersion"), field("kind"));
-    dialect::read(&Manifest::read(&api_version, &kind, &text, Origin::Author).unwrap()).unwrap().unwrap()
+    dialect::read_value(manifest).unwrap().unwrap()
 }
 
 /// A namespace with its pods and the Deployments that create them.

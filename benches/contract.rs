@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use portcullis::admission::{Knowledge, validate};
 use portcullis::baseline::PolicySet;
 use portcullis::config::Configuration;
-use portcullis::dialect::{self, Manifest, Origin};
+use portcullis::dialect;
 use portcullis::model::Object;
 use portcullis::view::{Facts, View};
 use serde_json::{Value, json};
@@ -31,9 +31,7 @@ const CONTRACTS: usize = 200;
 const DECISIONS: usize = 2_000;
 
 fn read(value: &Value) -> Object {
-    let json = value.to_string();
-    let [api_version, kind] = ["apiVersion", "kind"].map(|field| value[field].as_str().unwrap());
-    dialect::read(&Manifest::read(api_version, kind, &json, Origin::Author).unwrap()).unwrap().unwrap()
+    dialect::read_value(value).unwrap().unwrap()
 }
 
 fn policy(namespace: &str, name: &str, spec: &Value) -> Value {

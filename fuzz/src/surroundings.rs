@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use portcullis::admission::Knowledge;
 use portcullis::baseline::PolicySet;
 use portcullis::config::Configuration;
-use portcullis::dialect::{self, Manifest, Origin};
+use portcullis::dialect;
 use portcullis::model::Object;
 use portcullis::rules::RULES;
 use portcullis::view::{Facts, Need, View};
@@ -67,10 +67,8 @@ fn object(manifest: &Value) -> Object {
 
 /// The object in a manifest, if a dialect reads it.
 pub(crate) fn read(manifest: &Value) -> Option<Object> {
-    let json = manifest.to_string();
-    show("manifest", &json);
-    let [api_version, kind] = ["apiVersion", "kind"].map(|field| manifest[field].as_str());
-    dialect::read(&Manifest::read(api_version?, kind?, &json, Origin::Author).ok()?).ok()?
+    show("manifest", &manifest.to_string());
+    dialect::read_value(manifest).ok()?
 }
 
 /// Answers a lookup as a cluster would in which most things exist and most users may do little. The first letter of a name

@@ -3,7 +3,7 @@
 
 use super::fill::fill;
 use super::policy_set::{PolicySet, Template};
-use crate::dialect::{self, Manifest, Origin};
+use crate::dialect;
 use crate::model::{ApiServer, Body, Labels, Object, ObjectRef};
 use crate::view::{NamespaceFacts, Site, View};
 
@@ -66,18 +66,16 @@ fn object(template: &Template, site: &Site, namespace: &str, api_server: Option<
     if template.is_of_cluster() {
         return Some(template.object.clone());
     }
-    let id = &template.object.id;
     let mut value = template.in_namespace(namespace);
     fill(site, &mut value, api_server);
-    let text = value.to_string();
-    let manifest = Manifest::read(&id.api_version, &id.kind, &text, Origin::Author).ok()?;
-    dialect::read(&manifest).ok().flatten()
+    dialect::read_value(&value).ok().flatten()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Configuration;
+    use crate::dialect::{Manifest, Origin};
 
     const PROFILE: &str = "network-policy.portcullis.dev/profile";
     const ACCESS: &str = "access.network-policy.portcullis.dev/postgres";

@@ -30,6 +30,8 @@ pub use manifest::{Manifest, Metadata, Origin, Written};
 pub use patch::Patch;
 pub use stored::with_update;
 
+use serde_json::Value;
+
 use crate::budget;
 use crate::model::{Fault, FaultKind, Fix, Object, Path};
 
@@ -122,6 +124,19 @@ pub fn read(manifest: &Manifest<'_>) -> Result<Option<Object>, ReadError> {
         Claim::OtherVersions(versions) => Err(ReadError::version(manifest.api_version, manifest.kind, versions)),
         Claim::Unknown => Ok(None),
     }
+}
+
+/// Reads a manifest as its author wrote it, if a dialect reads its kind.
+///
+/// # Errors
+/// `apiVersion` or `kind` is missing, the version is not supported, or the manifest does not match its kind.
+pub fn read_value(manifest: &Value) -> Result<Option<Object>, ReadError> {
+    let field = |name| {
+        let value = manifest.get(name).and_then(Value::as_str);
+        value.ok_or_else(|| ReadError::at(&Path::root().field(name), "required"))
+    };
+    let (api_version, kind, json) = (field("apiVersion")?, field("kind")?, manifest.to_string());
+    read(&Manifest::read(api_version, kind, &json, Origin::Author)?)
 }
 
 /// Reads a manifest of an unlisted version like this listed version, and reports that as a fault.

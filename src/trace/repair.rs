@@ -7,7 +7,7 @@ use super::alike::Alike;
 use super::explain::{Verdict, explain};
 use super::place::{Place, PlaceKind};
 use crate::baseline::{self, PolicySet};
-use crate::dialect::{self, Manifest, Origin};
+use crate::dialect;
 use crate::model::{
     Body, ContainerPort, Direction, End, Endpoint, Ends, Labels, NAME_LABEL, Namespace, Object, ObjectRef, Outcome,
     Path, Policy, Protocol, Relation, Traffic, connect, is_added_to_pods, names,
@@ -377,7 +377,5 @@ fn relabelled(name: &str, labels: Labels) -> Object {
 }
 
 fn read(manifest: &Value) -> Option<Object> {
-    let text = manifest.to_string();
-    let manifest = Manifest::read("networking.k8s.io/v1", "NetworkPolicy", &text, Origin::Author).ok()?;
-    dialect::read(&manifest).ok().flatten()
+    dialect::read_value(manifest).ok().flatten()
 }

@@ -9,7 +9,7 @@
     reason = "a test that cannot go on says so by a panic"
 )]
 
-use portcullis::dialect::{self, Manifest, Origin};
+use portcullis::dialect;
 use portcullis::model::{
     self, AddressSet, Answer, ContainerPort, Decision, Direction, End, Endpoint, FaultKind, Labels, Names, Object,
     Outcome, Policy, Protocol, Question, Relation, Subject, Traffic, connect, reach,
@@ -23,9 +23,7 @@ use crate::oracle::{self, Flow, Pod, World};
 
 /// A manifest as the engine reads it. What the oracle's worlds hold is valid, so nothing may be found wrong with it.
 fn read(manifest: &Value) -> Object {
-    let (api_version, kind) = (manifest["apiVersion"].as_str().unwrap(), manifest["kind"].as_str().unwrap());
-    let text = manifest.to_string();
-    let read = Manifest::read(api_version, kind, &text, Origin::Author).and_then(|manifest| dialect::read(&manifest));
+    let read = dialect::read_value(manifest);
     let object = read.unwrap_or_else(|error| panic!("{error}: {manifest:#}")).expect("a kind that is known");
     // Parts that the model says in other words are no faults of the manifest.
     let faults: Vec<_> = object.faults.iter().filter(|fault| fault.kind != FaultKind::NotUnderstood).collect();

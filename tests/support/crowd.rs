@@ -6,7 +6,7 @@
 use portcullis::admission::Knowledge;
 use portcullis::baseline::PolicySet;
 use portcullis::config::Configuration;
-use portcullis::dialect::{self, Manifest, Origin};
+use portcullis::dialect;
 use portcullis::model::Object;
 use portcullis::view::View;
 use serde_json::{Value, json};
@@ -14,9 +14,7 @@ use serde_json::{Value, json};
 const DOMAIN: &str = "network-policy.portcullis.dev";
 
 fn read(value: &Value) -> Object {
-    let json = value.to_string();
-    let [api_version, kind] = ["apiVersion", "kind"].map(|field| value[field].as_str().unwrap());
-    dialect::read(&Manifest::read(api_version, kind, &json, Origin::Author).unwrap()).unwrap().unwrap()
+    dialect::read_value(value).unwrap().unwrap()
 }
 
 /// Namespace shop with the profile `isolated`, 20 policies, a webhook, and 100 pods of which some want to be scraped.

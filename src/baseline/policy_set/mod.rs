@@ -15,7 +15,7 @@ use std::fmt;
 use include_dir::{Dir, include_dir};
 use serde_json::{Value, json};
 
-use crate::dialect::{self, Origin};
+use crate::dialect;
 use crate::model::{Labels, Namespaces, Object, Policy, Selector};
 use crate::view::{SetName, Site};
 use crate::yaml;
@@ -268,10 +268,7 @@ fn templates(file: &str, text: &str) -> Result<Vec<Template>, Error> {
         let at_line = |problem: String| fault(format!("line {}: {problem}", document.line));
         let field = |name: &str| document.value.get(name).and_then(Value::as_str).unwrap_or_default();
         let (api_version, kind) = (field("apiVersion"), field("kind"));
-        let json = document.value.to_string();
-        let object = dialect::Manifest::read(api_version, kind, &json, Origin::Author)
-            .and_then(|manifest| dialect::read(&manifest))
-            .map_err(|error| at_line(error.to_string()))?;
+        let object = dialect::read_value(&document.value).map_err(|error| at_line(error.to_string()))?;
         let Some(object) = object.filter(|object| !object.policies().is_empty()) else {
             return Err(at_line(format!("`{api_version}` `{kind}` is not a supported network policy")));
         };
