@@ -1,6 +1,6 @@
 //! The budget of one request: how many steps of work it may take, and how many bytes it may hold.
 //!
-//! Every loop over the parts of a request, and over the objects of the cluster around it, calls [`charge`]. [`run`]
+//! Every loop over the parts of a request, and over the objects of the cluster around it, calls `charge`. [`run`]
 //! sets the limits for the current thread. A charge that exceeds them unwinds to the innermost [`run`] or [`attempt`].
 //! So the functions between them neither pass a budget along nor check for its end, and the result of an unfinished
 //! computation is never used. tokio keeps the budget of a task in the same way (`tokio::task::coop`), and salsa cancels
@@ -177,7 +177,7 @@ impl Meter {
 
 /// Charges steps to the request that is being evaluated on this thread.
 #[inline]
-pub fn charge(steps: usize) {
+pub(crate) fn charge(steps: usize) {
     METER.with(|meter| match meter.slice.get().checked_sub(steps) {
         Some(left) => meter.slice.set(left),
         None => meter.refill(steps),
@@ -216,7 +216,7 @@ fn objects(text: &str) -> usize {
 ///
 /// Values are counted by the characters that separate them, so those within strings count too. That costs a tenth of
 /// reading the text.
-pub fn charge_json(text: &str) {
+pub(crate) fn charge_json(text: &str) {
     charge(text.len() / 64);
     let objects = objects(text);
     let items = count(text.as_bytes(), text.as_bytes(), |byte, _| matches!(byte, b'[' | b','));
@@ -225,7 +225,7 @@ pub fn charge_json(text: &str) {
 }
 
 /// Charges the bytes of each object of a JSON text that takes more than [`charge_json`] counts.
-pub fn hold_objects(text: &str, bytes_each: usize) {
+pub(crate) fn hold_objects(text: &str, bytes_each: usize) {
     hold(objects(text) * bytes_each);
 }
 
@@ -252,7 +252,7 @@ pub fn run<T>(limits: Limits, work: impl FnOnce() -> T) -> Result<T, Exceeded> {
 }
 
 /// Runs work within the current limits, and returns here if it exceeds the steps or bytes. Variables of the caller keep
-/// the values that the work gave them. The first time, a reserve of [`RESERVE`] steps is released to report it; after
+/// the values that the work gave them. The first time, a reserve of `RESERVE` steps is released to report it; after
 /// the reserve every charge unwinds again. A passed deadline, a closed connection and a trial unwind to [`run`].
 ///
 /// # Errors

@@ -59,7 +59,7 @@ impl Knowledge {
     /// The state after a change of the files. If a cluster is watched, the view stays, because files do not describe
     /// it.
     #[must_use]
-    pub fn with_files(&self, files: &Self) -> Self {
+    pub(crate) fn with_files(&self, files: &Self) -> Self {
         if !self.view.is_whole() {
             return files.clone();
         }
@@ -69,7 +69,7 @@ impl Knowledge {
 
     /// A view of the cluster with the contracts that were read from files.
     #[must_use]
-    pub fn given_contracts_in(&self, view: &Arc<View>) -> Arc<View> {
+    pub(crate) fn given_contracts_in(&self, view: &Arc<View>) -> Arc<View> {
         let contracts = self.view.given_contracts();
         if Arc::ptr_eq(contracts, view.given_contracts()) || contracts.is_empty() && view.given_contracts().is_empty() {
             return Arc::clone(view);
@@ -129,7 +129,7 @@ impl Decision<'_> {
     /// Returns true if a policy stored a moment ago, which the watches have not reported yet, might turn the denial
     /// into an allowance.
     #[must_use]
-    pub fn may_be_outdated(&self) -> bool {
+    pub(crate) fn may_be_outdated(&self) -> bool {
         let mut denying = self.judgements.iter().filter(|judgement| judgement.denies()).peekable();
         let adds_up =
             |judgement: &Judgement| rules::find(judgement.finding.rule).is_some_and(rules::Definition::adds_up);

@@ -46,7 +46,7 @@ pub struct Request<'a> {
     pub kind: Kind<'a>,
     /// The subresource of the request, if any.
     #[serde(borrow, default)]
-    pub sub_resource: Option<Cow<'a, str>>,
+    pub(crate) sub_resource: Option<Cow<'a, str>>,
     /// The name of the object. Empty if the API server does not know it, for example with generateName, or when a
     /// collection is deleted.
     #[serde(borrow, default)]
@@ -59,16 +59,16 @@ pub struct Request<'a> {
     pub operation: Cow<'a, str>,
     /// The user who sends the request.
     #[serde(borrow, default, deserialize_with = "object")]
-    pub user_info: User<'a>,
+    pub(crate) user_info: User<'a>,
     /// The new object.
     #[serde(borrow, default)]
     pub object: Option<Written<'a>>,
     /// The old object.
     #[serde(borrow, default)]
-    pub old_object: Option<Written<'a>>,
+    pub(crate) old_object: Option<Written<'a>>,
     /// True for a dry run. It does not affect the decision.
     #[serde(default)]
-    pub dry_run: Option<bool>,
+    pub(crate) dry_run: Option<bool>,
 }
 
 /// A kind.
@@ -87,7 +87,7 @@ pub struct Kind<'a> {
 
 /// The user who sends a request.
 #[derive(Debug, Default, Deserialize)]
-pub struct User<'a> {
+pub(crate) struct User<'a> {
     /// The username.
     #[serde(borrow, default)]
     pub username: Cow<'a, str>,

@@ -8,7 +8,6 @@ use crate::config::Configuration;
 
 /// A rule of the backstop for some kinds of objects.
 pub(super) struct AdmissionPolicy {
-    /// The rule.
     pub(super) rule: &'static str,
     /// The part of the name after the rule, if the rule has several policies.
     pub(super) part: Option<&'static str>,

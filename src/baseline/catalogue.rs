@@ -133,20 +133,20 @@ impl Catalogue {
 
     /// Returns true if a cluster-wide policy opens the hatch of every namespace with the hatch label.
     #[must_use]
-    pub fn has_hatch_of_cluster(&self) -> bool {
+    pub(crate) fn has_hatch_of_cluster(&self) -> bool {
         self.entries.iter().any(|entry| entry.layer == Layer::Hatch && entry.of_cluster)
     }
 
     /// Returns true if a namespace gets a baseline. Platform namespaces and excluded namespaces never get one.
     #[must_use]
-    pub fn is_due(&self, name: &str, labels: &Labels) -> bool {
+    pub(crate) fn is_due(&self, name: &str, labels: &Labels) -> bool {
         self.is_open_to(name) && self.site.wants_baseline(labels)
     }
 
     /// Returns true if a namespace has no baseline only because `/mutate` was not called when it was created: it was
     /// created after Portcullis was installed, and has neither a baseline label nor a profile label.
     #[must_use]
-    pub fn was_missed(&self, name: &str, labels: &Labels, facts: &NamespaceFacts) -> bool {
+    pub(crate) fn was_missed(&self, name: &str, labels: &Labels, facts: &NamespaceFacts) -> bool {
         let site = &self.site;
         self.is_open_to(name)
             // A status annotation shows that the namespace was reconciled, and that its labels were removed since.
@@ -162,7 +162,7 @@ impl Catalogue {
     /// webhook is called for them, so Portcullis could not deny a default deny in `kube-system`, which would cut off
     /// DNS for the whole cluster.
     #[must_use]
-    pub fn is_open_to(&self, name: &str) -> bool {
+    pub(crate) fn is_open_to(&self, name: &str) -> bool {
         let is_ours = name == KUBE_SYSTEM || self.home.as_deref() == Some(name);
         !is_ours && !self.site.is_left_alone(name)
     }
@@ -194,7 +194,7 @@ impl Entry {
     /// Returns true if the policy is for namespaces with these labels. A namespaced policy is for every namespace, a
     /// cluster-wide one for the namespaces that it selects.
     #[must_use]
-    pub fn is_for(&self, labels: &Labels) -> bool {
+    pub(crate) fn is_for(&self, labels: &Labels) -> bool {
         !self.of_cluster || self.selects.iter().any(|selector| selector.matches(labels))
     }
 
@@ -206,13 +206,13 @@ impl Entry {
 
     /// Returns true if an object has the kind of this entry.
     #[must_use]
-    pub fn is_same_kind(&self, object: &ObjectRef) -> bool {
+    pub(crate) fn is_same_kind(&self, object: &ObjectRef) -> bool {
         self.id.kind == object.kind && self.id.group() == object.group()
     }
 
     /// Returns true if one of these objects is this policy in its desired state.
     #[must_use]
-    pub fn is_among(&self, owned: &[Owned]) -> bool {
+    pub(crate) fn is_among(&self, owned: &[Owned]) -> bool {
         owned.iter().any(|owned| {
             self.is(&owned.object)
                 && owned.is_applied
@@ -225,13 +225,13 @@ impl Entry {
 
     /// Returns true if a dry run has returned the stored form of the policy, or if the policy waits and needs none.
     #[must_use]
-    pub fn has_dry_run(&self) -> bool {
+    pub(crate) fn has_dry_run(&self) -> bool {
         self.waits || self.stored.is_some()
     }
 
     /// Returns true if a stored object with this fingerprint has the desired state. Always true before the dry run.
     #[must_use]
-    pub fn comes_to(&self, fingerprint: u64) -> bool {
+    pub(crate) fn comes_to(&self, fingerprint: u64) -> bool {
         self.stored.as_ref().is_none_or(|stored| stored.fingerprint == fingerprint)
     }
 

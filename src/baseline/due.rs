@@ -35,7 +35,7 @@ pub fn complete(view: &mut View, policies: &PolicySet, site: &Site) {
 }
 
 /// Gives a namespace the default profile if no API server has stored it yet, as `/mutate` does when it is created.
-pub fn give_profile(object: &mut Object, site: &Site) {
+pub(crate) fn give_profile(object: &mut Object, site: &Site) {
     let (name, label) = (&object.id.name, site.profile_label());
     let (Some(profile), Body::Namespace(namespace)) = (&site.profiles.default, &mut object.body) else { return };
     let is_new = namespace.uid.is_empty() && !site.is_left_alone(name);

@@ -18,7 +18,8 @@ mod policy_set;
 pub(crate) mod request;
 
 pub use catalogue::{Catalogue, Entry};
-pub use due::{complete, give_profile, missing};
+pub(crate) use due::give_profile;
+pub use due::{complete, missing};
 pub(crate) use note::{CONTESTED, truncate_note};
 pub(crate) use plan::by_kind;
 pub use plan::{Label, Plan, PlanState, Step, kept_in_cluster, plan, plan_cluster};

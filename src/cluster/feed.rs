@@ -69,7 +69,7 @@ impl Feed {
     }
 
     /// Replaces the endpoints of the API server in the view.
-    pub fn set_api_server(&mut self, api_server: Arc<ApiServer>) {
+    pub(crate) fn set_api_server(&mut self, api_server: Arc<ApiServer>) {
         self.view.set_api_server(api_server);
     }
 

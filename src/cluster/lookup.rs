@@ -32,7 +32,7 @@ const HOLDS: Duration = Duration::from_secs(5);
 const KEPT: usize = 1024;
 
 /// A lookup that sends requests to the API server.
-pub struct LiveLookup {
+pub(crate) struct LiveLookup {
     client: Client,
     metrics: ClusterMetrics,
     served: Arc<ArcSwap<Served>>,
@@ -72,7 +72,7 @@ impl fmt::Debug for LiveLookup {
 impl LiveLookup {
     /// Creates a lookup with this client, for the kinds that are served.
     #[must_use]
-    pub fn new(client: Client, served: Arc<ArcSwap<Served>>, metrics: ClusterMetrics) -> Self {
+    pub(crate) fn new(client: Client, served: Arc<ArcSwap<Served>>, metrics: ClusterMetrics) -> Self {
         Self { client, metrics, served, stored: StoredReads::default(), answers: Mutex::default() }
     }
 
@@ -170,7 +170,7 @@ impl Lookup for LiveLookup {
 
 /// Returns true if an access review grants the right. An authorizer that denies it overrules the others.
 #[must_use]
-pub fn is_granted(status: &SubjectAccessReviewStatus) -> bool {
+pub(crate) fn is_granted(status: &SubjectAccessReviewStatus) -> bool {
     status.allowed && status.denied != Some(true)
 }
 

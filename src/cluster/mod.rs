@@ -33,7 +33,7 @@ pub use connect::Error;
 pub use decode::{Decoded, Owning, read};
 pub use discovery::{Served, discover};
 pub use feed::{Event, Feed};
-pub use lookup::{LiveLookup, is_granted};
+pub(crate) use lookup::{LiveLookup, is_granted};
 pub use managed_fields::{Owned, owners, written};
 pub use snapshot::Snapshot;
 pub use status::{Report, WatchStatus};

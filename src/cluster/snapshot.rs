@@ -40,7 +40,7 @@ impl Cluster {
     ///
     /// # Errors
     /// Fails if the API server does not report which groups it serves.
-    pub async fn snapshot_keeping(&self, is_kept: impl Fn(&Object) -> bool) -> Result<Snapshot, String> {
+    pub(crate) async fn snapshot_keeping(&self, is_kept: impl Fn(&Object) -> bool) -> Result<Snapshot, String> {
         let served = discover(&self.client, &Served::default()).await?;
         let mut snapshot = Snapshot { view: View::of_cluster(), objects: Vec::new(), missing: Vec::new() };
         for (group, why) in served.unclear() {

@@ -15,7 +15,7 @@ mod written;
 pub use error::Error;
 pub use installation::NAMESPACE;
 pub use namespaces::NamespaceSelector;
-pub use preset::Preset;
+pub(crate) use preset::Preset;
 pub use schema::schema;
 
 use serde_json::Value;
@@ -44,7 +44,7 @@ pub struct Configuration {
     rules: Vec<Configured>,
     overrides: Vec<Override>,
     /// True if the response to a policy change names the connections that it cuts or opens.
-    pub previews_connections: bool,
+    pub(crate) previews_connections: bool,
 }
 
 /// A rule with its mode and settings.
@@ -82,7 +82,7 @@ pub struct Asked<'a> {
 
 /// The mode and the settings that the configuration gives a rule, in all namespaces or in some.
 #[derive(Clone, Copy)]
-pub struct Variant<'a> {
+pub(crate) struct Variant<'a> {
     /// The namespaces. `None` for all.
     pub namespaces: Option<&'a NamespaceSelector>,
     /// The mode, if it is set.
@@ -104,7 +104,7 @@ impl Configuration {
     ///
     /// # Errors
     /// Only if the build is broken: a test reads the defaults.
-    pub fn shipped_with(preset: Option<Preset>) -> Result<Self, Error> {
+    pub(crate) fn shipped_with(preset: Option<Preset>) -> Result<Self, Error> {
         Self::from_value(&Document::from_value(Value::Null), defaults()?, preset)
     }
 
@@ -120,7 +120,7 @@ impl Configuration {
     ///
     /// # Errors
     /// The first invalid value, with its line.
-    pub fn read_with(text: &str, preset: Option<Preset>) -> Result<Self, Error> {
+    pub(crate) fn read_with(text: &str, preset: Option<Preset>) -> Result<Self, Error> {
         Self::from_document(&parse(text)?, preset)
     }
 
@@ -219,7 +219,7 @@ impl Configuration {
 
     /// The variants of a rule: the one for all namespaces first, and then the overrides in order. If several match a
     /// namespace, the last one that sets the mode or the settings applies.
-    pub fn variants(&self, rule: &str) -> impl Iterator<Item = Variant<'_>> {
+    pub(crate) fn variants(&self, rule: &str) -> impl Iterator<Item = Variant<'_>> {
         let position = RULES.iter().position(|definition| definition.name == rule);
         let everywhere = position.and_then(|position| self.rules.get(position)).map(|configured| Variant {
             namespaces: None,

@@ -212,14 +212,14 @@ impl<'a> Manifest<'a> {
 
     /// Returns true if the labels and annotations of both manifests have the same text.
     #[must_use]
-    pub fn has_same_labels_and_annotations(&self, other: &Self) -> bool {
+    pub(crate) fn has_same_labels_and_annotations(&self, other: &Self) -> bool {
         let (own, others) = (self.metadata(), other.metadata());
         same(own.labels, others.labels) && same(own.annotations, others.annotations)
     }
 
     /// Returns true if the manifest is unchanged from `old`, except that it may have lost finalizers.
     #[must_use]
-    pub fn only_loses_finalizers(&self, old: &Self) -> bool {
+    pub(crate) fn only_loses_finalizers(&self, old: &Self) -> bool {
         fn list<T: DeserializeOwned>(part: Option<&RawValue>) -> Vec<T> {
             let Some(part) = part else { return Vec::new() };
             budget::charge_json(part.get());
@@ -248,7 +248,7 @@ impl<'a> Manifest<'a> {
     /// Returns true if the manifests differ only in status and metadata. Returns false if the annotations changed and have
     /// an exemption, or if the metadata changed that Calico stores in an annotation.
     #[must_use]
-    pub fn differs_in_metadata_only(&self, other: &Self) -> bool {
+    pub(crate) fn differs_in_metadata_only(&self, other: &Self) -> bool {
         let (own, others) = (self.metadata().annotations, other.metadata().annotations);
         let exempts = |annotations: Option<&RawValue>| annotations.is_some_and(|text| text.get().contains("/exempt"));
         if !same(own, others) && (exempts(own) || !stored::says_the_same(self, other)) {

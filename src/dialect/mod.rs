@@ -28,7 +28,7 @@ pub use error::ReadError;
 pub use fingerprint::fingerprint;
 pub use manifest::{Manifest, Metadata, Origin, Written};
 pub use patch::Patch;
-pub use stored::with_update;
+pub(crate) use stored::with_update;
 
 use serde_json::Value;
 
@@ -85,7 +85,7 @@ pub struct Kind {
 
 /// How the dialects support a kind and version.
 #[derive(Clone, Copy)]
-pub enum Claim {
+pub(crate) enum Claim {
     /// This dialect reads the kind.
     Known(&'static dyn Dialect),
     /// This dialect does not list the version, and reads the kind like its nearest listed version, which is named.
@@ -98,7 +98,7 @@ pub enum Claim {
 
 /// Finds the dialect that reads objects of this kind.
 #[must_use]
-pub fn claim(api_version: &str, kind: &str) -> Claim {
+pub(crate) fn claim(api_version: &str, kind: &str) -> Claim {
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
     for dialect in DIALECTS {
         if let Some(known) = dialect.kinds().iter().find(|known| known.kind == kind && known.group == group) {

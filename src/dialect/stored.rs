@@ -16,7 +16,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The fix alone does not apply to the stored object, because the update was not stored. None if the update changes more
 /// than the spec, or if the object is too large.
 #[must_use]
-pub fn with_update(old: &Manifest<'_>, new: &Manifest<'_>, fix: &Patch) -> Option<Patch> {
+pub(crate) fn with_update(old: &Manifest<'_>, new: &Manifest<'_>, fix: &Patch) -> Option<Patch> {
     let has_other_parts =
         |manifest: &Manifest<'_>| manifest.written.specs.is_some() || manifest.written.template.is_some();
     if has_other_parts(old) || has_other_parts(new) || !has_same_metadata(old, new)? {

@@ -185,7 +185,7 @@ pub fn repairs(configuration: &Configuration, view: &View, change: Change<'_>, o
 ///
 /// The deletion of such an object is never denied, so that a user can remove it.
 #[must_use]
-pub fn unjudged(
+pub(crate) fn unjudged(
     configuration: &Configuration,
     object: &ObjectRef,
     labels: Option<&Labels>,

@@ -41,7 +41,7 @@ impl Block {
 
     /// Returns true if the CIDR is every address of a family, without exceptions.
     #[must_use]
-    pub fn is_everywhere(&self) -> bool {
+    pub(crate) fn is_everywhere(&self) -> bool {
         self.net.prefix_len() == 0 && self.except.is_empty()
     }
 }
@@ -67,7 +67,7 @@ impl AddressSet {
     /// Every IPv4 address that a pod can have. Excluded are "this network" and loopback (RFC 1122 §3.2.1.3), link-local
     /// addresses, which never leave the node (RFC 3927), and multicast addresses (RFC 5771).
     #[must_use]
-    pub fn every_v4_of_pods() -> Self {
+    pub(crate) fn every_v4_of_pods() -> Self {
         let block = |a: u8, b: u8, length: u32| {
             let first = u32::from(Ipv4Addr::new(a, b, 0, 0));
             (first, first | (u32::MAX >> length))
@@ -80,7 +80,7 @@ impl AddressSet {
     /// Every IPv6 address that a pod can have. Excluded are the unspecified address, loopback, link-local and multicast
     /// addresses (RFC 4291 §2.5.2, §2.5.3, §2.5.6 and §2.7).
     #[must_use]
-    pub fn every_v6_of_pods() -> Self {
+    pub(crate) fn every_v6_of_pods() -> Self {
         let block = |start: u16, length: u32| {
             let first = u128::from(Ipv6Addr::new(start, 0, 0, 0, 0, 0, 0, 0));
             (first, first | (u128::MAX >> length))
@@ -104,7 +104,7 @@ impl AddressSet {
     /// Returns true if the set leaves out less than 1/256 of the IPv4 or of the IPv6 addresses that a pod can have. Class E
     /// (240.0.0.0/4, RFC 1112 §4) does not count: lists of all public addresses leave it out.
     #[must_use]
-    pub fn is_nearly_everywhere(&self) -> bool {
+    pub(crate) fn is_nearly_everywhere(&self) -> bool {
         let leaves_out_less = |mut all: Self, count: u128| {
             all.subtract(self);
             all.v4.subtract(&Ranges::between(0xf000_0000, u32::MAX));
@@ -116,7 +116,7 @@ impl AddressSet {
     /// Returns true if every address in the set is link-local, and therefore on the node itself (RFC 3927, RFC 4291
     /// §2.5.6).
     #[must_use]
-    pub fn is_link_local(&self) -> bool {
+    pub(crate) fn is_link_local(&self) -> bool {
         let first = u32::from(Ipv4Addr::new(169, 254, 0, 0));
         let v4: Ranges<u32> = [(first, first | 0xffff)].into_iter().collect();
         let first = u128::from(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0));
@@ -126,7 +126,7 @@ impl AddressSet {
 
     /// Returns true if the set holds an address that a pod can have.
     #[must_use]
-    pub fn may_be_of_pods(&self) -> bool {
+    pub(crate) fn may_be_of_pods(&self) -> bool {
         [Self::every_v4_of_pods(), Self::every_v6_of_pods()].iter().any(|pods| pods.overlaps(self))
     }
 
@@ -191,19 +191,19 @@ impl AddressSet {
 impl AddressSet {
     /// Returns true if the set holds an IPv4 address.
     #[must_use]
-    pub fn has_v4(&self) -> bool {
+    pub(crate) fn has_v4(&self) -> bool {
         !self.v4.is_empty()
     }
 
     /// Returns true if the set holds an IPv6 address.
     #[must_use]
-    pub fn has_v6(&self) -> bool {
+    pub(crate) fn has_v6(&self) -> bool {
         !self.v6.is_empty()
     }
 
     /// Returns true if both sets have an address in common.
     #[must_use]
-    pub fn overlaps(&self, other: &Self) -> bool {
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
         let mut rest = other.clone();
         rest.subtract(self);
         rest != *other
@@ -237,7 +237,7 @@ impl From<IpAddr> for AddressSet {
 
 /// Returns true if the whole CIDR is link-local: such addresses never leave the node (RFC 3927, RFC 4291 §2.5.6).
 #[must_use]
-pub fn is_link_local(net: IpNet) -> bool {
+pub(crate) fn is_link_local(net: IpNet) -> bool {
     match net {
         IpNet::V4(net) => net.prefix_len() >= 16 && net.network().is_link_local(),
         IpNet::V6(net) => net.prefix_len() >= 10 && net.network().is_unicast_link_local(),

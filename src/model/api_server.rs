@@ -42,7 +42,7 @@ impl ApiServer {
     }
 
     /// The addresses by their ports, in a stable order.
-    pub fn by_ports(&self) -> impl Iterator<Item = (&PortSet, &BTreeSet<IpAddr>)> {
+    pub(crate) fn by_ports(&self) -> impl Iterator<Item = (&PortSet, &BTreeSet<IpAddr>)> {
         self.0.iter()
     }
 }

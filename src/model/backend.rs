@@ -40,7 +40,7 @@ pub enum BackendPort {
 impl Service {
     /// Returns the TCP port that a backend names. Ingress controllers, gateways and API servers connect over TCP.
     #[must_use]
-    pub fn backend_port(&self, port: &BackendPort) -> Option<&ServicePort> {
+    pub(crate) fn backend_port(&self, port: &BackendPort) -> Option<&ServicePort> {
         let is_named = |own: &&ServicePort| match port {
             BackendPort::Number(number) => own.number == *number,
             BackendPort::Named(name) => own.name == *name,

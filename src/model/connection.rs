@@ -165,13 +165,13 @@ impl Answer<'_> {
 
     /// The same, without policies of which it is known that none of their rules matches the traffic of the question.
     #[must_use]
-    pub fn outcome_of(&self, question: &Question<'_>, around: &dyn Surroundings) -> Outcome {
+    pub(crate) fn outcome_of(&self, question: &Question<'_>, around: &dyn Surroundings) -> Outcome {
         self.outcome_unless(question.direction, &|policy| !self.depends_on(policy, question, around))
     }
 
     /// Returns true if the answer to a question could change if a policy applies of which that is unknown.
     #[must_use]
-    pub fn depends_on(&self, policy: &Policy, question: &Question<'_>, around: &dyn Surroundings) -> bool {
+    pub(crate) fn depends_on(&self, policy: &Policy, question: &Question<'_>, around: &dyn Surroundings) -> bool {
         let side = policy.side(question.direction);
         let may_match = |rule: &Rule| rule.means(&question.other, question.traffic, around) != Some(false);
         let may_isolate = side.isolates || policy.may_isolate(question.direction);

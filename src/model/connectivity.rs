@@ -116,7 +116,7 @@ pub fn ask<'a>(
 /// The same, with a step budget that several questions share. Each policy, each rule and each step of a proof costs one
 /// step. If the budget is used up, the answer is meaningless.
 #[must_use]
-pub fn ask_within<'a>(
+pub(crate) fn ask_within<'a>(
     policies: impl IntoIterator<Item = &'a Policy>,
     question: &Question<'a>,
     around: &dyn Surroundings,
@@ -204,7 +204,7 @@ fn assume_baseline<'a>(
 
 /// Returns true if it is proved that at least one of the policies applies to each of these pods.
 #[must_use]
-pub fn concern_all<'a>(
+pub(crate) fn concern_all<'a>(
     policies: impl IntoIterator<Item = &'a Policy>,
     pods: &'a Pods,
     around: &dyn Surroundings,

@@ -47,7 +47,7 @@ impl DomainPattern {
     /// A pattern in which `*` matches any number of characters of one label. A lone `*`, and `**` anywhere, match any
     /// number of characters.
     #[must_use]
-    pub fn glob(text: &str) -> Self {
+    pub(crate) fn glob(text: &str) -> Self {
         let written = text.strip_suffix('.').unwrap_or(text);
         if written == "*" {
             return Self { text: text.into(), tokens: [Token::Anything].into() };
@@ -65,7 +65,7 @@ impl DomainPattern {
 
     /// A name, or a name after `*.`, which matches one or more labels (the ClusterNetworkPolicy API).
     #[must_use]
-    pub fn subdomains(text: &str) -> Self {
+    pub(crate) fn subdomains(text: &str) -> Self {
         match text.strip_prefix('*') {
             Some(rest) => {
                 let rest = Self::name(rest).tokens.into_vec();
@@ -82,7 +82,7 @@ impl DomainPattern {
         self.tokens.iter().map(char).collect()
     }
 
-    /// The number of steps that [`Self::overlaps`] takes.
+    /// The number of steps that `overlaps` takes.
     #[must_use]
     pub fn steps(&self, other: &Self) -> usize {
         self.tokens.len().saturating_mul(other.tokens.len()).saturating_add(1)
@@ -91,7 +91,7 @@ impl DomainPattern {
     /// Returns true if a name exists that both patterns match. Patterns longer than a DNS name can be (RFC 1035 §2.3.4)
     /// match no name.
     #[must_use]
-    pub fn overlaps(&self, other: &Self) -> bool {
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
         if self.tokens.len() > LONGEST || other.tokens.len() > LONGEST {
             return false;
         }

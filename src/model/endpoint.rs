@@ -52,7 +52,7 @@ impl Surroundings for Nowhere {
 impl dyn Surroundings + '_ {
     /// Returns true if a namespace selector matches this namespace. `None` if that is unknown.
     #[must_use]
-    pub fn means_namespace(&self, selector: &Selector, namespace: &str) -> Option<bool> {
+    pub(crate) fn means_namespace(&self, selector: &Selector, namespace: &str) -> Option<bool> {
         let facts = |_, key: &str| self.namespace_label(namespace, key);
         selector.decided(&facts).or_else(|| selector.covers(&Selector::equals(NAME_LABEL, namespace)).then_some(true))
     }

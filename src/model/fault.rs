@@ -50,7 +50,7 @@ pub enum FaultKind {
 impl FaultKind {
     /// Returns true if the agent ignores the whole policy because of this fault.
     #[must_use]
-    pub fn is_refused(self) -> bool {
+    pub(crate) fn is_refused(self) -> bool {
         !matches!(self, Self::UnknownField | Self::NotUnderstood | Self::Nonstandard | Self::UnlistedVersion)
     }
 }

@@ -62,7 +62,7 @@ impl fmt::Display for Labels {
 
 /// Returns true if controllers, schedulers or service meshes add a label with this key to pods of a template.
 #[must_use]
-pub fn is_added_to_pods(key: &str) -> bool {
+pub(crate) fn is_added_to_pods(key: &str) -> bool {
     const KEYS: [&str; 6] = [
         "controller-revision-hash",
         "controller-uid",

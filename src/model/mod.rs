@@ -36,30 +36,33 @@ mod selector;
 mod service;
 mod ternary;
 
-pub use addresses::{AddressSet, Block, is_link_local};
+pub(crate) use addresses::is_link_local;
+pub use addresses::{AddressSet, Block};
 pub use api_server::{ApiServer, PortSet};
 pub use backend::{Backend, BackendPort, Caller};
 pub use connection::{Connection, Ends, Outcome, Policies, PortRange, Relation, connect, names, reach};
-pub use connectivity::{Answer, Assumption, Decision, Question, Subject, ask, ask_within, concern_all};
+pub use connectivity::{Answer, Assumption, Decision, Question, Subject, ask};
+pub(crate) use connectivity::{ask_within, concern_all};
 pub use contract::{Contract, Demand, Enforcement, Extent, Party, PortSpan};
-pub use cover::{Allowance, BUDGET, uncovered};
+pub(crate) use cover::BUDGET;
+pub use cover::{Allowance, uncovered};
 pub use domain::DomainPattern;
 #[cfg(test)]
 pub(crate) use endpoint::Nowhere;
 pub use endpoint::{End, Endpoint, Surroundings};
 pub use fault::{Fault, FaultKind};
 pub use finding::{Finding, Fix};
-pub use labels::{Labels, is_added_to_pods};
+pub use labels::Labels;
+pub(crate) use labels::is_added_to_pods;
 pub use network_set::{NetworkSet, Sets};
-pub use object::{
-    Body, ContainerPort, NAME_LABEL, Namespace, Object, ObjectRef, Scrape, Workload, bare_name, is_stored_by_calico,
-};
+pub use object::{Body, ContainerPort, Namespace, Object, ObjectRef, Scrape, Workload};
+pub(crate) use object::{NAME_LABEL, bare_name, is_stored_by_calico};
 pub use path::{Path, Step};
 pub use peer::{Entity, Namespaces, Peer, Peers, Pods, ServicePeer, Who};
 pub use policy::{
     Action, Direction, Filter, Order, Parser, Policy, Precedence, Proxy, Rule, Side, Stage, Standing, Tier, Types,
 };
-pub use port_spans::PortSpans;
+pub(crate) use port_spans::PortSpans;
 pub use ports::{Names, Numbers, Port, Ports, Protocol, Traffic};
 pub use ranges::Ranges;
 pub use selector::{Fact, Operator, Owner, Requirement, Selector};

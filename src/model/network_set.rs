@@ -14,7 +14,7 @@ pub struct NetworkSet {
     /// The addresses.
     pub blocks: Vec<Block>,
     /// True if it also contains addresses that are unknown, such as those of a DNS name.
-    pub has_more: bool,
+    pub(crate) has_more: bool,
 }
 
 /// The network sets that a peer matches besides pods, by the same selectors.

@@ -9,7 +9,7 @@ use super::{Backend, Contract, Fault, Labels, Path, Policy, Protocol, Service, T
 
 /// The label that every namespace carries with its own name as the value, even if its labels are unknown (Kubernetes
 /// 1.22).
-pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+pub(crate) const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// The identity of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,14 +31,14 @@ const CALICO_STORED: &str = "crd.projectcalico.org";
 /// The name of an object without Calico's prefix `default.`. Calico up to v3.31 prefixes the names of policies in its
 /// default tier when it stores them, and treats both names as the same when a client writes the prefixed one.
 #[must_use]
-pub fn bare_name<'a>(api_version: &str, name: &'a str) -> &'a str {
+pub(crate) fn bare_name<'a>(api_version: &str, name: &'a str) -> &'a str {
     let is_of_calico = matches!(group(api_version), CALICO | CALICO_STORED);
     name.strip_prefix("default.").filter(|_| is_of_calico).unwrap_or(name)
 }
 
 /// Returns true if Calico's API server stores its objects in this version.
 #[must_use]
-pub fn is_stored_by_calico(api_version: &str) -> bool {
+pub(crate) fn is_stored_by_calico(api_version: &str) -> bool {
     group(api_version) == CALICO_STORED
 }
 
@@ -58,7 +58,7 @@ impl ObjectRef {
     /// Returns true if both identify the same object in one API group. The objects of Calico's API and their stored
     /// forms are reported by separate watches; a deletion in one watch must not remove the object of the other.
     #[must_use]
-    pub fn is_same_entry(&self, other: &Self) -> bool {
+    pub(crate) fn is_same_entry(&self, other: &Self) -> bool {
         // Objects without a name are never the same.
         !self.name.is_empty()
             && self.name == other.name
@@ -79,7 +79,7 @@ impl ObjectRef {
 
     /// The name without the prefix that Calico adds when it stores it.
     #[must_use]
-    pub fn bare_name(&self) -> &str {
+    pub(crate) fn bare_name(&self) -> &str {
         bare_name(&self.api_version, &self.name)
     }
 
@@ -149,7 +149,7 @@ impl Object {
 
     /// The namespace, if the object is one.
     #[must_use]
-    pub fn as_namespace(&self) -> Option<&Namespace> {
+    pub(crate) fn as_namespace(&self) -> Option<&Namespace> {
         match &self.body {
             Body::Namespace(namespace) => Some(namespace),
             Body::Policies(_)
@@ -181,8 +181,7 @@ impl Object {
 pub struct Namespace {
     /// The labels as written, plus `kubernetes.io/metadata.name`.
     pub labels: Labels,
-    /// The path of its labels.
-    pub labels_path: Path,
+    pub(crate) labels_path: Path,
     /// The UID. Empty if the API server has not set one.
     pub uid: Box<str>,
     /// True if it is being deleted.

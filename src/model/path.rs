@@ -47,7 +47,7 @@ impl Path {
 
     /// The path of a field that no dialect defines.
     #[must_use]
-    pub fn unknown_field(&self, name: &str) -> Self {
+    pub(crate) fn unknown_field(&self, name: &str) -> Self {
         self.step(Step::Field(name.to_owned().into()))
     }
 

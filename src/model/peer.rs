@@ -135,7 +135,7 @@ impl Entity {
 
     /// Returns true for entities from which kubelets and node agents connect.
     #[must_use]
-    pub fn is_node(self) -> bool {
+    pub(crate) fn is_node(self) -> bool {
         matches!(self, Self::Host | Self::RemoteNode | Self::KubeApiserver | Self::Health)
     }
 }
@@ -194,13 +194,13 @@ impl Pods {
 
     /// Returns true if it is written so that it matches every pod of every namespace.
     #[must_use]
-    pub fn are_all(&self) -> bool {
+    pub(crate) fn are_all(&self) -> bool {
         self.all_pods() && matches!(&self.namespaces, Namespaces::Matching(namespaces) if namespaces.is_empty())
     }
 
     /// Returns true if the selector is written so that it matches every pod of the namespaces.
     #[must_use]
-    pub fn all_pods(&self) -> bool {
+    pub(crate) fn all_pods(&self) -> bool {
         self.labels.as_ref().is_none_or(Selector::is_empty)
     }
 }
@@ -208,7 +208,7 @@ impl Pods {
 impl Who {
     /// Returns true if it matches every address, or every address of one family, without exceptions.
     #[must_use]
-    pub fn is_anywhere(&self) -> bool {
+    pub(crate) fn is_anywhere(&self) -> bool {
         match self {
             Self::Addresses(block) => block.is_everywhere(),
             Self::Entity(entity) => {

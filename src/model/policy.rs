@@ -22,10 +22,10 @@ pub struct Policy {
     /// The pods that the policy applies to.
     pub subject: Pods,
     /// The path of their selector; if it is missing, the path where it would be.
-    pub subject_path: Path,
+    pub(crate) subject_path: Path,
     /// True if its selectors may also match objects other than pods: in Calico, host endpoints and network sets have
     /// labels.
-    pub selects_others: bool,
+    pub(crate) selects_others: bool,
     /// The origin of its policy types: whether the author declared the isolated directions.
     pub types: Types,
     /// Traffic to the subject.
@@ -209,7 +209,7 @@ impl Direction {
 
     /// The preposition before the other end: `from` or `to`.
     #[must_use]
-    pub fn preposition(self) -> &'static str {
+    pub(crate) fn preposition(self) -> &'static str {
         match self {
             Self::Ingress => "from",
             Self::Egress => "to",
@@ -286,9 +286,9 @@ pub struct Proxy {
     /// The protocol parser of the proxy.
     pub parser: Parser,
     /// True if the proxy terminates TLS.
-    pub terminates_tls: bool,
+    pub(crate) terminates_tls: bool,
     /// True if the proxy checks the server name in TLS.
-    pub checks_server_names: bool,
+    pub(crate) checks_server_names: bool,
 }
 
 /// The protocol parser of a proxy.
@@ -315,7 +315,7 @@ impl Proxy {
     /// Returns true if the agent fails to compute the policy of pods that have both proxies for the same peer and port
     /// (`mergeRedirect` and `mergePortProto` in Cilium's `pkg/policy/rule.go`).
     #[must_use]
-    pub fn conflicts_with(&self, other: &Self) -> bool {
+    pub(crate) fn conflicts_with(&self, other: &Self) -> bool {
         let is_unterminated = !self.terminates_tls && !other.terminates_tls;
         match (&self.parser, &other.parser) {
             (Parser::Listener { name, priority }, Parser::Listener { name: other, priority: beside }) => {
@@ -357,7 +357,7 @@ pub enum Action {
 impl Rule {
     /// Returns true if the rule can apply to pods, judging by its addresses.
     #[must_use]
-    pub fn is_for_pods(&self) -> bool {
+    pub(crate) fn is_for_pods(&self) -> bool {
         self.within.as_ref().is_none_or(AddressSet::may_be_of_pods)
     }
 }
@@ -393,7 +393,7 @@ impl Policy {
 
     /// Returns true if it is unknown whether the policy isolates its subject in this direction.
     #[must_use]
-    pub fn may_isolate(&self, direction: Direction) -> bool {
+    pub(crate) fn may_isolate(&self, direction: Direction) -> bool {
         matches!(&self.types, Types::Uncertain(_, directions) if directions.contains(&direction))
     }
 
@@ -413,7 +413,7 @@ impl Policy {
     }
 
     /// Every rule that allows traffic, with its direction.
-    pub fn allow_rules(&self) -> impl Iterator<Item = (Direction, &Rule)> {
+    pub(crate) fn allow_rules(&self) -> impl Iterator<Item = (Direction, &Rule)> {
         self.sides().flat_map(|(direction, side)| {
             side.rules.iter().filter(|rule| rule.action == Action::Allow).map(move |rule| (direction, rule))
         })

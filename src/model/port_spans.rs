@@ -7,7 +7,7 @@ use crate::budget::charge;
 
 /// The ports from 1 to 65535, cut into spans at the ports that rules name. One port of a span stands for all of it.
 #[derive(Clone, Debug)]
-pub struct PortSpans {
+pub(crate) struct PortSpans {
     /// The first port of each span.
     starts: BTreeSet<u16>,
 }
@@ -21,18 +21,18 @@ impl Default for PortSpans {
 impl PortSpans {
     /// One span of all ports.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Separates the ports from `first` to `last` from the others.
-    pub fn cut(&mut self, first: u16, last: u16) {
+    pub(crate) fn cut(&mut self, first: u16, last: u16) {
         self.starts.insert(first.max(1));
         self.starts.extend(last.checked_add(1));
     }
 
     /// Separates the port numbers of a rule from the others.
-    pub fn cut_at(&mut self, ports: &Ports) {
+    pub(crate) fn cut_at(&mut self, ports: &Ports) {
         ports.for_each(&mut |port| {
             charge(1);
             if let Numbers::Range(first, last) = port.numbers {
@@ -42,7 +42,7 @@ impl PortSpans {
     }
 
     /// The spans in order, each as its first and its last port.
-    pub fn iter(&self) -> impl Iterator<Item = (u16, u16)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, u16)> {
         let ends = self.starts.iter().skip(1).map(|next| next - 1).chain([u16::MAX]);
         self.starts.iter().copied().zip(ends)
     }

@@ -43,7 +43,7 @@ impl Protocol {
 
     /// Returns true if a policy can name ports of this protocol.
     #[must_use]
-    pub fn has_ports(self) -> bool {
+    pub(crate) fn has_ports(self) -> bool {
         Self::WITH_PORTS.contains(&self)
     }
 
@@ -172,7 +172,7 @@ pub enum Names<'a> {
 impl Port {
     /// Returns true if the entry applies to this protocol.
     #[must_use]
-    pub fn is_for(&self, protocol: Protocol) -> bool {
+    pub(crate) fn is_for(&self, protocol: Protocol) -> bool {
         self.protocol.map_or(protocol.has_ports(), |own| own == protocol)
     }
 
@@ -211,7 +211,7 @@ impl Port {
 
     /// The port numbers that certainly match. A named port is resolved per pod, so it has none.
     #[must_use]
-    pub fn known_numbers(&self) -> Option<(u16, u16)> {
+    pub(crate) fn known_numbers(&self) -> Option<(u16, u16)> {
         match self.numbers {
             Numbers::All => Some((u16::MIN, u16::MAX)),
             Numbers::Range(first, last) => Some((first, last)),
@@ -223,7 +223,7 @@ impl Port {
 impl Ports {
     /// The port numbers of `protocol` that the entries together certainly match.
     #[must_use]
-    pub fn known_numbers(&self, protocol: Protocol) -> Ranges<u16> {
+    pub(crate) fn known_numbers(&self, protocol: Protocol) -> Ranges<u16> {
         match self {
             Self::Any => Ranges::all(),
             Self::Only(ports) => numbers(ports, protocol),
@@ -239,7 +239,7 @@ impl Ports {
     /// An upper bound on the count of [`known_numbers`](Self::known_numbers) of any protocol. It does not need to sort
     /// them.
     #[must_use]
-    pub fn known_at_most(&self) -> u128 {
+    pub(crate) fn known_at_most(&self) -> u128 {
         match self {
             Self::Any => u128::from(u16::MAX) + 1,
             Self::Only(ports) => {
@@ -253,7 +253,7 @@ impl Ports {
 
     /// Returns true if both list the same ports, regardless of their paths.
     #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         let same = |own: &[Port], other: &[Port]| {
             let alike = |(own, other): (&Port, &Port)| (own.protocol, &own.numbers) == (other.protocol, &other.numbers);
             own.len() == other.len() && own.iter().zip(other).all(alike)

@@ -50,7 +50,7 @@ pub enum Owner {
     Itself,
     /// The namespace of the selected pod.
     Namespace,
-    /// The service account of the selected pod. Its name counts as the label [`NAME_LABEL`].
+    /// The service account of the selected pod. Its name counts as the label `NAME_LABEL`.
     Account,
 }
 
@@ -101,7 +101,7 @@ impl Selector {
 
     /// The selector that matches `key` = `value`.
     #[must_use]
-    pub fn equals(key: &str, value: &str) -> Self {
+    pub(crate) fn equals(key: &str, value: &str) -> Self {
         Self::label(key, Operator::In(vec![value.into()]))
     }
 
@@ -139,7 +139,7 @@ impl Selector {
 
     /// The values that this label may have, if the selector lists them explicitly.
     #[must_use]
-    pub fn values_of(&self, key: &str) -> Option<&[Box<str>]> {
+    pub(crate) fn values_of(&self, key: &str) -> Option<&[Box<str>]> {
         if let Self::All(parts) = self {
             charge(parts.len() / 8);
         }
@@ -201,7 +201,7 @@ impl Selector {
     /// The steps of the proof are subtracted from `budget`. If the budget is too small for the proof, the result is
     /// false.
     #[must_use]
-    pub fn contradictory(demands: &[(&Self, bool)], budget: &mut usize) -> bool {
+    pub(crate) fn contradictory(demands: &[(&Self, bool)], budget: &mut usize) -> bool {
         let mut own = STEPS.min(*budget);
         let before = own;
         let proved = Branch { open: demands.to_vec(), ..Branch::default() }.closes(&mut own);

@@ -10,11 +10,11 @@ pub struct Service {
     /// The ports.
     pub ports: Box<[ServicePort]>,
     /// True if it has no address of its own (`clusterIP: None`). Clients then connect to the pods, on the ports of the pods.
-    pub is_headless: bool,
+    pub(crate) is_headless: bool,
     /// True if clients outside of the cluster can reach it: `NodePort`, `LoadBalancer`, or `externalIPs`.
-    pub is_exposed: bool,
+    pub(crate) is_exposed: bool,
     /// True if it names a class of load balancers. Some of those forward connections by pods of their own.
-    pub has_load_balancer_class: bool,
+    pub(crate) has_load_balancer_class: bool,
 }
 
 /// A port of a Service.
@@ -50,7 +50,7 @@ impl Service {
 impl ServicePort {
     /// Returns the number of the port in the pods of a workload. None if its containers do not list a port of that name.
     #[must_use]
-    pub fn target_in(&self, workload: &Workload) -> Option<u16> {
+    pub(crate) fn target_in(&self, workload: &Workload) -> Option<u16> {
         match &self.target {
             TargetPort::Number(number) => Some(*number),
             TargetPort::Named(name) => workload.port_named(name, self.protocol),
@@ -61,7 +61,7 @@ impl ServicePort {
 impl Workload {
     /// Returns the number of the container port with this name.
     #[must_use]
-    pub fn port_named(&self, name: &str, protocol: Protocol) -> Option<u16> {
+    pub(crate) fn port_named(&self, name: &str, protocol: Protocol) -> Option<u16> {
         let is_named = |port: &&super::ContainerPort| port.protocol == protocol && port.name.as_deref() == Some(name);
         self.ports.iter().find(is_named).map(|port| port.number)
     }

@@ -39,7 +39,7 @@ impl Facts {
     ///
     /// # Errors
     /// The certificate or the key cannot be read, or they do not belong together.
-    pub fn of_pair(pem: &Pem) -> Result<Self, Error> {
+    pub(crate) fn of_pair(pem: &Pem) -> Result<Self, Error> {
         let certificate = first(&pem.certificate)?;
         let (_, parsed) =
             x509_parser::parse_x509_certificate(&certificate).map_err(|error| Error::X509(error.to_string()))?;
@@ -82,7 +82,7 @@ impl Facts {
 
     /// Returns true if two thirds of the certificate's lifetime have passed.
     #[must_use]
-    pub fn is_old(&self, now: SystemTime) -> bool {
+    pub(crate) fn is_old(&self, now: SystemTime) -> bool {
         let life = self.not_after.duration_since(self.not_before).unwrap_or_default();
         now >= self.not_before + life * 2 / 3
     }
@@ -138,7 +138,7 @@ fn verify(
 /// Returns true if a client that trusts the CAs of this PEM accepts this serving certificate, with the intermediate
 /// certificates that follow it, for one of its names while all are valid.
 #[must_use]
-pub fn is_trusted_by(bundle: &str, leaf: &str) -> bool {
+pub(crate) fn is_trusted_by(bundle: &str, leaf: &str) -> bool {
     let authorities = CertificateDer::pem_slice_iter(bundle.as_bytes()).filter_map(Result::ok);
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(leaf.as_bytes()).collect();
     let Ok(chain) = chain else { return false };
@@ -150,7 +150,7 @@ pub fn is_trusted_by(bundle: &str, leaf: &str) -> bool {
 ///
 /// # Errors
 /// The certificate cannot be parsed.
-pub fn subject_names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, Error> {
+pub(crate) fn subject_names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, Error> {
     let (_, parsed) =
         x509_parser::parse_x509_certificate(certificate).map_err(|error| Error::X509(error.to_string()))?;
     let common = parsed.subject().iter_common_name().filter_map(|name| name.as_str().ok().map(str::to_owned));

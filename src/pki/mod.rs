@@ -2,7 +2,8 @@
 
 mod facts;
 
-pub use facts::{Facts, is_trusted_by, signs, subject_names};
+pub use facts::{Facts, signs};
+pub(crate) use facts::{is_trusted_by, subject_names};
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};

@@ -10,7 +10,7 @@ mod namespace_change;
 mod profile_diff;
 mod scope;
 
-pub use scope::is_only_previewed;
+pub(crate) use scope::is_only_previewed;
 
 use crate::baseline::PolicySet;
 use crate::budget;

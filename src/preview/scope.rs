@@ -12,7 +12,7 @@ pub(super) const NAMED_POLICIES: usize = 3;
 /// Returns true if only labels of a namespace change that no rule denies. The effect of such a change is only
 /// previewed.
 #[must_use]
-pub fn is_only_previewed(site: &Site, change: Change<'_>) -> bool {
+pub(crate) fn is_only_previewed(site: &Site, change: Change<'_>) -> bool {
     let (Some(old), new) = (change.old(), change.object()) else { return false };
     let (Some(before), Some(after)) = (labels(old), labels(new)) else { return false };
     // The same condition as in the webhook configuration.

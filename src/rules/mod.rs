@@ -42,13 +42,11 @@ mod unreachable_backend;
 mod untrusted_change;
 
 pub use dns_blocked::DNS_BLOCKED;
-pub use rule::{
-    Anonymous, Author, Case, Change, ChangeKind, Defined, Definition, Findings, Mode, Named, Occasion, Old, Rule,
-    SettingsError,
-};
+pub use rule::{Anonymous, Author, Case, Change, ChangeKind, Definition, Findings, Mode, Named, Occasion, Old, Rule};
+pub(crate) use rule::{Defined, SettingsError};
 pub(crate) use shared::bypass::ask_for_bypass;
-pub use shared::cluster_dns::assumed_for_dns;
-pub use too_complex::{TOO_COMPLEX, too_complex};
+pub(crate) use shared::cluster_dns::assumed_for_dns;
+pub(crate) use too_complex::{TOO_COMPLEX, too_complex};
 pub(crate) use unguarded_hatch::ON;
 pub use unguarded_hatch::opener;
 

@@ -71,11 +71,11 @@ impl Rule for TooComplex {
 }
 
 /// The name of the rule.
-pub const TOO_COMPLEX: &str = <TooComplex as super::Defined>::NAME;
+pub(crate) const TOO_COMPLEX: &str = <TooComplex as super::Defined>::NAME;
 
 /// The finding for an object that exceeded the budget.
 #[must_use]
-pub fn too_complex(object: ObjectRef, exceeded: Exceeded) -> Finding {
+pub(crate) fn too_complex(object: ObjectRef, exceeded: Exceeded) -> Finding {
     Finding {
         rule: TOO_COMPLEX,
         object,

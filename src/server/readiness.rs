@@ -91,7 +91,7 @@ impl Readiness {
 
     /// Returns true if the server shuts down.
     #[must_use]
-    pub fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 
@@ -110,18 +110,18 @@ impl Readiness {
     }
 
     /// Records that the server waits for its first certificate.
-    pub fn certificate_awaited(&self) {
+    pub(crate) fn certificate_awaited(&self) {
         self.with(|detail| detail.awaited = true);
     }
 
     /// Records the fault that keeps a new certificate from being in use.
-    pub fn certificate_fault(&self, fault: String) {
+    pub(crate) fn certificate_fault(&self, fault: String) {
         self.with(|detail| detail.certificate = Some(fault));
     }
 
     /// Records that client certificates are required, and the fault of the file of their CAs. None if the file is in
     /// use.
-    pub fn client_ca(&self, fault: Option<String>) {
+    pub(crate) fn client_ca(&self, fault: Option<String>) {
         self.with(|detail| detail.client_ca = Some(fault));
     }
 

@@ -52,7 +52,7 @@ impl Seen {
 
 /// A certificate that cannot be served.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A file cannot be read.
     #[error("{}: {problem}", path.display())]
     File {
@@ -92,7 +92,7 @@ impl Certificates {
     ///
     /// # Errors
     /// The files cannot be read, or their pair cannot be served.
-    pub fn from_files(certificate: &Path, key: &Path, shared: &Shared) -> Result<Self, Error> {
+    pub(crate) fn from_files(certificate: &Path, key: &Path, shared: &Shared) -> Result<Self, Error> {
         let (certificate, key) = (certificate.to_owned(), key.to_owned());
         let bytes = read(&certificate, &key)?;
         let provider = provider();
@@ -139,7 +139,7 @@ impl Certificates {
     ///
     /// # Errors
     /// The file of CAs cannot be read or used.
-    pub fn for_clients(mut self, clients: ClientAuth, shared: &Shared) -> Result<Self, Error> {
+    pub(crate) fn for_clients(mut self, clients: ClientAuth, shared: &Shared) -> Result<Self, Error> {
         let path = clients.file().to_owned();
         let ca = clients.read().map_err(|problem| Error::File { path: path.clone(), problem })?;
         let fault = |problem| Error::ClientCa { path, problem };
@@ -167,7 +167,7 @@ impl Certificates {
     }
 
     /// Records that the current pair cannot be fetched. The pair in use stays.
-    pub fn unavailable(&self, fault: String, shared: &Shared) {
+    pub(crate) fn unavailable(&self, fault: String, shared: &Shared) {
         let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // The caller logs the fault.
         seen.refused = Some(None);
@@ -188,7 +188,7 @@ impl Certificates {
     }
 
     /// Reads the files again, and serves their pair if it is new and can be served.
-    pub fn refresh(&self, shared: &Shared) {
+    pub(crate) fn refresh(&self, shared: &Shared) {
         let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(clients) = &self.clients {
             self.refresh_clients(clients, &mut seen, shared);

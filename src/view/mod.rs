@@ -87,7 +87,7 @@ impl View {
     }
 
     /// Replaces the endpoints of the API server.
-    pub fn set_api_server(&mut self, api_server: Arc<ApiServer>) {
+    pub(crate) fn set_api_server(&mut self, api_server: Arc<ApiServer>) {
         self.api_server = Some(api_server);
     }
 
@@ -149,36 +149,36 @@ impl View {
     }
 
     /// Adds a host endpoint with these labels.
-    pub fn insert_host_endpoint(&mut self, labels: Labels) {
+    pub(crate) fn insert_host_endpoint(&mut self, labels: Labels) {
         self.host_endpoints.push(labels);
     }
 
     /// Adds a network set.
-    pub fn insert_network_set(&mut self, set: NetworkSet) {
+    pub(crate) fn insert_network_set(&mut self, set: NetworkSet) {
         self.network_sets.push(set);
     }
 
     /// The labels of the known host endpoints.
     #[must_use]
-    pub fn host_endpoints(&self) -> &[Labels] {
+    pub(crate) fn host_endpoints(&self) -> &[Labels] {
         &self.host_endpoints
     }
 
     /// Inserts a contract and replaces the one of the same name.
-    pub fn insert_contract(&mut self, contract: Arc<Contract>) {
+    pub(crate) fn insert_contract(&mut self, contract: Arc<Contract>) {
         self.contracts.insert(contract.name.clone(), contract);
     }
 
     /// Replaces the contracts that are not objects of the cluster.
     #[must_use]
-    pub fn with_given_contracts(mut self, contracts: Arc<[Arc<Contract>]>) -> Self {
+    pub(crate) fn with_given_contracts(mut self, contracts: Arc<[Arc<Contract>]>) -> Self {
         self.given_contracts = contracts;
         self
     }
 
     /// The contracts that are not objects of the cluster.
     #[must_use]
-    pub fn given_contracts(&self) -> &Arc<[Arc<Contract>]> {
+    pub(crate) fn given_contracts(&self) -> &Arc<[Arc<Contract>]> {
         &self.given_contracts
     }
 
@@ -188,7 +188,7 @@ impl View {
     }
 
     /// Records that an operator creates pods in a namespace from a custom resource.
-    pub fn insert_operator_pods(&mut self, namespace: &str) {
+    pub(crate) fn insert_operator_pods(&mut self, namespace: &str) {
         self.facts_mut(namespace).has_operator_pods = true;
     }
 
@@ -281,12 +281,12 @@ impl View {
 
     /// The cluster-scoped objects that belong to the baseline controller.
     #[must_use]
-    pub fn owned_of_cluster(&self) -> &[Owned] {
+    pub(crate) fn owned_of_cluster(&self) -> &[Owned] {
         &self.owned
     }
 
     /// The policies of all namespaces.
-    pub fn all_own_policies(&self) -> impl Iterator<Item = &Policy> {
+    pub(crate) fn all_own_policies(&self) -> impl Iterator<Item = &Policy> {
         self.namespaces.values().flat_map(|known| &known.policies).map(|policy| &**policy)
     }
 
@@ -307,7 +307,7 @@ impl View {
 impl View {
     /// Returns true if both views know the same tiers.
     #[must_use]
-    pub fn has_same_tiers(&self, other: &Self) -> bool {
+    pub(crate) fn has_same_tiers(&self, other: &Self) -> bool {
         self.tiers.len() == other.tiers.len()
             && self.tiers.iter().all(|(name, (_, tier))| other.tiers.get(name).is_some_and(|(_, other)| other == tier))
     }

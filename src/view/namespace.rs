@@ -23,7 +23,7 @@ pub struct NamespaceFacts {
     /// The policies in the namespace, by object.
     pub policies: Vec<Arc<Policy>>,
     /// True if an operator creates pods in it from a custom resource. The labels of those pods are unknown.
-    pub has_operator_pods: bool,
+    pub(crate) has_operator_pods: bool,
     /// The pods and workloads, sorted by kind and name.
     running: Vec<Running>,
     /// The Services, by name.
@@ -80,7 +80,7 @@ impl NamespaceFacts {
     }
 
     /// One pod of each group that shares a kind and a workload.
-    pub fn distinct(&self) -> impl Iterator<Item = &Running> {
+    pub(crate) fn distinct(&self) -> impl Iterator<Item = &Running> {
         self.alike().filter_map(|alike| alike.first())
     }
 

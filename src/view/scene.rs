@@ -35,7 +35,7 @@ impl<'a> Scene<'a> {
     /// The same, with the policies of the object in force even if they are staged, or rejected by their agent. It shows
     /// what they would do.
     #[must_use]
-    pub fn supposing(view: &'a View, object: &'a Object) -> Self {
+    pub(crate) fn supposing(view: &'a View, object: &'a Object) -> Self {
         Self { supposed: true, ..Self::with(view, object) }
     }
 
@@ -79,7 +79,7 @@ impl<'a> Scene<'a> {
 
     /// Returns true if a namespace is known.
     #[must_use]
-    pub fn has_namespace(self, name: &str) -> bool {
+    pub(crate) fn has_namespace(self, name: &str) -> bool {
         let is_written = |object: &Object| object.as_namespace().is_some() && *object.id.name == *name;
         self.view.namespace(name).is_some() || self.object.is_some_and(is_written)
     }
@@ -91,7 +91,7 @@ impl<'a> Scene<'a> {
     }
 
     /// Every policy that is in force.
-    pub fn all_policies(self) -> impl Iterator<Item = &'a Policy> {
+    pub(crate) fn all_policies(self) -> impl Iterator<Item = &'a Policy> {
         self.in_force(self.view.all_own_policies().chain(self.view.cluster_wide_policies())).chain(self.written())
     }
 

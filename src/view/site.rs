@@ -19,9 +19,9 @@ pub struct Site {
     /// The domain of the labels and annotations of Portcullis.
     pub label_domain: String,
     /// The endpoints where pods resolve names. Access to any one of them suffices.
-    pub cluster_dns: Vec<ClusterDns>,
+    pub(crate) cluster_dns: Vec<ClusterDns>,
     /// Platform namespaces.
-    pub platform_namespaces: Vec<NamePattern>,
+    pub(crate) platform_namespaces: Vec<NamePattern>,
     /// Excluded namespaces: Portcullis neither labels them nor gives them a baseline.
     pub excluded_namespaces: Vec<NamePattern>,
     /// The profiles.
@@ -33,17 +33,17 @@ pub struct Site {
     /// The settings of the baseline controller.
     pub baseline: Baseline,
     /// The maximum time for which enforcement may be switched off.
-    pub hatch_max_duration: SignedDuration,
+    pub(crate) hatch_max_duration: SignedDuration,
     /// True if a request is denied when a lookup that it needs fails.
-    pub denies_unknown: bool,
+    pub(crate) denies_unknown: bool,
     /// True if a request is denied when its object cannot be read, or while the caches of the cluster are not complete.
     /// Otherwise it is allowed with a warning.
-    pub denies_unjudged: bool,
+    pub(crate) denies_unjudged: bool,
     /// Users and groups that may bypass every rule. They apply only without a cluster to ask; with one, its RBAC
     /// decides.
     pub bypass: Vec<String>,
     /// The usernames with which Calico's API server authenticates to the API server of the cluster.
-    pub calico_api_servers: Vec<String>,
+    pub(crate) calico_api_servers: Vec<String>,
 }
 
 /// The settings of the baseline controller.
@@ -55,7 +55,7 @@ pub struct Baseline {
     /// True if pods wait until the baseline of their namespace is applied.
     pub gate: bool,
     /// The prefix of the names of its policies. It is reserved for the baseline controller.
-    pub reserved_prefix: String,
+    pub(crate) reserved_prefix: String,
     /// The username with which the controller authenticates to the API server.
     pub username: String,
     /// Annotations that it writes on its policies, for tools that would otherwise delete them.
@@ -147,7 +147,7 @@ impl NamePattern {
 
     /// Returns true if both patterns match a common name. One of them then covers the other.
     #[must_use]
-    pub fn overlaps(&self, other: &Self) -> bool {
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
         self.covers(other) || other.covers(self)
     }
 }
@@ -270,7 +270,7 @@ impl ClusterDns {
 
     /// The same traffic to pods of the cluster DNS that listen on this port.
     #[must_use]
-    pub fn traffic_to(&self, number: u16, protocol: Protocol) -> Traffic<'_> {
+    pub(crate) fn traffic_to(&self, number: u16, protocol: Protocol) -> Traffic<'_> {
         Traffic::Port { protocol, number, names: Names::AtLeast(&self.port_names) }
     }
 
@@ -308,7 +308,7 @@ impl ClusterDns {
 impl ClusterDns {
     /// Describes the endpoint with the port on which its pods are known to listen.
     #[must_use]
-    pub fn on_port(&self, port: u16) -> String {
+    pub(crate) fn on_port(&self, port: u16) -> String {
         match &self.place {
             DnsPlace::Pods { namespace, labels } => {
                 format!("port {port} of pods with {labels} in namespace {namespace}")
@@ -360,7 +360,7 @@ impl Site {
 
     /// The annotation with the rules that an object is exempt from.
     #[must_use]
-    pub fn exempt_annotation(&self) -> String {
+    pub(crate) fn exempt_annotation(&self) -> String {
         format!("{}/exempt", self.label_domain)
     }
 
@@ -379,7 +379,7 @@ impl Site {
 
     /// The annotation with the user that opened the hatch of a namespace.
     #[must_use]
-    pub fn opened_by_annotation(&self) -> String {
+    pub(crate) fn opened_by_annotation(&self) -> String {
         format!("{}/opened-by", self.label_domain)
     }
 
@@ -403,13 +403,13 @@ impl Site {
 
     /// The annotation with the digest of the file that a baseline policy was rendered from.
     #[must_use]
-    pub fn template_annotation(&self) -> String {
+    pub(crate) fn template_annotation(&self) -> String {
         format!("{}/template", self.label_domain)
     }
 
     /// The annotation of a file of the policies folder that names what the baseline controller fills in.
     #[must_use]
-    pub fn fill_annotation(&self) -> String {
+    pub(crate) fn fill_annotation(&self) -> String {
         format!("{}/fill", self.label_domain)
     }
 
@@ -427,7 +427,7 @@ impl Site {
 
     /// The name that an access label grants access to. `None` for any other label.
     #[must_use]
-    pub fn access_name<'a>(&self, label: &'a str) -> Option<&'a str> {
+    pub(crate) fn access_name<'a>(&self, label: &'a str) -> Option<&'a str> {
         label.strip_prefix("access.")?.strip_prefix(&*self.label_domain)?.strip_prefix('/')
     }
 
@@ -439,32 +439,32 @@ impl Site {
 
     /// Returns true if this name is reserved, for a kind of this API version.
     #[must_use]
-    pub fn is_reserved_name(&self, api_version: &str, name: &str) -> bool {
+    pub(crate) fn is_reserved_name(&self, api_version: &str, name: &str) -> bool {
         bare_name(api_version, name).starts_with(&self.baseline.reserved_prefix)
     }
 
     /// Returns true if the user is Calico's API server and the object is in the version that it stores. It then stores
     /// a change of another user, which was checked when that user sent it.
     #[must_use]
-    pub fn is_passed_on(&self, api_version: &str, username: &str) -> bool {
+    pub(crate) fn is_passed_on(&self, api_version: &str, username: &str) -> bool {
         is_stored_by_calico(api_version) && self.calico_api_servers.iter().any(|user| user == username)
     }
 
     /// Returns true if the namespace is a platform namespace.
     #[must_use]
-    pub fn is_platform(&self, namespace: &str) -> bool {
+    pub(crate) fn is_platform(&self, namespace: &str) -> bool {
         self.platform_namespaces.iter().any(|pattern| pattern.matches(namespace))
     }
 
     /// Returns true if the namespace never gets a baseline: it is a platform namespace, or excluded.
     #[must_use]
-    pub fn is_left_alone(&self, namespace: &str) -> bool {
+    pub(crate) fn is_left_alone(&self, namespace: &str) -> bool {
         self.is_platform(namespace) || self.is_excluded(namespace)
     }
 
     /// Returns true if a namespace with these labels gets a baseline, unless [`Self::is_left_alone`] holds for it.
     #[must_use]
-    pub fn wants_baseline(&self, labels: &Labels) -> bool {
+    pub(crate) fn wants_baseline(&self, labels: &Labels) -> bool {
         let is_marked =
             || labels.get(&self.baseline_label()).is_some_and(|label| matches!(label, "pending" | "applied"));
         self.baseline.namespaces == BaselineScope::All || is_marked() || self.profile(labels).is_some()
@@ -479,7 +479,7 @@ impl Site {
 
     /// Returns true if the namespace is excluded from labels and baselines.
     #[must_use]
-    pub fn is_excluded(&self, namespace: &str) -> bool {
+    pub(crate) fn is_excluded(&self, namespace: &str) -> bool {
         self.excluded_namespaces.iter().any(|pattern| pattern.matches(namespace))
     }
 }

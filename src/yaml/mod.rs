@@ -118,7 +118,7 @@ impl Document {
     /// The place of a part of the document: for a field, the place of its key. If the part is missing, the place of the
     /// nearest enclosing part that exists.
     #[must_use]
-    pub fn mark_of(&self, path: &Path) -> Mark {
+    pub(crate) fn mark_of(&self, path: &Path) -> Mark {
         let mut places = &self.places;
         for step in path.steps() {
             let part = match step {

@@ -122,7 +122,7 @@ impl Template {
 
     /// Returns true if the policy is cluster-wide.
     #[must_use]
-    pub fn is_of_cluster(&self) -> bool {
+    pub(crate) fn is_of_cluster(&self) -> bool {
         self.namespaces().next().is_some()
     }
 }
@@ -193,7 +193,7 @@ impl PolicySet {
     /// Returns the policies of the configured set, each with its layer. Profiles and access names that are not
     /// configured are left out.
     #[must_use]
-    pub fn by_layer(&self, site: &Site) -> Vec<(Layer, &Template)> {
+    pub(crate) fn by_layer(&self, site: &Site) -> Vec<(Layer, &Template)> {
         let (_, layers) = self.chosen(site);
         let profiles = site.profiles.names.iter();
         let profiles = profiles.map(|name| (Layer::Profile(name.clone()), layers.profiles.get(name)));
@@ -223,7 +223,7 @@ impl PolicySet {
     /// Returns the desired policies of a namespace with these labels, including the cluster-wide policies that select
     /// it.
     #[must_use]
-    pub fn meant_for(&self, site: &Site, namespace: &str, labels: &Labels) -> Vec<&Policy> {
+    pub(crate) fn meant_for(&self, site: &Site, namespace: &str, labels: &Labels) -> Vec<&Policy> {
         if site.is_left_alone(namespace) {
             return Vec::new();
         }

@@ -6,7 +6,7 @@ use crate::model::Labels;
 
 /// The labels of a HostEndpoint manifest. None for other manifests.
 #[must_use]
-pub fn host_endpoint(manifest: &Value) -> Option<Labels> {
+pub(crate) fn host_endpoint(manifest: &Value) -> Option<Labels> {
     let text = |field: &str| manifest.get(field).and_then(Value::as_str);
     let (group, _) = text("apiVersion")?.split_once('/')?;
     if text("kind") != Some("HostEndpoint") || !matches!(group, "projectcalico.org" | "crd.projectcalico.org") {

@@ -29,8 +29,8 @@ mod tier;
 mod validity;
 mod wire;
 
-pub use host_endpoint::host_endpoint;
-pub use network_set::network_set;
+pub(crate) use host_endpoint::host_endpoint;
+pub(crate) use network_set::network_set;
 
 use super::{Dialect, Kind, Manifest, Patch, ReadError};
 use crate::model::{Fix, Object};

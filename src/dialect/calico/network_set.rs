@@ -12,7 +12,7 @@ use crate::model::{Block, NetworkSet};
 
 /// The network set of a NetworkSet or GlobalNetworkSet manifest. None for other manifests.
 #[must_use]
-pub fn network_set(manifest: &Value) -> Option<NetworkSet> {
+pub(crate) fn network_set(manifest: &Value) -> Option<NetworkSet> {
     let text = |field: &str| manifest.get(field).and_then(Value::as_str);
     let (group, _) = text("apiVersion")?.split_once('/')?;
     if !matches!(group, "projectcalico.org" | "crd.projectcalico.org") {

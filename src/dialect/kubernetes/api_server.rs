@@ -9,7 +9,7 @@ use crate::model::ApiServer;
 /// Returns true if a manifest is a NetworkPolicy that isolates egress by its `policyTypes`, so that it allows nothing
 /// without egress rules.
 #[must_use]
-pub fn can_allow_api_server(manifest: &Value) -> bool {
+pub(crate) fn can_allow_api_server(manifest: &Value) -> bool {
     let field = |name: &str| manifest.get(name).and_then(Value::as_str);
     let types = manifest.pointer("/spec/policyTypes").and_then(Value::as_array);
     let is_policy = field("kind") == Some("NetworkPolicy")
@@ -19,7 +19,7 @@ pub fn can_allow_api_server(manifest: &Value) -> bool {
 
 /// Adds egress rules to the API server to a NetworkPolicy: one rule for each set of ports, with one `ipBlock` for each
 /// address. Equal endpoints give equal rules.
-pub fn allow_api_server(manifest: &mut Value, api_server: &ApiServer) {
+pub(crate) fn allow_api_server(manifest: &mut Value, api_server: &ApiServer) {
     let Some(spec) = manifest.get_mut("spec").and_then(Value::as_object_mut) else { return };
     let egress = spec.entry("egress").or_insert(Value::Null);
     if !egress.is_array() {

@@ -10,7 +10,7 @@ mod fix;
 mod read;
 mod wire;
 
-pub use api_server::{allow_api_server, can_allow_api_server};
+pub(crate) use api_server::{allow_api_server, can_allow_api_server};
 
 use super::{Dialect, Kind, Manifest, Patch, ReadError};
 use crate::model::{Fix, Object};

@@ -21,7 +21,7 @@ const FIELDS: [&str; 12] = [
 /// The namespace in which an operator creates pods for a custom resource, or an empty text if the resource names none.
 /// None if the resource does not look like one that creates pods, or if its group belongs to Kubernetes.
 #[must_use]
-pub fn operator_pods(manifest: &Value) -> Option<&str> {
+pub(crate) fn operator_pods(manifest: &Value) -> Option<&str> {
     let text = |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str);
     let (group, _) = text("/apiVersion")?.split_once('/')?;
     // Groups without a dot and groups below k8s.io belong to Kubernetes.

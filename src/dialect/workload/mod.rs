@@ -2,7 +2,7 @@
 
 mod custom;
 
-pub use custom::operator_pods;
+pub(crate) use custom::operator_pods;
 
 use serde::Deserialize;
 
@@ -16,7 +16,7 @@ use crate::model::{self, Body, Fix, Labels, Object, Path, Protocol, Scrape, Work
 
 /// The dialect of workloads.
 #[derive(Debug)]
-pub struct Workloads;
+pub(crate) struct Workloads;
 
 const KINDS: &[Kind] = &[
     Kind { group: "", versions: &["v1"], kind: "Pod" },

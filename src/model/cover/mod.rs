@@ -18,7 +18,7 @@ use super::{
 };
 
 /// Maximum cost of all proofs for one decision, in steps.
-pub const BUDGET: usize = 20_000;
+pub(crate) const BUDGET: usize = 20_000;
 
 /// The cost of comparing two items, in steps.
 const LOOK: usize = 1;
@@ -203,7 +203,7 @@ impl Policy {
     /// Returns true if it is proved that the other policies together allow, for the same pods, everything that this
     /// policy allows in a direction. Denials of the other policies are ignored.
     #[must_use]
-    pub fn allows_no_more_than(
+    pub(crate) fn allows_no_more_than(
         &self,
         direction: Direction,
         others: &[&Self],

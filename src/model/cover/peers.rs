@@ -53,7 +53,7 @@ impl Pods {
 
     /// Returns true if it is proved that each of these pods is among the pods of at least one of the others.
     #[must_use]
-    pub fn are_covered<'a>(
+    pub(crate) fn are_covered<'a>(
         &self,
         others: impl IntoIterator<Item = &'a Self>,
         around: &dyn Surroundings,
@@ -132,7 +132,7 @@ impl Peers {
 
     /// Returns true if these peers match any endpoint.
     #[must_use]
-    pub fn are_everything(&self) -> bool {
+    pub(crate) fn are_everything(&self) -> bool {
         match self {
             Self::Any => true,
             Self::Only(peers) => peers.iter().any(|peer| peer.who == Who::Entity(Entity::All)),

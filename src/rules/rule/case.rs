@@ -88,13 +88,13 @@ impl<'a> Case<'a> {
 
     /// Returns true if the object is created.
     #[must_use]
-    pub fn is_new(&self) -> bool {
+    pub(crate) fn is_new(&self) -> bool {
         matches!(self.change, Change::Write { old: None, .. })
     }
 
     /// Returns true if the request comes from Calico's API server, which stores an object that a user sent to it.
     #[must_use]
-    pub fn is_passed_on(&self) -> bool {
+    pub(crate) fn is_passed_on(&self) -> bool {
         let version = &self.change.object().id.api_version;
         self.occasion.author.username().is_some_and(|username| self.site.is_passed_on(version, username))
     }
@@ -136,7 +136,7 @@ impl<'a> Case<'a> {
     }
 
     /// Every allow rule of the new policies, with its direction.
-    pub fn allow_rules(&self) -> impl Iterator<Item = (Direction, &'a TrafficRule)> {
+    pub(crate) fn allow_rules(&self) -> impl Iterator<Item = (Direction, &'a TrafficRule)> {
         self.policies().iter().flat_map(Policy::allow_rules)
     }
 
@@ -164,7 +164,7 @@ impl<'a> Case<'a> {
     /// The cluster after the change, with the new policy treated as enforced even if it is not (for example a staged
     /// policy). Findings describe the effect that a policy would have.
     #[must_use]
-    pub fn supposing(&self) -> Scene<'a> {
+    pub(crate) fn supposing(&self) -> Scene<'a> {
         match self.change {
             Change::Write { new, .. } => Scene::supposing(self.view, new),
             Change::Delete { old } => Scene::without(self.view, old),

@@ -22,10 +22,10 @@ pub trait Rule: Any + Send + Sync {
 }
 
 /// The error for invalid settings of a rule, with its path.
-pub type SettingsError = serde_path_to_error::Error<serde_json::Error>;
+pub(crate) type SettingsError = serde_path_to_error::Error<serde_json::Error>;
 
 /// The metadata of a rule. Its default value is the rule with default settings.
-pub trait Defined: Rule + Default + DeserializeOwned + JsonSchema + 'static {
+pub(crate) trait Defined: Rule + Default + DeserializeOwned + JsonSchema + 'static {
     /// The name in configuration, messages, metrics and reports. It is stable across releases.
     const NAME: &'static str;
     /// The default mode.
@@ -119,19 +119,19 @@ impl Definition {
     /// Returns true if the rule protects objects and labels of Portcullis itself. Such a rule also applies where
     /// enforcement is disabled.
     #[must_use]
-    pub fn is_guard(&self) -> bool {
+    pub(crate) fn is_guard(&self) -> bool {
         self.is_guard
     }
 
     /// Returns true if the findings can depend on other policies, so that a policy stored a moment ago may change them.
     #[must_use]
-    pub fn adds_up(&self) -> bool {
+    pub(crate) fn adds_up(&self) -> bool {
         self.adds_up
     }
 
     /// Returns true if the rule is evaluated for changes of this kind.
     #[must_use]
-    pub fn is_about(&self, kind: ChangeKind) -> bool {
+    pub(crate) fn is_about(&self, kind: ChangeKind) -> bool {
         self.changes.contains(&kind)
     }
 

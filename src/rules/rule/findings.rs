@@ -80,7 +80,7 @@ impl Findings {
 
     /// The findings. One additional finding stands for those beyond the maximum.
     #[must_use]
-    pub fn into_vec(self) -> Vec<Finding> {
+    pub(crate) fn into_vec(self) -> Vec<Finding> {
         let Self { mut kept, left_out, digest } = self;
         if left_out > 0
             && let Some(last) = kept.last().cloned()

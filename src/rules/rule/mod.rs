@@ -11,5 +11,6 @@ mod schema;
 
 pub use author::{Anonymous, Author, Named, Occasion};
 pub use case::{Case, Change, Old};
-pub use definition::{ChangeKind, Defined, Definition, Mode, Rule, SettingsError};
+pub use definition::{ChangeKind, Definition, Mode, Rule};
+pub(crate) use definition::{Defined, SettingsError};
 pub use findings::Findings;

@@ -8,7 +8,7 @@ use super::Definition;
 impl Definition {
     /// The schema of the rule's settings, each with its description from [`Self::doc`].
     #[must_use]
-    pub fn settings_schema(&self, generator: &mut SchemaGenerator) -> Schema {
+    pub(crate) fn settings_schema(&self, generator: &mut SchemaGenerator) -> Schema {
         let mut schema = (self.schema)(generator);
         schema.remove("title");
         schema.remove("description");

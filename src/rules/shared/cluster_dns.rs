@@ -157,7 +157,7 @@ pub(crate) fn server_stopped<'a>(
 /// The assumption behind an object that allows the cluster DNS by address, for agents that identify pods and nodes by
 /// labels. Cilium matches a CIDR with the address of a node only if `policy-cidr-match-mode: nodes` is set.
 #[must_use]
-pub fn assumed_for_dns(object: &Object, site: &Site) -> Option<String> {
+pub(crate) fn assumed_for_dns(object: &Object, site: &Site) -> Option<String> {
     let rules = object.policies().iter().flat_map(|policy| &policy.egress.rules);
     let blocks = rules.filter(|rule| rule.action == Action::Allow).flat_map(TrafficRule::blocks);
     let mut blocks = blocks.map(|(_, block)| block).filter(|block| !block.inside);
