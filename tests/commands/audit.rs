@@ -8,12 +8,11 @@ use crate::oracle::World;
 use crate::oracle::generate::{
     world, world_of_calico, world_of_cilium, world_of_cluster_policies, world_of_kubernetes,
 };
+use crate::shipped::{CONFIGURATION, POLICIES};
 use crate::support::command::run;
 use crate::support::golden;
 use jiff::Timestamp;
 use portcullis::audit::{Input, Reach, Report, Scope};
-use portcullis::baseline::PolicySet;
-use portcullis::config::Configuration;
 use portcullis::trace::{Place, Verdict, explain, resolve};
 use portcullis::view::{Scene, View};
 use proptest::prelude::*;
@@ -299,11 +298,9 @@ proptest! {
         world in prop_oneof![world_of_kubernetes(), world_of_cilium(), world_of_calico(), world_of_cluster_policies(), world()],
     ) {
         let view = view(&world);
-        let configuration = Configuration::shipped().unwrap();
-        let policies = PolicySet::shipped(&configuration.site.label_domain).unwrap();
         let scope = Scope::default();
         let input = Input {
-            configuration: &configuration, policies: &policies, view: &view, stored: &view, objects: &[], scope: &scope,
+            configuration: &CONFIGURATION, policies: &POLICIES, view: &view, stored: &view, objects: &[], scope: &scope,
             now: Timestamp::UNIX_EPOCH,
         };
         let report = Report::of(&input);

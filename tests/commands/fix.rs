@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use crate::layout::Layout;
 use crate::oracle::World;
 use crate::oracle::generate::{assemble, calico_policy, cilium_policy, cluster_policy, kubernetes_policy};
+use crate::shipped::CONFIGURATION;
 use crate::support::command::{Done, finish, run};
 use crate::support::golden;
 use crate::support::server::portcullis;
-use portcullis::config::Configuration;
 use portcullis::dialect::{self, Manifest, Origin};
 use portcullis::engine::judge;
 use portcullis::rules::{Change, Occasion};
@@ -173,13 +173,13 @@ fn policy() -> impl Strategy<Value = Value> {
 }
 
 /// The JSON patches that the findings of a manifest offer.
-fn patches(configuration: &Configuration, manifest: &Value) -> Vec<Value> {
+fn patches(manifest: &Value) -> Vec<Value> {
     let json = manifest.to_string();
     let (api_version, kind) = (manifest["apiVersion"].as_str().unwrap(), manifest["kind"].as_str().unwrap());
     let read = Manifest::read(api_version, kind, &json, Origin::Author).unwrap();
     let object = dialect::read(&read).unwrap().unwrap();
     let change = Change::Write { new: &object, old: None };
-    let judgements = judge(configuration, &View::default(), change, Occasion::default()).judgements;
+    let judgements = judge(&CONFIGURATION, &View::default(), change, Occasion::default()).judgements;
     let fixes = judgements.iter().filter_map(|judgement| judgement.finding.fix.as_ref());
     fixes.filter_map(|fix| dialect::fix(fix, &read)).map(|patch| json!(patch)).collect()
 }
@@ -192,7 +192,6 @@ proptest! {
     /// In every layout the edited text is the patched object, and all comments are still there.
     #[test]
     fn an_edit_is_what_the_patch_is(manifest in policy(), choices in prop::collection::vec(any::<u8>(), 40..200)) {
-        let configuration = Configuration::shipped().unwrap();
         let read = |text: &str| -> Vec<Value> {
             let documents = read_each(text).into_iter().flat_map(|document| document.unwrap().items());
             documents.map(|document| document.value).collect()
@@ -202,7 +201,7 @@ proptest! {
         let before = read(&text);
         let at = number + item.unwrap_or_default();
         prop_assert_eq!(&before[at], &read(&manifest.to_string())[0], "the layout is wrong: {}", text);
-        for patch in patches(&configuration, &before[at]) {
+        for patch in patches(&before[at]) {
             let expected = patched(&before[at], &patch);
             match edit(&text, number, item, &operations(&patch), &expected) {
                 Ok(edited) => {

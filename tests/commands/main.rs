@@ -27,5 +27,7 @@ mod layout;
 mod objects;
 #[path = "../oracle/mod.rs"]
 mod oracle;
+#[path = "../support/shipped.rs"]
+mod shipped;
 #[path = "../support/mod.rs"]
 mod support;

@@ -3,20 +3,19 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use crate::objects::object;
 use crate::oracle::generate::{
     Pick, flow, world, world_of_calico, world_of_cilium, world_of_cluster_policies, world_of_kubernetes,
 };
 use crate::oracle::{self, Flow, Pod, World};
+use crate::shipped::{CONFIGURATION, POLICIES};
 use crate::support::command::{git, run};
 use crate::support::golden;
-use portcullis::baseline::PolicySet;
-use portcullis::config::Configuration;
 use portcullis::model::{Body, ObjectRef};
 use portcullis::trace::{Change, Place, Port, PortName, Repair, Verdict, compare, explain, repairs, resolve};
-use portcullis::view::{Scene, Site, View};
+use portcullis::view::{Scene, View};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -105,7 +104,7 @@ fn replicas_of_one_workload_are_compared_with_each_other() {
     let workload = Arc::new(workload.clone());
     let deny = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {"name": "deny", "namespace": "shop"}, "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}});
-    let site = Configuration::shipped().unwrap().site;
+    let site = &CONFIGURATION.site;
     let change = |before: usize, after: usize| {
         let view = |replicas: usize, policies: &[Value]| {
             let mut view = View::of([&namespace].into_iter().chain(policies).map(object));
@@ -115,7 +114,7 @@ fn replicas_of_one_workload_are_compared_with_each_other() {
             }
             view
         };
-        let difference = compare(&view(before, &[]), &view(after, std::slice::from_ref(&deny)), &site);
+        let difference = compare(&view(before, &[]), &view(after, std::slice::from_ref(&deny)), site);
         let name = "Pod shop/cache-1";
         let change = difference.connections.into_iter().find(|change| change.from == name && change.to == name);
         change.map(|change| (change.closed, change.opened))
@@ -205,13 +204,7 @@ fn agrees(world: &World, picks: &[Pick]) -> Result<(), TestCaseError> {
 
 /// The repairs with the configuration and the policies that are shipped.
 fn shipped_repairs(view: &View, from: &Place, to: &Place) -> Vec<Repair> {
-    static SHIPPED: LazyLock<(Site, PolicySet)> = LazyLock::new(|| {
-        let site = Configuration::shipped().unwrap().site;
-        let policies = PolicySet::shipped(&site.label_domain).unwrap();
-        (site, policies)
-    });
-    let (site, policies) = &*SHIPPED;
-    repairs(view, site, policies, from, to)
+    repairs(view, &CONFIGURATION.site, &POLICIES, from, to)
 }
 
 /// Every repair of a blocked flow opens it, and lists the other pairs of pods that it opens and no more.
@@ -395,8 +388,8 @@ proptest! {
         // The same pods and namespaces with other policies.
         let changed = World { manifests: new.manifests, ..old.clone() };
         let (before, after) = (view(&old), view(&changed));
-        let site = Configuration::shipped().unwrap().site;
-        let difference = compare(&before, &after, &site);
+        let site = &CONFIGURATION.site;
+        let difference = compare(&before, &after, site);
         for pick in picks {
             let flow = pick.flow(&old);
             let (Some(from), Some(to)) = (flow.from.pod(), flow.to.pod()) else { continue };

@@ -4,10 +4,10 @@
 #![allow(clippy::needless_pass_by_value, reason = "json! makes values")]
 
 use crate::objects::object;
+use crate::shipped::POLICIES;
 use std::collections::BTreeSet;
 
 use portcullis::admission::{Knowledge, Reply, validate};
-use portcullis::baseline::PolicySet;
 use portcullis::config::Configuration;
 use portcullis::model::{Protocol, Ranges};
 use portcullis::preview::connections::{self, Effect, Flow, Group, STEPS};
@@ -93,8 +93,7 @@ impl Case {
         for manifest in cluster().iter().chain(policies) {
             view.insert(object(manifest));
         }
-        let policies = PolicySet::shipped("network-policy.portcullis.dev").unwrap();
-        let knowledge = Knowledge::new(Configuration::read(&text).unwrap(), view, policies);
+        let knowledge = Knowledge::new(Configuration::read(&text).unwrap(), view, POLICIES.clone());
         Self { knowledge, may_list: Vec::new(), may_list_pods: Vec::new(), asked: BTreeSet::new() }
     }
 

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use portcullis::budget::{self, Limits};
-use portcullis::config::Configuration;
 use portcullis::contract::{self, Counterexample, Doubt, Scope, Status, Witness};
 use portcullis::model::{Body, Contract, Labels, Protocol};
 use portcullis::view::{Scene, Site, View};
@@ -24,6 +23,7 @@ use crate::oracle::generate::{
 };
 use crate::oracle::kubernetes::label_selector_matches;
 use crate::oracle::{End, Flow, Pod, PodPort, World, answer};
+use crate::shipped::CONFIGURATION;
 
 const PORTS: [u16; 6] = [80, 53, 81, 82, 443, 8080];
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
@@ -240,7 +240,7 @@ fn read(manifest: &Value) -> Contract {
 }
 
 fn site() -> Site {
-    Configuration::shipped().unwrap().site
+    CONFIGURATION.site.clone()
 }
 
 /// The steps that one proof may take.

@@ -31,3 +31,5 @@ mod oracle;
 mod oracle_by_hand;
 #[path = "../support/shapes.rs"]
 mod shapes;
+#[path = "../support/shipped.rs"]
+mod shipped;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::oracle::World;
 use crate::oracle::generate::{assemble, calico_policy, cilium_policy, cluster_policy, kubernetes_policy};
-use portcullis::config::Configuration;
+use crate::shipped::CONFIGURATION;
 use portcullis::dialect::{self, Manifest, Origin, ReadError};
 use portcullis::engine::{Judgement, judge};
 use portcullis::model::{Object, Step};
@@ -35,8 +35,8 @@ fn read(value: &Value) -> Result<Object, ReadError> {
     with_manifest(value, dialect::read).map(|object| object.expect("a kind that is known"))
 }
 
-fn judged(configuration: &Configuration, object: &Object) -> Vec<Judgement> {
-    judge(configuration, &View::default(), Change::Write { new: object, old: None }, Occasion::default()).judgements
+fn judged(object: &Object) -> Vec<Judgement> {
+    judge(&CONFIGURATION, &View::default(), Change::Write { new: object, old: None }, Occasion::default()).judgements
 }
 
 /// How often each rule fires.
@@ -101,9 +101,8 @@ proptest! {
 
     #[test]
     fn what_a_patch_puts_right_is_right(manifest in policy()) {
-        let configuration = Configuration::shipped().unwrap();
         let object = read(&manifest).unwrap();
-        let before = judged(&configuration, &object);
+        let before = judged(&object);
         for judgement in &before {
             let Some(fix) = &judgement.finding.fix else { continue };
             let Some(patch) = with_manifest(&manifest, |manifest| dialect::fix(fix, manifest)) else { continue };
@@ -115,7 +114,7 @@ proptest! {
             // A rule that is put first moves the others.
             let said = |object: &Object| object.faults.iter().map(|fault| fault.problem.clone()).collect::<Vec<_>>();
             prop_assert_eq!(said(&mended), said(&object), "{}", told);
-            let (had, has) = (counts(&before), counts(&judged(&configuration, &mended)));
+            let (had, has) = (counts(&before), counts(&judged(&mended)));
             let rule = judgement.finding.rule;
             let left = has.get(rule).copied().unwrap_or_default();
             prop_assert!(left < had[rule], "it puts nothing right: {told}\n{after:#}");
@@ -146,9 +145,8 @@ proptest! {
         match read(&broken) {
             Ok(object) => {
                 // Whatever was made of it can be judged, against itself too.
-                let configuration = Configuration::shipped().unwrap();
                 let view = View::of([object.clone()]);
-                let verdict = judge(&configuration, &view, Change::Write { new: &object, old: Some(&object) }, Occasion::default());
+                let verdict = judge(&CONFIGURATION, &view, Change::Write { new: &object, old: Some(&object) }, Occasion::default());
                 prop_assert!(!verdict.judgements.iter().any(|judgement| judgement.action == Mode::Deny));
                 for judgement in verdict.judgements {
                     if let Some(fix) = judgement.finding.fix {
@@ -167,19 +165,18 @@ proptest! {
 /// egress were meant.
 #[test]
 fn dns_for_a_stored_calico_policy_brings_no_implicit_types() {
-    let configuration = Configuration::shipped().unwrap();
     for spec in [json!({}), json!({"types": null}), json!({"types": [], "egress": []})] {
         let manifest = json!({
             "apiVersion": "crd.projectcalico.org/v1", "kind": "NetworkPolicy",
             "metadata": {"name": "default.x", "namespace": "shop"}, "spec": spec,
         });
-        let before = judged(&configuration, &read(&manifest).unwrap());
+        let before = judged(&read(&manifest).unwrap());
         let blocked = before.iter().find(|judgement| judgement.finding.rule == "dns-blocked").unwrap();
         let fix = blocked.finding.fix.as_ref().unwrap();
         let patched =
             with_manifest(&manifest, |manifest| dialect::fix(fix, manifest)).unwrap().applied_to(&manifest).unwrap();
         assert_eq!(patched["spec"]["types"], json!(["Ingress", "Egress"]));
-        let after = judged(&configuration, &read(&patched).unwrap());
+        let after = judged(&read(&patched).unwrap());
         assert_eq!(counts(&after).get("implicit-policy-types"), None, "{after:#?}");
     }
 }

@@ -2,6 +2,7 @@
 //! ClusterNetworkPolicy, and of several dialects together. First of all where a rule must be silent.
 
 use crate::objects::objects;
+use crate::shipped::CONFIGURATION;
 use crate::texts::{Texts, named};
 use portcullis::config::Configuration;
 use portcullis::engine::{Judgement, judge};
@@ -16,8 +17,7 @@ fn judged(rule: &str, yaml: &[String]) -> Vec<Judgement> {
     let mut objects: Vec<Object> = yaml.iter().flat_map(|yaml| objects(yaml)).collect();
     let new = objects.pop().unwrap();
     let view = View::of(objects);
-    let verdict =
-        judge(&Configuration::shipped().unwrap(), &view, Change::Write { new: &new, old: None }, Occasion::default());
+    let verdict = judge(&CONFIGURATION, &view, Change::Write { new: &new, old: None }, Occasion::default());
     verdict.judgements.into_iter().filter(|judgement| judgement.finding.rule == rule).collect()
 }
 
@@ -795,7 +795,7 @@ fn offered(texts: &Texts, egress: &str) -> Option<Vec<String>> {
     let name = "{toFQDNs: [{matchName: a.b.example.com}], toPorts: [{ports: [{port: '443'}]}]}";
     let object = objects(&cnp(&format!("{{endpointSelector: {{}}, egress: [{name}, {egress}]}}"))).remove(0);
     let change = Change::Write { new: &object, old: None };
-    let verdict = judge(&Configuration::shipped().unwrap(), &View::default(), change, Occasion::default());
+    let verdict = judge(&CONFIGURATION, &View::default(), change, Occasion::default());
     let mut judgements = verdict.judgements.into_iter();
     let judgement = judgements.find(|judgement| judgement.finding.rule == "fqdn-without-dns").unwrap();
     texts.add_all(egress, [&judgement]);

@@ -2,7 +2,7 @@
 //! nothing because it is not in force.
 
 use crate::objects::objects;
-use portcullis::config::Configuration;
+use crate::shipped::CONFIGURATION;
 use portcullis::engine::{Spared, Verdict, judge};
 use portcullis::model::Finding;
 use portcullis::rules::{Change, Mode, Occasion};
@@ -23,7 +23,7 @@ fn denials(others: &[&str], old: &str, new: Option<&str>) -> Vec<Finding> {
         Some(new) => Change::Write { new, old: Some(&old) },
         None => Change::Delete { old: &old },
     };
-    let verdict = judge(&Configuration::shipped().unwrap(), &view, change, Occasion::default());
+    let verdict = judge(&CONFIGURATION, &view, change, Occasion::default());
     record(change, others, &verdict);
     let denials = verdict.judgements.into_iter().filter(|judgement| judgement.action == Mode::Deny);
     denials.map(|judgement| judgement.finding).collect()
@@ -161,9 +161,7 @@ spec: {selector: has(kubernetes-host), types: [Egress]}
         for object in others.iter().flat_map(|yaml| objects(yaml)).chain([dns.clone()]) {
             view.insert(object);
         }
-        judge(&Configuration::shipped().unwrap(), &view, Change::Delete { old: &dns }, Occasion::default())
-            .judgements
-            .len()
+        judge(&CONFIGURATION, &view, Change::Delete { old: &dns }, Occasion::default()).judgements.len()
     };
     assert_eq!(denials(&[hosts]), 0);
     let pod = "{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: shop, labels: {kubernetes-host: ''}}}\n";
@@ -262,12 +260,8 @@ fn a_staged_policy_warns_and_says_why() {
         .replace("kind: GlobalNetworkPolicy", "kind: StagedGlobalNetworkPolicy")
         .replace("ports: [53]", "ports: [54]");
     let object = objects(&staged).remove(0);
-    let verdict = judge(
-        &Configuration::shipped().unwrap(),
-        &View::default(),
-        Change::Write { new: &object, old: None },
-        Occasion::default(),
-    );
+    let verdict =
+        judge(&CONFIGURATION, &View::default(), Change::Write { new: &object, old: None }, Occasion::default());
     record(Change::Write { new: &object, old: None }, &[], &verdict);
     let found: Vec<_> = verdict
         .judgements
@@ -354,8 +348,7 @@ fn a_pass_that_jumps_ahead_and_a_tier_that_drops_are_changes_too() {
     let accept = cluster("accept", 10, "Admin", "Accept", SYSTEM);
     let pass = objects(&cluster("pass", 1, "Admin", "Pass", SYSTEM)).remove(0);
     let view = View::of(objects(&accept).into_iter().chain(objects(ISOLATES)));
-    let verdict =
-        judge(&Configuration::shipped().unwrap(), &view, Change::Write { new: &pass, old: None }, Occasion::default());
+    let verdict = judge(&CONFIGURATION, &view, Change::Write { new: &pass, old: None }, Occasion::default());
     record(Change::Write { new: &pass, old: None }, &[&accept, ISOLATES], &verdict);
     let found: Vec<_> = verdict.judgements.iter().map(|judgement| &judgement.finding).collect();
     let found: Vec<String> = found.iter().map(|finding| format!("{} {}", finding.rule, finding.path)).collect();
@@ -390,11 +383,10 @@ fn what_never_worked_can_be_removed() {
 
 #[test]
 fn whoever_isolates_the_dns_pods_lets_everybody_ask() {
-    let configuration = Configuration::shipped().unwrap();
     let found = |yaml: &str| -> Vec<String> {
         let object = objects(yaml).remove(0);
         let verdict =
-            judge(&configuration, &View::default(), Change::Write { new: &object, old: None }, Occasion::default());
+            judge(&CONFIGURATION, &View::default(), Change::Write { new: &object, old: None }, Occasion::default());
         record(Change::Write { new: &object, old: None }, &[], &verdict);
         let of_dns = verdict.judgements.into_iter().filter(|judgement| judgement.finding.rule == "dns-blocked");
         of_dns.map(|judgement| judgement.finding.path.to_string()).collect()

@@ -37,6 +37,8 @@ mod golden;
 mod manifests;
 #[path = "../support/objects.rs"]
 mod objects;
+#[path = "../support/shipped.rs"]
+mod shipped;
 #[path = "../support/texts.rs"]
 #[allow(dead_code, reason = "shared with other tests")]
 mod texts;

@@ -1,6 +1,7 @@
 //! The policies that ship pass the rules that ship, and are what the API takes.
 
 use crate::objects::object;
+use crate::shipped::{CONFIGURATION, POLICIES};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::process::Command;
@@ -57,9 +58,7 @@ fn check(paths: &[String]) -> (bool, String) {
 
 #[test]
 fn what_a_namespace_is_due_gets_no_finding_whatever_it_asks_for() {
-    let configuration = Configuration::shipped().unwrap();
-    let site = &configuration.site;
-    let policies = PolicySet::shipped(&site.label_domain).unwrap();
+    let (site, policies) = (&CONFIGURATION.site, &*POLICIES);
     policies.check(site).unwrap();
     for profile in &site.profiles.names {
         for chosen in 0..(1u32 << site.access.len()) {
@@ -81,7 +80,7 @@ fn what_a_namespace_is_due_gets_no_finding_whatever_it_asks_for() {
             let view = View::of(objects.clone());
             for object in &objects {
                 let verdict =
-                    judge(&configuration, &view, Change::Write { new: object, old: None }, Occasion::default());
+                    judge(&CONFIGURATION, &view, Change::Write { new: object, old: None }, Occasion::default());
                 assert!(verdict.judgements.is_empty(), "{labels}: {:#?}", verdict.judgements);
             }
             for value in due {

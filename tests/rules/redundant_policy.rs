@@ -2,7 +2,7 @@
 
 use crate::case::{calico, ccnp, cluster, cnp, findings, found, found_live, np};
 use crate::objects::objects;
-use portcullis::config::Configuration;
+use crate::shipped::CONFIGURATION;
 use portcullis::engine::judge;
 use portcullis::model::Object;
 use portcullis::rules::{Change, Occasion};
@@ -120,7 +120,7 @@ fn what_an_open_hatch_allows_is_not_there_to_stay() {
     for (layer, wanted) in [("baseline", 1), ("hatch", 0)] {
         view.own(&object.id, Some(owned(layer)));
         let change = Change::Write { new: &new, old: None };
-        let verdict = judge(&Configuration::shipped().unwrap(), &view, change, Occasion::default());
+        let verdict = judge(&CONFIGURATION, &view, change, Occasion::default());
         let found = verdict.judgements.iter().filter(|judgement| judgement.finding.rule == RULE).count();
         assert_eq!(found, wanted, "{layer}");
     }
@@ -154,7 +154,7 @@ fn many_blocks_with_many_exceptions_take_no_time() {
     let view = View::of(read);
     let start = std::time::Instant::now();
     let change = Change::Write { new: &new, old: None };
-    let verdict = judge(&Configuration::shipped().unwrap(), &view, change, Occasion::default());
+    let verdict = judge(&CONFIGURATION, &view, change, Occasion::default());
     assert!(!verdict.judgements.is_empty());
     // So that it does not hang: how long it takes is for benchmarks.
     assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());

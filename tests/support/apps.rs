@@ -1,12 +1,12 @@
 //! Apps with Services, and the findings of a rule about what is in front of them.
 
-use portcullis::config::Configuration;
 use portcullis::engine::{Judgement, judge};
 use portcullis::model::Object;
 use portcullis::rules::{Author, Change, Occasion};
 use portcullis::view::View;
 
 use crate::objects::objects;
+use crate::shipped::CONFIGURATION;
 
 /// An object with the name x.
 pub(crate) fn object(api_version: &str, kind: &str, namespace: &str, spec: &str) -> String {
@@ -41,10 +41,9 @@ pub(crate) fn judged(
     for object in objects {
         view.insert(object);
     }
-    let configuration = Configuration::shipped().unwrap();
     let occasion = Occasion { author, ..Occasion::default() };
     let change = Change::Write { new: &new, old: old.map(|old| old as _) };
-    let verdict = judge(&configuration, &view, change, occasion);
+    let verdict = judge(&CONFIGURATION, &view, change, occasion);
     verdict.judgements.into_iter().filter(|judgement| judgement.finding.rule == rule).collect()
 }
 
