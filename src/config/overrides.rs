@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_broken_file_is_an_error() {
-        let error = Configuration::with_override(Some("kind: Configuration\n"), "any-port", Mode::Deny, &[]);
-        assert!(error.unwrap_err().to_string().contains("apiVersion"));
+        let read = Configuration::with_override(Some("kind: Configuration\n"), "any-port", Mode::Deny, &[]);
+        assert!(read.err().unwrap().to_string().contains("apiVersion"));
     }
 }

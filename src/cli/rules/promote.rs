@@ -99,7 +99,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         match rest.len() {
             0 => anstream::eprintln!("{rule} has the mode {} in every namespace already", mode.name()),
             count => {
-                anstream::eprintln!("no namespace is ready; fix the objects above in {}", plural(count, "namespace"))
+                anstream::eprintln!("no namespace is ready; fix the objects above in {}", plural(count, "namespace"));
             }
         }
         return Ok(DENIED);
