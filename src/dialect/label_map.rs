@@ -7,8 +7,18 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use crate::model::Labels;
 
 /// The endings of the annotation keys that Portcullis reads, under any domain.
-pub(super) const ANNOTATIONS: [&str; 8] =
-    ["/exempt", "/reason", "/until", "/scrape", "/port", "/opened", "/opened-by", "/baseline-status"];
+pub(super) const ANNOTATIONS: [&str; 10] = [
+    "/exempt",
+    "/reason",
+    "/until",
+    "/scrape",
+    "/port",
+    "/opened",
+    "/opened-by",
+    "/baseline-status",
+    "/owner",
+    "/team",
+];
 
 /// Returns true if Portcullis reads this annotation.
 pub(super) fn means_something(annotation: &str) -> bool {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ReadError;
 use super::label_map::LabelMap;
 use crate::json::{objects, values};
-use crate::model::{Operator, Path, Selector};
+use crate::model::{Operator, Owner, Path, Selector};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -81,6 +81,9 @@ pub(super) fn write(selector: &Selector) -> Option<Written<'_>> {
     let mut written = Written { match_labels: BTreeMap::new(), match_expressions: Vec::new() };
     for part in parts {
         let Selector::Label(label) = part else { return None };
+        if label.owner != Owner::Itself {
+            return None;
+        }
         let key = &*label.key;
         let (operator, values): (_, &[Box<str>]) = match &label.operator {
             Operator::In(values) => match values.as_slice() {

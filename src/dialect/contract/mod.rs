@@ -5,6 +5,9 @@
 
 mod read;
 mod wire;
+mod write;
+
+pub use write::write;
 
 use super::{Dialect, Kind, Manifest, Patch, ReadError};
 use crate::model::{Fix, Object};
