@@ -134,6 +134,7 @@ pub mod engine;
 pub mod model;
 pub mod pki;
 pub mod preview;
+pub mod proposal;
 pub mod recommendation;
 pub mod rules;
 pub mod server;

@@ -8,6 +8,7 @@ mod cluster_arguments;
 mod completions;
 mod config;
 mod connection;
+mod contracts;
 mod demo;
 mod diff;
 mod doctor;
@@ -66,6 +67,7 @@ enum Command {
     Check(check::Arguments),
     Trace(trace::Arguments),
     Test(test::Arguments),
+    Contracts(contracts::Arguments),
     Diff(diff::Arguments),
     Audit(audit::Arguments),
     Review(review::Arguments),
@@ -113,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Trace(arguments) => trace::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Contracts(arguments) => contracts::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Review(arguments) => review::run(&arguments),

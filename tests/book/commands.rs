@@ -16,7 +16,8 @@ use tempfile::TempDir;
 use crate::page::{exclusive, pages, root};
 
 /// The commands that need no cluster.
-const OFFLINE: [&str; 9] = ["check", "config", "diff", "init", "review", "rules", "test", "trace", "webhooks"];
+const OFFLINE: [&str; 10] =
+    ["check", "config", "contracts", "diff", "init", "review", "rules", "test", "trace", "webhooks"];
 
 /// Runs a line in a shell, with `portcullis` in the path and without settings of the user. The output and the errors
 /// are in the order in which they were written.

@@ -17,6 +17,7 @@ mod fix;
 mod init;
 mod pipelines;
 mod promote;
+mod propose;
 mod reports;
 mod trace;
 

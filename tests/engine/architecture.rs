@@ -205,7 +205,8 @@ fn the_imports_of_a_file_are_found() {
 }
 
 /// The modules that decide. They have neither a cluster nor a runtime.
-const PURE: [&str; 9] = ["audit", "baseline", "dialect", "engine", "model", "preview", "rules", "trace", "view"];
+const PURE: [&str; 10] =
+    ["audit", "baseline", "dialect", "engine", "model", "preview", "proposal", "rules", "trace", "view"];
 
 #[test]
 fn modules_that_decide_need_no_cluster_and_no_runtime() {
