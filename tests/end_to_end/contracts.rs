@@ -2,6 +2,7 @@
 //! cut, and changes that leave it alone.
 
 use crate::cluster::accepted;
+use crate::support::command::run;
 use crate::support::control_plane::{ControlPlane, Output};
 use crate::support::installation::Installation;
 
@@ -308,4 +309,31 @@ pub(crate) fn a_deleted_contract_counts_no_more(cluster: &mut Installation) {
     accepted(&cluster.plane.kubectl(&["delete", "contract", "card-database"]));
     let probe = Apply(network_policy("payments", "probe", &ingress(DB, PUBLIC, POSTGRES)));
     cluster.until("the policy is accepted", |cluster| probe.make(&cluster.plane, true).ok);
+}
+
+/// The names of the contracts in the output of `portcullis contracts propose`.
+fn names(manifests: &str) -> Vec<&str> {
+    manifests.lines().filter_map(|line| line.strip_prefix("  name: ")).collect()
+}
+
+#[test]
+fn a_cluster_stores_what_is_proposed_for_it() {
+    let Some(plane) = ControlPlane::start() else { return };
+    accepted(&plane.apply(include_str!("../contracts/platform.yaml"), &[]));
+    accepted(&plane.apply(CRD, &[]));
+    accepted(&plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd/contracts.portcullis.dev"]));
+    let kubeconfig = plane.kubeconfig().to_str().unwrap();
+    let propose = || run(&["contracts", "propose", "--cluster", "--kubeconfig", kubeconfig], "");
+    let proposed = propose();
+    assert_eq!(proposed.code, 0, "{}", proposed.err);
+    let all = names(&proposed.out);
+    for name in ["shop-db-sources-tcp-5432", "jobs-no-internet-egress", "shop-web-from-ingress-nginx-8080"] {
+        assert!(all.contains(&name), "{name}: {all:?}");
+    }
+    accepted(&plane.apply(&proposed.out, &[]));
+    let tested = run(&["test", "--cluster", "--kubeconfig", kubeconfig], "");
+    assert_eq!(tested.code, 0, "{}{}", tested.out, tested.err);
+    assert!(tested.out.contains(&format!("{} hold, 0 broken, 0 undecided", all.len())), "{}", tested.out);
+    let again = propose();
+    assert_eq!(names(&again.out), [""; 0], "{}", again.out);
 }
