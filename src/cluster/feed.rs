@@ -200,7 +200,12 @@ impl Feed {
                 let is_news = watched.unreadable.get(&id) != Some(&why);
                 if is_news && watched.unreadable.len() < REMEMBERED {
                     tracing::warn!(object = %id, %why, "ignoring an object that cannot be parsed");
-                    watched.unreadable.insert(id, why);
+                    watched.unreadable.insert(id.clone(), why);
+                }
+                if &*id.kind == "Contract"
+                    && let Some(why) = watched.unreadable.get(&id)
+                {
+                    self.view.insert_unreadable_contract(&id.name, why);
                 }
             }
         }

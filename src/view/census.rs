@@ -7,6 +7,9 @@ use std::collections::HashMap;
 use super::View;
 use crate::model::ObjectRef;
 
+/// The API group of contracts.
+const CONTRACTS: &str = "portcullis.dev";
+
 impl View {
     /// The known objects of a kind, with this API version. A namespace that is known only by its contents is not
     /// listed.
@@ -25,9 +28,10 @@ impl View {
                 known.map(|(name, _)| object(None, name)).collect()
             }
             ("Tier", group) => {
-                let known = self.tiers.iter().filter(|(_, (of, _))| **of == *group);
+                let known = self.tiers.iter().filter(|(_, (of, _))| of.group() == group);
                 known.map(|(name, _)| object(None, name)).collect()
             }
+            ("Contract", CONTRACTS) => self.contracts.keys().map(|name| object(None, name)).collect(),
             _ => {
                 let mut found: Vec<ObjectRef> = Vec::new();
                 let mut note = |other: &ObjectRef| {
@@ -69,9 +73,10 @@ impl View {
         let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
         let mut count = |group, kind, more: usize| *counts.entry((group, kind)).or_default() += more;
         count("", "Namespace", self.namespaces.values().filter(|facts| facts.labels.is_some()).count());
-        for (group, _) in self.tiers.values() {
-            count(group, "Tier", 1);
+        for (object, _) in self.tiers.values() {
+            count(object.group(), "Tier", 1);
         }
+        count(CONTRACTS, "Contract", self.contracts.len());
         let lists = self.namespaces.values().map(|facts| &facts.policies).chain([&self.cluster_wide]);
         for policies in lists {
             let mut last: Option<&ObjectRef> = None;

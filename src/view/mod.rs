@@ -2,6 +2,7 @@
 
 mod callers;
 mod census;
+mod difference;
 mod hatch;
 mod lookup;
 mod namespace;
@@ -46,13 +47,15 @@ pub struct View {
     host_endpoints: Vec<Labels>,
     /// Calico's network sets.
     network_sets: Vec<NetworkSet>,
-    /// The policy tiers by name, each with the API group that reported it last: a cluster may serve the same tier in
-    /// two groups.
-    tiers: HashMap<Box<str>, (Box<str>, Tier)>,
+    /// The policy tiers by name, each with the object that reported it last: a cluster may serve the same tier in two
+    /// groups.
+    tiers: HashMap<Box<str>, (ObjectRef, Tier)>,
     /// The endpoints of the API server, if they are known.
     api_server: Option<Arc<ApiServer>>,
     /// The contracts by name. The last one of a name wins.
     contracts: BTreeMap<Box<str>, Arc<Contract>>,
+    /// The contracts that cannot be read, by name, with the reason.
+    unreadable_contracts: BTreeMap<Box<str>, Box<str>>,
     /// The contracts that are not objects of the cluster.
     given_contracts: Arc<[Arc<Contract>]>,
     is_whole: bool,
@@ -114,8 +117,7 @@ impl View {
                 }
             }
             Body::Tier(tier) => {
-                let group = id.group().into();
-                self.tiers.insert(id.name, (group, tier));
+                self.tiers.insert(id.name.clone(), (id, tier));
             }
             Body::Workload(mut workload) => {
                 let address = workload.address.take();
@@ -166,12 +168,29 @@ impl View {
 
     /// Inserts a contract and replaces the one of the same name.
     pub(crate) fn insert_contract(&mut self, contract: Arc<Contract>) {
+        self.unreadable_contracts.remove(&contract.name);
         self.contracts.insert(contract.name.clone(), contract);
+    }
+
+    /// Records that a contract cannot be read, with the reason, and removes its earlier state.
+    pub fn insert_unreadable_contract(&mut self, name: &str, why: &str) {
+        self.contracts.remove(name);
+        self.unreadable_contracts.insert(name.into(), why.into());
+    }
+
+    /// The contracts that cannot be read, by name, with the reason.
+    pub fn unreadable_contracts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.unreadable_contracts.iter().map(|(name, why)| (&**name, &**why))
+    }
+
+    /// The contracts that are objects of the cluster.
+    pub(crate) fn stored_contracts(&self) -> impl Iterator<Item = &Arc<Contract>> {
+        self.contracts.values()
     }
 
     /// Replaces the contracts that are not objects of the cluster.
     #[must_use]
-    pub(crate) fn with_given_contracts(mut self, contracts: Arc<[Arc<Contract>]>) -> Self {
+    pub fn with_given_contracts(mut self, contracts: Arc<[Arc<Contract>]>) -> Self {
         self.given_contracts = contracts;
         self
     }
@@ -197,12 +216,13 @@ impl View {
         match (&*id.kind, id.api_version.contains('/')) {
             ("Namespace", false) => self.change(&id.name, NamespaceFacts::forget),
             ("Tier", true) => {
-                if self.tiers.get(&id.name).is_some_and(|(group, _)| **group == *id.group()) {
+                if self.tiers.get(&id.name).is_some_and(|(object, _)| object.is_same_entry(id)) {
                     self.tiers.remove(&id.name);
                 }
             }
             ("Contract", true) => {
                 self.contracts.remove(&id.name);
+                self.unreadable_contracts.remove(&id.name);
             }
             _ => {
                 for namespace in self.callers.remove(id).unwrap_or_default() {

@@ -225,6 +225,32 @@ fn what_cannot_be_read_counts_for_nothing_and_is_named_until_it_can_be_or_is_gon
 }
 
 #[test]
+fn a_contract_that_vanished_counts_no_more_and_an_unreadable_one_is_known_with_its_fault() {
+    let mut fed = Fed::new(&[("portcullis.dev/v1alpha1", "Contract")]);
+    let contract = |name: &str, side: &str| {
+        let pods = json!([{"namespaces": ["shop"]}]);
+        json!({"metadata": {"name": name}, "spec": {side: {"from": pods, "to": pods}}})
+    };
+    let [good, bad] = ["mustReach", "mustTouch"];
+    fed.list("Contract", &[contract("a", good), contract("b", good), contract("c", bad)]);
+    let known = |fed: &Fed| -> Vec<String> {
+        let view = fed.feed.view();
+        let unreadable = view.unreadable_contracts().map(|(name, why)| format!("{name}: {why}"));
+        view.contracts().map(|contract| contract.name.to_string()).chain(unreadable).collect()
+    };
+    let fault = |name: &str| format!("{name}: spec.mustTouch: unknown field of Contract");
+    assert_eq!(known(&fed), ["a", "b", &fault("c")]);
+    assert_eq!(fed.feed.counts(), [("Contract", 2, 1)]);
+    fed.list("Contract", &[contract("b", good), contract("c", bad)]);
+    assert_eq!(known(&fed), ["b", &fault("c")]);
+    fed.applied("Contract", &contract("c", good));
+    fed.applied("Contract", &contract("b", bad));
+    assert_eq!(known(&fed), ["c", &fault("b")]);
+    fed.list("Contract", &[contract("c", good)]);
+    assert_eq!(known(&fed), ["c"]);
+}
+
+#[test]
 fn a_watch_is_synced_from_its_first_end_on_and_what_it_told_stays_when_it_is_lost() {
     let mut fed = Fed::new(&[POLICY]);
     assert_eq!(fed.status("NetworkPolicy"), WatchStatus::Syncing(None));
