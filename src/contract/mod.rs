@@ -6,11 +6,13 @@
 
 mod alphabet;
 mod counterexample;
+mod ledger;
 mod mutation;
 mod open_label;
 mod search;
 
 pub use counterexample::{Cause, Counterexample, Effect, Witness};
+pub use ledger::{Ledger, Record, State};
 pub use mutation::{Mutation, mutations};
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -10,6 +10,7 @@
 mod architecture;
 mod connection_preview;
 mod connectivity;
+mod contract_states;
 mod contracts;
 mod dialects;
 mod feed;
