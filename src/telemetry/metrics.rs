@@ -12,7 +12,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::exposition::{Exposition, prometheus};
-use super::{BaselineMetrics, ClusterMetrics, WebhookMetrics};
+use super::{BaselineMetrics, ClusterMetrics, ContractMetrics, WebhookMetrics};
 
 /// The bounds of the histogram of decisions: from ten microseconds to ten seconds.
 const BUCKETS: [f64; 13] =
@@ -75,6 +75,8 @@ pub struct Metrics {
     pub baseline: BaselineMetrics,
     /// Metrics of the watches, the view and the lookups.
     pub cluster: ClusterMetrics,
+    /// Metrics of contracts.
+    pub contracts: ContractMetrics,
     /// Metrics of the webhook configurations.
     pub webhooks: WebhookMetrics,
     registry: Registry,
@@ -107,6 +109,7 @@ impl Default for Metrics {
             certificate_reloads: Family::default(),
             certificate_expiry: Gauge::default(),
             cluster: ClusterMetrics::default(),
+            contracts: ContractMetrics::default(),
             webhooks: WebhookMetrics::default(),
             registry: Registry::default(),
         };
@@ -147,6 +150,7 @@ impl Default for Metrics {
         );
         metrics.cluster.register(&mut registry);
         metrics.baseline.register(&mut registry);
+        metrics.contracts.register(&mut registry);
         metrics.webhooks.register(&mut registry);
         // A series that begins with its first event hides that event from `increase()`.
         for result in [word(true), word(false)] {

@@ -2,6 +2,7 @@
 
 mod baseline;
 mod cluster;
+mod contracts;
 mod exposition;
 mod logs;
 mod metrics;
@@ -9,6 +10,7 @@ mod webhooks;
 
 pub use baseline::BaselineMetrics;
 pub use cluster::{ClusterMetrics, Lookup};
+pub use contracts::ContractMetrics;
 pub use exposition::Exposition;
 pub use logs::{Format, init};
 pub use metrics::{Counted, Metrics};

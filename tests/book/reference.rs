@@ -87,6 +87,7 @@ fn filled() -> Metrics {
     metrics.cluster.looked_up(Lookup::Access, true);
     metrics.baseline.leads(true);
     metrics.baseline.hatch("shop", Some(1));
+    metrics.contracts.states([("dns", "holds")]);
     metrics.webhooks.begin();
     metrics
 }
