@@ -1,4 +1,4 @@
-//! Events on namespaces, with a rate limit.
+//! Events on namespaces and contracts, with a rate limit.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,11 +10,11 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 use crate::baseline::truncate_note;
 
-/// Maximum number of Events with one reason that a namespace gets at once.
+/// Maximum number of Events with one reason that an object gets at once.
 const BURST: f64 = 5.0;
 /// The time after which one more Event is allowed.
 const REFILL: Duration = Duration::from_secs(120);
-/// Number of pairs of namespace and reason from which on unused ones are dropped.
+/// Number of pairs of object and reason from which on unused ones are dropped.
 const REMEMBERED: usize = 4096;
 /// Maximum time for writing an Event. The work does not wait longer for it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ pub(super) struct Announcer {
     buckets: Mutex<Buckets<Recorder>>,
 }
 
-/// The rate limit and the last note of each pair of namespace and reason.
+/// The rate limit and the last note of each pair of object and reason.
 #[derive(Debug)]
 struct Buckets<R>(HashMap<(String, &'static str), Bucket<R>>);
 
@@ -53,20 +53,27 @@ impl Announcer {
 
     /// Writes an Event on a namespace, unless the rate limit is exceeded.
     pub(super) async fn say(&self, namespace: &str, uid: &str, is_warning: bool, reason: &'static str, note: String) {
-        let note = truncate_note(note);
-        let recorder = {
-            let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-            let recorder = || Recorder::new(self.client.clone(), self.reporter.clone());
-            buckets.take(namespace, reason, &note, Instant::now(), recorder)
-        };
-        let Some(recorder) = recorder else { return };
-        let reference = ObjectReference {
+        let about = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Namespace".into()),
             name: Some(namespace.to_owned()),
             uid: Some(uid.to_owned()).filter(|uid| !uid.is_empty()),
             ..ObjectReference::default()
         };
+        self.say_about(about, is_warning, reason, note).await;
+    }
+
+    /// Writes an Event on an object, unless the rate limit is exceeded.
+    pub(super) async fn say_about(&self, about: ObjectReference, is_warning: bool, reason: &'static str, note: String) {
+        let note = truncate_note(note);
+        let name = |part: &Option<String>| part.clone().unwrap_or_default();
+        let object = format!("{} {}", name(&about.kind), name(&about.name));
+        let recorder = {
+            let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+            let recorder = || Recorder::new(self.client.clone(), self.reporter.clone());
+            buckets.take(&object, reason, &note, Instant::now(), recorder)
+        };
+        let Some(recorder) = recorder else { return };
         let event = Event {
             type_: if is_warning { EventType::Warning } else { EventType::Normal },
             reason: reason.into(),
@@ -74,10 +81,10 @@ impl Announcer {
             action: "Reconcile".into(),
             secondary: None,
         };
-        match tokio::time::timeout(PATIENCE, recorder.publish(&event, &reference)).await {
+        match tokio::time::timeout(PATIENCE, recorder.publish(&event, &about)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(namespace, reason, %error, "failed to write an Event"),
-            Err(_) => tracing::warn!(namespace, reason, "timed out writing an Event"),
+            Ok(Err(error)) => tracing::warn!(object, reason, %error, "failed to write an Event"),
+            Err(_) => tracing::warn!(object, reason, "timed out writing an Event"),
         }
     }
 }
@@ -87,7 +94,7 @@ impl<R: Clone> Buckets<R> {
     /// wrote it last.
     fn take(
         &mut self,
-        namespace: &str,
+        object: &str,
         reason: &'static str,
         note: &str,
         now: Instant,
@@ -101,7 +108,7 @@ impl<R: Clone> Buckets<R> {
             // A full bucket has no effect.
             self.0.retain(|_, bucket| left(bucket) < BURST);
         }
-        let bucket = self.0.entry((namespace.to_owned(), reason));
+        let bucket = self.0.entry((object.to_owned(), reason));
         let bucket = bucket.or_insert_with(|| Bucket { left: BURST, at: now, said: None });
         (bucket.left, bucket.at) = (left(bucket), now);
         if bucket.left < 1.0 {

@@ -1,4 +1,4 @@
-//! The controller that reconciles the baselines of all namespaces.
+//! The controller that reconciles the baselines of all namespaces, and the writer of the statuses of contracts.
 //!
 //! ```text
 //! View of the cluster ─ watches ─▶ queue ─▶ reconciler ─ baseline::plan ─▶ steps ─▶ executor ─▶ API server
@@ -12,6 +12,8 @@
 mod backoff;
 mod brake;
 mod claim;
+mod contract_status;
+mod contract_writer;
 mod dry_run;
 mod error;
 mod events;
@@ -28,6 +30,7 @@ mod reconciler;
 mod run;
 mod write_conflicts;
 
+pub(crate) use contract_writer::ContractWriter;
 pub use gates::{GatedPod, Gates, lift_gate, pods};
 pub use lease::{Terms, identity};
 pub use limits::{Limits, RemovalLimits};
