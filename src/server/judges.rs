@@ -63,7 +63,7 @@ impl Judges {
         for number in 0..cores.saturating_sub(1).clamp(1, MAX_THREADS) {
             let queue = Arc::clone(&queue);
             thread::Builder::new().name(format!("judge-{number}")).spawn(move || {
-                give_way();
+                lower_priority();
                 while let Some(job) = queue.next() {
                     job();
                 }
@@ -81,8 +81,8 @@ impl Judges {
     }
 }
 
-/// Lowers the priority of the current thread.
-fn give_way() {
+/// Lowers the priority of the current thread to that of expensive requests.
+pub(crate) fn lower_priority() {
     // Only Linux has a niceness per thread. If the system rejects the change, all threads have the same priority.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(NICENESS);

@@ -17,6 +17,7 @@ mod routes;
 mod tls;
 
 pub use client_auth::ClientAuth;
+pub(crate) use judges::lower_priority;
 pub use readiness::{Readiness, Watch, Watches};
 pub use tls::Certificates;
 

@@ -8,10 +8,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::super::tasks::Tasks;
+use super::contract_verifier::Records;
 use super::webhook_keeper;
 use crate::admission::Knowledge;
 use crate::cluster::{self, Cluster, LiveLookup, Owning, Report, Running, WatchStatus};
-use crate::controller::{self, Controller, Limits, Terms, Wanted};
+use crate::controller::{self, ContractWriter, Controller, Limits, Terms, Wanted};
 use crate::recommendation::{Recommendation, recommend};
 use crate::server::{Shared, Watch, Watches};
 use crate::telemetry::Metrics;
@@ -62,11 +63,12 @@ fn wanted(knowledge: &Knowledge) -> Wanted {
 
 /// Starts the watches of the cluster, and returns the tasks that follow changes of files. The server is not ready until
 /// every watch is synced. The watches retry until the end if the API server does not answer. With a namespace for its
-/// Lease, the baseline controller starts too.
+/// Lease, the baseline controller and the writer of the statuses of contracts start too.
 pub(super) fn start(
     cluster: &Cluster,
     shared: &Arc<Shared>,
     lease_namespace: Option<String>,
+    records: watch::Receiver<Records>,
     tasks: &mut Tasks,
 ) -> Followers {
     let applies_baselines = lease_namespace.is_some();
@@ -82,11 +84,14 @@ pub(super) fn start(
     if let Some(namespace) = lease_namespace {
         let (running, runs) = watch::channel(false);
         let (leading, receiver) = watch::channel(false);
+        let identity = controller::identity();
+        let writer = ContractWriter::new(cluster.clone(), namespace.clone(), &identity);
+        tasks.spawn("contract status", writer.run(records, receiver.clone(), tasks.ending()));
         leads = Some(receiver);
         let controller = Controller {
             cluster: cluster.clone(),
             namespace,
-            identity: controller::identity(),
+            identity,
             terms: Terms::default(),
             limits: Limits::default(),
             views: views.clone(),

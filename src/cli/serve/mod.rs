@@ -1,6 +1,7 @@
 //! `portcullis serve`: the webhook server.
 
 mod cluster;
+mod contract_verifier;
 mod webhook_keeper;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -194,7 +195,9 @@ async fn serve(arguments: Arguments) -> Result<u8> {
     tracing::info!(%address, %admin, version = env!("CARGO_PKG_VERSION"), "serving");
 
     let mut tasks = Tasks::new();
-    let mut followers = cluster.as_ref().map(|cluster| cluster::start(cluster, &shared, lease_namespace, &mut tasks));
+    let records = contract_verifier::start(&shared, &mut tasks);
+    let mut followers =
+        cluster.as_ref().map(|cluster| cluster::start(cluster, &shared, lease_namespace, records, &mut tasks));
     if followers.is_none() {
         tracing::info!("no cluster is watched; decisions use only the manifests of --context");
     }
