@@ -13,7 +13,7 @@ rules:
   dissolved-baseline: {mode: off}
 ";
 
-const CRD: &str = include_str!("../../deploy/crds/contracts.yaml");
+pub(crate) const CRD: &str = include_str!("../../deploy/crds/contracts.yaml");
 
 const CONTRACTS: &str = "\
 apiVersion: portcullis.dev/v1alpha1
@@ -44,7 +44,7 @@ spec:
     ports: [{port: 5432}]
 ";
 
-fn network_policy(namespace: &str, name: &str, spec: &str) -> String {
+pub(crate) fn network_policy(namespace: &str, name: &str, spec: &str) -> String {
     let metadata = format!("{{name: {name}, namespace: {namespace}}}");
     format!("apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {metadata}\nspec: {spec}\n---\n")
 }
@@ -60,14 +60,15 @@ fn cluster_policy(name: &str, priority: u32, action: &str) -> String {
 }
 
 /// Ingress to pods from peers, on ports.
-fn ingress(pods: &str, peers: &str, ports: &str) -> String {
+pub(crate) fn ingress(pods: &str, peers: &str, ports: &str) -> String {
     format!("{{podSelector: {pods}, policyTypes: [Ingress], ingress: [{{from: [{peers}], ports: [{ports}]}}]}}")
 }
 
-const DB: &str = "{matchLabels: {app: db}}";
+pub(crate) const DB: &str = "{matchLabels: {app: db}}";
 const API: &str = "{podSelector: {matchLabels: {app: api}}}";
-const PUBLIC: &str = "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-public}}}";
-const POSTGRES: &str = "{protocol: TCP, port: 5432}";
+pub(crate) const PUBLIC: &str = "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-public}}}";
+const DEFAULT: &str = "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: default}}}";
+pub(crate) const POSTGRES: &str = "{protocol: TCP, port: 5432}";
 
 fn database(peers: &str) -> String {
     network_policy("payments", "db", &ingress(DB, peers, POSTGRES))
@@ -82,13 +83,15 @@ fn egress() -> String {
 }
 
 /// What the cluster has before each change.
-fn state() -> String {
+pub(crate) fn state() -> String {
     let trusted = "{namespaceSelector: {matchLabels: {trust: high}}}";
     [
         database(API),
         egress(),
         network_policy("payments", "trusted", &ingress(DB, trusted, POSTGRES)),
-        // The Deny comes before the Accept, and the Pass before the other one.
+        // Only the Deny keeps this from pods of the namespace default.
+        network_policy("payments", "legacy", &ingress(DB, DEFAULT, POSTGRES)),
+        // The Deny comes before the Accept.
         cluster_policy("deny", 1, "Deny"),
         cluster_policy("accept", 10, "Accept"),
     ]
@@ -96,7 +99,7 @@ fn state() -> String {
 }
 
 /// A change.
-enum Change {
+pub(crate) enum Change {
     Apply(String),
     Replace(String),
     ServerSide(String),
@@ -106,7 +109,7 @@ enum Change {
 use Change::{Apply, Replace, Run, ServerSide};
 
 impl Change {
-    fn make(&self, plane: &ControlPlane, is_dry_run: bool) -> Output {
+    pub(crate) fn make(&self, plane: &ControlPlane, is_dry_run: bool) -> Output {
         let dry: &[&str] = if is_dry_run { &["--dry-run=server"] } else { &[] };
         match self {
             Apply(manifest) => plane.apply(manifest, dry),
@@ -118,12 +121,12 @@ impl Change {
 }
 
 /// From a pod of a namespace without policies to the database.
-const OPENED: &str = "could reach a pod with app=db in namespace payments on TCP 5432";
+pub(crate) const OPENED: &str = "could reach a pod with app=db in namespace payments on TCP 5432";
 /// From the API to the database.
-const CUT: &str =
+pub(crate) const CUT: &str =
     "a pod with app=api in namespace payments could not reach a pod with app=db in namespace payments on TCP 5432";
 
-fn breaking() -> Vec<(&'static str, Change, &'static str)> {
+pub(crate) fn breaking() -> Vec<(&'static str, Change, &'static str)> {
     let allow =
         |pods: &str, peers: &str, ports: &str| Apply(network_policy("payments", "new", &ingress(pods, peers, ports)));
     let cilium = |kind: &str, metadata: &str, spec: &str| {
@@ -179,6 +182,7 @@ fn breaking() -> Vec<(&'static str, Change, &'static str)> {
         ),
         ("a Calico policy of the cluster", calico("Allow"), OPENED),
         ("an earlier Accept", Apply(cluster_policy("new", 0, "Accept")), OPENED),
+        ("an earlier Pass", Apply(cluster_policy("new", 0, "Pass")), OPENED),
         ("a later Deny", Apply(cluster_policy("deny", 20, "Deny")), OPENED),
         ("the loss of the Deny", Run(&["delete", "clusternetworkpolicy", "deny"]), OPENED),
         (

@@ -15,6 +15,7 @@
 
 mod clients;
 mod cluster;
+mod contract_states;
 mod contracts;
 mod dialects;
 mod drift;
@@ -210,6 +211,11 @@ macro_rules! contract_scenarios {
     ($($name:ident),* $(,)?) => { [$((stringify!($name), contracts::$name as fn(&mut Installation))),*] };
 }
 
+/// Scenarios of the states of contracts, by the names of their functions.
+macro_rules! contract_state_scenarios {
+    ($($name:ident),* $(,)?) => { [$((stringify!($name), contract_states::$name as fn(&mut Installation))),*] };
+}
+
 #[test]
 fn portcullis_keeps_contracts() {
     let Some(plane) = ControlPlane::start() else { return };
@@ -219,8 +225,19 @@ fn portcullis_keeps_contracts() {
         contracts_are_installed,
         what_leaves_them_alone_is_not_denied,
         every_way_to_break_them_is_denied,
-        a_deleted_contract_counts_no_more,
     ];
+    let states: &[live::Scenario] = &contract_state_scenarios![
+        a_status_says_since_when_and_by_what_a_contract_is_broken,
+        a_restart_keeps_the_time_and_the_object,
+        the_status_is_all_that_may_be_written,
+        a_counterexample_is_a_connection_between_real_pods,
+        the_schema_rejects_what_the_reader_rejects,
+        the_schema_accepts_what_the_reader_accepts,
+        a_contract_that_cannot_be_read_is_invalid_until_it_can,
+        a_recreated_namespace_is_evaluated_anew,
+    ];
+    let last: &[live::Scenario] = &contract_scenarios![a_deleted_contract_counts_no_more];
+    let scenarios = &[scenarios, states, last].concat();
     run_scenarios(&mut cluster, scenarios);
 }
 
