@@ -215,7 +215,7 @@ fn news(record: &Record, before: Option<&str>) -> Option<(bool, &'static str, St
     match &record.state {
         State::Verified(contract, Status::Broken(found)) => {
             let changed =
-                record.broken_by.as_ref().map(|object| format!("; {object} was changed before")).unwrap_or_default();
+                record.broken_by.as_ref().map(|object| format!("; broken by a change of {object}")).unwrap_or_default();
             Some((true, "ContractBroken", format!("{}, because {}{changed}", found.sentence(contract), found.why())))
         }
         State::Verified(_, Status::Holds) if before == Some("Broken") => {
