@@ -9,6 +9,9 @@
 )]
 
 mod commands;
+#[path = "../support/exposed.rs"]
+#[allow(dead_code, reason = "a part of it is used by other tests")]
+mod exposed;
 mod links;
 mod page;
 mod reference;

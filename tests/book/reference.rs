@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::time::{Duration, SystemTime};
 
-use portcullis::telemetry::{Counted, Lookup, Metrics};
 use portcullis::yaml;
 
+use crate::exposed;
 use crate::page::{Page, exclusive, root};
 
 /// Compares the part of a page between two comments with a text, or rewrites it with `UPDATE_DOCS=1`.
@@ -73,25 +72,6 @@ fn the_page_of_commands_has_the_help_of_every_command() {
     compare("docs/reference/cli.md", &sections);
 }
 
-/// Metrics of which each family has a series.
-fn filled() -> Metrics {
-    let metrics = Metrics::default();
-    let counted = Counted { endpoint: "validate", operation: "create", kind: "Pod", decision: "denied" };
-    metrics.answered(counted, Duration::ZERO);
-    metrics.found("any-port", "deny");
-    metrics.certificate_expires(SystemTime::now());
-    metrics.cluster.begin();
-    metrics.cluster.watch("Pod", true);
-    metrics.cluster.objects("Pod", 1, 0);
-    metrics.cluster.event(SystemTime::now());
-    metrics.cluster.looked_up(Lookup::Access, true);
-    metrics.baseline.leads(true);
-    metrics.baseline.hatch("shop", Some(1));
-    metrics.contracts.states([("dns", "holds")]);
-    metrics.webhooks.begin();
-    metrics
-}
-
 /// The names of the labels of a sample.
 fn labels(sample: &str) -> String {
     let labels = sample.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}')).map_or("", |(labels, _)| labels);
@@ -102,8 +82,7 @@ fn labels(sample: &str) -> String {
 
 #[test]
 fn the_page_of_metrics_has_every_metric() {
-    // In OpenMetrics the name of a counter lacks `_total` in its metadata.
-    let text = filled().exposed(portcullis::telemetry::Exposition::Prometheus);
+    let text = exposed::text();
     let mut rows = BTreeMap::new();
     let mut help = "";
     let (mut name, mut kind) = ("", "");

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use portcullis::yaml;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::{Helm, objects, root, skipped};
 
@@ -70,11 +71,16 @@ fn comparable(text: &str) -> BTreeMap<String, Value> {
             }
         }
         match object["kind"].as_str().unwrap() {
-            "ConfigMap" => {
+            "ConfigMap" if object["data"].get("portcullis.yaml").is_some() => {
                 object["metadata"] =
                     json!({"name": "portcullis-configuration", "namespace": object["metadata"]["namespace"]});
                 let text = object["data"]["portcullis.yaml"].as_str().unwrap();
                 object["data"]["portcullis.yaml"] = yaml::read(text).unwrap().remove(0).value;
+            }
+            // The indentation of the template trims the end of the file.
+            "ConfigMap" => {
+                let text = object["data"]["portcullis.json"].as_str().unwrap();
+                object["data"]["portcullis.json"] = serde_json::from_str(text).unwrap();
             }
             "Deployment" => {
                 let template = &mut object["spec"]["template"];
@@ -109,14 +115,40 @@ fn default_values_render_the_objects_of_the_kustomize_base() {
     assert_same(&helm.template("portcullis-system", &[]), &base);
 }
 
+/// A folder with this kustomization. `DEPLOY` stands for the path of `deploy/`, because kustomize takes only relative paths.
+fn overlay(kustomization: &str) -> TempDir {
+    let dir = tempfile::Builder::new().prefix("overlay-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let up = "../".repeat(dir.path().components().count() - 1);
+    let deploy = format!("{up}{}", root().join("deploy").strip_prefix("/").unwrap().display());
+    fs::write(dir.path().join("kustomization.yaml"), kustomization.replace("DEPLOY", &deploy)).unwrap();
+    dir
+}
+
+#[test]
+fn the_dashboard_is_the_same_in_both() {
+    let Some(helm) = Helm::find() else { return };
+    let dir = overlay("resources: [DEPLOY]\ncomponents: [DEPLOY/dashboard]\n");
+    let Some(with_component) = kustomize(dir.path().to_str().unwrap()) else { return };
+    assert_same(&helm.template("portcullis-system", &["--set=dashboard.enabled=true"]), &with_component);
+}
+
+#[test]
+fn the_dashboard_reads_the_deployment_of_the_release() {
+    let Some(helm) = Helm::find() else { return };
+    let text = helm.template("guard", &["--set=dashboard.enabled=true,fullnameOverride=gate"]);
+    let objects = objects(&text);
+    let map = objects.iter().find(|object| object["metadata"]["name"] == "gate-dashboard").unwrap();
+    let dashboard = map["data"]["portcullis.json"].as_str().unwrap();
+    let expected = fs::read_to_string(root().join("deploy/dashboard/portcullis.json")).unwrap();
+    let (ours, theirs) = (r#"deployment=\"gate\""#, r#"deployment=\"portcullis\""#);
+    assert!(dashboard.contains(ours), "{dashboard}");
+    assert_eq!(dashboard.replace(ours, theirs), expected.trim_end());
+}
+
 #[test]
 fn another_namespace_is_the_same_in_both() {
     let Some(helm) = Helm::find() else { return };
-    let dir = tempfile::Builder::new().prefix("overlay-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    // kustomize takes only relative paths.
-    let up = "../".repeat(dir.path().components().count() - 1);
-    let deploy = format!("{up}{}", root().join("deploy").strip_prefix("/").unwrap().display());
-    fs::write(dir.path().join("kustomization.yaml"), OVERLAY.replace("DEPLOY", &deploy)).unwrap();
+    let dir = overlay(OVERLAY);
     let configuration = "apiVersion: portcullis.dev/v1alpha1\nkind: Configuration\n\
                          installation: {namespace: guard, serviceAccount: portcullis}\n";
     fs::write(dir.path().join("portcullis.yaml"), configuration).unwrap();

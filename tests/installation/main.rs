@@ -14,6 +14,7 @@ mod support;
 mod audit;
 mod backends;
 mod cluster;
+mod dashboard;
 mod dns;
 mod first_apply;
 mod operators;

@@ -13,6 +13,7 @@ pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod control_plane;
+pub(crate) mod exposed;
 pub(crate) mod files;
 pub(crate) mod golden;
 pub(crate) mod installation;
