@@ -17,6 +17,7 @@ mod cluster;
 mod dashboard;
 mod dns;
 mod first_apply;
+mod gitops;
 mod operators;
 mod services;
 mod trace;
