@@ -8,6 +8,7 @@ mod cluster_arguments;
 mod completions;
 mod config;
 mod connection;
+mod contract_text;
 mod contracts;
 mod demo;
 mod diff;

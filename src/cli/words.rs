@@ -31,6 +31,11 @@ pub(super) fn with_code_spans(message: &str, plain: fn(&str) -> String, code: fn
     out
 }
 
+/// Replaces control characters. A text of a user, such as a reason, could otherwise send commands to the terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

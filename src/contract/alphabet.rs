@@ -14,6 +14,10 @@ use crate::model::{
 /// The name of a namespace that no selector names. No real namespace has this name.
 pub(super) const ELSEWHERE: &str = "*";
 
+/// The same for the other end of a connection from or to a pod in [`ELSEWHERE`], because its namespace may have other
+/// labels.
+pub(super) const FURTHER: &str = "**";
+
 /// What policies and a contract distinguish.
 #[derive(Debug, Default)]
 pub(super) struct Alphabet<'a> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::alphabet::ELSEWHERE;
+use super::alphabet::{ELSEWHERE, FURTHER};
 use crate::model::{Contract, Demand, Direction, Labels, ObjectRef, Path, Protocol};
 
 /// A connection that breaks a contract.
@@ -88,8 +88,8 @@ impl fmt::Display for Witness {
                     write!(f, " and service account {account}")?;
                 }
                 match (&**namespace, namespace_labels.is_empty()) {
-                    (ELSEWHERE, true) => f.write_str(" in another namespace"),
-                    (ELSEWHERE, false) => write!(f, " in another namespace with {namespace_labels}"),
+                    (ELSEWHERE | FURTHER, true) => f.write_str(" in another namespace"),
+                    (ELSEWHERE | FURTHER, false) => write!(f, " in another namespace with {namespace_labels}"),
                     _ => write!(f, " in namespace {namespace}"),
                 }
             }

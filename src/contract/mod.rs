@@ -7,24 +7,30 @@
 mod alphabet;
 mod counterexample;
 mod ledger;
+mod equivalence;
 mod mutation;
 mod open_label;
 mod search;
+mod state;
+mod unmatched;
 
 pub use counterexample::{Cause, Counterexample, Effect, Witness};
 pub use ledger::{Ledger, Record, State};
+pub use equivalence::is_equivalent;
 pub use mutation::{Mutation, mutations};
+pub use state::{ContractState, Verdict};
+pub use unmatched::unmatched;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::budget::charge;
+use crate::budget::{self, Limits, charge};
 use crate::model::{
     AddressSet, Block, Contract, Demand, Endpoint, Extent, NAME_LABEL, Namespaces, Party, Pods, Policy, Surroundings,
 };
 use crate::view::{Scene, Site};
 
-use alphabet::{Alphabet, ELSEWHERE};
+use alphabet::{Alphabet, ELSEWHERE, FURTHER};
 use search::{Found, Judged, Limit, Search, Spot, World};
 
 /// The state of a contract.
@@ -80,6 +86,22 @@ pub fn verify<'a>(contract: &'a Contract, scene: Scene<'a>, site: &'a Site, scop
     prove(&Proof { contract, scene, before: None, site, scope, limit: Limit::of(steps) })
 }
 
+/// Decides whether a contract holds, within limits of its own. Also returns the number of steps that the proof took, at
+/// most twice as many as `steps`.
+#[must_use]
+pub fn verify_alone<'a>(
+    contract: &'a Contract,
+    scene: Scene<'a>,
+    site: &'a Site,
+    scope: Scope<'a>,
+    steps: usize,
+) -> (Status, usize) {
+    let limits = Limits { steps: steps.saturating_mul(2), bytes: usize::MAX, ..Limits::default() };
+    let most = limits.steps;
+    let verified = budget::run(limits, || (verify(contract, scene, site, scope, steps), budget::spent().steps));
+    verified.unwrap_or((Status::Undecided(Doubt::TooComplex), most))
+}
+
 /// Decides whether a change breaks a contract: whether a connection breaks it after the change that did not break it
 /// before.
 #[must_use]
@@ -119,6 +141,7 @@ struct Proof<'a> {
 }
 
 /// The policies of a namespace after the change, and before it.
+#[derive(Default)]
 struct PoliciesOf<'a> {
     after: Vec<&'a Policy>,
     before: Vec<&'a Policy>,
@@ -193,11 +216,11 @@ impl<'a> Proof<'a> {
             None => self.namespaces(party),
         };
         for name in names {
-            let (policies, none) = (self.policies(name), PoliciesOf { after: Vec::new(), before: Vec::new() });
+            let (policies, none) = (self.policies(name), PoliciesOf::default());
             let alphabet = self.alphabet([&policies, &none]);
             let spots = ordered(anchor, self.spots(party, name), self.places(other, &alphabet));
             let lists = ordered(anchor, &policies, &none);
-            if let Some(found) = results.add(self.search_all(spots, lists, Judged::Both, &alphabet)) {
+            if let Some(found) = results.add(self.search_all(spots, lists, (Judged::Both, self.before), &alphabet)) {
                 return found;
             }
         }
@@ -207,14 +230,16 @@ impl<'a> Proof<'a> {
     /// Searches the connections between a namespace and all others. `anchor` is 0 if its pods are the sources, and 1 if
     /// they are the destinations.
     fn around(&self, anchor: usize, own: &'a str, [from, to]: [&'a Party; 2]) -> Found {
-        let (policies, none) = (self.policies(own), PoliciesOf { after: Vec::new(), before: Vec::new() });
+        let (policies, none) = (self.policies(own), PoliciesOf::default());
         let alphabet = self.alphabet([&policies, &none]);
         let lists = ordered(anchor, &policies, &none);
         let [party, other] = ordered(anchor, from, to);
         // Evaluates only the policies of the anchor. Without a connection there, there is none at all.
         let half = |namespace: &'a str| {
-            let spots = ordered(anchor, vec![sketch(party, own)], vec![sketch(other, namespace)]);
-            self.search_all(spots, lists, Judged::Only(anchor), &alphabet)
+            let place = if own == ELSEWHERE && namespace == ELSEWHERE { FURTHER } else { namespace };
+            let spots = ordered(anchor, vec![sketch(party, own)], vec![sketch(other, place)]);
+            // The half of a connection was possible before if the whole was.
+            self.search_all(spots, lists, (Judged::Only(anchor), None), &alphabet)
         };
         // One proof for all namespaces that no selector names, so that their number does not matter.
         let named = alphabet.named_namespaces();
@@ -250,9 +275,11 @@ impl<'a> Proof<'a> {
             for name in group {
                 let theirs = self.policies(name);
                 let alphabet = self.alphabet([&policies, &theirs]);
-                let spots = ordered(anchor, self.spots(party, own), self.spots(other, name));
+                let place = if own == ELSEWHERE && *name == ELSEWHERE { FURTHER } else { name };
+                let spots = ordered(anchor, self.spots(party, own), self.spots(other, place));
                 let lists = ordered(anchor, &policies, &theirs);
-                if let Some(found) = results.add(self.search_all(spots, lists, Judged::Both, &alphabet)) {
+                if let Some(found) = results.add(self.search_all(spots, lists, (Judged::Both, self.before), &alphabet))
+                {
                     return found;
                 }
             }
@@ -266,12 +293,13 @@ impl<'a> Proof<'a> {
         self.contract.demand == Demand::MustNotReach || matches!(self.scope, Scope::PoliciesOf(_))
     }
 
-    /// Searches the connections from each of the sources to each of the destinations.
+    /// Searches the connections from each of the sources to each of the destinations. With the state before the change,
+    /// only connections count that the change affects.
     fn search_all(
         &self,
         [sources, destinations]: [Vec<Spot<'a>>; 2],
         [of_sources, of_destinations]: [&PoliciesOf<'a>; 2],
-        judged: Judged,
+        (judged, before): (Judged, Option<Scene<'a>>),
         alphabet: &Alphabet<'a>,
     ) -> Found {
         let mut results = Results::default();
@@ -284,11 +312,8 @@ impl<'a> Proof<'a> {
                 }
                 let spots = [*from, *to];
                 let after = World { scene: self.scene, policies: [&of_sources.after, &of_destinations.after] };
-                // The half of a connection was possible before if the whole was.
-                let before = self
-                    .before
-                    .filter(|_| judged == Judged::Both)
-                    .map(|scene| World { scene, policies: [&of_sources.before, &of_destinations.before] });
+                let before =
+                    before.map(|scene| World { scene, policies: [&of_sources.before, &of_destinations.before] });
                 let worlds = (after, before);
                 let search = Search::new(worlds, self.site, (demand, spans), spots, judged, alphabet, &self.limit);
                 if let Some(found) = results.add(search.run()) {
@@ -303,14 +328,18 @@ impl<'a> Proof<'a> {
     fn places(&self, party: &'a Party, alphabet: &Alphabet<'a>) -> Vec<Spot<'a>> {
         match party {
             Party::Addresses { set, outside, text } => {
-                let around: &dyn Surroundings = &self.scene;
-                let named = around.network_sets().iter().flat_map(|set| &set.blocks).map(Block::addresses);
-                let sets: Vec<AddressSet> = alphabet.blocks().chain(named).collect();
-                let samples = set.samples(&sets);
+                let samples = set.samples(&self.blocks(alphabet));
                 samples.into_iter().map(|address| Spot::Address { address, outside: *outside, text }).collect()
             }
             _ => vec![Spot::Other(party)],
         }
+    }
+
+    /// The sets of addresses that policies tell apart.
+    fn blocks(&self, alphabet: &Alphabet<'a>) -> Vec<AddressSet> {
+        let around: &dyn Surroundings = &self.scene;
+        let named = around.network_sets().iter().flat_map(|set| &set.blocks).map(Block::addresses);
+        alphabet.blocks().chain(named).collect()
     }
 
     fn policies(&self, namespace: &str) -> PoliciesOf<'a> {
@@ -373,27 +402,34 @@ impl<'a> Proof<'a> {
         if self.contract.extent == Extent::Any {
             return vec![sketch(party, namespace)];
         }
-        let Party::Pods { pods, except } = party else { return vec![Spot::Other(party)] };
-        let Some(facts) = self.scene.namespace(namespace) else { return Vec::new() };
-        let mut spots = Vec::new();
-        for running in facts.running().iter().filter(|running| running.workload.host_network.is_none()) {
-            charge(1);
-            let workload = &running.workload;
-            let endpoint = Endpoint { addresses: running.address.as_slice(), ..Endpoint::of(namespace, workload) };
-            let is_excluded = except.iter().any(|pods| pods.mean(&endpoint, &self.scene) == Some(true));
-            // A label that controllers add is unknown. Such a pod counts.
-            if pods.mean(&endpoint, &self.scene) != Some(false) && !is_excluded {
-                spots.push(Spot::Pod { endpoint, kind: &running.kind, name: &running.name, ports: &workload.ports });
-            }
-        }
-        spots
+        existing(self.scene, party, namespace)
     }
+}
+
+/// The pods of a party that exist in a namespace, and the pods of the workloads there.
+fn existing<'a>(scene: Scene<'a>, party: &'a Party, namespace: &'a str) -> Vec<Spot<'a>> {
+    let Party::Pods { pods, except } = party else { return vec![Spot::Other(party)] };
+    let Some(facts) = scene.namespace(namespace) else { return Vec::new() };
+    let mut spots = Vec::new();
+    for running in facts.running().iter().filter(|running| running.workload.host_network.is_none()) {
+        charge(1);
+        let workload = &running.workload;
+        let endpoint = Endpoint { addresses: running.address.as_slice(), ..Endpoint::of(namespace, workload) };
+        let is_excluded = except.iter().any(|pods| pods.mean(&endpoint, &scene) == Some(true));
+        // A label that controllers add is unknown. Such a pod counts.
+        if pods.mean(&endpoint, &scene) != Some(false) && !is_excluded {
+            spots.push(Spot::Pod { endpoint, kind: &running.kind, name: &running.name, ports: &workload.ports });
+        }
+    }
+    spots
 }
 
 /// The pods of a party that could exist in a namespace.
 fn sketch<'a>(party: &'a Party, namespace: &'a str) -> Spot<'a> {
     match party {
-        Party::Pods { pods, except } => Spot::Sketch { namespace, pods, except },
+        Party::Pods { pods, except } => {
+            Spot::Sketch { namespace, is_open: matches!(namespace, ELSEWHERE | FURTHER), pods, except, address: None }
+        }
         _ => Spot::Other(party),
     }
 }

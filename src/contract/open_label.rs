@@ -6,7 +6,6 @@ use crate::model::{
 };
 
 use super::Doubt;
-use super::alphabet::ELSEWHERE;
 
 /// A label of one of the two pods.
 pub(super) struct Label {
@@ -40,6 +39,8 @@ pub(super) struct Facts<'n> {
     pub(super) around: &'n dyn Surroundings,
     /// For each end, true if it is a pod that could exist.
     pub(super) are_open: [bool; 2],
+    /// For each end, its namespace if the labels of the namespace are open.
+    pub(super) open_namespaces: [Option<&'n str>; 2],
 }
 
 impl Facts<'_> {
@@ -108,8 +109,8 @@ impl Facts<'_> {
         let End::Pod(endpoint) = end else { return None };
         match (pods.namespaces.mean(endpoint.namespace, self.around), &pods.namespaces) {
             (Some(false), _) => return None,
-            (None, Namespaces::Matching(selector)) if endpoint.namespace == ELSEWHERE => {
-                let known = |_, key: &str| self.around.namespace_label(ELSEWHERE, key);
+            (None, Namespaces::Matching(selector)) if self.is_open(endpoint.namespace) => {
+                let known = |_, key: &str| self.around.namespace_label(endpoint.namespace, key);
                 if let Some((_, key)) = open_in(selector, &known, &|_, _| true) {
                     return Some(Label { at, owner: Owner::Namespace, key: key.into() });
                 }
@@ -117,6 +118,10 @@ impl Facts<'_> {
             _ => {}
         }
         self.in_selector(pods.labels.as_ref()?, at, end)
+    }
+
+    fn is_open(&self, namespace: &str) -> bool {
+        self.open_namespaces.contains(&Some(namespace))
     }
 
     fn in_selector(&self, selector: &Selector, at: usize, end: &End<'_>) -> Option<Label> {
@@ -130,7 +135,7 @@ impl Facts<'_> {
             Owner::Itself => true,
             // The name of the service account. Its labels belong to another object.
             Owner::Account => key == NAME_LABEL,
-            Owner::Namespace => endpoint.namespace == ELSEWHERE,
+            Owner::Namespace => self.is_open(endpoint.namespace),
         };
         let (owner, key) = open_in(selector, &known, &can_choose)?;
         Some(Label { at, owner, key: key.into() })

@@ -17,22 +17,33 @@ use crate::model::{
 use crate::view::{ClusterDns, Scene, Site};
 
 use super::Doubt;
-use super::alphabet::{Alphabet, ELSEWHERE, Samples};
+use super::alphabet::{Alphabet, Samples};
 use super::counterexample::{Cause, Counterexample, Effect, Witness};
 use super::open_label::{Facts, Label};
 
 /// One end of the connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Spot<'a> {
-    /// Every pod of a party that could exist in a namespace. The namespace [`ELSEWHERE`] stands for all namespaces that
-    /// no selector names.
-    Sketch { namespace: &'a str, pods: &'a Pods, except: &'a [Pods] },
+    /// Every pod of a party that could exist in a namespace. The namespace [`super::alphabet::ELSEWHERE`] stands for all namespaces that
+    /// no selector names. The address is unknown, unless it is given. `is_open` is true if the labels of the namespace are
+    /// any labels.
+    Sketch { namespace: &'a str, is_open: bool, pods: &'a Pods, except: &'a [Pods], address: Option<IpAddr> },
     /// A pod that exists, or the pods of a workload.
     Pod { endpoint: Endpoint<'a>, kind: &'a str, name: &'a str, ports: &'a [ContainerPort] },
     /// An address that is not that of a pod.
     Address { address: IpAddr, outside: bool, text: &'a str },
     /// Something else.
     Other(&'a Party),
+}
+
+impl<'a> Spot<'a> {
+    /// The namespace, if its labels are open.
+    fn open_namespace(self) -> Option<&'a str> {
+        match self {
+            Self::Sketch { namespace, is_open: true, .. } => Some(namespace),
+            _ => None,
+        }
+    }
 }
 
 /// The ends whose policies are evaluated.
@@ -48,7 +59,7 @@ pub(super) enum Judged {
 struct Sketch {
     own: Decided,
     account: Option<Box<str>>,
-    /// The labels of its namespace, if that is [`ELSEWHERE`].
+    /// The labels of its namespace, if they are open.
     namespace: Decided,
 }
 
@@ -59,10 +70,10 @@ struct Decided {
     absent: Vec<Box<str>>,
 }
 
-/// The facts around a connection, with those about the namespace [`ELSEWHERE`].
+/// The facts around a connection, with those about the namespaces of its ends whose labels are open.
 struct Around<'n, 'a> {
     scene: Scene<'a>,
-    elsewhere: Option<&'n Decided>,
+    open: [Option<(&'n str, &'n Decided)>; 2],
 }
 
 impl Surroundings for Around<'_, '_> {
@@ -71,8 +82,8 @@ impl Surroundings for Around<'_, '_> {
     }
 
     fn namespace_label<'l>(&'l self, namespace: &'l str, key: &str) -> Fact<'l> {
-        match self.elsewhere {
-            Some(decided) if namespace == ELSEWHERE && key != NAME_LABEL => match decided.labels.get(key) {
+        match self.open.into_iter().flatten().find(|(open, _)| *open == namespace) {
+            Some((_, decided)) if key != NAME_LABEL => match decided.labels.get(key) {
                 Some(value) => Fact::Value(value),
                 None if decided.absent.iter().any(|absent| **absent == *key) => Fact::Absent,
                 None => Fact::Unknown,
@@ -385,31 +396,31 @@ impl<'s, 'a> Search<'s, 'a> {
         matches!(self.spots, [_, Spot::Other(Party::ClusterDns)])
     }
 
-    fn around<'n>(&self, world: &World<'_, 'a>, [from, to]: [&'n Sketch; 2]) -> Around<'n, 'a> {
-        let is_elsewhere = |spot: &Spot<'_>| matches!(spot, Spot::Sketch { namespace: ELSEWHERE, .. });
-        let [source, destination] = &self.spots;
-        let elsewhere = match (is_elsewhere(source), is_elsewhere(destination)) {
-            (true, _) => Some(&from.namespace),
-            (_, true) => Some(&to.namespace),
-            _ => None,
-        };
-        Around { scene: world.scene, elsewhere }
+    fn around<'n>(&self, world: &World<'_, 'a>, [from, to]: [&'n Sketch; 2]) -> Around<'n, 'a>
+    where
+        'a: 'n,
+    {
+        let [source, destination] = self.spots.map(Spot::open_namespace);
+        let open = [source.map(|name| (name, &from.namespace)), destination.map(|name| (name, &to.namespace))];
+        Around { scene: world.scene, open }
     }
 
     /// The end as the policies see it. A pod of a sketch is complete if all labels but those of the sketch are absent.
     fn end<'n>(&'n self, at: usize, sketch: &'n Sketch, is_complete: bool) -> End<'n> {
-        match self.spot(at) {
-            Spot::Sketch { namespace, .. } => End::Pod(Endpoint {
+        let [from, to] = &self.spots;
+        match if at == 0 { from } else { to } {
+            Spot::Sketch { namespace, address, .. } => End::Pod(Endpoint {
                 labels: &sketch.own.labels,
                 complete: is_complete,
                 absent: &sketch.own.absent,
                 account: sketch.account.as_deref(),
+                addresses: address.as_slice(),
                 ..Endpoint::unknown(namespace)
             }),
-            Spot::Pod { endpoint, .. } => End::Pod(endpoint),
+            Spot::Pod { endpoint, .. } => End::Pod(*endpoint),
             Spot::Address { outside, .. } => {
                 let [from, to] = &self.sets;
-                End::Addresses { set: if at == 0 { from } else { to }, outside }
+                End::Addresses { set: if at == 0 { from } else { to }, outside: *outside }
             }
             Spot::Other(party) => party_end(party),
         }
@@ -477,12 +488,20 @@ impl<'s, 'a> Search<'s, 'a> {
                 return (Outcome::Blocked, None);
             }
             if here == Outcome::Undecided && open.as_ref().is_none_or(|(label, _)| label.is_none()) {
-                let facts = Facts { around, are_open: self.spots.map(|spot| matches!(spot, Spot::Sketch { .. })) };
+                let facts = self.facts(around);
                 open = Some(facts.in_answer(at, ends, &question, &answer));
             }
             outcome = outcome.and(here);
         }
         (outcome, open)
+    }
+
+    fn facts<'n>(&self, around: &'n dyn Surroundings) -> Facts<'n>
+    where
+        'a: 'n,
+    {
+        let are_open = self.spots.map(|spot| matches!(spot, Spot::Sketch { .. }));
+        Facts { around, are_open, open_namespaces: self.spots.map(Spot::open_namespace) }
     }
 
     /// The question to the policies of one end, and these policies. None if they are not evaluated.
@@ -541,7 +560,7 @@ impl<'s, 'a> Search<'s, 'a> {
         let end = self.end(at, node.pods.get(at)?, false);
         let End::Pod(endpoint) = end else { return None };
         let mut undecided = std::iter::once(pods).chain(except).filter(|pods| pods.mean(&endpoint, &around).is_none());
-        let facts = Facts { around: &around, are_open: self.spots.map(|spot| matches!(spot, Spot::Sketch { .. })) };
+        let facts = self.facts(&around);
         undecided.find_map(|pods| facts.in_pods(pods, at, &end))
     }
 

@@ -54,6 +54,17 @@ pub enum Enforcement {
     Warn,
 }
 
+impl Enforcement {
+    /// The name in manifests.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Deny => "Deny",
+            Self::Warn => "Warn",
+        }
+    }
+}
+
 /// A source or a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Party {

@@ -70,6 +70,98 @@ fn the_exit_status_tells_the_worst_result() {
 }
 
 #[test]
+fn an_end_that_matches_no_namespace_is_noted() {
+    let reach = |from: &str| format!("mustReach: {{from: [{from}], to: [{{entity: ClusterDNS}}]}}");
+    let except = "mustNotReach: {from: [{allPodsExcept: [{namespaces: [paymets]}, {namespaceSelector: {}}]}], to: \
+                  [{namespaces: [payments]}]}";
+    let existing = |from: &str| format!("pods: Existing\n  {}", reach(from));
+    for (demand, expected) in [
+        (
+            reach("{namespaces: [paymets]}"),
+            Some("no namespace in the manifests matches `paymets`, so the policies there"),
+        ),
+        (
+            existing("{namespaceSelector: {matchLabels: {team: paymets}}}"),
+            Some("no namespace in the manifests matches `team=paymets`, so nothing can break the contract there"),
+        ),
+        (
+            existing("{namespaces: [payments], podSelector: {matchLabels: {app: apo}}}"),
+            Some("no existing pod matches pods with app=apo in namespace payments, so nothing"),
+        ),
+        // Pods that could be created are enough.
+        (reach("{namespaces: [payments], podSelector: {matchLabels: {app: apo}}}"), None),
+        (reach("{namespaces: [payments]}"), None),
+        (existing("{namespaces: [payments], podSelector: {matchLabels: {app: api}}}"), None),
+        (except.to_owned(), None),
+    ] {
+        let (code, text) = status(&demand);
+        assert_eq!(code, 0, "{demand}: {text}");
+        match expected {
+            Some(note) => assert!(text.contains(&format!("  note: {note}")), "{demand}: {text}"),
+            None => assert!(!text.contains("note:"), "{demand}: {text}"),
+        }
+    }
+}
+
+#[test]
+fn two_namespaces_without_manifests_may_have_different_labels() {
+    let label = |team: &str| format!("{{namespaceSelector: {{matchLabels: {{team: {team}}}}}}}");
+    let contract = |to: &str| contract(&format!("mustNotReach: {{from: [{}], to: [{}]}}", label("a"), label(to)));
+    let policy = "---\napiVersion: policy.networking.k8s.io/v1alpha1\nkind: AdminNetworkPolicy\nmetadata: {name: a-not-b}\n\
+                  spec:\n  priority: 10\n  subject: {namespaces: {matchLabels: {team: b}}}\n  ingress:\n  - {name: deny, \
+                  action: Deny, from: [{namespaces: {matchLabels: {team: a}}}]}\n";
+    for (to, code) in [("b", 0), ("c", 1)] {
+        let done = run(&["test", "-"], &[&contract(to), policy].concat());
+        assert_eq!(done.code, code, "{to}: {}{}", done.out, done.err);
+    }
+}
+
+#[test]
+fn a_change_without_effect_is_not_unnoticed() {
+    let policy = |name: &str, ports: &str| {
+        format!(
+            "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec:\n  podSelector: {{}}\n  policyTypes: [Ingress]\n  ingress:\n  - from: [{{podSelector: {{}}}}]\n    \
+             ports: [{ports}]\n"
+        )
+    };
+    let contract = contract("mustReach: {from: [{namespaces: [shop]}], to: [{entity: ClusterDNS}]}");
+    let namespace = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop, uid: '1'}\n";
+    let drill = |manifests: &str| {
+        let done = run(&["test", "--mutate", "--output", "json", "-"], manifests);
+        assert_eq!(done.code, 0, "{}{}", done.out, done.err);
+        let report: Value = serde_json::from_str(&done.out).unwrap();
+        let list = |name: &str| {
+            let changes = report["mutations"][name].as_array().unwrap().iter();
+            changes.map(|change| change.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        (list("withoutEffect"), list("unnoticed"))
+    };
+    let (wide, narrow) = (policy("wide", "{port: 80, endPort: 90}"), policy("narrow", "{port: 80}"));
+    let (without_effect, unnoticed) = drill(&[&contract, namespace, &wide, &narrow].concat());
+    // The wide policy does everything that the narrow one does.
+    for change in ["spec.ingress[0]: remove the rule", "delete it"] {
+        let change = format!("NetworkPolicy shop/narrow: {change}");
+        assert!(without_effect.contains(&change) && !unnoticed.contains(&change), "{without_effect:?} {unnoticed:?}");
+    }
+    let change = "NetworkPolicy shop/wide: spec.ingress[0]: remove the rule".to_owned();
+    assert!(unnoticed.contains(&change) && !without_effect.contains(&change), "{without_effect:?} {unnoticed:?}");
+    // A cluster-wide policy may be about a namespace without manifests.
+    let denial = "---\napiVersion: policy.networking.k8s.io/v1alpha1\nkind: AdminNetworkPolicy\nmetadata: {name: denial}\n\
+                  spec:\n  priority: 10\n  subject: {namespaces: {matchLabels: {kubernetes.io/metadata.name: other}}}\n  \
+                  ingress:\n  - {name: deny, action: Deny, from: [{namespaces: {}}]}\n";
+    let (without_effect, unnoticed) = drill(&[&contract, namespace, denial].concat());
+    let change = "AdminNetworkPolicy denial: spec.ingress[0]: remove the rule".to_owned();
+    assert!(unnoticed.contains(&change) && without_effect.is_empty(), "{without_effect:?} {unnoticed:?}");
+    // One port makes the difference.
+    let narrow = policy("narrow", "{port: 91}");
+    let (without_effect, unnoticed) = drill(&[&contract, namespace, &wide, &narrow].concat());
+    let change = "NetworkPolicy shop/narrow: spec.ingress[0]: remove the rule".to_owned();
+    assert!(unnoticed.contains(&change) && !without_effect.contains(&change), "{without_effect:?} {unnoticed:?}");
+    assert!(without_effect.contains(&"NetworkPolicy shop/wide: no longer isolate for ingress".to_owned()));
+}
+
+#[test]
 fn a_change_that_breaks_a_contract_is_denied_by_check() {
     let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: allow-partners, namespace: \
                   payments}\nspec:\n  podSelector: {}\n  policyTypes: [Ingress]\n  ingress:\n  - from: \

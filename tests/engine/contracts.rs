@@ -299,7 +299,10 @@ fn what_holds_holds_for_every_pod_and_what_is_broken_is_broken() {
                 }
                 Status::Undecided(_) => {}
             }
-            same_after_a_change(&case, &contract, &site)
+            same_after_a_change(&case, &contract, &site)?;
+            let changed = unchanged_by_a_removal(&case, &site)?;
+            *seen.borrow_mut().entry(format!("removal {changed}")).or_default() += 1;
+            Ok(())
         });
         println!("{mix}: {:?}", seen.borrow());
         if let Err(error) = result {
@@ -344,4 +347,80 @@ fn same_after_a_change(case: &Case, contract: &Contract, site: &Site) -> Result<
         }
     }
     Ok(())
+}
+
+/// Removes the last policy. If that is proved to have no effect, the oracle answers every flow as before.
+fn unchanged_by_a_removal(case: &Case, site: &Site) -> Result<&'static str, TestCaseError> {
+    let Some(removed) = case.world.manifests.last() else { return Ok("of nothing") };
+    let mut world = case.world.clone();
+    world.manifests.pop();
+    let before = whole(case.world.namespace_objects().chain(case.world.manifests.iter().cloned()));
+    let mut after = before.clone();
+    after.remove(&object(removed).id);
+    let scenes = (Scene::of(&before), Scene::of(&after));
+    let limits = Limits { steps: 10 * STEPS, ..Limits::default() };
+    let prove = |namespace| budget::run(limits.clone(), || contract::is_equivalent(scenes, namespace, site, STEPS));
+    let own = removed["metadata"]["namespace"].as_str();
+    if !prove(own).unwrap() {
+        return Ok("with effect");
+    }
+    if own.is_some() {
+        prop_assert!(prove(None).unwrap(), "no other namespace has policies that changed");
+    }
+    let outside = OUTSIDE.iter().map(|address| End::Outside(IpAddr::from(*address)));
+    let ends: Vec<End<'_>> = case.pods.iter().map(End::Pod).chain(outside).collect();
+    for from in &ends {
+        for to in &ends {
+            if let (End::Outside(_), End::Outside(_)) = (from, to) {
+                continue;
+            }
+            for protocol in PROTOCOLS {
+                for port in PORTS {
+                    let flow = Flow { from: *from, to: *to, protocol, port };
+                    let (old, new) = (answer(&case.world, &flow), answer(&world, &flow));
+                    prop_assert_eq!(old.connected(), new.connected(), "{:?}", flow);
+                }
+            }
+        }
+    }
+    Ok("without effect")
+}
+
+/// A contract that the pods of these namespaces must reach the cluster DNS.
+fn from_namespaces(pods: &str, from: Value) -> Contract {
+    let connections = json!({"from": [from], "to": [{"entity": "ClusterDNS"}]});
+    read(&json!({"apiVersion": "portcullis.dev/v1alpha1", "kind": "Contract", "metadata": {"name": "c"},
+        "spec": {"pods": pods, "mustReach": connections}}))
+}
+
+#[test]
+fn an_end_that_matches_nothing_in_a_cluster_is_noted() {
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": {"team": "a"}}});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web", "namespace": "shop",
+        "labels": {"app": "web"}}, "spec": {"containers": [{"name": "main"}]}});
+    let cluster = whole([namespace, pod].into_iter());
+    let team = |team: &str| json!({"namespaceSelector": {"matchLabels": {"team": team}}});
+    let app = |app: &str| json!({"namespaces": ["shop"], "podSelector": {"matchLabels": {"app": app}}});
+    let misspelt = "no namespace matches `shpo`, so nothing can break the contract there";
+    for (pods, from, expected) in [
+        ("Any", json!({"namespaces": ["shpo"]}), vec![misspelt]),
+        ("Existing", json!({"namespaces": ["shpo"]}), vec![misspelt]),
+        ("Any", team("b"), vec!["no namespace matches `team=b`, so nothing can break the contract there"]),
+        ("Any", team("a"), vec![]),
+        ("Any", json!({"namespaces": ["shop", "shpo"]}), vec![]),
+        ("Any", json!({"namespaceSelector": {}}), vec![]),
+        ("Any", json!({"allPodsExcept": [{"namespaceSelector": {}}]}), vec![]),
+        ("Existing", json!({"allPodsExcept": [{"namespaceSelector": {}}]}), vec![]),
+        ("Any", app("db"), vec![]),
+        (
+            "Existing",
+            app("db"),
+            vec!["no existing pod matches pods with app=db in namespace shop, so nothing can break the contract there"],
+        ),
+        ("Existing", app("web"), vec![]),
+    ] {
+        let contract = from_namespaces(pods, from);
+        assert_eq!(contract::unmatched(&contract, Scene::of(&cluster)), expected, "{contract}, {pods}");
+    }
 }

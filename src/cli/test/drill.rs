@@ -13,7 +13,7 @@ use crate::contract::{self, Mutation, Scope, Status};
 use crate::engine;
 use crate::model::{Body, Contract, Labels, Namespaces, Object, ObjectRef, Policy};
 use crate::rules::{Change, Mode, Occasion};
-use crate::view::View;
+use crate::view::{Scene, Site, View};
 
 /// The result of a fault drill.
 #[derive(Debug, Default, Serialize)]
@@ -27,12 +27,14 @@ pub(super) struct Drill {
     pub(super) by_rule: BTreeMap<String, usize>,
     /// The changes that nothing notices.
     pub(super) unnoticed: Vec<String>,
+    /// The changes that nothing can notice, because other policies decide every connection as before.
+    pub(super) without_effect: Vec<String>,
 }
 
 impl Drill {
     /// The number of changes that a contract or a rule notices.
     pub(super) fn noticed(&self) -> usize {
-        self.changes - self.unnoticed.len()
+        self.changes - self.unnoticed.len() - self.without_effect.len()
     }
 }
 
@@ -94,11 +96,27 @@ pub(super) fn run(configuration: &Configuration, view: &View, contracts: &[&Cont
             }
             drill.changes += 1;
             if !is_noticed {
-                drill.unnoticed.push(format!("{id}: {change}"));
+                let has_effect = !has_no_effect(view, &changed, scope, site);
+                let list = if has_effect { &mut drill.unnoticed } else { &mut drill.without_effect };
+                list.push(format!("{id}: {change}"));
             }
         }
     }
     drill
+}
+
+/// Maximum number of steps of the proof that a change has no effect, less than a second.
+const STEPS: usize = 4_000_000;
+
+/// Returns true if it is proved that the policies decide every connection as before.
+fn has_no_effect(before: &View, after: &View, scope: Scope<'_>, site: &Site) -> bool {
+    let namespace = match scope {
+        Scope::PoliciesOf(namespace) => Some(namespace),
+        _ => None,
+    };
+    let scenes = (Scene::of(before), Scene::of(after));
+    let limits = Limits { steps: 2 * STEPS, bytes: usize::MAX, ..Limits::default() };
+    budget::run(limits, || contract::is_equivalent(scenes, namespace, site, STEPS)).unwrap_or(false)
 }
 
 /// The rules that report a change, apart from faults that the object had before.

@@ -14,8 +14,7 @@ use super::output::print_json;
 use super::progress::Progress;
 use super::state::{State, StateArguments};
 use super::{DENIED, FAILED, OK};
-use crate::budget::{self, Limits};
-use crate::contract::{self, Counterexample, Doubt, Scope, Status};
+use crate::contract::{self, ContractState, Scope, Status, Verdict};
 use crate::model::Contract;
 use crate::view::{Scene, Site, View};
 
@@ -63,41 +62,13 @@ enum Output {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Tested {
-    contracts: Vec<Outcome>,
+    contracts: Vec<ContractState>,
     /// The fault drill.
     #[serde(skip_serializing_if = "Option::is_none")]
     mutations: Option<Drill>,
     /// What could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing: Vec<String>,
-}
-
-/// The result for one contract.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Outcome {
-    name: String,
-    /// The contract in one line.
-    statement: String,
-    result: Verdict,
-    /// A connection that breaks the contract, or the reason for the doubt.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
-    /// The policies that decide that connection, each with the path of its rule.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    because: Vec<String>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    reason: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    owner: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Verdict {
-    Holds,
-    Broken,
-    Undecided,
 }
 
 /// Maximum number of steps of one proof, some ten seconds.
@@ -117,20 +88,21 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
         bail!("no contract found; name a file with a manifest of kind Contract (portcullis.dev/v1alpha1)");
     }
     let mut progress = Progress::start();
-    let mut outcomes = Vec::new();
+    let mut states = Vec::new();
     for (number, contract) in contracts.iter().enumerate() {
         progress.update("testing", number, contracts.len(), "contracts");
-        outcomes.push(outcome(contract, verify(contract, &view, &site, Scope::All)));
+        let status = verify(contract, &view, &site, Scope::All);
+        states.push(ContractState::of(contract, Scene::of(&view), &status));
     }
     drop(progress);
     let mutations = settings.map(|configuration| drill::run(&configuration, &view, &contracts));
-    let tested = Tested { contracts: outcomes, mutations, missing };
+    let tested = Tested { contracts: states, mutations, missing };
     match arguments.output {
         Output::Text => text::print(&tested)?,
         Output::Json => print_json(&tested)?,
         Output::Junit => junit::print(&tested)?,
     }
-    let has = |verdict| tested.contracts.iter().any(|outcome| outcome.result == verdict);
+    let has = |verdict| tested.contracts.iter().any(|state| state.result == verdict);
     Ok(match (has(Verdict::Broken), has(Verdict::Undecided) || !tested.missing.is_empty()) {
         (true, _) => DENIED,
         (false, true) => FAILED,
@@ -140,32 +112,5 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
 
 /// Decides whether a contract holds.
 fn verify<'a>(contract: &'a Contract, view: &'a View, site: &'a Site, scope: Scope<'a>) -> Status {
-    let limits = Limits { steps: 2 * STEPS, bytes: usize::MAX, ..Limits::default() };
-    let verified = budget::run(limits, || contract::verify(contract, Scene::of(view), site, scope, STEPS));
-    verified.unwrap_or(Status::Undecided(Doubt::TooComplex))
-}
-
-fn outcome(contract: &Contract, status: Status) -> Outcome {
-    let (result, detail, because) = match status {
-        Status::Holds => (Verdict::Holds, None, Vec::new()),
-        Status::Broken(found) => (Verdict::Broken, Some(found.sentence(contract)), because(&found)),
-        Status::Undecided(doubt) => (Verdict::Undecided, Some(doubt.to_string()), Vec::new()),
-    };
-    Outcome {
-        name: contract.name.to_string(),
-        statement: contract.to_string(),
-        result,
-        detail,
-        because,
-        reason: contract.reason.to_string(),
-        owner: contract.owner.to_string(),
-    }
-}
-
-fn because(found: &Counterexample) -> Vec<String> {
-    let each = |cause: &contract::Cause| match &cause.path {
-        Some(path) => format!("{cause} ({path})"),
-        None => cause.to_string(),
-    };
-    found.causes.iter().map(each).collect()
+    contract::verify_alone(contract, Scene::of(view), site, scope, STEPS).0
 }

@@ -4,52 +4,28 @@ use std::io::Write as _;
 
 use anyhow::Result;
 
-use super::{Tested, Verdict};
+use super::Tested;
+use crate::cli::YELLOW;
+use crate::cli::contract_text::{counts, print_state};
 use crate::cli::words::plural;
-use crate::cli::{BOLD, FAINT, GREEN, RED, YELLOW};
 
 /// Maximum number of changes that are listed.
 const MAX_LISTED: usize = 20;
 
 pub(super) fn print(tested: &Tested) -> Result<()> {
     let mut out = anstream::stdout().lock();
-    for outcome in &tested.contracts {
-        let (style, word) = match outcome.result {
-            Verdict::Holds => (GREEN, "holds"),
-            Verdict::Broken => (RED, "broken"),
-            Verdict::Undecided => (YELLOW, "undecided"),
-        };
-        writeln!(out, "{style}{word}{style:#}: {BOLD}{}{BOLD:#}: {}", outcome.name, outcome.statement)?;
-        if let Some(detail) = &outcome.detail {
-            writeln!(out, "  {detail}")?;
-        }
-        for because in &outcome.because {
-            writeln!(out, "  because {because}")?;
-        }
-        if outcome.result != Verdict::Holds {
-            for (name, text) in [("reason", &outcome.reason), ("owner", &outcome.owner)] {
-                if !text.is_empty() {
-                    writeln!(out, "  {FAINT}{name}:{FAINT:#} {text}")?;
-                }
-            }
-        }
+    for state in &tested.contracts {
+        print_state(&mut out, state)?;
     }
-    let count = |verdict| tested.contracts.iter().filter(|outcome| outcome.result == verdict).count();
-    writeln!(
-        out,
-        "\n{}: {} hold, {} broken, {} undecided",
-        plural(tested.contracts.len(), "contract"),
-        count(Verdict::Holds),
-        count(Verdict::Broken),
-        count(Verdict::Undecided)
-    )?;
+    writeln!(out, "\n{}", counts(&tested.contracts))?;
     if let Some(drill) = &tested.mutations {
         writeln!(
             out,
-            "\n{} changes of policies: {} noticed, {} not",
-            drill.changes,
+            "\n{} of policies: {} noticed, {} not, {} without effect",
+            plural(drill.changes, "change"),
             drill.noticed(),
-            drill.unnoticed.len()
+            drill.unnoticed.len(),
+            drill.without_effect.len()
         )?;
         for (name, noticed) in drill.by_contract.iter().chain(&drill.by_rule) {
             writeln!(out, "  {name}: {noticed}")?;
