@@ -1,4 +1,5 @@
-//! The audit of a large cluster: 1,000 namespaces, 10,000 pods of 3,000 Deployments, 5,000 policies.
+//! The audit of a large cluster: 1,000 namespaces, 10,000 pods of 3,000 Deployments, 5,000 policies, with 50 contracts
+//! and without.
 //!
 //! `cargo bench --bench audit` prints time and resident memory, and fails above 5 s or 300 MB. `--profile release` is
 //! quicker to build.
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const NAMESPACES: usize = 1_000;
+const CONTRACTS: usize = 50;
 /// The pods of each Deployment of a namespace.
 const PODS: [usize; 3] = [6, 3, 1];
 /// The bars: seconds and bytes.
@@ -29,15 +31,21 @@ const MEMORY: usize = 300_000_000;
 
 fn main() {
     for (name, policies) in [("isolated", isolated as fn(usize) -> Vec<Value>), ("open", open)] {
-        measure(name, policies);
+        for contracts in [0, CONTRACTS] {
+            measure(name, policies, contracts);
+        }
     }
 }
 
-fn measure(name: &str, policies: fn(usize) -> Vec<Value>) {
+fn measure(name: &str, policies: fn(usize) -> Vec<Value>, contracts: usize) {
     let configuration = Configuration::shipped().unwrap();
     let set = PolicySet::shipped(&configuration.site.label_domain).unwrap();
     let (mut stored, mut objects) = (View::of_cluster(), Vec::new());
-    for manifest in (0..NAMESPACES).flat_map(|at| namespace(at).into_iter().chain(policies(at))).chain(platform()) {
+    for manifest in (0..NAMESPACES)
+        .flat_map(|at| namespace(at).into_iter().chain(policies(at)))
+        .chain(platform())
+        .chain((0..contracts).map(contract))
+    {
         let object = read(&manifest);
         if !matches!(object.body, Body::Workload(_)) {
             objects.push(object.clone());
@@ -63,7 +71,7 @@ fn measure(name: &str, policies: fn(usize) -> Vec<Value>) {
     let json = serde_json::to_vec(&report).unwrap();
     let (after, cells) = (resident(), report.matrix.workloads.cells.len());
     println!(
-        "{name}: {} pods in {} workloads, {} policies, {took:.2} s, {} MB resident ({} MB before), {} MB of JSON, {cells} cells",
+        "{name}: {} pods in {} workloads, {} policies, {contracts} contracts, {took:.2} s, {} MB resident ({} MB before), {} MB of JSON, {cells} cells",
         report.summary.pods,
         report.workloads.len(),
         report.summary.policies,
@@ -71,7 +79,8 @@ fn measure(name: &str, policies: fn(usize) -> Vec<Value>) {
         before / 1_000_000,
         json.len() / 1_000_000,
     );
-    println!("  {:?}, {:?}", report.matrix.outcomes, report.summary.findings);
+    let summary = &report.summary;
+    println!("  {:?}, {:?}, {:?}", report.matrix.outcomes, summary.findings, summary.contracts);
     assert!(took < TIME, "{name}: {took:.2} s");
     assert!(after < MEMORY, "{name}: {after} bytes");
 }
@@ -201,6 +210,26 @@ fn open(at: usize) -> Vec<Value> {
             }),
         ),
     ]
+}
+
+/// Contracts about one namespace, and one of eight about all of them.
+fn contract(at: usize) -> Value {
+    let own = format!("team-{:04}", at * 17 % NAMESPACES);
+    let pods = |app: &str| json!({"namespaces": [own], "podSelector": {"matchLabels": {"app": app}}});
+    let spec = match at % 8 {
+        0 => json!({"mustReach": {"from": [{"namespaceSelector": {"matchLabels": {"team": "t3"}}}],
+            "to": [{"entity": "ClusterDNS"}]}}),
+        1 => json!({"mustNotReach": {"from": [{"namespaceSelector": {}}], "to": [{"entity": "Internet"}],
+            "ports": [{"port": 25}]}}),
+        2 | 3 => json!({"mustNotReach": {"from": [{"namespaces": [own]}], "to": [{"entity": "Internet"}],
+            "ports": [{"port": 22}]}}),
+        4 => json!({"pods": "Existing", "mustReach": {"from": [pods("web")], "to": [pods("api")],
+            "ports": [{"port": 8080}]}}),
+        _ => json!({"mustNotReach": {"from": [{"allPodsExcept": [pods("api")]}], "to": [pods("db")],
+            "ports": [{"port": 5432}]}}),
+    };
+    json!({"apiVersion": "portcullis.dev/v1alpha1", "kind": "Contract",
+        "metadata": {"name": format!("contract-{at}")}, "spec": spec})
 }
 
 /// The DNS, an ingress controller.

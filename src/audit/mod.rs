@@ -4,13 +4,16 @@
 //! ```text
 //! View ─ class ─▶ classes of pods ─┬─▶ namespaces, policies ─▶ sections ─┐
 //!                                  └─▶ side ─▶ matrix ───────────────────┴─▶ Report
-//! objects ─ findings (engine) ─▶ sections, findings ─────────────────────┘
+//! objects ─ findings (engine) ─▶ sections, findings ─────────────────────┤
+//! contracts ─ proofs ─▶ sections, contracts ─────────────────────────────┘
 //! ```
 //!
-//! It gives the verdicts of the webhook: a namespace is evaluated with the policies that it is due. Everything here is
-//! pure. `portcullis audit` prints the report.
+//! It gives the verdicts of the webhook: a namespace is evaluated with the policies that it is due. Contracts are proved
+//! once for the whole state and not once for each object, which would take minutes in a large cluster. Everything here
+//! is pure. `portcullis audit` prints the report.
 
 mod class;
+mod contracts;
 mod exemptions;
 mod findings;
 mod matrix;
@@ -27,9 +30,9 @@ mod status;
 pub use findings::{Audited, Source};
 pub use network_plugin::Agent;
 pub use report::{
-    Actions, BaselineState, Directions, FoundIn, FoundPlugin, HatchState, Item, Matrix, NamespaceCell, NamespaceState,
-    Outcomes, Plugin, Reach, Report, RuleFinding, Section, Summary, Unread, WorkloadCell, WorkloadMatrix,
-    WorkloadState,
+    Actions, BaselineState, ContractCounts, Directions, FoundIn, FoundPlugin, HatchState, Item, Matrix, NamespaceCell,
+    NamespaceState, Outcomes, Plugin, Reach, Report, RuleFinding, Section, Summary, Unread, WorkloadCell,
+    WorkloadMatrix, WorkloadState,
 };
 pub use scope::Scope;
 
@@ -39,10 +42,12 @@ use jiff::Timestamp;
 
 use crate::baseline::PolicySet;
 use crate::config::Configuration;
-use crate::model::Body;
+use crate::contract::{ContractState, Verdict};
+use crate::model::{Body, Enforcement};
 use crate::view::View;
 
 use class::Class;
+use contracts::Proved;
 use findings::{Judged, is_in};
 use namespaces::Places;
 use policies::Policies;
@@ -78,6 +83,8 @@ struct Evaluated<'a> {
     objects: Vec<Audited<'a>>,
     /// Their findings.
     judged: Judged<'a>,
+    /// The contracts to report on.
+    contracts: Vec<Proved<'a>>,
 }
 
 impl<'a> Input<'a> {
@@ -88,10 +95,13 @@ impl<'a> Input<'a> {
         let is_reported = |class: &&Class<'_>| scope.includes(class.namespace);
         let workloads: Vec<WorkloadState> =
             classes.iter().filter(is_reported).map(|class| namespaces::workload(class, view, site)).collect();
-        let namespaces = Places { site, policies, stored, now }.states(scope, &workloads);
+        let mut namespaces = Places { site, policies, stored, now }.states(scope, &workloads);
         let objects = audited(objects, &classes, scope);
-        let judged = Judged::of(configuration, view, objects.iter().copied(), now);
-        Evaluated { classes, workloads, namespaces, objects, judged }
+        let judged = Judged::of(configuration, &view.without_contracts(), objects.iter().copied(), now);
+        let mut contracts = contracts::prove(view, site);
+        contracts::limit(&mut contracts, view, scope);
+        contracts::count_by_namespace(&contracts, view, &mut namespaces);
+        Evaluated { classes, workloads, namespaces, objects, judged, contracts }
     }
 }
 
@@ -101,7 +111,7 @@ impl Report {
     pub fn of(input: &Input<'_>) -> Self {
         let Input { configuration, view, stored, scope, now, .. } = *input;
         let site = &configuration.site;
-        let Evaluated { classes, workloads, namespaces, objects, judged } = input.evaluate();
+        let Evaluated { classes, workloads, namespaces, objects, judged, contracts } = input.evaluate();
         let reported = || classes.iter().filter(|class| scope.includes(class.namespace));
 
         let matrix = matrix::matrix(view, &classes, scope);
@@ -114,6 +124,7 @@ impl Report {
             "Pods and workloads that bypass the isolation of their namespace.",
         ));
         sections.push(judged.denied());
+        sections.extend(contracts::sections(&contracts));
         sections.push(own.without_pods(&classes));
         sections.push(judged.of_rule(
             "redundant-policy",
@@ -145,6 +156,7 @@ impl Report {
                 egress: sum(&|namespace| namespace.isolated.egress),
             },
             findings: judged.actions(),
+            contracts: contracts::count(&contracts),
         };
         let mut assumed = namespaces::assumed(&namespaces);
         assumed.extend(limit);
@@ -156,11 +168,21 @@ impl Report {
             namespaces,
             workloads,
             sections,
+            contracts: contracts::states(contracts),
             findings,
             omitted_findings,
             matrix,
             plugin: None,
         }
+    }
+
+    /// Returns true if the webhook would deny an object, or a contract is broken that denies changes.
+    #[must_use]
+    pub fn has_denials(&self) -> bool {
+        let is_broken = |contract: &ContractState| {
+            contract.result == Verdict::Broken && contract.enforcement == Enforcement::Deny.name()
+        };
+        self.summary.findings.deny > 0 || self.contracts.iter().any(is_broken)
     }
 
     /// Returns true if a section reports a problem, or a rule a finding.

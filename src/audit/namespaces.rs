@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::class::Class;
-use super::report::{BaselineState, Directions, HatchState, Item, NamespaceState, Section, WorkloadState};
+use super::report::{
+    BaselineState, ContractCounts, Directions, HatchState, Item, NamespaceState, Section, WorkloadState,
+};
 use super::scope::Scope;
 use super::section::{Items, Question};
 use crate::baseline::{self, PolicySet};
@@ -64,6 +66,7 @@ impl Places<'_> {
             },
             unselected: count(&|workload| workload.policies == 0),
             without_dns: count(&|workload| workload.dns.is_some_and(|dns| dns != Verdict::Allowed)),
+            contracts: ContractCounts::default(),
         }
     }
 

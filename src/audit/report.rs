@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::contract::ContractState;
 use crate::rules::Mode;
 use crate::trace::Verdict;
 
@@ -26,6 +27,8 @@ pub struct Report {
     pub workloads: Vec<WorkloadState>,
     /// The questions of the audit with their answers, always in the same order.
     pub sections: Vec<Section>,
+    /// The contracts: broken ones first, then undecided ones.
+    pub contracts: Vec<ContractState>,
     /// What the webhook would report if every object were created now: denials first, then warnings, then audits.
     pub findings: Vec<RuleFinding>,
     /// Number of findings that are left out.
@@ -53,6 +56,19 @@ pub struct Summary {
     pub isolated: Directions<usize>,
     /// Number of findings by action.
     pub findings: Actions,
+    /// Number of contracts by result.
+    pub contracts: ContractCounts,
+}
+
+/// A number of contracts for each result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ContractCounts {
+    /// Contracts that are proved to hold.
+    pub hold: usize,
+    /// Contracts that a connection breaks.
+    pub broken: usize,
+    /// Contracts of which neither is known.
+    pub undecided: usize,
 }
 
 /// A value for each direction of traffic.
@@ -122,6 +138,9 @@ pub struct NamespaceState {
     pub unselected: usize,
     /// Number of its pods that cannot reach the cluster DNS, or for which that is undecided.
     pub without_dns: usize,
+    /// Number of contracts about its pods, by result. Contracts that cover its pods only as `allPodsExcept` count if one of
+    /// its pods or policies breaks them.
+    pub contracts: ContractCounts,
 }
 
 /// The state of a namespace's baseline.

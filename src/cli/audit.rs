@@ -18,7 +18,8 @@ use crate::audit::{Input, Report, Scope};
 
 pub(super) use load::Loaded;
 
-/// Show which pods are isolated, which policies have no effect, what the rules report, and which connections are possible.
+/// Show which pods are isolated, which policies have no effect, what the rules report, which contracts hold, and which
+/// connections are possible.
 ///
 /// Reads manifests, a cluster (--cluster), or both: then the manifests count as if they were applied. Gives the same
 /// verdicts as the webhook. What could not be read is named, and everything else is answered.
@@ -65,7 +66,7 @@ enum Output {
 enum FailOn {
     /// Any finding.
     Finding,
-    /// A stored object that a rule would deny.
+    /// A stored object that a rule would deny, or a broken contract with `enforcement: Deny`.
     Deny,
     /// Nothing.
     Never,
@@ -106,7 +107,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     }
     let is_failure = match arguments.fail_on {
         FailOn::Finding => report.has_findings(),
-        FailOn::Deny => report.summary.findings.deny > 0,
+        FailOn::Deny => report.has_denials(),
         FailOn::Never => false,
     };
     Ok(if is_failure { FOUND } else { OK })

@@ -195,6 +195,12 @@ impl View {
         self
     }
 
+    /// The same snapshot without contracts.
+    #[must_use]
+    pub fn without_contracts(&self) -> Self {
+        Self { contracts: BTreeMap::new(), given_contracts: Arc::default(), ..self.clone() }
+    }
+
     /// The contracts that are not objects of the cluster.
     #[must_use]
     pub(crate) fn given_contracts(&self) -> &Arc<[Arc<Contract>]> {

@@ -82,9 +82,42 @@ fn findings_are_those_of_check() {
     let of_check = checked["findings"].as_array().unwrap().iter();
     let mut of_check: Vec<String> =
         of_check.map(|finding| format!("{} {} {}", finding["action"], finding["rule"], finding["message"])).collect();
+    // Contracts have a section of their own, for the whole state instead of each object.
+    assert!(of_check.iter().any(|finding| finding.contains("broken-contract")), "{of_check:?}");
+    of_check.retain(|finding| !finding.contains("\"broken-contract\""));
     of_audit.sort();
     of_check.sort();
     assert_eq!(of_audit, of_check);
+}
+
+/// The names and results of the contracts.
+fn contracts(report: &Value) -> Vec<(&str, &str)> {
+    let contracts = report["contracts"].as_array().unwrap().iter();
+    contracts.map(|one| (one["name"].as_str().unwrap(), one["result"].as_str().unwrap())).collect()
+}
+
+/// A contract of the clean set that no pod of namespace shop may connect to the cluster DNS, which all of them may.
+fn broken(enforcement: &str) -> Value {
+    let connections = json!({"from": [{"namespaces": ["shop"]}], "to": [{"entity": "ClusterDNS"}]});
+    json!({"apiVersion": "portcullis.dev/v1alpha1", "kind": "Contract", "metadata": {"name": "no-dns"},
+        "spec": {"enforcement": enforcement, "owner": "team\u{1b}[31m", "mustNotReach": connections}})
+}
+
+#[test]
+fn a_broken_contract_is_a_finding() {
+    for (enforcement, option, code) in
+        [("Deny", "finding", 1), ("Deny", "deny", 1), ("Warn", "finding", 1), ("Warn", "deny", 0)]
+    {
+        let contract = broken(enforcement).to_string();
+        let done = run(&["audit", "--fail-on", option, "tests/audit/clean", "-"], &contract);
+        assert_eq!(done.code, code, "{enforcement}, {option}: {}", done.out);
+        assert!(done.out.contains("Broken contracts: 1 of 2"), "{}", done.out);
+        assert!(!done.out.contains('\u{1b}'), "the text of a user stays text: {}", done.out);
+        let tested = run(&["test", "tests/audit/clean", "-"], &contract);
+        let lines = tested.out.lines().filter(|line| line.contains("could reach") || line.contains("because"));
+        assert_eq!(lines.clone().count(), 2, "{}", tested.out);
+        lines.for_each(|line| assert!(done.out.contains(line), "the words of `portcullis test`: {line}"));
+    }
 }
 
 #[test]
@@ -107,11 +140,17 @@ fn a_namespace_limits_the_report_and_not_the_answers() {
     };
     assert!(cells(&one).iter().all(of_shop));
     for section in one["sections"].as_array().unwrap() {
+        // Contracts are about several namespaces.
+        if section["id"].as_str().unwrap().ends_with("-contracts") {
+            continue;
+        }
         for item in section["items"].as_array().unwrap() {
             assert_eq!(item["namespace"], "shop", "{}: {item:#}", section["id"]);
         }
     }
     assert_eq!(outcome(cells(&one)), outcome(cells(&all)));
+    assert_eq!(contracts(&one), [("dns", "holds")]);
+    assert_eq!(contracts(&all), [("store", "broken"), ("vendor", "undecided"), ("dns", "holds"), ("metrics", "holds")]);
     let unknown = run(&["audit", "--namespace", "nowhere", "tests/audit/rich"], "");
     assert!(unknown.code == 2 && unknown.err.contains("namespace `nowhere` is unknown"), "{}", unknown.err);
 }

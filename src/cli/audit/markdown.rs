@@ -27,6 +27,7 @@ pub(super) fn print(report: &Report) -> Result<()> {
     for section in report.sections.iter().filter(|section| !section.items.is_empty()) {
         print_section(&mut out, section)?;
     }
+    print_contracts(&mut out, report)?;
     print_findings(&mut out, report)?;
     print_namespaces(&mut out, report)?;
     print_matrix(&mut out, &report.matrix)?;
@@ -51,6 +52,36 @@ fn print_section(out: &mut impl Write, section: &Section) -> Result<()> {
     }
     let shown = section.items.len().min(MAX_ROWS);
     if let more @ 1.. = section.items.len() + section.omitted - shown {
+        writeln!(out, "\n{more} more.")?;
+    }
+    Ok(())
+}
+
+fn print_contracts(out: &mut impl Write, report: &Report) -> Result<()> {
+    if report.contracts.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\n## Contracts\n\n| contract | result | statement | detail | reason | owner |\n|---|---|---|---|---|---|"
+    )?;
+    for state in report.contracts.iter().take(MAX_ROWS) {
+        let because = state.because.iter().map(|because| format!("because {because}"));
+        let notes = state.notes.iter().map(|note| format!("note: {note}"));
+        let lines: Vec<String> =
+            state.detail.iter().cloned().chain(because).chain(notes).map(|line| cell(&line)).collect();
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} |",
+            code(&state.name),
+            state.result.name(),
+            cell(&state.statement),
+            lines.join("<br>"),
+            cell(&state.reason),
+            cell(&state.owner)
+        )?;
+    }
+    if let Some(more @ 1..) = report.contracts.len().checked_sub(MAX_ROWS) {
         writeln!(out, "\n{more} more.")?;
     }
     Ok(())

@@ -5,11 +5,14 @@ use std::io::Write;
 use anyhow::Result;
 
 use crate::audit::{NamespaceState, Report, Section};
-use crate::cli::words::plural;
+use crate::cli::contract_text::{counts, print_state};
+use crate::cli::words::{plural, printable};
 use crate::cli::{BOLD, FAINT, GREEN, RED, YELLOW};
 
 /// Number of items that are printed of each section.
 const MAX_ITEMS: usize = 5;
+/// Number of contracts that are printed.
+const MAX_CONTRACTS: usize = 20;
 /// Number of findings that are printed.
 const MAX_FINDINGS: usize = 20;
 
@@ -27,6 +30,7 @@ pub(super) fn print(report: &Report) -> Result<()> {
         writeln!(out, "\n{GREEN}None of these{GREEN:#}:")?;
         empty.iter().try_for_each(|title| writeln!(out, "  {title}"))?;
     }
+    print_contracts(&mut out, report)?;
     print_findings(&mut out, report)?;
     print_namespaces(&mut out, &report.namespaces)?;
     for assumed in &report.assumed {
@@ -43,7 +47,7 @@ pub(super) fn summary(report: &Report) -> Vec<String> {
     let summary = &report.summary;
     let reach = &report.matrix.outcomes;
     let findings = &summary.findings;
-    vec![
+    let mut lines = vec![
         format!(
             "{}, {} in {}, {}",
             plural(summary.namespaces, "namespace"),
@@ -65,7 +69,11 @@ pub(super) fn summary(report: &Report) -> Vec<String> {
             plural(findings.warn, "warning"),
             plural(findings.audit, "audit")
         ),
-    ]
+    ];
+    if !report.contracts.is_empty() {
+        lines.push(counts(&report.contracts));
+    }
+    lines
 }
 
 fn print_section(out: &mut impl Write, section: &Section) -> Result<()> {
@@ -94,6 +102,20 @@ pub(super) fn count(section: &Section) -> String {
         (None, Some(of)) => format!("{} of {of}", section.count),
         (None, None) => section.count.to_string(),
     }
+}
+
+fn print_contracts(out: &mut impl Write, report: &Report) -> Result<()> {
+    if report.contracts.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "\n{BOLD}Contracts{BOLD:#}")?;
+    for state in report.contracts.iter().take(MAX_CONTRACTS) {
+        print_state(out, state)?;
+    }
+    if let Some(more @ 1..) = report.contracts.len().checked_sub(MAX_CONTRACTS) {
+        writeln!(out, "{FAINT}and {more} more (--output json lists them){FAINT:#}")?;
+    }
+    Ok(())
 }
 
 fn print_findings(out: &mut impl Write, report: &Report) -> Result<()> {
@@ -140,9 +162,4 @@ fn print_namespaces(out: &mut impl Write, namespaces: &[NamespaceState]) -> Resu
     }
     writeln!(out)?;
     Ok(())
-}
-
-/// Replaces control characters: a reason is the text of a user, and a terminal would obey it.
-fn printable(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }

@@ -48,6 +48,44 @@ fn filters_narrow_the_rows() {
 }
 
 #[test]
+fn contracts_come_with_the_broken_ones_first() {
+    let Some((mut browser, _page)) = opened() else { return };
+    let shown = "[...document.querySelectorAll('#contracts .contracts > li')].filter((item) => !item.hidden)";
+    let results = format!("{shown}.map((item) => item.dataset.action).join()");
+    assert_eq!(browser.text(&results), "broken,undecided,holds,holds");
+    assert_eq!(browser.text("document.querySelector('nav a[href=\"#contracts\"] .count').textContent"), "2");
+
+    // The words are those of `portcullis test`.
+    let tested = run(&["test", "--output", "json", CLUSTER], "");
+    let tested: Value = serde_json::from_str(&tested.out).unwrap();
+    for contract in tested["contracts"].as_array().unwrap() {
+        let item = format!(
+            "{shown}.find((item) => item.querySelector('.head code').textContent === {}).textContent",
+            contract["name"]
+        );
+        let text = browser.text(&item);
+        let lists = ["because", "notes"].into_iter().flat_map(|name| contract[name].as_array().into_iter().flatten());
+        let fields = ["statement", "detail", "reason", "owner"].map(|name| &contract[name]);
+        for line in fields.into_iter().chain(lists).filter_map(Value::as_str) {
+            assert!(text.contains(&line.replace('`', "")), "{line}\n{text}");
+        }
+    }
+
+    browser.click("#contracts input[value=holds]");
+    browser.until(&format!("{results} === 'broken,undecided'"));
+    browser.fill("#contracts input[type=search]", "team-payments");
+    browser.until(&format!("{results} === 'broken'"));
+    let count = browser.text("document.querySelector('#contracts .list > .note').textContent");
+    assert_eq!(count, "Showing 1 contracts that match, of 4");
+    browser.click("#contracts button[type=reset]");
+    browser.until(&format!("{results} === 'broken,undecided,holds,holds'"));
+    browser.evaluate("location.hash = '#check-broken-contracts'");
+    browser.until("document.querySelector('#check-broken-contracts').open");
+    let tally = browser.text("document.querySelector('#check-broken-contracts .tally').textContent");
+    assert_eq!(tally, "1 of 4");
+}
+
+#[test]
 fn a_cell_opens_the_policies_that_decide() {
     let Some((mut browser, _page)) = opened() else { return };
     browser.click(&cell_of("shop", "checkout"));

@@ -151,10 +151,10 @@ fn without_javascript_the_lists_are_there() {
     browser.call("Emulation.setScriptExecutionDisabled", &json!({"value": true}));
     let page = Page::of(Path::new(CLUSTER));
     browser.open(&page.path());
-    for selector in [".big", ".findings > li", ".check", "#coverage tbody tr", "noscript p"] {
+    for selector in [".big", ".findings > li", ".contracts > li", ".check", "#coverage tbody tr", "noscript p"] {
         browser.until(&format!("document.querySelector('{selector}')?.checkVisibility()"));
     }
-    for selector in ["#explorer", "fieldset.theme", "#findings form"] {
+    for selector in ["#explorer", "fieldset.theme", "#findings form", "#contracts form"] {
         browser.until(&format!("!document.querySelector('{selector}').checkVisibility()"));
     }
     browser.click(".check > summary");

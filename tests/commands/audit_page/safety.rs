@@ -57,14 +57,21 @@ fn a_script_that_got_in_could_not_send_anything() {
 fn hostile_names_are_text() {
     let Some(mut browser) = browser() else { return };
     let long = "a".repeat(300);
-    let objects: Vec<Value> =
+    let mut objects: Vec<Value> =
         [HOSTILE, "{{style}}", &long].iter().flat_map(|name| namespace(name, HOSTILE, false)).collect();
+    let connections = json!({"from": [{"namespaces": ["shop"]}], "to": [{"entity": "Internet"}]});
+    objects.push(json!({"apiVersion": "portcullis.dev/v1alpha1", "kind": "Contract", "metadata": {"name": HOSTILE},
+        "spec": {"mustNotReach": connections, "reason": HOSTILE, "owner": long}}));
     let page = Page::over("hostile", &objects);
     browser.open(&page.path());
     assert!(browser.problems().is_empty(), "{:#?}", browser.problems());
     let heads = "[...document.querySelectorAll('#matrix-scroll th[scope=row]')].map((head) => head.textContent)";
     browser.until(&format!("{heads}.includes({})", json!(HOSTILE)));
     browser.until(&format!("document.querySelector('#coverage table').textContent.includes({})", json!(HOSTILE)));
+    browser.until(&format!(
+        "document.querySelector('.contracts .help:nth-last-child(2)').textContent.includes({})",
+        json!(HOSTILE)
+    ));
     browser.click("#matrix-scroll [role=gridcell]");
     browser.until("document.querySelector('dialog').open");
     browser.click("#detail-body > button");

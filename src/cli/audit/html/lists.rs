@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use super::markup::{code, escape, number, plural, text};
 use crate::audit::{Item, Report, RuleFinding, Section};
 
-/// Maximum number of findings on the page, and of items in each check.
-const MAX_ITEMS: usize = 2_000;
+/// Maximum number of findings and contracts on the page, and of items in each check.
+pub(super) const MAX_ITEMS: usize = 2_000;
 
 /// Returns the findings with their filters. The filters appear with JavaScript only.
 pub(super) fn findings(report: &Report) -> String {
@@ -169,7 +169,7 @@ fn item(out: &mut String, item: &Item) {
 }
 
 /// Returns the sentence about what is left out.
-fn rest(omitted: usize, noun: &str) -> String {
+pub(super) fn rest(omitted: usize, noun: &str) -> String {
     if omitted == 0 {
         return String::new();
     }

@@ -1,8 +1,9 @@
 //! The HTML output of `portcullis audit`: one page that loads nothing and sends nothing.
 //!
-//! Headline, findings and checks are HTML, so they can be read without JavaScript. The scripts add filters, the matrix
+//! Headline, contracts, findings and checks are HTML, so they can be read without JavaScript. The scripts add filters, the matrix
 //! and the graph. They put text into the page as text nodes only, as [`markup`] does here by escaping.
 
+mod contracts;
 mod coverage;
 mod data;
 mod lists;
@@ -56,6 +57,8 @@ pub(super) fn write(out: &mut impl Write, report: &Report) -> Result<()> {
             "unread" => unread(report),
             "headline" => coverage::headline(report),
             "namespaces" => coverage::namespaces(report),
+            "contract-count" => number(contracts::open(report)),
+            "contracts" => contracts::contracts(report),
             "findings" => lists::findings(report),
             "checks" => lists::checks(report),
             "assumed" => assumed(report),
