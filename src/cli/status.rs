@@ -16,7 +16,7 @@ use crate::audit::{Actions, Audited, BaselineState, Input, NamespaceState, Scope
 use crate::baseline;
 use crate::view::{Site, View};
 
-/// Show the profile, the baseline, the hatch and the isolated pods of each namespace.
+/// Show the profile, the baseline, the hatch, the isolated pods, the findings and the contracts of each namespace.
 ///
 /// Needs read access. Kinds that may not be read are named, and everything else is answered.
 #[derive(Debug, Args)]
@@ -92,12 +92,22 @@ fn status(view: &View, site: &Site, namespace: &str) -> Option<String> {
     view.namespace(namespace)?.annotations.get(&site.status_annotation()).map(str::to_owned)
 }
 
-const HEADINGS: [&str; 9] =
-    ["NAMESPACE", "PROFILE", "ACCESS", "BASELINE", "HATCH UNTIL", "PODS", "ISOLATED IN", "ISOLATED OUT", "FINDINGS"];
+const HEADINGS: [&str; 10] = [
+    "NAMESPACE",
+    "PROFILE",
+    "ACCESS",
+    "BASELINE",
+    "HATCH UNTIL",
+    "PODS",
+    "ISOLATED IN",
+    "ISOLATED OUT",
+    "FINDINGS",
+    "CONTRACTS",
+];
 
 fn print_text(rows: &[Row], missing: &[String]) -> Result<()> {
     let mut out = anstream::stdout().lock();
-    let cells: Vec<[String; 9]> = rows.iter().map(cells).collect();
+    let cells: Vec<[String; 10]> = rows.iter().map(cells).collect();
     let widths = HEADINGS.iter().enumerate().map(|(column, heading)| {
         let cells = cells.iter().filter_map(|cells| cells.get(column)).map(|cell| cell.chars().count());
         cells.chain([heading.len()]).max().unwrap_or_default()
@@ -128,7 +138,7 @@ fn print_text(rows: &[Row], missing: &[String]) -> Result<()> {
 }
 
 /// The cells of a row. An empty cell is `-`, so that columns can be cut.
-fn cells(Row { state, findings, .. }: &Row) -> [String; 9] {
+fn cells(Row { state, findings, .. }: &Row) -> [String; 10] {
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
     let baseline = match state.baseline {
         BaselineState::Exempt if state.is_platform => "platform",
@@ -136,9 +146,13 @@ fn cells(Row { state, findings, .. }: &Row) -> [String; 9] {
         other => other.name(),
     };
     let hatch = state.hatch.as_ref().map(|hatch| hatch.until.clone().unwrap_or_else(|| "unknown".to_owned()));
-    let counts = [(findings.deny, "deny"), (findings.warn, "warn"), (findings.audit, "audit")];
-    let counts: Vec<String> =
-        counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    let findings = [(findings.deny, "deny"), (findings.warn, "warn"), (findings.audit, "audit")];
+    let contracts = &state.contracts;
+    let contracts = [(contracts.broken, "broken"), (contracts.undecided, "undecided"), (contracts.hold, "hold")];
+    let counted = |counts: [(usize, &str); 3]| {
+        let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}"));
+        or_dash(counts.collect::<Vec<_>>().join(", "))
+    };
     [
         state.name.clone(),
         or_dash(state.profile.clone().unwrap_or_default()),
@@ -148,6 +162,7 @@ fn cells(Row { state, findings, .. }: &Row) -> [String; 9] {
         state.pods.to_string(),
         state.isolated.ingress.to_string(),
         state.isolated.egress.to_string(),
-        or_dash(counts.join(", ")),
+        counted(findings),
+        counted(contracts),
     ]
 }
