@@ -6,8 +6,8 @@
 
 mod alphabet;
 mod counterexample;
-mod ledger;
 mod equivalence;
+mod ledger;
 mod mutation;
 mod open_label;
 mod search;
@@ -15,8 +15,8 @@ mod state;
 mod unmatched;
 
 pub use counterexample::{Cause, Counterexample, Effect, Witness};
-pub use ledger::{Ledger, Record, State};
 pub use equivalence::is_equivalent;
+pub use ledger::{Ledger, Record, State};
 pub use mutation::{Mutation, mutations};
 pub use state::{ContractState, Verdict};
 pub use unmatched::unmatched;
