@@ -53,8 +53,33 @@ fn value(token: &str) -> Result<Value, String> {
     if token.starts_with(|first: char| first.is_ascii_digit() || first == '-') {
         return scalar::json_number(token).ok_or_else(|| format!("number `{token}` is out of range"));
     }
-    serde_json::from_str(token).map_err(|error| {
+    serde_json::from_str(token).or_else(|_| serde_json::from_str(&without_lone_surrogates(token))).map_err(|error| {
         let problem = error.to_string();
         format!("not JSON: {}", problem.rsplit_once(" at line ").map_or(&*problem, |(problem, _)| problem))
     })
+}
+
+/// Replaces escapes of half a character by the replacement character, as `encoding/json` does.
+fn without_lone_surrogates(token: &str) -> String {
+    let unit = |at: usize| {
+        let digits = token.get(at..).and_then(|rest| rest.strip_prefix("\\u")).and_then(|rest| rest.get(..4));
+        digits.and_then(|digits| u16::from_str_radix(digits, 16).ok())
+    };
+    let mut out = String::with_capacity(token.len());
+    let mut at = 0;
+    while let Some(rest) = token.get(at..).filter(|rest| !rest.is_empty()) {
+        let length = match (unit(at), unit(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                out.push('\u{fffd}');
+                at += 6;
+                continue;
+            }
+            // The character after a backslash belongs to it.
+            _ => rest.chars().take(1 + usize::from(rest.starts_with('\\'))).map(char::len_utf8).sum(),
+        };
+        out.push_str(rest.get(..length).unwrap_or(rest));
+        at += length;
+    }
+    out
 }

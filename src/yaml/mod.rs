@@ -322,6 +322,22 @@ mod tests {
     }
 
     #[test]
+    fn a_comment_may_follow_a_collection_or_a_quote_at_once() {
+        assert_eq!(one("a: {b: 1}#c: {}\nd: [1]#c\ne: \"x\"#c\n"), json!({"a": {"b": 1}, "d": [1], "e": "x"}));
+        assert_eq!(one("a: {b: '}#c', d: [1]#]\n}\ne: x}#c\n"), json!({"a": {"b": "}#c", "d": [1]}, "e": "x}#c"}));
+        let document = read("a: {b: 1}#é\nc: 1\n").unwrap().remove(0);
+        assert_eq!(document.line_of(&Path::root().field("c")), 2);
+    }
+
+    #[test]
+    fn half_a_character_in_json_is_replaced() {
+        assert_eq!(
+            one(r#"{"a": "\ud83d", "b": "\ud83d\ude00 \ude00\\ud83d", "c": "\ud83dé\u00e9"}"#),
+            json!({"a": "\u{fffd}", "b": "\u{1f600} \u{fffd}\\ud83d", "c": "\u{fffd}éé"})
+        );
+    }
+
+    #[test]
     fn breaks_of_yaml_1_1_end_a_comment() {
         assert_eq!(one("a: 1 # b\u{2028}c: 2\n"), json!({"a": 1, "c": 2}));
         assert_eq!(one("a: 1\r\nb: '1\r\n2'\r\n"), json!({"a": 1, "b": "1 2"}));

@@ -10,25 +10,30 @@ use super::{Document, Error, Mark, scalar};
 /// Maximum nesting for the parser. The tree has a lower limit with a clearer message.
 const MAX_NESTING: usize = 1024;
 
-/// Maximum number of places in a document where tabs are replaced. Each one costs another pass.
-const MAX_TABBED_PLACES: usize = 16;
+/// Maximum number of places in a document where text is replaced by spaces. Each one costs another pass.
+const MAX_BLANKED_PLACES: usize = 16;
 
 /// Reads the first document of a text, as go-yaml does. `kubectl` drops the others silently.
 pub(super) fn read(text: &str) -> Result<Document, Error> {
-    with_tabs_replaced(text.strip_prefix('\u{feff}').unwrap_or(text), attempt)
+    with_text_blanked(text.strip_prefix('\u{feff}').unwrap_or(text), attempt)
 }
 
-/// Parses a text with tabs between the parts of a flow collection, which the parser rejects. A tab is replaced by one
-/// space, so the positions in the text are kept.
-pub(super) fn with_tabs_replaced<T>(text: &str, parse: impl Fn(&str) -> Result<T, Problem>) -> Result<T, Error> {
+/// Parses a text that has tabs between the parts of a flow collection, or a comment without a space before it, as in
+/// `[a]#b`. The parser rejects both, and go-yaml accepts them. They are replaced by as many spaces, so the positions in
+/// the text are kept.
+pub(super) fn with_text_blanked<T>(text: &str, parse: impl Fn(&str) -> Result<T, Problem>) -> Result<T, Error> {
     let mut text = Cow::Borrowed(text);
-    for _ in 0..MAX_TABBED_PLACES {
+    for _ in 0..MAX_BLANKED_PLACES {
         match parse(&text) {
-            // go-yaml accepts tabs as spaces between the parts of a flow collection.
             Err(Problem {
                 kind: Some(ErrorKind::TabInBlockIndentation | ErrorKind::TabInIndentation), line, ..
             }) => {
                 text = Cow::Owned(without_tabs(&text, line));
+            }
+            Err(Problem { kind: Some(ErrorKind::CommentNotSeparated), at: Some(at), .. })
+                if text.get(at..).is_some() =>
+            {
+                text = Cow::Owned(without_comment(&text, at));
             }
             Err(Problem { line, problem, .. }) => return Err(Error { line, problem }),
             Ok(parsed) => return Ok(parsed),
@@ -44,12 +49,14 @@ pub(super) struct Problem {
     problem: String,
     /// The error kind of the parser. None if the error comes from the tree.
     kind: Option<ErrorKind>,
+    /// The byte at which the parser stopped.
+    at: Option<usize>,
 }
 
 impl Problem {
     /// An error that comes from the tree.
     pub(super) fn of_tree(line: usize, problem: String) -> Self {
-        Self { line, problem, kind: None }
+        Self { line, problem, kind: None, at: None }
     }
 }
 
@@ -125,6 +132,13 @@ fn without_tabs(text: &str, line: usize) -> String {
     out
 }
 
+/// Replaces the comment at this byte by spaces.
+fn without_comment(text: &str, at: usize) -> String {
+    let (before, comment) = text.split_at(at);
+    let length = comment.find('\n').unwrap_or(comment.len());
+    format!("{before}{}{}", " ".repeat(length), comment.get(length..).unwrap_or_default())
+}
+
 /// The line of the text that follows the document, if any.
 fn next_content<'a>(events: &mut Parser<'a, impl granit_parser::BorrowedInput<'a>>) -> Option<usize> {
     loop {
@@ -139,5 +153,6 @@ fn next_content<'a>(events: &mut Parser<'a, impl granit_parser::BorrowedInput<'a
 
 pub(super) fn not_yaml(error: &ScanError) -> Problem {
     let problem = format!("not YAML: {}", error.info());
-    Problem { line: error.marker().line(), problem, kind: Some(error.kind().clone()) }
+    let (line, at) = (error.marker().line(), error.marker().byte_offset());
+    Problem { line, problem, kind: Some(error.kind().clone()), at }
 }

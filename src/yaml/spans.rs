@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use granit_parser::{Event, ScalarStyle, StructureStyle};
 
-use super::parse::{Problem, not_yaml, parser, with_tabs_replaced};
+use super::parse::{Problem, not_yaml, parser, with_text_blanked};
 use super::tree::{MAX_DEPTH, key_of};
 use super::{Error, scalar};
 
@@ -53,7 +53,7 @@ struct Open {
 /// Parses a document.
 pub(super) fn read(text: &str) -> Result<Node, Error> {
     let without_mark = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut root = with_tabs_replaced(without_mark, attempt)?;
+    let mut root = with_text_blanked(without_mark, attempt)?;
     shift(&mut root, text.len() - without_mark.len());
     Ok(root)
 }
