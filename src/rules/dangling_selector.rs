@@ -40,8 +40,8 @@ rule! {
     ///   namespace, because other namespaces may be defined in another folder. At least one namespace other than
     ///   kube-system, kube-public, kube-node-lease and default must be known.
     /// - Offline, the pod selector of a peer is reported only if one of its labels is similar to a label of a known
-    ///   pod. The pod selector of the policy needs no similar label, unless an operator creates pods in the namespace
-    ///   from a custom resource.
+    ///   pod. The pod selector of the policy needs no similar label, unless the namespace has a custom resource
+    ///   for which an operator may create pods.
     /// - Offline, a pod selector for several namespaces is reported only if the namespace selector requires labels or
     ///   names, and pods or workloads are known in each matching namespace.
     /// - Offline, the profile label counts only if the manifest of the namespace sets it. Other namespaces get their

@@ -541,7 +541,8 @@ fn pods_that_an_operator_makes_may_have_any_labels() {
     };
     let prometheus = custom("monitoring.coreos.com/v1", "metrics", "{podMetadata: {labels: {app: x}}}");
     let elsewhere = custom("monitoring.coreos.com/v1", "other", "{replicas: 1}");
-    let monitor = custom("monitoring.coreos.com/v1", "metrics", "{endpoints: [{port: web}]}");
+    let kind = "kind: ServiceMonitor";
+    let monitor = custom("monitoring.coreos.com/v1", "metrics", "{endpoints: [{port: web}]}").replace("kind: X", kind);
     let release = custom("helm.toolkit.fluxcd.io/v2", "flux-system", "{targetNamespace: metrics}");
     assert_eq!(manifests("app: prometheus", &prometheus), 0);
     assert_eq!(manifests("app: prometheus", &release), 0);
