@@ -43,8 +43,8 @@ rule! {
     /// kube-apiserver.
     ///
     /// A Calico GlobalNetworkPolicy for hosts is not checked. A policy is for hosts if it cannot select pods because it
-    /// requires objects without a namespace (`!has(projectcalico.org/namespace)`). On a cluster it is also for hosts if
-    /// it requires one of these host labels and no pod has it: `kubernetes-host`, `host-endpoint`,
+    /// requires objects without a namespace (`!has(projectcalico.org/namespace)`). It is also for hosts if it requires
+    /// one of these host labels and no known pod has it: `kubernetes-host`, `host-endpoint`,
     /// `projectcalico.org/created-by`, `node-role.kubernetes.io/control-plane`, `master` or `worker`.
     ///
     /// ## Fires

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::shared::host_policies::is_for_hosts;
 use super::shared::later_stages::LaterStages;
 use super::{Case, Findings, Rule};
 use crate::model::{
@@ -28,7 +29,7 @@ rule! {
     /// - NetworkPolicy: no `to`, `ipBlock`.
     /// - Cilium: a rule with ports and no peers, `toCIDR` and `toCIDRSet`, the entities all and world.
     /// - Calico: an Allow rule without a destination, `nets` and `notNets`. In the default tier a Pass rule counts too,
-    ///   unless a later tier stops all of its traffic.
+    ///   unless a later tier stops all of its traffic. A GlobalNetworkPolicy for hosts is not checked, as in `any-port`.
     /// - ClusterNetworkPolicy: `networks`.
     ///
     /// ## Fires
@@ -94,7 +95,7 @@ impl Rule for MetadataEgress {
         let services: Vec<(IpAddr, AddressSet)> =
             self.addresses.iter().map(|address| (*address, AddressSet::from(*address))).collect();
         let mut budget = BUDGET;
-        for policy in case.policies() {
+        for policy in case.policies().iter().filter(|policy| !is_for_hosts(case, policy)) {
             let later = LaterStages::after(case, policy, &mut budget);
             // Evaluated once for all rules, and only if one of them reaches the address.
             let mut denied: HashMap<IpAddr, bool> = HashMap::new();

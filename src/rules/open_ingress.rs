@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use ipnet::IpNet;
 
+use super::shared::host_policies::is_for_hosts;
 use super::shared::later_stages::{LaterStages, verb};
 use super::{Case, Findings, Rule};
 use crate::budget::charge;
@@ -38,7 +39,8 @@ rule! {
     ///   `cluster`; and the entity `remote-node` if `toPorts` lists ports, because it includes hostNetwork pods of other
     ///   nodes and NodePort traffic that another node forwards.
     /// - Calico: an Allow rule without a source; `nets` minus `notNets`; `namespaceSelector: all()`. A Pass rule in the
-    ///   default tier is checked too, unless a later tier denies all of its traffic.
+    ///   default tier is checked too, unless a later tier denies all of its traffic. A GlobalNetworkPolicy for hosts is not
+    ///   checked, as in `any-port`.
     /// - ClusterNetworkPolicy: not checked, because its ingress comes from pods only and administrators write it for
     ///   the whole cluster.
     ///
@@ -95,7 +97,7 @@ rule! {
 impl Rule for OpenIngress {
     fn check(&self, case: &Case<'_>, findings: &mut Findings) {
         let mut budget = BUDGET;
-        for policy in case.policies() {
+        for policy in case.policies().iter().filter(|policy| !is_for_hosts(case, policy)) {
             let later = LaterStages::after(case, policy, &mut budget);
             let namespace = policy.object.namespace.as_deref();
             let is_shared =

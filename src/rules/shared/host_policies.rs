@@ -22,9 +22,7 @@ const MARKS: [&str; 6] = [
 ///
 /// - it cannot select any pod; or
 /// - its dialect can also select hosts, and it selects a known host endpoint and no known pod; or
-/// - it requires a label that marks hosts, and no pod of the cluster can match.
-///
-/// Offline the last case does not apply, because a few manifests do not show all pods.
+/// - it requires a label that marks hosts, and no known pod can match.
 pub(crate) fn is_for_hosts(case: &Case<'_>, policy: &Policy) -> bool {
     let subject = &policy.subject;
     let Namespaces::Matching(namespaces) = &subject.namespaces else { return false };
@@ -53,7 +51,7 @@ pub(crate) fn is_for_hosts(case: &Case<'_>, policy: &Policy) -> bool {
     let asks_for = |mark: &&str| Selector::label(mark, Operator::Exists).covers(labels);
     // A policy for certain namespaces does not select hosts.
     let is_marked = namespaces.is_empty() && MARKS.iter().any(asks_for);
-    is_marked && case.view.is_whole() && !means_a_pod(case, policy, None)
+    is_marked && !means_a_pod(case, policy, None)
 }
 
 /// Returns true if a policy selects a known pod or pod template. If `wanted` is none, an undecidable match counts too.
