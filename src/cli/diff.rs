@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::git::git;
+use super::inputs::KUSTOMIZATION_FILES;
 use super::state::{State, StateArguments};
 use super::words::plural;
 use super::{BOLD, FAINT, GREEN, OK, RED, YELLOW};
@@ -77,6 +78,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     };
     let before = read(&arguments.state, old, base.clone())?;
     let after = read(&arguments.state, arguments.paths.clone(), base)?;
+    after.print_assumptions();
     let difference = compare(&before.view, &after.view, &after.site);
     match arguments.output {
         Output::Text => print_text(&difference)?,
@@ -108,7 +110,13 @@ fn checkout(revision: &str, paths: &[PathBuf]) -> Result<tempfile::TempDir> {
         if revision.starts_with('-') {
             bail!("--since: `{revision}` is not a revision");
         }
-        let listed = git(OPTION, here, &["ls-tree", "-r", "--name-only", "-z", revision, "--", path])?;
+        // A kustomization in a folder above decides which of the files are patches.
+        let above = Path::new(path).ancestors().skip(1);
+        let above: Vec<String> = above
+            .flat_map(|folder| KUSTOMIZATION_FILES.map(|name| folder.join(name).to_string_lossy().into_owned()))
+            .collect();
+        let arguments = ["ls-tree", "-r", "--name-only", "-z", revision, "--", path].into_iter();
+        let listed = git(OPTION, here, &arguments.chain(above.iter().map(String::as_str)).collect::<Vec<&str>>())?;
         for name in listed.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
             let name = String::from_utf8_lossy(name).into_owned();
             let content = git(OPTION, here, &["show", &format!("{revision}:./{name}")])?;

@@ -11,7 +11,7 @@ use crate::config::{Configuration, Preset};
 use crate::model::{Body, Contract, Object};
 use crate::view::View;
 
-use super::inputs::{self, File, Problem, STDIN};
+use super::inputs::{self, File, Inputs, Problem, STDIN};
 
 /// The paths to read from.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +31,8 @@ pub(super) struct Texts {
     contracts: Vec<File>,
     /// Files of the context that cannot be read.
     problems: Vec<Problem>,
+    /// Folders of kustomizations of the context, whose patches are not applied.
+    pub(super) with_patches: Vec<String>,
 }
 
 impl Sources {
@@ -58,8 +60,8 @@ impl Sources {
         if let Some(problem) = contracts.problems.into_iter().next() {
             bail!(problem);
         }
-        let (problems, contracts) = (context.problems, contracts.files);
-        Ok(Texts { config, policies, context: context.files, contracts, problems })
+        let Inputs { files, problems, with_patches, .. } = context;
+        Ok(Texts { config, policies, context: files, contracts: contracts.files, problems, with_patches })
     }
 
     /// Reads and parses all files.

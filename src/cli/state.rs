@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
 
-use super::block_on;
 use super::cluster_arguments::ClusterArguments;
+use super::inputs::without_patches;
 use super::sources::Sources;
+use super::{YELLOW, block_on};
 use crate::baseline::{self, PolicySet};
 use crate::cluster::{Cluster, Snapshot};
 use crate::config::Configuration;
@@ -38,6 +39,17 @@ pub(super) struct State {
     pub(super) policies: PolicySet,
     /// What could not be read.
     pub(super) missing: Vec<String>,
+    /// Folders of kustomizations whose patches are not applied.
+    with_patches: Vec<String>,
+}
+
+impl State {
+    /// Prints to standard error what is assumed about the manifests.
+    pub(super) fn print_assumptions(&self) {
+        if let Some(assumed) = without_patches(&self.with_patches) {
+            anstream::eprintln!("{YELLOW}assumed{YELLOW:#}: {assumed}");
+        }
+    }
 }
 
 impl StateArguments {
@@ -94,6 +106,7 @@ impl StateArguments {
             view.insert(object);
         }
         baseline::complete(&mut view, &policies, &configuration.site);
-        Ok(State { view, site: configuration.site, policies, missing })
+        let with_patches = sources.with_patches;
+        Ok(State { view, site: configuration.site, policies, missing, with_patches })
     }
 }

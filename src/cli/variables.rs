@@ -1,5 +1,6 @@
 //! Variables that a tool has to replace before a manifest is applied: `${NAME}` of Flux and envsubst, `$(NAME)` of
-//! kustomize, `{{ … }}` of Helm and Argo CD.
+//! kustomize, `{{ … }}` of Helm and Argo CD, `{% … %}` of Jinja, `<path:…>` of the Vault plugin of Argo CD, `#{NAME}#`
+//! of Azure Pipelines, `((NAME))` of Concourse.
 
 use serde_json::Value;
 
@@ -29,13 +30,23 @@ const LEFT_OUT: [&str; 12] = [
     "volumes",
 ];
 
-/// Returns the values of a manifest that contain a variable.
+/// Returns true if a text may contain a variable.
+pub(super) fn may_have_some(text: &str) -> bool {
+    text.contains(['$', '<', '#']) || ["{{", "{%", "(("].iter().any(|start| text.contains(start))
+}
+
+/// Returns the values of a manifest that contain a variable. The annotations of a Namespace are searched too, because
+/// Portcullis reads them.
 pub(super) fn find(manifest: &Value) -> Vec<Unresolved> {
     let mut found = Vec::new();
     for part in ["metadata", "spec", "specs"] {
         if let Some(value) = manifest.get(part) {
             walk(value, &Path::root().field(part), &mut found);
         }
+    }
+    let is_namespace = manifest.get("kind").is_some_and(|kind| kind == "Namespace");
+    if let Some(annotations) = manifest.pointer("/metadata/annotations").filter(|_| is_namespace) {
+        walk(annotations, &Path::root().field("metadata").field("annotations"), &mut found);
     }
     found
 }
@@ -74,9 +85,12 @@ const MAX_VARIABLE_BYTES: usize = 256;
 
 /// Returns the first variable in a text.
 pub(super) fn first(text: &str) -> Option<&str> {
+    if is_whole(text) {
+        return Some(text);
+    }
     let mut start = 0;
     while let Some(rest) = text.get(start..) {
-        let position = rest.find(['$', '{'])?;
+        let position = rest.find(['$', '{', '<', '#'])?;
         let rest = rest.get(position..)?;
         let end = (0..=MAX_VARIABLE_BYTES.min(rest.len())).rfind(|end| rest.is_char_boundary(*end))?;
         let rest = rest.get(..end)?;
@@ -90,6 +104,9 @@ pub(super) fn first(text: &str) -> Option<&str> {
             [b'$', b'(', ..] => rest.find(')').filter(|end| rest.get(2..*end).is_some_and(is_name)).map(|end| end + 1),
             [b'$', ..] if start + position == 0 => bare(rest),
             [b'{', b'{', ..] => rest.find("}}").map(|end| end + 2),
+            [b'{', b'%', ..] => rest.find("%}").map(|end| end + 2),
+            [b'<', b'p', b'a', b't', b'h', b':', ..] => rest.find('>').map(|end| end + 1),
+            [b'#', b'{', ..] => rest.find("}#").filter(|end| rest.get(2..*end).is_some_and(is_name)).map(|end| end + 2),
             _ => None,
         };
         if let Some(variable) = length.and_then(|length| rest.get(..length)) {
@@ -98,6 +115,13 @@ pub(super) fn first(text: &str) -> Option<&str> {
         start += position + 1;
     }
     None
+}
+
+/// Returns true if a text is only `$name` or `((name))`. Within a longer text these may be parts of a regular expression.
+fn is_whole(text: &str) -> bool {
+    let name = text.strip_prefix("((").and_then(|rest| rest.strip_suffix("))"));
+    let name = name.or_else(|| text.strip_prefix('$').filter(|name| !name.contains(['.', '-'])));
+    name.is_some_and(|name| name.len() > 1 && name.len() < MAX_VARIABLE_BYTES && is_name(name))
 }
 
 /// Returns the length of `${NAME}` or `${NAME:=default}`.
@@ -136,12 +160,38 @@ mod tests {
             ("a-{{name}}-b", "{{name}}"),
             ("$POD_CIDR", "$POD_CIDR"),
             ("$$x ${y}", "${y}"),
+            ("$node_subnet", "$node_subnet"),
+            ("((node-subnet))", "((node-subnet))"),
+            ("<path:secret/data/x#cidr>", "<path:secret/data/x#cidr>"),
+            ("10.0.0.0/#{MASK}#", "#{MASK}#"),
+            ("{% if a %}b{% endif %}", "{% if a %}"),
         ] {
             assert_eq!(first(text), Some(variable), "{text}");
         }
-        for text in
-            ["", "a", "$", "^/a$", "$${x}", "/(a|b)$", "^a{2}$", "${", "$()", "{{", "${1}", "a{{2}", "$x", "a$(b|c)"]
-        {
+        for text in [
+            "",
+            "a",
+            "$",
+            "^/a$",
+            "$${x}",
+            "/(a|b)$",
+            "^a{2}$",
+            "${",
+            "$()",
+            "{{",
+            "${1}",
+            "a{{2}",
+            "$x",
+            "a$(b|c)",
+            "^$name",
+            "((a|b))",
+            "((has(a)))",
+            "/((a))",
+            "<b>",
+            "#{",
+            "a#b",
+            "{%",
+        ] {
             assert_eq!(first(text), None, "{text}");
         }
     }

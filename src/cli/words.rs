@@ -36,6 +36,16 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
+/// Maximum number of names in one line.
+pub(super) const MAX_NAMED: usize = 5;
+
+/// Lists the first names, with an ellipsis if there are more.
+pub(super) fn named(names: &[String]) -> String {
+    let more = if names.len() > MAX_NAMED { ", …" } else { "" };
+    let names: Vec<String> = names.iter().take(MAX_NAMED).map(|name| format!("`{name}`")).collect();
+    format!("{}{more}", names.join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

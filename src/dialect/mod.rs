@@ -113,6 +113,12 @@ pub(crate) fn claim(api_version: &str, kind: &str) -> Claim {
     Claim::Unknown
 }
 
+/// Returns true if a dialect reads a kind of this name, in any group.
+#[must_use]
+pub(crate) fn reads_kind(kind: &str) -> bool {
+    DIALECTS.iter().flat_map(|dialect| dialect.kinds()).any(|known| known.kind == kind)
+}
+
 /// Reads a manifest, if a dialect reads its kind.
 ///
 /// # Errors

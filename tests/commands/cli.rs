@@ -292,6 +292,56 @@ fn manifests_without_a_namespace_belong_to_their_kustomization() {
 }
 
 #[test]
+fn patches_of_a_kustomization_are_no_objects() {
+    let folder = "tests/cases/31-kustomize-patch";
+    let text = run(&["check", folder], "").out;
+    assert!(text.contains("no findings in 1 object (3 files skipped)"), "{text}");
+    let assumed = "assumed: the patches of kustomization `tests/cases/31-kustomize-patch/prod` do not change the manifests\n  \
+                   help: check the rendered manifests: `kustomize build tests/cases/31-kustomize-patch/prod | portcullis check -`";
+    assert!(text.contains(assumed), "{text}");
+    for path in [folder.to_owned(), format!("{folder}/prod"), format!("{folder}/prod/types.yaml")] {
+        let json = report(&[&path], "");
+        assert_eq!(json["findings"], serde_json::json!([]), "{path}");
+        assert!(json["assumed"][0].as_str().unwrap().starts_with("the patches of kustomization"), "{json}");
+        let skipped = json["skipped"].as_array().unwrap();
+        assert!(skipped.iter().any(|one| one["reason"] == "a patch of a kustomization"), "{path}: {json}");
+    }
+    let audit = run(&["audit", "--output", "json", folder], "");
+    let audit: Value = serde_json::from_str(&audit.out).unwrap();
+    assert_eq!(audit["findings"], serde_json::json!([]), "{audit}");
+    let assumed = audit["assumed"].as_array().unwrap();
+    assert!(assumed.iter().any(|one| one.as_str().unwrap().starts_with("the patches")), "{audit}");
+    let before = format!("{folder}/base");
+    let diff = run(&["diff", "--before", &before, folder], "");
+    assert_eq!((diff.code, diff.err.contains("the patches of kustomization")), (0, true), "{}{}", diff.out, diff.err);
+    let deleted = run(&["check", "tests/cases/31b-kustomize-deletes"], "").out;
+    assert!(deleted.contains("in 1 object (1 deleted by a kustomization, 2 files skipped)"), "{deleted}");
+    assert!(!deleted.contains("the patches of"), "{deleted}");
+    let one = report(&["tests/cases/31c-one-overlay-deletes"], "");
+    assert_eq!(one["findings"][0]["resource"]["namespace"], "dev", "{one}");
+    let patch = "$patch: delete\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\n";
+    let patch = run(&["check", "-"], patch);
+    assert_eq!(patch.code, 2);
+    assert!(patch.err.contains("<stdin>:1: a strategic merge patch (`$patch`)"), "{}", patch.err);
+}
+
+#[test]
+fn patches_of_kinds_that_are_not_read_need_no_assumption() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(FINE, folder.path().join("fine.yaml")).unwrap();
+    let assumed = |rest: &str| {
+        std::fs::write(folder.path().join("kustomization.yaml"), format!("resources: [fine.yaml]\n{rest}")).unwrap();
+        report(&[folder.path().to_str().unwrap()], "")["assumed"].as_array().unwrap().len()
+    };
+    assert_eq!(assumed("patches:\n- patch: |-\n    apiVersion: v1\n    kind: ConfigMap\n    metadata: {name: a}\n"), 0);
+    assert_eq!(assumed("patches:\n- {target: {kind: ConfigMap}, patch: '[{op: remove, path: /data}]'}\n"), 0);
+    assert_eq!(assumed("patches:\n- {target: {kind: Deployment}, patch: '[{op: remove, path: /spec}]'}\n"), 1);
+    assert_eq!(assumed("patchesJson6902:\n- {target: {kind: Config.*}, patch: '[{op: remove, path: /x}]'}\n"), 1);
+    assert_eq!(assumed("replacements: [{path: a.yaml}]\n"), 1);
+    assert_eq!(assumed(""), 0);
+}
+
+#[test]
 fn review_answers_one_review() {
     let body = std::fs::read_to_string("tests/admission-reviews/networkpolicy-create.json").unwrap();
     let done = run(&["review"], &body);

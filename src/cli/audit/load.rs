@@ -9,9 +9,8 @@ use super::network_plugin;
 use crate::audit::{Audited, Plugin, Source, Unread};
 use crate::baseline::{self, PolicySet};
 use crate::cli::check::duplicates::{Identity, identity};
-use crate::cli::check::lacks_namespace;
-use crate::cli::check::scopes::{Place, Scopes};
-use crate::cli::inputs::{self, File, Found};
+use crate::cli::check::{is_namespaced, placed};
+use crate::cli::inputs::{self, Found, Scope, without_patches};
 use crate::cli::state::StateArguments;
 use crate::config::Configuration;
 use crate::model::{Object, Path};
@@ -83,12 +82,11 @@ impl Loaded {
     fn add_manifests(&mut self, paths: &[PathBuf]) {
         let inputs = inputs::read(paths, &[]);
         self.unread.extend(inputs.problems.iter().map(|problem| unread(&problem.to_string())));
-        let folders = inputs.files.iter().filter_map(File::folder);
-        let scopes = Scopes::of(folders.chain(inputs.kustomizations.iter().map(PathBuf::as_path)));
         let mut unnamed = 0_usize;
         let mut unresolved = 0_usize;
         for file in &inputs.files {
             let contents = file.contents();
+            let placements = inputs.scopes.placements(file);
             self.unread.extend(contents.problems.iter().map(|problem| unread(&problem.to_string())));
             for found in contents.found {
                 unresolved += usize::from(!found.unresolved().is_empty());
@@ -99,26 +97,18 @@ impl Loaded {
                         continue;
                     }
                 };
-                match object {
-                    Some(object) if !lacks_namespace(&object) => self.add(object, found),
-                    object => {
-                        for place in scopes.places(file.folder()) {
-                            let named = match place {
-                                Place::Named(namespace) if !found.has_namespace() => found.in_namespace(namespace),
-                                _ => found.clone(),
-                            };
-                            let Some(object) = &object else {
-                                named.insert_unread(&mut self.stored);
-                                continue;
-                            };
-                            unnamed += usize::from(matches!(place, Place::Unnamed(_)));
-                            let object = named.read().ok().flatten().unwrap_or_else(|| object.clone());
-                            self.add(object, named);
+                for (found, scope) in placed(&found, &placements, object.as_ref().is_none_or(is_namespaced)) {
+                    match found.read() {
+                        Ok(Some(object)) => {
+                            unnamed += usize::from(scope != Scope::Run);
+                            self.add(object, found);
                         }
+                        _ => found.insert_unread(&mut self.stored),
                     }
                 }
             }
         }
+        self.assumed.extend(without_patches(&inputs.with_patches));
         if unnamed > 0 {
             self.assumed.push(format!("{unnamed} manifests without a namespace share one unnamed namespace"));
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Item;
-use super::scopes::Scope;
+use crate::cli::inputs::Scope;
 use crate::model::Object;
 
 /// Returns, for each item, the position of the last manifest of the same object, if that one comes later and differs.

@@ -196,6 +196,9 @@ fn replace(path: &Path, before: &str, text: &str) -> Result<()> {
     if metadata.permissions().readonly() {
         bail!("the file is read-only");
     }
+    if now.starts_with(b"\xff\xfe") || now.starts_with(b"\xfe\xff") {
+        bail!("the file is UTF-16; save it as UTF-8");
+    }
     if now != before.as_bytes() {
         bail!("the file has changed since it was read");
     }

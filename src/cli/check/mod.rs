@@ -3,7 +3,6 @@
 mod changed;
 pub(super) mod duplicates;
 mod fix;
-pub(super) mod scopes;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
@@ -12,7 +11,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use super::inputs::{self, Found, Glob, Inputs, STDIN, STDIN_NAME};
+use super::inputs::{self, Found, Glob, Inputs, Placement, STDIN, STDIN_NAME, Scope};
 use super::progress::Progress;
 use super::report::{Entry, Format, Report};
 use super::sources::Sources;
@@ -27,17 +26,17 @@ use crate::view::{Site, View};
 use crate::yaml::Mark;
 
 use changed::Unchanged;
-use scopes::{Place, Scope, Scopes};
 
 /// Check manifests as the webhook would.
 ///
 /// Each manifest is checked together with all other manifests given and with those of --context: DNS that one policy
 /// allows counts for the pods that another policy selects.
 ///
-/// A manifest without a namespace goes to the namespace that its kustomization sets. If the kustomization sets none,
-/// its manifests share one unnamed namespace. So do all manifests outside of any kustomization.
+/// The namespace that a kustomization sets replaces the one of the manifests that it lists. If it sets none, its
+/// manifests without a namespace share one unnamed namespace. So do all manifests outside of any kustomization.
 ///
-/// Files in a folder that are not manifests are skipped.
+/// Files in a folder that are not manifests are skipped, and so are patches of a kustomization. Only patches that delete
+/// an object are applied; check the output of `kustomize build` to include the others.
 #[derive(Debug, Args)]
 #[command(after_help = "Exit status: 0 no denial, 1 at least one denial, 2 an input could not be checked.\n\n\
     Examples:\n  portcullis check manifests/\n  kustomize build . | portcullis check --output json -\n  \
@@ -207,10 +206,11 @@ impl Check<'_> {
             progress.update("checking", number, items.len(), "objects");
             let Item { found, object, scope, .. } = item;
             let Some(view) = views.get(scope) else { continue };
-            let mut entries = remarks(item);
-            entries.extend(overwriting.and_then(|position| items.get(position)).map(|by| overwritten_by(item, by)));
             let change = Change::Write { new: object, old: None };
-            let verdict = engine::judge_within_budget(configuration, view, change, occasion);
+            let mut verdict = engine::judge_within_budget(configuration, view, change, occasion);
+            let unknown = without_findings_on_variables(item, &mut verdict.judgements);
+            let mut entries = remarks(item, &unknown);
+            entries.extend(overwriting.and_then(|position| items.get(position)).map(|by| overwritten_by(item, by)));
             // Each patch parses the manifest again, and a user does not apply hundreds of patches to one object by hand.
             let mut fixes = 0..FIXES;
             entries.extend(verdict.judgements.into_iter().map(|judgement| Entry {
@@ -250,8 +250,7 @@ struct Item {
 fn read(inputs: &Inputs, unchanged: &Unchanged, view: &mut View, report: &mut Report) -> Vec<Item> {
     report.errors.extend(inputs.problems.iter().cloned());
     report.skipped.extend(inputs.skipped.iter().cloned());
-    let folders = inputs.files.iter().filter_map(inputs::File::folder);
-    let scopes = Scopes::of(folders.chain(inputs.kustomizations.iter().map(PathBuf::as_path)));
+    report.with_patches.clone_from(&inputs.with_patches);
     let mut items = Vec::new();
     let mut loose = BTreeSet::new();
     let mut progress = Progress::start();
@@ -259,6 +258,7 @@ fn read(inputs: &Inputs, unchanged: &Unchanged, view: &mut View, report: &mut Re
         progress.update("reading", number, inputs.files.len(), "files");
         let is_context = file.path().is_some_and(|path| unchanged.contains(path));
         let contents = file.contents();
+        let placements = inputs.scopes.placements(file);
         report.errors.extend(contents.problems);
         report.skipped.extend(contents.skipped);
         for found in contents.found {
@@ -276,12 +276,7 @@ fn read(inputs: &Inputs, unchanged: &Unchanged, view: &mut View, report: &mut Re
             };
             let Some(object) = object else {
                 report.passed_over += usize::from(!is_context);
-                match scopes.places(file.folder()) {
-                    [Place::Named(namespace)] if !found.has_namespace() => {
-                        found.in_namespace(namespace).insert_unread(view);
-                    }
-                    _ => found.insert_unread(view),
-                }
+                placed(&found, &placements, true).iter().for_each(|(found, _)| found.insert_unread(view));
                 continue;
             };
             // The agent would not enforce the text of the variable, and the user does not intend to apply it.
@@ -293,16 +288,13 @@ fn read(inputs: &Inputs, unchanged: &Unchanged, view: &mut View, report: &mut Re
                 report.errors.push(unresolved_variable(&found, variable));
                 continue;
             }
-            let manifest = report.add(&found, &object.id, is_context);
-            if !lacks_namespace(&object) {
-                items.push(Item { manifest, found, object, scope: Scope::Run, is_context, unresolved });
+            let placed = placed(&found, &placements, is_namespaced(&object));
+            if placed.is_empty() {
+                report.deleted += usize::from(!is_context);
                 continue;
             }
-            for place in scopes.places(file.folder()) {
-                let (found, scope) = match place {
-                    Place::Named(namespace) => (found.in_namespace(namespace), Scope::Run),
-                    Place::Unnamed(scope) => (found.clone(), *scope),
-                };
+            let manifest = report.add(&found, &object.id, is_context);
+            for (found, scope) in placed {
                 if scope == Scope::Loose {
                     loose.insert(file.folder().map(|folder| folder.display().to_string()).unwrap_or_default());
                 }
@@ -328,17 +320,27 @@ fn unresolved_variable(found: &Found, variable: &Unresolved) -> inputs::Problem 
     found.problem(path, message)
 }
 
-/// Returns true if an object is namespaced and its manifest does not name the namespace.
-pub(super) fn lacks_namespace(object: &Object) -> bool {
-    let is_of_namespace = match &object.body {
+/// Returns a manifest as each build applies it, with its scope. Empty if each build deletes the object.
+pub(super) fn placed(found: &Found, placements: &[Placement], is_namespaced: bool) -> Vec<(Found, Scope)> {
+    let mut seen = HashSet::new();
+    let mut placed: Vec<(Found, Scope)> =
+        placements.iter().filter_map(|placement| placement.place(found, is_namespaced)).collect();
+    placed.retain(|(found, scope)| seen.insert((found.name_and_namespace(), *scope)));
+    placed
+}
+
+/// Returns true if an object belongs to a namespace, whether or not its manifest names it.
+pub(super) fn is_namespaced(object: &Object) -> bool {
+    match &object.body {
         Body::Policies(policies) => {
-            policies.iter().any(|policy| matches!(policy.subject.namespaces, Namespaces::Own(None)))
+            policies.iter().any(|policy| matches!(policy.subject.namespaces, Namespaces::Own(_)))
         }
         Body::Workload(_) | Body::Service(_) => true,
-        Body::Backends(backends) => backends.iter().any(|backend| backend.namespace.is_none()),
+        Body::Backends(backends) => {
+            object.id.namespace.is_some() || backends.iter().any(|backend| backend.namespace.is_none())
+        }
         Body::Namespace(_) | Body::Tier(_) | Body::Contract(_) => false,
-    };
-    is_of_namespace && object.id.namespace.is_none()
+    }
 }
 
 /// Returns the view for the items of each scope. The items of one unnamed namespace do not see those of another.
@@ -353,14 +355,33 @@ fn views(base: &View, items: &[Item]) -> BTreeMap<Scope, View> {
     views
 }
 
-/// Returns findings on one manifest that no rule makes: dropped text and unresolved variables.
-fn remarks(item: &Item) -> Vec<Entry> {
+/// Removes the findings on values of a Namespace that are unresolved variables. Returns the paths of these values.
+fn without_findings_on_variables(item: &Item, judgements: &mut Vec<Judgement>) -> Vec<Path> {
+    let mut unknown = Vec::new();
+    if matches!(item.object.body, Body::Namespace(_)) {
+        judgements.retain(|judgement| {
+            let is_about = |one: &&Unresolved| {
+                let (variable, finding) = (one.path.steps().len(), judgement.finding.path.steps().len());
+                variable == finding && variables::overlap(&one.path, &judgement.finding.path)
+            };
+            let about = item.unresolved.iter().find(is_about);
+            unknown.extend(about.map(|one| one.path.clone()));
+            about.is_none()
+        });
+    }
+    unknown
+}
+
+/// Returns findings on one manifest that no rule makes: dropped text and unresolved variables. The values at the paths
+/// in `unknown` were not checked.
+fn remarks(item: &Item, unknown: &[Path]) -> Vec<Entry> {
     let dropped = item.found.document.dropped.iter().map(|dropped| Entry {
         mark: Mark { line: dropped.line, column: 1 },
         ..remark(item, "dropped-text", Path::root(), dropped.problem.clone(), "remove the ignored text".into())
     });
     let unresolved = item.unresolved.iter().map(|Unresolved { path, variable }| {
-        let message = format!("unresolved variable `{variable}`; its text was checked literally");
+        let check = if unknown.contains(path) { "its value was not checked" } else { "its text was checked literally" };
+        let message = format!("unresolved variable `{variable}`; {check}");
         remark(item, "unresolved-variable", path.clone(), message, "render the manifest before the check".into())
     });
     dropped.chain(unresolved).collect()

@@ -66,15 +66,36 @@ impl Found {
     }
 
     /// Returns true if the manifest names its namespace.
-    pub(in crate::cli) fn has_namespace(&self) -> bool {
-        self.document.value.pointer("/metadata/namespace").is_some_and(|namespace| !namespace.is_null())
+    pub(super) fn has_namespace(&self) -> bool {
+        let namespace = self.document.value.pointer("/metadata/namespace");
+        namespace.is_some_and(|namespace| !namespace.is_null() && namespace != "")
+    }
+
+    /// Returns the name and the namespace that the manifest sets.
+    pub(in crate::cli) fn name_and_namespace(&self) -> [Option<String>; 2] {
+        let text = |pointer| self.document.value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        [text("/metadata/name"), text("/metadata/namespace")]
+    }
+
+    /// Returns true if the manifest is a Namespace.
+    pub(super) fn is_core_namespace(&self) -> bool {
+        self.api_version == "v1" && self.kind == "Namespace"
     }
 
     /// Returns the same manifest with this namespace.
-    pub(in crate::cli) fn in_namespace(&self, namespace: &str) -> Self {
+    pub(super) fn in_namespace(&self, namespace: &str) -> Self {
+        self.with_metadata("namespace", namespace)
+    }
+
+    /// Returns the same manifest with this name.
+    pub(super) fn renamed(&self, name: &str) -> Self {
+        self.with_metadata("name", name)
+    }
+
+    fn with_metadata(&self, field: &str, value: &str) -> Self {
         let mut found = self.clone();
         if let Some(metadata) = found.document.value.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.insert("namespace".into(), namespace.into());
+            metadata.insert(field.into(), value.into());
         }
         found.json = found.document.value.to_string();
         found
@@ -86,8 +107,7 @@ impl Found {
 
     /// Returns the values that contain a variable.
     pub(in crate::cli) fn unresolved(&self) -> Vec<Unresolved> {
-        let has_some = self.json.contains('$') || self.json.contains("{{");
-        if has_some { variables::find(&self.document.value) } else { Vec::new() }
+        if variables::may_have_some(&self.json) { variables::find(&self.document.value) } else { Vec::new() }
     }
 
     /// Returns a problem with a part of the manifest.
@@ -112,6 +132,7 @@ impl File {
         let mut contents = Contents::default();
         let mut incomplete = Vec::new();
         let mut broken = Vec::new();
+        let mut patches = Vec::new();
         for (number, document) in yaml::read_each(&self.text).into_iter().enumerate() {
             let document = match document {
                 Ok(document) => document,
@@ -121,6 +142,10 @@ impl File {
                 }
             };
             for document in document.items().into_iter().filter(|document| !document.value.is_null()) {
+                if document.value.get("$patch").is_some() {
+                    patches.push(document);
+                    continue;
+                }
                 let field = |name: &str| document.value.get(name).and_then(Value::as_str).map(str::to_owned);
                 if let (Some(api_version), Some(kind)) = (field("apiVersion"), field("kind")) {
                     let json = document.value.to_string();
@@ -142,6 +167,7 @@ impl File {
                 Some("not a manifest: it is not YAML and has no `kind`")
             }
             Some(_) if !self.is_named && has_actions(&self.text) => Some("a Go template"),
+            None if may_be_other && !patches.is_empty() => Some("a strategic merge patch"),
             _ => None,
         };
         if let Some(reason) = reason {
@@ -151,6 +177,9 @@ impl File {
         let problem = |line: usize, message: String| Problem { file: self.name.clone(), line: Some(line), message };
         contents.problems.extend(incomplete.iter().map(|document| {
             problem(document.line, "not a Kubernetes object: `apiVersion` and `kind` are required".into())
+        }));
+        contents.problems.extend(patches.iter().map(|document| {
+            problem(document.line, "a strategic merge patch (`$patch`), not a Kubernetes object".into())
         }));
         contents.problems.extend(broken.into_iter().map(|error| {
             let hint = self.hint(error.line);
@@ -174,7 +203,7 @@ impl File {
 }
 
 /// Returns true if a text that is not YAML may be a manifest.
-fn mentions_a_kind(text: &str) -> bool {
+pub(super) fn mentions_a_kind(text: &str) -> bool {
     ["kind:", "\"kind\"", "'kind'", "apiVersion"].iter().any(|name| text.contains(name))
 }
 

@@ -2,7 +2,9 @@
 
 mod contents;
 mod glob;
+mod kustomization;
 mod patched;
+mod scopes;
 mod walk;
 
 use std::fmt;
@@ -10,8 +12,13 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::words::{named, noun_of};
+use scopes::Scopes;
+
 pub(super) use contents::Found;
 pub(super) use glob::Glob;
+pub(super) use kustomization::KUSTOMIZATION_FILES;
+pub(super) use scopes::{Placement, Scope};
 pub(super) use walk::files_below;
 
 /// The path argument that stands for standard input.
@@ -66,8 +73,12 @@ pub(super) struct Inputs {
     pub(super) files: Vec<File>,
     pub(super) problems: Vec<Problem>,
     pub(super) skipped: Vec<Skipped>,
+    /// The kustomizations of the files.
+    pub(super) scopes: Scopes,
+    /// The folders of kustomizations that change the files in a way that only kustomize can tell.
+    pub(super) with_patches: Vec<String>,
     /// The folders of kustomizations below the given folders.
-    pub(super) kustomizations: Vec<PathBuf>,
+    kustomizations: Vec<PathBuf>,
 }
 
 /// Reads the files at these paths: files, all files below folders, and `-`. A file that cannot be read is one problem
@@ -88,11 +99,14 @@ pub(super) fn read(paths: &[PathBuf], skip: &[Glob]) -> Inputs {
             inputs.add(path, true);
         }
     }
+    inputs.read_kustomizations();
     inputs
 }
 
 /// The reason of a file that `--skip` excludes.
 const BY_OPTION: &str = "excluded by --skip";
+/// The reason of a file that kustomize merges into other manifests.
+const PATCH: &str = "a patch of a kustomization";
 
 impl File {
     /// Returns the path of the file. None for standard input.
@@ -119,6 +133,17 @@ impl Inputs {
         }
     }
 
+    /// Reads the kustomizations of the files, and skips the files that are their patches.
+    fn read_kustomizations(&mut self) {
+        let folders = self.files.iter().filter_map(File::folder);
+        let scopes = Scopes::of(folders.chain(self.kustomizations.iter().map(PathBuf::as_path)));
+        let is_patch = |file: &File| file.path().is_some_and(|path| scopes.is_patch(path));
+        let (patches, files): (Vec<File>, Vec<File>) = std::mem::take(&mut self.files).into_iter().partition(is_patch);
+        self.with_patches = scopes.with_patches(files.iter(), patches.iter().filter_map(File::path));
+        self.skipped.extend(patches.into_iter().map(|patch| Skipped { file: patch.name, reason: PATCH }));
+        (self.files, self.scopes) = (files, scopes);
+    }
+
     fn add(&mut self, path: &Path, is_named: bool) {
         match read_file(path) {
             Ok(text) => {
@@ -128,6 +153,13 @@ impl Inputs {
             Err(problem) => self.problems.push(problem),
         }
     }
+}
+
+/// Returns the assumption about the kustomizations in these folders, whose patches are not applied.
+pub(super) fn without_patches(folders: &[String]) -> Option<String> {
+    let kustomizations = noun_of(folders.len(), "kustomization");
+    let patches = || format!("the patches of {kustomizations} {} do not change the manifests", named(folders));
+    (!folders.is_empty()).then(patches)
 }
 
 /// Returns true if a file in a folder may be a manifest by its extension: yaml, yml or json.
@@ -151,6 +183,21 @@ fn text_of(name: &str, from: impl Read) -> Result<String, Problem> {
     if read as u64 > MAX_FILE_BYTES {
         return Err(problem(format!("the file is larger than {} MiB", MAX_FILE_BYTES / 1024 / 1024)));
     }
-    String::from_utf8(bytes)
-        .map_err(|error| problem(format!("invalid UTF-8 at byte {}", error.utf8_error().valid_up_to())))
+    String::from_utf8(bytes).or_else(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let text = decoded_utf16(error.as_bytes()).filter(|text| contents::mentions_a_kind(text));
+        text.ok_or_else(|| problem(format!("invalid UTF-8 at byte {at}")))
+    })
+}
+
+/// Decodes UTF-16 with a byte order mark, which `kubectl` reads and PowerShell writes.
+fn decoded_utf16(bytes: &[u8]) -> Option<String> {
+    let (order, units): (fn([u8; 2]) -> u16, _) = match bytes {
+        [0xff, 0xfe, rest @ ..] => (u16::from_le_bytes, rest),
+        [0xfe, 0xff, rest @ ..] => (u16::from_be_bytes, rest),
+        _ => return None,
+    };
+    let (pairs, rest) = units.as_chunks::<2>();
+    let units: Vec<u16> = pairs.iter().copied().map(order).collect();
+    String::from_utf16(&units).ok().filter(|_| rest.is_empty())
 }

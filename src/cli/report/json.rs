@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Report;
-use crate::cli::inputs::Problem;
+use crate::cli::inputs::{Problem, without_patches};
 use crate::cli::output::print_json;
 use crate::dialect::Patch;
 use crate::rules::Mode;
@@ -15,7 +15,7 @@ struct Output<'a> {
     findings: Vec<Finding<'a>>,
     assumed_without_profile: &'a [String],
     assumed_one_namespace: &'a [String],
-    assumed: &'a [String],
+    assumed: Vec<String>,
     errors: Vec<Failure<'a>>,
     skipped: Vec<LeftOut<'a>>,
     summary: Summary,
@@ -118,7 +118,7 @@ pub(super) fn print(report: &Report) -> Result<()> {
         findings,
         assumed_without_profile: &report.undescribed,
         assumed_one_namespace: &report.one_namespace,
-        assumed: &report.assumed,
+        assumed: report.assumed.iter().cloned().chain(without_patches(&report.with_patches)).collect(),
         errors: report.errors.iter().map(Failure::of).collect(),
         skipped: report.skipped.iter().map(|one| LeftOut { file: &one.file, reason: one.reason }).collect(),
         summary,

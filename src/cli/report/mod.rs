@@ -18,8 +18,8 @@ use std::collections::HashSet;
 use anyhow::Result;
 use clap::ValueEnum;
 
-use super::inputs::{Found, Inputs, Problem, Skipped};
-use super::words::plural;
+use super::inputs::{Found, Inputs, Problem, Skipped, without_patches};
+use super::words::{named, plural};
 use crate::dialect::Patch;
 use crate::engine::Judgement;
 use crate::model::ObjectRef;
@@ -56,6 +56,8 @@ pub(super) struct Report {
     pub(super) resources: usize,
     /// Number of objects that were not checked because no dialect reads their kind.
     pub(super) passed_over: usize,
+    /// Number of objects that were not checked because a kustomization deletes them.
+    pub(super) deleted: usize,
     /// Number of objects that were not checked because their files have not changed.
     pub(super) unchanged: usize,
     /// Namespaces that have policies but no Namespace manifest, in order. They are assumed to have no profile and no
@@ -63,6 +65,8 @@ pub(super) struct Report {
     pub(super) undescribed: Vec<String>,
     /// Folders of manifests without a namespace that are assumed to go to one namespace. Empty for a single folder.
     pub(super) one_namespace: Vec<String>,
+    /// Folders of kustomizations whose patches are not applied.
+    pub(super) with_patches: Vec<String>,
     /// Other assumptions, as text.
     pub(super) assumed: Vec<String>,
     /// Files that were skipped.
@@ -162,6 +166,7 @@ impl Report {
             let folders = named(&self.one_namespace);
             sentences.push(format!("manifests without a namespace in {folders} share one namespace"));
         }
+        sentences.extend(without_patches(&self.with_patches));
         sentences
     }
 }
@@ -214,14 +219,4 @@ fn print(text: &str) -> Result<()> {
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(())
-}
-
-/// Maximum number of names in one line.
-const MAX_NAMED: usize = 5;
-
-/// Lists the first names, with an ellipsis if there are more.
-fn named(names: &[String]) -> String {
-    let more = if names.len() > MAX_NAMED { ", …" } else { "" };
-    let names: Vec<String> = names.iter().take(MAX_NAMED).map(|name| format!("`{name}`")).collect();
-    format!("{}{more}", names.join(", "))
 }

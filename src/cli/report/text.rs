@@ -6,9 +6,9 @@ use std::io::Write as _;
 use anyhow::Result;
 
 use super::excerpt::Drawing;
-use super::{Entry, MAX_NAMED, Report, named};
-use crate::cli::inputs::Inputs;
-use crate::cli::words::plural;
+use super::{Entry, Report};
+use crate::cli::inputs::{Inputs, without_patches};
+use crate::cli::words::{MAX_NAMED, named, plural};
 use crate::cli::{BOLD, FAINT, GREEN, RED, YELLOW};
 use crate::model::ObjectRef;
 use crate::rules::Mode;
@@ -103,6 +103,13 @@ pub(super) fn print(report: &Report, inputs: &Inputs) -> Result<()> {
         writeln!(out, "{FAINT}assumed:{FAINT:#} manifests without a namespace in {folders} share one namespace")?;
         writeln!(out, "  {FAINT}help:{FAINT:#} set `metadata.namespace`, or check each folder separately\n")?;
     }
+    if let (Some(assumed), [first, ..]) = (without_patches(&report.with_patches), report.with_patches.as_slice()) {
+        writeln!(out, "{FAINT}assumed:{FAINT:#} {assumed}")?;
+        writeln!(
+            out,
+            "  {FAINT}help:{FAINT:#} check the rendered manifests: `kustomize build {first} | portcullis check -`\n"
+        )?;
+    }
     let (deny, warn, audit) = (report.count(Mode::Deny), report.count(Mode::Warn), report.count(Mode::Audit));
     let style = match (deny, warn) {
         (0, 0) => GREEN,
@@ -111,6 +118,7 @@ pub(super) fn print(report: &Report, inputs: &Inputs) -> Result<()> {
     };
     let left_out: Vec<String> = [
         (report.unchanged > 0).then(|| format!("{} unchanged", report.unchanged)),
+        (report.deleted > 0).then(|| format!("{} deleted by a kustomization", report.deleted)),
         (report.passed_over > 0).then(|| format!("{} of other kinds ignored", report.passed_over)),
         (!report.skipped.is_empty()).then(|| format!("{} skipped", plural(report.skipped.len(), "file"))),
     ]

@@ -78,7 +78,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     arguments.state.expect_input(&arguments.paths)?;
     let (base, mut missing) = arguments.state.base()?;
     let settings = if arguments.mutate { Some(arguments.state.settings()?.0) } else { None };
-    let State { view, site, missing: unread, .. } = arguments.state.apply(arguments.paths.clone(), base)?;
+    let state = arguments.state.apply(arguments.paths.clone(), base)?;
+    state.print_assumptions();
+    let State { view, site, missing: unread, .. } = state;
     missing.extend(unread);
     let contracts: Vec<&Contract> = view.contracts().map(|contract| &**contract).collect();
     if contracts.is_empty() {

@@ -73,7 +73,9 @@ const MAX_PAIRS: usize = 100;
 pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     arguments.state.expect_input(&arguments.paths)?;
     let (base, mut missing) = arguments.state.base()?;
-    let State { view, site, policies, missing: unread } = arguments.state.apply(arguments.paths.clone(), base)?;
+    let state = arguments.state.apply(arguments.paths.clone(), base)?;
+    state.print_assumptions();
+    let State { view, site, policies, missing: unread, .. } = state;
     missing.extend(unread);
     let traced = trace(arguments, &view, &site, &policies, missing)?;
     match arguments.output {
