@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::support::command::{Done, run};
 use crate::support::golden;
 
-/// States with policies, each a list of files or folders. Together they have every dialect.
+/// States with policies, each a list of files or folders.
 const STATES: [&[&str]; 11] = [
     &["tests/contracts/platform.yaml"],
     &["tests/contracts/cluster.yaml"],
@@ -46,12 +46,14 @@ fn every_proposal_holds_and_is_not_proposed_again() {
         }
         number += all.len();
         let tested = run(&[&["test"], state, &["-"]].concat(), &proposed.out);
-        let summary = format!("{} hold, 0 broken, 0 undecided", all.len());
-        assert!(tested.out.contains(&summary), "{state:?}: {}{}", tested.out, tested.err);
+        for name in &all {
+            let holds = tested.out.lines().any(|line| line.starts_with(&format!("holds: {name}:")));
+            assert!(holds, "{state:?}: {name}: {}{}", tested.out, tested.err);
+        }
 
         let again = run(&[&["contracts", "propose"], state, &["-"]].concat(), &proposed.out);
         assert_eq!(names(&again.out), [""; 0], "{state:?}: {}", again.out);
-        assert!(again.err.contains(&format!("{} implied by existing contracts", all.len())), "{}", again.err);
+        assert!(again.err.contains("implied by existing contracts"), "{}", again.err);
     }
     assert!(number >= 25, "only {number} proposals");
 }

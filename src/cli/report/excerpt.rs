@@ -107,6 +107,23 @@ fn span(line: &str, column: usize) -> std::ops::Range<usize> {
     start..start + text.len()
 }
 
+/// Returns the number of lines by which an insertion moves up, so that it starts with the line that is indented least.
+///
+/// If the line before an insertion equals its last line, the insertion may as well start one line earlier. Only then it
+/// shows a whole list item.
+fn slide(before: &[&str], after: &[&str], same: usize, tail: usize) -> usize {
+    let inserted = after.len() - before.len().min(after.len());
+    if same + tail != before.len() || inserted == 0 {
+        return 0;
+    }
+    let indentation = |line: &str| line.len() - line.trim_start().len();
+    let starts = (0..=same).take_while(|up| {
+        // The line above the insertion has to equal its last line, for each step.
+        *up == 0 || before.get(same - up) == after.get(same - up + inserted)
+    });
+    starts.min_by_key(|up| after.get(same - up).map(|line| indentation(line))).unwrap_or_default()
+}
+
 /// The lines in which two texts differ, with the line before them.
 struct Hunk {
     /// The number of the first line, from 1.
@@ -123,6 +140,8 @@ impl Hunk {
         let rest = before.len().min(after.len()) - same;
         let tail = before.iter().rev().zip(after.iter().rev()).take(rest);
         let tail = tail.take_while(|(before, after)| before == after).count();
+        let up = slide(&before, &after, same, tail);
+        let (same, tail) = (same - up, tail + up);
         let start = same.saturating_sub(1);
         let (before, after) = (before.get(start..before.len() - tail)?, after.get(start..after.len() - tail)?);
         let is_short = |lines: &[&str]| lines.len() <= MAX_FIX_LINES && lines.iter().all(|line| line.len() <= MAX_LINE);
