@@ -240,7 +240,7 @@ impl NamespaceClasses<'_> {
         charge(self.keys.len());
         let each = |(key, classes): &(&str, Classes<'_>)| match label(key) {
             Fact::Absent => NamespaceClass::Absent,
-            Fact::Unknown => NamespaceClass::Unknown,
+            Fact::Present | Fact::Unknown => NamespaceClass::Unknown,
             Fact::Value(value) if classes.is_open => NamespaceClass::Value(value.into()),
             Fact::Value(value) => {
                 classes.of.get(value).map_or(NamespaceClass::Unlisted, |class| NamespaceClass::Listed(class.clone()))

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
 use ipnet::IpNet;
 
 use super::Ranges;
+use crate::budget::charge;
 
 /// A CIDR without its exceptions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +39,13 @@ impl Block {
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.net.contains(&address) && !self.except.iter().any(|net| net.contains(&address))
+    }
+
+    /// Returns true if the CIDR is every IPv4 address, with exceptions that contain none of these.
+    pub(super) fn is_everywhere_but_outside(&self, set: &AddressSet) -> bool {
+        charge(self.except.len());
+        let is_outside = |net: &IpNet| is_link_local(*net) || !set.overlaps(&AddressSet::from(*net));
+        self.net.addr().is_ipv4() && self.net.prefix_len() == 0 && self.except.iter().all(is_outside)
     }
 
     /// Returns true if the CIDR is every address of a family, without exceptions.
@@ -75,6 +84,20 @@ impl AddressSet {
         let mut v4 = Ranges::all();
         v4.subtract(&[block(0, 0, 8), block(127, 0, 8), block(169, 254, 16), block(224, 0, 4)].into_iter().collect());
         Self { v4, v6: Ranges::none() }
+    }
+
+    /// The IPv4 addresses that pods usually have: those for private use (RFC 1918) and shared addresses (RFC 6598).
+    ///
+    /// Kubernetes accepts any other unicast range too. But the default ranges of its distributions are private, clouds
+    /// take the addresses of pods from their private networks or, where these are full, from 100.64.0.0/10, and pods
+    /// with the addresses of others could not reach those hosts on the internet.
+    #[must_use]
+    pub(crate) fn usual_v4_of_pods() -> &'static Self {
+        static USUAL: LazyLock<AddressSet> = LazyLock::new(|| {
+            let nets = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"];
+            nets.iter().filter_map(|net| net.parse::<IpNet>().ok()).collect()
+        });
+        &USUAL
     }
 
     /// Every IPv6 address that a pod can have. Excluded are the unspecified address, loopback, link-local and multicast
@@ -313,6 +336,29 @@ mod tests {
         assert!(set(&["::/0"], &["fd00::/9"]));
         assert!(!set(&["0.0.0.0/0"], &["10.0.0.0/8"]) && !set(&["::/0"], &["fd00::/8"]));
         assert!(!set(&["0.0.0.0/1"], &[]) && !set(&["2000::/3"], &[]) && !set(&[], &[]));
+    }
+
+    #[test]
+    fn an_exception_counts_if_it_holds_an_address_of_the_set() {
+        let everywhere = |except: &str, set: &AddressSet| {
+            Block { net: net("0.0.0.0/0"), except: vec![net(except)], inside: true }.is_everywhere_but_outside(set)
+        };
+        for (except, of_any_pod, of_usual_pods) in [
+            ("224.0.0.0/4", true, true),
+            ("127.0.0.0/8", true, true),
+            ("169.254.169.254/32", true, true),
+            ("203.0.113.0/24", false, true),
+            ("8.0.0.0/8", false, true),
+            ("100.64.0.0/10", false, false),
+            ("10.0.0.0/8", false, false),
+            ("172.20.5.0/24", false, false),
+            ("128.0.0.0/1", false, false),
+        ] {
+            assert_eq!(everywhere(except, &AddressSet::every_v4_of_pods()), of_any_pod, "{except}");
+            assert_eq!(everywhere(except, AddressSet::usual_v4_of_pods()), of_usual_pods, "{except}");
+        }
+        assert!(AddressSet::every_v4_of_pods().covers(AddressSet::usual_v4_of_pods()));
+        assert!(!AddressSet::usual_v4_of_pods().overlaps(&AddressSet::internet()));
     }
 
     #[test]

@@ -93,11 +93,18 @@ pub struct Endpoint<'a> {
     pub is_template: bool,
     /// The name of the service account, if it is known.
     pub account: Option<&'a str>,
+    /// The keys of labels that are known to be present, with unknown values.
+    pub present: &'a [&'a str],
     /// The addresses. Empty if they are unknown.
     pub addresses: &'a [IpAddr],
+    /// The set that is assumed to hold the addresses if they are unknown. `None`: every address that a pod can have.
+    pub within: Option<&'a AddressSet>,
     /// The names of Services in its namespace that are known to select it.
     pub services: &'a [Box<str>],
 }
+
+/// Every IPv4 address that a pod can have.
+static EVERY_V4: LazyLock<AddressSet> = LazyLock::new(AddressSet::every_v4_of_pods);
 
 impl<'a> Endpoint<'a> {
     /// A pod of which only the namespace is known.
@@ -111,7 +118,9 @@ impl<'a> Endpoint<'a> {
             absent: &[],
             is_template: false,
             account: None,
+            present: &[],
             addresses: &[],
+            within: None,
             services: &[],
         }
     }
@@ -124,6 +133,11 @@ impl<'a> Endpoint<'a> {
         Self { labels, complete: true, is_template, account, ..Self::unknown(namespace) }
     }
 
+    /// The addresses that the pod may have, if they are unknown.
+    fn possible(&self) -> &'a AddressSet {
+        self.within.unwrap_or(&EVERY_V4)
+    }
+
     /// The state of a label of the pod, of its namespace or of its service account.
     #[must_use]
     pub fn label(&self, owner: Owner, key: &str, around: &'a dyn Surroundings) -> Fact<'a> {
@@ -134,6 +148,7 @@ impl<'a> Endpoint<'a> {
             Owner::Itself => match self.labels.get(key) {
                 Some(value) => Fact::Value(value),
                 None if self.absent.iter().any(|absent| **absent == *key) => Fact::Absent,
+                None if self.present.contains(&key) => Fact::Present,
                 None => Fact::Unknown,
             },
             Owner::Namespace => around.namespace_label(self.namespace, key),
@@ -231,9 +246,10 @@ impl Peers {
         };
         match end {
             End::Addresses { set, .. } => blocks(false).covers(set).then_some(true),
-            End::Pod(Endpoint { addresses: [], .. }) | End::Foreign(_) => {
-                blocks(true).covers(&AddressSet::every_v4_of_pods()).then_some(true)
+            End::Pod(endpoint @ Endpoint { addresses: [], .. }) => {
+                blocks(true).covers(endpoint.possible()).then_some(true)
             }
+            End::Foreign(_) => blocks(true).covers(&EVERY_V4).then_some(true),
             End::Pod(_) | End::Entity(_) | End::Domain(_) => None,
         }
     }
@@ -323,12 +339,10 @@ impl Block {
             End::Pod(Endpoint { addresses: [], .. }) | End::Foreign(_) if is_link_local(self.net) => Some(false),
             // The addresses of the pods are unknown. A block of every IPv4 address includes theirs, even if it excludes
             // parts that no pod can use. In an IPv6-only cluster `clusterDNS` has to list addresses.
-            End::Pod(Endpoint { addresses: [], .. }) | End::Foreign(_) => {
-                let everywhere = self.net.addr().is_ipv4()
-                    && self.net.prefix_len() == 0
-                    && self.except.iter().all(|net| is_link_local(*net));
-                everywhere.then_some(true)
+            End::Pod(endpoint @ Endpoint { addresses: [], .. }) => {
+                self.is_everywhere_but_outside(endpoint.possible()).then_some(true)
             }
+            End::Foreign(_) => self.is_everywhere_but_outside(&EVERY_V4).then_some(true),
             End::Pod(Endpoint { addresses, .. }) => {
                 let in_block = |address: &IpAddr| Some(self.contains(*address));
                 match (all_of(addresses.iter().map(in_block)), any_of(addresses.iter().map(in_block))) {
@@ -345,7 +359,7 @@ impl Block {
                 Entity::KubeApiserver if !self.inside => None,
                 Entity::Ingress if is_link_local(self.net) => Some(false),
                 _ if !self.inside => Some(false),
-                _ => self.is_everywhere().then_some(true),
+                _ => (self.is_everywhere() || self.is_everywhere_but_outside(&EVERY_V4)).then_some(true),
             },
         }
     }

@@ -87,6 +87,17 @@ pub(crate) fn is_added_to_pods(key: &str) -> bool {
     KEYS.contains(&key) || DOMAINS.into_iter().any(is_of)
 }
 
+/// The keys of labels that every pod of a controller of this kind has, beside those of its template.
+#[must_use]
+pub(crate) fn always_added_to_pods(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "Deployment" => &["pod-template-hash"],
+        "DaemonSet" => &["controller-revision-hash", "pod-template-generation"],
+        "StatefulSet" => &["controller-revision-hash", "statefulset.kubernetes.io/pod-name"],
+        _ => &[],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -53,7 +53,7 @@ pub use endpoint::{End, Endpoint, Surroundings};
 pub use fault::{Fault, FaultKind};
 pub use finding::{Finding, Fix};
 pub use labels::Labels;
-pub(crate) use labels::is_added_to_pods;
+pub(crate) use labels::{always_added_to_pods, is_added_to_pods};
 pub use network_set::{NetworkSet, Sets};
 pub use object::{Body, ContainerPort, Namespace, Object, ObjectRef, Scrape, Workload};
 pub(crate) use object::{NAME_LABEL, bare_name, is_stored_by_calico};

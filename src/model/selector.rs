@@ -59,6 +59,8 @@ pub enum Owner {
 pub enum Fact<'a> {
     /// The label has this value.
     Value(&'a str),
+    /// The label is present, with an unknown value.
+    Present,
     /// The label is absent.
     Absent,
     /// The label is unknown.
@@ -183,6 +185,11 @@ impl Selector {
             Self::Label(label) => match known(label.owner, &label.key) {
                 Fact::Value(value) => Some(label.operator.accepts(Some(value))),
                 Fact::Absent => Some(label.operator.accepts(None)),
+                Fact::Present => match label.operator {
+                    Operator::Exists => Some(true),
+                    Operator::Absent => Some(false),
+                    _ => None,
+                },
                 Fact::Unknown => None,
             },
         }

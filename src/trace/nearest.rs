@@ -150,7 +150,7 @@ fn unmet<'a>(selector: &'a Selector, fact: &impl Fn(&str) -> Fact<'a>) -> Option
                     Some(Unmet { asked, found: format!("has {key}={value}"), is_near })
                 }
                 Fact::Absent => Some(Unmet { asked, found: format!("has no label {key}"), is_near: false }),
-                Fact::Unknown => None,
+                Fact::Present | Fact::Unknown => None,
             }
         }
         Selector::Any(_) | Selector::Not(_) => None,

@@ -255,7 +255,8 @@ impl ClusterDns {
     pub fn end(&self) -> End<'_> {
         match &self.place {
             DnsPlace::Pods { namespace, labels } => {
-                End::Pod(Endpoint { labels, services: &self.services, ..Endpoint::unknown(namespace) })
+                let within = Some(AddressSet::usual_v4_of_pods());
+                End::Pod(Endpoint { labels, within, services: &self.services, ..Endpoint::unknown(namespace) })
             }
             // NodeLocal DNSCache answers on the node itself.
             DnsPlace::Addresses(set, _) => End::Addresses { set, outside: false },

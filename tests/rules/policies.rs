@@ -222,14 +222,11 @@ fn the_sets_of_all_dialects_mean_the_same() {
 
                 let own = [("app", "web")].into_iter().collect();
                 let pod = |namespace, labels, addresses| Endpoint {
-                    namespace,
                     labels,
                     complete: true,
-                    absent: &[],
-                    is_template: false,
                     account: Some("default"),
                     addresses,
-                    services: &[],
+                    ..Endpoint::unknown(namespace)
                 };
                 let (here, there) = ([IpAddr::from([10, 0, 0, 1])], [IpAddr::from([10, 0, 0, 2])]);
                 let (labels, set_of);

@@ -140,7 +140,7 @@ proptest! {
             ["10.1.0.1", "10.200.0.1", "1.1.1.1"].iter().map(|text| text.parse().unwrap()).collect();
         let sets: Vec<portcullis::model::AddressSet> = addresses.iter().map(|address| (*address).into()).collect();
         let endpoint = |namespace, labels, addresses| {
-            Endpoint { namespace, labels, complete: true, absent: &[], is_template: false, account: None, addresses, services: &[] }
+            Endpoint { labels, complete: true, addresses, ..Endpoint::unknown(namespace) }
         };
         let mut ends: Vec<End<'_>> = sets.iter().map(|set| End::Addresses { set, outside: true }).collect();
         for address in &addresses {

@@ -67,14 +67,11 @@ impl<'a> Cluster<'a> {
     fn endpoint<'b>(&'b self, pod: &'b Pod) -> Endpoint<'b> {
         let at = self.world.pods.iter().position(|other| other == pod).unwrap();
         Endpoint {
-            namespace: &pod.namespace,
             labels: &self.labels[at],
             complete: !self.hidden.labels_of_pods,
-            absent: &[],
-            is_template: false,
             account: (!self.hidden.accounts).then_some(&*pod.service_account),
             addresses: if self.hidden.addresses { &[] } else { std::slice::from_ref(&pod.address) },
-            services: &[],
+            ..Endpoint::unknown(&pod.namespace)
         }
     }
 
