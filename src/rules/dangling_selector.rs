@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::shared::label_suggestion::{Effort, LabelSuggestion};
 use super::shared::profiles::is_to_be_made;
+use super::shared::spelling::namespace_label;
 use super::{Case, Findings, Rule};
 use crate::budget::charge;
 use crate::model::{
@@ -226,10 +227,14 @@ impl<'a> Looking<'_, 'a> {
             Some(Missed::Namespaces(nearest)) => ("namespace", nearest),
             Some(Missed::Pods(nearest, _)) => ("pod", nearest),
         };
-        let (message, help) = match nearest.near() {
-            Some(near) => (
-                text!("no {thing} has {} (did you mean {}?); {what} selects {pods}", near.asked, near.there),
-                text!("change {} to {}", near.asked, near.there),
+        let spelled = |label: &str| match thing {
+            "namespace" => namespace_label(&self.case.change.object().id, label),
+            _ => label.to_owned(),
+        };
+        let (message, help) = match nearest.near().map(|near| (spelled(&near.asked), spelled(&near.there))) {
+            Some((asked, there)) => (
+                text!("no {thing} has {asked} (did you mean {there}?); {what} selects {pods}"),
+                text!("change {asked} to {there}"),
             ),
             None => (
                 text!("{what} selects {pods}, but no such {thing} exists"),

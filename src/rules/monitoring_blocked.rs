@@ -295,7 +295,7 @@ impl MonitoringBlocked {
             is_configured: false,
             traffic: Traffic::Port { protocol: Protocol::Tcp, number, names: scraped.names },
         };
-        near_miss(case, &scene.policies_for(pods), pods, Direction::Ingress, &target)
+        near_miss(case, &scene.policies_for(pods), pods, Direction::Ingress, &target, None)
     }
 
     /// The labels of the Prometheus pods, each with true if the set of labels is complete.

@@ -16,6 +16,7 @@ mod changes_across_dialects;
 mod corpus;
 mod dangling_selector;
 mod dissolved_baseline;
+mod dns_blocked;
 mod examples;
 mod explicit_default_deny;
 mod golden_texts;

@@ -185,7 +185,7 @@ impl Check<'_> {
             view.insert(object);
         }
         let judged = || items.iter().filter(|item| !item.is_context);
-        report.assumed = judged().filter_map(|item| rules::assumed_for_dns(&item.object, site)).collect();
+        report.assumed = judged().filter_map(|item| rules::assumed_for_dns(&item.object, site, &view)).collect();
         report.undescribed = undescribed(site, &view, judged().map(|item| &item.object));
         baseline::complete(&mut view, policies, site);
         let views = views(&view, &items);

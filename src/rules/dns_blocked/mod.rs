@@ -55,8 +55,12 @@ rule! {
     /// The entries of `clusterDNS` in the configuration are alternatives; one reachable entry is enough. If pods with
     /// these labels are known, they replace the entry: all of their labels count, the first address of each pod, and
     /// the port named `dns` that their containers list. Each of them has to be reachable, because the Service spreads
-    /// lookups over all of them. hostNetwork pods do not count. If no such pod is known, only a CIDR of all addresses
-    /// is assumed to include the DNS pods.
+    /// lookups over all of them. hostNetwork pods count only if no others are known; policies then have to allow the
+    /// nodes, because pod selectors do not match such pods.
+    ///
+    /// If the addresses of the DNS pods are unknown, they are assumed to be private (RFC 1918) or shared (RFC 6598), as
+    /// in nearly every cluster. CIDRs that contain all of these addresses allow DNS, and `check` names the assumption.
+    /// CIDRs that exclude some of them do not.
     ///
     /// **Limits.** At most 4 DNS pods are compared. The check of what a change removes takes at most 1,000,000 steps:
     /// among hundreds of policies with complex selectors it may miss a lost DNS path.
@@ -65,10 +69,10 @@ rule! {
     ///
     /// A denial names the rule that comes closest to allowing DNS, and its fault: a label that the namespace or the
     /// pods do not have, the policy's own namespace, another namespace, TCP without UDP, another port, a port name, a
-    /// ClusterIP or another address, an `except`, an entity without pods, ingress instead of egress, or other pods. The
-    /// finding points at that rule. If several policies isolate the same pods, the policy with this rule is denied. If
-    /// the rule matches another common DNS setup (NodeLocal DNSCache, OpenShift, another port or label), the help shows
-    /// the `clusterDNS` entry for it.
+    /// ClusterIP or another address, an `except`, an entity without pods, ingress instead of egress, other pods, a later
+    /// tier, or policy types without egress. The finding points at that rule. If several policies of one tier isolate
+    /// the same pods, the policy with this rule is denied. If the rule matches another common DNS setup (NodeLocal
+    /// DNSCache, OpenShift, another port or label), the help shows the `clusterDNS` entry for it.
     ///
     /// ## Fires
     ///
@@ -210,8 +214,9 @@ impl Rule for DnsBlocked {
                     match near {
                         Some(NearMiss { closest, cure, other_way: Some(other), .. }) => {
                             let help = text!(
-                                "if this is the cluster DNS, set `clusterDNS: [{other}]` in the configuration; otherwise \
-                                 {cure}"
+                                "if this is the cluster DNS, set `clusterDNS: [{other}]` in the configuration{}; otherwise \
+                                 {cure}",
+                                other.change_of_rule()
                             );
                             // A rule for DNS pods that the cluster does not use would fix nothing.
                             (path, message, Some(closest), help, None)
@@ -251,11 +256,14 @@ impl Rule for DnsBlocked {
     }
 }
 
-/// Returns true if a policy of another object isolates the same pods for egress, so that it is reported itself.
+/// Returns true if a policy of another object isolates the same pods for egress in the same stage. The same decision then
+/// blames both, so the other policy is reported itself.
 fn isolates_the_same(case: &Case<'_>, other: &Policy, policy: &Policy) -> bool {
+    let scene = case.supposing();
     !other.object.is_same_object(&policy.object)
         && other.subject == policy.subject
-        && other.isolates(Direction::Egress, &case.after())
+        && other.isolates(Direction::Egress, &scene)
+        && other.place(&scene) == policy.place(&scene)
 }
 
 /// Reports policies that select the cluster DNS pods and block queries to them from other namespaces.

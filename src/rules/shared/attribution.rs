@@ -48,7 +48,16 @@ pub(crate) fn stopped_by<'a>(
         Decision::Denied(by, rule) if is_own(by) => Some(Blocker::Rule(rule)),
         _ => None,
     });
-    (blamed.unwrap_or(Blocker::Others), answer.assumed)
+    // An ignored rule that denies, too, would not let the connection pass.
+    let mut assumed = answer.assumed;
+    assumed.retain(|one| may_open(one, direction));
+    (blamed.unwrap_or(Blocker::Others), assumed)
+}
+
+/// Returns true if a rule or policy, of which it is unknown whether it applies, could let a connection pass.
+fn may_open(assumed: &Assumption<'_>, direction: Direction) -> bool {
+    let opens = |rule: &Rule| matches!(rule.action, Action::Allow | Action::Pass);
+    assumed.rule.map_or_else(|| assumed.policy.side(direction).rules.iter().any(opens), opens)
 }
 
 /// Finds the part of a policy that blocks some of its pods from all of these connections, and the assumptions of that
@@ -78,11 +87,7 @@ pub(crate) fn surely_stopped<'a>(
     question: &Question<'a>,
 ) -> Option<Decision<'a>> {
     let answer = scene.ask(policies, question);
-    let opens = |action: Action| matches!(action, Action::Allow | Action::Pass);
-    let may_pass = answer.assumed.iter().any(|assumed| match assumed.rule {
-        Some(rule) => opens(rule.action),
-        None => assumed.policy.side(question.direction).rules.iter().any(|rule| opens(rule.action)),
-    });
+    let may_pass = answer.assumed.iter().any(|assumed| may_open(assumed, question.direction));
     let stops = |decision: &Decision<'_>| !decision.passes();
     answer.decisions.into_iter().find(stops).filter(|_| !may_pass)
 }

@@ -12,6 +12,7 @@
 //! | [`later_stages`] | does a later stage stop what a Pass rule passes on? |
 //! | [`near_miss`] | which rule comes closest to allowing a flow, and what is its fault? |
 //! | [`profiles`] | which namespace with a profile does a policy affect? |
+//! | [`spelling`] | how does a dialect spell the label of a namespace? |
 //! | [`well_known`] | which pods does a setting name, and which addresses does only a node have? |
 //!
 //! The texts of findings are written with the macro `text!`, which limits their length.
@@ -26,4 +27,5 @@ pub(super) mod label_suggestion;
 pub(super) mod later_stages;
 pub(super) mod near_miss;
 pub(super) mod profiles;
+pub(super) mod spelling;
 pub(super) mod well_known;

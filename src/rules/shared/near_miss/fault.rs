@@ -1,10 +1,12 @@
 //! Faults in the ports or peers of a rule that was meant to allow a flow.
 
+use super::super::spelling::{NAMESPACE_KEYS, is_of_cilium, namespace_key, selector_of_namespace};
 use super::Target;
 use crate::budget::charge;
 use crate::model::{
-    Block, End, Endpoint, Entity, Fact, Filter, Fix, NAME_LABEL, Namespaces, Numbers, Operator, Owner, Pods, Port,
-    Ports, Protocol, Requirement, Rule, Selector, Sets, Surroundings, Who, is_link_local,
+    Block, End, Endpoint, Entity, Fact, Filter, Fix, NAME_LABEL, Namespaces, Numbers, ObjectRef, Operator, Owner, Pods,
+    Policy, Port, Ports, Protocol, Requirement, Rule, Selector, Sets, Stage, Surroundings, Who, is_added_to_pods,
+    is_link_local,
 };
 use crate::rules::rule::Case;
 
@@ -22,6 +24,19 @@ pub(crate) enum OtherWay {
     },
     /// An address on each node.
     Address(String),
+    /// NodeLocal DNSCache at its usual address, although the rule selects its pods.
+    NodeLocal,
+}
+
+impl OtherWay {
+    /// The change of the rule that the alternative also needs, as the end of a sentence about the configuration. Empty
+    /// if it needs none.
+    pub(crate) fn change_of_rule(&self) -> String {
+        match self {
+            Self::Pods { .. } | Self::Address(_) => String::new(),
+            Self::NodeLocal => text!(" and allow {NODE_LOCAL}/32 instead of its pods"),
+        }
+    }
 }
 
 /// A fault in a peer or port of a rule.
@@ -133,11 +148,26 @@ pub(super) fn port_fault(rule: &Rule, target: &Target<'_>) -> Option<Fault> {
     })
 }
 
+/// The fault of a policy whose rule allows the flow in a later stage than that of `isolating`, which drops the flow.
+pub(super) fn stage_fault(policy: &Policy, isolating: &Policy, target: &Target<'_>) -> Fault {
+    let (by, place) = (&isolating.object, &target.place);
+    let (problem, cure) = match &isolating.stage {
+        Stage::Tier(tier) => (
+            text!("allows this flow in tier {}, but tier {tier} comes first and drops it", policy.stage.name()),
+            text!("allow {place} in tier {tier}, add a Pass rule to {by}, or set `defaultAction: Pass` in tier {tier}"),
+        ),
+        Stage::Admin | Stage::Policies | Stage::Baseline => (
+            text!("allows this flow, but {by} comes first and drops it"),
+            text!("allow {place} in {by}, or in another policy for the same pods"),
+        ),
+    };
+    Fault { problem, cure, ..Fault::default() }
+}
+
 /// The fault of the peer that is most similar to the target.
-pub(super) fn peer_fault(case: &Case<'_>, rule: &Rule, target: &Target<'_>) -> Option<Fault> {
-    let is_certain = lists_port(&rule.ports, target);
+pub(super) fn peer_fault(case: &Case<'_>, object: &ObjectRef, rule: &Rule, target: &Target<'_>) -> Option<Fault> {
     let faults = rule.peers.listed().iter().filter_map(|peer| {
-        let (order, fault) = who_fault(case, &peer.who, rule, target, is_certain)?;
+        let (order, fault) = who_fault(case, object, &peer.who, rule, target)?;
         let may_be_in_set = peer.sets != Sets::None && matches!(peer.who, Who::Pods(_));
         if !may_be_in_set || matches!(target.end, End::Pod(_)) {
             return Some((order, fault));
@@ -150,17 +180,21 @@ pub(super) fn peer_fault(case: &Case<'_>, rule: &Rule, target: &Target<'_>) -> O
     faults.min_by_key(|(order, _)| *order).map(|(_, fault)| fault)
 }
 
-fn who_fault(case: &Case<'_>, who: &Who, rule: &Rule, target: &Target<'_>, is_certain: bool) -> Option<(u8, Fault)> {
+fn who_fault(case: &Case<'_>, object: &ObjectRef, who: &Who, rule: &Rule, target: &Target<'_>) -> Option<(u8, Fault)> {
     charge(1);
+    let is_certain = lists_port(&rule.ports, target);
     match who {
         Who::Pods(pods) if is_like_pods(pods, target) || is_certain => {
-            let fault = pods_fault(case, pods, rule, target)?;
+            let fault = pods_fault(case, object, pods, rule, target)?;
             Some((if is_like_pods(pods, target) { 0 } else { 2 }, fault))
         }
         Who::Addresses(block) if is_certain => Some((1, block_fault(block, target))),
         Who::Entity(entity) if is_certain => {
             let fault = Fault {
-                problem: text!("allows entity `{}`, which does not include pods", entity.name()),
+                problem: match target.end {
+                    End::Entity(_) => text!("allows entity `{}`, which does not include all nodes", entity.name()),
+                    _ => text!("allows entity `{}`, which does not include pods", entity.name()),
+                },
                 cure: text!("allow {}", target.place),
                 // A DNS server on the node itself is part of this entity.
                 other_way: matches!(entity, Entity::Host | Entity::RemoteNode)
@@ -179,7 +213,7 @@ fn who_fault(case: &Case<'_>, who: &Who, rule: &Rule, target: &Target<'_>, is_ce
         }
         Who::All(parts) => parts.iter().find_map(|part| match part.means(&target.end, case.view) {
             Some(true) => None,
-            _ => who_fault(case, part, rule, target, is_certain),
+            _ => who_fault(case, object, part, rule, target),
         }),
         _ => None,
     }
@@ -187,20 +221,35 @@ fn who_fault(case: &Case<'_>, who: &Who, rule: &Rule, target: &Target<'_>, is_ce
 
 /// The usual address of NodeLocal DNSCache.
 const NODE_LOCAL: &str = "169.254.20.10";
+/// The value of the label of its pods.
+const NODE_LOCAL_PODS: &str = "node-local-dns";
 
 /// The fault of a pod selector.
-fn pods_fault(case: &Case<'_>, pods: &Pods, rule: &Rule, target: &Target<'_>) -> Option<Fault> {
+fn pods_fault(case: &Case<'_>, object: &ObjectRef, pods: &Pods, rule: &Rule, target: &Target<'_>) -> Option<Fault> {
     let End::Pod(endpoint) = &target.end else {
         return Some(Fault {
-            problem: text!("allows {pods}, but {} are not pods", target.name),
+            problem: match target.end {
+                End::Entity(_) => {
+                    text!("allows {pods}, but {} use hostNetwork, and pod selectors do not match them", target.name)
+                }
+                _ => text!("allows {pods}, but {} are not pods", target.name),
+            },
             cure: text!("allow {}", target.place),
             ..Fault::default()
         });
     };
-    let namespace = namespace_fault(case, pods, target);
+    let namespace = namespace_fault(case, object, pods, target);
     let labels = labels_fault(case, pods, endpoint, target);
-    let other_way = other_pods(pods, rule, target);
+    if let (Some(_), Some(fault)) = (&labels, misplaced_label(object, pods, target)) {
+        return Some(fault);
+    }
+    let other_way = other_pods(object, pods, rule, target);
     let (problem, cure) = match (namespace, labels) {
+        (_, Some((_, cure))) if other_way == Some(OtherWay::NodeLocal) => {
+            let problem = "selects the pods of NodeLocal DNSCache, which use hostNetwork, and pod selectors do not match \
+                           them, except with the local redirect of Cilium";
+            (problem.to_owned(), cure)
+        }
         (None, None) => return None,
         (Some(fault), None) | (None, Some(fault)) => fault,
         (Some(_), Some(_)) if other_way.is_some() => {
@@ -214,12 +263,12 @@ fn pods_fault(case: &Case<'_>, pods: &Pods, rule: &Rule, target: &Target<'_>) ->
 }
 
 /// The fault of the namespaces of a pod selector, with its fix.
-fn namespace_fault(case: &Case<'_>, pods: &Pods, target: &Target<'_>) -> Option<(String, String)> {
+fn namespace_fault(case: &Case<'_>, object: &ObjectRef, pods: &Pods, target: &Target<'_>) -> Option<(String, String)> {
     let Target { name, namespace, .. } = target;
     if pods.namespaces.mean(namespace, case.view) == Some(true) {
         return None;
     }
-    let cure = text!("select namespace {namespace} by `{NAME_LABEL}: {namespace}`");
+    let cure = text!("select namespace {namespace} by `{}`", selector_of_namespace(object, namespace));
     let selector = match &pods.namespaces {
         Namespaces::Own(Some(own)) => {
             return Some((text!("selects pods in its own namespace {own}, but {name} are in {namespace}"), cure));
@@ -235,10 +284,13 @@ fn namespace_fault(case: &Case<'_>, pods: &Pods, target: &Target<'_>) -> Option<
     let around: &dyn Surroundings = case.view;
     let mut asked = Vec::new();
     collect(selector, &mut asked);
-    let wrong = asked.into_iter().find_map(|(key, value)| match around.namespace_label(namespace, key) {
-        Fact::Value(own) if own == value => None,
-        Fact::Value(_) | Fact::Absent => Some(text!("{key}={value}, a label that {namespace} does not have")),
-        Fact::Unknown => Some(text!("{key}={value}, a label that {namespace} does not have by default")),
+    let wrong = asked.into_iter().find_map(|(key, value)| {
+        let when = match around.namespace_label(namespace, key) {
+            Fact::Value(own) if own == value => return None,
+            Fact::Value(_) | Fact::Absent => "",
+            Fact::Present | Fact::Unknown => " by default",
+        };
+        Some(text!("{}={value}, a label that {namespace} does not have{when}", namespace_key(object, key)))
     });
     let problem = match wrong {
         Some(wrong) => text!("selects namespaces with {wrong}"),
@@ -259,7 +311,27 @@ fn labels_fault(
         return None;
     }
     let own = target.labels;
+    let mut asked = Vec::new();
+    collect(labels, &mut asked);
+    let is_added = |key: &str| endpoint.is_template && is_added_to_pods(key) && endpoint.labels.get(key).is_none();
+    if let Some((key, value)) = asked.into_iter().find(|(key, _)| is_added(key)) {
+        let problem = text!("selects pods with {key}={value}, a label that controllers set to a value of their own");
+        return Some((problem, text!("select pods with {own}")));
+    }
     Some((text!("selects pods with {labels}, but {} have {own}", target.name), text!("select pods with {own}")))
+}
+
+/// The fault of a pod selector that uses the name of a namespace as a label of the pods.
+fn misplaced_label(object: &ObjectRef, pods: &Pods, target: &Target<'_>) -> Option<Fault> {
+    let mut asked = Vec::new();
+    collect(pods.labels.as_ref()?, &mut asked);
+    let (key, value) = asked.into_iter().find(|(key, _)| NAMESPACE_KEYS.contains(key))?;
+    let namespace = target.namespace;
+    Some(Fault {
+        problem: text!("selects pods with {key}={value}, which is a label of namespaces and not of pods"),
+        cure: text!("select namespace {namespace} by `{}` instead", selector_of_namespace(object, namespace)),
+        ..Fault::default()
+    })
 }
 
 /// The fault of a CIDR.
@@ -291,10 +363,14 @@ fn block_fault(block: &Block, target: &Target<'_>) -> Fault {
 
 /// The pods that a rule allows, if it requires all of their labels by value. They may serve the same purpose as the
 /// target.
-fn other_pods(pods: &Pods, rule: &Rule, target: &Target<'_>) -> Option<OtherWay> {
+fn other_pods(object: &ObjectRef, pods: &Pods, rule: &Rule, target: &Target<'_>) -> Option<OtherWay> {
     let labels = pods.labels.as_ref().filter(|labels| is_like_labels(labels, target))?;
     let mut asked = Vec::new();
     collect(labels, &mut asked);
+    // The local redirect of Cilium leads to these pods themselves.
+    if !is_of_cilium(object) && asked.iter().any(|(_, value)| *value == NODE_LOCAL_PODS) {
+        return Some(OtherWay::NodeLocal);
+    }
     let namespace = match &pods.namespaces {
         // A missing namespace selector is a mistake of the author, not an alternative setup.
         Namespaces::Own(_) => return None,
@@ -341,6 +417,7 @@ impl std::fmt::Display for OtherWay {
                 write!(f, "{{namespace: {namespace}, podLabels: {{{}}}, port: {port}}}", labels.join(", "))
             }
             Self::Address(address) => write!(f, "{{addresses: ['{address}']}}"),
+            Self::NodeLocal => write!(f, "{{addresses: ['{NODE_LOCAL}']}}"),
         }
     }
 }

@@ -4,12 +4,13 @@ mod fault;
 
 use std::cell::OnceCell;
 
+use super::spelling::types_field;
 use crate::budget::charge;
-use crate::model::{Action, Direction, End, Fix, Labels, Path, Pods, Policy, Protocol, Rule, Traffic};
+use crate::model::{Action, Direction, End, Fix, Labels, Path, Pods, Policy, Protocol, Rule, Stage, Traffic};
 use crate::rules::rule::Case;
 
 pub(crate) use fault::OtherWay;
-use fault::{Fault, is_meant, lists_port, peer_fault, port_fault};
+use fault::{Fault, is_meant, lists_port, peer_fault, port_fault, stage_fault};
 
 /// Maximum number of rules and peers that are compared for one finding.
 const MAX_COMPARED: usize = 2_000;
@@ -43,7 +44,8 @@ pub(crate) struct Target<'a> {
 /// The rule that comes closest to allowing a flow.
 pub(crate) struct NearMiss<'a> {
     pub(crate) policy: &'a Policy,
-    pub(crate) rule: &'a Rule,
+    /// The rule. None if the whole policy has no effect in this direction.
+    rule: Option<&'a Rule>,
     /// The fault, as a sentence about the policy.
     pub(crate) closest: String,
     /// The change that fixes it.
@@ -60,21 +62,27 @@ pub(crate) struct NearMiss<'a> {
 pub(crate) enum Rank {
     /// A rule for these pods with one fault.
     OneFault,
+    /// A correct rule for these pods, behind a stage that drops the flow.
+    LaterStage,
     /// A correct rule for other pods.
     OtherPods,
     /// A correct rule for the other direction.
     OtherDirection,
     /// A rule with a wrong peer and a wrong port.
     TwoFaults,
+    /// A policy whose rules have no effect.
+    WithoutEffect,
 }
 
-/// Returns the rule among these policies that comes closest to allowing the flow between some pods and the target.
+/// Returns the rule among these policies that comes closest to allowing the flow between some pods and the target. The
+/// flow never reaches the stages after that of `isolating`, the policy that isolates the pods.
 pub(crate) fn near_miss<'a>(
     case: &Case<'a>,
     around: &[&'a Policy],
     pods: &Pods,
     direction: Direction,
     target: &Target<'_>,
+    isolating: Option<&'a Policy>,
 ) -> Option<NearMiss<'a>> {
     let mut found: Option<NearMiss<'a>> = None;
     let mut left = MAX_COMPARED;
@@ -82,9 +90,10 @@ pub(crate) fn near_miss<'a>(
         Direction::Ingress => Direction::Egress,
         Direction::Egress => Direction::Ingress,
     };
-    for policy in around.iter().copied() {
-        let candidate =
-            Candidate { case: *case, policy, pods, is_for_pods: OnceCell::new(), decides_alone: OnceCell::new() };
+    let of_case = |is_wanted| around.iter().copied().filter(move |policy| is_of_case(case, policy) == is_wanted);
+    // The own rules come first, so that the limit never hides one that is as close as any other.
+    for policy in of_case(true).chain(of_case(false)) {
+        let candidate = Candidate::new(case, policy, pods, isolating);
         for side in [direction, opposite] {
             for rule in policy.side(side).rules.iter().filter(|rule| rule.action == Action::Allow) {
                 left = left.saturating_sub(1 + rule.peers.listed().len());
@@ -105,7 +114,10 @@ pub(crate) fn near_miss<'a>(
             }
         }
     }
-    found
+    found.or_else(|| {
+        let candidates = around.iter().copied().map(|policy| Candidate::new(case, policy, pods, isolating));
+        candidates.take(MAX_COMPARED).find_map(|candidate| candidate.without_effect(direction, target))
+    })
 }
 
 /// Returns true if a policy belongs to the object under review.
@@ -121,7 +133,7 @@ impl NearMiss<'_> {
 
     /// The path of the rule, if it is in the object under review.
     pub(crate) fn own_place(&self, case: &Case<'_>) -> Option<&Path> {
-        is_of_case(case, self.policy).then_some(&self.rule.path)
+        self.rule.filter(|_| is_of_case(case, self.policy)).map(|rule| &rule.path)
     }
 }
 
@@ -130,11 +142,48 @@ struct Candidate<'c, 'a> {
     case: Case<'a>,
     policy: &'a Policy,
     pods: &'c Pods,
+    isolating: Option<&'a Policy>,
     is_for_pods: OnceCell<bool>,
     decides_alone: OnceCell<bool>,
 }
 
-impl<'a> Candidate<'_, 'a> {
+impl<'c, 'a> Candidate<'c, 'a> {
+    fn new(case: &Case<'a>, policy: &'a Policy, pods: &'c Pods, isolating: Option<&'a Policy>) -> Self {
+        let (is_for_pods, decides_alone) = (OnceCell::new(), OnceCell::new());
+        Self { case: *case, policy, pods, isolating, is_for_pods, decides_alone }
+    }
+
+    /// The policy that isolates the pods, if its stage comes before the stage of this policy.
+    fn isolated_before(&self) -> Option<&'a Policy> {
+        let scene = self.case.supposing();
+        self.isolating.filter(|isolating| isolating.place(&scene) < self.policy.place(&scene))
+    }
+
+    /// The policy as a near miss, if it has rules for the direction and its types exclude the direction.
+    fn without_effect(&self, direction: Direction, target: &Target<'_>) -> Option<NearMiss<'a>> {
+        charge(1);
+        let (policy, side) = (self.policy, self.policy.side(direction));
+        let is_inert = !side.isolates && side.rules.is_empty() && side.written.is_some_and(|rules| rules > 0);
+        let can_isolate = !matches!(policy.stage, Stage::Admin | Stage::Baseline);
+        if !is_inert || !can_isolate || self.isolated_before().is_some() || !self.is_for_pods() {
+            return None;
+        }
+        let (who, field) = (&policy.object, types_field(&policy.object));
+        let name = match direction {
+            Direction::Ingress => "Ingress",
+            Direction::Egress => "Egress",
+        };
+        Some(NearMiss {
+            policy,
+            rule: None,
+            closest: text!("{who} has {direction} rules, but its `{field}` do not include {name}"),
+            cure: text!("if these rules allow {}, add {name} to `{field}` of {who}; otherwise allow it", target.place),
+            other_way: None,
+            fix: None,
+            rank: Rank::WithoutEffect,
+        })
+    }
+
     /// Compares a rule with the flow. None if the rule shows no sign of being meant for it.
     fn compare(&self, rule: &'a Rule, target: &Target<'_>, other_direction: Option<Direction>) -> Option<NearMiss<'a>> {
         let (case, policy) = (&self.case, self.policy);
@@ -142,9 +191,13 @@ impl<'a> Candidate<'_, 'a> {
         let who = &policy.object;
         let near = |rank, Fault { problem, cure, other_way, fix }| {
             let closest = text!("{who} {problem}");
-            Some(NearMiss { policy, rule, closest, cure, other_way, fix, rank })
+            Some(NearMiss { policy, rule: Some(rule), closest, cure, other_way, fix, rank })
         };
         let means_all = peers == Some(true) && ports == Some(true);
+        if let Some(isolating) = self.isolated_before() {
+            let is_complete = means_all && other_direction.is_none() && rule.only.is_none() && self.is_for_pods();
+            return if is_complete { near(Rank::LaterStage, stage_fault(policy, isolating, target)) } else { None };
+        }
         if let Some(direction) = other_direction {
             // A rule for any peer is not specific to this one.
             let is_specific = lists_port(&rule.ports, target) && !rule.peers.listed().is_empty();
@@ -174,7 +227,7 @@ impl<'a> Candidate<'_, 'a> {
         {
             fault.fix = None;
         }
-        let peer_fault = if peers == Some(true) { None } else { peer_fault(case, rule, target) };
+        let peer_fault = if peers == Some(true) { None } else { peer_fault(case, who, rule, target) };
         match (peers == Some(true), ports == Some(true), peer_fault, port_fault) {
             (true, false, _, Some(fault)) if is_meant(rule, target) && self.is_for_pods() => {
                 near(Rank::OneFault, fault)
