@@ -3,7 +3,7 @@
 use super::reader::{ASIDE, Reader};
 use super::wire;
 use crate::dialect::int_or_string::{IntOrString, is_port_name};
-use crate::model::{FaultKind, Numbers, Path, Port, Ports, Protocol};
+use crate::model::{FaultKind, Numbers, Path, Port, Ports, Protocol, Ranges};
 
 /// Maximum number of entries in a list of ports.
 const MOST: usize = 50;
@@ -135,6 +135,14 @@ impl Reader {
     fn source_ports(&mut self, source: &wire::Entity, path: &Path, conditions: &mut Vec<Box<str>>) {
         for (list, field, holds) in [(&source.ports, "ports", "is"), (&source.not_ports, "notPorts", "is not")] {
             if let Some(listed) = self.numbers(list.as_deref(), &path.field(field)) {
+                let spans = listed.iter().filter_map(|(_, numbers)| match numbers {
+                    Numbers::Range(first, last) => Some((*first, *last)),
+                    _ => None,
+                });
+                // No connection has source port 0.
+                if field == "ports" && spans.collect::<Ranges<u16>>().covers(&Ranges::between(1, u16::MAX)) {
+                    continue;
+                }
                 let numbers: Vec<String> = listed.iter().map(|(_, numbers)| described(numbers)).collect();
                 conditions.push(format!("the source port {holds} {}", numbers.join(" or ")).into());
             }
