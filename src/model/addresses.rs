@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use ipnet::IpNet;
 
-use super::Ranges;
+use super::{Family, Ranges};
 use crate::budget::charge;
 
 /// A CIDR without its exceptions.
@@ -124,27 +124,25 @@ impl AddressSet {
         set
     }
 
-    /// Returns true if the set leaves out less than 1/256 of the IPv4 or of the IPv6 addresses that a pod can have. Class E
-    /// (240.0.0.0/4, RFC 1112 §4) does not count: lists of all public addresses leave it out.
+    /// Returns true if the set is nearly everywhere in IPv4 or in IPv6: it leaves out little of the addresses that pods
+    /// and their clients have (see [`Family`]).
     #[must_use]
     pub(crate) fn is_nearly_everywhere(&self) -> bool {
-        let leaves_out_less = |mut all: Self, count: u128| {
-            all.subtract(self);
-            all.v4.subtract(&Ranges::between(0xf000_0000, u32::MAX));
-            all.count() < count
-        };
-        leaves_out_less(Self::every_v4_of_pods(), 1 << 24) || leaves_out_less(Self::every_v6_of_pods(), 1 << 120)
+        Family::v4().is_nearly_all(&self.v4) || Family::v6().is_nearly_all(&self.v6)
     }
 
-    /// Returns true if every address in the set is link-local, and therefore on the node itself (RFC 3927, RFC 4291
-    /// §2.5.6).
+    /// Every link-local address (RFC 3927, RFC 4291 §2.5.6).
+    #[must_use]
+    pub(crate) fn link_local() -> Self {
+        let v4 = u32::from(Ipv4Addr::new(169, 254, 0, 0));
+        let v6 = u128::from(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0));
+        Self { v4: Ranges::between(v4, v4 | 0xffff), v6: Ranges::between(v6, v6 | (u128::MAX >> 10)) }
+    }
+
+    /// Returns true if every address in the set is link-local, and therefore on the node itself.
     #[must_use]
     pub(crate) fn is_link_local(&self) -> bool {
-        let first = u32::from(Ipv4Addr::new(169, 254, 0, 0));
-        let v4: Ranges<u32> = [(first, first | 0xffff)].into_iter().collect();
-        let first = u128::from(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0));
-        let v6: Ranges<u128> = [(first, first | (u128::MAX >> 10))].into_iter().collect();
-        v4.covers(&self.v4) && v6.covers(&self.v6)
+        Self::link_local().covers(self)
     }
 
     /// Returns true if the set holds an address that a pod can have.
@@ -212,6 +210,42 @@ impl AddressSet {
 }
 
 impl AddressSet {
+    /// Every address.
+    #[must_use]
+    pub(crate) fn everything() -> Self {
+        Self { v4: Ranges::all(), v6: Ranges::all() }
+    }
+
+    /// The set without IPv6 addresses.
+    #[must_use]
+    pub(crate) fn of_v4(self) -> Self {
+        Self { v6: Ranges::none(), ..self }
+    }
+
+    /// The set without IPv4 addresses.
+    #[must_use]
+    pub(crate) fn of_v6(self) -> Self {
+        Self { v4: Ranges::none(), ..self }
+    }
+
+    /// Its IPv4 addresses.
+    #[must_use]
+    pub(crate) fn v4(&self) -> &Ranges<u32> {
+        &self.v4
+    }
+
+    /// Its IPv6 addresses.
+    #[must_use]
+    pub(crate) fn v6(&self) -> &Ranges<u128> {
+        &self.v6
+    }
+
+    /// The addresses that are in both sets.
+    #[must_use]
+    pub(crate) fn intersection(&self, other: &Self) -> Self {
+        Self { v4: self.v4.intersection(&other.v4), v6: self.v6.intersection(&other.v6) }
+    }
+
     /// Returns true if the set holds an IPv4 address.
     #[must_use]
     pub(crate) fn has_v4(&self) -> bool {
@@ -333,7 +367,9 @@ mod tests {
             ],
             &[]
         ));
-        assert!(set(&["::/0"], &["fd00::/9"]));
+        assert!(set(&["::/0"], &["fd00::/9"]) && set(&["2000::/3", "fc00::/7"], &[]));
+        assert!(set(&["0.0.0.0/0"], &["25.0.0.0/8"]) && set(&["0.0.0.0/0"], &["240.0.0.0/4", "192.0.2.0/24"]));
+        assert!(!set(&["0.0.0.0/0"], &["16.0.0.0/4"]) && !set(&["::/0"], &["2000::/7"]));
         assert!(!set(&["0.0.0.0/0"], &["10.0.0.0/8"]) && !set(&["::/0"], &["fd00::/8"]));
         assert!(!set(&["0.0.0.0/1"], &[]) && !set(&["2000::/3"], &[]) && !set(&[], &[]));
     }

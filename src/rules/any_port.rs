@@ -1,15 +1,16 @@
 //! See [`AnyPort`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
+use super::shared::combined_peers::{self, Limits};
 use super::shared::combined_rules::{self, MIN_SHARE, Part};
 use super::shared::host_policies::is_for_hosts;
 use super::shared::later_stages::{LaterStages, for_whom, verb};
-use super::shared::well_known::is_of_node;
+use super::shared::well_known::{addresses_of_node, is_of_node};
 use super::{Case, Findings, Rule};
 use crate::budget::charge;
 use crate::model::{
-    BUDGET, Direction, Entity, Namespaces, Peer, Peers, Policy, Ports, Protocol, Ranges, Rule as TrafficRule, Who,
+    AddressSet, BUDGET, Direction, Entity, Namespaces, Peers, Policy, Ports, Protocol, Ranges, Rule as TrafficRule, Who,
 };
 
 rule! {
@@ -23,9 +24,14 @@ rule! {
     /// ## What it checks
     ///
     /// Each allow rule is checked for: a missing port list; an entry with a protocol and no port; port ranges that add
-    /// up to more than `most` ports of one protocol. The ranges of all policies for the same pods and the same peer are
-    /// added up, so splitting a range over several rules or policies changes nothing. An object is reported if it adds
-    /// more than 16 ports to such a sum.
+    /// up to more than `most` ports of one protocol. The ranges of all policies are added up for every pod and every
+    /// peer that they can have in common, so splitting a range over several rules or policies changes nothing. An
+    /// object is reported if it adds more than 16 ports to such a sum.
+    ///
+    /// - Pods: one policy for `app in (a, b)` and one for `app in (b, c)` are added up for pods with `app=b`, whether
+    ///   such a pod exists or not. Policies for `app=a` and `app=b` are not, because no pod has both.
+    /// - Peers: CIDRs are added up for the addresses that they share, so an `except` changes nothing. Pod selectors are
+    ///   added up if one pod can match all of them.
     ///
     /// - NetworkPolicy: no `ports`, a port entry without `port`, `endPort` ranges.
     /// - Cilium: no `toPorts`, port `"0"`, `endPort` ranges. A rule that allows nothing (`{}`, an empty list of peers)
@@ -46,6 +52,10 @@ rule! {
     /// requires objects without a namespace (`!has(projectcalico.org/namespace)`). It is also for hosts if it requires
     /// one of these host labels and no known pod has it: `kubernetes-host`, `host-endpoint`,
     /// `projectcalico.org/created-by`, `node-role.kubernetes.io/control-plane`, `master` or `worker`.
+    ///
+    /// **Limits.** Selectors that overlap are combined greedily, those with the most ports first, in at most 32
+    /// combinations for each policy and direction, and as many for the peers. Pods are not added up with CIDRs, because
+    /// it depends on the network plugin whether a CIDR matches pods.
     ///
     /// ## Fires
     ///
@@ -134,49 +144,68 @@ impl AnyPort {
     /// pods. The finding is at the rule that exceeds the limit.
     fn check_sum<'a>(
         &self,
-        case: &Case<'a>,
+        case: &'a Case<'a>,
         findings: &mut Findings,
         policy: &'a Policy,
         direction: Direction,
         later: &LaterStages<'a>,
     ) {
-        let is_part = |rule: &TrafficRule| self.every_port(&rule.ports).is_none();
+        let is_part = |rule: &TrafficRule| rule.ports.entries() > 0 && self.every_port(&rule.ports).is_none();
         let Some(parts) = combined_rules::parts(case, policy, direction, later, is_part) else { return };
-        let is_too_much =
-            |parts: &[Part<'_>], protocol| self.all_of(&combined_rules::sum(parts, protocol), protocol).is_some();
-        if !Protocol::WITH_PORTS.into_iter().any(|protocol| is_too_much(&parts, protocol)) {
+        if !self.is_too_much(&parts) {
             return;
         }
+        let is_node_exempt = self.node_ingress && direction == Direction::Ingress;
+        let exempt = if is_node_exempt { addresses_of_node() } else { AddressSet::default() };
+        let limits = Limits { exempt, ports: u128::from(self.most), share: MIN_SHARE };
         // Each rule is reported once.
         let mut reported: HashSet<*const TrafficRule> = HashSet::new();
-        for parts in combined_rules::by_pods(&parts, case) {
-            for (peer, parts) in by_peer(&parts, case) {
-                let Some((last, what)) = self.completed(&parts) else { continue };
+        for parts in combined_rules::for_same_pods(&parts, case) {
+            if !self.is_too_much(&parts) {
+                continue;
+            }
+            for at in combined_peers::at_same_peer(&parts, case, &limits) {
+                let Some(Excess { parts, at_rule, what }) = self.excess(&at.parts) else { continue };
                 let own = || parts.iter().filter(|part| part.is_own).map(|part| std::ptr::from_ref(part.rule));
                 charge(parts.len());
                 if own().any(|rule| reported.contains(&rule)) {
                     continue;
                 }
-                let peers = peer.map_or(Peers::Any, |peer| Peers::Only(vec![peer.clone()]));
-                let what = text!("{what}, {}", combined_rules::with_whom(&parts, case));
-                self.report(case, findings, direction, last, &peers, &what);
+                let peers = at.peers(&parts, case);
+                let pods = combined_rules::common_pods(&parts, policy, case);
+                let whom = pods.map(|pods| text!(" for {pods}")).unwrap_or_default();
+                let what = text!("{what}{whom}, {}", combined_rules::with_whom(&parts, case));
+                self.report(case, findings, direction, at_rule, &peers, &what);
                 reported.extend(own());
             }
         }
     }
 
-    /// The rule of this policy that pushes the sum over the limit, and the sum as text. None if the other policies
-    /// alone already open as many ports.
-    fn completed<'a>(&self, parts: &[Part<'a>]) -> Option<(&'a TrafficRule, String)> {
+    /// Returns true if the rules together allow too many ports, if all of them are for the same peer.
+    fn is_too_much(&self, parts: &[Part<'_>]) -> bool {
+        Protocol::WITH_PORTS.into_iter().any(|protocol| self.of_all(parts, protocol).is_some())
+    }
+
+    /// Describes the ports of the rules if they count as every port together.
+    fn of_all(&self, parts: &[Part<'_>], protocol: Protocol) -> Option<String> {
+        self.all_of(&combined_rules::sum(parts, protocol), protocol)
+    }
+
+    /// The rule of this policy that pushes the sum over the limit. None if the other policies alone already open as
+    /// many ports.
+    fn excess<'a>(&self, parts: &[Part<'a>]) -> Option<Excess<'a>> {
         Protocol::WITH_PORTS.into_iter().find_map(|protocol| {
+            self.of_all(parts, protocol)?;
             let all = combined_rules::sum(parts, protocol);
-            let what = self.all_of(&all, protocol)?;
             let of_others = combined_rules::sum(parts.iter().filter(|part| !part.is_own), protocol);
             if all.count() - of_others.count() <= MIN_SHARE {
                 return None;
             }
-            let mut own = parts.iter().filter(|part| part.is_own && !of_others.covers(&part.ports(protocol)));
-            Some((own.next_back()?.rule, what))
+            let own = |part: &&Part<'a>| part.is_own && !of_others.covers(&part.ports(protocol));
+            let at_rule = parts.iter().rfind(own)?.rule;
+            let parts = combined_rules::sufficient(parts, |some| self.of_all(some, protocol).is_some());
+            let what = self.of_all(&parts, protocol)?;
+            Some(Excess { parts, at_rule, what })
         })
     }
 
@@ -227,52 +256,29 @@ impl AnyPort {
 
     fn is_exempt(&self, direction: Direction, peers: &Peers) -> bool {
         let Peers::Only(peers) = peers else { return false };
-        !peers.is_empty()
-            && peers.iter().all(|peer| match &peer.who {
-                Who::Pods(pods) => self.same_namespace && matches!(pods.namespaces, Namespaces::Own(_)),
-                Who::Addresses(block) => self.node_ingress && direction == Direction::Ingress && is_of_node(block.net),
-                Who::Entity(entity) => {
-                    *entity == Entity::None || self.node_ingress && direction == Direction::Ingress && entity.is_node()
-                }
-                _ => false,
-            })
+        !peers.is_empty() && peers.iter().all(|peer| self.is_exempt_peer(direction, &peer.who))
+    }
+
+    fn is_exempt_peer(&self, direction: Direction, who: &Who) -> bool {
+        match who {
+            Who::Pods(pods) => self.same_namespace && matches!(pods.namespaces, Namespaces::Own(_)),
+            Who::Addresses(block) => self.node_ingress && direction == Direction::Ingress && is_of_node(block.net),
+            Who::Entity(entity) => {
+                *entity == Entity::None || self.node_ingress && direction == Direction::Ingress && entity.is_node()
+            }
+            // A part of an exempt peer is exempt.
+            Who::All(parts) => parts.iter().any(|part| self.is_exempt_peer(direction, part)),
+            _ => false,
+        }
     }
 }
 
-/// Groups the rules by peer: for each peer, the rules that allow all of it. None stands for any peer.
-fn by_peer<'a>(parts: &[Part<'a>], case: &Case<'_>) -> Vec<(Option<&'a Peer>, Vec<Part<'a>>)> {
-    let mut kinds: HashMap<Option<&'a Who>, (Option<&'a Peer>, Vec<Part<'a>>)> = HashMap::new();
-    let mut order = Vec::new();
-    for part in parts {
-        let peers: Vec<Option<&'a Peer>> = match &part.rule.peers {
-            Peers::Any => vec![None],
-            Peers::Only(peers) => peers.iter().map(Some).collect(),
-        };
-        charge(peers.len());
-        for peer in peers {
-            let key = peer.map(|peer| &peer.who);
-            let (_, alike) = kinds.entry(key).or_insert_with(|| {
-                order.push(key);
-                (peer, Vec::new())
-            });
-            alike.push(*part);
-        }
-    }
-    let allows = |part: &Part<'a>, who: Option<&Who>| match who {
-        None => part.rule.peers.are_everything(),
-        Some(who) => part.rule.peers.cover(who, case.view, &mut { usize::MAX }),
-    };
-    let all = |who: &Option<&'a Who>| {
-        let (peer, alike) = kinds.get(who)?;
-        charge(parts.len() + alike.len());
-        let rules: HashSet<*const TrafficRule> = alike.iter().map(|part| std::ptr::from_ref(part.rule)).collect();
-        let is_alike = |part: &Part<'a>| rules.contains(&std::ptr::from_ref(part.rule));
-        let all = if alike.len() == parts.len() {
-            alike.clone()
-        } else {
-            parts.iter().filter(|part| is_alike(part) || allows(part, *who)).copied().collect()
-        };
-        Some((*peer, all))
-    };
-    order.iter().filter_map(all).collect()
+/// Rules that allow too many ports together.
+struct Excess<'a> {
+    /// The rules, without those that the sum does not need.
+    parts: Vec<Part<'a>>,
+    /// The rule that is reported.
+    at_rule: &'a TrafficRule,
+    /// The ports, as text.
+    what: String,
 }

@@ -32,6 +32,9 @@ fn a_share_of_the_ports_is_enough_however_it_is_split() {
     let mixed = [open("a", halves[0], 1, 20_000), open("b", halves[1], 1, 10_000), open("c", v4, 30_000, 36_500)];
     assert_eq!(found(&mixed), 1, "by both");
     assert_eq!(found(&mixed[..2]), 0);
+    let without = |net: &str| format!("{{ipBlock: {{cidr: 0.0.0.0/0, except: [{net}]}}}}");
+    let [doc, class_e] = ["192.0.2.0/24", "240.0.0.0/4"].map(without);
+    assert_eq!(found(&[open("a", &doc, 1, 9_000), open("b", &class_e, 9_001, 18_000)]), 1, "but little");
     assert_eq!(found(&[open("a", "{podSelector: {}}", 1, 60_000)]), 0, "not to anywhere");
 }
 
@@ -51,6 +54,10 @@ fn all_peers_or_all_addresses_on_every_port() {
         "{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [127.0.0.0/8, 224.0.0.0/4, 0.0.0.0/8]}}]}",
         "{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [192.0.2.1/32, 10.0.0.0/25]}}]}",
         "{to: [{ipBlock: {cidr: '::/0', except: ['2001:db8::1/128']}}]}",
+        "{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/24, 25.0.0.0/8]}}]}",
+        "{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [240.0.0.0/4]}}]}",
+        "{to: [{ipBlock: {cidr: '::/0', except: ['fd00::/120']}}]}",
+        "{to: [{ipBlock: {cidr: '2000::/3'}}, {ipBlock: {cidr: 'fc00::/7'}}]}",
         "{to: [{ipBlock: {cidr: 0.0.0.0/1}}, {ipBlock: {cidr: 128.0.0.0/1}}]}",
     ] {
         assert_eq!(egress(wide), ["spec.egress[0]"], "{wide}");
@@ -59,13 +66,74 @@ fn all_peers_or_all_addresses_on_every_port() {
         "{ports: [{port: 443}]}",
         "{to: [{ipBlock: {cidr: 10.0.0.0/8}}]}",
         "{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/8]}}]}",
-        "{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [10.0.0.0/24]}}]}",
-        "{to: [{ipBlock: {cidr: '::/0', except: ['fd00::/120']}}]}",
+        "{to: [{ipBlock: {cidr: 0.0.0.0/0, except: [0.0.0.0/4]}}]}",
+        "{to: [{ipBlock: {cidr: '::/0', except: ['fd00::/8']}}]}",
         "{to: [{namespaceSelector: {}}]}",
         "{to: [{podSelector: {}}]}",
     ] {
         assert!(egress(narrow).is_empty(), "{narrow}");
     }
+}
+
+/// A policy that allows these ports to anywhere but one block, for pods with one of these values of the label `app`.
+fn open_for(name: &str, values: &str, except: &str, first: u16, last: u16) -> String {
+    let ports = format!("ports: [{{port: {first}, endPort: {last}}}]");
+    let peer = format!("to: [{{ipBlock: {{cidr: 0.0.0.0/0, except: [{except}]}}}}]");
+    let pods = format!("{{matchExpressions: [{{key: app, operator: In, values: [{values}]}}]}}");
+    np(name, &format!("{{podSelector: {pods}, policyTypes: [Egress], egress: [{{{peer}, {ports}}}]}}"))
+}
+
+#[test]
+fn pods_that_several_policies_have_in_common_lose_their_baseline() {
+    let found = |policies: &[String]| {
+        let mut all = vec![namespace("shop", PROFILE)];
+        all.extend_from_slice(policies);
+        findings(RULE, &all, false)
+    };
+    let [a, b] = [("a", "px, a", "192.0.2.0/24"), ("b", "px, b", "25.0.0.0/8")];
+    let halves = [open_for(a.0, a.1, a.2, 1, 9_000), open_for(b.0, b.1, b.2, 9_001, 18_000)];
+    let [one] = &found(&halves)[..] else { panic!("one") };
+    assert_eq!(
+        one.message,
+        "egress to 0.0.0.0/0 except 25.0.0.0/8 is allowed for pods with app in (px,b),app in (px,a) in namespace \
+         shop on 18000 TCP ports, together with NetworkPolicy shop/a; this cancels the isolation that profile \
+         internal gives namespace shop"
+    );
+    let apart = [open_for("a", "a", a.2, 1, 9_000), open_for("b", "b", b.2, 9_001, 18_000)];
+    assert!(found(&apart).is_empty(), "no pod is in both");
+    let private = [open_for("a", a.1, "10.0.0.0/8", 1, 9_000), open_for("b", b.1, b.2, 9_001, 18_000)];
+    assert!(found(&private).is_empty(), "private addresses are closed on half of the ports");
+    let mut many: Vec<String> = (0..40).map(|n| open_for(&format!("n{n}"), &format!("n{n}"), a.2, 1, 16_000)).collect();
+    many.extend(halves);
+    assert_eq!(found(&many).len(), 1, "beside many that are for other pods");
+}
+
+#[test]
+fn policies_of_the_cluster_meet_in_a_namespace_with_a_profile() {
+    let open = |name: &str, namespaces: &str, ports: &str| {
+        let rule = format!("{{action: Allow, protocol: TCP, destination: {{ports: ['{ports}']}}}}");
+        let spec = format!("{{namespaceSelector: \"{namespaces}\", types: [Egress], egress: [{rule}]}}");
+        object("projectcalico.org/v3", "GlobalNetworkPolicy", &format!("name: {name}"), &spec)
+    };
+    let judged = |labels: &str, selector: &str| {
+        let shop = namespace("shop", labels);
+        found(RULE, &[shop, open("a", selector, "1:9000"), open("b", "projectcalico.org/name == 'shop'", "9001:18000")])
+    };
+    let team = "team == 'web'";
+    assert_eq!(judged(&format!("{PROFILE}, team: web"), team).len(), 1);
+    assert!(judged(&format!("{PROFILE}, team: data"), team).is_empty(), "it is not for namespace shop");
+    assert!(judged("team: web", team).is_empty(), "without a profile");
+}
+
+#[test]
+fn every_source_port_is_no_condition() {
+    let judged = |ports: &str| {
+        let rule = format!("{{action: Allow, protocol: TCP, source: {{ports: [{ports}]}}}}");
+        found(RULE, &[namespace("shop", PROFILE), calico(&format!("{{types: [Egress], egress: [{rule}]}}"))])
+    };
+    assert_eq!(judged("'1:65535'"), ["spec.egress[0]"]);
+    assert_eq!(judged("'0:1000', '1001:65535'"), ["spec.egress[0]"]);
+    assert!(judged("'1024:65535'").is_empty());
 }
 
 #[test]

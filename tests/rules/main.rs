@@ -22,6 +22,7 @@ mod explicit_default_deny;
 mod golden_texts;
 mod host_policies;
 mod monitoring_blocked;
+mod open_ingress;
 mod policies;
 mod policy_cover;
 mod ports_of_services;

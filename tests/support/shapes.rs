@@ -99,6 +99,11 @@ fn port(number: usize) -> usize {
     1 + number % 65_535
 }
 
+/// A range of less than half of all ports, as an entry of a NetworkPolicy.
+fn range(number: usize) -> Value {
+    json!({"protocol": "TCP", "port": 1 + number % 9_000, "endPort": 20_000 + number % 20_000})
+}
+
 /// A NetworkPolicy with these fields beside `podSelector: {}`.
 fn policy(fields: Value) -> Value {
     let mut spec = json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]});
@@ -165,6 +170,10 @@ pub(crate) const SHAPES: &[Shape] = shapes! {
     KUBERNETES "NetworkPolicy ingress, a range each" |n| policy(json!({"ingress": list(n, |n| json!({"ports": [{"protocol": "TCP", "port": port(n), "endPort": 65535}]}))}));
     KUBERNETES "NetworkPolicy ingress, pods and a range each" |n| policy(json!({"ingress": list(n, |n| json!({"from": [{"podSelector": {"matchLabels": {"app": format!("a{n}")}}}], "ports": [{"protocol": "TCP", "port": 1 + n % 20_000, "endPort": 30_000 + n % 30_000}]}))}));
     KUBERNETES "NetworkPolicy egress, a block and a range each" |n| policy(json!({"egress": list(n, |n| json!({"to": [{"ipBlock": {"cidr": cidr(n)}}], "ports": [{"protocol": "TCP", "port": 1 + n % 20_000, "endPort": 30_000 + n % 30_000}]}))}));
+    KUBERNETES "NetworkPolicy ingress, other pods and a range each" |n| policy(json!({"ingress": list(n, |n| json!({"from": [{"podSelector": {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": [format!("a{n}")]}]}}], "ports": [range(n)]}))}));
+    KUBERNETES "NetworkPolicy egress, other addresses and a range each" |n| policy(json!({"egress": list(n, |n| json!({"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": [cidr(n)]}}], "ports": [range(n)]}))}));
+    KUBERNETES "NetworkPolicy ingress, a half and a port each" |n| policy(json!({"ingress": list(n, |n| json!({"from": [{"ipBlock": {"cidr": if n % 2 == 0 { "0.0.0.0/1" } else { "128.0.0.0/1" }}}], "ports": [{"port": port(n)}]}))}));
+    KUBERNETES "NetworkPolicy from namespaces without a label" |n| policy(json!({"ingress": [{"from": list(n, |n| json!({"namespaceSelector": {"matchExpressions": [{"key": format!("k{n}"), "operator": "DoesNotExist"}]}}))}]}));
     KUBERNETES "NetworkPolicy from pods" |n| policy(json!({"ingress": [{"from": list(n, |n| json!({"podSelector": {"matchLabels": {"app": format!("a{n}")}}}))}]}));
     KUBERNETES "NetworkPolicy from namespaces" |n| policy(json!({"ingress": [{"from": list(n, |n| json!({"namespaceSelector": {"matchLabels": {"team": format!("a{n}")}}}))}]}));
     KUBERNETES "NetworkPolicy to blocks" |n| policy(json!({"egress": [{"to": list(n, |n| json!({"ipBlock": {"cidr": cidr(n)}})), "ports": [{"port": 443}]}]}));
@@ -196,6 +205,8 @@ pub(crate) const SHAPES: &[Shape] = shapes! {
     CILIUM_CLUSTER "CiliumClusterwideNetworkPolicy egress" |n| cilium(json!({"egress": list(n, |_| json!({"toEntities": ["world"]}))}));
     CALICO "Calico NetworkPolicy ingress" |n| calico(json!({"ingress": list(n, |_| json!({"action": "Allow"}))}));
     CALICO "Calico NetworkPolicy deny, then allow" |n| calico(json!({"egress": list(n, |n| json!({"action": if n % 2 == 0 { "Deny" } else { "Allow" }, "destination": {"nets": [cidr(n)]}}))}));
+    CALICO "Calico NetworkPolicy ingress, some pods and a range each" |n| calico(json!({"ingress": list(n, |n| json!({"action": "Allow", "protocol": "TCP", "destination": {"selector": format!("app != 'a{n}'"), "ports": [format!("{}:{}", 1 + n % 9_000, 20_000 + n % 9_000)]}}))}));
+    CALICO "Calico NetworkPolicy ingress, one app and a range each" |n| calico(json!({"ingress": list(n, |n| json!({"action": "Allow", "protocol": "TCP", "destination": {"selector": format!("app == 'a{n}'"), "ports": [format!("{}:{}", 1 + n % 9_000, 20_000 + n % 9_000)]}}))}));
     CALICO "Calico NetworkPolicy pass" |n| calico(json!({"egress": list(n, |n| json!({"action": "Pass", "destination": {"nets": [cidr(n)]}}))}));
     CALICO "Calico NetworkPolicy nets" |n| calico(json!({"egress": [{"action": "Allow", "destination": {"nets": list(n, |n| cidr(n).into())}}]}));
     CALICO "Calico NetworkPolicy notNets" |n| calico(json!({"egress": [{"action": "Allow", "destination": {"nets": ["0.0.0.0/0"], "notNets": list(n, |n| cidr(n).into())}}]}));

@@ -3,8 +3,8 @@
 use super::{LOOK, spend, step};
 use crate::budget::charge;
 use crate::model::{
-    AddressSet, Block, Entity, NAME_LABEL, Namespaces, Numbers, Owner, Peers, Pods, Port, Ports, Protocol, Ranges,
-    Selector, Surroundings, Who,
+    AddressSet, Block, Entity, NAME_LABEL, Namespaces, Numbers, Operator, Owner, Peers, Pods, Port, Ports, Protocol,
+    Ranges, Selector, Surroundings, Who,
 };
 
 /// The cost of building the address set of a CIDR, in steps.
@@ -71,11 +71,23 @@ impl Pods {
     pub fn excludes(&self, other: &Self, around: &dyn Surroundings, budget: &mut usize) -> bool {
         Selector::contradictory(&[(&self.lifted_for(other, around), true), (&other.lifted(), true)], budget)
     }
+
+    /// Returns true if it is proved that every pod of the cluster is among these pods. Every namespace has its name as a
+    /// label, and every pod has a service account.
+    #[must_use]
+    pub(crate) fn are_every_pod<'a>(pods: impl IntoIterator<Item = &'a Self>, budget: &mut usize) -> bool {
+        let named =
+            [Owner::Namespace, Owner::Account].map(|owner| Selector::label(NAME_LABEL, Operator::Exists).on(owner));
+        let pods: Vec<Selector> = pods.into_iter().map(Self::lifted).collect();
+        let demands: Vec<(&Selector, bool)> =
+            named.iter().map(|fact| (fact, true)).chain(pods.iter().map(|pods| (pods, false))).collect();
+        Selector::contradictory(&demands, budget)
+    }
 }
 
 impl Who {
     /// Returns true if it is proved that this peer matches everything that `other` matches.
-    fn covers(&self, other: &Self, around: &dyn Surroundings, budget: &mut usize) -> bool {
+    pub(crate) fn covers(&self, other: &Self, around: &dyn Surroundings, budget: &mut usize) -> bool {
         charge(1);
         if !self.is_clear() || !other.is_clear() || step(budget).is_none() {
             return false;
@@ -142,7 +154,8 @@ impl Peers {
 
 impl Ports {
     /// Returns true if it is proved that these ports match everything that the other entry matches.
-    pub(super) fn cover(&self, other: &Port) -> bool {
+    #[must_use]
+    pub(crate) fn cover(&self, other: &Port) -> bool {
         charge(1 + self.entries());
         let (own, not) = match self {
             Self::Any => return true,

@@ -5,6 +5,7 @@
 //! | [`attribution`] | which policy, or which of its rules, blocks a connection? |
 //! | [`bypass`] | which user makes the change, and who may make it instead? |
 //! | [`cluster_dns`] | which endpoints serve DNS, can pods reach them, and which rule allows them? |
+//! | [`combined_peers`] | which peer do several rules share? |
 //! | [`combined_rules`] | which ports do several rules for the same pods allow together? |
 //! | [`destination`] | which known pods does a rule lead to, and on which ports do they listen? |
 //! | [`host_policies`] | is a policy for hosts and not for pods? |
@@ -20,6 +21,7 @@
 pub(super) mod attribution;
 pub(super) mod bypass;
 pub(super) mod cluster_dns;
+pub(super) mod combined_peers;
 pub(super) mod combined_rules;
 pub(super) mod destination;
 pub(super) mod host_policies;

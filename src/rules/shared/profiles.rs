@@ -1,6 +1,6 @@
 //! Namespaces that have a profile.
 
-use crate::model::{Endpoint, NAME_LABEL, Namespaces, Operator, Policy, Selector};
+use crate::model::{Endpoint, NAME_LABEL, Namespaces, Operator, Pods, Selector};
 use crate::rules::rule::Case;
 use crate::view::NamespaceFacts;
 
@@ -30,16 +30,16 @@ pub(crate) fn is_to_be_made(case: &Case<'_>, namespace: &str) -> bool {
     !case.view.is_whole() && case.view.namespace(namespace).is_some_and(is_written)
 }
 
-/// A namespace with one of these profiles whose pods the policy is known to select. For a namespaced policy it is its
-/// own namespace. For a cluster-scoped policy it is the first one that its selector is known to match, or any, if the
+/// A namespace with one of these profiles to which these pods of a policy are known to belong. For pods of one namespace
+/// it is that namespace. Otherwise it is the first one that their namespace selector is known to match, or any, if the
 /// selector can match only namespaces with these profiles.
 pub(crate) fn profiled<'a>(
     case: &Case<'a>,
-    policy: &'a Policy,
+    subject: &'a Pods,
     profiles: &[String],
     looks: &mut usize,
 ) -> Option<Profiled<'a>> {
-    let selector = match &policy.subject.namespaces {
+    let selector = match &subject.namespaces {
         Namespaces::Own(name) => {
             let namespace = name.as_deref()?;
             let profile = profile_of(case, namespace, profiles)?;
@@ -52,30 +52,29 @@ pub(crate) fn profiled<'a>(
         return Some(Profiled { namespace: None, profile: None });
     }
     let meant = |namespace: &&'a str| {
-        profile_of(case, namespace, profiles).is_some()
-            && policy.subject.namespaces.mean(namespace, case.view) == Some(true)
+        profile_of(case, namespace, profiles).is_some() && subject.namespaces.mean(namespace, case.view) == Some(true)
     };
     let namespace = match selector.values_of(NAME_LABEL) {
         Some(names) => names.iter().map(|name| &**name).filter(meant).min()?,
         None => {
             let mut names: Vec<&'a str> = case.view.namespaces().map(|(name, _)| &**name).filter(meant).collect();
             names.sort_unstable();
-            names.into_iter().find(|name| is_for_pods_of(case, policy, name, looks))?
+            names.into_iter().find(|name| is_for_pods_of(case, subject, name, looks))?
         }
     };
     Some(Profiled { namespace: Some(namespace), profile: profile_of(case, namespace, profiles) })
 }
 
-/// Returns true if a cluster-scoped policy is known to select all pods of a namespace, or a known pod there.
-fn is_for_pods_of(case: &Case<'_>, policy: &Policy, namespace: &str, looks: &mut usize) -> bool {
+/// Returns true if these pods are known to include all pods of a namespace, or a known pod there.
+fn is_for_pods_of(case: &Case<'_>, subject: &Pods, namespace: &str, looks: &mut usize) -> bool {
     let any = Endpoint::unknown(namespace);
-    if policy.subject.all_pods() || policy.subject.mean(&any, case.view) == Some(true) {
+    if subject.all_pods() || subject.mean(&any, case.view) == Some(true) {
         return true;
     }
     case.view.namespace(namespace).into_iter().flat_map(NamespaceFacts::distinct).any(|running| {
         let Some(left) = looks.checked_sub(1) else { return false };
         *looks = left;
-        policy.subject.mean(&Endpoint::of(namespace, &running.workload), case.view) == Some(true)
+        subject.mean(&Endpoint::of(namespace, &running.workload), case.view) == Some(true)
     })
 }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::model::{End, Endpoint, Labels, is_link_local};
+use crate::model::{AddressSet, End, Endpoint, Labels, is_link_local};
 
 /// The IPv6 address from which Istio's ambient mesh sends the probes of kubelets. Each node uses it towards its own pods,
 /// and no network routes it. The IPv4 address, 169.254.7.127, is link-local.
@@ -15,6 +15,13 @@ pub(crate) const MESH_PROBES: Ipv6Addr = Ipv6Addr::new(0xfd16, 0x9254, 0x7127, 0
 /// Returns true if the addresses of a CIDR belong to the node of each pod.
 pub(crate) fn is_of_node(net: IpNet) -> bool {
     is_link_local(net) || net == IpNet::from(IpAddr::V6(MESH_PROBES))
+}
+
+/// The addresses of [`is_of_node`].
+pub(crate) fn addresses_of_node() -> AddressSet {
+    let mut all = AddressSet::link_local();
+    all.extend(&IpAddr::V6(MESH_PROBES).into());
+    all
 }
 
 /// Pods that are named in a setting.
