@@ -148,6 +148,7 @@ impl<'a> Witness<'a> {
         labels.all(|((_, key), label)| match self.around.namespace_label(name, key) {
             Fact::Value(value) => label.accepts(value),
             Fact::Absent => label.state.may_be_absent,
+            Fact::Present => label.state.may_be_present,
             Fact::Unknown => true,
         })
     }
@@ -181,11 +182,13 @@ impl<'a> Witness<'a> {
     /// Adds a condition on one label.
     fn ask(&mut self, key: (Owner, &'a str), operator: &'a Operator, holds: bool) -> bool {
         let accepts = |value: Option<&str>| operator.accepts(value) == holds;
+        let is_absence = matches!((operator, holds), (Operator::Absent, true) | (Operator::Exists, false));
         if let (Owner::Namespace, Some(name)) = (key.0, self.namespace) {
             match self.around.namespace_label(name, key.1) {
                 Fact::Value(value) => return accepts(Some(value)),
                 Fact::Absent => return accepts(None),
-                Fact::Unknown => {}
+                Fact::Present if is_absence => return false,
+                Fact::Present | Fact::Unknown => {}
             }
         }
         let any = State { may_be_absent: true, may_be_present: true, has_text: false };
@@ -199,8 +202,7 @@ impl<'a> Witness<'a> {
         };
         let before = label.listed.take();
         label.state.may_be_absent &= accepts(None);
-        label.state.may_be_present &=
-            !matches!((operator, holds), (Operator::Absent, true) | (Operator::Exists, false));
+        label.state.may_be_present &= !is_absence;
         label.state.has_text |=
             holds && matches!(operator, Operator::Contains(_) | Operator::StartsWith(_) | Operator::EndsWith(_));
         match (&before, listing) {
