@@ -16,7 +16,7 @@ pub(crate) struct Witness<'a> {
     /// The name of its namespace, if a selector fixes it.
     namespace: Option<&'a str>,
     labels: BTreeMap<(Owner, &'a str), Label<'a>>,
-    /// The steps, to take them back.
+    /// The steps, to undo them.
     steps: Vec<Step<'a>>,
 }
 
@@ -39,7 +39,7 @@ struct State {
     has_text: bool,
 }
 
-/// A step that can be taken back.
+/// A step that can be undone.
 #[derive(Clone)]
 enum Step<'a> {
     /// The namespace was fixed.
