@@ -13,7 +13,7 @@ use serde_json::json;
 use super::audit::Loaded;
 use super::state::StateArguments;
 use super::words::plural;
-use super::{FAINT, OK, RED};
+use super::{FAILED, OK, RED};
 use crate::audit::Plugin;
 use crate::config::{API_VERSION, Configuration, KIND};
 use crate::engine;
@@ -32,7 +32,7 @@ Examples:
   portcullis init --cluster > portcullis.yaml
   portcullis init cluster-dump.yaml
 
-Exit status: 0 a configuration was printed, 2 failed.")]
+Exit status: 0 a configuration was printed, 2 failed, or a part of the input was not read.")]
 pub(super) struct Arguments {
     /// Files and folders with manifests of the cluster; - is standard input.
     #[arg(value_name = "PATH")]
@@ -49,9 +49,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     }
     let text = text(&loaded)?;
     Configuration::read(&text).context("the recommended configuration is not valid; please report this")?;
-    anstream::eprintln!("{FAINT}next: portcullis audit --cluster --config portcullis.yaml{FAINT:#}");
     std::io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(OK)
+    if loaded.objects().is_empty() {
+        anstream::eprintln!("no objects were read, so nothing is known about the cluster");
+    }
+    // What was not read may need other settings.
+    Ok(if loaded.unread.is_empty() { OK } else { FAILED })
 }
 
 /// Returns the text of the configuration.

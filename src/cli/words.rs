@@ -42,7 +42,7 @@ pub(super) const MAX_NAMED: usize = 5;
 /// Lists the first names, with an ellipsis if there are more.
 pub(super) fn named(names: &[String]) -> String {
     let more = if names.len() > MAX_NAMED { ", …" } else { "" };
-    let names: Vec<String> = names.iter().take(MAX_NAMED).map(|name| format!("`{name}`")).collect();
+    let names: Vec<String> = names.iter().take(MAX_NAMED).map(|name| format!("`{}`", printable(name))).collect();
     format!("{}{more}", names.join(", "))
 }
 

@@ -22,7 +22,11 @@ fn check_says_what_is_wrong_where_and_how_to_put_it_right() {
     assert!(done.out.contains(place), "{}", done.out);
     assert!(done.out.contains("\n10 +   egress:\n11 +   - to:\n"), "the lines of the fix: {}", done.out);
     assert!(done.out.contains("assumed: namespace `production` has no profile and no baseline\n"), "{}", done.out);
-    assert!(done.out.ends_with("1 finding in 1 of 1 object: 1 deny, 0 warn\n1 fixable with `--fix`\n"), "{}", done.out);
+    assert!(
+        done.out.ends_with("1 finding in 1 of 1 object: 1 deny, 0 warn\n1 candidate for `--fix`\n"),
+        "{}",
+        done.out
+    );
     assert!(!done.out.contains('\u{1b}'), "colours are for terminals");
     assert_eq!(run(&["check", FINE], "").code, 0);
 }
@@ -722,5 +726,16 @@ fn commands_that_read_a_state_need_manifests_or_a_cluster() {
         let done = run(arguments, "");
         let expected = "error: nothing to read; name files or folders with manifests, or set --cluster\n";
         assert_eq!((done.code, &*done.out, &*done.err), (2, "", expected), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_line_break_in_a_name_starts_no_line() {
+    let input = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: \"a\\n::error::b\", namespace: \"c\\n::error::d\"}\n\
+                 spec: {podSelector: {matchLabels: {app: \"x\\n::error::y\"}}, ingress: [{}]}\n";
+    for command in [["check", "-"], ["audit", "-"]] {
+        let done = run(&command, input);
+        assert!(done.out.contains("any-port"), "{}", done.out);
+        assert!(!done.out.lines().any(|line| line.starts_with("::")), "{command:?}: {}", done.out);
     }
 }

@@ -63,7 +63,7 @@ fn the_printed_overrides_deny_what_was_announced() {
     // With these overrides in force the next wave has no candidates.
     let next = run(&["rules", "promote", "any-port", "--config", config, "-"], &manifests());
     assert_eq!((next.code, next.out.as_str()), (1, ""), "{}", next.err);
-    assert!(next.err.contains("any-port has the mode deny in every namespace already"), "{}", next.err);
+    assert!(next.err.contains("any-port is at least as strict as `deny` in every namespace already"), "{}", next.err);
 }
 
 #[test]

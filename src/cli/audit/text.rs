@@ -34,10 +34,10 @@ pub(super) fn print(report: &Report) -> Result<()> {
     print_findings(&mut out, report)?;
     print_namespaces(&mut out, &report.namespaces)?;
     for assumed in &report.assumed {
-        writeln!(out, "{FAINT}assumed{FAINT:#}: {assumed}")?;
+        writeln!(out, "{FAINT}assumed{FAINT:#}: {}", printable(assumed))?;
     }
     for unread in &report.unread {
-        writeln!(out, "{YELLOW}not read{YELLOW:#}: {}: {}", unread.kind, unread.why)?;
+        writeln!(out, "{YELLOW}not read{YELLOW:#}: {}: {}", printable(&unread.kind), printable(&unread.why))?;
     }
     Ok(())
 }
@@ -80,9 +80,9 @@ fn print_section(out: &mut impl Write, section: &Section) -> Result<()> {
     let style = if section.is_finding { RED } else { YELLOW };
     writeln!(out, "\n{style}{}{style:#}: {}", section.title, count(section))?;
     for item in section.items.iter().take(MAX_ITEMS) {
-        let path = item.path.as_ref().map(|path| format!(" at {path}")).unwrap_or_default();
+        let path = item.path.as_ref().map(|path| format!(" at {}", printable(path))).unwrap_or_default();
         let counted = if item.counted > 1 { format!(" ({})", item.counted) } else { String::new() };
-        writeln!(out, "  {}{path}{counted}: {}", item.object, printable(&item.message))?;
+        writeln!(out, "  {}{path}{counted}: {}", printable(&item.object), printable(&item.message))?;
     }
     let shown = section.items.len().min(MAX_ITEMS);
     if let more @ 1.. = section.items.len() + section.omitted - shown {
@@ -139,7 +139,7 @@ fn print_namespaces(out: &mut impl Write, namespaces: &[NamespaceState]) -> Resu
     }
     let name = |namespace: &NamespaceState| match &*namespace.name {
         "" => "(no namespace)".to_owned(),
-        name => name.to_owned(),
+        name => printable(name),
     };
     let width = namespaces.iter().map(|namespace| name(namespace).len()).max().unwrap_or(0).max("NAMESPACE".len());
     writeln!(
@@ -153,7 +153,7 @@ fn print_namespaces(out: &mut impl Write, namespaces: &[NamespaceState]) -> Resu
             "{:width$}  {:9}  {:12}  {:>5}  {:>7}  {:>6}  {:>6}",
             name(namespace),
             namespace.baseline.name(),
-            namespace.profile.as_deref().unwrap_or("-"),
+            printable(namespace.profile.as_deref().unwrap_or("-")),
             namespace.pods,
             namespace.isolated.ingress,
             namespace.isolated.egress,

@@ -6,6 +6,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Patch, Renderer, S
 
 use super::{Entry, Report};
 use crate::cli::inputs::Inputs;
+use crate::cli::words::printable;
 use crate::rules::Mode;
 
 /// Maximum length of a line that is shown, in bytes. JSON files are often a single line.
@@ -59,12 +60,15 @@ fn draw(entry: &Entry, line: Option<&str>, hunk: Option<&Hunk>, also: Option<&st
         [] => finding.object.to_string(),
         _ => format!("{} of {}", finding.path, finding.object),
     };
+    // A name with a line break could otherwise start a line of its own, which some pipelines read as a command.
+    let (place, help) = (printable(&place), printable(&finding.help));
     let level = match entry.judgement.action {
         Mode::Deny => Level::ERROR,
         Mode::Warn => Level::WARNING,
         Mode::Audit | Mode::Off => Level::INFO,
     };
-    let title = level.with_name(entry.judgement.action.name()).primary_title(&*finding.message).id(finding.rule);
+    let title =
+        level.with_name(entry.judgement.action.name()).primary_title(printable(&finding.message)).id(finding.rule);
     let mut group = match line {
         Some(line) => title.element(
             Snippet::source(line)
@@ -80,18 +84,17 @@ fn draw(entry: &Entry, line: Option<&str>, hunk: Option<&Hunk>, also: Option<&st
         group = group.element(Level::NOTE.message(spared.note()));
     }
     if let Some(closest) = &finding.closest {
-        group = group.element(Level::NOTE.with_name("closest").message(&**closest));
+        group = group.element(Level::NOTE.with_name("closest").message(printable(closest)));
     }
     if let Some(also) = also {
         group = group.element(Level::NOTE.no_name().message(format!("also at {also}")));
     }
-    let help = Level::HELP;
     match hunk {
         Some(hunk) => {
             let fix = Snippet::source(&*hunk.before).path(&*entry.file).line_start(hunk.line).patch(hunk.patch());
-            render(&[group, help.secondary_title(&*finding.help).element(fix)])
+            render(&[group, Level::HELP.secondary_title(help).element(fix)])
         }
-        None => render(&[group.element(help.message(&*finding.help))]),
+        None => render(&[group.element(Level::HELP.message(help))]),
     }
 }
 

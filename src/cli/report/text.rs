@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::excerpt::Drawing;
 use super::{Entry, Report};
 use crate::cli::inputs::{Inputs, without_patches};
-use crate::cli::words::{MAX_NAMED, named, plural};
+use crate::cli::words::{MAX_NAMED, named, plural, printable};
 use crate::cli::{BOLD, FAINT, GREEN, RED, YELLOW};
 use crate::model::ObjectRef;
 use crate::rules::Mode;
@@ -67,7 +67,7 @@ fn print_rules(out: &mut impl std::io::Write, entries: &[Entry]) -> Result<()> {
             names if names.len() <= MAX_NAMED => writeln!(
                 out,
                 "  {FAINT}to warn there:{FAINT:#} `overrides: [{{namespaces: {{names: [{}]}}, rules: {{{rule}: warn}}}}]`",
-                names.join(", ")
+                printable(&names.join(", "))
             )?,
             _ => {}
         }
@@ -86,12 +86,12 @@ pub(super) fn print(report: &Report, inputs: &Inputs) -> Result<()> {
     }
     print_rules(&mut out, &report.entries)?;
     for assumed in &report.assumed {
-        writeln!(out, "{FAINT}assumed:{FAINT:#} {assumed}\n")?;
+        writeln!(out, "{FAINT}assumed:{FAINT:#} {}\n", printable(assumed))?;
     }
     if let [first, ..] = report.undescribed.as_slice() {
         let named = named(&report.undescribed);
         let (named, have) = match report.undescribed.len() {
-            1 => (format!("namespace `{first}`"), "has"),
+            1 => (format!("namespace `{}`", printable(first)), "has"),
             count if count <= MAX_NAMED => (format!("namespaces {named}"), "have"),
             count => (format!("{count} namespaces ({named})"), "have"),
         };
@@ -139,7 +139,7 @@ pub(super) fn print(report: &Report, inputs: &Inputs) -> Result<()> {
         )?;
         let fixable = report.entries.iter().filter(|entry| entry.fix.is_some()).count();
         if fixable > 0 {
-            writeln!(out, "{FAINT}{fixable} fixable with `--fix`{FAINT:#}")?;
+            writeln!(out, "{FAINT}{} for `--fix`{FAINT:#}", plural(fixable, "candidate"))?;
         }
     }
     Ok(())

@@ -12,7 +12,7 @@ use super::named;
 use crate::cli::audit::Loaded;
 use crate::cli::state::StateArguments;
 use crate::cli::words::plural;
-use crate::cli::{DENIED, FAINT, OK, RED};
+use crate::cli::{DENIED, FAILED, FAINT, OK, RED};
 use crate::config::Configuration;
 use crate::engine;
 use crate::model::ObjectRef;
@@ -31,7 +31,7 @@ Examples:
   portcullis rules promote any-port --namespaces shop,orders --cluster --config portcullis.yaml
   portcullis rules promote host-network --mode warn manifests/
 
-Exit status: 0 overrides were written, 1 no namespace is ready, 2 failed.")]
+Exit status: 0 overrides were written, 1 no namespace is ready, 2 failed, or a part of the input was not read.")]
 pub(super) struct Arguments {
     /// The rule.
     rule: String,
@@ -85,6 +85,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     for unread in &loaded.unread {
         anstream::eprintln!("{RED}not read{RED:#}: {}: {}", unread.kind, unread.why);
     }
+    for assumed in &loaded.assumed {
+        anstream::eprintln!("{FAINT}assumed:{FAINT:#} {assumed}");
+    }
     let candidates = candidates(arguments, &loaded, rule, mode)?;
     let text = arguments.state.configuration_text()?;
     let overridden = |names: &[String]| Configuration::with_override(text.as_deref(), rule, mode, names);
@@ -97,12 +100,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     report(&tallies, &rest, rule, mode, "left out");
     if wave.is_empty() {
         match rest.len() {
-            0 => anstream::eprintln!("{rule} has the mode {} in every namespace already", mode.name()),
+            0 if loaded.stored.namespaces().len() == 0 => anstream::eprintln!("no namespace was read"),
+            0 => anstream::eprintln!("{rule} is at least as strict as `{}` in every namespace already", mode.name()),
             count => {
                 anstream::eprintln!("no namespace is ready; fix the objects above in {}", plural(count, "namespace"));
             }
         }
-        return Ok(DENIED);
+        return Ok(if loaded.unread.is_empty() { DENIED } else { FAILED });
     }
     anstream::eprintln!(
         "{FAINT}recent requests: sum by (action) (increase(portcullis_admission_findings_total{{rule=\"{rule}\"}}[7d])){FAINT:#}"
@@ -110,7 +114,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<u8> {
     let (_, overrides) = overridden(&wave)?;
     let overrides = serde_json::from_value(serde_json::json!({"overrides": overrides}))?;
     write!(anstream::stdout().lock(), "{}", yaml::write(&overrides))?;
-    Ok(OK)
+    // An object that was not read may be denied.
+    Ok(if loaded.unread.is_empty() { OK } else { FAILED })
 }
 
 /// Returns the namespaces in which the mode of a rule may change: the given ones, or all in which it is less strict.
